@@ -1,0 +1,79 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# the first Python that is new enough; name another as in `make setup PYTHON=python3.12`
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: python ## install everything into this directory (done by every target that needs it)
+	@$(PYTHON) plugins/bootstrap.py
+
+.PHONY: setup-dev
+setup-dev: python
+	@$(PYTHON) plugins/bootstrap.py --dev
+
+.PHONY: python
+python:
+	@test -n "$(PYTHON)" || { echo "error: there is no Python 3.11 or later on PATH; install one, or name it as in 'make setup PYTHON=/path/to/python3'." >&2; exit 1; }
+
+.PHONY: pipeline
+pipeline: setup ## the whole job: servers, demo shop, extract, load, models, tests (SCALE=0.1 for a bigger shop)
+	@$(BIN)/tidemark pipeline $(if $(SCALE),--scale $(SCALE))
+
+.PHONY: demo-change
+demo-change: setup ## make a day's traffic in the demo shop (ROWS=1000 for a busier day)
+	@$(BIN)/tidemark demo change $(if $(ROWS),--rows $(ROWS))
+
+.PHONY: up
+up: setup ## start the embedded PostgreSQL servers
+	@$(BIN)/tidemark up
+
+.PHONY: down
+down: setup ## stop them; their data stays
+	@$(BIN)/tidemark down
+
+.PHONY: reset
+reset: setup ## delete their data and the pipeline's state (asks first)
+	@$(BIN)/tidemark reset
+
+.PHONY: docs
+docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
+	@$(BIN)/tidemark up
+	@$(BIN)/meltano invoke dbt-postgres:docs
+	@$(BIN)/meltano invoke dbt-postgres:docs-serve
+
+.PHONY: test
+test: setup-dev ## run all tests, on servers and directories of their own
+	@$(BIN)/pytest
+
+.PHONY: lint
+lint: setup-dev ## check Python, types, SQL and YAML
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
+	@$(BIN)/yamllint --strict .
+
+.PHONY: format
+format: setup-dev ## mend what lint can mend by itself
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/sqlfluff fix --disable-progress-bar --quiet transform demo
+
+.PHONY: requirements
+requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
+	@cd plugins/requirements && for name in uv project tap-postgres target-postgres dbt-postgres dev; do \
+		../../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
+
+.PHONY: clean
+clean: ## remove what was installed and built; data, state and settings stay
+	@test ! -x $(BIN)/tidemark || $(BIN)/tidemark down
+	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup} logs
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache
+	@find plugins tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,2 @@
+drop table order_items, orders, products, customers;
+drop function stamp_row();

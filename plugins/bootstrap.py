@@ -1,0 +1,193 @@
+"""Makes the project's environments: .venv for Meltano and the tidemark utility, and one below .meltano/ per plugin.
+
+Runs before anything is installed, so it needs the standard library alone, and its syntax is one that an old Python
+can read far enough to be told that it is too old. Doing nothing when all is in place takes a moment; what an
+interrupted run left half-made is made again from nothing.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "plugins" / "requirements"
+VENV = ROOT / ".venv"
+LOG = ROOT / "logs" / "setup.log"
+OLDEST = (3, 11)
+# an environment's scripts hold its path, and its packages fit one Python: elsewhere, both are made anew
+HERE = "{} {}.{}".format(ROOT, *sys.version_info[:2])
+
+
+class SetupError(Exception):
+    """What went wrong and what to do, in one line."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Install what the project needs.")
+    parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
+    arguments = parser.parse_args()
+    if sys.version_info < OLDEST:
+        raise SetupError(
+            "Python {}.{} or later is needed and {} is {}.{}; name another: `make setup PYTHON=python3.12`.".format(
+                *OLDEST, sys.executable, *sys.version_info[:2]
+            )
+        )
+    with locked():
+        made = environment(dev=arguments.dev) | plugins()
+    if made:
+        print("Everything is installed.")
+
+
+class locked:
+    """One set-up at a time: two would write into each other's environments."""
+
+    def __enter__(self):
+        (ROOT / ".tidemark").mkdir(exist_ok=True)
+        self.file = open(ROOT / ".tidemark" / "setup.lock", "w")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Waiting for another set-up of this project to end …", flush=True)
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
+def environment(*, dev):
+    """Make .venv; return whether anything was to be done. A developer's tools, once there, stay."""
+    stamp = Stamp(VENV / ".tidemark-setup")
+    dev = dev or stamp.kind() == "dev"
+    files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
+    wanted = stamp.wanted("dev" if dev else "project", [*files, ROOT / "plugins" / "tidemark" / "pyproject.toml"])
+    usable = os.access(VENV / "bin" / "python", os.X_OK) and stamp.place() == HERE
+    if usable and stamp.text() == wanted:
+        return False
+    stamp.remove()
+    with step("Installing Meltano and the tidemark utility"):
+        if not usable:
+            make_venv()
+        uv = [VENV / "bin" / "uv", "pip"]
+        run(*uv, "sync", "--quiet", "--require-hashes", *files)
+        run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / "tidemark")
+    stamp.write(wanted)
+    return True
+
+
+def make_venv():
+    """Make an empty .venv that holds uv: with the uv on PATH, or else with Python's own venv and pip."""
+    if found := shutil.which("uv"):
+        run(found, "venv", "--quiet", "--clear", "--python", sys.executable, VENV)
+        run(found, "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
+        return
+    try:
+        run(sys.executable, "-m", "venv", "--clear", VENV)
+    except SetupError:
+        raise SetupError(
+            "{} can't make virtual environments; install its venv module (Debian and Ubuntu: "
+            "`sudo apt-get install python3-venv`) or uv, then run this again. See {}.".format(sys.executable, LOG)
+        ) from None
+    run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
+
+
+def plugins():
+    """Make each Meltano plugin's environment; return whether anything was to be done."""
+    # what is installed, not what is configured: an edit of a stream costs no set-up
+    lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
+    urls = [line for line in lines if line.strip().startswith("pip_url:")]
+    pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in {"uv", "project", "dev"}]
+    stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
+    wanted = stamp.wanted("plugins", pins, *urls)
+    if stamp.text() == wanted:
+        return False
+    stamp.remove()
+    with step("Installing the tap, the target and dbt"):
+        # --clean: Meltano looks at the name of a requirements file, not at what it holds
+        run(VENV / "bin" / "meltano", "install", "--clean")
+    stamp.write(wanted)
+    return True
+
+
+class Stamp:
+    """A file that says what an environment was made from: kind, place, hash. It is away while that is being made."""
+
+    def __init__(self, path):
+        self.path = path
+
+    @staticmethod
+    def wanted(kind, files, *texts):
+        digest = hashlib.sha256("\n".join(texts).encode())
+        for file in files:
+            digest.update(file.read_bytes())
+        return "{}\n{}\n{}".format(kind, HERE, digest.hexdigest())
+
+    def text(self):
+        return self.path.read_text() if self.path.exists() else ""
+
+    def kind(self):
+        return self.text().split("\n")[0]
+
+    def place(self):
+        return "".join(self.text().split("\n")[1:2])
+
+    def remove(self):
+        self.path.unlink(missing_ok=True)
+
+    def write(self, wanted):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(wanted)
+
+
+class step:
+    """Says what is going on and how long it took."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        print("{} …".format(self.what), end="" if sys.stdout.isatty() else "\n", flush=True)
+
+    def __exit__(self, kind, *_):
+        if sys.stdout.isatty():
+            print("\r\033[K", end="")
+        if kind is None:
+            print("{}: {:.0f} s".format(self.what, time.monotonic() - self.began), flush=True)
+
+
+def run(*command):
+    """Run a command, its output in the log.
+
+    Raises:
+        SetupError: it failed.
+    """
+    LOG.parent.mkdir(exist_ok=True)
+    environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_COMPILE_BYTECODE": "1", "NO_COLOR": "1"}
+    # without bytecode, each start of Meltano, a tap or dbt takes 2 to 3 s longer
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    words = [str(word) for word in command]
+    with LOG.open("a") as log:
+        log.write("$ {}\n".format(" ".join(words)))
+        log.flush()
+        start = log.tell()
+        status = subprocess.call(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    if status:
+        said = LOG.read_text(errors="replace")[start:].strip().splitlines()
+        reason = next((line.strip() for line in said if "rror" in line), said[-1] if said else "it said nothing")
+        raise SetupError("{} failed: {}; all it said is in {}.".format(Path(words[0]).name, reason, LOG))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SetupError as error:
+        sys.exit("error: {}".format(error))
+    except KeyboardInterrupt:
+        print("\nInterrupted. Run the same command again; it starts over what it had not finished.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""The `tidemark` utility: local servers, demo shop, and the whole job in one command."""

@@ -1,0 +1,268 @@
+"""The command line. Each command does one thing through the modules beside this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tidemark import __doc__ as _about
+from tidemark import connections, demo, settings
+from tidemark.errors import Interruption, TidemarkError, UnreachableError, UsageError
+from tidemark.locks import hold
+from tidemark.postgres import binaries, fleet
+from tidemark.postgres.server import Server
+from tidemark.project import Project
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from tidemark.settings import Side
+
+app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+demo_app = typer.Typer(help="The demo shop: fill it, and make traffic in it.", no_args_is_help=True)
+app.add_typer(demo_app, name="demo")
+console = Console(highlight=False)
+
+
+class SideOption(StrEnum):
+    """Which database."""
+
+    source = "source"
+    warehouse = "warehouse"
+
+
+SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: FBT002
+) -> None:
+    """Take what holds for every command. `--debug` is looked at in main()."""
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded servers. A side whose HOST variable is set is left alone."""
+    from tidemark.pipeline.run import bring_up  # noqa: PLC0415  (imports Meltano's needs)
+
+    project = Project.find()
+    bring_up(project)
+    _print_servers(project)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded servers. Their data stays."""
+    project = Project.find()
+    stopped = fleet.stop(project, settings.read(project))
+    console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a database.")] = False,  # noqa: FBT002
+) -> None:
+    """Show both databases and whether they answer."""
+    _print_servers(Project.find(), as_json=as_json)
+
+
+@app.command()
+def dsn(side: SideArgument) -> None:
+    """Print a database's libpq URL, its password included."""
+    # not through rich, which would wrap it
+    sys.stdout.write(connections.url(_side(side)) + "\n")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(side: SideArgument, context: typer.Context) -> None:
+    """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
+    program = _psql(_side(side))
+    # psql takes our place: its exit status, its terminal
+    os.execv(program, [program, connections.url(_side(side)), *context.args])  # noqa: S606
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
+) -> None:
+    """Delete the embedded servers with all their data, and the pipeline's state with them."""
+    from tidemark.pipeline import state  # noqa: PLC0415
+
+    project = Project.find()
+    sides = settings.read(project)
+    doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
+    if not doomed:
+        console.print("There is no embedded server; nothing to delete.")
+        return
+    for server in doomed:
+        console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
+    console.print(f"Will clear Meltano's state {state.state_id(project)}, so that the next run loads everything.")
+    if not yes and not _confirmed():
+        raise UsageError("Nothing was deleted.")
+    with hold(project.state_dir / "pipeline.lock", doing="running the pipeline"):
+        # state first: state without data skips rows, data without state is only read again
+        state.clear(project)
+        fleet.delete(project, sides)
+    console.print("Deleted.")
+
+
+@app.command()
+def pipeline(
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="Scale of the demo shop, if it has yet to be loaded [default: 0.01]."),
+    ] = None,
+) -> None:
+    """Run the whole job: servers, demo shop, extract, load, models, tests; then say what happened."""
+    from tidemark.pipeline.run import run  # noqa: PLC0415
+
+    run(Project.find(), console, scale=scale)
+
+
+@demo_app.command("load")
+def demo_load(
+    scale: Annotated[float, typer.Option(min=0.0001, help="1 means 100,000 customers and 500,000 orders.")] = 0.01,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="End of the three years of history, UTC [default: today's midnight].")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop the shop that is there.")] = False,  # noqa: FBT002
+) -> None:
+    """Fill the source with the demo shop: the same rows each time for the same scale and end."""
+    project = Project.find()
+    source = _started(project)
+    with console.status(f"Loading the demo shop at scale {scale:g} …"):
+        as_of = as_of and as_of.replace(tzinfo=as_of.tzinfo or UTC)
+        did = demo.load(project, source, scale=scale, as_of=as_of, replace=replace)
+    console.print(f"{'Loaded' if did else 'Found'} the demo shop at scale {scale:g} in the {source}.", soft_wrap=True)
+
+
+@demo_app.command("change")
+def demo_change(
+    rows: Annotated[int, typer.Option(min=1, help="About how many rows to change.")] = 200,
+    seed: Annotated[int | None, typer.Option(help="Makes the same traffic again in the same shop.")] = None,
+) -> None:
+    """Make a day's traffic: orders, status moves, new prices and addresses, a few deletes."""
+    project = Project.find()
+    source = _started(project)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table")
+    table.add_column("change")
+    table.add_column("rows", justify="right")
+    for name, what, count in demo.change(project, source, rows=rows, seed=seed):
+        table.add_row(name, what, f"{count:,}")
+    console.print(table)
+
+
+def _side(option: SideOption) -> Side:
+    source, warehouse = settings.read(Project.find())
+    return source if option is SideOption.source else warehouse
+
+
+def _started(project: Project) -> Side:
+    """Return the source, its server running if it is ours."""
+    from tidemark.pipeline.run import bring_up  # noqa: PLC0415
+
+    return bring_up(project)[0]
+
+
+def _psql(side: Side) -> str:
+    """Return the psql to use on `side`: the wheel's has no TLS, which only a server of the user's may want."""
+    installed = shutil.which("psql")
+    if installed and not side.embedded:
+        return installed
+    try:
+        beside = binaries.find(settings.postgres_bin(Project.find()))["psql"]
+        if os.access(beside, os.X_OK):
+            return beside
+    except UsageError:
+        pass
+    if installed:
+        return installed
+    raise UsageError("There is no psql, neither beside the server's programs nor on PATH; install a PostgreSQL client.")
+
+
+def _print_servers(project: Project, *, as_json: bool = False) -> None:
+    """Print each database's address and whether it answers."""
+    facts = [_facts(side, project) for side in settings.read(project)]
+    if as_json:
+        for fact in facts:
+            sys.stdout.write(json.dumps(fact) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("side", "address", "database", "server", "state"):
+        table.add_column(heading, overflow="fold")
+    for fact in facts:
+        table.add_row(*(str(fact[key]) for key in ("side", "address", "database", "server", "state")))
+    console.print(table)
+
+
+def _facts(side: Side, project: Project) -> dict[str, object]:
+    running = Server(side, project).running() if side.embedded else None
+    try:
+        with connections.connect(side) as connection:
+            version = connection.info.parameter_status("server_version") or "?"
+        state = f"up, PostgreSQL {version.split(' ')[0]}"
+    except UnreachableError as error:
+        state = "down" if side.embedded and running is None else str(error)
+    return {
+        "side": side.side,
+        "address": f"{side.address}:{side.port}",
+        "database": side.database,
+        "server": (f"embedded, pid {running.pid}" if running else "embedded") if side.embedded else "yours",
+        "state": state,
+    }
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("There is no terminal to ask on; add --yes to delete. Nothing was deleted.")
+    return typer.confirm("Delete?")
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """End in an orderly way. That takes a moment, in which a second signal must not cut it short."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise Interruption(number)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause end in one line and a status that is not 0."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app()
+    except Interruption as interruption:
+        errors.print("Interrupted. Run the same command again to go on from where this stopped.")
+        sys.exit(interruption.exit_status)
+    except TidemarkError as error:
+        if "--debug" in sys.argv:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        errors.print(
+            f"[bold red]error:[/] {escape(what)}; this was not foreseen: run it again with `tidemark --debug …` "
+            "and report what that prints."
+        )
+        sys.exit(1)

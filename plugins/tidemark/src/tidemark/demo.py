@@ -1,0 +1,118 @@
+"""The demo shop: fills it and makes traffic in it, by the SQL files of the project's demo/shop/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors
+
+from tidemark.connections import connect
+from tidemark.errors import TidemarkError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+_SCRIPTS = ("1_tables.sql", "2_rows.sql", "3_constraints.sql")
+# says in the database itself what was loaded, so that loading twice can be told from loading more
+_MARK = "Tidemark demo shop, scale "
+
+
+def loaded_scale(connection: psycopg.Connection[Any]) -> str | None:
+    """Return the scale of the demo shop in this database, or None if there is none."""
+    row = connection.execute("select obj_description('public'::regnamespace)").fetchone()
+    comment = (row and row[0]) or ""
+    return comment.removeprefix(_MARK) if comment.startswith(_MARK) else None
+
+
+def tables(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the names of all tables in the public schema."""
+    rows = connection.execute(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'"
+    )
+    return sorted(name for (name,) in rows)
+
+
+def load(project: Project, source: Side, *, scale: float, as_of: datetime | None = None, replace: bool = False) -> bool:
+    """Fill the source with the shop, in one transaction; return whether it did or found it there.
+
+    Args:
+        scale: 1 means 100,000 customers, 10,000 products, 500,000 orders, about 1,250,000 order items.
+        as_of: the end of the three years that the stamps are spread over; today's midnight (UTC) by default.
+        replace: drop a shop of another scale first.
+
+    Raises:
+        UsageError: the database holds something else.
+        TidemarkError: the server could not do it, as when its disk is full; nothing has changed.
+    """
+    with connect(source) as connection, connection.transaction():
+        # two loads at once would both find the database empty
+        connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
+        wanted, found = f"{scale:g}", loaded_scale(connection)
+        if found == wanted and not replace:
+            return False
+        if found is not None and not replace:
+            raise UsageError(
+                f"The {source} holds the demo shop at scale {found}; to drop it and load scale {wanted}, add --replace."
+            )
+        if found is None and (others := tables(connection)):
+            raise UsageError(
+                f"The {source} holds tables that are not the demo's ({', '.join(others[:3])}…); "
+                "name an empty database in TAP_POSTGRES_DATABASE."
+            )
+        _set(connection, "demo.scale", wanted)
+        _set(connection, "demo.as_of", as_of.isoformat() if as_of else _midnight(connection))
+        if found is not None:
+            _execute(connection, project.demo / "drop.sql")
+        for script in _SCRIPTS:
+            _execute(connection, project.demo / script)
+        connection.execute(f"comment on schema public is '{_MARK}{wanted}'".encode())
+    return True
+
+
+def change(project: Project, source: Side, *, rows: int, seed: int | None = None) -> list[tuple[str, str, int]]:
+    """Make a day's traffic of about `rows` changed rows; return (table, change, rows) of each kind.
+
+    Args:
+        seed: makes the same traffic again in the same shop.
+
+    Raises:
+        UsageError: the database holds no demo shop.
+    """
+    with connect(source) as connection, connection.transaction():
+        if loaded_scale(connection) is None:
+            raise UsageError(f"The {source} holds no demo shop; run `tidemark demo load` first.")
+        _set(connection, "demo.rows", str(rows))
+        if seed is not None:
+            connection.execute("select setseed(%s)", [(seed % 1_000_003) / 1_000_003])
+        return _execute(connection, project.demo / "change.sql").fetchall()
+
+
+def _set(connection: psycopg.Connection[Any], name: str, value: str) -> None:
+    connection.execute("select set_config(%s, %s, true)", [name, value])
+
+
+def _midnight(connection: psycopg.Connection[Any]) -> str:
+    row = connection.execute("select date_trunc('day', now())::text").fetchone()
+    assert row
+    return str(row[0])
+
+
+def _execute(connection: psycopg.Connection[Any], script: Path) -> psycopg.Cursor[Any]:
+    """Run all statements of `script`; the cursor stands at the last one's rows."""
+    if not script.is_file():
+        raise UsageError(f"The demo's {script} is missing; restore it with git.")
+    try:
+        cursor = connection.execute(script.read_bytes())
+    except errors.DiskFull as error:
+        raise TidemarkError(
+            f"The source server's disk is full ({error.diag.message_primary}); free some space and run this again. "
+            "The shop is as it was before."
+        ) from error
+    while cursor.nextset():
+        pass
+    return cursor

@@ -1,0 +1,55 @@
+"""Shows a run as it goes: a live line per step on a terminal, a plain line per fact elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+class Step:
+    """One step of the run, with a note that may change while it goes on."""
+
+    def __init__(self, title: str, progress: Progress | None) -> None:
+        """Begin it."""
+        self._progress = progress
+        self.note = ""
+        self.failed = False
+        self._task = progress.add_task(title, total=None, note="") if progress else None
+
+    def say(self, note: str) -> None:
+        """Replace the note."""
+        self.note = note
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, note=note)
+
+
+class Display:
+    """Steps, one after the other."""
+
+    def __init__(self, console: Console) -> None:
+        """Show them on `console`."""
+        self.console = console
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show a step while the block runs, then its note and time; nothing more if it raises."""
+        began = time.monotonic()
+        if self.console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description:<17}"), TextColumn("{task.fields[note]}"))
+            with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as progress:
+                step = Step(title, progress)
+                yield step
+        else:
+            self.console.print(f"{title} …")
+            step = Step(title, None)
+            yield step
+        mark = "[red]✗[/]" if step.failed else "[green]✓[/]"
+        self.console.print(f"{mark} {title:<17} {step.note} [dim]{time.monotonic() - began:.1f} s[/]")

@@ -1,0 +1,121 @@
+"""What Meltano's JSON log lines say, as events. Pure: no I/O here.
+
+A line is a JSON object with `event` (the text), `name` (the plugin), `level` and `run_id`. The Singer SDK's metrics
+come in `metric_info`; dbt's lines are text as it prints them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some more rows of a stream were read by the tap or written by the target."""
+
+    stream: str
+    count: int
+    written: bool
+
+
+@dataclass(frozen=True)
+class StreamBegan:
+    """The tap turned to a stream."""
+
+    stream: str
+
+
+@dataclass(frozen=True)
+class NodeDone:
+    """dbt finished one model, snapshot or test."""
+
+    index: int
+    total: int
+    status: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """dbt's closing line: how many nodes ended how."""
+
+    passed: int
+    warned: int
+    failed: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    """One block of `meltano run` (a tap and target, or a command) ended."""
+
+    success: bool
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Anything else, kept for the error message should the run fail."""
+
+    text: str
+    plugin: str
+    level: str
+
+
+Event = Rows | StreamBegan | NodeDone | Totals | BlockDone | Line
+
+_BEGAN = re.compile(r"^Beginning sync of '([^']+)'")
+_NODE = re.compile(
+    r"^(?P<index>\d+) of (?P<total>\d+) (?P<status>OK|PASS|WARN|ERROR|FAIL|SKIP|NO-OP)\b(?: \d+)? *"
+    r"(?P<what>.*?)(?: \.{2,}.*| +\[.*)?$"
+)
+_TOTALS = re.compile(r"^Done\. PASS=(\d+) WARN=(\d+) ERROR=(\d+) SKIP=(\d+)")
+_DBT_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
+
+
+def parse(line: str) -> Event | None:
+    """Return what `line` says; None for an empty line. What is not JSON (a crash) is a Line of level error."""
+    if not line.strip():
+        return None
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return Line(line.rstrip(), "meltano", "error")
+    if fields.get("block_type"):
+        return BlockDone(bool(fields.get("success")), fields.get("err"))
+    return _rows(fields) or _text(fields)
+
+
+def _text(fields: dict[str, Any]) -> Event:
+    text = _DBT_CLOCK.sub("", str(fields.get("event", "")))
+    if found := _BEGAN.match(text):
+        return StreamBegan(found[1])
+    if found := _NODE.match(text):
+        return NodeDone(int(found["index"]), int(found["total"]), found["status"], found["what"].strip())
+    if found := _TOTALS.match(text):
+        return Totals(*map(int, found.groups()))
+    return Line(_with_exception(text, fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
+
+
+def _rows(fields: dict[str, Any]) -> Rows | None:
+    metric = fields.get("metric_info")
+    if not isinstance(metric, dict) or metric.get("metric") != "record_count":
+        return None
+    stream = metric.get("tags", {}).get("stream")
+    # `consumer` is Meltano's word for the target
+    return Rows(stream, int(metric["value"]), written=bool(fields.get("consumer"))) if stream else None
+
+
+def _with_exception(text: str, fields: dict[str, Any]) -> str:
+    """Add the exception that a plugin logged, which Meltano keeps apart from the text."""
+    exception = fields.get("plugin_exception")
+    if not isinstance(exception, dict):
+        return text
+    named = f"{exception.get('type')}: {exception.get('message')}"
+    # an uncaught one is logged with its message for text
+    return named if text == exception.get("message") else f"{text}: {named}"

@@ -1,0 +1,39 @@
+"""What PostgreSQL's programs print when they fail, as one line for a person."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error|pg_ctl: error|could not [^\n]*):?\s*(.*)")
+
+
+def complaint(said: str, *, program: str, side: str, directory: Path) -> str:
+    """Return why `program` failed for the server of `side`, whose files are in `directory`.
+
+    Args:
+        said: what the program printed and the server logged.
+    """
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        free = shutil.disk_usage(directory).free // 2**20
+        return (
+            f"The {side} server can't write to {directory}: the disk is full ({free} MiB free); "
+            "free some space and run this again. Nothing was deleted."
+        )
+    if "is still in use" in said and "shared memory" in said:
+        return (
+            f"Processes of the {side} server that died are still running on {directory}; "
+            "end them (`ps -ef | grep postgres` shows them), then run this again."
+        )
+    reasons = [line.strip() for line in said.splitlines() if _REASON.search(line)]
+    reason = _strip(reasons[0]) if reasons else (said.strip().splitlines() or ["it printed nothing"])[-1]
+    return f"{program} failed for the {side} server: {reason}; see {directory / 'server.log'}."
+
+
+def _strip(line: str) -> str:
+    """Drop a log line's time stamp, pid and severity."""
+    return re.sub(r"^.*?(?:FATAL|PANIC|ERROR|error):\s*", "", line)

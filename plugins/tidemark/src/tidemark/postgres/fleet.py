@@ -1,0 +1,56 @@
+"""The embedded servers together: what a command does to the source's it does to the warehouse's."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tidemark.locks import hold
+from tidemark.postgres.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """Keep other commands' hands off the servers for the moments that this takes."""
+    with hold(project.state_dir / "postgres.lock", doing="starting or stopping the servers", wait=True):
+        yield
+
+
+def start(project: Project, sides: Sequence[Side]) -> None:
+    """Start the servers of the embedded ones among `sides`, and make their databases.
+
+    Raises:
+        UsageError: something stands in the way of one; none was started.
+        TidemarkError: PostgreSQL could not start one.
+    """
+    servers = [Server(side, project) for side in sides if side.embedded]
+    if not servers:
+        return
+    with _alone(project), ThreadPoolExecutor() as pool:
+        # a list, as all are to be looked at before any is started
+        stopped = [server for server in servers if server.prepare()]
+        list(pool.map(Server.start, stopped))
+        for server in servers:
+            server.make_database()
+
+
+def stop(project: Project, sides: Sequence[Side]) -> list[Side]:
+    """Stop every server of ours that runs, also of a side that has a host of its own by now; return those stopped."""
+    with _alone(project):
+        return [side for side in sides if Server(side, project).stop()]
+
+
+def delete(project: Project, sides: Sequence[Side]) -> None:
+    """Stop the embedded servers and delete their data."""
+    with _alone(project):
+        for side in sides:
+            server = Server(side, project)
+            if side.embedded and server.exists():
+                server.delete()

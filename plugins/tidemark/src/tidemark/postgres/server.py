@@ -1,0 +1,293 @@
+"""One embedded server: its data directory, and starting and stopping what runs on it.
+
+The server outlives the command that started it. Nothing here deletes data but `Server.delete`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from psycopg import sql
+
+from tidemark import settings
+from tidemark.connections import connect
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.postgres import binaries, home
+from tidemark.postgres.account import Account, account_for
+from tidemark.postgres.complaints import complaint
+from tidemark.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from tidemark.postgres.binaries import Binaries
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a data directory's postmaster.pid says of the server on it."""
+
+    pid: int
+    port: int
+
+
+class Server:
+    """The server of one side."""
+
+    def __init__(self, side: Side, project: Project) -> None:
+        """Describe the server of `side`; touches nothing."""
+        self.side = side
+        self.project = project
+        self.directory = home.find(project) / side.side
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        """What the server logs."""
+        return self.directory / "server.log"
+
+    @cached_property
+    def account(self) -> Account:
+        """Who the server runs as."""
+        return account_for(self.data, self.project.root)
+
+    @cached_property
+    def _binaries(self) -> Binaries:
+        found = binaries.find(settings.postgres_bin(self.project))
+        return binaries.reachable(found, self.account, home.find(self.project))
+
+    def prepare(self) -> bool:
+        """Make sure that the server runs or can be started; return whether it has yet to be.
+
+        Not for two servers at once: they share what this makes, the directory of all data and a copy of the programs.
+
+        Raises:
+            UsageError: something stands in the way; nothing was started or changed.
+        """
+        home.make(self.project, self.account)
+        self.directory = home.find(self.project) / self.side.side
+        if running := self.running():
+            if running.port != self.side.port:
+                raise UsageError(
+                    f"The {self.side.side} server runs on port {running.port} (pid {running.pid}), and "
+                    f"{self.side.prefix}_PORT says {self.side.port}; run `tidemark down` first, then this again."
+                )
+            return False
+        self._refuse_foreign_pid_file()
+        self._refuse_other_major()
+        self._refuse_taken_port()
+        return True
+
+    def running(self) -> Running | None:
+        """Return the server that runs on the data directory, if one does.
+
+        Raises:
+            UsageError: the data directory is another user's.
+        """
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise UsageError(
+                f"The data directory {self.data} belongs to user {self.directory.stat().st_uid} and you are user "
+                f"{os.geteuid()}; run this as that user or as root."
+            ) from None
+        # the first line is the pid, the fourth the port; a server that is still starting has not written that yet
+        if len(lines) < 4 or not lines[0].isdigit() or not _is_server(int(lines[0]), self.data):  # noqa: PLR2004
+            return None
+        return Running(int(lines[0]), int(lines[3]))
+
+    def exists(self) -> bool:
+        """Whether there is a data directory."""
+        return self.directory.exists()
+
+    def start(self) -> None:
+        """Start the server, on new data if there is none. Wants `prepare` first.
+
+        Raises:
+            TidemarkError: PostgreSQL could not do it.
+        """
+        if not self.data.exists():
+            self._initialise()
+        self._launch()
+
+    def make_database(self) -> None:
+        """Make the side's database on the running server, unless it is there."""
+        with connect(self.side, database="postgres") as connection:
+            name = self.side.database
+            if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+    def stop(self) -> bool:
+        """Stop the server; return whether it ran.
+
+        Raises:
+            TidemarkError: it does not end.
+        """
+        running = self.running()
+        if running is None:
+            return False
+        # PostgreSQL's fast shutdown; unlike pg_ctl, it needs no programs of the right version to be found
+        os.kill(running.pid, signal.SIGINT)
+        deadline = time.monotonic() + _TIMEOUT_S
+        # not a wait for the process to vanish: in a container nobody may ever collect it
+        while _is_server(running.pid, self.data):
+            if time.monotonic() > deadline:
+                raise TidemarkError(
+                    f"The {self.side.side} server (pid {running.pid}) did not end in {_TIMEOUT_S} s; see {self.log}."
+                )
+            time.sleep(0.05)
+        return True
+
+    def delete(self) -> None:
+        """Stop the server and delete its data."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=False)
+
+    def _refuse_foreign_pid_file(self) -> None:
+        """PostgreSQL clears a stale pid file itself, unless the pid lives on as somebody else's process."""
+        path = self.data / "postmaster.pid"
+        word = path.read_text().split(maxsplit=1)[:1] if path.exists() else []
+        if word and word[0].isdigit() and psutil.pid_exists(pid := int(word[0])) and not _is_server(pid, self.data):
+            raise UsageError(
+                f"{path} is left from a server that died, and its pid {pid} is now another program "
+                f"({_program(pid)}); no server runs on this data, so remove that file and run this again."
+            )
+
+    def _refuse_other_major(self) -> None:
+        marker = self.data / "PG_VERSION"
+        programs = self._binaries.major
+        if marker.exists() and (major := marker.read_text().strip()) != str(programs):
+            raise UsageError(
+                f"The data directory {self.data} was made by PostgreSQL {major} and {self._binaries['postgres']} is "
+                f"{programs}; set TIDEMARK_POSTGRES_BIN to the bin directory of a PostgreSQL {major}, "
+                "or start afresh with `tidemark reset`."
+            )
+
+    def _refuse_taken_port(self) -> None:
+        port = self.side.port
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except PermissionError:
+                raise UsageError(
+                    f"Port {port} is not open to user {os.geteuid()}; set {self.side.prefix}_PORT to one above 1023."
+                ) from None
+            except OSError:
+                raise UsageError(
+                    f"Port {port} for the {self.side.side} server is taken{_holder(port)}; end that program, or set "
+                    f"{self.side.prefix}_PORT to a free port, or {self.side.prefix}_HOST to use that server as it is."
+                ) from None
+
+    def _initialise(self) -> None:
+        """Make the data directory beside its place and move it there whole, so that a half-made one is never used."""
+        if self.side.password is None:
+            raise UsageError(f"{self.side.prefix}_PASSWORD is not set; put one in .env.")
+        self.directory.mkdir(exist_ok=True)
+        self.account.own(self.directory)
+        for left_over in self.directory.glob("initialising-*"):
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix="initialising-") as name:
+            scratch = Path(name)
+            self.account.own(scratch)
+            password_file = scratch / "password"
+            password_file.write_text(self.side.password.get_secret_value())
+            password_file.chmod(0o600)
+            self.account.own(password_file)
+            self._run(
+                *("initdb", "-D", str(scratch / "data"), "-U", self.side.user, f"--pwfile={password_file}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
+            )
+            (scratch / "data").rename(self.data)
+
+    def _launch(self) -> None:
+        options = {
+            "port": str(self.side.port),
+            "listen_addresses": LOOPBACK,
+            "unix_socket_directories": "",
+        }
+        log_start = self.log.stat().st_size if self.log.exists() else 0
+        self._run(
+            *("pg_ctl", "start", "-D", str(self.data), "-l", str(self.log), "-w", "-t", str(_TIMEOUT_S)),
+            *("-o", " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())),
+            log_start=log_start,
+        )
+
+    def _run(self, program: str, *arguments: str, log_start: int | None = None) -> None:
+        """Run a server program as the server's user, out of reach of a Ctrl-C that is meant for us.
+
+        Raises:
+            TidemarkError: it failed; says why, from its output and what the server logged past `log_start`.
+        """
+        done = subprocess.run(
+            [self._binaries[program], *arguments],
+            check=False,
+            cwd=self.directory,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            **self.account.popen,
+        )
+        if done.returncode == 0:
+            return
+        said = done.stderr + done.stdout
+        if log_start is not None and self.log.exists():
+            with self.log.open(errors="replace") as log:
+                log.seek(log_start)
+                said = log.read() + said
+        raise TidemarkError(complaint(said, program=program, side=self.side.side, directory=self.directory))
+
+
+def _is_server(pid: int, data: Path) -> bool:
+    """Whether process `pid` is a PostgreSQL server on `data`."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
+            return False
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+    return str(data) in command or not command
+
+
+def _program(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "unknown"
+
+
+def _holder(port: int) -> str:
+    """Return ' by NAME (pid N)' for who listens on `port`, or '' where the system won't tell."""
+    try:
+        for found in psutil.net_connections("tcp"):
+            if found.laddr and found.laddr.port == port and found.status == psutil.CONN_LISTEN and found.pid:
+                return f" by {_program(found.pid)} (pid {found.pid})"
+    except psutil.AccessDenied:
+        pass
+    return ""

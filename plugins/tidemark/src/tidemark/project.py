@@ -1,0 +1,58 @@
+"""Where things are in a Tidemark project."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemark.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory that holds meltano.yml."""
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> Project:
+        """Return the project of MELTANO_PROJECT_ROOT, or else the nearest one above the working directory.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if named := os.environ.get("MELTANO_PROJECT_ROOT"):
+            if not Path(named, "meltano.yml").is_file():
+                raise UsageError(f"MELTANO_PROJECT_ROOT is {named}, which holds no meltano.yml; correct or unset it.")
+            return cls(Path(named).resolve())
+        here = Path.cwd()
+        for directory in (here, *here.parents):
+            if (directory / "meltano.yml").is_file():
+                return cls(directory)
+        raise UsageError(f"There is no meltano.yml in {here} or above it; run this inside a Tidemark project.")
+
+    @property
+    def dotenv(self) -> Path:
+        """Settings and secrets of this machine; never committed."""
+        return self.root / ".env"
+
+    @property
+    def state_dir(self) -> Path:
+        """What this machine's servers and locks need; never committed."""
+        return self.root / ".tidemark"
+
+    @property
+    def meltano(self) -> Path:
+        """The meltano executable of the project's own environment."""
+        return self.root / ".venv" / "bin" / "meltano"
+
+    @property
+    def demo(self) -> Path:
+        """The demo shop's SQL."""
+        return self.root / "demo" / "shop"
+
+    @property
+    def run_log(self) -> Path:
+        """JSON lines of every Meltano run (logging.yaml)."""
+        return self.root / "logs" / "meltano.jsonl"

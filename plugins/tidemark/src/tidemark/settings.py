@@ -1,0 +1,106 @@
+"""The two databases, as the environment and .env name them."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tidemark.errors import UsageError
+
+if TYPE_CHECKING:
+    from tidemark.project import Project
+
+SideName = Literal["source", "warehouse"]
+LOOPBACK = "127.0.0.1"
+
+
+class Side(BaseSettings):
+    """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8")
+    side: ClassVar[SideName]
+    prefix: ClassVar[str]
+
+    host: str | None = None
+    port: int = Field(ge=1, le=65535)
+    user: str = "tidemark"
+    password: SecretStr | None = None
+    database: str
+    ssl_enable: bool = False
+    ssl_mode: str = "verify-full"
+    ssl_certificate_authority: str | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Tidemark runs this server itself: only while nobody names a host, not even 127.0.0.1."""
+        return self.host is None
+
+    @property
+    def address(self) -> str:
+        """The host to connect to."""
+        return self.host or LOOPBACK
+
+    def __str__(self) -> str:
+        """Return how messages name this database; holds no secret."""
+        return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
+
+
+class Source(Side):
+    """What the tap reads."""
+
+    model_config = SettingsConfigDict(env_prefix="TAP_POSTGRES_")
+    side = "source"
+    prefix = "TAP_POSTGRES"
+
+    port: int = Field(default=5433, ge=1, le=65535)
+    database: str = "shop"
+
+
+class Warehouse(Side):
+    """What the target writes and dbt builds in."""
+
+    model_config = SettingsConfigDict(env_prefix="TARGET_POSTGRES_")
+    side = "warehouse"
+    prefix = "TARGET_POSTGRES"
+
+    port: int = Field(default=5434, ge=1, le=65535)
+    database: str = "warehouse"
+    default_target_schema: str = "raw"
+
+
+class Machine(BaseSettings):
+    """What holds for this machine, whichever databases are used."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
+    )
+    postgres_bin: Path | None = None
+
+
+def postgres_bin(project: Project) -> Path | None:
+    """Return TIDEMARK_POSTGRES_BIN: whose programs run the embedded servers, in place of the wheel's."""
+    return Machine(_env_file=project.dotenv).postgres_bin  # type: ignore[call-arg]
+
+
+def read(project: Project) -> tuple[Source, Warehouse]:
+    """Read both sides. The environment goes before .env, as it does in Meltano.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    try:
+        source = Source(_env_file=project.dotenv)  # type: ignore[call-arg]
+        warehouse = Warehouse(_env_file=project.dotenv)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        prefix = {cls.__name__: cls.prefix for cls in (Source, Warehouse)}[error.title]
+        variable = f"{prefix}_{str(first['loc'][0]).upper()}"
+        raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None
+    if source.embedded and warehouse.embedded and source.port == warehouse.port:
+        raise UsageError(
+            f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."
+        )
+    return source, warehouse

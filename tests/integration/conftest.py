@@ -1,0 +1,166 @@
+"""A project of its own for each test that asks: the repository's files, the installed environments, other ports,
+other data. Nothing of the user's project is read or touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.servers import INSTALLATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
+_TIMEOUT_S = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Checkout:
+    """A copy of the project that a test may run, break and throw away."""
+
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.root / ".venv" / "bin" / arguments[0]), *arguments[1:]]
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.root,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+
+    def tidemark(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        """Run a tidemark command that is meant to succeed; return what it printed."""
+        done = self.run("tidemark", *arguments, env=env)
+        assert done.returncode == 0, f"tidemark {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def extract_and_load(self, env: dict[str, str] | None = None) -> None:
+        """Run tap and target alone, where a test has no use for models."""
+        done = self.run(
+            "meltano", "run", "tap-postgres", "target-postgres", env={"MELTANO_RUN_FORCE": "1", **(env or {})}
+        )
+        assert done.returncode == 0, done.stderr
+
+    def refusal(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        """Run a tidemark command that is meant to fail; return its error, which must be one line and no traceback."""
+        done = self.run("tidemark", *arguments, env=env)
+        assert done.returncode not in {0, -signal.SIGKILL}, done.stdout
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("error: "), done.stderr
+        return line
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a tidemark command as the leader of a process group of its own, as a terminal would."""
+        return subprocess.Popen(
+            self.command("tidemark", *arguments),
+            cwd=self.root,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def kill_servers(self) -> None:
+        """End the servers at once: nobody wants this data, so nobody waits for its checkpoint."""
+        for pid_file in (self.root / ".tidemark").glob("postgres/*/data/postmaster.pid"):
+            if (pid := pid_file.read_text().split()[0]).isdigit() and psutil.pid_exists(int(pid)):
+                server = psutil.Process(int(pid))
+                if server.name().startswith("postgres"):
+                    server.send_signal(signal.SIGQUIT)
+                    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+                        time.sleep(0.02)
+
+    def connect(self, side: str, database: str | None = None) -> psycopg.Connection[Any]:
+        if side not in self.urls:
+            self.urls[side] = self.tidemark("dsn", side).strip()
+        overrides = {"dbname": database} if database else {}
+        return psycopg.connect(
+            self.urls[side], autocommit=True, options="-c TimeZone=UTC -c DateStyle=ISO", **overrides
+        )
+
+    def rows(self, side: str, query: str) -> list[tuple[Any, ...]]:
+        with self.connect(side) as connection:
+            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+
+def _memory() -> str | None:
+    """Return a directory in memory if there is one with room: most of a test's time is waiting for fsync."""
+    shared = Path("/dev/shm")  # noqa: S108
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * 2**30
+    return str(shared) if roomy else None
+
+
+def make_checkout(installation: str = "embedded") -> Iterator[Checkout]:
+    # not pytest's tmp_path: that is closed to the user who runs the servers when root runs the tests
+    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=_memory()))
+    root.chmod(0o755)
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listing.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, root / name)
+    (root / ".venv").symlink_to(REPOSITORY / ".venv")
+    (root / ".meltano").mkdir()
+    for kind in ("extractors", "loaders", "utilities"):
+        (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    env |= {
+        "TAP_POSTGRES_PORT": str(free_port()),
+        "TARGET_POSTGRES_PORT": str(free_port()),
+        "TIDEMARK_POSTGRES_BIN": "" if installation == "embedded" else str(INSTALLATIONS[installation]),
+        "COLUMNS": "200",
+    }
+    checkout = Checkout(root, env)
+    try:
+        yield checkout
+    finally:
+        checkout.kill_servers()
+        shutil.rmtree(os.path.realpath(root / ".tidemark" / "postgres"), ignore_errors=True)
+        shutil.rmtree(root)
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    yield from make_checkout()
+
+
+@pytest.fixture(params=sorted(INSTALLATIONS))
+def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checkout]:
+    yield from make_checkout(request.param)

@@ -1,0 +1,74 @@
+"""The demo shop."""
+
+from __future__ import annotations
+
+FINGERPRINT = """
+    select md5(string_agg(md5(row_text), '' order by row_text)) from (
+        select customers::text as row_text from customers
+        union all select products::text from products
+        union all select orders::text from orders
+        union all select order_items::text from order_items
+    ) as everything
+"""
+
+
+def test_the_same_scale_and_end_make_the_same_shop_on_every_version(checkout_on_each_postgres):
+    checkout = checkout_on_each_postgres
+    checkout.tidemark("demo", "load", "--scale", "0.002", "--as-of", "2026-01-01")
+    assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
+
+
+def test_loading_twice_changes_nothing_and_another_scale_must_be_asked_for(checkout):
+    assert "Loaded" in checkout.tidemark("demo", "load", "--scale", "0.001")
+    before = checkout.rows("source", FINGERPRINT)
+    assert "Found" in checkout.tidemark("demo", "load", "--scale", "0.001")
+    error = checkout.refusal("demo", "load", "--scale", "0.002")
+    assert "scale 0.001" in error
+    assert "--replace" in error
+    assert checkout.rows("source", FINGERPRINT) == before
+    checkout.tidemark("demo", "load", "--scale", "0.002", "--replace")
+    assert checkout.rows("source", "select count(*) from customers") == [(200,)]
+
+
+def test_a_database_with_other_tables_is_left_alone(checkout):
+    checkout.tidemark("up")
+    with checkout.connect("source") as connection:
+        connection.execute("create table precious (id int)")
+    assert "precious" in checkout.refusal("demo", "load")
+    assert "no demo shop" in checkout.refusal("demo", "change")
+
+
+def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(checkout):
+    checkout.tidemark("demo", "load", "--scale", "0.01")
+    ((before,),) = checkout.rows("source", "select now()")
+    printed = checkout.tidemark("demo", "change", "--rows", "1000")
+    for what in ("address changed", "price changed", "status moved", "new", "deleted"):
+        assert what in printed
+    for table in ("customers", "products", "orders", "order_items"):
+        ((touched, wrong),) = checkout.rows(
+            "source",
+            f"select count(*) filter (where updated_at >= '{before}'), "
+            f"count(*) filter (where updated_at < created_at) from {table}",
+        )
+        assert touched > 0
+        assert wrong == 0
+    ((touched,),) = checkout.rows(
+        "source",
+        " union all ".join(
+            f"select count(*) from {table} where updated_at >= '{before}'"
+            for table in ("customers", "products", "orders", "order_items")
+        ).join(("select sum(count)::int from (", ") as counts")),
+    )
+    assert 700 <= touched <= 1300
+
+
+def test_the_stamps_are_the_triggers_and_spread_over_three_years(checkout):
+    checkout.tidemark("demo", "load", "--scale", "0.01")
+    ((years,),) = checkout.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
+    assert years >= 3
+    with checkout.connect("source") as connection:
+        row = connection.execute(
+            "update orders set updated_at = '1999-01-01', created_at = '1999-01-01' where order_id = 1 "
+            "returning updated_at = now(), created_at = ordered_at"
+        ).fetchone()
+    assert row == (True, True)

@@ -1,0 +1,248 @@
+"""The whole job on the demo shop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.integration.conftest import Checkout, make_checkout
+from tests.servers import INSTALLATIONS
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+TABLES = {
+    "customers": "customer_id",
+    "products": "product_id",
+    "orders": "order_id",
+    "order_items": "order_item_id",
+}
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """A project's first run, and a second one that was tried while it went on."""
+
+    pid: int
+    printed: str
+    second: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[tuple[Checkout, FirstRun]]:
+    """A project on which the pipeline ran. Each test leaves it in order: raw as the source, all tests passing."""
+    for checkout in make_checkout():
+        first = checkout.start("pipeline")
+        lock = checkout.root / ".tidemark" / "pipeline.lock"
+        while not (lock.exists() and lock.read_text()):
+            time.sleep(0.05)
+        second = checkout.run("tidemark", "pipeline")
+        printed, _ = first.communicate(timeout=120)
+        assert first.returncode == 0, printed
+        yield checkout, FirstRun(first.pid, printed, second)
+
+
+def test_of_two_runs_at_once_one_runs_and_the_other_says_so(loaded):
+    _, first = loaded
+    assert first.second.returncode == 75
+    assert f"Another process (pid {first.pid}) is running the pipeline" in first.second.stderr
+
+
+@pytest.mark.skipif("system" not in INSTALLATIONS, reason="needs a PostgreSQL of the system, as Debian's postgresql-15")
+def test_the_systems_postgres_serves_as_well_as_the_wheels():
+    for checkout in make_checkout("system"):
+        checkout.tidemark("pipeline")
+        assert_raw_equals_source(checkout)
+
+
+def test_every_raw_table_holds_the_sources_rows_and_values(loaded):
+    checkout, _ = loaded
+    assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def test_a_source_in_another_time_zone_and_date_style_arrives_as_the_same_instants(loaded):
+    checkout, _ = loaded
+    with checkout.connect("source") as connection:
+        connection.execute("alter database shop set timezone = 'Asia/Kathmandu'")
+        connection.execute("alter database shop set datestyle = 'German'")
+        connection.execute("update orders set shipping_fee = shipping_fee + 1 where order_id <= 50")
+    try:
+        checkout.extract_and_load()
+        assert_raw_equals_source(checkout, deleted_stay=True)
+    finally:
+        with checkout.connect("source") as connection:
+            connection.execute("alter database shop reset all")
+
+
+def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
+    checkout, _ = loaded
+    found = checkout.rows(
+        "warehouse",
+        """
+        select nspname || '.' || relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where relkind in ('r', 'v') and nspname !~ '^pg_|^information_schema$'
+        """,
+    )
+    assert {name for (name,) in found} == {
+        *(f"raw.{table}" for table in TABLES),
+        *(f"staging.stg_{table}" for table in TABLES),
+        *("intermediate.int_orders_enriched", "intermediate.int_order_items_enriched"),
+        *("marts.dim_customers", "marts.dim_products", "marts.fct_orders", "marts.fct_sales"),
+    }
+
+
+def test_the_marts_money_is_the_shops_to_the_cent(loaded):
+    checkout, _ = loaded
+    in_shop = checkout.rows("source", "select sum(quantity * unit_price - discount) from order_items")
+    assert checkout.rows("warehouse", "select sum(revenue) from marts.fct_sales") == in_shop
+    assert checkout.rows("warehouse", "select sum(revenue) from marts.fct_orders") == in_shop
+
+
+def test_the_summary_tells_rows_models_tests_and_next_steps(loaded):
+    printed = loaded[1].printed
+    assert set(streams(printed)) == {f"public-{table}" for table in TABLES}
+    customers = streams(printed)["public-customers"]
+    assert customers == {"read": 1000, "written": 1000, "new": 1000, "changed": 0, "again": 0}
+    assert re.search(r"^\d+ models built\.$", printed, re.MULTILINE)
+    assert re.search(r"^\d+ tests passed\.$", printed, re.MULTILINE)
+    assert "make demo-change" in printed
+
+
+def test_a_second_run_reads_only_the_newest_rows_again_and_a_change_is_moved(loaded):
+    checkout, _ = loaded
+    idle = streams(checkout.tidemark("pipeline"))
+    assert all(figures["new"] == figures["changed"] == 0 for figures in idle.values())
+    assert all(0 < figures["read"] == figures["again"] for figures in idle.values())
+
+    checkout.tidemark("demo", "change", "--rows", "400", "--seed", "1")
+    moved = streams(checkout.tidemark("pipeline"))
+    assert moved["public-customers"]["new"] == 8
+    assert moved["public-customers"]["changed"] == 20
+    assert moved["public-products"]["changed"] == 12
+    assert moved["public-orders"]["new"] == 60
+    # the stock tap does not see hard deletes; all else is as in the shop
+    assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
+    checkout, _ = loaded
+    run = checkout.start("pipeline")
+    while not (meltano := [child for child in _children(run.pid) if "run" in child.cmdline()]):
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+    try:
+        assert "Another process" in checkout.refusal("pipeline")
+    finally:
+        meltano[0].terminate()
+        psutil.wait_procs(meltano, timeout=60)
+    checkout.extract_and_load()
+    assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def test_meltano_answers_for_the_state(loaded):
+    checkout, _ = loaded
+    state_id = "dev:tap-postgres-to-target-postgres"
+    assert checkout.run("meltano", "state", "list").stdout.strip() == state_id
+    state = json.loads(checkout.run("meltano", "state", "get", state_id).stdout)
+    ((newest,),) = checkout.rows("source", "select max(updated_at) from orders")
+    bookmark = state["singer_state"]["bookmarks"]["public-orders"]["replication_key_value"]
+    assert datetime.fromisoformat(bookmark) == newest
+
+
+def test_each_run_logs_json_lines_with_its_id_the_stream_and_counts(loaded):
+    checkout, _ = loaded
+    lines = [json.loads(line) for line in (checkout.root / "logs" / "meltano.jsonl").read_text().splitlines()]
+    counted = [line for line in lines if line.get("metric_info", {}).get("metric") == "record_count"]
+    assert {line["metric_info"]["tags"]["stream"] for line in counted} == {f"public-{table}" for table in TABLES}
+    assert all(len(line["run_id"]) == 36 for line in counted)
+
+
+def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
+    checkout, _ = loaded
+    done = checkout.run("meltano", "invoke", "dbt-postgres:freshness")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASS freshness of raw.") == 4
+
+
+def test_a_failing_test_fails_the_run_and_is_named(loaded):
+    checkout, _ = loaded
+    with checkout.connect("warehouse") as connection:
+        connection.execute("update raw.orders set status = 'lost' where order_id = 1")
+    try:
+        error = checkout.refusal("pipeline")
+        assert error.startswith("error: Test failed: accepted_values_")
+        assert "logs/meltano.jsonl" in error
+    finally:
+        with checkout.connect("warehouse") as connection:
+            connection.execute("update raw.orders set status = 'delivered' where order_id = 1")
+
+
+def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_mends_it(loaded):
+    checkout, _ = loaded
+    with checkout.connect("warehouse") as connection:
+        connection.execute("truncate raw.products")
+    error = checkout.refusal("pipeline")
+    assert "public-products" in error
+    command = re.search(r"`\.venv/bin/(meltano [^`]+)`", error)
+    assert command
+    assert checkout.run(*command[1].split()).returncode == 0
+    checkout.extract_and_load()
+    assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def test_another_database_behind_the_same_state_is_refused(loaded):
+    checkout, _ = loaded
+    with checkout.connect("source", "postgres") as connection:
+        connection.execute("create database other_shop")
+    checkout.tidemark("demo", "load", "--scale", "0.001", env={"TAP_POSTGRES_DATABASE": "other_shop"})
+    error = checkout.refusal("pipeline", env={"TAP_POSTGRES_DATABASE": "other_shop"})
+    assert "The source is not the database" in error
+    assert "meltano state clear --force dev:tap-postgres-to-target-postgres" in error
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def streams(printed: str) -> dict[str, dict[str, int]]:
+    """Return the figures of the summary's table."""
+    headings = ("read", "written", "new", "changed", "again")
+    found = re.findall(r"^(\S+-\S+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+) +\S", printed, re.MULTILINE)
+    return {
+        stream: dict(zip(headings, (int(figure.replace(",", "")) for figure in figures), strict=True))
+        for stream, *figures in found
+    }
+
+
+def assert_raw_equals_source(checkout: Checkout, *, deleted_stay: bool = False) -> None:
+    """Compare every row and value; `timestamp` in raw stands for an instant in UTC, the target's way."""
+    for table, key in TABLES.items():
+        columns = [
+            name
+            for (name,) in checkout.rows(
+                "source",
+                f"select attname from pg_attribute where attrelid = '{table}'::regclass and attnum > 0 order by attnum",
+            )
+        ]
+        query = f"select {', '.join(columns)} from {{}} order by {key}"
+        source = [tuple(map(_plain, row)) for row in checkout.rows("source", query.format(table))]
+        raw = [tuple(map(_plain, row)) for row in checkout.rows("warehouse", query.format(f"raw.{table}"))]
+        if deleted_stay:
+            keys = {row[0] for row in source}
+            raw = [row for row in raw if row[0] in keys]
+        assert raw == source, table
+
+
+def _plain(value):
+    return value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value

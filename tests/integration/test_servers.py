@@ -1,0 +1,160 @@
+"""The embedded servers: what can go wrong with one, and that nothing is ever deleted by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.servers import INSTALLATIONS
+
+
+def test_up_down_and_status_tell_what_runs(checkout_on_each_postgres):
+    checkout = checkout_on_each_postgres
+    assert "down" in checkout.tidemark("status")
+    assert "up, PostgreSQL" in checkout.tidemark("up")
+    assert "up, PostgreSQL" in checkout.tidemark("up"), "it can be run again"
+    assert checkout.tidemark("psql", "warehouse", "-Atc", "select 1 + 1") == "2\n"
+    assert checkout.tidemark("dsn", "source").startswith("postgresql://tidemark:")
+    assert "source, warehouse" in checkout.tidemark("down")
+    assert "No server was running" in checkout.tidemark("down")
+
+
+def test_the_servers_listen_on_loopback_alone_and_want_a_password(checkout):
+    checkout.tidemark("up")
+    port = int(checkout.env["TAP_POSTGRES_PORT"])
+    addresses = {
+        found.laddr.ip for found in psutil.net_connections("tcp") if found.laddr.port == port and not found.raddr
+    }
+    assert addresses == {"127.0.0.1"}
+    assert "authentication failed" in checkout.refusal("demo", "load", env={"TAP_POSTGRES_PASSWORD": "wrong"})
+
+
+def test_passwords_are_made_once_and_closed_to_others(checkout):
+    checkout.tidemark("up")
+    dotenv = checkout.root / ".env"
+    assert dotenv.stat().st_mode & 0o077 == 0
+    before = dotenv.read_text()
+    assert len(before.splitlines()) == 2
+    checkout.tidemark("up")
+    assert dotenv.read_text() == before
+
+
+def test_a_taken_port_is_named_and_neither_server_starts(checkout):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(checkout.env["TARGET_POSTGRES_PORT"])))
+        taken.listen()
+        error = checkout.refusal("up")
+    assert f"Port {checkout.env['TARGET_POSTGRES_PORT']} for the warehouse server is taken" in error
+    assert "TARGET_POSTGRES_PORT" in error
+    assert checkout.tidemark("status").count("down") == 2
+
+
+def test_a_killed_server_comes_back_with_its_data(checkout):
+    checkout.tidemark("demo", "load", "--scale", "0.001")
+    before = checkout.rows("source", "select count(*) from orders")
+    kill_server(checkout, "source")
+    checkout.tidemark("up")
+    assert checkout.rows("source", "select count(*) from orders") == before
+
+
+def test_a_stale_pid_file_that_names_another_program_is_explained(checkout):
+    checkout.tidemark("up")
+    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+    stale = pid_file.read_text()
+    checkout.tidemark("down")
+    pid_file.write_text("\n".join([str(os.getpid()), *stale.splitlines()[1:]]))
+    error = checkout.refusal("up")
+    assert str(pid_file) in error
+    assert f"pid {os.getpid()} is now another program" in error
+    pid_file.unlink()
+    checkout.tidemark("up")
+
+
+@pytest.mark.skipif("system" not in INSTALLATIONS, reason="needs a second PostgreSQL, as Debian's postgresql-15")
+def test_data_of_another_major_version_is_refused_and_kept(checkout):
+    checkout.tidemark("up")
+    checkout.tidemark("down")
+    system = {"TIDEMARK_POSTGRES_BIN": str(INSTALLATIONS["system"])}
+    error = checkout.refusal("up", env=system)
+    assert "was made by PostgreSQL 18" in error
+    assert "TIDEMARK_POSTGRES_BIN" in error
+    checkout.tidemark("up")
+
+
+def test_missing_programs_are_named(checkout):
+    error = checkout.refusal("up", env={"TIDEMARK_POSTGRES_BIN": "/no/such/place"})
+    assert "/no/such/place/initdb" in error
+    assert not (checkout.root / ".tidemark" / "postgres" / "source").exists()
+
+
+def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout):
+    mount = checkout.root / ".tidemark"
+    mount.mkdir()
+    mounted = os.geteuid() == 0 and shutil.which("mount") is not None
+    if (
+        not mounted
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        mount.chmod(0o755)
+        error = checkout.refusal("up")
+        assert "the disk is full" in error
+        assert not list(mount.glob("postgres/*/data"))
+        assert not list(mount.glob("postgres/*/initialising-*"))
+        checkout.run("tidemark", "down")
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+def test_a_side_with_a_host_of_its_own_gets_no_server(checkout):
+    checkout.tidemark("up")
+    port = checkout.env["TAP_POSTGRES_PORT"]
+    url = checkout.tidemark("dsn", "source").strip()
+    other = {
+        "TARGET_POSTGRES_HOST": "localhost",
+        "TARGET_POSTGRES_PORT": port,
+        "TARGET_POSTGRES_DATABASE": "shop",
+        "TARGET_POSTGRES_PASSWORD": url.split(":")[2].split("@")[0],
+    }
+    checkout.tidemark("down")
+    checkout.tidemark("up", env={**other, "TARGET_POSTGRES_HOST": "127.0.0.1"})
+    status = checkout.tidemark("status", env=other)
+    assert "yours" in status
+    assert not (checkout.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid").exists()
+
+
+def test_reset_asks_and_then_deletes_only_what_it_named(checkout):
+    checkout.tidemark("demo", "load", "--scale", "0.001")
+    assert "add --yes" in checkout.refusal("reset")
+    assert checkout.rows("source", "select count(*) > 0 from orders") == [(True,)]
+    printed = checkout.tidemark("reset", "--yes")
+    assert str(checkout.root / ".tidemark" / "postgres" / "source") in printed
+    assert (checkout.root / ".env").exists()
+    assert "nothing to delete" in checkout.tidemark("reset", "--yes")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's projects lie where the servers' user can't go")
+def test_root_runs_servers_for_a_project_in_a_closed_directory(checkout):
+    checkout.root.chmod(0o700)
+    checkout.tidemark("up")
+    link = checkout.root / ".tidemark" / "postgres"
+    assert link.is_symlink()
+    checkout.tidemark("reset", "--yes")
+    assert not list(link.resolve().glob("*/data"))
+
+
+def kill_server(checkout, side: str) -> None:
+    """Kill a server's postmaster and wait until its port is free, as its children take a moment to notice."""
+    pid = int((checkout.root / ".tidemark" / "postgres" / side / "data" / "postmaster.pid").read_text().split()[0])
+    children = psutil.Process(pid).children()
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs(children, timeout=20)
+    time.sleep(0.1)

@@ -1,0 +1,140 @@
+"""The project held to itself: what one file names, another has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+from tidemark.cli import app
+
+FILES = [
+    REPOSITORY / name
+    for name in subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    if (REPOSITORY / name).is_file()
+]
+MELTANO = yaml.safe_load((REPOSITORY / "meltano.yml").read_text())
+INCLUDED = {
+    path: yaml.safe_load(path.read_text()) for pattern in MELTANO["include_paths"] for path in REPOSITORY.glob(pattern)
+}
+PLUGINS = {
+    plugin["name"]: plugin
+    for content in INCLUDED.values()
+    for plugins in content.get("plugins", {}).values()
+    for plugin in plugins
+}
+REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
+
+
+def test_every_included_path_holds_something():
+    for pattern in MELTANO["include_paths"]:
+        assert list(REPOSITORY.glob(pattern)), pattern
+
+
+def test_the_root_file_holds_identity_alone():
+    assert set(MELTANO) == {
+        *("project_id", "requires_meltano", "send_anonymous_usage_stats", "auto_install", "cli"),
+        *("default_environment", "environments", "include_paths"),
+    }
+    assert MELTANO["send_anonymous_usage_stats"] is False
+
+
+@pytest.mark.parametrize("name", sorted(PLUGINS))
+def test_a_plugin_is_a_custom_definition_so_that_nobody_asks_the_hub(name):
+    plugin = PLUGINS[name]
+    assert {"namespace", "executable"} <= set(plugin) or "inherit_from" in plugin
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PLUGINS if "pip_url" in PLUGINS[name]))
+def test_a_plugin_installs_from_hashed_pins(name):
+    pins = REPOSITORY / PLUGINS[name]["pip_url"].removeprefix("-r ")
+    assert pins.parent == REQUIREMENTS
+    packages = [line for line in pins.read_text().splitlines() if line[:1].isalnum()]
+    assert packages
+    assert all("==" in line for line in packages)
+    assert pins.read_text().count("--hash=sha256:") >= len(packages)
+
+
+@pytest.mark.parametrize("path", sorted(REQUIREMENTS.glob("*.in")), ids=lambda path: path.stem)
+def test_compiled_requirements_hold_what_their_source_asks_for(path):
+    compiled = path.with_suffix(".txt").read_text()
+    for line in path.read_text().splitlines():
+        if line and not line.startswith(("#", "-c")):
+            name = re.sub(r"\[.*?\]", "", line)
+            assert re.search(rf"^{re.escape(name)}(==| |$)", compiled, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", sorted(PLUGINS))
+def test_a_plugin_is_configured_with_settings_it_knows(name):
+    plugin = PLUGINS[name]
+    known = {setting["name"] for setting in plugin.get("settings", [])}
+    assert set(plugin.get("config", {})) <= known
+
+
+def test_every_variable_of_a_connection_is_in_the_example():
+    example = (REPOSITORY / ".env.example").read_text()
+    connection = {"host", "port", "user", "password", "database", "filter_schemas", "default_target_schema"}
+    for plugin in ("tap-postgres", "target-postgres"):
+        for setting in PLUGINS[plugin]["settings"]:
+            if setting["name"] in connection or setting["name"].startswith("ssl_"):
+                assert f"{PLUGINS[plugin]['namespace'].upper()}_{setting['name'].upper()}=" in example
+    profile = (REPOSITORY / "transform" / "profiles" / "profiles.yml").read_text()
+    for variable in re.findall(r"env_var\('(\w+)'", profile):
+        assert f"{variable}=" in example
+
+
+def test_the_commands_of_the_readme_exist():
+    readme = (REPOSITORY / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]+)", readme)) <= targets
+    commands = {command.callback.__name__ for command in app.registered_commands} | {"demo"}
+    assert set(re.findall(r"\btidemark ([a-z]+)", readme.replace("`tidemark` ", ""))) <= commands
+    for path in re.findall(r"`((?:extract|load|transform|orchestrate|plugins|tests|demo)/[\w./-]*)`", readme):
+        assert (REPOSITORY / path).exists(), path
+
+
+def test_every_make_target_is_explained():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    shown = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
+    assert shown >= {
+        *("setup", "pipeline", "test", "lint", "format", "up", "down", "reset", "demo-change", "docs", "clean"),
+    }
+
+
+def test_every_model_is_described_beside_it():
+    models = [path for path in FILES if path.match("transform/models/*/*.sql")]
+    assert models
+    for model in models:
+        (described,) = yaml.safe_load(model.with_suffix(".yml").read_text())["models"]
+        assert described["name"] == model.stem
+        assert described["description"].startswith("One row per ")
+
+
+def test_no_file_names_an_index_a_machine_or_a_password():
+    hosts = ["pypi" + ".org", "python" + "hosted.org", "registry.npm" + "js.org", "deb.deb" + "ian.org"]
+    places = ["/" + "root/", "/" + "home/"]
+    for path in FILES:
+        text = path.read_text(errors="ignore")
+        for word in hosts + places:
+            assert word not in text, f"{path} holds {word}"
+        assert not re.search(r"postgresql://\w+:[A-Za-z0-9_-]{16,}@", text), path
+
+
+def test_no_file_is_two_files():
+    for path in FILES:
+        if path.suffix in {".py", ".sql"}:
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_what_a_run_writes_is_ignored():
+    for name in (".env", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
+        assert subprocess.run(["git", "check-ignore", "-q", name], cwd=REPOSITORY, check=False).returncode == 0, name

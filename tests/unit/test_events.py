@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, Totals, parse
+
+
+def logged(event: str, **fields: object) -> str:
+    return json.dumps({"event": event, "level": "info", "name": "dbt-postgres", **fields})
+
+
+def metric(**fields: object) -> str:
+    tags = {"stream": "public-orders"}
+    return logged("METRIC", metric_info={"metric": "record_count", "value": 7, "tags": tags}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        pytest.param(metric(producer=True, consumer=False), Rows("public-orders", 7, written=False), id="rows-read"),
+        pytest.param(metric(producer=False, consumer=True), Rows("public-orders", 7, written=True), id="rows-written"),
+        pytest.param(
+            logged("Beginning sync of 'public-orders' in incremental mode"), StreamBegan("public-orders"), id="stream"
+        ),
+        pytest.param(
+            logged("05:00:03  3 of 10 OK created sql view model staging.stg_orders ....... [CREATE VIEW in 0.32s]"),
+            NodeDone(3, 10, "OK", "created sql view model staging.stg_orders"),
+            id="model-built",
+        ),
+        pytest.param(
+            logged("05:00:09  12 of 117 PASS at_least_fct_sales_quantity__1 ............. [PASS in 0.06s]"),
+            NodeDone(12, 117, "PASS", "at_least_fct_sales_quantity__1"),
+            id="test-passed",
+        ),
+        pytest.param(
+            logged("05:00:09  2 of 117 FAIL 31 unique_stg_orders_order_id ................ [FAIL 31 in 0.06s]"),
+            NodeDone(2, 117, "FAIL", "unique_stg_orders_order_id"),
+            id="test-failed-on-31-rows",
+        ),
+        pytest.param(
+            logged("05:00:09  117 of 117 ERROR a_model::a_unit_test  [ERROR in 0.20s]"),
+            NodeDone(117, 117, "ERROR", "a_model::a_unit_test"),
+            id="unit-test-error",
+        ),
+        pytest.param(
+            logged("05:00:09  Done. PASS=116 WARN=2 ERROR=1 SKIP=3 NO-OP=0 TOTAL=122"),
+            Totals(116, 2, 1, 3),
+            id="totals",
+        ),
+        pytest.param(
+            logged("Block run completed", block_type="InvokerCommand", success=False, err="exit code: 1"),
+            BlockDone(success=False, error="exit code: 1"),
+            id="block",
+        ),
+        pytest.param(
+            logged("boom", plugin_exception={"type": "KeyError", "message": "boom"}, level="error"),
+            Line("KeyError: boom", "dbt-postgres", "error"),
+            id="uncaught-exception",
+        ),
+        pytest.param("Fatal Python error", Line("Fatal Python error", "meltano", "error"), id="not-json"),
+        pytest.param("  \n", None, id="empty"),
+    ],
+)
+def test_a_log_line_is_told_for_what_it_is(line, event):
+    assert parse(line) == event
+
+
+def test_a_start_of_a_node_is_not_its_end():
+    line = logged("05:00:03  3 of 10 START sql view model staging.stg_orders ........ [RUN]")
+    assert isinstance(parse(line), Line)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+
+import psycopg
+import pytest
+
+from tidemark import connections, settings
+from tidemark.errors import UsageError
+from tidemark.project import Project
+from tidemark.secrets_file import ensure_passwords
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Project:
+    for name in os.environ:
+        if name.startswith(("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK", "MELTANO")):
+            monkeypatch.delenv(name)
+    (tmp_path / "meltano.yml").touch()
+    return Project(tmp_path)
+
+
+def test_defaults_are_the_embedded_servers(project):
+    source, warehouse = settings.read(project)
+    assert (source.address, source.port, source.database, source.embedded) == ("127.0.0.1", 5433, "shop", True)
+    assert (warehouse.address, warehouse.port, warehouse.database) == ("127.0.0.1", 5434, "warehouse")
+
+
+def test_the_environment_goes_before_the_file_and_empty_means_unset(project, monkeypatch):
+    project.dotenv.write_text("TAP_POSTGRES_HOST=file.example\nTAP_POSTGRES_PORT=1111\nTARGET_POSTGRES_HOST=\n")
+    monkeypatch.setenv("TAP_POSTGRES_PORT", "2222")
+    monkeypatch.setenv("TARGET_POSTGRES_PORT", "")
+    source, warehouse = settings.read(project)
+    assert (source.host, source.port, source.embedded) == ("file.example", 2222, False)
+    assert (warehouse.port, warehouse.embedded) == (5434, True)
+
+
+@pytest.mark.parametrize("port", ["x", "0", "70000"])
+def test_a_port_that_is_none_is_named_with_its_variable(project, monkeypatch, port):
+    monkeypatch.setenv("TARGET_POSTGRES_PORT", port)
+    with pytest.raises(UsageError, match=f"TARGET_POSTGRES_PORT is '{port}'"):
+        settings.read(project)
+
+
+def test_one_port_for_both_servers_is_refused(project, monkeypatch):
+    monkeypatch.setenv("TAP_POSTGRES_PORT", "5434")
+    with pytest.raises(UsageError, match="are both 5434"):
+        settings.read(project)
+
+
+def test_a_url_survives_any_character_in_any_part(project, monkeypatch):
+    odd = "p@ss:/?#[]%&= wörd'\""
+    monkeypatch.setenv("TAP_POSTGRES_PASSWORD", odd)
+    monkeypatch.setenv("TAP_POSTGRES_USER", odd)
+    monkeypatch.setenv("TAP_POSTGRES_DATABASE", odd)
+    monkeypatch.setenv("TAP_POSTGRES_HOST", "::1")
+    parts = psycopg.conninfo.conninfo_to_dict(connections.url(settings.read(project)[0]))
+    assert parts == {"user": odd, "password": odd, "dbname": odd, "host": "::1", "port": "5433"}
+
+
+def test_tls_settings_reach_libpq(project, monkeypatch):
+    monkeypatch.setenv("TARGET_POSTGRES_SSL_ENABLE", "true")
+    monkeypatch.setenv("TARGET_POSTGRES_SSL_CERTIFICATE_AUTHORITY", "/etc/my ca.pem")
+    parts = psycopg.conninfo.conninfo_to_dict(connections.url(settings.read(project)[1]))
+    assert parts["sslmode"] == "verify-full"
+    assert parts["sslrootcert"] == "/etc/my ca.pem"
+
+
+def test_a_password_is_made_only_for_a_server_of_ours_that_has_none(project):
+    project.dotenv.write_text("# mine\nTAP_POSTGRES_HOST=db.example.com\n")
+    assert ensure_passwords(project, settings.read(project))
+    text = project.dotenv.read_text()
+    assert text.startswith("# mine\n")
+    assert "TAP_POSTGRES_PASSWORD" not in text
+    password = settings.read(project)[1].password
+    assert password
+    assert len(password.get_secret_value()) >= 32
+    assert not ensure_passwords(project, settings.read(project))
+
+
+def test_a_message_never_shows_a_password(project, monkeypatch):
+    monkeypatch.setenv("TAP_POSTGRES_PASSWORD", "hunter2")
+    source, _ = settings.read(project)
+    assert "hunter2" not in f"{source} {source!r}"
