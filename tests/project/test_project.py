@@ -97,7 +97,7 @@ def test_the_commands_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z][a-z-]+)", readme)) <= targets
     commands = {command.callback.__name__ for command in app.registered_commands} | {"demo"}
-    assert set(re.findall(r"\btidemark ([a-z]+)", readme.replace("`tidemark` ", ""))) <= commands
+    assert set(re.findall(r"\.venv/bin/tidemark ([a-z]+)", readme)) <= commands
     for path in re.findall(r"`((?:extract|load|transform|orchestrate|plugins|tests|demo)/[\w./-]*)`", readme):
         assert (REPOSITORY / path).exists(), path
 
