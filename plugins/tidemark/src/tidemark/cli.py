@@ -88,9 +88,14 @@ def dsn(side: SideArgument) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(side: SideArgument, context: typer.Context) -> None:
     """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
-    program = _psql(_side(side))
+    chosen = _side(side)
+    program = _psql(chosen)
+    # not in the arguments, which all users of the machine can read
+    password = {"PGPASSWORD": chosen.password.get_secret_value()} if chosen.password else {}
     # psql takes our place: its exit status, its terminal
-    os.execv(program, [program, connections.url(_side(side)), *context.args])  # noqa: S606
+    os.execve(  # noqa: S606
+        program, [program, connections.url(chosen, with_password=False), *context.args], {**os.environ, **password}
+    )
 
 
 @app.command()
@@ -137,14 +142,13 @@ def demo_load(
     as_of: Annotated[
         datetime | None, typer.Option(help="End of the three years of history, UTC [default: today's midnight].")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Drop the shop that is there.")] = False,  # noqa: FBT002
 ) -> None:
     """Fill the source with the demo shop: the same rows each time for the same scale and end."""
     project = Project.find()
     source = _started(project)
     with console.status(f"Loading the demo shop at scale {scale:g} …"):
         as_of = as_of and as_of.replace(tzinfo=as_of.tzinfo or UTC)
-        did = demo.load(project, source, scale=scale, as_of=as_of, replace=replace)
+        did = demo.load(project, source, scale=scale, as_of=as_of)
     console.print(f"{'Loaded' if did else 'Found'} the demo shop at scale {scale:g} in the {source}.", soft_wrap=True)
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10
 
 
-def url(side: Side) -> str:
-    """Return a libpq URL of `side`, its password included."""
-    password = f":{quote(side.password.get_secret_value(), safe='')}" if side.password else ""
+def url(side: Side, *, with_password: bool = True) -> str:
+    """Return a libpq URL of `side`."""
+    password = f":{quote(side.password.get_secret_value(), safe='')}" if side.password and with_password else ""
     query = ""
     if side.ssl_enable:
         query = f"?sslmode={side.ssl_mode}"

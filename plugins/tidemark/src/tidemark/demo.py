@@ -37,13 +37,12 @@ def tables(connection: psycopg.Connection[Any]) -> list[str]:
     return sorted(name for (name,) in rows)
 
 
-def load(project: Project, source: Side, *, scale: float, as_of: datetime | None = None, replace: bool = False) -> bool:
+def load(project: Project, source: Side, *, scale: float, as_of: datetime | None = None) -> bool:
     """Fill the source with the shop, in one transaction; return whether it did or found it there.
 
     Args:
         scale: 1 means 100,000 customers, 10,000 products, 500,000 orders, about 1,250,000 order items.
         as_of: the end of the three years that the stamps are spread over; today's midnight (UTC) by default.
-        replace: drop a shop of another scale first.
 
     Raises:
         UsageError: the database holds something else.
@@ -53,21 +52,21 @@ def load(project: Project, source: Side, *, scale: float, as_of: datetime | None
         # two loads at once would both find the database empty
         connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
         wanted, found = f"{scale:g}", loaded_scale(connection)
-        if found == wanted and not replace:
+        if found == wanted:
             return False
-        if found is not None and not replace:
+        if found is not None:
+            # replacing it here would leave its rows in the warehouse, and bookmarks past the new ones
             raise UsageError(
-                f"The {source} holds the demo shop at scale {found}; to drop it and load scale {wanted}, add --replace."
+                f"The {source} holds the demo shop at scale {found}; for scale {wanted}, start afresh with "
+                "`tidemark reset`, then run this again."
             )
-        if found is None and (others := tables(connection)):
+        if others := tables(connection):
             raise UsageError(
                 f"The {source} holds tables that are not the demo's ({', '.join(others[:3])}…); "
                 "name an empty database in TAP_POSTGRES_DATABASE."
             )
         _set(connection, "demo.scale", wanted)
         _set(connection, "demo.as_of", as_of.isoformat() if as_of else _midnight(connection))
-        if found is not None:
-            _execute(connection, project.demo / "drop.sql")
         for script in _SCRIPTS:
             _execute(connection, project.demo / script)
         connection.execute(f"comment on schema public is '{_MARK}{wanted}'".encode())

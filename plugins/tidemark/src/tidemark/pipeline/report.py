@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ def show(
 ) -> None:
     """Print the summary."""
     console.print()
-    console.print(stream_table(reports))
+    table = stream_table(reports)
+    # a figure cut short would lie: a table too wide for the terminal runs over its edge
+    wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.width = max(wanted, console.width)
+    console.print(table)
     read, again = sum(r.read for r in reports), sum(r.again for r in reports)
     moved = read - again
     console.print(

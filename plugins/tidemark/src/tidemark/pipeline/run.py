@@ -161,6 +161,6 @@ def _next(source: Source) -> list[str]:
     own = "make pipeline                 # again: only what changed is read"
     return [
         first if source.embedded else own,
-        ".venv/bin/tidemark psql warehouse   # try: select * from marts.fct_sales limit 5;",
+        ".venv/bin/tidemark psql warehouse   # try: table marts.fct_sales limit 5;",
         "make docs                     # the models, columns and lineage in a browser",
     ]

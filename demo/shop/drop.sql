@@ -1,2 +1,0 @@
-drop table order_items, orders, products, customers;
-drop function stamp_row();
