@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tidemark import __doc__ as _about
-from tidemark import connections, demo, settings
+from tidemark import connections, databases, demo, settings
 from tidemark.errors import Interruption, TidemarkError, UnreachableError, UsageError
 from tidemark.locks import hold
 from tidemark.postgres import binaries, fleet
@@ -55,10 +55,8 @@ def main_options(
 @app.command()
 def up() -> None:
     """Start the embedded servers. A side whose HOST variable is set is left alone."""
-    from tidemark.pipeline.run import bring_up  # noqa: PLC0415  (imports Meltano's needs)
-
     project = Project.find()
-    bring_up(project)
+    databases.bring_up(project)
     _print_servers(project)
 
 
@@ -145,7 +143,7 @@ def demo_load(
 ) -> None:
     """Fill the source with the demo shop: the same rows each time for the same scale and end."""
     project = Project.find()
-    source = _started(project)
+    source, _ = databases.bring_up(project)
     with console.status(f"Loading the demo shop at scale {scale:g} …"):
         as_of = as_of and as_of.replace(tzinfo=as_of.tzinfo or UTC)
         did = demo.load(project, source, scale=scale, as_of=as_of)
@@ -159,7 +157,7 @@ def demo_change(
 ) -> None:
     """Make a day's traffic: orders, status moves, new prices and addresses, a few deletes."""
     project = Project.find()
-    source = _started(project)
+    source, _ = databases.bring_up(project)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table")
     table.add_column("change")
@@ -172,13 +170,6 @@ def demo_change(
 def _side(option: SideOption) -> Side:
     source, warehouse = settings.read(Project.find())
     return source if option is SideOption.source else warehouse
-
-
-def _started(project: Project) -> Side:
-    """Return the source, its server running if it is ours."""
-    from tidemark.pipeline.run import bring_up  # noqa: PLC0415
-
-    return bring_up(project)[0]
 
 
 def _psql(side: Side) -> str:

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark import demo, secrets_file, settings
+from tidemark import databases, demo
 from tidemark.connections import connect
 from tidemark.errors import TidemarkError
 from tidemark.locks import hold
@@ -14,7 +14,6 @@ from tidemark.pipeline import counts, meltano, report, state
 from tidemark.pipeline.display import Display
 from tidemark.pipeline.events import BlockDone, NodeDone, Totals
 from tidemark.pipeline.outcome import Outcome
-from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +57,9 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
 
 def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
     """Bring both databases up. Those of the user are tried first, so that nothing is made if one can't be had."""
-    source, warehouse = settings.read(project)
-    for side in (source, warehouse):
-        if not side.embedded:
-            connect(side).close()
+    databases.try_own(project)
     with display.step("Servers") as step:
-        source, warehouse = bring_up(project)
+        source, warehouse = databases.bring_up(project)
         step.say(f"{source.address}:{source.port} → {warehouse.address}:{warehouse.port}")
     if source.embedded:
         with connect(source) as connection:
@@ -76,19 +72,6 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
             # finds it there, or says what to do about the other scale
             demo.load(project, source, scale=scale)
     return source, warehouse
-
-
-def bring_up(project: Project) -> tuple[Source, Warehouse]:
-    """Start the embedded servers, with passwords made if there are none; return the settings that then hold.
-
-    Raises:
-        UsageError, TidemarkError: a server can't be started; see `Server.start`.
-    """
-    sides = settings.read(project)
-    if secrets_file.ensure_passwords(project, sides):
-        sides = settings.read(project)
-    fleet.start(project, sides)
-    return sides
 
 
 def _before(

@@ -1,0 +1,37 @@
+"""Both databases, ready to be connected to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidemark import secrets_file, settings
+from tidemark.connections import connect
+from tidemark.postgres import fleet
+
+if TYPE_CHECKING:
+    from tidemark.project import Project
+    from tidemark.settings import Source, Warehouse
+
+
+def bring_up(project: Project) -> tuple[Source, Warehouse]:
+    """Start the embedded servers, with passwords made if there are none; return the settings that then hold.
+
+    Raises:
+        UsageError, TidemarkError: a server can't be started; see `Server.prepare` and `Server.start`.
+    """
+    sides = settings.read(project)
+    if secrets_file.ensure_passwords(project, sides):
+        sides = settings.read(project)
+    fleet.start(project, sides)
+    return sides
+
+
+def try_own(project: Project) -> None:
+    """Connect to the databases that are the user's.
+
+    Raises:
+        UnreachableError: one does not answer.
+    """
+    for side in settings.read(project):
+        if not side.embedded:
+            connect(side).close()
