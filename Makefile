@@ -1,25 +1,25 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-# the first Python that is new enough; name another as in `make setup PYTHON=python3.12`
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# the first Python that will do; name another as in `make setup PYTHON=python3.12`
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: python ## install everything into this directory (done by every target that needs it)
 	@$(PYTHON) plugins/bootstrap.py
 
 .PHONY: setup-dev
-setup-dev: python
+setup-dev: python ## install also what `make test` and `make lint` need
 	@$(PYTHON) plugins/bootstrap.py --dev
 
 .PHONY: python
 python:
-	@test -n "$(PYTHON)" || { echo "error: there is no Python 3.11 or later on PATH; install one, or name it as in 'make setup PYTHON=/path/to/python3'." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: there is no Python 3.11, 3.12 or 3.13 on PATH; install one, or name it as in 'make setup PYTHON=/path/to/python3'." >&2; exit 1; }
 
 .PHONY: pipeline
 pipeline: setup ## the whole job: servers, demo shop, extract, load, models, tests (SCALE=0.1 for a bigger shop)
@@ -43,9 +43,7 @@ reset: setup ## delete their data and the pipeline's state (asks first)
 
 .PHONY: docs
 docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
-	@$(BIN)/tidemark up
-	@$(BIN)/meltano invoke dbt-postgres:docs
-	@$(BIN)/meltano invoke dbt-postgres:docs-serve
+	@$(BIN)/tidemark docs
 
 .PHONY: test
 test: setup-dev ## run all tests, on servers and directories of their own
@@ -73,7 +71,7 @@ requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the
 
 .PHONY: clean
 clean: ## remove what was installed and built; data, state and settings stay
-	@test ! -x $(BIN)/tidemark || $(BIN)/tidemark down
+	@if $(BIN)/tidemark --help >/dev/null 2>&1; then $(BIN)/tidemark down; fi
 	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup} logs
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache
 	@find plugins tests -name __pycache__ -prune -exec rm -rf {} +

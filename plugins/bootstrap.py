@@ -1,8 +1,7 @@
 """Makes the project's environments: .venv for Meltano and the tidemark utility, and one below .meltano/ per plugin.
 
-Runs before anything is installed, so it needs the standard library alone, and its syntax is one that an old Python
-can read far enough to be told that it is too old. Doing nothing when all is in place takes a moment; what an
-interrupted run left half-made is made again from nothing.
+Runs before anything is installed, so it needs the standard library alone. Doing nothing when all is in place takes a
+moment; what an interrupted run left half-made is made again from nothing.
 """
 
 import argparse
@@ -19,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "plugins" / "requirements"
 VENV = ROOT / ".venv"
 LOG = ROOT / "logs" / "setup.log"
-OLDEST = (3, 11)
+# dbt-core 1.11 does not run on 3.14
+OLDEST, TOO_NEW = (3, 11), (3, 14)
 # an environment's scripts hold its path, and its packages fit one Python: elsewhere, both are made anew
 HERE = "{} {}.{}".format(ROOT, *sys.version_info[:2])
 
@@ -32,10 +32,10 @@ def main():
     parser = argparse.ArgumentParser(description="Install what the project needs.")
     parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
     arguments = parser.parse_args()
-    if sys.version_info < OLDEST:
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         raise SetupError(
-            "Python {}.{} or later is needed and {} is {}.{}; name another: `make setup PYTHON=python3.12`.".format(
-                *OLDEST, sys.executable, *sys.version_info[:2]
+            "Python 3.11, 3.12 or 3.13 is needed and {} is {}.{}; name another: `make setup PYTHON=python3.12`.".format(
+                sys.executable, *sys.version_info[:2]
             )
         )
     with locked():
@@ -104,12 +104,16 @@ def plugins():
     pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in {"uv", "project", "dev"}]
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
     wanted = stamp.wanted("plugins", pins, *urls)
-    if stamp.text() == wanted:
+    there = all(list(ROOT.glob(".meltano/*/{}/venv/bin/python".format(path.stem))) for path in pins)
+    if there and stamp.text() == wanted:
         return False
     stamp.remove()
     with step("Installing the tap, the target and dbt"):
         # --clean: Meltano looks at the name of a requirements file, not at what it holds
         run(VENV / "bin" / "meltano", "install", "--clean")
+        # where Meltano writes each plugin's settings at each run, passwords included
+        (ROOT / ".meltano" / "run").mkdir(exist_ok=True)
+        (ROOT / ".meltano" / "run").chmod(0o700)
     stamp.write(wanted)
     return True
 
@@ -188,6 +192,10 @@ if __name__ == "__main__":
         main()
     except SetupError as error:
         sys.exit("error: {}".format(error))
+    except OSError as error:
+        sys.exit(
+            "error: {}: {}; does it belong to another user, or is the disk full?".format(error.filename, error.strerror)
+        )
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again; it starts over what it had not finished.", file=sys.stderr)
         sys.exit(130)

@@ -152,8 +152,9 @@ def make_checkout(installation: str = "embedded") -> Iterator[Checkout]:
         yield checkout
     finally:
         checkout.kill_servers()
-        shutil.rmtree(os.path.realpath(root / ".tidemark" / "postgres"), ignore_errors=True)
-        shutil.rmtree(root)
+        # a test may have moved it
+        shutil.rmtree(os.path.realpath(checkout.root / ".tidemark" / "postgres"), ignore_errors=True)
+        shutil.rmtree(checkout.root)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Ctrl-C, and databases that do not answer."""
+"""Ctrl-C and SIGTERM, and databases that do not answer."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ import pytest
 
 from tests.integration.test_pipeline import assert_raw_equals_source
 
+CTRL_C, TERMINATED = 130, 143
 
-def test_ctrl_c_at_any_moment_and_the_next_run_finishes_right(checkout):
-    # while servers are made, while rows are loaded, while models are built
-    for seconds in (1, 4.5, 7):
-        run = checkout.start("pipeline")
-        time.sleep(seconds)
-        if run.poll() is not None:
-            pytest.fail(f"the run ended by itself: {run.communicate()[0]}")
-        children = [child for child in psutil.Process(run.pid).children(recursive=True) if not _is_server(child)]
-        os.killpg(run.pid, signal.SIGINT)
-        printed, _ = run.communicate(timeout=60)
-        assert run.returncode == 130, printed
-        assert "Interrupted. Run the same command again" in printed
-        assert "Traceback" not in printed
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout):
+    # a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
+    interrupt(checkout, after=None, wait=0.15, group=True)
+    interrupt(checkout, after="Servers", wait=0.5, group=True)
+    interrupt(checkout, after="Extract and load", wait=2.5, group=True)
+    interrupt(checkout, after="Extract and load", wait=4, group=False)
+    interrupt(checkout, after="Build models", wait=2.5, group=False)
     checkout.tidemark("demo", "change", "--rows", "200")
     checkout.tidemark("pipeline")
     assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def interrupt(checkout, *, after: str | None, wait: float, group: bool) -> None:
+    """Start the pipeline, interrupt it `wait` seconds after it printed that step, and look at how it ends."""
+    run = checkout.start("pipeline")
+    assert run.stdout
+    while after and not (line := run.stdout.readline()).startswith(after):
+        assert line, f"the run ended before {after}"
+    time.sleep(wait)
+    children = [child for child in psutil.Process(run.pid).children(recursive=True) if not _is_server(child)]
+    if group:
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        run.terminate()
+    printed, _ = run.communicate(timeout=60)
+    assert run.returncode == (CTRL_C if group else TERMINATED), printed
+    assert "Interrupted. Run the same command again" in printed
+    assert "Traceback" not in printed
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("side", ["TAP", "TARGET"])

@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import psutil
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
-from tests.servers import INSTALLATIONS
+from tests.integration.conftest import Checkout, free_port, make_checkout
 
 if TYPE_CHECKING:
     import subprocess
@@ -56,13 +56,6 @@ def test_of_two_runs_at_once_one_runs_and_the_other_says_so(loaded):
     _, first = loaded
     assert first.second.returncode == 75
     assert f"Another process (pid {first.pid}) is running the pipeline" in first.second.stderr
-
-
-@pytest.mark.skipif("system" not in INSTALLATIONS, reason="needs a PostgreSQL of the system, as Debian's postgresql-15")
-def test_the_systems_postgres_serves_as_well_as_the_wheels():
-    for checkout in make_checkout("system"):
-        checkout.tidemark("pipeline")
-        assert_raw_equals_source(checkout)
 
 
 def test_every_raw_table_holds_the_sources_rows_and_values(loaded):
@@ -130,6 +123,7 @@ def test_a_second_run_reads_only_the_newest_rows_again_and_a_change_is_moved(loa
     assert moved["public-customers"]["changed"] == 20
     assert moved["public-products"]["changed"] == 12
     assert moved["public-orders"]["new"] == 60
+    assert facts_are_what_a_full_build_would_give(checkout)
     # the stock tap does not see hard deletes; all else is as in the shop
     assert_raw_equals_source(checkout, deleted_stay=True)
 
@@ -201,14 +195,93 @@ def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_m
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 
-def test_another_database_behind_the_same_state_is_refused(loaded):
+def test_rows_of_another_database_are_not_mixed_into_the_warehouse(loaded):
     checkout, _ = loaded
     with checkout.connect("source", "postgres") as connection:
         connection.execute("create database other_shop")
     checkout.tidemark("demo", "load", "--scale", "0.001", env={"TAP_POSTGRES_DATABASE": "other_shop"})
     error = checkout.refusal("pipeline", env={"TAP_POSTGRES_DATABASE": "other_shop"})
-    assert "The source is not the database" in error
+    assert "The source is not the database that the warehouse was loaded from" in error
     assert "meltano state clear --force dev:tap-postgres-to-target-postgres" in error
+
+
+def test_a_new_warehouse_behind_old_state_is_refused(loaded):
+    checkout, _ = loaded
+    error = checkout.refusal("pipeline", env={"TARGET_POSTGRES_DATABASE": "other_warehouse"})
+    assert "its state would skip rows" in error
+
+
+def test_a_table_is_added_as_the_readme_says(loaded):
+    checkout, _ = loaded
+    with checkout.connect("source") as connection:
+        connection.execute("create table suppliers (id int primary key, name text, updated_at timestamptz)")
+        connection.execute("create table visits (page text)")
+        connection.execute("insert into suppliers values (1, 'Ann', now()), (2, 'Bob', now())")
+        connection.execute("insert into visits values ('/'), ('/'), ('/cart')")
+    extractors = checkout.root / "extract" / "extractors.meltano.yml"
+    before = extractors.read_text()
+    added = before.replace(
+        "        - public-orders.*\n",
+        "".join(f"        - public-{table}.*\n" for table in ("orders", "suppliers", "visits", "nowhere")),
+    ).replace(
+        "        public-orders: *incremental\n",
+        "        public-orders: *incremental\n        public-suppliers: *incremental\n",
+    )
+    extractors.write_text(added)
+    try:
+        error = checkout.refusal("pipeline")
+        assert "has no public-nowhere, selected in extract/extractors.meltano.yml" in error
+        with checkout.connect("source") as connection:
+            connection.execute("alter table suppliers add column city text")
+            connection.execute("update suppliers set city = 'Oslo', updated_at = now() where id = 1")
+            connection.execute("delete from visits where page = '/cart'")
+        checkout.extract_and_load()
+        assert checkout.rows("warehouse", "select id, name, city from raw.suppliers order by id") == [
+            (1, "Ann", "Oslo"),
+            (2, "Bob", None),
+        ]
+        # read whole: no row twice, though there is no key, and what is gone is gone
+        assert checkout.rows("warehouse", "select page from raw.visits") == [("/",), ("/",)]
+    finally:
+        extractors.write_text(before)
+
+
+def test_nobody_else_can_read_the_passwords(loaded):
+    checkout, _ = loaded
+    password = checkout.urls.get("source", checkout.tidemark("dsn", "source")).split(":")[2].split("@")[0]
+    holders = [
+        path
+        for directory in (checkout.root / ".meltano", checkout.root / "logs", checkout.root / ".tidemark")
+        for path in directory.rglob("*")
+        if path.is_file() and "venv" not in path.parts and password.encode() in path.read_bytes()
+    ]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in holders), holders
+    assert not [path for path in holders if "logs" in path.parts]
+
+
+def test_the_documentation_is_served_until_ctrl_c(loaded):
+    checkout, _ = loaded
+    port = free_port()
+    docs = checkout.start("docs", "--port", str(port))
+    assert docs.stdout
+    assert f"http://127.0.0.1:{port}" in docs.stdout.readline()
+    with urlopen(f"http://127.0.0.1:{port}/catalog.json") as page:
+        assert "fct_sales" in page.read().decode()
+    assert "is taken" in checkout.refusal("docs", "--port", str(port))
+    os.killpg(docs.pid, signal.SIGINT)
+    printed, _ = docs.communicate(timeout=10)
+    assert (docs.returncode, printed) == (0, "")
+
+
+def facts_are_what_a_full_build_would_give(checkout: Checkout) -> bool:
+    """Compare the incremental fact with what its models say now."""
+    fact = "select order_item_id, order_id, customer_id, order_status, ordered_at, revenue from marts.fct_sales"
+    now = """
+        select order_item_id, orders.order_id, customer_id, order_status, ordered_at, revenue
+        from intermediate.int_order_items_enriched as items
+        left join intermediate.int_orders_enriched as orders on items.order_id = orders.order_id
+    """
+    return checkout.rows("warehouse", f"({fact} except {now}) union all ({now} except {fact})") == []
 
 
 def _children(pid: int) -> list[psutil.Process]:

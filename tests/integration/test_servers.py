@@ -28,11 +28,9 @@ def test_up_down_and_status_tell_what_runs(checkout_on_each_postgres):
 
 def test_the_servers_listen_on_loopback_alone_and_want_a_password(checkout):
     checkout.tidemark("up")
-    port = int(checkout.env["TAP_POSTGRES_PORT"])
-    addresses = {
-        found.laddr.ip for found in psutil.net_connections("tcp") if found.laddr.port == port and not found.raddr
-    }
-    assert addresses == {"127.0.0.1"}
+    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+    sockets = psutil.Process(int(pid_file.read_text().split()[0])).net_connections("inet")
+    assert {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
     assert "authentication failed" in checkout.refusal("demo", "load", env={"TAP_POSTGRES_PASSWORD": "wrong"})
 
 
@@ -44,6 +42,31 @@ def test_passwords_are_made_once_and_closed_to_others(checkout):
     assert len(before.splitlines()) == 2
     checkout.tidemark("up")
     assert dotenv.read_text() == before
+
+
+def test_two_that_start_the_servers_at_once_agree_on_the_passwords(checkout):
+    both = [checkout.start("up") for _ in range(2)]
+    for each in both:
+        printed, _ = each.communicate(timeout=60)
+        assert printed.count("up, PostgreSQL") == 2, printed
+
+
+def test_a_lost_password_is_asked_for_and_not_made_up(checkout):
+    checkout.tidemark("up")
+    checkout.tidemark("down")
+    (checkout.root / ".env").unlink()
+    assert "TAP_POSTGRES_PASSWORD is not set" in checkout.refusal("up")
+    assert not (checkout.root / ".env").exists()
+
+
+def test_servers_of_a_project_that_was_moved_are_still_its_servers(checkout):
+    checkout.tidemark("up")
+    before = checkout.root
+    checkout.root = before.with_name(before.name + "-moved")
+    before.rename(checkout.root)
+    assert checkout.tidemark("status").count("up, PostgreSQL") == 2
+    assert "source, warehouse" in checkout.tidemark("down")
+    checkout.tidemark("up")
 
 
 def test_a_taken_port_is_named_and_neither_server_starts(checkout):
@@ -133,7 +156,7 @@ def test_a_side_with_a_host_of_its_own_gets_no_server(checkout):
 
 def test_reset_asks_and_then_deletes_only_what_it_named(checkout):
     checkout.tidemark("demo", "load", "--scale", "0.001")
-    assert "add --yes" in checkout.refusal("reset")
+    assert "reset --yes" in checkout.refusal("reset")
     assert checkout.rows("source", "select count(*) > 0 from orders") == [(True,)]
     printed = checkout.tidemark("reset", "--yes")
     assert str(checkout.root / ".tidemark" / "postgres" / "source") in printed

@@ -14,7 +14,7 @@ from tidemark.postgres.complaints import complaint
         ),
         pytest.param(
             "2026-11-23 05:00:00 UTC [12] LOG:  starting\n2026-11-23 05:00:00 UTC [12] FATAL:  wrong ownership",
-            "pg_ctl failed for the source server: wrong ownership; see",
+            "pg_ctl failed for the source server: wrong ownership",
             id="reason-from-the-log",
         ),
         pytest.param("", "it printed nothing", id="silence"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, Totals, parse
+from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, StreamMissing, Totals, parse
 
 
 def logged(event: str, **fields: object) -> str:
@@ -22,7 +22,19 @@ def metric(**fields: object) -> str:
         pytest.param(metric(producer=True, consumer=False), Rows("public-orders", 7, written=False), id="rows-read"),
         pytest.param(metric(producer=False, consumer=True), Rows("public-orders", 7, written=True), id="rows-written"),
         pytest.param(
-            logged("Beginning sync of 'public-orders' in incremental mode"), StreamBegan("public-orders"), id="stream"
+            logged("Beginning sync of 'public-orders' in incremental mode"),
+            StreamBegan("public-orders", incremental=True),
+            id="stream-from-its-bookmark",
+        ),
+        pytest.param(
+            logged("Beginning sync of 'public-orders' in full_table mode"),
+            StreamBegan("public-orders", incremental=False),
+            id="stream-read-whole",
+        ),
+        pytest.param(
+            logged("Stream `public-nowhere` was not found in the catalog"),
+            StreamMissing("public-nowhere"),
+            id="missing",
         ),
         pytest.param(
             logged("05:00:03  3 of 10 OK created sql view model staging.stg_orders ....... [CREATE VIEW in 0.32s]"),

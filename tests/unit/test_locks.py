@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tidemark.errors import BusyError
-from tidemark.locks import hold
+from tidemark.locks import hold, share
 
 
 def test_a_second_holder_is_told_who_is_first_and_the_lock_is_free_afterwards(tmp_path):
@@ -23,7 +23,8 @@ def test_a_child_that_inherits_the_lock_keeps_it(tmp_path):
     lock = tmp_path / "a.lock"
     with hold(lock, doing="running") as descriptor:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
-    with pytest.raises(BusyError), hold(lock, doing="running"):
+        share(descriptor, child.pid)
+    with pytest.raises(BusyError, match="is running"), hold(lock, doing="running"):
         pass
     child.communicate(b"\n")
     with hold(lock, doing="running"):

@@ -1,51 +1,66 @@
 from __future__ import annotations
 
-from tidemark.pipeline.counts import Count
-from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows
-from tidemark.pipeline.outcome import Outcome
+from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan
+from tidemark.pipeline.outcome import Block, Outcome
 from tidemark.pipeline.report import stream_reports
 from tidemark.pipeline.state import Bookmark
 
-BOOKMARK = {"public-orders": Bookmark("updated_at", "2026-01-01T10:00:00+00:00")}
 
-
-def report(read: int, before: dict[str, Count], after: Count, bookmarks=BOOKMARK):
-    outcome = Outcome(["Extract and load"])
+def report(read: int, *, before: int | None, after: int, at_bookmark: int = 0, incremental: bool = True):
+    outcome = Outcome([Block("Extract and load")])
+    outcome.take(StreamBegan("public-orders", incremental=incremental))
     outcome.take(Rows("public-orders", read, written=False))
     outcome.take(Rows("public-orders", read, written=True))
-    (found,) = stream_reports(outcome, before, {"public-orders": after}, bookmarks)
+    (found,) = stream_reports(
+        outcome,
+        before={} if before is None else {"orders": before},
+        after={"orders": after},
+        at_bookmarks={"public-orders": at_bookmark},
+        # left from a time when the stream was incremental, if it no longer is
+        bookmarks={"public-orders": Bookmark("updated_at", "2026-01-01T10:00:00.123+00:00")},
+    )
+    return found
+
+
+def figures(found):
     return found.new, found.changed, found.again
 
 
 def test_a_first_load_is_all_new():
-    assert report(500, {}, Count(500)) == (500, 0, 0)
+    assert figures(report(500, before=None, after=500)) == (500, 0, 0)
 
 
 def test_an_idle_run_only_reads_again():
-    assert report(3, {"public-orders": Count(500, 3)}, Count(500, 3)) == (0, 0, 3)
+    assert figures(report(3, before=500, after=500, at_bookmark=3)) == (0, 0, 3)
 
 
 def test_new_changed_and_read_again_add_up_to_what_was_read():
-    assert report(15, {"public-orders": Count(500, 3)}, Count(504, 3)) == (4, 8, 3)
+    assert figures(report(15, before=500, after=504, at_bookmark=3)) == (4, 8, 3)
 
 
 def test_a_row_that_left_the_bookmark_was_changed():
-    assert report(3, {"public-orders": Count(500, 3)}, Count(500, 2)) == (0, 1, 2)
+    assert figures(report(3, before=500, after=500, at_bookmark=2)) == (0, 1, 2)
 
 
-def test_a_stream_without_a_bookmark_is_read_whole():
-    assert report(500, {"public-orders": Count(499)}, Count(500), bookmarks={}) == (1, 0, 499)
+def test_of_a_stream_that_is_read_whole_nobody_says_what_changed():
+    found = report(500, before=499, after=500, at_bookmark=7, incremental=False)
+    assert figures(found) == (1, None, None)
+    assert found.bookmark == "read whole"
+
+
+def test_a_bookmark_is_shown_to_the_second():
+    assert report(1, before=1, after=1).bookmark == "2026-01-01 10:00:00"
 
 
 def test_counts_of_one_stream_are_summed_as_the_tap_reports_them_in_parts():
-    outcome = Outcome(["Extract and load"])
+    outcome = Outcome([Block("Extract and load")])
     for _ in range(3):
         outcome.take(Rows("public-orders", 10, written=False))
     assert outcome.read == {"public-orders": 30}
 
 
 def test_the_reason_names_the_models_or_tests_that_failed():
-    outcome = Outcome(["Build models", "Test"])
+    outcome = Outcome([Block("Build models"), Block("Test")])
     outcome.take(BlockDone(success=True, error=None))
     for index in range(5):
         outcome.take(NodeDone(index, 5, "FAIL", f"test_{index}"))
@@ -55,7 +70,7 @@ def test_the_reason_names_the_models_or_tests_that_failed():
 
 
 def test_the_reason_is_what_the_plugin_logged_as_an_error():
-    outcome = Outcome(["Extract and load"])
+    outcome = Outcome([Block("Extract and load")])
     outcome.take(Line("Beginning", "tap-postgres", "info"))
     outcome.take(Line("An unhandled error occurred while syncing 'public-orders'", "tap-postgres", "error"))
     outcome.take(Line("UndefinedColumn: column x does not exist\nLINE 1: …", "tap-postgres", "error"))
@@ -65,8 +80,23 @@ def test_the_reason_is_what_the_plugin_logged_as_an_error():
     )
 
 
+def test_the_reason_of_a_dbt_error_is_the_line_below_its_heading():
+    outcome = Outcome([Block("Build models")])
+    for text in ("Encountered an error:", "Database Error", "  connection to server failed: Connection refused", ""):
+        outcome.take(Line(text, "dbt-postgres", "info"))
+    outcome.take(BlockDone(success=False, error="`dbt-postgres run` failed with exit code: 2"))
+    assert outcome.reason() == "Database Error: connection to server failed: Connection refused"
+
+
+def test_the_reason_of_a_crash_is_the_last_line_of_its_traceback():
+    outcome = Outcome([Block("Extract and load")])
+    for text in ("Traceback (most recent call last):", '  File "x"', "ValueError: no such thing", "  "):
+        outcome.take(Line(text, "meltano", "error"))
+    assert outcome.reason() == "ValueError: no such thing"
+
+
 def test_a_run_that_ended_in_the_middle_did_not_end_well():
-    outcome = Outcome(["Extract and load", "Test"])
+    outcome = Outcome([Block("Extract and load"), Block("Test")])
     outcome.take(BlockDone(success=True, error=None))
     assert not outcome.ended_well
     assert outcome.culprit.title == "Test"

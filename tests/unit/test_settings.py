@@ -42,6 +42,24 @@ def test_a_port_that_is_none_is_named_with_its_variable(project, monkeypatch, po
         settings.read(project)
 
 
+def test_a_line_of_the_file_that_is_no_setting_is_named(project):
+    project.dotenv.write_text("# mine\nTAP_POSTGRES_HOST=db.example.com\nthis is = not 'a setting\n")
+    with pytest.raises(UsageError, match=r"Line 3 of .*\.env can't be read"):
+        settings.read(project)
+
+
+def test_a_child_is_given_no_empty_setting(project, monkeypatch):
+    monkeypatch.setenv("TAP_POSTGRES_HOST", "")
+    monkeypatch.setenv("TAP_POSTGRES_PASSWORD", "")
+    project.dotenv.write_text("TAP_POSTGRES_PORT=1111\n")
+    assert settings.read(project)[0].variables() == {
+        "TAP_POSTGRES_HOST": "127.0.0.1",
+        "TAP_POSTGRES_PORT": "1111",
+        "TAP_POSTGRES_USER": "tidemark",
+        "TAP_POSTGRES_DATABASE": "shop",
+    }
+
+
 def test_one_port_for_both_servers_is_refused(project, monkeypatch):
     monkeypatch.setenv("TAP_POSTGRES_PORT", "5434")
     with pytest.raises(UsageError, match="are both 5434"):

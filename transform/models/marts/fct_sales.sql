@@ -49,7 +49,8 @@ sales as (
 
         -- timestamps
         orders.ordered_at,
-        -- an order that moves on is loaded again without its lines, so the later of the two counts
+        order_items.loaded_at as line_loaded_at,
+        orders.loaded_at as order_loaded_at,
         greatest(order_items.loaded_at, orders.loaded_at) as loaded_at
 
     from order_items
@@ -62,10 +63,13 @@ final as (
     select sales.*
     from sales
     {% if is_incremental() %}
-        -- row by row, not `loaded_at > max(loaded_at)`: a batch that was stamped early and committed late
-        -- would stay behind such a mark for ever
+        -- Row by row and for the line and its order each: an order moves on without its lines, and a batch that was
+        -- stamped early and committed late would stay behind `max(loaded_at)` for ever.
         left join {{ this }} as existing on sales.order_item_id = existing.order_item_id
-        where existing.order_item_id is null or sales.loaded_at > existing.loaded_at
+        where
+            existing.order_item_id is null
+            or sales.line_loaded_at is distinct from existing.line_loaded_at
+            or sales.order_loaded_at is distinct from existing.order_loaded_at
     {% endif %}
 
 )

@@ -5,28 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tidemark import __doc__ as _about
 from tidemark import connections, databases, demo, settings
-from tidemark.errors import Interruption, TidemarkError, UnreachableError, UsageError
+from tidemark.errors import Interruption, UnreachableError, UsageError
 from tidemark.locks import hold
 from tidemark.postgres import binaries, fleet
 from tidemark.postgres.server import Server
 from tidemark.project import Project
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from tidemark.settings import Side
 
 app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -49,7 +46,7 @@ SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
 def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: FBT002
 ) -> None:
-    """Take what holds for every command. `--debug` is looked at in main()."""
+    """Take what holds for every command. `--debug` is looked at by entry.main, which also sees errors of typer."""
 
 
 @app.command()
@@ -64,7 +61,8 @@ def up() -> None:
 def down() -> None:
     """Stop the embedded servers. Their data stays."""
     project = Project.find()
-    stopped = fleet.stop(project, settings.read(project))
+    with hold(project.pipeline_lock, doing="running the pipeline"):
+        stopped = fleet.stop(project, settings.read(project))
     console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
 
 
@@ -111,14 +109,15 @@ def reset(
         return
     for server in doomed:
         console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
-    console.print(f"Will clear Meltano's state {state.state_id(project)}, so that the next run loads everything.")
+    console.print("Will clear the state of every pipeline of this project, so that each loads everything next.")
     if not yes and not _confirmed():
-        raise UsageError("Nothing was deleted.")
-    with hold(project.state_dir / "pipeline.lock", doing="running the pipeline"):
+        console.print("Nothing was deleted.")
+        return
+    with hold(project.pipeline_lock, doing="running the pipeline"):
         # state first: state without data skips rows, data without state is only read again
-        state.clear(project)
+        cleared = state.clear_all(project)
         fleet.delete(project, sides)
-    console.print("Deleted.")
+    console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
 
 
 @app.command()
@@ -165,6 +164,24 @@ def demo_change(
     for name, what, count in demo.change(project, source, rows=rows, seed=seed):
         table.add_row(name, what, f"{count:,}")
     console.print(table)
+
+
+@app.command()
+def docs(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8081,
+) -> None:
+    """Build the models' documentation and serve it until Ctrl-C."""
+    from tidemark import documentation  # noqa: PLC0415
+
+    project = Project.find()
+    databases.bring_up(project)
+    with console.status("Building the documentation …"):
+        directory = documentation.build(project)
+    with documentation.serving(directory, port) as serve:
+        console.print(f"The documentation is on http://127.0.0.1:{port}; Ctrl-C ends this.")
+        # here, Ctrl-C is how the command ends well
+        with suppress(Interruption):
+            serve()
 
 
 def _side(option: SideOption) -> Side:
@@ -222,42 +239,5 @@ def _facts(side: Side, project: Project) -> dict[str, object]:
 
 def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("There is no terminal to ask on; add --yes to delete. Nothing was deleted.")
+        raise UsageError("There is no terminal to ask on; to delete all the same: `.venv/bin/tidemark reset --yes`.")
     return typer.confirm("Delete?")
-
-
-def _interrupt(number: int, _: FrameType | None) -> None:
-    """End in an orderly way. That takes a moment, in which a second signal must not cut it short."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    raise Interruption(number)
-
-
-def main() -> None:
-    """Run the command line; errors that a user can cause end in one line and a status that is not 0."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        app()
-    except Interruption as interruption:
-        errors.print("Interrupted. Run the same command again to go on from where this stopped.")
-        sys.exit(interruption.exit_status)
-    except TidemarkError as error:
-        if "--debug" in sys.argv:
-            raise
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        sys.exit(1)
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        errors.print(
-            f"[bold red]error:[/] {escape(what)}; this was not foreseen: run it again with `tidemark --debug …` "
-            "and report what that prints."
-        )
-        sys.exit(1)

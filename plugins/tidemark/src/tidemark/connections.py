@@ -30,8 +30,8 @@ def url(side: Side, *, with_password: bool = True) -> str:
     )
 
 
-def connect(side: Side, *, database: str | None = None, autocommit: bool = True) -> psycopg.Connection[Any]:
-    """Connect to `side` in UTC, or to another `database` on its server.
+def connect(side: Side, *, database: str | None = None) -> psycopg.Connection[Any]:
+    """Connect to `side` in UTC and autocommit, or to another `database` on its server.
 
     Raises:
         UnreachableError: it can't be reached, or refuses this user.
@@ -39,15 +39,17 @@ def connect(side: Side, *, database: str | None = None, autocommit: bool = True)
     parameters: dict[str, Any] = {
         "connect_timeout": _TIMEOUT_S,
         "application_name": "tidemark",
-        # psycopg reads no other date style, and a database may have one set
-        "options": "-c TimeZone=UTC -c DateStyle=ISO -c client_encoding=UTF8",
+        "client_encoding": "UTF8",
     }
     if database:
         parameters["dbname"] = database
     try:
-        return psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=autocommit)
+        connection = psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
     except psycopg.OperationalError as error:
         raise UnreachableError(_explain(side, error)) from error
+    # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
+    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'")
+    return connection
 
 
 def _explain(side: Side, error: psycopg.OperationalError) -> str:
@@ -56,23 +58,26 @@ def _explain(side: Side, error: psycopg.OperationalError) -> str:
     reason = str(error).strip().splitlines()[0]
     for noise in ("connection failed: ", "FATAL:  ", "FATAL: "):
         reason = reason.replace(noise, "")
-    lower = str(error).lower()
-    variables = f"{side.prefix}_HOST and {side.prefix}_PORT"
-    if "ssl" in lower or "certificate" in lower:
-        variables = f"{side.prefix}_SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY"
-    elif "password" in lower:
-        variables = f"{side.prefix}_USER and {side.prefix}_PASSWORD"
-    elif "database" in lower and "does not exist" in lower:
-        variables = f"{side.prefix}_DATABASE"
-    elif "role" in lower and "does not exist" in lower:
-        variables = f"{side.prefix}_USER"
-    advice = f"check {variables} in the environment or .env"
+    return f"Cannot connect to the {side} as {side.user!r}: {reason}; {_advice(side, reason.lower())}."
+
+
+def _advice(side: Side, reason: str) -> str:
+    if "starting up" in reason or "too many clients" in reason or "connection slots" in reason:
+        return "run this again in a moment"
     if side.embedded:
-        if "password" in lower:
-            advice = (
-                f"its data keeps the password it was made with: put that back as {side.prefix}_PASSWORD in .env, "
-                "or start afresh with `tidemark reset`"
+        if "password" in reason:
+            return (
+                f"its data keeps the user and password it was made with: put them back as {side.prefix}_USER and "
+                f"{side.prefix}_PASSWORD in .env, or start afresh with `tidemark reset`"
             )
-        else:
-            advice = "start it with `tidemark up`"
-    return f"Cannot connect to the {side} as {side.user!r}: {reason}; {advice}."
+        return "start it with `tidemark up`"
+    mends = {
+        "ssl error": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "support ssl": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "certificate": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "password": "USER and _PASSWORD",
+        "role": "USER",
+        "does not exist": "DATABASE",
+    }
+    variables = next((names for word, names in mends.items() if word in reason), "HOST and _PORT")
+    return f"check {side.prefix}_{variables} in the environment or .env"

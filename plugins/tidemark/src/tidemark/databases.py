@@ -17,12 +17,15 @@ def bring_up(project: Project) -> tuple[Source, Warehouse]:
     """Start the embedded servers, with passwords made if there are none; return the settings that then hold.
 
     Raises:
-        UsageError, TidemarkError: a server can't be started; see `Server.prepare` and `Server.start`.
+        UsageError, TidemarkError: a server can't be started; see `Server.check` and `Server.start`.
     """
-    sides = settings.read(project)
-    if secrets_file.ensure_passwords(project, sides):
+    with fleet.alone(project):
         sides = settings.read(project)
-    fleet.start(project, sides)
+        # all refusals come before anything is made
+        fleet.check(project, sides)
+        if secrets_file.ensure_passwords(project, sides):
+            sides = settings.read(project)
+        fleet.start(project, sides)
     return sides
 
 

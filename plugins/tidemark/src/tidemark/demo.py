@@ -107,6 +107,8 @@ def _execute(connection: psycopg.Connection[Any], script: Path) -> psycopg.Curso
         raise UsageError(f"The demo's {script} is missing; restore it with git.")
     try:
         cursor = connection.execute(script.read_bytes())
+    except errors.InsufficientPrivilege as error:
+        raise TidemarkError(f"The source's role may not make the demo shop: {error.diag.message_primary}.") from error
     except errors.DiskFull as error:
         raise TidemarkError(
             f"The source server's disk is full ({error.diag.message_primary}); free some space and run this again. "

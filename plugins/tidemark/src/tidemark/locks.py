@@ -7,7 +7,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tidemark.errors import BusyError
+import psutil
+
+from tidemark.errors import BusyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +30,36 @@ def hold(path: Path, *, doing: str, wait: bool = False) -> Iterator[int]:
 
     Raises:
         BusyError: somebody else holds it.
+        UsageError: it is another user's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        raise UsageError(
+            f"{path} belongs to user {path.stat().st_uid} and you are user {os.geteuid()}; "
+            f"run this as that user, or give the project's files to yours (sudo chown -R)."
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
             raise BusyError(
-                f"Another process (pid {holder}) is {doing}; wait for it to end, then run this again."
+                f"Another process (pid {_holder(descriptor)}) is {doing}; wait for it to end, then run this again."
             ) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        share(descriptor, os.getpid())
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def share(descriptor: int, pid: int) -> None:
+    """Write down that process `pid` holds the lock too."""
+    os.pwrite(descriptor, f"{pid}\n".encode(), os.fstat(descriptor).st_size)
+
+
+def _holder(descriptor: int) -> str:
+    """Return the pid of the first holder that is still alive."""
+    pids = os.pread(descriptor, 4096, 0).decode().split()
+    return next((pid for pid in pids if psutil.pid_exists(int(pid))), "unknown")

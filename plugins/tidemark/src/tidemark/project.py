@@ -43,6 +43,11 @@ class Project:
         return self.root / ".tidemark"
 
     @property
+    def pipeline_lock(self) -> Path:
+        """Held while a run, or what must not happen during one, goes on."""
+        return self.state_dir / "pipeline.lock"
+
+    @property
     def meltano(self) -> Path:
         """The meltano executable of the project's own environment."""
         return self.root / ".venv" / "bin" / "meltano"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -43,6 +44,17 @@ class Side(BaseSettings):
         """The host to connect to."""
         return self.host or LOOPBACK
 
+    def variables(self) -> dict[str, str]:
+        """Return the settings as variables for a child: none empty, which tap, target and dbt each take otherwise."""
+        found = {
+            "HOST": self.address,
+            "PORT": str(self.port),
+            "USER": self.user,
+            "DATABASE": self.database,
+            **({"PASSWORD": self.password.get_secret_value()} if self.password else {}),
+        }
+        return {f"{self.prefix}_{name}": value for name, value in found.items()}
+
     def __str__(self) -> str:
         """Return how messages name this database; holds no secret."""
         return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
@@ -71,6 +83,20 @@ class Warehouse(Side):
     default_target_schema: str = "raw"
 
 
+def _refuse_unreadable(dotenv: Path) -> None:
+    """Stop at a line that is no setting; python-dotenv would skip it, and a setting would be lost."""
+    if not dotenv.exists():
+        return
+    with dotenv.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            if binding.error:
+                text = binding.original.string.strip()
+                raise UsageError(
+                    f"Line {binding.original.line} of {dotenv} can't be read: {text!r}; write NAME=value, "
+                    "or put a # before it."
+                )
+
+
 class Machine(BaseSettings):
     """What holds for this machine, whichever databases are used."""
 
@@ -82,7 +108,8 @@ class Machine(BaseSettings):
 
 def postgres_bin(project: Project) -> Path | None:
     """Return TIDEMARK_POSTGRES_BIN: whose programs run the embedded servers, in place of the wheel's."""
-    return Machine(_env_file=project.dotenv).postgres_bin  # type: ignore[call-arg]
+    named = Machine(_env_file=project.dotenv).postgres_bin  # type: ignore[call-arg]
+    return named.expanduser().resolve() if named else None
 
 
 def read(project: Project) -> tuple[Source, Warehouse]:
@@ -91,6 +118,7 @@ def read(project: Project) -> tuple[Source, Warehouse]:
     Raises:
         UsageError: a variable's value can't be used.
     """
+    _refuse_unreadable(project.dotenv)
     try:
         source = Source(_env_file=project.dotenv)  # type: ignore[call-arg]
         warehouse = Warehouse(_env_file=project.dotenv)  # type: ignore[call-arg]

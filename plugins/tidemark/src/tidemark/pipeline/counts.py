@@ -1,27 +1,17 @@
-"""How many rows each stream's table holds in the warehouse, and how many stand at a bookmark."""
+"""How many rows the raw tables hold, and how many rows of the source stand at a bookmark."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import psycopg
 
     from tidemark.pipeline.state import Bookmark
-
-
-@dataclass(frozen=True)
-class Count:
-    """Rows of a table: all, and those whose replication key is the bookmark given (which a tap reads again)."""
-
-    rows: int = 0
-    at_bookmark: int = 0
 
 
 def table_of(stream: str) -> str:
@@ -29,33 +19,35 @@ def table_of(stream: str) -> str:
     return stream.rsplit("-", 1)[-1]
 
 
-def count(
-    connection: psycopg.Connection[Any],
-    schema: str,
-    streams: Iterable[str],
-    bookmarks: Mapping[str, Bookmark],
-) -> dict[str, Count]:
-    """Count the table of each of `streams`; one that does not exist is left out."""
+def raw_rows(connection: psycopg.Connection[Any], schema: str) -> dict[str, int]:
+    """Return the number of rows of each table in `schema`."""
+    tables = connection.execute(
+        "select relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace "
+        "where nspname = %s and relkind in ('r', 'p')",
+        [schema],
+    ).fetchall()
     counts = {}
-    for stream in streams:
-        table = sql.Identifier(schema, table_of(stream))
-        matches = _at(bookmarks[stream]) if stream in bookmarks else sql.SQL("false")
-        query = sql.SQL("select count(*), count(*) filter (where {}) from {}").format(matches, table)
-        try:
-            row = connection.execute(query).fetchone()
-        except (errors.UndefinedTable, errors.InvalidSchemaName):
-            continue
+    for (table,) in tables:
+        row = connection.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(schema, table))).fetchone()
         assert row
-        counts[stream] = Count(*row)
+        counts[table] = row[0]
     return counts
 
 
-def _at(bookmark: Bookmark) -> sql.Composable:
-    """Return the condition that a row's replication key is the bookmark."""
-    column, value = sql.Identifier(bookmark.key), sql.Literal(str(bookmark.value))
-    try:
-        datetime.fromisoformat(str(bookmark.value))
-    except ValueError:
-        return sql.SQL("{}::text = {}").format(column, value)
-    # the target stores an instant as a timestamp in UTC without zone
-    return sql.SQL("{} = ({}::timestamptz at time zone 'UTC')").format(column, value)
+def at_bookmarks(connection: psycopg.Connection[Any], bookmarks: Mapping[str, Bookmark]) -> dict[str, int]:
+    """Return how many rows of the source stand at each stream's bookmark: those that a tap reads again."""
+    counts = {}
+    for stream, bookmark in bookmarks.items():
+        schema, _, table = stream.partition("-")
+        # an untyped literal takes the column's type, whether that is a time, a number or a text
+        query = sql.SQL("select count(*) from {} where {} = {}").format(
+            sql.Identifier(schema, table), sql.Identifier(bookmark.key), sql.Literal(str(bookmark.value))
+        )
+        try:
+            row = connection.execute(query).fetchone()
+        except (errors.UndefinedTable, errors.UndefinedColumn, errors.DataError):
+            # the source has changed its shape; the tap will say so
+            continue
+        assert row
+        counts[stream] = row[0]
+    return counts

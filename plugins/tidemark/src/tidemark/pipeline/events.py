@@ -23,9 +23,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class StreamBegan:
-    """The tap turned to a stream."""
+    """The tap turned to a stream, to read it from its bookmark on or whole."""
 
     stream: str
+    incremental: bool
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class BlockDone:
 
 
 @dataclass(frozen=True)
+class StreamMissing:
+    """A stream is selected that the source does not have."""
+
+    stream: str
+
+
+@dataclass(frozen=True)
 class Line:
     """Anything else, kept for the error message should the run fail."""
 
@@ -65,9 +73,10 @@ class Line:
     level: str
 
 
-Event = Rows | StreamBegan | NodeDone | Totals | BlockDone | Line
+Event = Rows | StreamBegan | StreamMissing | NodeDone | Totals | BlockDone | Line
 
-_BEGAN = re.compile(r"^Beginning sync of '([^']+)'")
+_BEGAN = re.compile(r"^Beginning sync of '([^']+)' in (\w+) mode")
+_MISSING = re.compile(r"^Stream `([^`]+)` was not found in the catalog")
 _NODE = re.compile(
     r"^(?P<index>\d+) of (?P<total>\d+) (?P<status>OK|PASS|WARN|ERROR|FAIL|SKIP|NO-OP)\b(?: \d+)? *"
     r"(?P<what>.*?)(?: \.{2,}.*| +\[.*)?$"
@@ -94,7 +103,9 @@ def parse(line: str) -> Event | None:
 def _text(fields: dict[str, Any]) -> Event:
     text = _DBT_CLOCK.sub("", str(fields.get("event", "")))
     if found := _BEGAN.match(text):
-        return StreamBegan(found[1])
+        return StreamBegan(found[1], incremental=found[2] == "incremental")
+    if found := _MISSING.match(text):
+        return StreamMissing(found[1])
     if found := _NODE.match(text):
         return NodeDone(int(found["index"]), int(found["total"]), found["status"], found["what"].strip())
     if found := _TOTALS.match(text):

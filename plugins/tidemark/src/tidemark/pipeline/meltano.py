@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
+import psutil
 import yaml
 
 from tidemark.errors import TidemarkError
+from tidemark.locks import share
 from tidemark.pipeline.events import Event, parse
 
 if TYPE_CHECKING:
@@ -20,50 +19,54 @@ if TYPE_CHECKING:
 
     from tidemark.project import Project
 
-# Meltano ends its tap and target within this; a second Ctrl-C does not wait
-_STOP_S = 30
+_STOP_S = 15
 
 
 @contextmanager
-def run(project: Project, blocks: Sequence[str], *, run_id: str, inherit: int) -> Iterator[Iterator[Event]]:
+def run(
+    project: Project, blocks: Sequence[str], *, run_id: str, lock: int, environment: dict[str, str]
+) -> Iterator[Iterator[Event]]:
     """Start `meltano run` of `blocks` and yield its events; on leaving, the child has ended.
 
     Args:
         run_id: a UUID that all log lines carry.
-        inherit: a descriptor that the child keeps open: the lock that must last as long as it runs.
+        lock: the run's lock (a descriptor), which the child keeps as long as it runs, whatever becomes of us.
+        environment: variables that go before those of this process.
 
     Raises:
         TidemarkError: Meltano is not installed.
     """
     if not project.meltano.exists():
         raise TidemarkError(f"Meltano is not installed at {project.meltano}; run `make setup`.")
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="tidemark-logging-") as config:
-        yaml.safe_dump(_logging_as_json(project), config)
-        config.flush()
-        child = subprocess.Popen(
-            [project.meltano, f"--log-config={config.name}", "run", f"--run-id={run_id}", *blocks],
-            cwd=project.root,
-            # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
-            # refuse the next for five minutes
-            env={**os.environ, "MELTANO_RUN_FORCE": "1", "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            pass_fds=[inherit],
-        )
-        assert child.stderr
-        try:
-            events = _events(child.stderr)
-            yield events
-            # a child whose pipe nobody empties would never end
-            for _ in events:
-                pass
-            child.wait()
-        except BaseException:
-            _stop(child)
-            raise
+    config = project.state_dir / "logging.yaml"
+    config.write_text(yaml.safe_dump(_logging_as_json(project)))
+    child = subprocess.Popen(
+        [project.meltano, f"--log-config={config}", "run", "--no-install", f"--run-id={run_id}", *blocks],
+        cwd=project.root,
+        # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
+        # refuse the next for five minutes
+        env={**os.environ, **environment, "MELTANO_RUN_FORCE": "1", "PYTHONUNBUFFERED": "1"},
+        # Meltano writes each plugin's settings to a file, passwords included
+        umask=0o077,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        pass_fds=[lock],
+    )
+    share(lock, child.pid)
+    assert child.stderr
+    try:
+        events = _events(child.stderr)
+        yield events
+        # a child whose pipe nobody empties would never end
+        for _ in events:
+            pass
+        child.wait()
+    except BaseException:
+        _stop(child)
+        raise
 
 
 def _events(lines: IO[str]) -> Iterator[Event]:
@@ -77,17 +80,28 @@ def _logging_as_json(project: Project) -> dict[str, object]:
     path = project.root / "logging.yaml"
     if not path.is_file():
         raise TidemarkError(f"{path} is missing; restore it with git.")
-    config: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(Path(path).read_text())
+    config: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(path.read_text())
     config["handlers"]["console"]["formatter"] = "json"
     return dict(config)
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
-    """End Meltano and, through it, its plugins; whatever happens, leave none behind."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    """End Meltano and its plugins; whatever happens, leave none behind."""
+    if child.poll() is not None:
+        return
+    # Meltano ends its tap and target when it is told to end, and leaves a dbt behind
+    plugins = psutil.Process(child.pid).children(recursive=True)
+    child.terminate()
+    try:
+        # reads on, as a child that writes into a full pipe doesn't end
+        child.communicate(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+    for plugin in plugins:
+        with suppress(psutil.NoSuchProcess):
+            plugin.terminate()
+    _, stubborn = psutil.wait_procs(plugins, timeout=_STOP_S)
+    for plugin in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            plugin.kill()

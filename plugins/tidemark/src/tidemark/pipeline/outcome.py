@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from tidemark.pipeline.events import BlockDone, Event, Line, NodeDone, Rows, StreamBegan, Totals
+from tidemark.pipeline.events import BlockDone, Event, Line, NodeDone, Rows, StreamBegan, StreamMissing, Totals
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception): ")
+_DBT_ERROR = re.compile(r"^\w+ Error\b")
 # how many lines before a failure are worth a reader's time
 _TAIL = 12
 
 
 @dataclass
 class Block:
-    """One block of the run: what dbt counted in it, whether it ended well, what it said last."""
+    """One block of the run: its title, what dbt counts in it and how many, whether it ended well, what it said."""
 
     title: str
+    counted: str = "nodes"
     totals: Totals | None = None
     success: bool | None = None
     error: str | None = None
@@ -23,15 +32,29 @@ class Block:
     last_lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_TAIL))
     errors: list[str] = field(default_factory=list)
 
+    def take(self, event: Event) -> None:
+        """Add an event that only matters within the block."""
+        match event:
+            case NodeDone(status="ERROR" | "FAIL", what=what):
+                self.failed_nodes.append(what)
+            case Totals():
+                self.totals = event
+            case Line(text, _, level) if text.strip():
+                self.last_lines.append(event)
+                if level in {"error", "critical"}:
+                    self.errors.append(text)
+
 
 class Outcome:
     """Takes a run's events in order."""
 
-    def __init__(self, titles: list[str]) -> None:
-        """Expect one block for each of `titles`."""
-        self.blocks = [Block(title) for title in titles]
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        """Expect these blocks, in this order."""
+        self.blocks = list(blocks)
         self.read: defaultdict[str, int] = defaultdict(int)
         self.written: defaultdict[str, int] = defaultdict(int)
+        self.incremental: set[str] = set()
+        self.missing: list[str] = []
         self._done = 0
 
     @property
@@ -61,19 +84,17 @@ class Outcome:
                 self.written[stream] += count
             case Rows(stream, count):
                 self.read[stream] += count
-            case StreamBegan(stream):
+            case StreamBegan(stream, incremental):
                 self.read[stream] += 0
-            case NodeDone(status="ERROR" | "FAIL", what=what):
-                self.block.failed_nodes.append(what)
-            case Totals():
-                self.block.totals = event
+                if incremental:
+                    self.incremental.add(stream)
+            case StreamMissing(stream):
+                self.missing.append(stream)
             case BlockDone(success, error):
                 self.block.success, self.block.error = success, error
                 self._done += 1
-            case Line(text, _, level) if text:
-                self.block.last_lines.append(event)
-                if level in {"error", "critical"}:
-                    self.block.errors.append(text)
+            case _:
+                self.block.take(event)
 
     def reason(self) -> str:
         """Return in one line why the failed block failed."""
@@ -82,14 +103,19 @@ class Outcome:
             names = ", ".join(block.failed_nodes[:3])
             more = len(block.failed_nodes) - 3
             return f"{names}{f' and {more} more' if more > 0 else ''} failed"
+        lines = [_one_line(line.text) for line in block.last_lines]
+        # the last line of a traceback that came as text
+        if raised := [line for line in lines if _EXCEPTION.match(line)]:
+            return raised[-1]
         if block.errors:
             # the first says where it happened, the next what it was
             return ": ".join(dict.fromkeys(map(_one_line, block.errors[:2])))
-        for line in reversed(block.last_lines):
-            if "rror" in line.text:
-                return _one_line(line.text)
-        return _one_line(block.error or (block.last_lines[-1].text if block.last_lines else "it ended without a word"))
+        for heading, cause in pairwise(lines):
+            # dbt says the kind in one line and the reason in the next
+            if _DBT_ERROR.match(heading):
+                return f"{heading}: {cause}"
+        return _one_line(block.error or "") or (lines[-1] if lines else "it ended without a word")
 
 
 def _one_line(text: str) -> str:
-    return text.strip().splitlines()[0].strip().rstrip(".")
+    return next(iter(text.strip().splitlines()), "").strip().rstrip(".")

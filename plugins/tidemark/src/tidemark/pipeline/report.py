@@ -3,73 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.measure import Measurement
 from rich.table import Table
+
+from tidemark.pipeline.counts import table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
 
-    from tidemark.pipeline.counts import Count
     from tidemark.pipeline.outcome import Outcome
     from tidemark.pipeline.state import Bookmark
 
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What became of a stream's rows. Of those read, each was new, changed, or read again unchanged."""
+    """What became of a stream's rows. Of those read, each was new, changed, or read again unchanged.
+
+    Of a stream that is read whole, nobody knows which had changed: `changed` and `again` are None.
+    """
 
     stream: str
     read: int
     written: int
     new: int
-    changed: int
-    again: int
+    changed: int | None
+    again: int | None
     bookmark: str
 
 
 def stream_reports(
     outcome: Outcome,
-    before: Mapping[str, Count],
-    after: Mapping[str, Count],
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    at_bookmarks: Mapping[str, int],
     bookmarks: Mapping[str, Bookmark],
 ) -> list[StreamReport]:
     """Tell for each stream how many rows were new, changed or read again.
 
     Args:
-        before: counts before the run.
-        after: counts after it, at the bookmarks from before it.
+        before: rows of each raw table before the run.
+        after: rows of each raw table after it.
+        at_bookmarks: rows of the source that stood at each stream's bookmark before the run; a tap starts there,
+            so it reads them again.
         bookmarks: those after the run.
-
-    A tap reads from its bookmark on, the bookmark included, so rows that stood there before and stand there still
-    were read again; a stream without a bookmark is read whole, and all that is not new was there before.
     """
     reports = []
     for stream in sorted(outcome.read):
-        # a table's first rows have no count before
-        then, now = before.get(stream), after.get(stream)
+        table = table_of(stream)
         read = outcome.read[stream]
-        new = max(0, (now.rows if now else 0) - (then.rows if then else 0))
-        old = max(0, read - new)
-        again = min(old, then.at_bookmark, now.at_bookmark) if then and now else 0
-        bookmark = bookmarks.get(stream)
-        if bookmark is None:
-            again = old
+        new = min(read, max(0, after.get(table, 0) - before.get(table, 0)))
+        again = min(read - new, at_bookmarks.get(stream, 0))
+        whole = stream not in outcome.incremental
         reports.append(
             StreamReport(
                 stream=stream,
                 read=read,
                 written=outcome.written[stream],
                 new=new,
-                changed=old - again,
-                again=again,
-                bookmark=str(bookmark.value).replace("T", " ")[:19] if bookmark else "read whole",
+                changed=None if whole else read - new - again,
+                again=None if whole else again,
+                bookmark="read whole" if whole else _shown(bookmarks.get(stream)),
             )
         )
     return reports
+
+
+def _shown(bookmark: Bookmark | None) -> str:
+    """Return a bookmark to the second if it is an instant, and as it is if not."""
+    if bookmark is None:
+        return "none"
+    try:
+        return datetime.fromisoformat(bookmark.value).strftime("%Y-%m-%d %H:%M:%S")
+    except (TypeError, ValueError):
+        return str(bookmark.value)
 
 
 def stream_table(reports: list[StreamReport]) -> Table:
@@ -78,10 +90,11 @@ def stream_table(reports: list[StreamReport]) -> Table:
     table.add_column("stream", no_wrap=True)
     for heading in ("read", "written", "new", "changed", "again"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("bookmark (UTC)", no_wrap=True)
+    table.add_column("bookmark", no_wrap=True)
     for report in reports:
         figures = (report.read, report.written, report.new, report.changed, report.again)
-        table.add_row(report.stream, *(f"{figure:,}" for figure in figures), report.bookmark)
+        shown = ("-" if figure is None else f"{figure:,}" for figure in figures)
+        table.add_row(report.stream, *shown, report.bookmark)
     return table
 
 
@@ -95,18 +108,20 @@ def show(
     wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.width = max(wanted, console.width)
     console.print(table)
-    read, again = sum(r.read for r in reports), sum(r.again for r in reports)
-    moved = read - again
+    moved = sum(report.new + (report.changed or 0) for report in reports)
+    again = sum(report.again or 0 for report in reports)
+    whole = sum(report.read for report in reports if report.again is None)
     console.print(
         f"\n{moved:,} rows new or changed"
-        + (f"; {again:,} read again, as a tap starts at its bookmark." if again else ".")
+        + (f"; {again:,} read again, as a tap starts at its bookmark" if again else "")
+        + (f"; {whole:,} in streams that are read whole" if whole else "")
+        + "."
     )
     for block in outcome.blocks:
         if block.totals:
             totals = block.totals
-            noun = "models built" if block.title.startswith("Build") else "tests passed"
             warned = f", {totals.warned} warned" if totals.warned else ""
-            console.print(f"{totals.passed} {noun}{warned}.")
+            console.print(f"{totals.passed} {block.counted}{warned}.")
     console.print(f"Done in {seconds:.1f} s. Next:")
     for step in next_steps:
         console.print(f"  {step}", style="cyan", soft_wrap=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tidemark import databases, demo
 from tidemark.connections import connect
-from tidemark.errors import TidemarkError
+from tidemark.errors import TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.pipeline import counts, meltano, report, state
 from tidemark.pipeline.display import Display
-from tidemark.pipeline.events import BlockDone, NodeDone, Totals
-from tidemark.pipeline.outcome import Outcome
+from tidemark.pipeline.events import BlockDone, NodeDone, Rows
+from tidemark.pipeline.outcome import Block, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from tidemark.project import Project
     from tidemark.settings import Source, Warehouse
 
-# what `meltano run` gets, and what each block is called on the screen
+_EXTRACT_LOAD = f"{state.TAP} {state.TARGET}"
+# what `meltano run` gets; what each block is called on the screen, and what dbt counts in it
 _BLOCKS = {
-    f"{state.TAP} {state.TARGET}": "Extract and load",
-    "dbt-postgres:run": "Build models",
-    "dbt-postgres:test": "Test",
+    _EXTRACT_LOAD: ("Extract and load", ""),
+    "dbt-postgres:run": ("Build models", "models built"),
+    "dbt-postgres:test": ("Test", "tests passed"),
 }
 _DEMO_SCALE = 0.01
 
@@ -44,15 +45,31 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         TidemarkError: something failed; the message says what and where to look.
     """
     began = time.monotonic()
-    with hold(project.state_dir / "pipeline.lock", doing="running the pipeline") as lock:
+    with hold(project.pipeline_lock, doing="running the pipeline") as lock:
         display = Display(console)
         source, warehouse = _databases(project, display, scale)
-        bookmarks, before = _before(project, source, warehouse)
-        outcome = _meltano(project, display, lock)
+        bookmarks = state.bookmarks(project)
+        with connect(source) as source_connection, connect(warehouse) as connection:
+            before = counts.raw_rows(connection, warehouse.default_target_schema)
+            identities = {
+                "source": state.identity(source, source_connection),
+                "warehouse": state.identity(warehouse, connection),
+            }
+            state.guard(project, identities, has_state=bool(bookmarks), has_rows=bool(before))
+            _refuse_state_ahead_of_data(project, warehouse, bookmarks, before)
+            at_bookmarks = counts.at_bookmarks(source_connection, bookmarks)
+        outcome = _meltano(project, display, lock, source, warehouse)
         with connect(warehouse) as connection:
-            after = counts.count(connection, warehouse.default_target_schema, outcome.read, bookmarks)
-        reports = report.stream_reports(outcome, before, after, state.bookmarks(project))
+            after = counts.raw_rows(connection, warehouse.default_target_schema)
+        reports = report.stream_reports(
+            outcome, before=before, after=after, at_bookmarks=at_bookmarks, bookmarks=state.bookmarks(project)
+        )
         report.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
+    if outcome.missing:
+        raise TidemarkError(
+            f"The {source} has no {', '.join(outcome.missing)}, selected in extract/extractors.meltano.yml; "
+            "correct `select` there, or filter_schemas. All else was loaded."
+        )
 
 
 def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
@@ -61,79 +78,74 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
     with display.step("Servers") as step:
         source, warehouse = databases.bring_up(project)
         step.say(f"{source.address}:{source.port} → {warehouse.address}:{warehouse.port}")
-    if source.embedded:
-        with connect(source) as connection:
-            found, others = demo.loaded_scale(connection), demo.tables(connection)
-        if found is None and not others:
-            with display.step("Demo shop") as step:
-                demo.load(project, source, scale=scale or _DEMO_SCALE)
-                step.say(f"loaded at scale {scale or _DEMO_SCALE:g}")
-        elif found is not None and scale is not None:
-            # finds it there, or says what to do about the other scale
-            demo.load(project, source, scale=scale)
+    if not source.embedded:
+        if scale is not None:
+            raise UsageError(f"The {source} is your own; --scale (SCALE in make) is for the demo shop alone.")
+        return source, warehouse
+    with connect(source) as connection:
+        found, others = demo.loaded_scale(connection), demo.tables(connection)
+    if found is None and not others:
+        with display.step("Demo shop") as step:
+            demo.load(project, source, scale=scale or _DEMO_SCALE)
+            step.say(f"loaded at scale {scale or _DEMO_SCALE:g}")
+    elif scale is not None:
+        # finds it there, or says why it can't be loaded
+        demo.load(project, source, scale=scale)
     return source, warehouse
 
 
-def _before(
-    project: Project, source: Source, warehouse: Warehouse
-) -> tuple[dict[str, state.Bookmark], dict[str, counts.Count]]:
-    """Return the bookmarks and counts before the run, having made sure that they belong together.
-
-    Raises:
-        TidemarkError: the state is ahead of the data, so that a run would skip rows.
-    """
-    bookmarks = state.bookmarks(project)
-    with connect(source) as source_connection, connect(warehouse) as connection:
-        identities = {
-            "source": state.identity(source, source_connection),
-            "warehouse": state.identity(warehouse, connection),
-        }
-        state.guard(project, identities, has_state=bool(bookmarks))
-        before = counts.count(connection, warehouse.default_target_schema, bookmarks, bookmarks)
+def _refuse_state_ahead_of_data(
+    project: Project, warehouse: Warehouse, bookmarks: dict[str, state.Bookmark], before: dict[str, int]
+) -> None:
     for stream, bookmark in bookmarks.items():
-        if before.get(stream, counts.Count()).rows == 0:
+        if not before.get(counts.table_of(stream)):
             raise TidemarkError(
                 f"Meltano's state says that {stream} was read up to {bookmark.value}, and the {warehouse} holds none "
                 f"of its rows; load everything again: {state.clear_command(project)}, then run this again."
             )
-    return bookmarks, before
 
 
-def _meltano(project: Project, display: Display, lock: int) -> Outcome:
+def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> Outcome:
     """Run Meltano and show it.
 
     Raises:
         TidemarkError: a block failed.
     """
     run_id = str(uuid.uuid4())
-    outcome = Outcome(list(_BLOCKS.values()))
-    with meltano.run(project, " ".join(_BLOCKS).split(), run_id=run_id, inherit=lock) as events:
-        for index in range(len(outcome.blocks)):
+    outcome = Outcome(Block(title, counted) for title, counted in _BLOCKS.values())
+    environment = {**source.variables(), **warehouse.variables(), "MELTANO_ENVIRONMENT": state.environment(project)}
+    blocks = " ".join(_BLOCKS).split()
+    with meltano.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
+        for block in outcome.blocks:
             if outcome.failed is None:
-                _follow(display, index, events, outcome)
-    if not outcome.ended_well:
-        raise TidemarkError(
-            f"{outcome.culprit.title} failed: {outcome.reason()}. "
-            f"All that was logged: grep {run_id} {project.run_log.relative_to(project.root)}"
-        )
-    return outcome
+                _follow(display, block, events, outcome)
+    if outcome.ended_well:
+        return outcome
+    why = outcome.reason()
+    if not outcome.read:
+        why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
+    raise TidemarkError(
+        f"{outcome.culprit.title} failed: {why}. "
+        f"All that was logged: grep {run_id} {project.run_log.relative_to(project.root)}"
+    )
 
 
-def _follow(display: Display, index: int, events: Iterator[Event], outcome: Outcome) -> None:
+def _follow(display: Display, block: Block, events: Iterator[Event], outcome: Outcome) -> None:
     """Show one block until it ends."""
-    block = outcome.blocks[index]
+    nodes = 0
     with display.step(block.title) as step:
         for event in events:
             outcome.take(event)
-            if isinstance(event, NodeDone):
-                step.say(f"{event.index} of {event.total}")
-            elif isinstance(event, Totals):
-                step.say(f"{event.passed} of {event.passed + event.warned + event.failed + event.skipped}")
-            elif isinstance(event, BlockDone):
-                break
-            elif index == 0 and outcome.read:
-                step.say(f"{sum(outcome.read.values()):,} rows of {len(outcome.read)} streams")
-        # neither: it ended without saying so
+            match event:
+                case NodeDone(total=total):
+                    # counted here: dbt's own numbers come in the order its threads began, not ended
+                    nodes += 1
+                    step.say(f"{nodes} of {total}")
+                case BlockDone():
+                    break
+                case Rows():
+                    step.say(f"{sum(outcome.read.values()):,} rows of {len(outcome.read)} streams")
+        # not true yet: it ended without saying so
         block.success = bool(block.success)
         step.failed = not block.success
 

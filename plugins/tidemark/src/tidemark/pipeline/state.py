@@ -1,4 +1,4 @@
-"""Meltano's state of the pipeline, and the guard against state that belongs to other databases."""
+"""Meltano's state of the pipeline, and the guard against state and rows that belong to other databases."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def environment(project: Project) -> str:
 
 def state_id(project: Project) -> str:
     """Return the id under which Meltano keeps the pipeline's state."""
-    return f"{environment(project)}:{TAP}-to-{TARGET}"
+    suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX")
+    return f"{environment(project)}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
 
 
 def clear_command(project: Project) -> str:
@@ -66,6 +67,7 @@ def bookmarks(project: Project) -> dict[str, Bookmark]:
 def _meltano_state(project: Project) -> Iterator[StateService]:
     """Open Meltano's own state service: `meltano state get` would cost a second more."""
     # imported late, as not every command can spare that second either
+    import sqlalchemy.exc  # noqa: PLC0415
     import structlog  # noqa: PLC0415
     from meltano.core.db import project_engine  # noqa: PLC0415
     from meltano.core.migration_service import MigrationService  # noqa: PLC0415
@@ -75,47 +77,67 @@ def _meltano_state(project: Project) -> Iterator[StateService]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     meltano = MeltanoProject.find(project.root)
     meltano.activate_environment(environment(project))
-    engine, make_session = project_engine(meltano)
-    MigrationService(engine).upgrade(silent=True)
-    with closing(make_session()) as session:
-        yield StateService(meltano, session)
+    try:
+        engine, make_session = project_engine(meltano)
+        MigrationService(engine).upgrade(silent=True)
+        with closing(make_session()) as session:
+            yield StateService(meltano, session)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        raise TidemarkError(
+            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check MELTANO_DATABASE_URI."
+        ) from error
 
 
 def identity(side: Side, connection: psycopg.Connection[Any]) -> str:
     """Return what tells this database from any other: stays when its server's name or port changes."""
+    row = connection.execute("select oid::text from pg_database where datname = current_database()").fetchone()
+    assert row
     try:
         with connection.transaction():
-            row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
-            assert row
-            return f"{row[0]}/{side.database}"
+            server = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
+            assert server
+            return f"{server[0]}/{row[0]}"
     except errors.InsufficientPrivilege:
-        return f"{side.address}:{side.port}/{side.database}"
+        return f"{side.address}:{side.port}/{row[0]}"
 
 
-def guard(project: Project, identities: dict[str, str], *, has_state: bool) -> None:
-    """Refuse a run whose state was made with other databases: it would skip all rows that those had read.
+def guard(project: Project, identities: dict[str, str], *, has_state: bool, has_rows: bool) -> None:
+    """Refuse a run whose state or raw tables were made with other databases, and remember these.
+
+    State of another database would skip rows; rows of another source would mix with those in raw.
+
+    Args:
+        identities: of "source" and "warehouse".
+        has_state: whether Meltano holds a bookmark for this pipeline.
+        has_rows: whether the warehouse holds raw tables.
 
     Raises:
-        TidemarkError: the source or the warehouse is not the one of the last run in this environment.
+        TidemarkError: the source or the warehouse is not the one of the last run.
     """
     path = project.state_dir / "databases.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    last = known.get(state_id(project))
-    if has_state and last is not None:
-        for side, value in identities.items():
-            if last[side] != value:
-                raise TidemarkError(
-                    f"The {side} is not the database that the last run in environment {environment(project)!r} used, "
-                    f"so its state would skip rows; load everything again: {clear_command(project)}, "
-                    "then run this again."
-                )
+    last = known.get(state_id(project), identities)
+    if has_state and last["warehouse"] != identities["warehouse"]:
+        raise TidemarkError(
+            "The warehouse is not the database that the last run loaded, and its state would skip rows; "
+            f"load everything into this one: {clear_command(project)}, then run this again."
+        )
+    if (has_state or has_rows) and last["source"] != identities["source"]:
+        raise TidemarkError(
+            "The source is not the database that the warehouse was loaded from, and their rows would mix; give this "
+            "source a new warehouse (TARGET_POSTGRES_DATABASE, or drop schema raw in this one), "
+            f"forget the state: {clear_command(project)}, then run this again. `tidemark reset` does both for the demo."
+        )
     known[state_id(project)] = identities
     scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps(known, indent=2))
     scratch.replace(path)
 
 
-def clear(project: Project) -> None:
-    """Forget the state; the next run loads everything."""
+def clear_all(project: Project) -> list[str]:
+    """Forget the state of every pipeline of the project, so that each loads everything next; return their ids."""
     with _meltano_state(project) as service:
-        service.clear_state(state_id(project))
+        ids = sorted(service.list_state())
+        for each in ids:
+            service.clear_state(each)
+    return ids

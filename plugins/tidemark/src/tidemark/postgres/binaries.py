@@ -70,6 +70,10 @@ def reachable(binaries: Binaries, account: Account, copy_to: Path) -> Binaries:
         for name in (wheel.name, f"{wheel.name}.libs"):
             if (wheel.parent / name).is_dir():
                 shutil.copytree(wheel.parent / name, staging / name)
+        for path in (staging, *staging.rglob("*")):
+            # open to all what root's umask may have closed
+            runs = path.is_dir() or os.access(path, os.X_OK)
+            path.chmod(0o755 if runs else 0o644)
         staging.rename(copy)
     return Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major)
 

@@ -31,7 +31,8 @@ def complaint(said: str, *, program: str, side: str, directory: Path) -> str:
         )
     reasons = [line.strip() for line in said.splitlines() if _REASON.search(line)]
     reason = _strip(reasons[0]) if reasons else (said.strip().splitlines() or ["it printed nothing"])[-1]
-    return f"{program} failed for the {side} server: {reason}; see {directory / 'server.log'}."
+    log = directory / "server.log"
+    return f"{program} failed for the {side} server: {reason}{f'; see {log}' if log.exists() else ''}."
 
 
 def _strip(line: str) -> str:

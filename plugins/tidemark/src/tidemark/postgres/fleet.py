@@ -17,25 +17,36 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _alone(project: Project) -> Iterator[None]:
-    """Keep other commands' hands off the servers for the moments that this takes."""
+def alone(project: Project) -> Iterator[None]:
+    """Keep other commands' hands off the servers, and off the passwords they are made with."""
     with hold(project.state_dir / "postgres.lock", doing="starting or stopping the servers", wait=True):
         yield
 
 
+def check(project: Project, sides: Sequence[Side]) -> None:
+    """Make sure that the embedded servers among `sides` run or can be started; changes nothing.
+
+    Raises:
+        UsageError: something stands in the way of one.
+    """
+    for side in sides:
+        if side.embedded:
+            Server(side, project).check()
+
+
 def start(project: Project, sides: Sequence[Side]) -> None:
-    """Start the servers of the embedded ones among `sides`, and make their databases.
+    """Start the servers of the embedded ones among `sides`, and make their databases. For use inside `alone`.
 
     Raises:
         UsageError: something stands in the way of one; none was started.
         TidemarkError: PostgreSQL could not start one.
     """
     servers = [Server(side, project) for side in sides if side.embedded]
-    if not servers:
-        return
-    with _alone(project), ThreadPoolExecutor() as pool:
-        # a list, as all are to be looked at before any is started
-        stopped = [server for server in servers if server.prepare()]
+    with ThreadPoolExecutor() as pool:
+        # lists, as each step is to be done for all before the next is done for any
+        stopped = [server for server in servers if server.check()]
+        for server in stopped:
+            server.prepare()
         list(pool.map(Server.start, stopped))
         for server in servers:
             server.make_database()
@@ -43,13 +54,13 @@ def start(project: Project, sides: Sequence[Side]) -> None:
 
 def stop(project: Project, sides: Sequence[Side]) -> list[Side]:
     """Stop every server of ours that runs, also of a side that has a host of its own by now; return those stopped."""
-    with _alone(project):
+    with alone(project):
         return [side for side in sides if Server(side, project).stop()]
 
 
 def delete(project: Project, sides: Sequence[Side]) -> None:
     """Stop the embedded servers and delete their data."""
-    with _alone(project):
+    with alone(project):
         for side in sides:
             server = Server(side, project)
             if side.embedded and server.exists():

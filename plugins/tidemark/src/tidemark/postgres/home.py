@@ -34,5 +34,9 @@ def make(project: Project, account: Account) -> Path:
             tag = hashlib.sha256(str(project.root).encode()).hexdigest()[:8]
             link.symlink_to(_OUTSIDE / f"{project.root.name}-{tag}")
     home = find(project)
-    home.mkdir(parents=True, exist_ok=True)
+    for directory in (_OUTSIDE, home) if home.is_relative_to(_OUTSIDE) else (home,):
+        directory.mkdir(exist_ok=True)
+        if account.switch:
+            # root's umask may have closed it
+            directory.chmod(0o755)
     return home

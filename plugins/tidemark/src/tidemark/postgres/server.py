@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +52,7 @@ class Server:
         self.side = side
         self.project = project
         self.directory = home.find(project) / side.side
+        self._programs: Binaries
 
     @property
     def data(self) -> Path:
@@ -64,26 +64,17 @@ class Server:
         """What the server logs."""
         return self.directory / "server.log"
 
-    @cached_property
+    @property
     def account(self) -> Account:
         """Who the server runs as."""
         return account_for(self.data, self.project.root)
 
-    @cached_property
-    def _binaries(self) -> Binaries:
-        found = binaries.find(settings.postgres_bin(self.project))
-        return binaries.reachable(found, self.account, home.find(self.project))
-
-    def prepare(self) -> bool:
-        """Make sure that the server runs or can be started; return whether it has yet to be.
-
-        Not for two servers at once: they share what this makes, the directory of all data and a copy of the programs.
+    def check(self) -> bool:
+        """Make sure that the server runs or can be started; return whether it has yet to be. Changes nothing.
 
         Raises:
-            UsageError: something stands in the way; nothing was started or changed.
+            UsageError: something stands in the way.
         """
-        home.make(self.project, self.account)
-        self.directory = home.find(self.project) / self.side.side
         if running := self.running():
             if running.port != self.side.port:
                 raise UsageError(
@@ -91,10 +82,22 @@ class Server:
                     f"{self.side.prefix}_PORT says {self.side.port}; run `tidemark down` first, then this again."
                 )
             return False
-        self._refuse_foreign_pid_file()
-        self._refuse_other_major()
+        programs = self._find_programs()
+        if self.data.exists():
+            self._refuse_foreign_pid_file()
+            self._refuse_other_major(programs)
+            self._refuse_lost_password()
         self._refuse_taken_port()
         return True
+
+    def prepare(self) -> None:
+        """Make what the servers share, which two may not do at once: the directory of all data, the programs' copy."""
+        home.make(self.project, self.account)
+        self.directory = home.find(self.project) / self.side.side
+        self._programs = binaries.reachable(self._find_programs(), self.account, home.find(self.project))
+
+    def _find_programs(self) -> Binaries:
+        return binaries.find(settings.postgres_bin(self.project))
 
     def running(self) -> Running | None:
         """Return the server that runs on the data directory, if one does.
@@ -111,7 +114,7 @@ class Server:
                 f"The data directory {self.data} belongs to user {self.directory.stat().st_uid} and you are user "
                 f"{os.geteuid()}; run this as that user or as root."
             ) from None
-        # the first line is the pid, the fourth the port; a server that is still starting has not written that yet
+        # the first line is the pid, the fourth the port; fewer lines are a file that was cut short
         if len(lines) < 4 or not lines[0].isdigit() or not _is_server(int(lines[0]), self.data):  # noqa: PLR2004
             return None
         return Running(int(lines[0]), int(lines[3]))
@@ -173,14 +176,20 @@ class Server:
                 f"({_program(pid)}); no server runs on this data, so remove that file and run this again."
             )
 
-    def _refuse_other_major(self) -> None:
-        marker = self.data / "PG_VERSION"
-        programs = self._binaries.major
-        if marker.exists() and (major := marker.read_text().strip()) != str(programs):
+    def _refuse_other_major(self, programs: Binaries) -> None:
+        major = (self.data / "PG_VERSION").read_text().strip()
+        if major != str(programs.major):
             raise UsageError(
-                f"The data directory {self.data} was made by PostgreSQL {major} and {self._binaries['postgres']} is "
-                f"{programs}; set TIDEMARK_POSTGRES_BIN to the bin directory of a PostgreSQL {major}, "
+                f"The data directory {self.data} was made by PostgreSQL {major} and {programs['postgres']} is "
+                f"{programs.major}; set TIDEMARK_POSTGRES_BIN to the bin directory of a PostgreSQL {major}, "
                 "or start afresh with `tidemark reset`."
+            )
+
+    def _refuse_lost_password(self) -> None:
+        if self.side.password is None:
+            raise UsageError(
+                f"{self.side.prefix}_PASSWORD is not set and the data directory {self.data} was made with one; put it "
+                "back in .env, or start afresh with `tidemark reset`."
             )
 
     def _refuse_taken_port(self) -> None:
@@ -240,7 +249,7 @@ class Server:
             TidemarkError: it failed; says why, from its output and what the server logged past `log_start`.
         """
         done = subprocess.run(
-            [self._binaries[program], *arguments],
+            [self._programs[program], *arguments],
             check=False,
             cwd=self.directory,
             env={**os.environ, "LC_ALL": "C"},
@@ -262,17 +271,18 @@ class Server:
 
 
 def _is_server(pid: int, data: Path) -> bool:
-    """Whether process `pid` is a PostgreSQL server on `data`."""
+    """Whether process `pid` is a PostgreSQL server on `data`, even if that was moved since it started."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
             return False
-        command = process.cmdline()
-    except psutil.NoSuchProcess:
+        # the server works in its data directory, and its own arguments don't follow a move
+        return Path(process.cwd()).samefile(data)
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
-    except psutil.AccessDenied:
+    except (psutil.AccessDenied, PermissionError):
+        # another user's; that it is PostgreSQL and that its pid is in the file has to do
         return True
-    return str(data) in command or not command
 
 
 def _program(pid: int) -> str:

@@ -1,10 +1,23 @@
-"""The file that logging.yaml sends Meltano's JSON lines to."""
+"""What logging.yaml is made of: the console's lines and the file of JSON lines."""
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 from concurrent_log_handler import ConcurrentRotatingFileHandler
+from meltano.core.logging import console_log_formatter
 
 from tidemark.project import Project
+
+if TYPE_CHECKING:
+    import logging
+
+
+def console_formatter() -> logging.Formatter:
+    """Return Meltano's formatter for people, in colour on a terminal alone."""
+    formatter: logging.Formatter = console_log_formatter(colors=sys.stderr.isatty())
+    return formatter
 
 
 class RunLogHandler(ConcurrentRotatingFileHandler):
