@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -149,20 +150,36 @@ class Stamp:
 
 
 class step:
-    """Says what is going on and how long it took."""
+    """Says what is going on: on a terminal with a clock that ticks, elsewhere in plain lines."""
 
     def __init__(self, what):
         self.what = what
+        self.done = threading.Event()
+        self.clock = threading.Thread(target=self.tick, daemon=True)
+
+    def seconds(self):
+        return "{:.0f} s".format(time.monotonic() - self.began)
+
+    def tick(self):
+        while not self.done.wait(1):
+            print("\r{} … {}".format(self.what, self.seconds()), end="", flush=True)
 
     def __enter__(self):
         self.began = time.monotonic()
-        print("{} …".format(self.what), end="" if sys.stdout.isatty() else "\n", flush=True)
+        if sys.stdout.isatty():
+            print("{} …".format(self.what), end="", flush=True)
+            self.clock.start()
+        else:
+            print("{} …".format(self.what), flush=True)
 
     def __exit__(self, kind, *_):
+        self.done.set()
+        if self.clock.is_alive():
+            self.clock.join()
         if sys.stdout.isatty():
             print("\r\033[K", end="")
         if kind is None:
-            print("{}: {:.0f} s".format(self.what, time.monotonic() - self.began), flush=True)
+            print("{}: {}".format(self.what, self.seconds()), flush=True)
 
 
 def run(*command):

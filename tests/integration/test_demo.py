@@ -18,13 +18,14 @@ def test_the_same_scale_and_end_make_the_same_shop_on_every_version(checkout_on_
     assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
 
 
-def test_loading_twice_changes_nothing_and_another_scale_is_refused(checkout):
+def test_loading_twice_changes_nothing_and_another_shop_is_refused(checkout):
     assert "Loaded" in checkout.tidemark("demo", "load", "--scale", "0.001")
     before = checkout.rows("source", FINGERPRINT)
     assert "Found" in checkout.tidemark("demo", "load", "--scale", "0.001")
     error = checkout.refusal("demo", "load", "--scale", "0.002")
     assert "scale 0.001" in error
     assert "tidemark reset" in error
+    assert "tidemark reset" in checkout.refusal("demo", "load", "--scale", "0.001", "--as-of", "2020-01-01")
     assert checkout.rows("source", FINGERPRINT) == before
 
 

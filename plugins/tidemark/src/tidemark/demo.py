@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from tidemark.connections import connect
 from tidemark.errors import TidemarkError, UsageError
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from tidemark.project import Project
@@ -19,14 +21,22 @@ if TYPE_CHECKING:
 
 _SCRIPTS = ("1_tables.sql", "2_rows.sql", "3_constraints.sql")
 # says in the database itself what was loaded, so that loading twice can be told from loading more
-_MARK = "Tidemark demo shop, scale "
+_MARK = re.compile(r"^Tidemark demo shop, scale (?P<scale>\S+), until (?P<as_of>.+)$")
 
 
-def loaded_scale(connection: psycopg.Connection[Any]) -> str | None:
-    """Return the scale of the demo shop in this database, or None if there is none."""
+@dataclass(frozen=True)
+class Shop:
+    """A demo shop that is there: its scale, and the end of its three years."""
+
+    scale: str
+    as_of: datetime
+
+
+def loaded(connection: psycopg.Connection[Any]) -> Shop | None:
+    """Return the demo shop in this database, or None if there is none."""
     row = connection.execute("select obj_description('public'::regnamespace)").fetchone()
-    comment = (row and row[0]) or ""
-    return comment.removeprefix(_MARK) if comment.startswith(_MARK) else None
+    found = _MARK.match((row and row[0]) or "")
+    return Shop(found["scale"], datetime.fromisoformat(found["as_of"])) if found else None
 
 
 def tables(connection: psycopg.Connection[Any]) -> list[str]:
@@ -51,14 +61,14 @@ def load(project: Project, source: Side, *, scale: float, as_of: datetime | None
     with connect(source) as connection, connection.transaction():
         # two loads at once would both find the database empty
         connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
-        wanted, found = f"{scale:g}", loaded_scale(connection)
-        if found == wanted:
-            return False
+        wanted, found = f"{scale:g}", loaded(connection)
         if found is not None:
+            if found.scale == wanted and as_of in {None, found.as_of}:
+                return False
             # replacing it here would leave its rows in the warehouse, and bookmarks past the new ones
             raise UsageError(
-                f"The {source} holds the demo shop at scale {found}; for scale {wanted}, start afresh with "
-                "`tidemark reset`, then run this again."
+                f"The {source} holds the demo shop at scale {found.scale} until {found.as_of:%Y-%m-%d}; for another, "
+                "start afresh with `tidemark reset`, then run this again."
             )
         if others := tables(connection):
             raise UsageError(
@@ -66,10 +76,12 @@ def load(project: Project, source: Side, *, scale: float, as_of: datetime | None
                 "name an empty database in TAP_POSTGRES_DATABASE."
             )
         _set(connection, "demo.scale", wanted)
-        _set(connection, "demo.as_of", as_of.isoformat() if as_of else _midnight(connection))
+        end = as_of or _midnight(connection)
+        _set(connection, "demo.as_of", end.isoformat())
         for script in _SCRIPTS:
             _execute(connection, project.demo / script)
-        connection.execute(f"comment on schema public is '{_MARK}{wanted}'".encode())
+        mark = f"Tidemark demo shop, scale {wanted}, until {end.isoformat()}"
+        connection.execute(sql.SQL("comment on schema public is {}").format(sql.Literal(mark)))
     return True
 
 
@@ -83,7 +95,7 @@ def change(project: Project, source: Side, *, rows: int, seed: int | None = None
         UsageError: the database holds no demo shop.
     """
     with connect(source) as connection, connection.transaction():
-        if loaded_scale(connection) is None:
+        if loaded(connection) is None:
             raise UsageError(f"The {source} holds no demo shop; run `tidemark demo load` first.")
         _set(connection, "demo.rows", str(rows))
         if seed is not None:
@@ -95,10 +107,11 @@ def _set(connection: psycopg.Connection[Any], name: str, value: str) -> None:
     connection.execute("select set_config(%s, %s, true)", [name, value])
 
 
-def _midnight(connection: psycopg.Connection[Any]) -> str:
-    row = connection.execute("select date_trunc('day', now())::text").fetchone()
+def _midnight(connection: psycopg.Connection[Any]) -> datetime:
+    row = connection.execute("select date_trunc('day', now())").fetchone()
     assert row
-    return str(row[0])
+    midnight: datetime = row[0]
+    return midnight
 
 
 def _execute(connection: psycopg.Connection[Any], script: Path) -> psycopg.Cursor[Any]:

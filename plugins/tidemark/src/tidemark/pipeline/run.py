@@ -83,7 +83,7 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
             raise UsageError(f"The {source} is your own; --scale (SCALE in make) is for the demo shop alone.")
         return source, warehouse
     with connect(source) as connection:
-        found, others = demo.loaded_scale(connection), demo.tables(connection)
+        found, others = demo.loaded(connection), demo.tables(connection)
     if found is None and not others:
         with display.step("Demo shop") as step:
             demo.load(project, source, scale=scale or _DEMO_SCALE)
