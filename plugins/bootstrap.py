@@ -91,8 +91,8 @@ def make_venv():
         run(sys.executable, "-m", "venv", "--clear", VENV)
     except SetupError:
         raise SetupError(
-            "{} can't make virtual environments; install its venv module (Debian and Ubuntu: "
-            "`sudo apt-get install python3-venv`) or uv, then run this again. See {}.".format(sys.executable, LOG)
+            f"{sys.executable} can't make virtual environments; install its venv module (Debian and Ubuntu: "
+            f"`sudo apt-get install python3-venv`) or uv, then run this again. See {LOG}."
         ) from None
     run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
 
@@ -105,7 +105,7 @@ def plugins():
     pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in {"uv", "project", "dev"}]
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
     wanted = stamp.wanted("plugins", pins, *urls)
-    there = all(list(ROOT.glob(".meltano/*/{}/venv/bin/python".format(path.stem))) for path in pins)
+    there = all(list(ROOT.glob(f".meltano/*/{path.stem}/venv/bin/python")) for path in pins)
     if there and stamp.text() == wanted:
         return False
     stamp.remove()
@@ -130,7 +130,7 @@ class Stamp:
         digest = hashlib.sha256("\n".join(texts).encode())
         for file in files:
             digest.update(file.read_bytes())
-        return "{}\n{}\n{}".format(kind, HERE, digest.hexdigest())
+        return f"{kind}\n{HERE}\n{digest.hexdigest()}"
 
     def text(self):
         return self.path.read_text() if self.path.exists() else ""
@@ -158,19 +158,19 @@ class step:
         self.clock = threading.Thread(target=self.tick, daemon=True)
 
     def seconds(self):
-        return "{:.0f} s".format(time.monotonic() - self.began)
+        return f"{time.monotonic() - self.began:.0f} s"
 
     def tick(self):
         while not self.done.wait(1):
-            print("\r{} … {}".format(self.what, self.seconds()), end="", flush=True)
+            print(f"\r{self.what} … {self.seconds()}", end="", flush=True)
 
     def __enter__(self):
         self.began = time.monotonic()
         if sys.stdout.isatty():
-            print("{} …".format(self.what), end="", flush=True)
+            print(f"{self.what} …", end="", flush=True)
             self.clock.start()
         else:
-            print("{} …".format(self.what), flush=True)
+            print(f"{self.what} …", flush=True)
 
     def __exit__(self, kind, *_):
         self.done.set()
@@ -179,7 +179,7 @@ class step:
         if sys.stdout.isatty():
             print("\r\033[K", end="")
         if kind is None:
-            print("{}: {}".format(self.what, self.seconds()), flush=True)
+            print(f"{self.what}: {self.seconds()}", flush=True)
 
 
 def run(*command):
@@ -199,20 +199,18 @@ def run(*command):
         start = log.tell()
         status = subprocess.call(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     if status:
-        said = LOG.read_text(errors="replace")[start:].strip().splitlines()
+        said = LOG.read_bytes()[start:].decode(errors="replace").strip().splitlines()
         reason = next((line.strip() for line in said if "rror" in line), said[-1] if said else "it said nothing")
-        raise SetupError("{} failed: {}; all it said is in {}.".format(Path(words[0]).name, reason, LOG))
+        raise SetupError(f"{Path(words[0]).name} failed: {reason}; all it said is in {LOG}.")
 
 
 if __name__ == "__main__":
     try:
         main()
     except SetupError as error:
-        sys.exit("error: {}".format(error))
+        sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(
-            "error: {}: {}; does it belong to another user, or is the disk full?".format(error.filename, error.strerror)
-        )
+        sys.exit(f"error: {error.filename}: {error.strerror}; does it belong to another user, or is the disk full?")
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again; it starts over what it had not finished.", file=sys.stderr)
         sys.exit(130)

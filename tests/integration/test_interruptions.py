@@ -16,7 +16,7 @@ CTRL_C, TERMINATED = 130, 143
 
 def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout):
     # a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
-    interrupt(checkout, after=None, wait=0.15, group=True)
+    interrupt(checkout, after=None, wait=0.4, group=True)
     interrupt(checkout, after="Servers", wait=0.5, group=True)
     interrupt(checkout, after="Extract and load", wait=2.5, group=True)
     interrupt(checkout, after="Extract and load", wait=4, group=False)

@@ -55,9 +55,9 @@ def run(
         errors="replace",
         pass_fds=[lock],
     )
-    share(lock, child.pid)
     assert child.stderr
     try:
+        share(lock, child.pid)
         events = _events(child.stderr)
         yield events
         # a child whose pipe nobody empties would never end

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from tidemark.project import Project
     from tidemark.settings import Source, Warehouse
 
-_EXTRACT_LOAD = f"{state.TAP} {state.TARGET}"
 # what `meltano run` gets; what each block is called on the screen, and what dbt counts in it
 _BLOCKS = {
-    _EXTRACT_LOAD: ("Extract and load", ""),
+    f"{state.TAP} {state.TARGET}": ("Extract and load", ""),
     "dbt-postgres:run": ("Build models", "models built"),
     "dbt-postgres:test": ("Test", "tests passed"),
 }
