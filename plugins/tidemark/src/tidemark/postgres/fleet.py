@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tidemark.locks import hold
+from tidemark.postgres import binaries, home
 from tidemark.postgres.server import Server
 
 if TYPE_CHECKING:
@@ -59,9 +61,12 @@ def stop(project: Project, sides: Sequence[Side]) -> list[Side]:
 
 
 def delete(project: Project, sides: Sequence[Side]) -> None:
-    """Stop the embedded servers and delete their data."""
+    """Stop the embedded servers and delete their data, and the copy of their programs with the last of them."""
     with alone(project):
         for side in sides:
             server = Server(side, project)
             if side.embedded and server.exists():
                 server.delete()
+        if not any(Server(side, project).exists() for side in sides):
+            for programs in home.find(project).glob(f"{binaries.COPY}*"):
+                shutil.rmtree(programs)

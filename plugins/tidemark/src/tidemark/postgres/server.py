@@ -42,6 +42,8 @@ class Running:
 
     pid: int
     port: int
+    # the data directory as the server knows it
+    data: Path
 
 
 class Server:
@@ -76,6 +78,12 @@ class Server:
             UsageError: something stands in the way.
         """
         if running := self.running():
+            if running.data != self.data:
+                # it runs on, but looks for its time zones and libraries where they no longer are
+                raise UsageError(
+                    f"The {self.side.side} server (pid {running.pid}) was started in {running.data}, and its "
+                    f"data is now in {self.data}; run `tidemark down` first, then this again."
+                )
             if running.port != self.side.port:
                 raise UsageError(
                     f"The {self.side.side} server runs on port {running.port} (pid {running.pid}), and "
@@ -94,7 +102,7 @@ class Server:
         """Make what the servers share, which two may not do at once: the directory of all data, the programs' copy."""
         home.make(self.project, self.account)
         self.directory = home.find(self.project) / self.side.side
-        self._programs = binaries.reachable(self._find_programs(), self.account, home.find(self.project))
+        self._programs = binaries.for_servers(self._find_programs(), self.account, home.find(self.project))
 
     def _find_programs(self) -> Binaries:
         return binaries.find(settings.postgres_bin(self.project))
@@ -117,7 +125,7 @@ class Server:
         # the first line is the pid, the fourth the port; fewer lines are a file that was cut short
         if len(lines) < 4 or not lines[0].isdigit() or not _is_server(int(lines[0]), self.data):  # noqa: PLR2004
             return None
-        return Running(int(lines[0]), int(lines[3]))
+        return Running(int(lines[0]), int(lines[3]), Path(lines[1]))
 
     def exists(self) -> bool:
         """Whether there is a data directory."""
