@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-# the first Python that will do; name another as in `make setup PYTHON=python3.12`
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+# the Python that set-up used last, or else the first that will do; name another once: `make setup PYTHON=python3.12`
+PYTHON ?= $(shell for p in .venv/bin/python python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 

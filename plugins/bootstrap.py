@@ -83,15 +83,17 @@ def environment(*, dev):
 
 def make_venv():
     """Make an empty .venv that holds uv: with the uv on PATH, or else with Python's own venv and pip."""
+    # when we run in the very .venv that is to be made anew, the Python that it came from
+    python = getattr(sys, "_base_executable", sys.executable)
     if found := shutil.which("uv"):
-        run(found, "venv", "--quiet", "--clear", "--python", sys.executable, VENV)
+        run(found, "venv", "--quiet", "--clear", "--python", python, VENV)
         run(found, "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
         return
     try:
-        run(sys.executable, "-m", "venv", "--clear", VENV)
+        run(python, "-m", "venv", "--clear", VENV)
     except SetupError:
         raise SetupError(
-            f"{sys.executable} can't make virtual environments; install its venv module (Debian and Ubuntu: "
+            f"{python} can't make virtual environments; install its venv module (Debian and Ubuntu: "
             f"`sudo apt-get install python3-venv`) or uv, then run this again. See {LOG}."
         ) from None
     run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
