@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.servers import INSTALLATIONS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -18,8 +16,3 @@ def pytest_report_header() -> list[str]:
         answer = subprocess.run([f"{directory}/postgres", "--version"], capture_output=True, text=True, check=True)
         versions.append(f"{name}: {answer.stdout.strip()}")
     return versions
-
-
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    return REPOSITORY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tidemark.settings import Side
 
 _TIMEOUT_S = 10
+# a connection that ends under an interrupted transaction makes it warn on the console; our own errors say what matters
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 def url(side: Side, *, with_password: bool = True) -> str:
