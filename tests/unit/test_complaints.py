@@ -10,6 +10,11 @@ from tidemark.postgres.complaints import complaint
     [
         pytest.param("FATAL: could not write: No space left on device", "the disk is full", id="full-disk"),
         pytest.param(
+            'FATAL:  could not extend file "base/1/3605": wrote only 4096 of 8192 bytes at block 1',
+            "the disk is full",
+            id="half-written-as-the-disk-filled",
+        ),
+        pytest.param(
             "FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use", "ps -ef", id="orphaned-backends"
         ),
         pytest.param(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+# the last two are of a write for half of which there was room
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "Check free disk space", "wrote only")
 _REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error|pg_ctl: error|could not [^\n]*):?\s*(.*)")
 
 
@@ -18,7 +20,7 @@ def complaint(said: str, *, program: str, side: str, directory: Path) -> str:
     Args:
         said: what the program printed and the server logged.
     """
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    if any(sign in said for sign in _DISK_FULL):
         free = shutil.disk_usage(directory).free // 2**20
         return (
             f"The {side} server can't write to {directory}: the disk is full ({free} MiB free); "
