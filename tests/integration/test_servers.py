@@ -128,7 +128,7 @@ def test_missing_programs_are_named(checkout):
     assert not (checkout.root / ".tidemark" / "postgres" / "source").exists()
 
 
-@pytest.mark.parametrize("mebibytes", [24, 80], ids=["no-room-for-programs", "no-room-for-data"])
+@pytest.mark.parametrize("mebibytes", [24, 66], ids=["no-room-for-programs", "no-room-for-data"])
 def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout, mebibytes):
     mount = checkout.root / ".tidemark"
     mount.mkdir()
