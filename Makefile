@@ -65,7 +65,7 @@ format: setup-dev ## mend what lint can mend by itself
 
 .PHONY: requirements
 requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
-	@cd plugins/requirements && for name in uv project tap-postgres target-postgres dbt-postgres dev; do \
+	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres dev; do \
 		../../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
 

@@ -103,17 +103,20 @@ def plugins():
     """Make each Meltano plugin's environment; return whether anything was to be done."""
     # what is installed, not what is configured: an edit of a stream costs no set-up
     lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
-    urls = [line for line in lines if line.strip().startswith("pip_url:")]
+    urls = [line for line in lines if "plugins/requirements/" in line]
     pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in {"uv", "project", "dev"}]
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
-    wanted = stamp.wanted("plugins", pins, *urls)
-    there = all(list(ROOT.glob(f".meltano/*/{path.stem}/venv/bin/python")) for path in pins)
+    wanted = stamp.wanted("plugins", [*pins, ROOT / "plugins" / "singer-postgres" / "pyproject.toml"], *urls)
+    named = [path.stem for path in pins if path.stem != "build"]
+    there = all(list(ROOT.glob(f".meltano/*/{name}/venv/bin/python")) for name in named)
     if there and stamp.text() == wanted:
         return False
     stamp.remove()
     with step("Installing the tap, the target and dbt"):
         # --clean: Meltano looks at the name of a requirements file, not at what it holds
         run(VENV / "bin" / "meltano", "install", "--clean")
+        # our own packages run from where they are, and nobody else compiles them
+        run(VENV / "bin" / "python", "-m", "compileall", "-q", *sorted((ROOT / "plugins").glob("*/src")))
         # where Meltano writes each plugin's settings at each run, passwords included
         (ROOT / ".meltano" / "run").mkdir(exist_ok=True)
         (ROOT / ".meltano" / "run").chmod(0o700)

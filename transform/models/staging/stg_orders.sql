@@ -18,14 +18,14 @@ renamed as (
         shipping_fee::numeric(12, 2) as shipping_fee,
 
         -- timestamps
-        {{ utc('ordered_at') }} as ordered_at,
-        {{ utc('paid_at') }} as paid_at,
-        {{ utc('shipped_at') }} as shipped_at,
-        {{ utc('delivered_at') }} as delivered_at,
-        {{ utc('cancelled_at') }} as cancelled_at,
-        {{ utc('created_at') }} as created_at,
-        {{ utc('updated_at') }} as updated_at,
-        {{ utc('_sdc_batched_at') }} as loaded_at
+        ordered_at,
+        paid_at,
+        shipped_at,
+        delivered_at,
+        cancelled_at,
+        created_at,
+        updated_at,
+        _sdc_batched_at as loaded_at
 
     from source
 

@@ -25,9 +25,9 @@ renamed as (
         is_active,
 
         -- timestamps
-        {{ utc('created_at') }} as created_at,
-        {{ utc('updated_at') }} as updated_at,
-        {{ utc('_sdc_batched_at') }} as loaded_at
+        created_at,
+        updated_at,
+        _sdc_batched_at as loaded_at
 
     from source
 

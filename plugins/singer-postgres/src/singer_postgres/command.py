@@ -1,0 +1,41 @@
+"""Runs a Singer command so that each failure ends in one line and a status that is not 0."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from singer_sdk.plugin_base import PluginBase
+
+
+def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) -> int:
+    """Run `plugin` with the arguments of this process; return its exit status.
+
+    Args:
+        plugin: the tap or target.
+        expected: errors that a user can cause; their message is enough. `--debug` shows where they come from.
+    """
+    debug = "--debug" in sys.argv
+    arguments: list[Any] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        plugin.cli(arguments, standalone_mode=False)  # type: ignore[operator]
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # whoever read our output is gone, and has said why
+        return 1
+    except expected as error:
+        plugin.logger.error("%s", _line(error), exc_info=debug)
+        return 1
+    return 0
+
+
+def _line(error: BaseException) -> str:
+    """Return the error's message as one line."""
+    return " ".join(str(error).split()) or type(error).__name__

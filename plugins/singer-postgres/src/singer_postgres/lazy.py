@@ -1,0 +1,39 @@
+"""Puts off imports that most runs have no use for.
+
+The SDK and the MeltanoLabs packages import clients for SSH, HTTP and cloud storage at start, which takes longer than an
+idle run's work. Modules named here are loaded when something of them is first used, by the standard library's LazyLoader.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+_PUT_OFF = frozenset({"paramiko"})
+
+
+class _LazyFinder:
+    """Finds the modules to put off, and wraps their loaders."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in _PUT_OFF:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+def install() -> None:
+    """Put the imports off from here on."""
+    if not any(isinstance(finder, _LazyFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LazyFinder())

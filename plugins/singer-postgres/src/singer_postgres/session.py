@@ -1,0 +1,34 @@
+"""The session settings under which values are written by one server and read by another without a change.
+
+COPY's text form of a value depends on these, so both ends set them; a server's or a role's own defaults never count.
+"""
+
+from __future__ import annotations
+
+SETTINGS = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    # the shortest text that reads back as the same number; 0 would give 0.3 for 0.30000000000000004
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    # every name is written out in full
+    "search_path": "",
+    "standard_conforming_strings": "on",
+}
+
+
+def statements(*, statement_timeout_s: float = 0, lock_timeout_s: float = 0) -> str:
+    """Return the SQL that gives a session these settings, in one round trip.
+
+    Sent as statements and not as the connection's `options`: poolers refuse or forget those.
+    """
+    settings = {
+        **SETTINGS,
+        "statement_timeout": f"{round(statement_timeout_s * 1000)}",
+        "lock_timeout": f"{round(lock_timeout_s * 1000)}",
+    }
+    return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())

@@ -1,0 +1,1 @@
+"""tap-postgres: reads PostgreSQL tables in chunks of COPY data."""

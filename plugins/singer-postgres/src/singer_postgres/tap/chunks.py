@@ -1,0 +1,223 @@
+"""The chunk files: bounded in size and in number, on a disk that tap and target share.
+
+A file belongs to the tap until it is announced, and to the target from then on; the target removes it once its rows
+are committed. A new file is made only while fewer than the limit exist, so a target that stops stops the tap.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import shutil
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from singer_postgres.errors import SingerPostgresError
+
+_POLL_S = 0.01
+# how much is gathered before a file is written to
+BUFFER_BYTES = 2**20
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the run is being ended
+    """The run is over; whoever waits for room stops waiting."""
+
+
+class ChunkFiles:
+    """The files of one run, in a directory of their own below `base`.
+
+    Directories that killed runs left there are removed; those of runs that live are locked, and left alone.
+    """
+
+    def __init__(self, base: Path, *, limit: int) -> None:
+        """Make the run's directory.
+
+        Raises:
+            SingerPostgresError: it can't be made.
+        """
+        self.limit = limit
+        self._room = threading.RLock()
+        self._existing: set[Path] = set()
+        self._announced: set[Path] = set()
+        self._count = 0
+        self._stopped = threading.Event()
+        try:
+            # what is in the files is what is in the database
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (base / "lock").open("w") as sweeping:
+                # or another run's sweep could come between this directory and its lock
+                fcntl.flock(sweeping, fcntl.LOCK_EX)
+                _sweep(base)
+                self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=base))
+                self._lock = (self.directory / "lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as error:
+            msg = f"chunk_dir {base} can't be used: {error.strerror}; name another directory."
+            raise SingerPostgresError(msg) from error
+
+    def new(self) -> Path:
+        """Return the path of a new file, as soon as there is room for one.
+
+        Raises:
+            Stopped: the run ends meanwhile.
+        """
+        while not self._stopped.is_set():
+            with self._room:
+                if self.outstanding() < self.limit:
+                    self._count += 1
+                    path = self.directory / f"{self._count:06}.copy"
+                    self._existing.add(path)
+                    return path
+            time.sleep(_POLL_S)
+        raise Stopped
+
+    def outstanding(self) -> int:
+        """Return the number of files that exist or are about to."""
+        with self._room:
+            for path in [path for path in self._announced if not path.exists()]:
+                self._announced.discard(path)
+                self._existing.discard(path)
+            return len(self._existing)
+
+    def announce(self, path: Path) -> None:
+        """Hand a file over to the target."""
+        with self._room:
+            self._announced.add(path)
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that was not announced."""
+        path.unlink(missing_ok=True)
+        with self._room:
+            self._existing.discard(path)
+
+    def stop(self) -> None:
+        """Let nobody wait for room any longer."""
+        self._stopped.set()
+
+    def abort(self, status: int = 1) -> NoReturn:
+        """End the process at once. What was announced is the target's still; the next run removes what it leaves."""
+        for path in self._existing - self._announced:
+            path.unlink(missing_ok=True)
+        os._exit(status)
+
+    def close(self) -> None:
+        """Remove the directory, and what the target has left in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._lock.close()
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed runs left."""
+    for lock in base.glob("run-*/lock"):
+        with suppress(OSError), lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+class ChunkFile:
+    """A file being written: counts and sums what goes into it. Created readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = self.rows = self.crc32 = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+        # a line is a row: COPY's text form has no other line ends in it
+        self.rows += bytes(data).count(b"\n")
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.bytes += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class ChunkWriter(io.RawIOBase):
+    """What COPY writes to: a sequence of files, each cut at the end of a line.
+
+    Wrapped in a BufferedWriter, it is called once a buffer and not once a row, which is what keeps Python out of the
+    way of the rows.
+
+    Args:
+        files: where further files come from.
+        first: the first file's path, made room for already.
+        chunk_bytes: where a file is cut; it is larger by no more than a row.
+        done: takes each file once it is complete.
+        may_roll: False to give up with Overflow instead of beginning a second file.
+    """
+
+    class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
+        """There is more than one chunk to read."""
+
+    def __init__(
+        self,
+        files: ChunkFiles,
+        first: Path,
+        *,
+        chunk_bytes: int,
+        done: Callable[[ChunkFile], None],
+        may_roll: bool = True,
+    ) -> None:
+        super().__init__()
+        self._files = files
+        self._chunk_bytes = chunk_bytes
+        self._done = done
+        self._may_roll = may_roll
+        self._file = ChunkFile(first)
+        self._abandoned = False
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write what COPY gives, to the current file and if need be to the next."""
+        if self._abandoned:
+            # a buffer that is thrown away empties itself once more
+            return len(data)
+        rest = memoryview(data)
+        while self._file.bytes + len(rest) > self._chunk_bytes:
+            # the last line end within the limit; past it, the first one
+            room = max(0, self._chunk_bytes - self._file.bytes)
+            content = bytes(rest)
+            end = content.rfind(b"\n", 0, room) + 1 or content.find(b"\n") + 1
+            if not end:
+                break
+            if not self._may_roll:
+                raise self.Overflow
+            self._file.write(rest[:end])
+            rest = rest[end:]
+            self._file.close()
+            self._done(self._file)
+            self._file = ChunkFile(self._files.new())
+        if rest:
+            self._file.write(rest)
+        return len(data)
+
+    def finish(self) -> ChunkFile | None:
+        """Return the last file, complete, or None if nothing is in it."""
+        self._file.close()
+        if self._file.rows:
+            return self._file
+        self._files.discard(self._file.path)
+        return None
+
+    def abandon(self) -> None:
+        """Remove the current file, and take no more."""
+        self._abandoned = True
+        self._file.close()
+        self._files.discard(self._file.path)

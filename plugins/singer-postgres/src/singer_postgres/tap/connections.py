@@ -1,0 +1,78 @@
+"""Connections to the source: read only, named, with the session settings that the wire format asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import sql
+
+from singer_postgres import session
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+APPLICATION_NAME = "tidemark tap-postgres"
+
+
+@dataclass(frozen=True)
+class Source:
+    """How to connect.
+
+    Attributes:
+        dsn: gives libpq's connection string; called late, as it may start an SSH tunnel.
+        mask_key: a statement that gives a session the key of its masks.
+    """
+
+    dsn: Callable[[], str]
+    statement_timeout_s: float = 0
+    lock_timeout_s: float = 0
+    mask_key: sql.Composable | None = None
+
+    def connect(self) -> Connection:
+        """Return a connection in autocommit; transactions on it are read-only and of one snapshot."""
+        connection = psycopg2.connect(
+            self.dsn(),
+            application_name=APPLICATION_NAME,
+            connect_timeout=30,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+        )
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(
+                session.statements(
+                    statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s
+                )
+                # a row that a policy hides is an error, not a row less
+                + "; SET row_security = off"
+                + "; SET default_transaction_read_only = on"
+            )
+            if self.mask_key is not None:
+                cursor.execute(self.mask_key)
+        return connection
+
+
+def identity(connection: Connection) -> str:
+    """Return what tells this database from all others: its server's system identifier, and its oid.
+
+    A standby has its primary's, and a dump restored elsewhere has not. Where the role may not ask for the system
+    identifier, the database's name takes its place.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select oid::text, datname, has_function_privilege('pg_catalog.pg_control_system()', 'execute') "
+            "from pg_catalog.pg_database where datname = current_database()"
+        )
+        row = cursor.fetchone()
+        assert row
+        oid, name, may_ask = row
+        if not may_ask:
+            return f"{name}/{oid}"
+        cursor.execute("select system_identifier::text from pg_catalog.pg_control_system()")
+        found = cursor.fetchone()
+        assert found
+        return f"{found[0]}/{oid}"

@@ -1,0 +1,146 @@
+"""Turns what the workers read into messages and state, in the one thread that may write them."""
+
+from __future__ import annotations
+
+import json
+import queue
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap.progress import Progress
+from singer_postgres.tap.ranges import merged
+from singer_postgres.tap.reading import Event, Failed, Finished, Opened, Read, Reading
+from singer_postgres.tap.streams import FIRST_LOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singer_sdk.metrics import Counter
+
+    from singer_postgres.tap.chunks import ChunkFiles
+    from singer_postgres.tap.streams import CopyStream
+    from singer_postgres.tap.tap import TapPostgres
+
+_TICK_S = 1.0
+_DRAIN_POLL_S = 0.02
+
+
+class Copying:
+    """The streams of one run that are read in chunks.
+
+    Chunks are announced as they come, whichever stream they are of: were they held back, they would take the room that
+    the stream before them needs. Streams are reported on in the order in which the SDK asks for them.
+    """
+
+    def __init__(self, tap: TapPostgres, streams: Iterable[CopyStream], files: ChunkFiles, reading: Reading) -> None:
+        self._tap = tap
+        self._streams = {stream.name: stream for stream in streams}
+        self._files = files
+        self._reading = reading
+        self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
+        self._finished: set[str] = set()
+        self._progress = Progress(tap.logger)
+
+    def finish(self, stream: CopyStream, counter: Counter) -> None:
+        """Write messages until all of `stream` is out.
+
+        Raises:
+            SingerPostgresError, psycopg2.Error: it, or a stream read beside it, can't be read.
+        """
+        while stream.name not in self._finished:
+            try:
+                event = self._reading.events.get(timeout=_TICK_S)
+            except queue.Empty:
+                self._reading.expire()
+            else:
+                self._take(event)
+            self._progress.tell()
+            counter.increment(self._rows[stream.name])
+            self._rows[stream.name] = 0
+        if len(self._finished) == len(self._streams):
+            self._close()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Opened(plan, table, rows_estimate):
+                stream = self._streams[plan.stream]
+                self._progress.opened(plan.stream, rows_estimate if plan.start is None else None)
+                self._write(
+                    type="SCHEMA",
+                    stream=stream.name,
+                    schema=_schema(stream, [column.name for column in table.columns]),
+                    key_properties=list(table.key),
+                    bookmark_properties=[stream.replication_key] if stream.replication_key else [],
+                    pgcopy=table.to_json(),
+                )
+            case Read(plan, chunk, path):
+                stream = self._streams[plan.stream]
+                if path is not None:
+                    self._files.announce(path)
+                self._write_batch(stream, chunk.to_json(), [path.as_uri()] if path else [])
+                self._rows[stream.name] += chunk.rows
+                self._progress.read(stream.name, rows=chunk.rows, bytes_=chunk.bytes)
+                if chunk.blocks is not None:
+                    state = stream.get_context_state(None)
+                    _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)
+                    blocks = merged([*map(tuple, done), chunk.blocks])
+                    state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
+                    self._tap.state_writer.write_state(self._tap.state)
+            case Finished(plan, chunk):
+                stream = self._streams[plan.stream]
+                self._write_batch(stream, chunk.to_json(), [])
+                if plan.method == "INCREMENTAL":
+                    stream.set_bookmark(chunk.end)
+                    self._tap.state_writer.write_state(self._tap.state)
+                self._progress.finished(stream.name)
+                self._finished.add(stream.name)
+            case Failed(error, plan):
+                self._files.stop()
+                if isinstance(error, SingerPostgresError) or plan is None:
+                    raise error
+                msg = f"Reading {plan.stream} failed: {str(error).strip()}"
+                raise SingerPostgresError(msg) from error
+
+    def _write_batch(self, stream: CopyStream, encoding: dict[str, Any], manifest: list[str]) -> None:
+        self._write(type="BATCH", stream=stream.name, encoding=encoding, manifest=manifest)
+
+    def _write(self, **message: Any) -> None:  # noqa: ANN401
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+    def _close(self) -> None:
+        """Stay until the target has taken the last chunk away, then remove the directory."""
+        warned = time.monotonic()
+        while self._files.outstanding():
+            time.sleep(_DRAIN_POLL_S)
+            self._progress.tell()
+            if time.monotonic() - warned > 60:  # noqa: PLR2004 - once a minute
+                self._tap.logger.warning("Waiting for the target to load %d chunks", self._files.outstanding())
+                warned = time.monotonic()
+        self._files.close()
+
+
+def _schema(stream: CopyStream, columns: list[str]) -> dict[str, Any]:
+    """Return the stream's JSON schema without what is not read."""
+    schema = stream.schema
+    return {**schema, "properties": {name: schema["properties"][name] for name in columns}}
+
+
+def watch_reader(files: ChunkFiles) -> None:
+    """End this process within seconds once nobody reads its standard output any more.
+
+    A tap that waits for the database or for room would not notice by itself: it writes nothing then.
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        while not any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(1000)):
+            pass
+        files.abort()
+
+    threading.Thread(target=watch, name="watch-reader", daemon=True).start()

@@ -1,0 +1,178 @@
+"""What a table of the source is made of, read from its catalogs in one query a thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.tap.types import Landing, Type, landing
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# r: table, p: partitioned table, v: view, m: materialized view, f: foreign table
+KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the source."""
+
+    name: str
+    declared: str
+    landing: Landing
+    not_null: bool
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A plain table that holds rows: the relation itself, or one of its partitions."""
+
+    oid: int
+    schema: str
+    name: str
+    relfilenode: int
+    blocks: int
+    bytes: int
+    readable: bool
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table, view or the like."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    rows: float
+    """The planner's estimate; negative if it has none."""
+    inherited: bool
+    """Other tables, not partitions, inherit from it: reading it reads them, and a key may repeat."""
+    hides_rows: bool
+    """Row-level security applies to the role that reads."""
+    columns: tuple[Column, ...] = ()
+    key: tuple[str, ...] = ()
+    leaves: tuple[Leaf, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+_RELATIONS = """
+    select c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.reltuples,
+        c.relhassubclass and c.relkind = 'r' and exists (select from pg_catalog.pg_inherits where inhparent = c.oid),
+        pg_catalog.row_security_active(c.oid)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and {condition}
+    order by n.nspname, c.relname
+"""
+_COLUMNS = """
+    select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod), attnotnull
+    from pg_catalog.pg_attribute
+    where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
+    order by attrelid, attnum
+"""
+_TYPES = """
+    with recursive wanted(oid) as (
+        select unnest(%s::bigint[]::oid[])
+        union
+        select part from wanted join pg_catalog.pg_type t using (oid)
+        cross join lateral (values (t.typelem), (t.typbasetype)) parts(part) where part <> 0
+    )
+    select t.oid::bigint, case when t.typnamespace = 'pg_catalog'::regnamespace
+            then pg_catalog.format_type(t.oid, null) else t.typname end,
+        t.typnamespace = 'pg_catalog'::regnamespace, t.typtype::text,
+        -- name, point and the like have elements too, and are no arrays
+        case when t.typcategory = 'A' and t.typlen = -1 then t.typelem else 0 end::bigint,
+        t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod)
+    from wanted join pg_catalog.pg_type t using (oid)
+"""
+# the primary key, or else a unique index that is as good: whole, immediate, of columns that can't be null
+_KEYS = """
+    select distinct on (i.indrelid) i.indrelid::bigint, (
+        select array_agg(a.attname::text order by k.position)
+        from unnest(i.indkey::int2[]) with ordinality k(attnum, position)
+        join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+        where k.position <= i.indnkeyatts
+    )
+    from pg_catalog.pg_index i
+    where i.indrelid = any(%s::bigint[]::oid[]) and i.indisunique and i.indisvalid and i.indimmediate
+        and i.indpred is null and i.indexprs is null
+        and not exists (
+            select from unnest(i.indkey::int2[]) with ordinality k(attnum, position)
+            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where k.position <= i.indnkeyatts and not a.attnotnull
+        )
+    order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid
+"""
+_LEAVES = """
+    select c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_relation_filenode(c.oid)::bigint,
+        pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
+        pg_catalog.pg_table_size(c.oid), pg_catalog.has_table_privilege(c.oid, 'select'), c.relkind::text
+    from (
+        select %s::bigint::oid as oid where not %s
+        union all
+        select relid from pg_catalog.pg_partition_tree(%s::bigint::oid) where %s and isleaf
+    ) leaf join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    order by c.oid
+"""
+
+
+def in_schemas(connection: Connection, schemas: Sequence[str]) -> list[Relation]:
+    """Return all relations of `schemas`, or of all schemas but the system's. Partitions are part of their table."""
+    return _find(
+        connection,
+        "not c.relispartition and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' "
+        "and (%s::text[] is null or n.nspname = any(%s::text[]))",
+        [list(schemas) or None] * 2,
+    )
+
+
+def named(connection: Connection, schema: str, name: str) -> Relation | None:
+    """Return one relation, with its leaves if rows can be found by block in it; None if there is none."""
+    found = _find(connection, "n.nspname = %s and c.relname = %s", [schema, name])
+    if not found:
+        return None
+    (relation,) = found
+    if relation.kind not in "rp" or relation.inherited:
+        return relation
+    partitioned = relation.kind == "p"
+    with connection.cursor() as cursor:
+        cursor.execute(_LEAVES, [relation.oid, partitioned, relation.oid, partitioned])
+        rows = cursor.fetchall()
+    if any(row[-1] != "r" or not row[-2] for row in rows):
+        # a foreign partition has no blocks, and one that the role can't read by itself is read through its parent
+        return relation
+    return Relation(**{**vars(relation), "leaves": tuple(Leaf(*row[:-1]) for row in rows)})
+
+
+def _find(connection: Connection, condition: str, parameters: Sequence[Any]) -> list[Relation]:
+    with connection.cursor() as cursor:
+        cursor.execute(_RELATIONS.format(condition=condition), parameters)
+        heads = cursor.fetchall()
+        oids = [head[0] for head in heads]
+        cursor.execute(_COLUMNS, [oids])
+        attributes = cursor.fetchall()
+        cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
+        types = {row[0]: Type(*row) for row in cursor.fetchall()}
+        cursor.execute(_KEYS, [oids])
+        keys: dict[int, list[str]] = dict(cursor.fetchall())
+    columns = _columns(attributes, types)
+    return [
+        Relation(
+            *head,
+            columns=tuple(columns.get(head[0], ())),
+            # children of an inheritance parent can hold its key again
+            key=() if head[5] else tuple(keys.get(head[0], ())),
+        )
+        for head in heads
+    ]
+
+
+def _columns(attributes: Iterable[tuple[Any, ...]], types: dict[int, Type]) -> dict[int, list[Column]]:
+    columns: dict[int, list[Column]] = {}
+    for relation, name, type_, declared, not_null in attributes:
+        columns.setdefault(relation, []).append(Column(name, declared, landing(type_, declared, types), not_null))
+    return columns

@@ -1,0 +1,144 @@
+"""The SELECT of a stream: its columns, masks, conditions and bounds, composed of identifiers and literals.
+
+The one piece of SQL that is taken as it comes is the user's own where clause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.wire import WireColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singer_postgres.tap.relations import Column, Leaf, Relation
+    from singer_postgres.wire import BlockRange
+
+MASKS = ("sha256", "null", "redact")
+_REDACTED = "[redacted]"
+# settings of our own hold the key, so that it is in no statement that others can see running
+INNER, OUTER = "tidemark.mask_inner", "tidemark.mask_outer"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a relation is read.
+
+    Attributes:
+        columns: those that are read, in the table's order.
+        masks: by column; see MASKS.
+        where: conditions of the user's, as SQL.
+    """
+
+    relation: Relation
+    columns: tuple[Column, ...]
+    masks: Mapping[str, str]
+    where: Sequence[str] = ()
+
+    def wire_columns(self) -> tuple[WireColumn, ...]:
+        """Return the columns as the warehouse is to have them."""
+        return tuple(
+            WireColumn(column.name, "text")
+            if self.masks.get(column.name) in {"sha256", "redact"}
+            else WireColumn(column.name, str(column.landing.type), column.landing.extension)
+            for column in self.columns
+        )
+
+    def query(
+        self, *, leaf: Leaf | None = None, blocks: BlockRange | None = None, bound: sql.Composable | None = None
+    ) -> sql.Composed:
+        """Return the SELECT.
+
+        Args:
+            leaf: the part of the relation to read; None for the relation as a whole.
+            blocks: of the leaf.
+            bound: a further condition.
+        """
+        source = leaf or self.relation
+        conditions = [sql.SQL(f"({clause}\n)") for clause in self.where]
+        if bound is not None:
+            conditions.append(bound)
+        if blocks is not None:
+            conditions.extend(_between(blocks))
+        query = sql.SQL("SELECT {columns} FROM {only}{table}").format(
+            columns=sql.SQL(", ").join(self._expression(column) for column in self.columns),
+            only=sql.SQL("ONLY " if leaf else ""),
+            table=sql.Identifier(source.schema, source.name),
+        )
+        return query + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else query
+
+    def _expression(self, column: Column) -> sql.Composable:
+        name = sql.Identifier(column.name)
+        match self.masks.get(column.name):
+            case "null":
+                return sql.SQL("NULL::{} AS {}").format(sql.SQL(str(column.landing.type)), name)
+            case "redact":
+                return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END AS {}").format(name, sql.Literal(_REDACTED), name)
+            case "sha256":
+                # HMAC of RFC 2104, by core functions: pgcrypto is not to be had everywhere
+                return sql.SQL(
+                    "encode(sha256(current_setting({outer})::bytea || sha256(current_setting({inner})::bytea "
+                    "|| convert_to({name}::text, 'UTF8'))), 'hex') AS {name}"
+                ).format(outer=sql.Literal(OUTER), inner=sql.Literal(INNER), name=name)
+            case _:
+                return name
+
+
+def select(
+    relation: Relation, names: Iterable[str], *, key: Sequence[str], masks: Mapping[str, str], where: Sequence[str]
+) -> Selection:
+    """Return the selection of the columns `names`, the key's always among them.
+
+    Raises:
+        SingerPostgresError: a column is missing, has a type that can't be carried, or can't be masked so.
+    """
+    wanted = {*names, *key}
+    has = {column.name: column for column in relation.columns}
+    if missing := sorted(wanted - has.keys()):
+        msg = f"{relation} has no column {', '.join(missing)}; run discovery again, or correct `select`."
+        raise SingerPostgresError(msg)
+    if unknown := sorted(masks.keys() - has.keys()):
+        msg = f"masks of {relation} name {', '.join(unknown)}, and it has no such column; correct `masks`."
+        raise SingerPostgresError(msg)
+    columns = tuple(column for column in relation.columns if column.name in wanted)
+    for column in columns:
+        mask = masks.get(column.name)
+        if mask is not None and mask not in MASKS:
+            msg = f"mask {mask!r} of {relation}.{column.name} is unknown; known are {', '.join(MASKS)}."
+            raise SingerPostgresError(msg)
+        if mask in {"null", "redact"} and column.name in key:
+            msg = f"{relation}.{column.name} is part of the key, and with mask {mask!r} rows could not be told apart; "
+            raise SingerPostgresError(msg + "mask it with sha256, or not at all.")
+        if column.landing.type is None and mask is None:
+            msg = (
+                f"{relation}.{column.name} is of type {column.declared}, which COPY can write and nothing can read; "
+                f"deselect it: `meltano select --exclude tap-postgres {relation.schema}-{relation.name} {column.name}`."
+            )
+            raise SingerPostgresError(msg)
+    return Selection(relation, columns, masks, where)
+
+
+def _between(blocks: BlockRange) -> list[sql.Composable]:
+    _, first, after = blocks
+    bounds = [sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({first},0)"))] if first else []
+    if after is not None:
+        bounds.append(sql.SQL("ctid < {}::tid").format(sql.Literal(f"({after},0)")))
+    return bounds
+
+
+def mask_key_statement(secret: str) -> sql.Composed:
+    """Return the SQL that gives a session the key that sha256 masks are made with."""
+    # any length of secret makes a key of one block
+    key = hashlib.sha256(secret.encode()).digest().ljust(64, b"\0")
+    pads = {INNER: bytes(byte ^ 0x36 for byte in key), OUTER: bytes(byte ^ 0x5C for byte in key)}
+    return sql.SQL("SELECT ") + sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), sql.Literal("\\x" + pad.hex()))
+        for name, pad in pads.items()
+    )

@@ -1,0 +1,109 @@
+"""The settings that this tap adds to the MeltanoLabs tap's."""
+
+from __future__ import annotations
+
+from singer_sdk import typing as th
+
+_OF_STREAMS = "by stream, such as `public-orders`"
+
+SETTINGS = th.PropertiesList(
+    th.Property(
+        "use_copy",
+        th.BooleanType,
+        default=False,
+        title="Use COPY",
+        description="Send BATCH messages of `pgcopy` files instead of RECORD messages. The target must know the "
+        "format, as the target-postgres of this package does, and share a disk with the tap. Streams with stream "
+        "maps, flattening or a record limit are sent as RECORD messages all the same.",
+    ),
+    th.Property(
+        "chunk_dir",
+        th.StringType,
+        title="Chunk directory",
+        description="Directory of the chunk files, on a disk with room for `chunks_outstanding` of them. "
+        "Default: `tidemark-chunks-<uid>` in the system's temporary directory.",
+    ),
+    th.Property(
+        "chunk_size_mb",
+        th.NumberType,
+        default=64,
+        title="Chunk size",
+        description="Size at which a chunk file is cut, in MiB. It is also what a chunk's transaction is about.",
+    ),
+    th.Property(
+        "chunks_outstanding",
+        th.IntegerType,
+        default=4,
+        title="Chunks outstanding",
+        description="How many chunk files may exist at once. When that many wait for the target, the tap waits too.",
+    ),
+    th.Property(
+        "max_parallel",
+        th.IntegerType,
+        default=2,
+        title="Parallel reads",
+        description="How many streams, or ranges of one table, are read at once, each on a connection of its own. "
+        "One more connection holds the snapshot.",
+    ),
+    th.Property(
+        "snapshot_seconds",
+        th.NumberType,
+        default=600,
+        title="Snapshot age",
+        description="How long one snapshot of the source is held at most. A longer read of an INCREMENTAL stream goes "
+        "on under a new one; a FULL_TABLE stream, which must be read under one, is given up with an error.",
+    ),
+    th.Property(
+        "lookback_seconds",
+        th.NumberType,
+        default=60,
+        title="Lookback",
+        description="How far before its bookmark an INCREMENTAL stream with a time stamp for key is read again; "
+        "at least 5. Rows that are read again unchanged are not written again.",
+    ),
+    th.Property(
+        "allow_duplicates",
+        th.ArrayType(th.StringType),
+        default=[],
+        title="Streams whose rows may double",
+        description="INCREMENTAL streams without a primary key that are to be read all the same. Rows at the bookmark "
+        "are then loaded again at every run.",
+    ),
+    th.Property(
+        "masks",
+        th.ObjectType(additional_properties=th.ObjectType(additional_properties=th.StringType)),
+        default={},
+        title="Masks",
+        description=f"Columns that must not leave the source as they are, {_OF_STREAMS}, each `sha256` (keyed with "
+        "`mask_secret`; equal values stay equal), `null` or `redact`.",
+    ),
+    th.Property(
+        "mask_secret",
+        th.StringType,
+        secret=True,
+        title="Mask secret",
+        description="Key of the `sha256` masks. Keep it: with another, no old value matches a new one.",
+    ),
+    th.Property(
+        "where",
+        th.ObjectType(additional_properties=th.StringType),
+        default={},
+        title="Where",
+        description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that ceases to meet its "
+        "condition stays in the warehouse as it was.",
+    ),
+    th.Property(
+        "statement_timeout",
+        th.NumberType,
+        default=0,
+        title="Statement timeout",
+        description="Seconds after which the source ends a statement; 0 for never.",
+    ),
+    th.Property(
+        "lock_timeout",
+        th.NumberType,
+        default=30,
+        title="Lock timeout",
+        description="Seconds to wait for a table that someone has locked, before giving up; 0 to wait for ever.",
+    ),
+).to_dict()

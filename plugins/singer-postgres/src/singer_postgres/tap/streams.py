@@ -1,0 +1,172 @@
+"""A stream of this tap: COPY chunks where the target takes them, records elsewhere; one bookmark for both."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tap_postgres.client import PostgresStream
+
+from singer_postgres.tap import records
+from singer_postgres.tap.opening import StreamPlan
+
+if TYPE_CHECKING:
+    from singer_sdk.helpers.types import Context
+
+    from singer_postgres.tap.tap import TapPostgres
+    from singer_postgres.wire import BlockRange
+
+# key of the stream's state, while its first load is under way: [watermark, [[relfilenode, first, after], …]].
+# Lists, and empty ones in the end: states are merged key by key, so that a key can't be taken away.
+FIRST_LOAD = "first_load"
+
+
+class CopyStream(PostgresStream):
+    """A table, or what can be selected from like one."""
+
+    _tap: TapPostgres
+
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002
+        """Return None: the bookmark comes from the source's clock, never from this machine's."""
+        return
+
+    # how it is read
+
+    @cached_property
+    def why_records(self) -> str | None:
+        """Why the stream is sent as RECORD messages; None if it isn't."""
+        if not self.config.get("use_copy"):
+            return "use_copy is off"
+        if self.config.get("flattening_enabled"):
+            return "flattening is on"
+        if self.config.get("stream_maps"):
+            return "stream_maps are set"
+        if self.config.get("max_record_count"):
+            return "max_record_count is set"
+        if self.ABORT_AT_RECORD_COUNT is not None:
+            return "this is a trial"
+        if not _read_by_a_program():
+            return "standard output is no pipe, so nobody would take the chunks away"
+        return None
+
+    def get_batch_config(self, config: Mapping[str, Any]) -> StreamPlan | None:  # type: ignore[override] # noqa: ARG002
+        """Return what `_sync_batches` is to be given if the stream is read in chunks, else None."""
+        if self.why_records is None:
+            return self.plan
+        if self.config.get("use_copy"):
+            self.logger.info("Sending '%s' as RECORD messages: %s", self.name, self.why_records)
+        return None
+
+    def _write_schema_message(self) -> None:
+        if self.why_records is None:
+            # comes with the description of the table, once that is open
+            return
+        super()._write_schema_message()
+
+    def _sync_batches(self, batch_config: object, context: Context | None = None) -> None:  # noqa: ARG002
+        with self.get_record_counter(log_interval=5) as counter:
+            self._tap.copying.finish(self, counter)
+
+    @property
+    def emit_activate_version_messages(self) -> bool:
+        """Whether to say that a stream read whole begins: with chunks, the end of it is what counts."""
+        return self.why_records is not None and super().emit_activate_version_messages
+
+    # what is read
+
+    @property
+    def plan(self) -> StreamPlan:
+        """What is asked of this stream."""
+        entry = self._singer_catalog_entry
+        options = (self.config.get("stream_options") or {}).get(self.name) or {}
+        own = (self.config.get("where") or {}).get(self.name)
+        return StreamPlan(
+            stream=self.name,
+            schema=str(entry.metadata.root.schema_name),
+            name=str(entry.table),
+            method="INCREMENTAL" if self.replication_method == "INCREMENTAL" else "FULL_TABLE",
+            columns=tuple(self.get_selected_schema()["properties"]),
+            key=tuple(self.primary_keys),
+            replication_key=self.replication_key,
+            start=self._start,
+            begun=self._begun,
+            masks=(self.config.get("masks") or {}).get(self.name) or {},
+            where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
+            allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
+        )
+
+    @property
+    def _start(self) -> str | None:
+        """The bookmark, unless it is another column's."""
+        if self.replication_method != "INCREMENTAL":
+            return None
+        state = self.get_context_state(None)
+        value = state.get("replication_key_value")
+        if value is not None and state.get("replication_key") != self.replication_key:
+            self.logger.warning(
+                "The bookmark of '%s' is of %s, and its replication key is now %s: reading it from the beginning",
+                self.name,
+                state.get("replication_key"),
+                self.replication_key,
+            )
+            return None
+        return None if value is None else str(value)
+
+    @property
+    def _begun(self) -> tuple[str, tuple[BlockRange, ...]] | None:
+        begun = self.get_context_state(None).get(FIRST_LOAD)
+        if not begun or self.replication_method != "INCREMENTAL":
+            return None
+        watermark, blocks = begun
+        return watermark, tuple((node, first, after) for node, first, after in blocks)
+
+    # the records of it
+
+    def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:  # noqa: ARG002
+        """Yield the rows as records; set the bookmark when all are read."""
+        limits = [self.max_record_count()]
+        if self.ABORT_AT_RECORD_COUNT is not None:
+            limits.append(self.ABORT_AT_RECORD_COUNT + 1)
+        limit = min((limit for limit in limits if limit), default=None)
+        with self._tap.open_stream(self.plan) as opened:
+            last = None
+            for row in records.read(
+                opened.snapshot.connection,
+                opened.selection,
+                properties=self.schema["properties"],
+                bound=opened.bound,
+                order_by=self.replication_key,
+                limit=limit,
+            ):
+                last = row
+                yield row
+            if self.replication_method == "INCREMENTAL":
+                # a limit is a cut in the order of the replication key
+                value = last.get(self.replication_key) if limit and last else opened.chunk.end
+                self.set_bookmark(None if value is None else str(value))
+
+    def set_bookmark(self, value: str | None) -> None:
+        """Note how far the stream is complete. Written as it is: it may lie before the last one."""
+        state = self.get_context_state(None)
+        if value is not None:
+            state["replication_key"] = self.replication_key
+            state["replication_key_value"] = value
+        if FIRST_LOAD in state:
+            state[FIRST_LOAD] = []
+        self.state_manager.is_flushed = False
+
+    def _increment_stream_state(self, latest_record: dict[str, Any], *, context: Context | None = None) -> None:
+        """Leave the bookmark alone: it is set when the stream is read to its end."""
+
+
+def _read_by_a_program() -> bool:
+    """Return whether standard output is a pipe or a socket."""
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

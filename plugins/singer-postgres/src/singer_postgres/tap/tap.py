@@ -1,0 +1,138 @@
+"""The tap: the MeltanoLabs tap with its data path replaced.
+
+Connection settings, SSH tunnels, LOG_BASED streams and stream maps are the MeltanoLabs tap's; discovery and the reading
+of INCREMENTAL and FULL_TABLE streams are ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tap_postgres.client import PostgresLogBasedStream
+from tap_postgres.tap import TapPostgres as MeltanoLabsTap
+
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap import relations
+from singer_postgres.tap.chunks import ChunkFiles
+from singer_postgres.tap.connections import Source
+from singer_postgres.tap.copying import Copying, watch_reader
+from singer_postgres.tap.discovery import catalog
+from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
+from singer_postgres.tap.reading import Reading, Settings
+from singer_postgres.tap.select import mask_key_statement
+from singer_postgres.tap.settings import SETTINGS
+from singer_postgres.tap.streams import CopyStream
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from singer_sdk import Stream
+
+
+class TapPostgres(MeltanoLabsTap):
+    """tap-postgres, with COPY."""
+
+    package_name = "tidemark-singer-postgres"
+    config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
+        **MeltanoLabsTap.config_jsonschema,
+        "properties": {**MeltanoLabsTap.config_jsonschema["properties"], **SETTINGS["properties"]},
+    }
+
+    # the source
+
+    @cached_property
+    def source(self) -> Source:
+        """How to connect to the source."""
+        masks = (self.config.get("masks") or {}).values()
+        secret = self.config.get("mask_secret")
+        hashed = any(mask == "sha256" for stream in masks for mask in stream.values())
+        if hashed and not secret:
+            msg = "masks with sha256 need a key: set mask_secret (TAP_POSTGRES_MASK_SECRET in the environment)."
+            raise SingerPostgresError(msg)
+        return Source(
+            dsn=self._dsn,
+            statement_timeout_s=self.config["statement_timeout"],
+            lock_timeout_s=self.config["lock_timeout"],
+            mask_key=mask_key_statement(secret) if hashed else None,
+        )
+
+    def _dsn(self) -> str:
+        # the connector opens the SSH tunnel, if there is one, and then knows its address
+        _ = self.connector
+        return self.connection_parameters.render_as_psycopg2_dsn()
+
+    # the streams
+
+    @property
+    def catalog_dict(self) -> dict[str, Any]:
+        """The catalog: the one given, or that of the source."""
+        if self._catalog_dict is None and self.input_catalog:
+            return self.input_catalog.to_dict()
+        if self._catalog_dict is None:
+            with _closing(self.source) as connection:
+                found = relations.in_schemas(connection, self.config.get("filter_schemas") or ())
+            self._catalog_dict = catalog(found, self.config)
+        return self._catalog_dict
+
+    def discover_streams(self) -> Sequence[Stream]:
+        """Return the streams of the catalog."""
+        return [
+            PostgresLogBasedStream(
+                self, entry, connection_parameters=self.connection_parameters, connector=self.connector
+            )
+            if entry.get("replication_method") == "LOG_BASED" and self.connector
+            else CopyStream(self, entry, connector=self.connector)
+            for entry in self.catalog_dict["streams"]
+        ]
+
+    @contextmanager
+    def open_stream(self, plan: StreamPlan) -> Iterator[OpenStream]:
+        """Open a stream that is to be read as records."""
+        with _closing(self.source) as connection:
+            yield open_stream(connection, plan, lookback_s=self.config["lookback_seconds"])
+
+    @cached_property
+    def copying(self) -> Copying:
+        """The streams that are read in chunks, their reading begun."""
+        streams = [
+            stream
+            for stream in self.streams.values()
+            if isinstance(stream, CopyStream) and stream.selected and stream.why_records is None
+        ]
+        base = self.config.get("chunk_dir") or Path(tempfile.gettempdir()) / f"tidemark-chunks-{os.getuid()}"
+        files = ChunkFiles(Path(base).absolute(), limit=max(1, self.config["chunks_outstanding"]))
+        watch_reader(files)
+        self._files = files
+        settings = Settings(
+            chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
+            parallel=max(1, self.config["max_parallel"]),
+            snapshot_s=self.config["snapshot_seconds"],
+            lookback_s=self.config["lookback_seconds"],
+        )
+        # plans are made before the first one is carried out: a stream's state changes as it is read
+        plans = [copy.deepcopy(stream.plan) for stream in streams]
+        return Copying(self, streams, files, Reading(self.source, plans, files, settings))
+
+    _files: ChunkFiles | None = None
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End at once, and not as if all had been read: the SDK's way exits with status 0."""
+        if self._files is not None:
+            self._files.abort(128 + signum)
+        os._exit(128 + signum)
+
+
+@contextmanager
+def _closing(source: Source) -> Iterator[Any]:
+    connection = source.connect()
+    try:
+        yield connection
+    finally:
+        connection.close()

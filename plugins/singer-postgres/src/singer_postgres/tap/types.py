@@ -1,0 +1,117 @@
+"""Which type a column lands as. Pure: knows PostgreSQL's rules and no database.
+
+Built-in types travel as they are. What exists in the source alone (domains, enums, composites, ranges of the user's)
+lands as what its text can be read back from; an extension's type stays if the warehouse has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# input of these looks the object up, and fails where it is missing
+_BY_NAME = frozenset(
+    """regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole
+    regtype aclitem""".split()
+)
+# have no input: COPY could write and nothing could read them
+_UNREADABLE = frozenset(
+    "pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list pg_brin_bloom_summary pg_brin_minmax_multi_summary "
+    "gtsvector pg_ddl_command".split()
+)
+
+
+@dataclass(frozen=True)
+class Type:
+    """A row of pg_type, as far as it matters here."""
+
+    oid: int
+    name: str
+    built_in: bool
+    kind: str
+    """typtype: b(ase), c(omposite), d(omain), e(num), m(ultirange), p(seudo), r(ange)."""
+    element: int
+    """Of an array: the oid of its elements' type; else 0."""
+    base: int
+    """Of a domain: the oid of the type below it; else 0."""
+    base_modifier: str
+    """Of a domain: the type below it, with modifiers, as format_type() gives it."""
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The warehouse's type for a column; None if there is no way to carry it."""
+
+    type: str | None
+    extension: bool = False
+
+
+def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
+    """Return what a column lands as.
+
+    Args:
+        oid: of its type.
+        declared: its type with modifiers, as format_type() gives it under an empty search_path.
+        types: by oid, with those they are made of.
+    """
+    found = types[oid]
+    if found.element:
+        element = landing(found.element, types[found.element].name, types)
+        if element.type is None:
+            return element
+        # elements that land as they are keep the array's own modifiers: numeric(12,2)[]
+        changed = element.type != types[found.element].name
+        return Landing(element.type + "[]" if changed else _unqualified(declared), element.extension)
+    if found.kind == "d":
+        return landing(found.base, found.base_modifier, types)
+    if found.kind == "p" or found.name in _UNREADABLE:
+        return Landing(None)
+    if found.kind in "ec" or (found.kind in "rm" and not found.built_in) or found.name in _BY_NAME:
+        return Landing("text")
+    return Landing(declared) if found.built_in else Landing(_unqualified(declared), extension=True)
+
+
+def _unqualified(declared: str) -> str:
+    """Drop the schema of an extension's type: it may live in another one in the warehouse."""
+    head, dot, tail = declared.partition(".")
+    return tail if dot and not head.startswith('"') and "(" not in head else declared
+
+
+_JSON_TYPES: dict[str, dict[str, Any]] = {
+    "smallint": {"type": ["integer"]},
+    "integer": {"type": ["integer"]},
+    "bigint": {"type": ["integer"]},
+    "oid": {"type": ["integer"]},
+    "real": {"type": ["number"]},
+    "double precision": {"type": ["number"]},
+    "numeric": {"type": ["number"]},
+    "boolean": {"type": ["boolean"]},
+    "date": {"type": ["string"], "format": "date"},
+    "time without time zone": {"type": ["string"], "format": "time"},
+    "timestamp without time zone": {"type": ["string"], "format": "date-time"},
+    "timestamp with time zone": {"type": ["string"], "format": "date-time"},
+    "uuid": {"type": ["string"], "format": "uuid"},
+}
+
+
+def json_schema(type_: str, *, nullable: bool, json_as_object: bool, dates_as_string: bool) -> dict[str, Any]:
+    """Return the JSON schema of a column, for targets that know no PostgreSQL types."""
+    if type_.endswith("[]"):
+        items = json_schema(type_[:-2], nullable=True, json_as_object=json_as_object, dates_as_string=dates_as_string)
+        items.pop("x-sql-datatype")
+        schema: dict[str, Any] = {"type": ["array"], "items": items}
+    elif type_ in {"json", "jsonb"}:
+        kinds = ["object"] if json_as_object else ["string", "number", "integer", "array", "object", "boolean"]
+        schema = {"type": kinds, "additionalProperties": True}
+    else:
+        # numeric(12,2), timestamp(3) with time zone: the modifier is not part of the name
+        head, _, tail = type_.partition("(")
+        bare = head + tail.partition(")")[2]
+        schema = dict(_JSON_TYPES.get(bare, {"type": ["string"]}))
+        if dates_as_string and schema.get("format") in {"date", "date-time"}:
+            del schema["format"]
+    if nullable:
+        schema["type"] = [*schema["type"], "null"]
+    schema["x-sql-datatype"] = type_
+    return schema

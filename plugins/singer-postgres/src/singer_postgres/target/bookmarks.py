@@ -1,0 +1,198 @@
+"""`_tidemark_state`: what of each stream the warehouse holds, committed with the rows themselves.
+
+Meltano's state says where the next run begins; this table says whether the warehouse has all that comes before. State
+that is ahead of it (a restored warehouse, a truncated table, another source under the same name) would skip rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors, sql
+from psycopg.types.json import Jsonb
+
+from singer_postgres.errors import SingerPostgresError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from singer_postgres.wire import BlockRange, Chunk, Table
+
+TABLE = "_tidemark_state"
+_RELOAD = "Read it anew (rows that are there are not doubled): `meltano run --full-refresh` with your tap and target."
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """The table, in the schema that it describes."""
+
+    schema: str
+
+    @property
+    def _name(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, TABLE)
+
+    def ensure(self, connection: psycopg.Connection[Any]) -> None:
+        """Make the table, unless it is there."""
+        row = connection.execute(
+            "select to_regclass(%s) is not null", [self._name.as_string(connection)]
+        ).fetchone()
+        if row and row[0]:
+            return
+        try:
+            connection.execute(
+                sql.SQL(
+                    """
+                    CREATE TABLE IF NOT EXISTS {} (
+                        source text NOT NULL,
+                        stream text NOT NULL,
+                        table_name text NOT NULL,
+                        bookmark text,
+                        first_load jsonb NOT NULL DEFAULT '[]',
+                        has_rows boolean NOT NULL DEFAULT false,
+                        extracted_at timestamptz,
+                        loaded_at timestamptz NOT NULL DEFAULT now(),
+                        PRIMARY KEY (source, stream)
+                    )
+                    """
+                ).format(self._name)
+            )
+        except errors.UniqueViolation:
+            # another target made it in this very moment
+            return
+
+    def check(self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool) -> None:
+        """Refuse a stream that begins after what is here.
+
+        Args:
+            chunk: the stream's first of this run.
+            empty: the stream's table holds no row.
+
+        Raises:
+            SingerPostgresError: there is a gap, or the table is another stream's.
+        """
+        others = connection.execute(
+            sql.SQL("SELECT stream FROM {} WHERE table_name = %s AND stream <> %s").format(self._name),
+            [table.name, stream],
+        ).fetchone()
+        if others and not empty:
+            msg = (
+                f"{self.schema}.{table.name} holds the rows of {others[0]}, and {stream} would go into the same table. "
+                "Unset the target's default_target_schema to keep the source's schemas apart."
+            )
+            raise SingerPostgresError(msg)
+        row = connection.execute(
+            sql.SQL("SELECT bookmark, first_load, has_rows FROM {} WHERE source = %s AND stream = %s").format(self._name),
+            [table.source, stream],
+        ).fetchone()
+        bookmark, first_load, has_rows = row or (None, [], False)
+        if empty and has_rows:
+            # truncated, or dropped and made again
+            bookmark, first_load = None, []
+        if chunk.start is not None and (bookmark is None or not _reaches(bookmark, chunk.start)):
+            holds = f"them up to {bookmark}" if bookmark else "none of this source's rows"
+            msg = (
+                f"State says that {stream} was loaded up to {chunk.start}, and {self.schema}.{table.name} holds {holds}: "
+                f"the rows between would be missed. {_RELOAD}"
+            )
+            raise SingerPostgresError(msg)
+        missing = [list(block_range) for block_range in chunk.resumed if not _covers(first_load, block_range)]
+        if missing:
+            msg = (
+                f"State says that parts of {stream} were loaded which {self.schema}.{table.name} does not hold: they "
+                f"would be missed. {_RELOAD}"
+            )
+            raise SingerPostgresError(msg)
+
+    def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
+        """Note that the stream is read from its beginning."""
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} AS state (source, stream, table_name) VALUES (%s, %s, %s) "
+                "ON CONFLICT (source, stream) DO UPDATE SET first_load = '[]' WHERE state.first_load <> '[]'"
+            ).format(self._name),
+            [table.source, stream, table.name],
+        )
+
+    def loaded(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, blocks: BlockRange, *, has_rows: bool
+    ) -> None:
+        """Note a range of a first load, in the transaction that loads it."""
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET first_load = first_load || %s, has_rows = has_rows OR %s, loaded_at = now() "
+                "WHERE source = %s AND stream = %s"
+            ).format(self._name),
+            [Jsonb([list(blocks)]), has_rows, table.source, stream],
+        )
+
+    def finish(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+    ) -> None:
+        """Note that the stream is complete up to the end of `chunk`, its last. The same again writes nothing."""
+        connection.execute(
+            sql.SQL(
+                """
+                INSERT INTO {} AS state (source, stream, table_name, bookmark, extracted_at, has_rows)
+                VALUES (%(source)s, %(stream)s, %(table)s, %(bookmark)s, %(extracted_at)s, %(has_rows)s)
+                ON CONFLICT (source, stream) DO UPDATE SET
+                    table_name = excluded.table_name, bookmark = excluded.bookmark, first_load = '[]',
+                    extracted_at = excluded.extracted_at, loaded_at = now(),
+                    has_rows = state.has_rows OR excluded.has_rows
+                WHERE (state.table_name, state.bookmark, state.first_load, state.extracted_at)
+                    IS DISTINCT FROM (excluded.table_name, excluded.bookmark, '[]'::jsonb, excluded.extracted_at)
+                    OR (excluded.has_rows AND NOT state.has_rows)
+                """
+            ).format(self._name),
+            {
+                "source": table.source,
+                "stream": stream,
+                "table": table.name,
+                "bookmark": chunk.end,
+                "extracted_at": chunk.snapshot_at or None,
+                "has_rows": has_rows,
+            },
+        )
+
+
+def _covers(loaded: list[list[Any]], wanted: BlockRange) -> bool:
+    """Return whether the ranges `loaded`, taken together, hold all of `wanted`."""
+    node, at, after = wanted
+    for other, first, end in sorted(loaded, key=lambda r: (r[0], r[1])):
+        if other == node and first <= at:
+            if end is None:
+                return True
+            at = max(at, end)
+            if after is not None and at >= after:
+                return True
+    return False
+
+
+def _reaches(bookmark: str, start: str) -> bool:
+    """Return whether `bookmark` is at `start` or past it, as instants or numbers; text must be the same."""
+    if bookmark == start:
+        return True
+    for parse in (_instant, _number):
+        left, right = parse(bookmark), parse(start)
+        if left is not None and right is not None:
+            return bool(left >= right)
+    return False
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    # without a zone: of a column without one, and compared with its like
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None

@@ -1,0 +1,20 @@
+"""The command `target-postgres`."""
+
+from __future__ import annotations
+
+import sys
+
+from singer_postgres import lazy
+
+lazy.install()
+
+import psycopg  # noqa: E402
+
+from singer_postgres.command import run  # noqa: E402
+from singer_postgres.errors import SingerPostgresError  # noqa: E402
+from singer_postgres.target.target import TargetPostgres  # noqa: E402
+
+
+def main() -> None:
+    """Run the target."""
+    sys.exit(run(TargetPostgres, expected=(SingerPostgresError, psycopg.Error)))

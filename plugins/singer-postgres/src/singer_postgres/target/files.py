@@ -1,0 +1,54 @@
+"""A chunk's file, read once and checked as it is read."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from singer_postgres.errors import SingerPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from singer_postgres.wire import Chunk
+
+_PIECE_BYTES = 2**18
+
+
+def path_of(uri: str) -> Path:
+    """Return the path that a manifest's entry names.
+
+    Raises:
+        SingerPostgresError: it isn't on this machine.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc:
+        msg = f"Chunk {uri} is not a file of this machine: tap and target must share a disk (the tap's chunk_dir)."
+        raise SingerPostgresError(msg)
+    return Path(unquote(parts.path))
+
+
+def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
+    """Yield the content of a chunk's file.
+
+    Raises:
+        SingerPostgresError: it isn't what the tap wrote, which shows at its end; the transaction must not be committed.
+    """
+    length = crc32 = 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_PIECE_BYTES):
+                length += len(piece)
+                crc32 = zlib.crc32(piece, crc32)
+                yield piece
+    except FileNotFoundError:
+        msg = f"Chunk {path} is gone: tap and target must share a disk, and nobody else remove files there."
+        raise SingerPostgresError(msg) from None
+    if (length, crc32) != (chunk.bytes, chunk.crc32):
+        msg = (
+            f"Chunk {path} was damaged on its way ({length} bytes, checksum {crc32:08x}; the tap wrote {chunk.bytes} "
+            f"bytes, {chunk.crc32:08x}). Nothing of it was loaded; run this again, and look at the disk."
+        )
+        raise SingerPostgresError(msg)

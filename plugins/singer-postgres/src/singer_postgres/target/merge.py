@@ -1,0 +1,99 @@
+"""The SQL that brings staged rows into a table: new ones in, changed ones over, the rest untouched.
+
+Rows that the table holds already are dropped by a join first, so that a replay takes no lock and writes nothing; a
+no-op ON CONFLICT would lock and log every row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from singer_postgres.target.tables import METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from singer_postgres.target.tables import Stamp
+
+
+def upsert(
+    stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
+) -> sql.Composed:
+    """Return the statement that brings the rows of `stage` into `target`.
+
+    A row that was read before the one that is there (by the instant of its snapshot) changes nothing.
+    """
+    values = stamp.expressions()
+    query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
+        target=target,
+        stage=stage,
+        names=names([*columns, *METADATA]),
+        fields=names(columns, "s"),
+        values=sql.SQL(", ").join(values[name] for name in METADATA),
+    )
+    if not key:
+        return query
+    newer = sql.SQL("(t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {})").format(values["_sdc_extracted_at"])
+    return query + sql.SQL(
+        " LEFT JOIN {target} t ON {matched} "
+        "WHERE t.{first_key} IS NULL OR ({newer} AND ({differs} OR t._sdc_deleted_at IS NOT NULL)) "
+        "ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
+    ).format(
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        newer=newer,
+        differs=differs(columns),
+        key=names(key),
+        updates=sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
+            for name in [*columns, *METADATA]
+            if name not in key
+        ),
+    )
+
+
+def delete_missing(
+    stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool
+) -> sql.Composed:
+    """Return the statement that deletes, or marks as deleted, the rows of `target` that `stage` has not."""
+    gone = sql.SQL("NOT EXISTS (SELECT FROM {stage} s WHERE {matched})").format(stage=stage, matched=matched(key))
+    if hard:
+        return sql.SQL("DELETE FROM {} t WHERE {}").format(target, gone)
+    return sql.SQL(
+        "UPDATE {} t SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "
+        "WHERE t._sdc_deleted_at IS NULL AND {}"
+    ).format(target, gone)
+
+
+def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str]) -> sql.Composed:
+    """Return the query that tells whether two tables without a key hold the same rows, as often.
+
+    Compared as text, which every type has.
+    """
+    return sql.SQL(
+        "SELECT NOT EXISTS (SELECT ROW({s})::text FROM {stage} s EXCEPT ALL SELECT ROW({t})::text FROM {target} t) "
+        "AND (SELECT count(*) FROM {stage}) = (SELECT count(*) FROM {target})"
+    ).format(s=names(columns, "s"), t=names(columns, "t"), stage=stage, target=target)
+
+
+def matched(key: Iterable[str]) -> sql.Composable:
+    """Return the condition that `s` and `t` are of one key."""
+    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)
+
+
+def differs(columns: Sequence[str]) -> sql.Composable:
+    """Return the condition that `s` and `t` are not the same, to the bit.
+
+    The comparison of records works for all types, takes nulls for equal and tells 1.0 from 1.00; IS DISTINCT FROM fails
+    on json, xml and point.
+    """
+    return sql.SQL("ROW({})::record *<> ROW({})::record").format(names(columns, "t"), names(columns, "s"))
+
+
+def names(columns: Iterable[str], alias: str | None = None) -> sql.Composable:
+    """Return a list of column names."""
+    qualified = [(alias, column) if alias else (column,) for column in columns]
+    return sql.SQL(", ").join(sql.Identifier(*parts) for parts in qualified)

@@ -1,0 +1,159 @@
+"""The target: the MeltanoLabs target, with another way for streams that come as chunks of COPY data."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from singer_sdk import metrics
+from target_postgres.target import TargetPostgres as MeltanoLabsTarget
+
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target import files
+from singer_postgres.target.connections import Warehouse
+from singer_postgres.target.loading import Loading
+from singer_postgres.target.settings import SETTINGS
+from singer_postgres.target.sinks import RecordSink
+from singer_postgres.target.states import States
+from singer_postgres.target.streams import Run, StreamLoad
+from singer_postgres.wire import FORMAT, Chunk, Table
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class TargetPostgres(MeltanoLabsTarget):
+    """target-postgres, with COPY."""
+
+    package_name = "tidemark-singer-postgres"
+    default_sink_class = RecordSink
+    config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
+        **MeltanoLabsTarget.config_jsonschema,
+        "properties": {**MeltanoLabsTarget.config_jsonschema["properties"], **SETTINGS["properties"]},
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Initialize the target."""
+        super().__init__(*args, **kwargs)
+        self._loads: dict[str, StreamLoad] = {}
+        self._states = States()
+        # for the states, and for standard output
+        self._telling = threading.Lock()
+        self._counters: dict[str, metrics.Counter] = {}
+        if threading.current_thread() is threading.main_thread():
+            # a worker that fails wakes the main thread, which waits for input that may never come
+            signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
+
+    @cached_property
+    def _warehouse(self) -> Warehouse:
+        # the connector knows the settings for TLS, and opens the SSH tunnel if there is one
+        url = sa.make_url(self.target_connector.sqlalchemy_url)
+        parameters = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+        return Warehouse(
+            parameters=lambda: parameters,
+            schema=self.config.get("default_target_schema"),
+            statement_timeout_s=self.config["statement_timeout"],
+            lock_timeout_s=self.config["lock_timeout"],
+        )
+
+    @cached_property
+    def _loading(self) -> Loading:
+        return Loading(
+            self._warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed
+        )
+
+    # messages
+
+    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+        described = message_dict.get(FORMAT)
+        if described is None:
+            self._loads.pop(message_dict.get("stream", ""), None)
+            super()._process_schema_message(message_dict)
+            return
+        stream = message_dict["stream"]
+        self._refuse_maps(stream)
+        run = Run(self._warehouse, self.initialized_at, bool(self.config.get("hard_delete")))
+        load = StreamLoad(run, stream, Table.from_json(described))
+        if stream in self._loads:
+            msg = f"{stream} was described twice in one run; give each of the tap's streams once."
+            raise SingerPostgresError(msg)
+        self._loads[stream] = load
+        self._counters[stream] = metrics.record_counter(stream, log_interval=5)
+
+    def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
+        encoding = message_dict["encoding"]
+        if encoding.get("format") != FORMAT:
+            super()._process_batch_message(message_dict)
+            return
+        stream = message_dict["stream"]
+        if stream not in self._loads:
+            msg = (
+                f"{stream} came as chunks without a description of its table: something between tap and target (a "
+                "mapper?) changed its SCHEMA, and would leave the chunks unchanged. Set use_copy of the tap to false."
+            )
+            raise SingerPostgresError(msg)
+        chunk = Chunk.from_json(encoding)
+        paths = [files.path_of(uri) for uri in message_dict["manifest"]]
+        if len(paths) > 1:
+            msg = f"A BATCH of {stream} names {len(paths)} files; format {FORMAT} has one a message."
+            raise SingerPostgresError(msg)
+        with self._telling:
+            number = self._states.submit()
+        self._loading.submit(number, self._loads[stream], chunk, paths[0] if paths else None)
+
+    def _refuse_maps(self, stream: str) -> None:
+        for setting in ("stream_maps", "flattening_enabled"):
+            if self.config.get(setting):
+                msg = (
+                    f"{stream} comes as chunks, and {setting} of this target would not be applied to them. "
+                    "Set use_copy of the tap to false, or set the maps in the tap."
+                )
+                raise SingerPostgresError(msg)
+
+    # state
+
+    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
+        super()._process_state_message(message_dict)
+        with self._telling:
+            pending = any(sink.current_size for sink in [*self._sinks_active.values(), *self._sinks_to_clear])
+            self._states.came(message_dict["value"], records_pending=pending)
+            self._tell()
+
+    def _write_state_message(self, state: dict[str, Any]) -> None:  # noqa: ARG002
+        """Tell what holds: the SDK calls this once all records are drained, with a state that chunks may be ahead of."""
+        with self._telling:
+            self._states.drained()
+            self._tell()
+
+    def _tell(self) -> None:
+        state = self._states.to_tell()
+        if state is not None:
+            sys.stdout.write(json.dumps(state) + "\n")
+            sys.stdout.flush()
+
+    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk) -> None:
+        with self._telling:
+            self._states.commit(number)
+            counter = self._counters[load.stream]
+            counter.increment(chunk.rows)
+            if chunk.last:
+                counter.exit()
+            self._tell()
+
+    # the end
+
+    def process_endofpipe(self) -> None:
+        """Wait for the chunks, then let the SDK drain its records."""
+        if "_loading" in vars(self):
+            self._loading.wait()
+        super().process_endofpipe()
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End at once: what is under way is rolled back, and comes again with the next run."""
+        sys.stdout.flush()
+        sys.exit(128 + signum)

@@ -1,0 +1,139 @@
+"""What tap and target say to each other: the `pgcopy` batch, version 1.
+
+A stream's SCHEMA message carries a `pgcopy` object that describes its table (`Table`). Each BATCH message then has an
+`encoding` that describes one file of COPY text (`Chunk`), and a `manifest` that names it. What passes a stream on after
+changing it (a mapper) drops the SCHEMA's `pgcopy` object, which tells the target to refuse the files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from singer_postgres.errors import SingerPostgresError
+
+FORMAT = "pgcopy"
+VERSION = 1
+
+Method = Literal["INCREMENTAL", "FULL_TABLE"]
+
+
+@dataclass(frozen=True)
+class WireColumn:
+    """A column as it is to be in the warehouse.
+
+    Attributes:
+        name: its name, in the source and in the warehouse.
+        type: its PostgreSQL type with modifiers, such as `numeric(12,2)`.
+        extension: the type is not built in; where the warehouse doesn't have it, text takes its place.
+    """
+
+    name: str
+    type: str
+    extension: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a stream's rows look like.
+
+    Attributes:
+        source: the database the rows come from: its server's system identifier and its own oid.
+        schema: the source table's schema.
+        name: the source table's name.
+        columns: in the order of the files.
+        key: the columns that tell rows apart; empty if nothing does.
+        method: how the stream is read.
+    """
+
+    source: str
+    schema: str
+    name: str
+    columns: tuple[WireColumn, ...]
+    key: tuple[str, ...]
+    method: Method
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `pgcopy` object of a SCHEMA message."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Table:
+        """Read the `pgcopy` object of a SCHEMA message.
+
+        Raises:
+            SingerPostgresError: it is of another version.
+        """
+        _expect(value.get("version") == VERSION, "version", value.get("version"))
+        return cls(
+            source=value["source"],
+            schema=value["schema"],
+            name=value["name"],
+            columns=tuple(WireColumn(**column) for column in value["columns"]),
+            key=tuple(value["key"]),
+            method=value["method"],
+        )
+
+
+# relfilenode, first block, block after the last (None: to the end)
+BlockRange = tuple[int, int, int | None]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One file of COPY text, or the mark that a stream has ended.
+
+    Attributes:
+        rows: in the file.
+        bytes: of the file.
+        crc32: of the file's bytes.
+        snapshot: names the snapshot that the rows were read under; chunks of one snapshot hold each row once.
+        snapshot_at: that snapshot's instant, ISO 8601 in UTC.
+        start: the bookmark that the stream was read from; None when it is read from its beginning.
+        end: the bookmark that holds once the stream has ended; None for a stream without one.
+        blocks: what this chunk completes of a first load, for its resumption; None when it completes nothing.
+        resumed: what of that first load earlier runs have loaded.
+        last: the stream has ended: all its chunks came before this message, which names no file.
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    crc32: int = 0
+    snapshot: str = ""
+    snapshot_at: str = ""
+    start: str | None = None
+    end: str | None = None
+    blocks: BlockRange | None = None
+    resumed: tuple[BlockRange, ...] = ()
+    last: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `encoding` of a BATCH message."""
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Chunk:
+        """Read the `encoding` of a BATCH message.
+
+        Raises:
+            SingerPostgresError: it is of another format or version.
+        """
+        _expect(value.get("format") == FORMAT, "format", value.get("format"))
+        _expect(value.get("version") == VERSION, "version", value.get("version"))
+        fields = {name: value[name] for name in cls.__dataclass_fields__}
+        fields["blocks"] = _block_range(fields["blocks"])
+        fields["resumed"] = tuple(_block_range(block_range) for block_range in fields["resumed"])
+        return cls(**fields)
+
+
+def _block_range(value: Any) -> BlockRange | None:  # noqa: ANN401
+    return None if value is None else (value[0], value[1], value[2])
+
+
+def _expect(condition: bool, what: str, value: object) -> None:  # noqa: FBT001
+    if not condition:
+        msg = (
+            f"BATCH {what} {value!r} is not understood (expected format {FORMAT!r}, version {VERSION}): "
+            "install the tap and the target of one release."
+        )
+        raise SingerPostgresError(msg)
