@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tidemark import __doc__ as _about
 from tidemark import connections, databases, demo, settings
-from tidemark.errors import Interruption, UnreachableError, UsageError
+from tidemark.errors import Interruption, TidemarkError, UnreachableError, UsageError
 from tidemark.locks import hold
 from tidemark.postgres import binaries, fleet
 from tidemark.postgres.server import Server
@@ -131,6 +131,25 @@ def pipeline(
     from tidemark.pipeline.run import run  # noqa: PLC0415
 
     run(Project.find(), console, scale=scale)
+
+
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Say what either database lacks for a run, with the SQL that mends it; nothing is changed."""
+    from tidemark.check import show  # noqa: PLC0415
+    from tidemark.check.finding import Level  # noqa: PLC0415
+    from tidemark.check.run import check as run  # noqa: PLC0415
+
+    findings = run(Project.find())
+    if as_json:
+        sys.stdout.write(show.as_json(findings) + "\n")
+    else:
+        show.show(console, findings)
+    if errors := sum(finding.level is Level.error for finding in findings):
+        what = "An error" if errors == 1 else f"{errors} errors"
+        raise TidemarkError(f"{what} above would stop a run; mend that, then run `tidemark check` again.")
 
 
 @demo_app.command("load")

@@ -44,11 +44,16 @@ def read(
         query += sql.SQL(" ORDER BY {} NULLS FIRST").format(sql.SQL("selected.") + sql.Identifier(order_by))
     if limit is not None:
         query += sql.SQL(" LIMIT {}").format(sql.Literal(limit))
-    with connection.cursor(name="records", withhold=False) as cursor:
-        cursor.itersize = _FETCH_ROWS
-        cursor.execute(query)
-        for row in cursor:
-            yield dict(zip(names, row, strict=True))
+    with connection.cursor() as cursor:
+        # by hand: psycopg2 makes a cursor of its own only in transactions that it began
+        cursor.execute(sql.SQL("DECLARE records NO SCROLL CURSOR FOR ") + query)
+        while True:
+            cursor.execute(f"FETCH {_FETCH_ROWS} FROM records")
+            rows = cursor.fetchall()
+            for row in rows:
+                yield dict(zip(names, row, strict=True))
+            if len(rows) < _FETCH_ROWS:
+                return
 
 
 def _expression(name: str, schema: Mapping[str, Any]) -> sql.Composable:
@@ -56,6 +61,6 @@ def _expression(name: str, schema: Mapping[str, Any]) -> sql.Composable:
     kinds = set(schema.get("type", []))
     if kinds <= {"string", "null"} and schema.get("format") in {None, "uuid"}:
         return column + sql.SQL("::text")
-    if "array" in kinds and set(schema.get("items", {}).get("type", [])) <= {"string", "null"}:
+    if kinds - {"null"} == {"array"} and set(schema.get("items", {}).get("type", [])) <= {"string", "null"}:
         return column + sql.SQL("::text[]")
     return column

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.target.connections import Warehouse
     from singer_postgres.target.streams import StreamLoad
+    from singer_postgres.target.written import Written
     from singer_postgres.wire import Chunk
 
 
@@ -52,7 +53,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: another worker's is told
 class Loading:
     """The chunks of one run being loaded."""
 
-    def __init__(self, warehouse: Warehouse, *, parallel: int, committed: Callable[[int, StreamLoad, Chunk], None]) -> None:
+    def __init__(self, warehouse: Warehouse, *, parallel: int, committed: Callable[[int, StreamLoad, Chunk, Written], None]) -> None:
         """Begin.
 
         Args:
@@ -139,16 +140,16 @@ class Loading:
                     raise Stopped
         if job.chunk.last:
             my_turn()
-            job.load.finish(connection, job.chunk)
+            written = job.load.finish(connection, job.chunk)
         else:
-            job.load.load(connection, job.chunk, job.path, my_turn)
+            written = job.load.load(connection, job.chunk, job.path, my_turn)
         # room for the next one: the rows are safe
         if job.path is not None:
             job.path.unlink(missing_ok=True)
         with job.turns.changed:
             job.turns.done += 1
             job.turns.changed.notify_all()
-        self._committed(job.number, job.load, job.chunk)
+        self._committed(job.number, job.load, job.chunk, written)
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:

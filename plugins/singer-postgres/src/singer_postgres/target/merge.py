@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from singer_postgres.target.tables import METADATA
+from singer_postgres.target.tables import LOADED_XID, METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def upsert(
     stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
 ) -> sql.Composed:
-    """Return the statement that brings the rows of `stage` into `target`.
+    """Return the statement that brings the rows of `stage` into `target`; see `counted`.
 
     A row that was read before the one that is there (by the instant of its snapshot) changes nothing.
     """
@@ -53,6 +53,50 @@ def upsert(
             if name not in key
         ),
     )
+
+
+def upsert_records(
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    compared: Sequence[str],
+    key: Sequence[str],
+) -> sql.Composed:
+    """Return the statement that brings staged records, which have their own metadata, into `target`; see `counted`.
+
+    Args:
+        compared: the columns by which a record is told from the row that is there.
+    """
+    query = sql.SQL("INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s").format(
+        target=target, stage=stage, names=names(columns), fields=names(columns, "s"), xid=sql.Identifier(LOADED_XID)
+    )
+    if not key:
+        return query
+    return query + sql.SQL(
+        " LEFT JOIN {target} t ON {matched} WHERE t.{first_key} IS NULL OR {differs} "
+        "ON CONFLICT ({key}) DO UPDATE SET {updates}"
+    ).format(
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        differs=differs(compared),
+        key=names(key),
+        updates=sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
+            for name in [*columns, LOADED_XID]
+            if name not in key
+        ),
+    )
+
+
+def counted(insert: sql.Composable) -> sql.Composed:
+    """Return a query that carries out `insert` and gives the numbers of rows it inserted and updated."""
+    # a row that ON CONFLICT updates was locked first, by which it has an xmax; a new one has none
+    return sql.SQL(
+        "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
+        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
+    ).format(insert)
 
 
 def delete_missing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -14,6 +14,7 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files, merge, tables
 from singer_postgres.target.bookmarks import StateTable
 from singer_postgres.target.tables import Stamp
+from singer_postgres.target.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +87,8 @@ class StreamLoad:
                     return
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
-    def load(self, connection: Connection, chunk: Chunk, path: Path | None, my_turn: Callable[[], None]) -> None:
-        """Load one chunk, in one transaction.
+    def load(self, connection: Connection, chunk: Chunk, path: Path | None, my_turn: Callable[[], None]) -> Written:
+        """Load one chunk, in one transaction; return what became of its rows.
 
         Args:
             my_turn: returns once the chunks before this one are committed. Two chunks can hold one key, and whichever
@@ -97,30 +98,30 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was.
         """
         self._has_rows = self._has_rows or chunk.rows > 0
+        written = Written()
         with connection.transaction():
             if path is not None:
                 if self._is_full:
                     self._copy(connection, self._full_stage, chunk, path)
                 elif self._direct == chunk.snapshot:
                     self._copy(connection, self._target, chunk, path)
+                    written = Written(inserted=chunk.rows)
                 else:
                     stage = self._stage(connection)
                     self._copy(connection, stage, chunk, path)
                     my_turn()
-                    connection.execute(
-                        merge.upsert(
-                            stage, self._target, columns=self._columns, key=self.table.key, stamp=self._stamp(chunk)
-                        )
-                    )
+                    written = self._merge(connection, stage, self._stamp(chunk))
             my_turn()
             if chunk.blocks is not None:
                 self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=chunk.rows > 0)
+        return written
 
-    def finish(self, connection: Connection, chunk: Chunk) -> None:
-        """End the stream: all its chunks are committed."""
+    def finish(self, connection: Connection, chunk: Chunk) -> Written:
+        """End the stream, all of whose chunks are committed; return what became of rows that waited for this."""
+        written = Written()
         with connection.transaction():
             if self._is_full:
-                self._replace(connection, chunk)
+                written = self._replace(connection, chunk)
             if self._direct is not None:
                 tables.drop_defaults(connection, self.schema, self.table.name)
                 tables.ensure_xid_index(connection, self.schema, self.table.name)
@@ -128,6 +129,7 @@ class StreamLoad:
         if self._direct is not None:
             # models built next would be planned for a table of unknown size
             connection.execute(sql.SQL("ANALYZE {}").format(self._target))
+        return written
 
     def _stamp(self, chunk: Chunk) -> Stamp:
         return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
@@ -164,24 +166,26 @@ class StreamLoad:
             )
         )
 
-    def _replace(self, connection: Connection, chunk: Chunk) -> None:
+    def _replace(self, connection: Connection, chunk: Chunk) -> Written:
         """Let the rows of the stage take the place of the table's. Those that are the same stay as they are."""
         stamp, key = self._stamp(chunk), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(self._full_stage))
+        written = Written()
         if key:
-            connection.execute(
-                merge.delete_missing(self._full_stage, self._target, key=key, hard=self._run.hard_delete)
-            )
-            self._insert(connection, stamp)
+            delete = merge.delete_missing(self._full_stage, self._target, key=key, hard=self._run.hard_delete)
+            deleted = connection.execute(delete).rowcount
+            written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
         else:
             row = connection.execute(merge.same_rows(self._full_stage, self._target, columns=self._columns)).fetchone()
             if not row or not row[0]:
-                connection.execute(sql.SQL("DELETE FROM {}").format(self._target))
-                self._insert(connection, stamp)
+                deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
+                written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
         connection.execute(sql.SQL("DROP TABLE {}").format(self._full_stage))
         tables.ensure_xid_index(connection, self.schema, self.table.name)
+        return written
 
-    def _insert(self, connection: Connection, stamp: Stamp) -> None:
-        connection.execute(
-            merge.upsert(self._full_stage, self._target, columns=self._columns, key=self.table.key, stamp=stamp)
-        )
+    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
+        upsert = merge.upsert(stage, self._target, columns=self._columns, key=self.table.key, stamp=stamp)
+        row = connection.execute(merge.counted(upsert)).fetchone()
+        assert row
+        return Written(*row)

@@ -59,8 +59,13 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
-def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table) -> None:
+def ensure_table(
+    connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False
+) -> None:
     """Make the stream's table, or the columns that it lacks.
+
+    Args:
+        keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
 
     Raises:
         SingerPostgresError: it can't hold the stream's rows as they are.
@@ -81,7 +86,8 @@ def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table)
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
         return
-    _refuse_other_types(schema, table, wanted, has)
+    if not keep_types:
+        _refuse_other_types(schema, table, wanted, has)
     missing = [_definition(column, type_) for column, type_ in wanted.items() if column not in has]
     if missing:
         connection.execute(

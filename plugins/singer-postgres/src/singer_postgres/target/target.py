@@ -21,6 +21,7 @@ from singer_postgres.target.settings import SETTINGS
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.states import States
 from singer_postgres.target.streams import Run, StreamLoad
+from singer_postgres.target.written import Written, WrittenCounters
 from singer_postgres.wire import FORMAT, Chunk, Table
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ class TargetPostgres(MeltanoLabsTarget):
         self._states = States()
         # for the states, and for standard output
         self._telling = threading.Lock()
-        self._counters: dict[str, metrics.Counter] = {}
+        self._counters: dict[str, tuple[metrics.Counter, WrittenCounters]] = {}
         if threading.current_thread() is threading.main_thread():
             # a worker that fails wakes the main thread, which waits for input that may never come
             signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
 
     @cached_property
-    def _warehouse(self) -> Warehouse:
+    def warehouse(self) -> Warehouse:
+        """How to connect to the warehouse."""
         # the connector knows the settings for TLS, and opens the SSH tunnel if there is one
         url = sa.make_url(self.target_connector.sqlalchemy_url)
         parameters = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
@@ -64,7 +66,7 @@ class TargetPostgres(MeltanoLabsTarget):
     @cached_property
     def _loading(self) -> Loading:
         return Loading(
-            self._warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed
+            self.warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed
         )
 
     # messages
@@ -77,13 +79,13 @@ class TargetPostgres(MeltanoLabsTarget):
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
-        run = Run(self._warehouse, self.initialized_at, bool(self.config.get("hard_delete")))
+        run = Run(self.warehouse, self.initialized_at, bool(self.config.get("hard_delete")))
         load = StreamLoad(run, stream, Table.from_json(described))
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
             raise SingerPostgresError(msg)
         self._loads[stream] = load
-        self._counters[stream] = metrics.record_counter(stream, log_interval=5)
+        self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         encoding = message_dict["encoding"]
@@ -136,13 +138,15 @@ class TargetPostgres(MeltanoLabsTarget):
             sys.stdout.write(json.dumps(state) + "\n")
             sys.stdout.flush()
 
-    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk) -> None:
+    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk, written: Written) -> None:
         with self._telling:
             self._states.commit(number)
-            counter = self._counters[load.stream]
-            counter.increment(chunk.rows)
+            records, rows = self._counters[load.stream]
+            records.increment(chunk.rows)
+            rows.count(written)
             if chunk.last:
-                counter.exit()
+                records.exit()
+                rows.close()
             self._tell()
 
     # the end

@@ -14,11 +14,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rows:
-    """Some more rows of a stream were read by the tap or written by the target."""
+    """Some more rows of a stream were read by the tap; or inserted, updated or deleted by the target."""
 
     stream: str
     count: int
-    written: bool
+    what: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,12 @@ class Line:
 
 Event = Rows | StreamBegan | StreamMissing | NodeDone | Totals | BlockDone | Line
 
+_WHAT = {
+    "record_count": "read",
+    "rows_inserted": "inserted",
+    "rows_updated": "updated",
+    "rows_deleted": "deleted",
+}
 _BEGAN = re.compile(r"^Beginning sync of '([^']+)' in (\w+) mode")
 _MISSING = re.compile(r"^Stream `([^`]+)` was not found in the catalog")
 _NODE = re.compile(
@@ -115,11 +121,14 @@ def _text(fields: dict[str, Any]) -> Event:
 
 def _rows(fields: dict[str, Any]) -> Rows | None:
     metric = fields.get("metric_info")
-    if not isinstance(metric, dict) or metric.get("metric") != "record_count":
+    if not isinstance(metric, dict):
         return None
+    what = _WHAT.get(metric.get("metric", ""))
     stream = metric.get("tags", {}).get("stream")
-    # `consumer` is Meltano's word for the target
-    return Rows(stream, int(metric["value"]), written=bool(fields.get("consumer"))) if stream else None
+    # the target counts the records that it was given too; `consumer` is Meltano's word for it
+    if what is None or stream is None or (what == "read" and fields.get("consumer")):
+        return None
+    return Rows(stream, int(metric["value"]), what)
 
 
 def _with_exception(text: str, fields: dict[str, Any]) -> str:

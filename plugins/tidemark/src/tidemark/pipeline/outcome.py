@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -51,11 +51,15 @@ class Outcome:
     def __init__(self, blocks: Iterable[Block]) -> None:
         """Expect these blocks, in this order."""
         self.blocks = list(blocks)
-        self.read: defaultdict[str, int] = defaultdict(int)
-        self.written: defaultdict[str, int] = defaultdict(int)
+        self.rows: dict[str, Counter[str]] = {}
         self.incremental: set[str] = set()
         self.missing: list[str] = []
         self._done = 0
+
+    @property
+    def read(self) -> int:
+        """How many rows were read."""
+        return sum(rows["read"] for rows in self.rows.values())
 
     @property
     def block(self) -> Block:
@@ -80,12 +84,10 @@ class Outcome:
     def take(self, event: Event) -> None:
         """Add `event`."""
         match event:
-            case Rows(stream, count, written=True):
-                self.written[stream] += count
-            case Rows(stream, count):
-                self.read[stream] += count
+            case Rows(stream, count, what):
+                self.rows.setdefault(stream, Counter())[what] += count
             case StreamBegan(stream, incremental):
-                self.read[stream] += 0
+                self.rows.setdefault(stream, Counter())
                 if incremental:
                     self.incremental.add(stream)
             case StreamMissing(stream):

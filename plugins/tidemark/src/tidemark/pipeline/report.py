@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from rich.measure import Measurement
 from rich.table import Table
 
-from tidemark.pipeline.counts import table_of
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,56 +20,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What became of a stream's rows. Of those read, each was new, changed, or read again unchanged.
-
-    Of a stream that is read whole, nobody knows which had changed: `changed` and `again` are None.
-    """
+    """What became of a stream's rows, as tap and target counted them. Those read were new, changed or neither."""
 
     stream: str
     read: int
-    written: int
     new: int
-    changed: int | None
-    again: int | None
+    changed: int
+    deleted: int
     bookmark: str
 
+    @property
+    def unchanged(self) -> int:
+        """Rows that were read, and were in the warehouse already: a tap starts a little before its bookmark."""
+        return max(0, self.read - self.new - self.changed)
 
-def stream_reports(
-    outcome: Outcome,
-    *,
-    before: Mapping[str, int],
-    after: Mapping[str, int],
-    at_bookmarks: Mapping[str, int],
-    bookmarks: Mapping[str, Bookmark],
-) -> list[StreamReport]:
-    """Tell for each stream how many rows were new, changed or read again.
+
+def stream_reports(outcome: Outcome, bookmarks: Mapping[str, Bookmark]) -> list[StreamReport]:
+    """Tell for each stream what became of its rows.
 
     Args:
-        before: rows of each raw table before the run.
-        after: rows of each raw table after it.
-        at_bookmarks: rows of the source that stood at each stream's bookmark before the run; a tap starts there,
-            so it reads them again.
         bookmarks: those after the run.
     """
-    reports = []
-    for stream in sorted(outcome.read):
-        table = table_of(stream)
-        read = outcome.read[stream]
-        new = min(read, max(0, after.get(table, 0) - before.get(table, 0)))
-        again = min(read - new, at_bookmarks.get(stream, 0))
-        whole = stream not in outcome.incremental
-        reports.append(
-            StreamReport(
-                stream=stream,
-                read=read,
-                written=outcome.written[stream],
-                new=new,
-                changed=None if whole else read - new - again,
-                again=None if whole else again,
-                bookmark="read whole" if whole else _shown(bookmarks.get(stream)),
-            )
+    return [
+        StreamReport(
+            stream=stream,
+            read=rows["read"],
+            new=rows["inserted"],
+            changed=rows["updated"],
+            deleted=rows["deleted"],
+            bookmark=_shown(bookmarks.get(stream)) if stream in outcome.incremental else "read whole",
         )
-    return reports
+        for stream, rows in sorted(outcome.rows.items())
+    ]
 
 
 def _shown(bookmark: Bookmark | None) -> str:
@@ -88,13 +68,12 @@ def stream_table(reports: list[StreamReport]) -> Table:
     """Return the table of streams."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stream", no_wrap=True)
-    for heading in ("read", "written", "new", "changed", "again"):
+    for heading in ("read", "new", "changed", "deleted", "unchanged"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("bookmark", no_wrap=True)
     for report in reports:
-        figures = (report.read, report.written, report.new, report.changed, report.again)
-        shown = ("-" if figure is None else f"{figure:,}" for figure in figures)
-        table.add_row(report.stream, *shown, report.bookmark)
+        figures = (report.read, report.new, report.changed, report.deleted, report.unchanged)
+        table.add_row(report.stream, *(f"{figure:,}" for figure in figures), report.bookmark)
     return table
 
 
@@ -108,15 +87,8 @@ def show(
     wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.width = max(wanted, console.width)
     console.print(table)
-    moved = sum(report.new + (report.changed or 0) for report in reports)
-    again = sum(report.again or 0 for report in reports)
-    whole = sum(report.read for report in reports if report.again is None)
-    console.print(
-        f"\n{moved:,} rows new or changed"
-        + (f"; {again:,} read again, as a tap starts at its bookmark" if again else "")
-        + (f"; {whole:,} in streams that are read whole" if whole else "")
-        + "."
-    )
+    moved = sum(report.new + report.changed + report.deleted for report in reports)
+    console.print(f"\n{moved:,} rows new, changed or deleted.")
     for block in outcome.blocks:
         if block.totals:
             totals = block.totals

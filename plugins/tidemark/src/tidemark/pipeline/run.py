@@ -10,7 +10,7 @@ from tidemark import databases, demo
 from tidemark.connections import connect
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.locks import hold
-from tidemark.pipeline import counts, meltano, report, state
+from tidemark.pipeline import meltano, report, state
 from tidemark.pipeline.display import Display
 from tidemark.pipeline.events import BlockDone, NodeDone, Rows
 from tidemark.pipeline.outcome import Block, Outcome
@@ -47,22 +47,8 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     with hold(project.pipeline_lock, doing="running the pipeline") as lock:
         display = Display(console)
         source, warehouse = _databases(project, display, scale)
-        bookmarks = state.bookmarks(project)
-        with connect(source) as source_connection, connect(warehouse) as connection:
-            before = counts.raw_rows(connection, warehouse.default_target_schema)
-            identities = {
-                "source": state.identity(source, source_connection),
-                "warehouse": state.identity(warehouse, connection),
-            }
-            state.guard(project, identities, has_state=bool(bookmarks), has_rows=bool(before))
-            _refuse_state_ahead_of_data(project, warehouse, bookmarks, before)
-            at_bookmarks = counts.at_bookmarks(source_connection, bookmarks)
         outcome = _meltano(project, display, lock, source, warehouse)
-        with connect(warehouse) as connection:
-            after = counts.raw_rows(connection, warehouse.default_target_schema)
-        reports = report.stream_reports(
-            outcome, before=before, after=after, at_bookmarks=at_bookmarks, bookmarks=state.bookmarks(project)
-        )
+        reports = report.stream_reports(outcome, state.bookmarks(project))
         report.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
     if outcome.missing:
         raise TidemarkError(
@@ -93,17 +79,6 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
     return source, warehouse
 
 
-def _refuse_state_ahead_of_data(
-    project: Project, warehouse: Warehouse, bookmarks: dict[str, state.Bookmark], before: dict[str, int]
-) -> None:
-    for stream, bookmark in bookmarks.items():
-        if not before.get(counts.table_of(stream)):
-            raise TidemarkError(
-                f"Meltano's state says that {stream} was read up to {bookmark.value}, and the {warehouse} holds none "
-                f"of its rows; load everything again: {state.clear_command(project)}, then run this again."
-            )
-
-
 def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> Outcome:
     """Run Meltano and show it.
 
@@ -121,7 +96,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     if outcome.ended_well:
         return outcome
     why = outcome.reason()
-    if not outcome.read:
+    if not outcome.rows:
         why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
     raise TidemarkError(
         f"{outcome.culprit.title} failed: {why}. "
@@ -143,7 +118,7 @@ def _follow(display: Display, block: Block, events: Iterator[Event], outcome: Ou
                 case BlockDone():
                     break
                 case Rows():
-                    step.say(f"{sum(outcome.read.values()):,} rows of {len(outcome.read)} streams")
+                    step.say(f"{outcome.read:,} rows of {len(outcome.rows)} streams")
         # not true yet: it ended without saying so
         block.success = bool(block.success)
         step.failed = not block.success

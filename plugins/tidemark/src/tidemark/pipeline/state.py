@@ -1,33 +1,28 @@
-"""Meltano's state of the pipeline, and the guard against state and rows that belong to other databases."""
+"""Meltano's state of the pipeline."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg import errors
-
 from tidemark.errors import TidemarkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
     from meltano.core.state_service import StateService
 
     from tidemark.project import Project
-    from tidemark.settings import Side
 
 TAP, TARGET = "tap-postgres", "target-postgres"
 
 
 @dataclass(frozen=True)
 class Bookmark:
-    """How far a stream has been read: the replication key and the largest value seen."""
+    """How far a stream has been read: the replication key, and the value up to which all rows are in the warehouse."""
 
     key: str
     value: Any
@@ -45,11 +40,6 @@ def state_id(project: Project) -> str:
     """Return the id under which Meltano keeps the pipeline's state."""
     suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX")
     return f"{environment(project)}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
-
-
-def clear_command(project: Project) -> str:
-    """Return the command that forgets the state, so that the next run loads everything."""
-    return f"`.venv/bin/meltano state clear --force {state_id(project)}`"
 
 
 def bookmarks(project: Project) -> dict[str, Bookmark]:
@@ -86,52 +76,6 @@ def _meltano_state(project: Project) -> Iterator[StateService]:
         raise TidemarkError(
             f"Meltano's own database can't be used: {' '.join(str(error).split())}; check MELTANO_DATABASE_URI."
         ) from error
-
-
-def identity(side: Side, connection: psycopg.Connection[Any]) -> str:
-    """Return what tells this database from any other: stays when its server's name or port changes."""
-    row = connection.execute("select oid::text from pg_database where datname = current_database()").fetchone()
-    assert row
-    try:
-        with connection.transaction():
-            server = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
-            assert server
-            return f"{server[0]}/{row[0]}"
-    except errors.InsufficientPrivilege:
-        return f"{side.address}:{side.port}/{row[0]}"
-
-
-def guard(project: Project, identities: dict[str, str], *, has_state: bool, has_rows: bool) -> None:
-    """Refuse a run whose state or raw tables were made with other databases, and remember these.
-
-    State of another database would skip rows; rows of another source would mix with those in raw.
-
-    Args:
-        identities: of "source" and "warehouse".
-        has_state: whether Meltano holds a bookmark for this pipeline.
-        has_rows: whether the warehouse holds raw tables.
-
-    Raises:
-        TidemarkError: the source or the warehouse is not the one of the last run.
-    """
-    path = project.state_dir / "databases.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    last = known.get(state_id(project), identities)
-    if has_state and last["warehouse"] != identities["warehouse"]:
-        raise TidemarkError(
-            "The warehouse is not the database that the last run loaded, and its state would skip rows; "
-            f"load everything into this one: {clear_command(project)}, then run this again."
-        )
-    if (has_state or has_rows) and last["source"] != identities["source"]:
-        raise TidemarkError(
-            "The source is not the database that the warehouse was loaded from, and their rows would mix; give this "
-            "source a new warehouse (TARGET_POSTGRES_DATABASE, or drop schema raw in this one), "
-            f"forget the state: {clear_command(project)}, then run this again. `tidemark reset` does both for the demo."
-        )
-    known[state_id(project)] = identities
-    scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps(known, indent=2))
-    scratch.replace(path)
 
 
 def clear_all(project: Project) -> list[str]:

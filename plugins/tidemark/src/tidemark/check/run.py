@@ -1,0 +1,91 @@
+"""The whole check: asks both databases and Meltano, and collects what there is to say."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tidemark import databases
+from tidemark.check import relations, servers, source, streams, warehouse, watching
+from tidemark.check.finding import Finding, Level
+from tidemark.connections import connect
+from tidemark.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.check.streams import Stream
+    from tidemark.project import Project
+    from tidemark.settings import Side, Source
+
+# a table that someone alters can't be measured
+_LOCK_TIMEOUT = "10s"
+
+
+def check(project: Project) -> list[Finding]:
+    """Return all that was found, what is in order included.
+
+    Raises:
+        UnreachableError: a database does not answer, or not to the end.
+        TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
+    """
+    databases.try_own(project)
+    source_side, warehouse_side = databases.bring_up(project)
+    configuration = streams.configuration(project)
+    with _session(source_side) as connection:
+        source_server = servers.read(source_side, connection)
+        found = servers.findings("source", source_server)
+        selected, about_source = _source(source_side, connection, configuration)
+        found += about_source
+    with _session(warehouse_side) as connection:
+        warehouse_server = servers.read(warehouse_side, connection)
+        found += servers.findings("warehouse", warehouse_server)
+        found += warehouse.read(connection, warehouse_side.default_target_schema, selected)
+    return found + servers.clocks(source_server, warehouse_server)
+
+
+def _source(
+    side: Source, connection: psycopg.Connection[Any], configuration: streams.Configuration
+) -> tuple[list[Stream], list[Finding]]:
+    """Return the selected streams, and what there is to say of them and of the role that reads them."""
+    all_relations = relations.read(connection, configuration.schemas)
+    discovered = streams.discovered(configuration, all_relations)
+    selected = streams.selected(configuration, discovered)
+    details = relations.details(connection, [stream.relation for stream in selected])
+    seen = watching.read(connection)
+    found = list(watching.findings(seen, incremental=any(stream.incremental for stream in selected)))
+    found += streams.unmatched(configuration, all_relations, discovered, selected)
+    if side.embedded and not all_relations:
+        found.append(Finding("source", Level.note, "it is empty; `tidemark demo load` makes the demo shop in it"))
+    in_order = []
+    for stream in selected:
+        about = source.findings(
+            stream,
+            details[stream.relation.oid],
+            configuration,
+            seen.role,
+            lambda type_: relations.has_largest(connection, type_),
+        )
+        found += about
+        if not about:
+            in_order.append(stream.name)
+    if in_order:
+        count = f"{len(in_order)} stream{'s are' if len(in_order) > 1 else ' is'} in order"
+        found.append(Finding("source", Level.ok, f"{count}: {', '.join(in_order)}"))
+    return selected, found
+
+
+@contextmanager
+def _session(side: Side) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        with connect(side) as connection:
+            # a statement prepared in one session is not there in the next, if a pooler changes them
+            connection.prepare_threshold = None
+            # types are then told with their schemas, and nothing of a user's own takes the place of the system's
+            connection.execute(f"set search_path = ''; set lock_timeout = '{_LOCK_TIMEOUT}'")
+            yield connection
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        raise UnreachableError(f"The {side} did not answer to the end: {reason}; run this again.") from error

@@ -1,0 +1,184 @@
+"""What is asked of either server as a whole: version, encoding, clock, and whether a session is a session."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tidemark.check.finding import Finding, Level, statement
+from tidemark.connections import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.settings import Side, SideName
+
+_OLDEST, _TESTED = 14, range(15, 19)
+_CLOCKS_APART_S = 5.0
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server says of itself.
+
+    Attributes:
+        version: the major one.
+        read_only: sessions begin read only, other than on a standby.
+        clock_ahead_s: of this machine's clock; negative if it is behind.
+        pooled: two sessions shared one backend, or one session had two.
+    """
+
+    version: int
+    full_version: str
+    encoding: str
+    standby: bool
+    read_only: bool
+    role: str
+    database: str
+    clock_ahead_s: float
+    pooled: bool
+
+
+def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
+    """Ask the server of `connection`, which is in autocommit; a second connection is opened for a moment."""
+    row = connection.execute(
+        "select current_setting('server_version_num')::int / 10000, split_part(current_setting('server_version'), ' ', 1), "
+        "current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), "
+        "current_setting('default_transaction_read_only') = 'on', current_user::text, current_database()::text"
+    ).fetchone()
+    assert row
+    return Server(*row, _clock_ahead_s(connection), _pooled(side, connection))
+
+
+def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
+    """Return by how much the server's clock is ahead of ours: of some measurements, that of the shortest way."""
+    measured = []
+    for _ in range(_ROUNDS):
+        sent, began = time.time(), time.monotonic()
+        row = connection.execute("select extract(epoch from pg_catalog.clock_timestamp())::float8").fetchone()
+        took = time.monotonic() - began
+        assert row
+        measured.append((took, row[0] - sent - took / 2))
+    return float(min(measured)[1])
+
+
+def _pooled(side: Side, connection: psycopg.Connection[Any]) -> bool:
+    """Return whether a pooler gives each transaction any backend it has.
+
+    While a session is idle, such a pooler lends its backend to the next one that begins a transaction. A setting of
+    our own shows it: application_name and the like are what poolers take along.
+    """
+    token = uuid.uuid4().hex
+    with connect(side) as other:
+        other.prepare_threshold = None
+        for _ in range(_ROUNDS):
+            mine = _session(connection, token)
+            try:
+                # it's busy from here on
+                other.execute("begin")
+                borrowed = _session(other)
+                # not asked again if it was: of a pool of one, there'd be no other to answer
+                if borrowed[0] == mine[0] or borrowed[1] == token or _session(connection) != mine:
+                    return True
+                other.execute("rollback")
+            except psycopg.Error as error:
+                # statement pooling knows no transactions
+                if "statement pooling" in str(error) or "transactions not allowed" in str(error):
+                    return True
+                raise
+    return False
+
+
+def _session(connection: psycopg.Connection[Any], token: str | None = None) -> tuple[int, str | None]:
+    """Return the backend's process id and its token, which is set if one is given."""
+    value = (
+        "pg_catalog.set_config('tidemark.session', %s, false)"
+        if token
+        else "pg_catalog.current_setting('tidemark.session', true)"
+    )
+    query = f"select pg_catalog.pg_backend_pid(), {value}"
+    row = connection.execute(query, [token] if token else None).fetchone()
+    assert row
+    return row[0], row[1]
+
+
+def findings(side: SideName, server: Server) -> list[Finding]:
+    """Return what is wrong with a server as a whole, or one line that says that all is well."""
+    found = [*_version(side, server), *_encoding(side, server), *_sessions(side, server), *_writable(side, server)]
+    if not found:
+        what = f"PostgreSQL {server.full_version}, {server.encoding}, as {server.role} in database {server.database}"
+        return [Finding(side, Level.ok, what)]
+    return found
+
+
+def _version(side: SideName, server: Server) -> Iterator[Finding]:
+    tested = f"{_TESTED.start} to {_TESTED.stop - 1} are tested"
+    if server.version < _OLDEST:
+        what = f"PostgreSQL {server.full_version} lacks what this needs; {tested}: upgrade it"
+        yield Finding(side, Level.error, what)
+    elif server.version not in _TESTED:
+        yield Finding(side, Level.note, f"PostgreSQL {server.full_version}: {tested}")
+
+
+def _encoding(side: SideName, server: Server) -> Iterator[Finding]:
+    if server.encoding == "UTF8":
+        return
+    if side == "warehouse":
+        name = f"{server.database}_utf8"
+        mend = statement("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'", name=name)
+        what = f"its encoding is {server.encoding}, and rows arrive as UTF8; TARGET_POSTGRES_DATABASE={name} after"
+        yield Finding(side, Level.error, what, (mend,))
+    elif server.encoding == "SQL_ASCII":
+        what = "its encoding is SQL_ASCII, so text is any bytes: text that is not UTF8 will stop its stream"
+        yield Finding(side, Level.warning, what)
+    else:
+        yield Finding(side, Level.note, f"its encoding is {server.encoding}: the server converts text to UTF8")
+
+
+def _sessions(side: SideName, server: Server) -> Iterator[Finding]:
+    if server.pooled:
+        what = (
+            "a pooler gives each transaction another session, and snapshots, stages and locks need one that stays: "
+            "connect to the server itself, or to a pool with pool_mode = session"
+        )
+        yield Finding(side, Level.error, what)
+
+
+def _writable(side: SideName, server: Server) -> Iterator[Finding]:
+    if side == "source":
+        return
+    if server.standby:
+        yield Finding(side, Level.error, "it is a standby, which is read only; connect to its primary")
+    elif server.read_only:
+        mend = statement(
+            "ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off",
+            role=server.role,
+            database=server.database,
+        )
+        yield Finding(side, Level.error, f"transactions of {server.role} are read only", (mend,))
+
+
+def clocks(source: Server, warehouse: Server) -> list[Finding]:
+    """Return which clocks are too far apart."""
+    sides: dict[SideName, Server] = {"source": source, "warehouse": warehouse}
+    found = [
+        Finding(side, Level.warning, f"its clock is {_apart(server.clock_ahead_s)} this machine's; set both by NTP")
+        for side, server in sides.items()
+        if abs(server.clock_ahead_s) > _CLOCKS_APART_S
+    ]
+    ahead = source.clock_ahead_s - warehouse.clock_ahead_s
+    if abs(ahead) > _CLOCKS_APART_S:
+        what = (
+            f"the source's clock is {_apart(ahead)} the warehouse's, so stamps of the two can't be compared; set both"
+        )
+        found.append(Finding("both", Level.warning, f"{what} by NTP"))
+    return found
+
+
+def _apart(ahead_s: float) -> str:
+    return f"{abs(ahead_s):,.1f} s {'ahead of' if ahead_s > 0 else 'behind'}"

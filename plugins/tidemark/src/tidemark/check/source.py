@@ -1,0 +1,218 @@
+"""What stands in the way of reading a stream, or makes it slow or doubtful. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidemark.check.finding import Finding, Level, statement
+from tidemark.check.relations import KINDS
+from tidemark.check.streams import method_findings
+from tidemark.check.types import Way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tidemark.check.relations import Column, Details
+    from tidemark.check.streams import Configuration, Stream
+
+# below this, a scan of the whole table takes less time than anyone notices
+_LARGE_BYTES = 64 * 2**20
+# a table can have 1,600; the rest is for those that the warehouse adds
+_MOST_COLUMNS = 1590
+
+
+def findings(
+    stream: Stream, details: Details, configuration: Configuration, role: str, has_largest: Callable[[str], bool]
+) -> list[Finding]:
+    """Return all that there is to say about a stream; nothing if it is in order.
+
+    Args:
+        role: that the tap reads as.
+        has_largest: whether values of a type have an order and a largest one.
+    """
+    return [
+        *method_findings(stream),
+        *_access(stream, details, role),
+        *_kind(stream, details, role),
+        *_key(stream, details, configuration),
+        *(_replication_key(stream, details, has_largest) if stream.incremental and stream.replication_key else ()),
+        *_columns(stream, details, configuration),
+    ]
+
+
+def _finding(stream: Stream, level: Level, what: str, *mend: str) -> Finding:
+    return Finding("source", level, what, tuple(mend), stream.name)
+
+
+def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
+    path = stream.relation.path
+    if not details.usable:
+        grant = statement("GRANT USAGE ON SCHEMA {schema} TO {role}", schema=path[0], role=role)
+        yield _finding(stream, Level.error, f"{role} may not use schema {path[0]}", grant)
+    if not details.readable:
+        grant = statement("GRANT SELECT ON {table} TO {role}", table=path, role=role)
+        what = f"{role} has no SELECT on it; a grant of single columns won't do, as the tap locks the table's shape"
+        yield _finding(stream, Level.error, what, grant)
+    if details.hides_rows or any(leaf.hides_rows and leaf.readable for leaf in details.leaves):
+        mend = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
+        if details.owned:
+            mend = [statement("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY", table=path)]
+        yield _finding(stream, Level.error, f"row-level security may hide rows of it from {role}", *mend)
+
+
+def _kind(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
+    kind = stream.relation.kind
+    if kind in "vmf":
+        yield _finding(stream, Level.note, f"is a {KINDS[kind]}: read in one go, not cut into ranges read in parallel")
+    elif details.inherited:
+        what = "other tables inherit from it: read with their rows, in one go, and its key may be there twice"
+        yield _finding(stream, Level.note, what)
+    elif kind == "p":
+        closed = [leaf for leaf in details.leaves if not leaf.readable]
+        foreign = [leaf for leaf in details.leaves if leaf.kind != "r"]
+        count = f"{len(details.leaves)} partition{'s' * (len(details.leaves) != 1)}"
+        if foreign:
+            what = f"is partitioned, and {foreign[0].path[1]} is a {KINDS[foreign[0].kind]}: read in one go, through it"
+            yield _finding(stream, Level.note, what)
+        elif closed:
+            grants = [statement("GRANT SELECT ON {table} TO {role}", table=leaf.path, role=role) for leaf in closed]
+            what = (
+                f"is partitioned, and {role} can't read {len(closed)} of {count} by itself: read in one go, through it"
+            )
+            yield _finding(stream, Level.note, what, *grants)
+        else:
+            yield _finding(stream, Level.note, f"is partitioned: cut and read partition by partition ({count})")
+
+
+def _key(stream: Stream, details: Details, configuration: Configuration) -> Iterator[Finding]:
+    relation = stream.relation
+    key = stream.key or details.key
+    if missing := [name for name in key if name not in relation.columns]:
+        yield _finding(stream, Level.error, f"table-key-properties name {', '.join(missing)}, which it does not have")
+    if not stream.incremental or key:
+        return
+    if stream.name in configuration.allow_duplicates:
+        what = "has no primary key; it is in allow_duplicates, so rows that are read again are there twice"
+        yield _finding(stream, Level.note, what)
+        return
+    what = "is INCREMENTAL and has no primary key, so rows that are read again can't be told from new ones"
+    if relation.kind not in "rp" or details.inherited:
+        yield _finding(
+            stream,
+            Level.error,
+            f"{what}; a {KINDS[relation.kind]} gets one by table-key-properties: [COLUMN] in `metadata`, if that is "
+            "unique, or read it whole (replication-method: FULL_TABLE)",
+        )
+        return
+    what += "; give it one, or read it whole (replication-method: FULL_TABLE)"
+    if details.nullable_key:
+        mend = [
+            statement("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL", table=relation.path, column=column)
+            for column in details.nullable_key
+            if not relation.columns[column].not_null
+        ]
+        what += f". {', '.join(details.nullable_key)} would do if it could not be null"
+    elif "id" in relation.columns:
+        mend = [statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id")]
+    else:
+        what += ". The column below would do if no other does; adding it rewrites the table"
+        template = "ALTER TABLE {table} ADD COLUMN {column} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        mend = [statement(template, table=relation.path, column="id")]
+    yield _finding(stream, Level.error, what, *mend)
+
+
+def _replication_key(stream: Stream, details: Details, has_largest: Callable[[str], bool]) -> Iterator[Finding]:
+    column = stream.relation.columns.get(stream.replication_key or "")
+    if column is None:
+        times = [each.name for each in stream.relation.columns.values() if each.type.startswith("timestamp")]
+        hint = f"; its time stamps are {', '.join(times)}" if times else "; without a column that moves, read it whole"
+        what = f"has no column {stream.replication_key}, its replication key{hint}"
+        yield _finding(stream, Level.error, what)
+        return
+    if not has_largest(column.type):
+        what = f"replication key {column.name} is of type {column.type}, whose values have no largest one"
+        yield _finding(stream, Level.error, f"{what}: take a time stamp, or read the stream whole")
+        return
+    # the type below a domain counts
+    if not (column.landing.type.startswith("timestamp") and column.landing.type.endswith("with time zone")):
+        what = (
+            f"replication key {column.name} is of type {column.type}, not timestamptz: rows that are committed after "
+        )
+        yield _finding(stream, Level.note, f"{what}ones with a larger key were read can be missed")
+    if not column.not_null and stream.relation.kind in "rpf":
+        what = f"replication key {column.name} can be null; such rows are read again at every run"
+        mend = statement(
+            "ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL", table=stream.relation.path, column=column.name
+        )
+        yield _finding(stream, Level.note, what, mend)
+    if stream.relation.kind in "rpm":
+        yield from _index(stream, details, column)
+
+
+def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding]:
+    led = {index.table for index in details.indexes if index.column == column.name and index.valid}
+    bare = [leaf for leaf in details.leaves if leaf.oid not in led and leaf.kind in "rm"]
+    if stream.relation.oid in led or not bare:
+        return
+    size = sum(leaf.bytes for leaf in bare)
+    level = Level.warning if size >= _LARGE_BYTES else Level.note
+    what = f"no index begins with replication key {column.name}, so every run reads all of it ({_shown(size)})"
+    path = stream.relation.path
+    broken = [index for index in details.indexes if index.column == column.name and not index.valid]
+    if broken:
+        what = f"index {broken[0].path[1]} on {column.name} is invalid, or still being built ({_shown(size)})"
+        # a partitioned index is invalid as long as a partition lacks its part
+        if stream.relation.kind != "p":
+            mend = statement("REINDEX INDEX CONCURRENTLY {index}", index=broken[0].path)
+            yield _finding(stream, level, what, mend)
+            return
+    if stream.relation.kind == "p":
+        # there is no CONCURRENTLY for these; it is for their partitions
+        mends = [
+            statement("CREATE INDEX CONCURRENTLY ON {table} ({column})", table=leaf.path, column=column.name)
+            for leaf in bare
+        ]
+        yield _finding(
+            stream, level, what, *mends, statement("CREATE INDEX ON {table} ({column})", table=path, column=column.name)
+        )
+        return
+    yield _finding(
+        stream,
+        level,
+        what,
+        statement("CREATE INDEX CONCURRENTLY ON {table} ({column})", table=path, column=column.name),
+    )
+
+
+def _columns(stream: Stream, details: Details, configuration: Configuration) -> Iterator[Finding]:
+    key = stream.key or details.key
+    read = {column.name: column for column in stream.columns}
+    # the key is read whether selected or not
+    read |= {name: stream.relation.columns[name] for name in key if name in stream.relation.columns}
+    if not read:
+        yield _finding(
+            stream, Level.error, "no column of it is selected; see `select` in extract/extractors.meltano.yml"
+        )
+    if len(read) > _MOST_COLUMNS:
+        what = f"has {len(read):,} selected columns; {_MOST_COLUMNS:,} is the most that fit with those that are added"
+        yield _finding(stream, Level.error, what)
+    masks = configuration.masks.get(stream.name) or {}
+    plain = [column for column in read.values() if column.name not in masks]
+    for column in plain:
+        if column.landing.way is Way.refused:
+            what = f"column {column.name} is of type {column.type}, which can be written and not read again"
+            yield _finding(stream, Level.error, f'{what}; deselect it: add "!{stream.name}.{column.name}" to `select`')
+    changed = [column for column in plain if column.landing.way is Way.changed]
+    if changed:
+        told = "; ".join(f"{column.name} ({column.landing.why}) as {column.landing.type}" for column in changed)
+        yield _finding(stream, Level.note, f"lands as another type: {told}")
+
+
+def _shown(size: int) -> str:
+    """Return a number of bytes for people."""
+    number, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024:  # noqa: PLR2004
+            break
+        number, unit = number / 1024, larger
+    return f"{number:,.0f} {unit}"

@@ -1,0 +1,225 @@
+"""Which streams are selected, with which columns, method and replication key: by Meltano's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from tidemark.check.finding import Finding, Level
+from tidemark.check.relations import KINDS
+from tidemark.errors import UsageError
+from tidemark.pipeline import state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tidemark.check.relations import Column, Relation
+    from tidemark.project import Project
+
+_METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What Meltano hands to the tap, as far as it says what is read.
+
+    Attributes:
+        schemas: those that discovery looks at; all if there are none.
+        allow_duplicates: streams that may be INCREMENTAL without a key.
+        masks: by stream and column.
+        catalog: a file that takes the place of discovery and of the rules.
+    """
+
+    select: tuple[str, ...]
+    select_filter: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    schemas: frozenset[str]
+    allow_duplicates: frozenset[str]
+    masks: Mapping[str, Mapping[str, str]]
+    catalog: str | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A selected stream.
+
+    Attributes:
+        method: as configured; None if it is not.
+        key: as configured; None if it is the table's own.
+        columns: the selected ones.
+    """
+
+    relation: Relation
+    method: str | None
+    replication_key: str | None
+    key: tuple[str, ...] | None
+    columns: tuple[Column, ...]
+
+    @property
+    def name(self) -> str:
+        """SCHEMA-TABLE."""
+        return self.relation.stream
+
+    @property
+    def incremental(self) -> bool:
+        """Whether it is read from a bookmark on."""
+        return self.method == "INCREMENTAL"
+
+
+def configuration(project: Project) -> Configuration:
+    """Ask Meltano.
+
+    Raises:
+        UsageError: its files, or a variable, can't be read.
+    """
+    import logging  # noqa: PLC0415
+
+    # imported late, as not every command can spare the second that it takes
+    import structlog  # noqa: PLC0415
+    from meltano.core.error import MeltanoError  # noqa: PLC0415
+    from meltano.core.plugin import PluginType  # noqa: PLC0415
+    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
+    from meltano.core.project import Project as MeltanoProject  # noqa: PLC0415
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        meltano = MeltanoProject.find(project.root)
+        meltano.activate_environment(state.environment(project))
+        extractor = meltano.plugins.find_plugin(state.TAP, plugin_type=PluginType.EXTRACTORS)
+        service = PluginSettingsService(meltano, extractor)
+        config, extras = service.as_dict(extras=False), service.as_dict(extras=True)
+    except (MeltanoError, ValueError) as error:
+        raise UsageError(f"Meltano can't read its configuration: {' '.join(str(error).split())}") from error
+    return Configuration(
+        select=tuple(extras["_select"]),
+        select_filter=tuple(extras["_select_filter"]),
+        metadata=extras["_metadata"],
+        schemas=frozenset(config.get("filter_schemas") or ()),
+        allow_duplicates=frozenset(config.get("allow_duplicates") or ()),
+        masks=config.get("masks") or {},
+        catalog=extras["_catalog"],
+    )
+
+
+def discovered(configuration: Configuration, relations: Iterable[Relation]) -> dict[str, Relation]:
+    """Return what the tap discovers, by stream. Partitions are part of their table."""
+    return {
+        relation.stream: relation
+        for relation in relations
+        if not relation.is_partition and (not configuration.schemas or relation.schema in configuration.schemas)
+    }
+
+
+def selected(configuration: Configuration, found: Mapping[str, Relation]) -> list[Stream]:
+    """Return the streams of `found` that are selected."""
+    from meltano.core.plugin.singer.catalog import (  # noqa: PLC0415
+        ListSelectedExecutor,
+        MetadataExecutor,
+        select_filter_metadata_rules,
+        select_metadata_rules,
+    )
+    from meltano.core.plugin.singer.tap import config_metadata_rules  # noqa: PLC0415
+
+    # as the tap's discovery would give it, and then what Meltano does before a run
+    catalog = {"streams": [_entry(relation) for relation in found.values()]}
+    rules = [
+        *select_metadata_rules(["!*.*"]),
+        *select_metadata_rules(configuration.select),
+        *config_metadata_rules(dict(configuration.metadata)),
+        *select_filter_metadata_rules(configuration.select_filter),
+    ]
+    MetadataExecutor(rules).visit(catalog)
+    streams = []
+    for entry in catalog["streams"]:
+        relation = found[entry["tap_stream_id"]]
+        root, *properties = entry["metadata"]
+        if not ListSelectedExecutor.node_selection(root):
+            continue
+        wanted = {node["breadcrumb"][1] for node in properties if ListSelectedExecutor.node_selection(node)}
+        own = root["metadata"]
+        key = own.get("table-key-properties")
+        streams.append(
+            Stream(
+                relation,
+                method=own.get("replication-method"),
+                replication_key=own.get("replication-key"),
+                key=tuple(key) if key else None,
+                columns=tuple(column for name, column in relation.columns.items() if name in wanted),
+            )
+        )
+    return streams
+
+
+def _entry(relation: Relation) -> dict[str, Any]:
+    properties = [{"breadcrumb": ["properties", name], "metadata": {}} for name in relation.columns]
+    return {"tap_stream_id": relation.stream, "metadata": [{"breadcrumb": [], "metadata": {}}, *properties]}
+
+
+def unmatched(
+    configuration: Configuration, relations: Iterable[Relation], found: Mapping[str, Relation], streams: list[Stream]
+) -> list[Finding]:
+    """Return what the configuration names and the source does not have."""
+    from meltano.core.plugin.singer.catalog import SelectPattern  # noqa: PLC0415
+
+    if configuration.catalog:
+        what = (
+            f"catalog is set to {configuration.catalog}: Meltano then ignores `select` and `metadata`, and so did this"
+        )
+        return [Finding("source", Level.warning, f"{what} check not: it tells of them")]
+    elsewhere = {relation.stream: relation for relation in relations}
+    findings = {}
+    for pattern in map(SelectPattern.parse, configuration.select):
+        name, column = pattern.stream_pattern, pattern.property_pattern
+        matching = [relation for stream, relation in found.items() if fnmatch(stream, name)]
+        if pattern.negated:
+            continue
+        if not matching:
+            level = Level.warning if _is_glob(name) else Level.error
+            what = f"selected, and {_why_missing(name, elsewhere.get(name), configuration)}"
+            findings[name] = Finding("source", level, what, stream=name)
+        elif column and not any(fnmatch(each, column) for relation in matching for each in relation.columns):
+            what = f"`{pattern.raw}` selects no column; correct it in extract/extractors.meltano.yml"
+            findings[pattern.raw] = Finding("source", Level.warning, what, stream=name)
+    for name in configuration.metadata:
+        # a flattened variable holds further names behind a dot
+        if name not in findings and not any(fnmatch(stream, name.partition(".")[0]) for stream in found):
+            what = "has `metadata`, and there is no such stream; correct its name in extract/extractors.meltano.yml"
+            findings[name] = Finding("source", Level.warning, what, stream=name)
+    if not streams and not any(finding.level is Level.error for finding in findings.values()):
+        what = "no stream is selected; see `select` and filter_schemas in extract/extractors.meltano.yml"
+        findings[""] = Finding("source", Level.error, what)
+    return list(findings.values())
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def _why_missing(name: str, relation: Relation | None, configuration: Configuration) -> str:
+    if relation is None:
+        what = "there is no such stream" if not _is_glob(name) else "it matches no stream"
+        return f"{what} (SCHEMA-TABLE); make the table, or correct `select` in extract/extractors.meltano.yml"
+    if relation.is_partition:
+        return f"it is a partition ({KINDS[relation.kind]}), which is read as part of its table: select that"
+    schemas = ", ".join(sorted(configuration.schemas))
+    return f"its schema {relation.schema} is not among filter_schemas ({schemas}); add it there"
+
+
+def method_findings(stream: Stream) -> list[Finding]:
+    """Return what is wrong with a stream's method as such."""
+    if stream.method is not None and stream.method not in _METHODS:
+        what = f"replication-method {stream.method!r} is unknown; known are {', '.join(_METHODS)}"
+        return [Finding("source", Level.error, what, stream=stream.name)]
+    if stream.method == "LOG_BASED":
+        what = "LOG_BASED: what that needs (wal_level, a slot, wal2json) is not looked at here"
+        return [Finding("source", Level.note, what, stream=stream.name)]
+    if stream.method is None and stream.replication_key:
+        what = (
+            f"has replication-key {stream.replication_key} and no replication-method, so it is read whole at every run"
+        )
+        return [Finding("source", Level.warning, f"{what}; add replication-method: INCREMENTAL", stream=stream.name)]
+    if stream.incremental and not stream.replication_key:
+        what = "is INCREMENTAL and has no replication-key; add one to its `metadata`"
+        return [Finding("source", Level.error, what, stream=stream.name)]
+    return []

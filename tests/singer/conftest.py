@@ -1,0 +1,247 @@
+"""Tap and target run as programs, one piped into the other, between two databases made for each test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import Checkout, make_checkout
+from tests.servers import INSTALLATIONS
+
+TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
+TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
+INCREMENTAL = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
+FULL_TABLE = {"replication-method": "FULL_TABLE"}
+_TIMEOUT_S = 120
+
+
+@dataclass
+class Synced:
+    """What a run left behind."""
+
+    tap_status: int
+    target_status: int
+    tap_log: str
+    target_log: str
+    messages: list[dict[str, Any]]
+    states: list[dict[str, Any]]
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The last state that the target told."""
+        return self.states[-1] if self.states else None
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines that the programs logged as errors."""
+        return [line for line in (self.tap_log + self.target_log).splitlines() if "| ERROR" in line]
+
+    def ok(self) -> Synced:
+        """Return this, having made sure that both programs ended well."""
+        assert (self.tap_status, self.target_status) == (0, 0), f"{self.tap_log}\n{self.target_log}"
+        return self
+
+
+@dataclass
+class Pipe:
+    """A source, a warehouse, and the settings of tap and target between them."""
+
+    source_url: str
+    warehouse_url: str
+    directory: Path
+    tap: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def source(self, **options: Any) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.source_url, autocommit=True, **options)
+
+    def warehouse(self, **options: Any) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.warehouse_url, autocommit=True, **options)
+
+    def do(self, statements: str) -> None:
+        """Carry statements out in the source."""
+        with self.source() as connection:
+            connection.execute(statements)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what a query in the warehouse gives."""
+        with self.warehouse() as connection:
+            return connection.execute(query).fetchall()
+
+    @property
+    def chunks(self) -> Path:
+        return self.directory / "chunks"
+
+    def _file(self, name: str, content: Any) -> Path:
+        path = self.directory / name
+        path.write_text(json.dumps(content))
+        return path
+
+    def configs(self) -> tuple[Path, Path]:
+        """Return the files with the settings of tap and target."""
+        tap = {"use_copy": True, "chunk_dir": str(self.chunks), "filter_schemas": ["public"]}
+        target = {"default_target_schema": "raw", "hard_delete": True}
+        return (
+            self._file("tap.json", {**_connection(self.source_url), **tap, **self.tap}),
+            self._file("target.json", {**_connection(self.warehouse_url), **target, **self.target}),
+        )
+
+    def discover(self) -> dict[str, Any]:
+        config, _ = self.configs()
+        done = subprocess.run(
+            [TAP, "--config", config, "--discover"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+        )
+        return json.loads(done.stdout)
+
+    def catalog(self, streams: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return the source's catalog with `streams` selected, each with its metadata, as Meltano makes it.
+
+        The key `select` of a stream's metadata, a list, leaves all other columns out.
+        """
+        catalog = self.discover()
+        for stream in catalog["streams"]:
+            metadata = dict(streams.get(stream["tap_stream_id"], {}))
+            columns = metadata.pop("select", None)
+            for entry in stream["metadata"]:
+                if not entry["breadcrumb"]:
+                    entry["metadata"] |= {"selected": stream["tap_stream_id"] in streams, **metadata}
+                elif columns is not None:
+                    entry["metadata"]["selected"] = entry["breadcrumb"][1] in columns
+            # as Meltano does it: what metadata says goes first
+            stream["replication_method"] = metadata.get("replication-method", stream["replication_method"])
+            if "replication-key" in metadata:
+                stream["replication_key"] = metadata["replication-key"]
+        return catalog
+
+    def start(
+        self, streams: dict[str, dict[str, Any]], state: dict[str, Any] | None = None, *, listen: bool = False
+    ) -> list[subprocess.Popen[bytes]]:
+        """Start tap and target; `finish` waits for them.
+
+        Args:
+            streams: their metadata by name, or a whole catalog.
+            listen: have the messages that pass between them; costs a process between them.
+        """
+        catalog = streams if "streams" in streams else self.catalog(streams)
+        tap_config, target_config = self.configs()
+        command = [TAP, "--config", tap_config, "--catalog", self._file("catalog.json", catalog)]
+        if state is not None:
+            command += ["--state", self._file("state.json", state)]
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}, **self.env}
+        messages = self.directory / "messages"
+        messages.write_text("")
+        with ExitStack() as stack:
+            tap_log, target_log, states = (
+                stack.enter_context((self.directory / name).open("wb")) for name in ("tap.log", "target.log", "states")
+            )
+            commands = [(command, None, tap_log), ([TARGET, "--config", target_config], states, target_log)]
+            if listen:
+                commands.insert(1, (["tee", messages], None, None))
+            processes: list[subprocess.Popen[bytes]] = []
+            for each, stdout, stderr in commands:
+                before = processes[-1].stdout if processes else subprocess.DEVNULL
+                process = subprocess.Popen(
+                    each, stdin=before, stdout=stdout or subprocess.PIPE, stderr=stderr, env=env
+                )
+                if processes:
+                    processes[-1].stdout.close()
+                processes.append(process)
+        return processes
+
+    def finish(self, processes: list[subprocess.Popen[bytes]]) -> Synced:
+        statuses = [process.wait(timeout=_TIMEOUT_S) for process in processes]
+        return Synced(
+            statuses[0],
+            statuses[-1],
+            tap_log=(self.directory / "tap.log").read_text(),
+            target_log=(self.directory / "target.log").read_text(),
+            messages=[json.loads(line) for line in (self.directory / "messages").read_text().splitlines()],
+            states=[json.loads(line) for line in (self.directory / "states").read_text().splitlines()],
+        )
+
+    def sync(
+        self, streams: dict[str, dict[str, Any]], state: dict[str, Any] | None = None, *, listen: bool = False
+    ) -> Synced:
+        """Run tap and target to their end."""
+        return self.finish(self.start(streams, state, listen=listen))
+
+
+def _connection(url: str) -> dict[str, Any]:
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    names = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
+    return {name: int(parts[key]) if key == "port" else parts[key] for key, name in names.items()}
+
+
+@contextmanager
+def _fresh_database(checkout: Checkout, side: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with checkout.connect(side, "postgres") as connection:
+        connection.execute(f"create database {name}")
+    try:
+        yield psycopg.conninfo.make_conninfo(checkout.urls[side], dbname=name)
+    finally:
+        with checkout.connect(side, "postgres") as connection:
+            connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Callable[[str], Checkout]]:
+    """A project with both servers up, one an installation of PostgreSQL, made when first asked for."""
+    with ExitStack() as stack:
+        made: dict[str, Checkout] = {}
+
+        def get(installation: str) -> Checkout:
+            if installation not in made:
+                made[installation] = stack.enter_context(contextmanager(make_checkout)(installation))
+                made[installation].tidemark("up")
+            return made[installation]
+
+        yield get
+
+
+@pytest.fixture
+def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[[str, str], Pipe]]:
+    """Makes a pipe from one installation to another."""
+    with ExitStack() as stack:
+
+        def make(source: str = "embedded", warehouse: str = "embedded") -> Pipe:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-pipe-")))
+            return Pipe(
+                stack.enter_context(_fresh_database(installed(source), "source")),
+                stack.enter_context(_fresh_database(installed(warehouse), "warehouse")),
+                directory,
+            )
+
+        yield make
+
+
+@pytest.fixture
+def pipe(make_pipe: Callable[[str, str], Pipe]) -> Pipe:
+    """A pipe between two servers of the newest version."""
+    return make_pipe("embedded", "embedded")
+
+
+@pytest.fixture(params=[(a, b) for a in sorted(INSTALLATIONS) for b in sorted(INSTALLATIONS)], ids="-to-".join)
+def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[[str, str], Pipe]) -> Pipe:
+    """A pipe between servers of each version and each other."""
+    return make_pipe(*request.param)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process as a crash would."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()

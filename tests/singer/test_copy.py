@@ -1,0 +1,51 @@
+"""Rows on their way through tap and target: all of them, once, as they are."""
+
+from __future__ import annotations
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+
+ORDERS = """
+    create table orders (id bigint primary key, note text, amount numeric(12,2), updated_at timestamptz not null);
+    insert into orders
+    select n, 'note ' || n, n * 1.5, timestamptz '2026-01-01' + n * interval '1 second' from generate_series(1, 5000) n;
+    create index on orders (updated_at);
+"""
+
+
+def test_a_table_arrives_with_its_types_its_key_and_all_its_rows(pipe):
+    pipe.do(ORDERS)
+    synced = pipe.sync({"public-orders": INCREMENTAL}, listen=True).ok()
+    assert {message["type"] for message in synced.messages} == {"SCHEMA", "BATCH", "STATE"}
+    assert pipe.rows("select count(*), sum(amount), min(note) from raw.orders") == [(5000, 18753750, "note 1")]
+    assert pipe.rows(
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+        "where attrelid = 'raw.orders'::regclass and attnum between 1 and 4 order by attnum"
+    ) == [("id", "bigint"), ("note", "text"), ("amount", "numeric(12,2)"), ("updated_at", "timestamp with time zone")]
+    assert pipe.rows("select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'raw.orders'::regclass and contype = 'p'") == [
+        ("PRIMARY KEY (id)",)
+    ]
+    assert not list(pipe.chunks.glob("run-*"))
+
+
+def test_only_what_changed_is_read_and_only_what_is_new_is_written(pipe):
+    pipe.do(ORDERS)
+    state = pipe.sync({"public-orders": INCREMENTAL}).ok().state
+    before = dict(pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders"))
+    pipe.do("update orders set note = 'changed', updated_at = now() where id <= 10")
+    pipe.do("insert into orders values (6000, 'new', 1, now())")
+    synced = pipe.sync({"public-orders": INCREMENTAL}, state, listen=True).ok()
+    assert sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH") == 11
+    after = dict(pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders"))
+    assert {id_ for id_ in after if after[id_] != before.get(id_)} == {*range(1, 11), 6000}
+    assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(10,)]
+
+
+def test_a_keyless_table_read_whole_is_replaced_and_never_doubled(pipe):
+    pipe.do("create table visits (page text, at timestamptz); insert into visits values ('/', now()), ('/', now())")
+    for _ in range(2):
+        pipe.sync({"public-visits": FULL_TABLE}).ok()
+    assert pipe.rows("select page from raw.visits") == [("/",), ("/",)]
+    pipe.do("delete from visits; insert into visits values ('/cart', null)")
+    pipe.sync({"public-visits": FULL_TABLE}).ok()
+    assert pipe.rows("select page, at from raw.visits") == [("/cart", None)]
+    assert pipe.rows("select relname from pg_class where relname like '\\_tidemark\\_stage%'") == []
