@@ -18,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "plugins" / "requirements"
 VENV = ROOT / ".venv"
+# what the plugins' own tests need, beside their environments and not in them: those hold what runs, as it was resolved
+TEST_TOOLS = VENV / "singer-test"
 LOG = ROOT / "logs" / "setup.log"
+NO_PLUGINS = {"uv", "project", "dev", TEST_TOOLS.name}
 # dbt-core 1.11 does not run on 3.14
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 # an environment's scripts hold its path, and its packages fit one Python: elsewhere, both are made anew
@@ -66,7 +69,10 @@ def environment(*, dev):
     stamp = Stamp(VENV / ".tidemark-setup")
     dev = dev or stamp.kind() == "dev"
     files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
-    wanted = stamp.wanted("dev" if dev else "project", [*files, ROOT / "plugins" / "tidemark" / "pyproject.toml"])
+    tools = [REQUIREMENTS / f"{TEST_TOOLS.name}.txt"] * dev
+    wanted = stamp.wanted(
+        "dev" if dev else "project", [*files, *tools, ROOT / "plugins" / "tidemark" / "pyproject.toml"]
+    )
     usable = os.access(VENV / "bin" / "python", os.X_OK) and stamp.place() == HERE
     if usable and stamp.text() == wanted:
         return False
@@ -77,6 +83,9 @@ def environment(*, dev):
         uv = [VENV / "bin" / "uv", "pip"]
         run(*uv, "sync", "--quiet", "--require-hashes", *files)
         run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / "tidemark")
+        for file in tools:
+            shutil.rmtree(TEST_TOOLS, ignore_errors=True)
+            run(*uv, "install", "--quiet", "--target", TEST_TOOLS, "--require-hashes", "-r", file)
     stamp.write(wanted)
     return True
 
@@ -104,7 +113,7 @@ def plugins():
     # what is installed, not what is configured: an edit of a stream costs no set-up
     lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
     urls = [line for line in lines if "plugins/requirements/" in line]
-    pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in {"uv", "project", "dev"}]
+    pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in NO_PLUGINS]
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
     wanted = stamp.wanted("plugins", [*pins, ROOT / "plugins" / "singer-postgres" / "pyproject.toml"], *urls)
     named = [path.stem for path in pins if path.stem != "build"]

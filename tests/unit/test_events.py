@@ -11,16 +11,18 @@ def logged(event: str, **fields: object) -> str:
     return json.dumps({"event": event, "level": "info", "name": "dbt-postgres", **fields})
 
 
-def metric(**fields: object) -> str:
+def metric(name: str = "record_count", **fields: object) -> str:
     tags = {"stream": "public-orders"}
-    return logged("METRIC", metric_info={"metric": "record_count", "value": 7, "tags": tags}, **fields)
+    return logged("METRIC", metric_info={"metric": name, "value": 7, "tags": tags}, **fields)
 
 
 @pytest.mark.parametrize(
     ("line", "event"),
     [
-        pytest.param(metric(producer=True, consumer=False), Rows("public-orders", 7, written=False), id="rows-read"),
-        pytest.param(metric(producer=False, consumer=True), Rows("public-orders", 7, written=True), id="rows-written"),
+        pytest.param(metric(producer=True, consumer=False), Rows("public-orders", 7, "read"), id="rows-read"),
+        pytest.param(metric("rows_inserted", consumer=True), Rows("public-orders", 7, "inserted"), id="rows-inserted"),
+        pytest.param(metric("rows_updated", consumer=True), Rows("public-orders", 7, "updated"), id="rows-updated"),
+        pytest.param(metric("rows_deleted", consumer=True), Rows("public-orders", 7, "deleted"), id="rows-deleted"),
         pytest.param(
             logged("Beginning sync of 'public-orders' in incremental mode"),
             StreamBegan("public-orders", incremental=True),

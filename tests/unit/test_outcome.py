@@ -6,57 +6,43 @@ from tidemark.pipeline.report import stream_reports
 from tidemark.pipeline.state import Bookmark
 
 
-def report(read: int, *, before: int | None, after: int, at_bookmark: int = 0, incremental: bool = True):
+def report(*, incremental: bool = True, **rows: int):
     outcome = Outcome([Block("Extract and load")])
     outcome.take(StreamBegan("public-orders", incremental=incremental))
-    outcome.take(Rows("public-orders", read, written=False))
-    outcome.take(Rows("public-orders", read, written=True))
-    (found,) = stream_reports(
-        outcome,
-        before={} if before is None else {"orders": before},
-        after={"orders": after},
-        at_bookmarks={"public-orders": at_bookmark},
-        # left from a time when the stream was incremental, if it no longer is
-        bookmarks={"public-orders": Bookmark("updated_at", "2026-01-01T10:00:00.123+00:00")},
-    )
+    for what, count in rows.items():
+        outcome.take(Rows("public-orders", count, what))
+    # left from a time when the stream was incremental, if it no longer is
+    (found,) = stream_reports(outcome, {"public-orders": Bookmark("updated_at", "2026-01-01T10:00:00.123+00:00")})
     return found
 
 
 def figures(found):
-    return found.new, found.changed, found.again
+    return found.new, found.changed, found.deleted, found.unchanged
 
 
 def test_a_first_load_is_all_new():
-    assert figures(report(500, before=None, after=500)) == (500, 0, 0)
+    assert figures(report(read=500, inserted=500)) == (500, 0, 0, 0)
 
 
-def test_an_idle_run_only_reads_again():
-    assert figures(report(3, before=500, after=500, at_bookmark=3)) == (0, 0, 3)
+def test_new_changed_and_unchanged_add_up_to_what_was_read():
+    assert figures(report(read=15, inserted=4, updated=8)) == (4, 8, 0, 3)
 
 
-def test_new_changed_and_read_again_add_up_to_what_was_read():
-    assert figures(report(15, before=500, after=504, at_bookmark=3)) == (4, 8, 3)
-
-
-def test_a_row_that_left_the_bookmark_was_changed():
-    assert figures(report(3, before=500, after=500, at_bookmark=2)) == (0, 1, 2)
-
-
-def test_of_a_stream_that_is_read_whole_nobody_says_what_changed():
-    found = report(500, before=499, after=500, at_bookmark=7, incremental=False)
-    assert figures(found) == (1, None, None)
+def test_rows_that_a_stream_read_whole_no_longer_has_are_told():
+    found = report(read=500, inserted=1, deleted=2, incremental=False)
+    assert figures(found) == (1, 0, 2, 499)
     assert found.bookmark == "read whole"
 
 
 def test_a_bookmark_is_shown_to_the_second():
-    assert report(1, before=1, after=1).bookmark == "2026-01-01 10:00:00"
+    assert report(read=1).bookmark == "2026-01-01 10:00:00"
 
 
 def test_counts_of_one_stream_are_summed_as_the_tap_reports_them_in_parts():
     outcome = Outcome([Block("Extract and load")])
     for _ in range(3):
-        outcome.take(Rows("public-orders", 10, written=False))
-    assert outcome.read == {"public-orders": 30}
+        outcome.take(Rows("public-orders", 10, "read"))
+    assert outcome.read == 30
 
 
 def test_the_reason_names_the_models_or_tests_that_failed():

@@ -149,7 +149,7 @@ def check(
         show.show(console, findings)
     if errors := sum(finding.level is Level.error for finding in findings):
         what = "An error" if errors == 1 else f"{errors} errors"
-        raise TidemarkError(f"{what} above would stop a run; mend that, then run `tidemark check` again.")
+        raise TidemarkError(f"{what} above would stop or spoil a run; mend that, then run `tidemark check` again.")
 
 
 @demo_app.command("load")

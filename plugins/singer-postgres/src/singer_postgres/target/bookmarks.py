@@ -17,6 +17,8 @@ from psycopg.types.json import Jsonb
 from singer_postgres.errors import SingerPostgresError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import psycopg
 
     from singer_postgres.wire import BlockRange, Chunk, Table
@@ -74,21 +76,14 @@ class StateTable:
         Raises:
             SingerPostgresError: there is a gap, or the table is another stream's.
         """
-        others = connection.execute(
-            sql.SQL("SELECT stream FROM {} WHERE table_name = %s AND stream <> %s").format(self._name),
-            [table.name, stream],
-        ).fetchone()
-        if others and not empty:
-            msg = (
-                f"{self.schema}.{table.name} holds the rows of {others[0]}, and {stream} would go into the same table. "
-                "Unset the target's default_target_schema to keep the source's schemas apart."
-            )
-            raise SingerPostgresError(msg)
-        row = connection.execute(
-            sql.SQL("SELECT bookmark, first_load, has_rows FROM {} WHERE source = %s AND stream = %s").format(self._name),
-            [table.source, stream],
-        ).fetchone()
-        bookmark, first_load, has_rows = row or (None, [], False)
+        rows = connection.execute(
+            sql.SQL("SELECT source, stream, bookmark, first_load, has_rows FROM {} WHERE table_name = %s").format(
+                self._name
+            ),
+            [table.name],
+        ).fetchall()
+        own = {row[:2]: row[2:] for row in rows}
+        bookmark, first_load, has_rows = own.pop((table.source, stream), (None, [], False))
         if empty and has_rows:
             # truncated, or dropped and made again
             bookmark, first_load = None, []
@@ -99,12 +94,31 @@ class StateTable:
                 f"the rows between would be missed. {_RELOAD}"
             )
             raise SingerPostgresError(msg)
+        if not empty:
+            self._refuse_others(stream, table, own)
         missing = [list(block_range) for block_range in chunk.resumed if not _covers(first_load, block_range)]
         if missing:
             msg = (
                 f"State says that parts of {stream} were loaded which {self.schema}.{table.name} does not hold: they "
                 f"would be missed. {_RELOAD}"
             )
+            raise SingerPostgresError(msg)
+
+    def _refuse_others(self, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
+        """Refuse to mix rows that nothing could tell apart."""
+        for source, other in others:
+            if other != stream:
+                msg = (
+                    f"{self.schema}.{table.name} holds the rows of {other}, and {stream} would go into the same table. "
+                    "Unset the target's default_target_schema to keep the source's schemas apart."
+                )
+            else:
+                msg = (
+                    f"{self.schema}.{table.name} holds the rows of another database ({source}; this one is "
+                    f"{table.source}), and the two would mix. Load this one into a schema or warehouse of its own. If it "
+                    f"is the same database, moved: UPDATE {self.schema}.{TABLE} SET source = '{table.source}' "
+                    f"WHERE source = '{source}';"
+                )
             raise SingerPostgresError(msg)
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:

@@ -51,7 +51,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A table that holds rows: the relation itself, or one of its partitions."""
+    """A table that holds rows: the relation itself, or one of its partitions. `bytes` has out-of-line values, too."""
 
     oid: int
     path: tuple[str, str]
@@ -91,11 +91,6 @@ class Details:
     nullable_key: tuple[str, ...]
     leaves: tuple[Leaf, ...]
     indexes: tuple[Index, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Size of the rows on disk, out-of-line values included."""
-        return sum(leaf.bytes for leaf in self.leaves)
 
 
 _RELATIONS = """

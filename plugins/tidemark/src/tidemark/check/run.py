@@ -56,9 +56,11 @@ def _source(
     details = relations.details(connection, [stream.relation for stream in selected])
     seen = watching.read(connection)
     found = list(watching.findings(seen, incremental=any(stream.incremental for stream in selected)))
-    found += streams.unmatched(configuration, all_relations, discovered, selected)
     if side.embedded and not all_relations:
-        found.append(Finding("source", Level.note, "it is empty; `tidemark demo load` makes the demo shop in it"))
+        what = "it is empty: `tidemark pipeline` or `tidemark demo load` will make the demo shop in it"
+        found.append(Finding("source", Level.note, what))
+    else:
+        found += streams.unmatched(configuration, all_relations, discovered, selected)
     in_order = []
     for stream in selected:
         about = source.findings(

@@ -47,12 +47,14 @@ class Server:
 def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
     """Ask the server of `connection`, which is in autocommit; a second connection is opened for a moment."""
     row = connection.execute(
-        "select current_setting('server_version_num')::int / 10000, split_part(current_setting('server_version'), ' ', 1), "
+        "select current_setting('server_version_num')::int / 10000, "
+        "split_part(current_setting('server_version'), ' ', 1), "
         "current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), "
         "current_setting('default_transaction_read_only') = 'on', current_user::text, current_database()::text"
     ).fetchone()
     assert row
-    return Server(*row, _clock_ahead_s(connection), _pooled(side, connection))
+    facts = (*row, _clock_ahead_s(connection), _pooled(side, connection))
+    return Server(*facts)
 
 
 def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:

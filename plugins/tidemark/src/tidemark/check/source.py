@@ -72,13 +72,12 @@ def _kind(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
         foreign = [leaf for leaf in details.leaves if leaf.kind != "r"]
         count = f"{len(details.leaves)} partition{'s' * (len(details.leaves) != 1)}"
         if foreign:
-            what = f"is partitioned, and {foreign[0].path[1]} is a {KINDS[foreign[0].kind]}: read in one go, through it"
+            leaf = foreign[0]
+            what = f"is partitioned, and {leaf.path[1]} is a {KINDS[leaf.kind]}: read in one go, through the table"
             yield _finding(stream, Level.note, what)
         elif closed:
             grants = [statement("GRANT SELECT ON {table} TO {role}", table=leaf.path, role=role) for leaf in closed]
-            what = (
-                f"is partitioned, and {role} can't read {len(closed)} of {count} by itself: read in one go, through it"
-            )
+            what = f"is partitioned, and {role} can't read {len(closed)} of {count}: read in one go, through the table"
             yield _finding(stream, Level.note, what, *grants)
         else:
             yield _finding(stream, Level.note, f"is partitioned: cut and read partition by partition ({count})")
@@ -112,6 +111,9 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
             if not relation.columns[column].not_null
         ]
         what += f". {', '.join(details.nullable_key)} would do if it could not be null"
+    elif relation.kind == "p":
+        mend = []
+        what += ". The key of a partitioned table has the partitioning columns in it"
     elif "id" in relation.columns:
         mend = [statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id")]
     else:
@@ -135,10 +137,10 @@ def _replication_key(stream: Stream, details: Details, has_largest: Callable[[st
         return
     # the type below a domain counts
     if not (column.landing.type.startswith("timestamp") and column.landing.type.endswith("with time zone")):
-        what = (
-            f"replication key {column.name} is of type {column.type}, not timestamptz: rows that are committed after "
+        what = f"replication key {column.name} is of type {column.type}, not timestamptz"
+        yield _finding(
+            stream, Level.note, f"{what}: a row committed after one with a larger key was read can be missed"
         )
-        yield _finding(stream, Level.note, f"{what}ones with a larger key were read can be missed")
     if not column.not_null and stream.relation.kind in "rpf":
         what = f"replication key {column.name} can be null; such rows are read again at every run"
         mend = statement(
@@ -201,7 +203,9 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
     for column in plain:
         if column.landing.way is Way.refused:
             what = f"column {column.name} is of type {column.type}, which can be written and not read again"
-            yield _finding(stream, Level.error, f'{what}; deselect it: add "!{stream.name}.{column.name}" to `select`')
+            # a dot would part names; a question mark is any character
+            pattern = f"!{stream.name.replace('.', '?')}.{column.name.replace('.', '?')}"
+            yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
     changed = [column for column in plain if column.landing.way is Way.changed]
     if changed:
         told = "; ".join(f"{column.name} ({column.landing.why}) as {column.landing.type}" for column in changed)

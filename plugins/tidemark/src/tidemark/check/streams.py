@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from tidemark import settings
 from tidemark.check.finding import Finding, Level
 from tidemark.check.relations import KINDS
 from tidemark.errors import UsageError
@@ -90,7 +91,10 @@ def configuration(project: Project) -> Configuration:
         service = PluginSettingsService(meltano, extractor)
         config, extras = service.as_dict(extras=False), service.as_dict(extras=True)
     except (MeltanoError, ValueError) as error:
-        raise UsageError(f"Meltano can't read its configuration: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; "
+            f"see extract/extractors.meltano.yml and the variables that begin with {settings.Source.prefix}."
+        ) from error
     return Configuration(
         select=tuple(extras["_select"]),
         select_filter=tuple(extras["_select_filter"]),
@@ -112,7 +116,11 @@ def discovered(configuration: Configuration, relations: Iterable[Relation]) -> d
 
 
 def selected(configuration: Configuration, found: Mapping[str, Relation]) -> list[Stream]:
-    """Return the streams of `found` that are selected."""
+    """Return the streams of `found` that are selected.
+
+    Raises:
+        UsageError: `metadata` is not what Meltano takes.
+    """
     from meltano.core.plugin.singer.catalog import (  # noqa: PLC0415
         ListSelectedExecutor,
         MetadataExecutor,
@@ -123,10 +131,17 @@ def selected(configuration: Configuration, found: Mapping[str, Relation]) -> lis
 
     # as the tap's discovery would give it, and then what Meltano does before a run
     catalog = {"streams": [_entry(relation) for relation in found.values()]}
+    try:
+        of_metadata = config_metadata_rules(dict(configuration.metadata))
+    except ValueError as error:
+        raise UsageError(
+            f"`metadata` is {dict(configuration.metadata)!r}; write it as in extract/extractors.meltano.yml: "
+            "{STREAM: {replication-method: …, replication-key: …}}."
+        ) from error
     rules = [
         *select_metadata_rules(["!*.*"]),
         *select_metadata_rules(configuration.select),
-        *config_metadata_rules(dict(configuration.metadata)),
+        *of_metadata,
         *select_filter_metadata_rules(configuration.select_filter),
     ]
     MetadataExecutor(rules).visit(catalog)
@@ -198,8 +213,9 @@ def _is_glob(pattern: str) -> bool:
 
 def _why_missing(name: str, relation: Relation | None, configuration: Configuration) -> str:
     if relation is None:
-        what = "there is no such stream" if not _is_glob(name) else "it matches no stream"
-        return f"{what} (SCHEMA-TABLE); make the table, or correct `select` in extract/extractors.meltano.yml"
+        if _is_glob(name):
+            return "it matches no stream; correct `select` in extract/extractors.meltano.yml"
+        return "there is no such table (SCHEMA-TABLE); make it, or correct `select` in extract/extractors.meltano.yml"
     if relation.is_partition:
         return f"it is a partition ({KINDS[relation.kind]}), which is read as part of its table: select that"
     schemas = ", ".join(sorted(configuration.schemas))

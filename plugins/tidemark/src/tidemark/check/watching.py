@@ -65,23 +65,13 @@ def findings(watching: Watching, *, incremental: bool) -> Iterator[Finding]:
         incremental: whether any stream is; no other needs to.
     """
     if watching.standby:
-        mend: tuple[str, ...] = (
-            () if watching.feedback else ("ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
-        )
-        what = "it is a standby, "
-        if incremental:
-            what += f"which does not see its primary's open transactions: {_INSTEAD}. It "
-        else:
-            what += "which "
-        what += "may end long reads, unless hot_standby_feedback is on" if mend else "keeps rows for long reads"
-        what += ". What mends the rest is to be run on the primary"
-        yield Finding("source", Level.warning if incremental or mend else Level.note, what, mend)
+        yield _standby(watching, incremental=incremental)
     if not incremental:
         return
     if not watching.sees_others:
-        mend = (statement("GRANT pg_read_all_stats TO {role}", role=watching.role),)
+        grant = statement("GRANT pg_read_all_stats TO {role}", role=watching.role)
         what = f"{watching.role} does not see when others' transactions began: {_INSTEAD}"
-        yield Finding("source", Level.warning, what, mend)
+        yield Finding("source", Level.warning, what, (grant,))
     if not watching.tracked and not any(_means(watching, role) for role, _ in watching.off_for):
         mend = ("ALTER SYSTEM SET track_activities = on", "SELECT pg_reload_conf()")
         what = f"track_activities is off, so the server does not say when transactions began: {_INSTEAD}"
@@ -89,6 +79,16 @@ def findings(watching: Watching, *, incremental: bool) -> Iterator[Finding]:
     for role, database in watching.off_for:
         what = f"track_activities is off for {role or 'all roles'}, so their transactions are not seen: {_INSTEAD}"
         yield Finding("source", Level.warning, what, (_reset(role, database),))
+
+
+def _standby(watching: Watching, *, incremental: bool) -> Finding:
+    what = "it is a standby: what mends its tables is to be run on its primary"
+    if incremental:
+        what += f"; it does not see its primary's open transactions, so {_INSTEAD}"
+    if watching.feedback:
+        return Finding("source", Level.warning if incremental else Level.note, what)
+    mend = ("ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
+    return Finding("source", Level.warning, f"{what}; and it may end long reads, unless told not to", mend)
 
 
 def _means(watching: Watching, role: str | None) -> bool:
