@@ -44,26 +44,19 @@ def remaining(
     ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]
 ) -> list[tuple[Leaf, BlockRange]]:
     """Return what is left of `ranges` when `done` is taken away."""
-    gone: dict[int, list[BlockRange]] = {}
-    for block_range in merged(done):
-        gone.setdefault(block_range[0], []).append(block_range)
-    left = []
+    gone: dict[int, list[tuple[int, float]]] = {}
+    for node, first, after in merged(done):
+        gone.setdefault(node, []).append((first, math.inf if after is None else after))
+    left: list[tuple[Leaf, BlockRange]] = []
     for leaf, (node, first, after) in ranges:
-        start = first
-        for _, gone_first, gone_after in gone.get(node, ()):
-            if gone_after is not None and gone_after <= start:
-                continue
-            if after is not None and gone_first >= after:
-                break
-            if gone_first > start:
-                left.append((leaf, (node, start, gone_first)))
-            if gone_after is None:
-                break
-            start = gone_after
-            if after is not None and start >= after:
-                break
-        else:
-            left.append((leaf, (node, start, after)))
+        end = math.inf if after is None else after
+        at: float = first
+        # up to each piece that is gone, and after the last one up to the end
+        for gone_first, gone_after in [*gone.get(node, ()), (end, math.inf)]:
+            upto = min(gone_first, end)
+            if at < upto:
+                left.append((leaf, (node, int(at), None if upto == math.inf else int(upto))))
+            at = max(at, gone_after)
     return left
 
 

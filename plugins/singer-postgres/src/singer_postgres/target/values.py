@@ -1,0 +1,133 @@
+"""What a record's values are given to COPY as, by the type of their column. Pure.
+
+Where the MeltanoLabs target stores a value at all, the same is stored here, with these exceptions: null is SQL's null in
+json columns too, a time stamp with an offset is in UTC whatever the server's time zone, and what has no text form of its
+own (an object in a text column) is JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import simplejson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Converter = Callable[[Any], Any]
+
+# what psycopg writes as PostgreSQL reads it
+_AS_IT_IS = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
+
+
+def converter(type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: bool = False) -> Converter:
+    """Return what turns a record's values, other than None, into values for COPY.
+
+    Args:
+        type_: the column's type, as format_type() gives it.
+        schema: the JSON schema of the property.
+        sanitize: put U+FFFD in the place of NUL characters, which PostgreSQL can't hold.
+        base16: values of a bytea column are hexadecimal text where the schema says so.
+    """
+    bare = _bare(type_)
+    if bare.endswith("[]"):
+        element = converter(bare.removesuffix("[]"), {}, sanitize=sanitize)
+        return lambda value: _array(value if isinstance(value, list) else [value], element)
+    if bare in {"json", "jsonb"}:
+        return _json_sanitized if sanitize else _json
+    if bare == "bytea" and base16 and schema.get("contentEncoding") == "base16":
+        return _hexadecimal
+    if bare == "timestamp without time zone":
+        return _timestamp
+    if bare in _AS_IT_IS:
+        return _number
+    return _text_sanitized if sanitize else _text
+
+
+def _bare(type_: str) -> str:
+    """Return a type's name without its modifiers."""
+    head, _, tail = type_.partition("(")
+    return head + tail.partition(")")[2]
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401
+    # a column of an earlier schema: what was a number is true or false now
+    return int(value) if isinstance(value, bool) else value
+
+
+def _timestamp(value: Any) -> Any:  # noqa: ANN401
+    """Return a time stamp in UTC: PostgreSQL drops the offset of what goes into a column without one."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            # PostgreSQL reads other forms too
+            return value
+    if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        return value.isoformat(" ")
+    return _text(value)
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str | bytes):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping | list):
+        return _json(value)
+    return str(value)
+
+
+def _text_sanitized(value: Any) -> Any:  # noqa: ANN401
+    text = _text(_without_nul(value) if isinstance(value, Mapping | list) else value)
+    return text.replace("\0", "\ufffd") if isinstance(text, str) else text
+
+
+def _json(value: Any) -> str:  # noqa: ANN401
+    return simplejson.dumps(value, use_decimal=True, separators=(",", ":"), default=str)
+
+
+def _json_sanitized(value: Any) -> str:  # noqa: ANN401
+    text = _json(value)
+    # the escape of NUL, or a backslash before "u0000": only in the value itself can they be told apart
+    return _json(_without_nul(value)) if r"\u0000" in text else text
+
+
+def _without_nul(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_without_nul(name): _without_nul(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(part) for part in value]
+    return value
+
+
+def _hexadecimal(value: Any) -> Any:  # noqa: ANN401
+    """Return the bytes that hexadecimal text means; with or without 0x, of an odd number of digits too.
+
+    Raises:
+        ValueError: it isn't that.
+    """
+    if not isinstance(value, str):
+        return value
+    digits = value[2:] if value.startswith(("0x", "\\x")) else value
+    return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+
+
+def _array(values: Iterable[Any], element: Converter) -> str:
+    """Return PostgreSQL's text form of an array."""
+    return "{" + ",".join("NULL" if value is None else _element(value, element) for value in values) + "}"
+
+
+def _element(value: Any, element: Converter) -> str:  # noqa: ANN401
+    if isinstance(value, list) and element not in {_json, _json_sanitized}:
+        return _array(value, element)
+    text = element(value)
+    if isinstance(text, bytes):
+        text = "\\x" + text.hex()
+    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'

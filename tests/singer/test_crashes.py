@@ -1,0 +1,205 @@
+"""Tap and target killed, stopped, starved and orphaned: no row lost, none doubled, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL, TAP, kill
+
+BIG = """
+    create table orders (id bigint primary key, note text, updated_at timestamptz not null default now());
+    insert into orders (id, note, updated_at)
+    select n, repeat(md5(n::text), 3), timestamptz '2026-01-01' + n * interval '1 second'
+    from generate_series(1, 60000) n;
+    create index on orders (updated_at);
+"""
+SMALL_CHUNKS = {"chunk_size_mb": 0.25}
+
+
+def contents(connect, table: str):
+    with connect() as connection:
+        return connection.execute(f"select count(*), count(distinct id), sum(hashtext(id || note)) from {table}").fetchone()
+
+
+def assert_equal(pipe, table: str = "orders") -> None:
+    assert contents(pipe.warehouse, f"raw.{table}") == contents(pipe.source, table)
+
+
+def wait_for(what, timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("victim", [0, -1], ids=["tap", "target"])
+def test_a_first_load_that_is_killed_goes_on_where_it_was_and_ends_right(pipe, victim):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    processes = pipe.start(catalog)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 8)
+    kill(processes[victim])
+    killed = pipe.finish(processes)
+    ((kept,),) = pipe.rows("select count(*) from raw.orders")
+    assert 0 < kept < 60_000
+    pipe.do("update orders set note = 'changed', updated_at = now() where id % 100 = 0")
+
+    synced = pipe.sync(catalog, killed.state, listen=True).ok()
+    read = sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH")
+    assert read < 60_000, "what was loaded is not read again"
+    pipe.sync(catalog, synced.state).ok()
+    assert_equal(pipe)
+    assert not list(pipe.chunks.glob("run-*"))
+
+
+def test_killed_at_random_moments_while_rows_change_and_it_ends_right(pipe):
+    pipe.do(BIG)
+    pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0.2}
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    stop = threading.Event()
+
+    def write() -> None:
+        chance = random.Random(1)
+        with pipe.source() as connection:
+            while not stop.is_set():
+                connection.execute(
+                    "update orders set note = %s, updated_at = now() where id between %s and %s",
+                    [f"w{chance.random()}", first := chance.randrange(60_000), first + 50],
+                )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        state = None
+        for attempt in range(int(os.environ.get("CRASHES", "4"))):
+            processes = pipe.start(catalog, state)
+            time.sleep(random.Random(attempt).uniform(0.8, 2.5))
+            kill(random.Random(attempt).choice(processes))
+            state = pipe.finish(processes).state or state
+    finally:
+        stop.set()
+        writer.join()
+    for _ in range(2):
+        state = pipe.sync(catalog, state).ok().state
+    assert_equal(pipe)
+
+
+def test_a_target_that_stands_still_stops_the_tap_and_the_disk_stays_within_its_bound(pipe):
+    pipe.do(BIG)
+    pipe.tap |= {**SMALL_CHUNKS, "chunks_outstanding": 3}
+    tap, target = pipe.start({"public-orders": INCREMENTAL})
+    wait_for(lambda: list(pipe.chunks.glob("run-*/*.copy")))
+    target.send_signal(signal.SIGSTOP)
+    seen = []
+    for _ in range(100):
+        sizes = [path.stat().st_size for path in pipe.chunks.glob("run-*/*.copy")]
+        seen.append((len(sizes), sum(sizes)))
+        time.sleep(0.01)
+    with pipe.source() as connection:
+        ((transactions,),) = connection.execute(
+            "select count(*) from pg_stat_activity where application_name like 'tidemark%%' and state = 'active'"
+        ).fetchall()
+    target.send_signal(signal.SIGCONT)
+    pipe.finish([tap, target]).ok()
+    assert max(count for count, _ in seen) == 3
+    assert max(size for _, size in seen) <= 3 * 0.25 * 2**20 + 3 * 1000
+    assert transactions == 0, "nothing is read while there is no room"
+    assert_equal(pipe)
+
+
+def test_a_tap_that_nobody_reads_ends_by_itself_within_seconds(pipe):
+    pipe.do(BIG)
+    pipe.tap |= {**SMALL_CHUNKS, "chunks_outstanding": 1}
+    catalog = pipe._file("catalog.json", pipe.catalog({"public-orders": INCREMENTAL}))
+    config, _ = pipe.configs()
+    read_end, write_end = os.pipe()
+    tap = subprocess.Popen([TAP, "--config", config, "--catalog", catalog], stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    # it has announced a chunk, and waits for somebody to take it away
+    wait_for(lambda: select.select([read_end], [], [], 0)[0] and b'"BATCH"' in os.read(read_end, 65536))
+    os.close(read_end)
+    assert tap.wait(timeout=5) != 0
+    tap.communicate()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_runs_files_are_not(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    tap, target = pipe.start(catalog)
+    wait_for(lambda: list(pipe.chunks.glob("run-*/*.copy")))
+    target.send_signal(signal.SIGSTOP)
+    kill(tap)
+    target.kill()
+    target.wait()
+    left = set(pipe.chunks.glob("run-*"))
+    assert left
+    tap, target = pipe.start(catalog)
+    wait_for(lambda: not any(path.exists() for path in left))
+    target.send_signal(signal.SIGSTOP)
+    other = subprocess.run(
+        [TAP, "--config", pipe.configs()[0], "--catalog", pipe.directory / "catalog.json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert other.returncode == 0, other.stderr
+    target.send_signal(signal.SIGCONT)
+    pipe.finish([tap, target]).ok()
+    assert_equal(pipe)
+
+
+@pytest.mark.parametrize("victim", [0, -1], ids=["tap", "target"])
+def test_a_table_read_whole_keeps_its_old_rows_until_the_new_ones_are_all_there(pipe, victim):
+    pipe.do(BIG.replace(" primary key", ""))
+    pipe.tap |= SMALL_CHUNKS
+    pipe.do("create table few as select * from orders where id <= 10; alter table orders rename to many")
+    pipe.do("alter table few rename to orders")
+    pipe.sync({"public-orders": FULL_TABLE}).ok()
+    pipe.do("drop table orders; alter table many rename to orders")
+    catalog = pipe.catalog({"public-orders": FULL_TABLE})
+    processes = pipe.start(catalog)
+    wait_for(lambda: pipe.rows("select count(*) from pg_class where relname like '\\_tidemark\\_stage%'") != [(0,)])
+    kill(processes[victim])
+    statuses = pipe.finish(processes)
+    assert statuses.tap_status or statuses.target_status
+    assert pipe.rows("select count(*) from raw.orders") == [(10,)]
+    pipe.sync(catalog).ok()
+    assert_equal(pipe)
+
+
+def test_a_run_that_is_asked_to_end_does_not_end_as_if_it_were_done(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    processes = pipe.start({"public-orders": INCREMENTAL})
+    wait_for(lambda: list(pipe.chunks.glob("run-*/*.copy")))
+    for process in processes:
+        process.terminate()
+    ended = pipe.finish(processes)
+    assert ended.tap_status == ended.target_status == 128 + signal.SIGTERM
+
+
+def test_a_server_that_goes_away_is_told_in_one_line(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    processes = pipe.start({"public-orders": INCREMENTAL})
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 2)
+    with pipe.warehouse() as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'tidemark target%'"
+        )
+    ended = pipe.finish(processes)
+    assert ended.target_status == 1
+    assert "Traceback" not in ended.target_log
+    (error,) = [line for line in ended.target_log.splitlines() if "| ERROR" in line]
+    assert "public-orders" in error
