@@ -210,7 +210,8 @@ def details(connection: psycopg.Connection[Any], relations: Iterable[Relation]) 
 def has_largest(connection: psycopg.Connection[Any], type_: str) -> bool:
     """Return whether values of `type_`, as format_type() gives it, have an order and a largest one."""
     try:
-        connection.execute(sql.SQL("select pg_catalog.max(null::{})").format(sql.SQL(type_)))
+        with connection.transaction():
+            connection.execute(sql.SQL("select pg_catalog.max(null::{})").format(sql.SQL(type_)))
     except (errors.UndefinedFunction, errors.AmbiguousFunction):
         return False
     return True

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from tidemark.project import Project
     from tidemark.settings import Side, Source
 
-# a table that someone alters can't be measured
-_LOCK_TIMEOUT = "10s"
+# Types are then told with their schemas, nothing of a user's own takes the place of the system's, and a table that
+# someone alters, which can't be measured, is not waited for long. All this for a transaction alone: settings of a
+# session would stay behind in a pool, for whoever gets it next.
+_READING = "set transaction read only; set local search_path = ''; set local lock_timeout = '10s'"
 
 
 def check(project: Project) -> list[Finding]:
@@ -37,12 +39,16 @@ def check(project: Project) -> list[Finding]:
     with _session(source_side) as connection:
         source_server = servers.read(source_side, connection)
         found = servers.findings("source", source_server)
-        selected, about_source = _source(source_side, connection, configuration)
+        with connection.transaction():
+            connection.execute(_READING)
+            selected, about_source = _source(source_side, connection, configuration)
         found += about_source
     with _session(warehouse_side) as connection:
         warehouse_server = servers.read(warehouse_side, connection)
         found += servers.findings("warehouse", warehouse_server)
-        found += warehouse.read(connection, warehouse_side.default_target_schema, selected)
+        with connection.transaction():
+            connection.execute(_READING)
+            found += warehouse.read(connection, warehouse_side.default_target_schema, selected)
     return found + servers.clocks(source_server, warehouse_server)
 
 
@@ -85,9 +91,9 @@ def _session(side: Side) -> Iterator[psycopg.Connection[Any]]:
         with connect(side) as connection:
             # a statement prepared in one session is not there in the next, if a pooler changes them
             connection.prepare_threshold = None
-            # types are then told with their schemas, and nothing of a user's own takes the place of the system's
-            connection.execute(f"set search_path = ''; set lock_timeout = '{_LOCK_TIMEOUT}'")
             yield connection
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
-        raise UnreachableError(f"The {side} did not answer to the end: {reason}; run this again.") from error
+        raise UnreachableError(
+            f"The {side} did not answer to the end: {reason}; see to that and run this again."
+        ) from error

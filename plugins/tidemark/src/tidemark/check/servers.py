@@ -7,13 +7,13 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from tidemark.check.finding import Finding, Level, statement
 from tidemark.connections import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psycopg
 
     from tidemark.settings import Side, SideName
 
@@ -80,19 +80,13 @@ def _pooled(side: Side, connection: psycopg.Connection[Any]) -> bool:
         other.prepare_threshold = None
         for _ in range(_ROUNDS):
             mine = _session(connection, token)
-            try:
-                # it's busy from here on
-                other.execute("begin")
-                borrowed = _session(other)
-                # not asked again if it was: of a pool of one, there'd be no other to answer
-                if borrowed[0] == mine[0] or borrowed[1] == token or _session(connection) != mine:
-                    return True
-                other.execute("rollback")
-            except psycopg.Error as error:
-                # statement pooling knows no transactions
-                if "statement pooling" in str(error) or "transactions not allowed" in str(error):
-                    return True
-                raise
+            # it's busy from here on
+            other.execute("begin")
+            borrowed = _session(other)
+            # not asked again if it was: of a pool of one, there'd be no other to answer
+            if borrowed[0] == mine[0] or borrowed[1] == token or _session(connection) != mine:
+                return True
+            other.execute("rollback")
     return False
 
 

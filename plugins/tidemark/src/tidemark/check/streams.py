@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tidemark.check.relations import Column, Relation
     from tidemark.project import Project
 
+_SETTINGS = ("_select", "_select_filter", "_metadata", "_catalog", "filter_schemas", "allow_duplicates", "masks")
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
 
 
@@ -89,20 +90,22 @@ def configuration(project: Project) -> Configuration:
         meltano.activate_environment(state.environment(project))
         extractor = meltano.plugins.find_plugin(state.TAP, plugin_type=PluginType.EXTRACTORS)
         service = PluginSettingsService(meltano, extractor)
-        config, extras = service.as_dict(extras=False), service.as_dict(extras=True)
+        # a tap of another make may lack some
+        has = {definition.name for definition in service.definitions()}
+        values = {name: service.get(name) for name in _SETTINGS if name in has}
     except (MeltanoError, ValueError) as error:
         raise UsageError(
             f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; "
             f"see extract/extractors.meltano.yml and the variables that begin with {settings.Source.prefix}."
         ) from error
     return Configuration(
-        select=tuple(extras["_select"]),
-        select_filter=tuple(extras["_select_filter"]),
-        metadata=extras["_metadata"],
-        schemas=frozenset(config.get("filter_schemas") or ()),
-        allow_duplicates=frozenset(config.get("allow_duplicates") or ()),
-        masks=config.get("masks") or {},
-        catalog=extras["_catalog"],
+        select=tuple(values["_select"]),
+        select_filter=tuple(values["_select_filter"]),
+        metadata=values["_metadata"],
+        schemas=frozenset(values.get("filter_schemas") or ()),
+        allow_duplicates=frozenset(values.get("allow_duplicates") or ()),
+        masks=values.get("masks") or {},
+        catalog=values["_catalog"],
     )
 
 

@@ -1,0 +1,370 @@
+"""`tidemark check`: what is broken is named, at the level it deserves, with SQL that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tidemark.check import run
+from tidemark.check.finding import Level
+from tidemark.errors import UsageError
+from tidemark.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+Told = dict[str, Any]
+SIDES = ("source", "warehouse")
+READER = 'the "reader"'
+_READER_IS_SOURCE = {"TAP_POSTGRES_USER": READER, "TAP_POSTGRES_PASSWORD": "secret"}
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Checkout]:
+    yield from shops()
+
+
+def shops() -> Iterator[Checkout]:
+    """Both servers, with the demo shop and roles that may do nothing yet; each test puts back what it breaks."""
+    for made in make_checkout():
+        made.tidemark("demo", "load", "--scale", "0.001")
+        for side in SIDES:
+            execute(made, side, f"create role {quoted(READER)} login password 'secret'")
+        execute(made, "source", f"grant select on all tables in schema public to {quoted(READER)}")
+        yield made
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def execute(checkout: Checkout, side: str, *statements: str) -> None:
+    with checkout.connect(side) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+@contextmanager
+def broken(checkout: Checkout, side: str, *statements: str, then: tuple[str, ...]) -> Iterator[None]:
+    try:
+        execute(checkout, side, *statements)
+        yield
+    finally:
+        execute(checkout, side, *then)
+
+
+def streams(**methods: str | None) -> dict[str, str]:
+    """Return variables that select these tables of schema public, each with its replication key if it has one."""
+    metadata = {
+        f"public-{table}": {"replication-method": "INCREMENTAL", "replication-key": key}
+        for table, key in methods.items()
+        if key
+    }
+    return {
+        "TAP_POSTGRES__SELECT": json.dumps([f"public-{table}.*" for table in methods]),
+        "TAP_POSTGRES__METADATA": json.dumps(metadata),
+    }
+
+
+def check(checkout: Checkout, env: dict[str, str] | None = None) -> list[Told]:
+    """Return what `tidemark check --json` would print but for what is in order, without Meltano's start each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            patch.delenv(name)
+        for name, value in {**checkout.env, **(env or {})}.items():
+            patch.setenv(name, value)
+        findings = run.check(Project(checkout.root))
+    return [finding.as_dict() for finding in findings if finding.level is not Level.ok]
+
+
+def only(found: list[Told]) -> Told:
+    assert len(found) == 1, json.dumps(found, indent=2)
+    return found[0]
+
+
+def test_the_demo_shop_is_in_order_and_says_so_in_a_line(checkout):
+    printed = checkout.tidemark("check")
+    assert "4 streams are in order: public-customers, public-order_items, public-orders, public-products" in printed
+    assert "mend" not in printed
+    assert printed.endswith("All is in order.\n")
+
+
+def test_each_broken_table_is_named_with_sql_that_mends_it(checkout):
+    tables = (
+        "create table unkeyed (a int, updated_at timestamptz not null)",
+        'create table "Odd name" (id int primary key, "Changed at" timestamptz not null)',
+        "create table nullable (id int primary key, updated_at timestamptz)",
+        "create index on nullable (updated_at)",
+        "create table almost_keyed (a int unique, updated_at timestamptz not null)",
+        "create index on almost_keyed (updated_at)",
+    )
+    names = ("unkeyed", '"Odd name"', "nullable", "almost_keyed")
+    env = streams(**{"Odd name": "Changed at"}, unkeyed="updated_at", nullable="updated_at", almost_keyed="updated_at")
+    with broken(checkout, "source", *tables, then=tuple(f"drop table {name}" for name in names)):
+        before = check(checkout, env)
+        levels = sorted((finding["stream"], finding["level"]) for finding in before)
+        assert levels == [
+            ("public-Odd name", "note"),
+            ("public-almost_keyed", "error"),
+            ("public-nullable", "note"),
+            ("public-unkeyed", "error"),
+            ("public-unkeyed", "note"),
+        ]
+        assert {statement for finding in before for statement in finding["mend"]} == {
+            'CREATE INDEX CONCURRENTLY ON "public"."Odd name" ("Changed at");',
+            'ALTER TABLE "public"."almost_keyed" ALTER COLUMN "a" SET NOT NULL;',
+            'ALTER TABLE "public"."nullable" ALTER COLUMN "updated_at" SET NOT NULL;',
+            'ALTER TABLE "public"."unkeyed" ADD COLUMN "id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+            'CREATE INDEX CONCURRENTLY ON "public"."unkeyed" ("updated_at");',
+        }
+        execute(checkout, "source", *(statement for finding in before for statement in finding["mend"]))
+        assert check(checkout, env) == []
+
+
+def test_a_table_read_whole_needs_no_key_and_doubles_may_be_allowed(checkout):
+    with broken(
+        checkout,
+        "source",
+        "create table unkeyed (updated_at timestamptz not null)",
+        "create index on unkeyed (updated_at)",
+        then=("drop table unkeyed",),
+    ):
+        assert check(checkout, streams(unkeyed=None)) == []
+        allowed = {"TAP_POSTGRES_ALLOW_DUPLICATES": '["public-unkeyed"]'}
+        assert only(check(checkout, streams(unkeyed="updated_at") | allowed))["level"] == "note"
+
+
+def test_a_large_table_without_its_index_is_a_warning_and_a_partial_index_is_none(checkout):
+    with broken(
+        checkout,
+        "source",
+        # not so many rows as bytes
+        "create table large (id int primary key, updated_at timestamptz not null, filling text)",
+        "alter table large alter column filling set storage external",
+        "insert into large select n, now(), repeat('x', 1000000) from generate_series(1, 70) n",
+        "create index on large (id, updated_at)",
+        "create index on large (updated_at) where id > 5",
+        then=("drop table large",),
+    ):
+        found = only(check(checkout, streams(large="updated_at")))
+        assert found["level"] == "warning"
+        assert "MiB" in found["what"]
+
+
+def test_a_partitioned_table_is_indexed_without_blocking_its_writers(checkout):
+    with broken(
+        checkout,
+        "source",
+        "create table parted (id int, updated_at timestamptz not null, primary key (id)) partition by range (id)",
+        "create table parted_1 partition of parted for values from (1) to (10)",
+        "create table parted_2 partition of parted for values from (10) to (20)",
+        then=("drop table parted",),
+    ):
+        kind, index = check(checkout, streams(parted="updated_at"))
+        assert "partition by partition (2 partitions)" in kind["what"]
+        assert index["mend"][0] == 'CREATE INDEX CONCURRENTLY ON "public"."parted_1" ("updated_at");'
+        execute(checkout, "source", *index["mend"])
+        assert check(checkout, streams(parted="updated_at")) == [kind]
+        of_partition = only(check(checkout, streams(parted_1=None)))
+        assert of_partition["level"] == "error"
+        assert "part of its table" in of_partition["what"]
+
+
+def test_a_role_that_may_not_read_is_told_what_to_grant(checkout):
+    role = quoted(READER)
+    with broken(
+        checkout,
+        "source",
+        "create schema closed",
+        "create table closed.things (id int primary key)",
+        f"grant select on closed.things to {role}",
+        f"revoke select on orders from {role}",
+        f"grant select (order_id) on orders to {role}",
+        "alter table products enable row level security",
+        then=("drop schema closed cascade", "alter table products disable row level security"),
+    ):
+        env = _READER_IS_SOURCE | {
+            "TAP_POSTGRES_FILTER_SCHEMAS": '["public", "closed"]',
+            "TAP_POSTGRES__SELECT": '["public-orders.*", "public-products.*", "closed-*.*", "public-customers.*"]',
+        }
+        before = check(checkout, env)
+        assert [(finding["stream"], finding["level"], finding["mend"]) for finding in before] == [
+            (None, "warning", [f"GRANT pg_read_all_stats TO {role};"]),
+            ("closed-things", "error", [f'GRANT USAGE ON SCHEMA "closed" TO {role};']),
+            ("public-orders", "error", [f'GRANT SELECT ON "public"."orders" TO {role};']),
+            ("public-products", "error", [f"ALTER ROLE {role} BYPASSRLS;"]),
+        ]
+        execute(checkout, "source", *(statement for finding in before for statement in finding["mend"]))
+        assert check(checkout, env) == []
+    execute(checkout, "source", f"alter role {role} nobypassrls", f"revoke pg_read_all_stats from {role}")
+
+
+def test_sessions_that_hide_their_transactions_are_told_of(checkout):
+    with broken(
+        checkout,
+        "source",
+        f"alter role {quoted(READER)} set track_activities = off",
+        then=(f"alter role {quoted(READER)} reset track_activities",),
+    ):
+        found = only(check(checkout))
+        assert found["level"] == "warning"
+        assert found["mend"] == [f"ALTER ROLE {quoted(READER)} RESET track_activities;"]
+
+
+def test_types_that_change_are_noted_and_those_that_cannot_travel_are_errors(checkout):
+    with broken(
+        checkout,
+        "source",
+        "create type mood as enum ('good', 'bad')",
+        "create domain price as numeric(12,2)",
+        "create type pair as (a int, b int)",
+        "create table odd (id int primary key, tree pg_node_tree, vector gtsvector, mood mood, moods mood[], "
+        "price price, pair pair, place regclass, plain numeric(12,2)[], stamps tstzrange)",
+        then=("drop table odd", "drop type mood, pair", "drop domain price"),
+    ):
+        *refused, noted = check(checkout, streams(odd=None))
+        assert [finding["what"].split()[1] for finding in refused] == ["tree", "vector"]
+        assert all(finding["level"] == "error" for finding in refused)
+        assert noted["level"] == "note"
+        for part in (
+            "mood (enum mood) as text",
+            "moods (array of enum mood) as text[]",
+            "price (domain price) as numeric(12,2)",
+            "pair (composite pair) as text",
+            "place (regclass) as text",
+        ):
+            assert part in noted["what"]
+        assert "plain" not in noted["what"]
+        assert "stamps" not in noted["what"]
+        masks = {"public-odd": dict.fromkeys(["tree", "vector"], "redact")}
+        masked = check(checkout, streams(odd=None) | {"TAP_POSTGRES_MASKS": json.dumps(masks)})
+        assert masked == [noted], "what is masked lands as text, whatever it was"
+        # as Meltano has it, what is excluded counts for nothing
+        deselected = ["public-odd.*", "!public-odd.tree", "!public-odd.vector", "!public-odd.m*", "!public-odd.p*"]
+        env = {"TAP_POSTGRES__SELECT": json.dumps([*deselected, "!*.place"]), "TAP_POSTGRES__METADATA": "{}"}
+        assert check(checkout, env) == []
+
+
+def test_types_of_extensions_that_the_warehouse_lacks_are_noted_there(checkout):
+    with broken(
+        checkout,
+        "source",
+        "create extension citext",
+        "create extension hstore",
+        "create table extended (id int primary key, name citext, tags hstore[], more hstore)",
+        then=("drop table extended", "drop extension citext", "drop extension hstore"),
+    ):
+        env = streams(extended=None)
+        before = check(checkout, env)
+        assert {finding["side"] for finding in before} == {"warehouse"}
+        mends = [statement for finding in before for statement in finding["mend"]]
+        assert mends == ['CREATE EXTENSION "citext";', 'CREATE EXTENSION "hstore";']
+        assert "public-extended.tags, public-extended.more" in before[1]["what"]
+        with broken(checkout, "warehouse", *mends, then=("drop extension citext", "drop extension hstore")):
+            assert check(checkout, env) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("nothing int", ("error", "has no column changed, its replication key")),
+        ("changed json not null", ("error", "no largest one")),
+        ("changed bigint not null", ("note", "not timestamptz")),
+    ],
+    ids=["missing", "without-order", "a-number"],
+)
+def test_a_replication_key_that_will_not_do_is_told(checkout, column, says):
+    indexed = ("create index on keyed (changed)",) if "bigint" in column else ()
+    with broken(
+        checkout, "source", f"create table keyed (id int primary key, {column})", *indexed, then=("drop table keyed",)
+    ):
+        found = only(check(checkout, streams(keyed="changed")))
+    assert found["level"] == says[0]
+    assert says[1] in found["what"]
+
+
+def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkout):
+    env = {
+        "TAP_POSTGRES__SELECT": json.dumps(["*.*", "!public-order*.*", "public-ordres.*", "public-customers.emial"]),
+        "TAP_POSTGRES__METADATA": json.dumps(
+            {
+                "public-*": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"},
+                "public-supplier": {"replication-method": "FULL_TABLE"},
+            }
+        ),
+    }
+    done = checkout.run("tidemark", "check", "--json", env=env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: An error above")
+    findings = json.loads(done.stdout)
+    assert "2 streams are in order: public-customers, public-products" in [each["what"] for each in findings]
+    found = {(each["stream"], each["level"]) for each in findings if each["level"] != "ok"}
+    assert found == {("public-ordres", "error"), ("public-customers", "warning"), ("public-supplier", "warning")}
+
+
+def test_views_are_read_whole_in_one_go_and_need_a_key_of_the_configuration_otherwise(checkout):
+    with broken(checkout, "source", "create view recent as select * from orders", then=("drop view recent",)):
+        assert "is a view" in only(check(checkout, streams(recent=None)))["what"]
+        env = streams(recent="updated_at")
+        levels = [finding["level"] for finding in check(checkout, env)]
+        assert levels == ["note", "error"]
+        metadata = json.loads(env["TAP_POSTGRES__METADATA"])
+        metadata["public-recent"]["table-key-properties"] = ["order_id"]
+        assert only(check(checkout, env | {"TAP_POSTGRES__METADATA": json.dumps(metadata)}))["level"] == "note"
+
+
+def test_a_table_of_too_many_columns_is_refused(checkout):
+    columns = ", ".join(f"c{number} bool" for number in range(1591))
+    with broken(checkout, "source", f"create table wide ({columns})", then=("drop table wide",)):
+        assert "1,591 selected columns" in only(check(checkout, streams(wide=None)))["what"]
+
+
+def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
+    role = quoted(READER)
+    env = {"TARGET_POSTGRES_USER": READER, "TARGET_POSTGRES_PASSWORD": "secret"}
+    with broken(
+        checkout,
+        "warehouse",
+        "revoke temporary on database warehouse from public",
+        then=(
+            f"drop owned by {role} cascade",
+            "drop schema if exists raw cascade",
+            "grant temporary on database warehouse to public",
+        ),
+    ):
+        no_schema, no_temporary = check(checkout, env)
+        assert no_schema["mend"] == [f'GRANT CREATE ON DATABASE "warehouse" TO {role};']
+        assert no_temporary["mend"] == [f'GRANT TEMPORARY ON DATABASE "warehouse" TO {role};']
+        execute(checkout, "warehouse", *no_schema["mend"], *no_temporary["mend"])
+        assert check(checkout, env) == []
+        execute(checkout, "warehouse", "create schema raw", "create table raw.orders (order_id int)")
+        before = check(checkout, env)
+        assert [finding["stream"] for finding in before] == [None, "public-orders"]
+        mends = [statement for finding in before for statement in finding["mend"]]
+        assert mends == [
+            f'GRANT USAGE, CREATE ON SCHEMA "raw" TO {role};',
+            f'ALTER TABLE "raw"."orders" OWNER TO {role};',
+        ]
+        execute(checkout, "warehouse", *mends)
+        assert check(checkout, env) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("TAP_POSTGRES__SELECT", '["public-orders.*', "Failed to parse JSON array"),
+        ("TAP_POSTGRES__METADATA", '{"public-orders": "INCREMENTAL"}', "`metadata` is"),
+    ],
+    ids=["select", "metadata"],
+)
+def test_a_configuration_that_cannot_be_read_is_an_error_with_its_value(checkout, variable, value, says):
+    with pytest.raises(UsageError, match=says) as raised:
+        check(checkout, {variable: value})
+    assert "public-orders" in str(raised.value)

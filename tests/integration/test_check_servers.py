@@ -1,0 +1,132 @@
+"""`tidemark check`: what concerns a server as a whole, and the poolers before one."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.integration.conftest import free_port
+from tests.integration.test_check import SIDES, check, execute, shops
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Checkout]:
+    yield from shops()
+
+
+def test_a_read_only_warehouse_and_one_of_another_encoding_are_errors(checkout):
+    env = {"TARGET_POSTGRES_DATABASE": "latin"}
+    execute(checkout, "warehouse", "create database latin template template0 encoding 'LATIN1' locale 'C'")
+    try:
+        execute(checkout, "warehouse", "alter database latin set default_transaction_read_only = on")
+        encoding, read_only = check(checkout, env)
+        assert encoding["mend"] == ["CREATE DATABASE \"latin_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';"]
+        execute(checkout, "warehouse", *read_only["mend"])
+        assert check(checkout, env) == [encoding]
+    finally:
+        execute(checkout, "warehouse", "drop database latin")
+
+
+def test_a_source_of_another_encoding_is_told_of(checkout):
+    execute(checkout, "source", "create database ascii template template0 encoding 'SQL_ASCII' locale 'C'")
+    try:
+        found = check(checkout, {"TAP_POSTGRES_DATABASE": "ascii"})
+    finally:
+        execute(checkout, "source", "drop database ascii")
+    assert found[0]["level"] == "warning"
+    assert "SQL_ASCII" in found[0]["what"]
+    assert any("demo load" in finding["what"] for finding in found)
+
+
+def test_a_side_that_cannot_be_reached_is_an_error_as_elsewhere(checkout):
+    error = checkout.refusal("check", env={"TAP_POSTGRES_HOST": "127.0.0.1", "TAP_POSTGRES_PORT": str(free_port())})
+    assert "Cannot connect to the source database" in error
+    assert "TAP_POSTGRES_HOST" in error
+
+
+@pytest.mark.skipif(not shutil.which("pgbouncer"), reason="needs PgBouncer (Debian: pgbouncer)")
+@pytest.mark.parametrize(
+    ("mode", "size", "errors"),
+    [("transaction", 5, 1), ("transaction", 1, 1), ("session", 5, 0)],
+    ids=["transaction", "transaction-of-one", "session"],
+)
+def test_a_pooler_that_splits_sessions_is_an_error_and_one_that_does_not_is_not(checkout, mode, size, errors):
+    with pooler(checkout, mode, size) as pool:
+        env = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PORT": str(pool["port"])}
+        found = check(checkout, env)
+        # what it sets must not stay behind for the pool's next user
+        with psycopg.connect(**pool) as connection:
+            assert connection.execute("show search_path").fetchone() == ('"$user", public',)
+    assert [finding["level"] for finding in found] == ["error"] * errors
+    assert all("pool_mode = session" in finding["what"] for finding in found)
+
+
+def test_a_standby_is_a_warning_as_a_source_and_an_error_as_a_warehouse(checkout):
+    signals = [checkout.root / ".tidemark" / "postgres" / side / "data" / "standby.signal" for side in SIDES]
+    checkout.tidemark("down")
+    for signal in signals:
+        signal.touch()
+    try:
+        source, warehouse = check(checkout)
+        assert source["level"] == "warning"
+        assert source["mend"][0] == "ALTER SYSTEM SET hot_standby_feedback = on;"
+        assert warehouse["level"] == "error"
+        assert "read only" in warehouse["what"]
+    finally:
+        checkout.tidemark("down")
+        for signal in signals:
+            signal.unlink()
+        checkout.tidemark("up")
+
+
+@contextmanager
+def pooler(checkout: Checkout, mode: str, size: int) -> Iterator[dict[str, Any]]:
+    """Run PgBouncer in front of the warehouse; yield how to connect to it."""
+    target = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "warehouse").strip())
+    port = free_port()
+    directory = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=checkout.root))
+    (directory / "users").write_text(f'"{target["user"]}" "{target["password"]}"\n')
+    (directory / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={target['port']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nauth_type = scram-sha-256\nauth_file = {directory}/users\nunix_socket_dir =\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
+    )
+    program = [shutil.which("pgbouncer"), directory / "pgbouncer.ini"]
+    if getpass.getuser() == "root":
+        # it refuses to be root
+        for path in (directory, *directory.iterdir()):
+            shutil.chown(path, "nobody")
+        program[1:1] = ["-u", "nobody"]
+    child = subprocess.Popen(program, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 10
+        while not answers(target | {"port": port}):
+            assert child.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield target | {"port": port}
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def answers(parameters: dict[str, Any]) -> bool:
+    try:
+        psycopg.connect(**parameters).close()
+    except psycopg.OperationalError:
+        return False
+    return True
