@@ -149,7 +149,9 @@ def test_meltano_answers_for_the_state(loaded):
     state_id = "dev:tap-postgres-to-target-postgres"
     assert checkout.run("meltano", "state", "list").stdout.strip() == state_id
     state = json.loads(checkout.run("meltano", "state", "get", state_id).stdout)
-    ((committed,),) = checkout.rows("warehouse", "select bookmark from raw._tidemark_state where stream = 'public-orders'")
+    ((committed,),) = checkout.rows(
+        "warehouse", "select bookmark from raw._tidemark_state where stream = 'public-orders'"
+    )
     assert state["singer_state"]["bookmarks"]["public-orders"]["replication_key_value"] == committed
     ((newest,),) = checkout.rows("source", "select max(updated_at) from orders")
     assert datetime.fromisoformat(committed) >= newest
@@ -322,4 +324,3 @@ def assert_raw_equals_source(checkout: Checkout, *, deleted_stay: bool = False) 
             keys = {row[0] for row in source}
             raw = [row for row in raw if row[0] in keys]
         assert raw == source, table
-

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -20,6 +19,9 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
 from tests.servers import INSTALLATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
 TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
@@ -154,9 +156,7 @@ class Pipe:
             processes: list[subprocess.Popen[bytes]] = []
             for each, stdout, stderr in commands:
                 before = processes[-1].stdout if processes else subprocess.DEVNULL
-                process = subprocess.Popen(
-                    each, stdin=before, stdout=stdout or subprocess.PIPE, stderr=stderr, env=env
-                )
+                process = subprocess.Popen(each, stdin=before, stdout=stdout or subprocess.PIPE, stderr=stderr, env=env)
                 if processes:
                     processes[-1].stdout.close()
                 processes.append(process)

@@ -21,9 +21,9 @@ def test_a_table_arrives_with_its_types_its_key_and_all_its_rows(pipe):
         "select attname, format_type(atttypid, atttypmod) from pg_attribute "
         "where attrelid = 'raw.orders'::regclass and attnum between 1 and 4 order by attnum"
     ) == [("id", "bigint"), ("note", "text"), ("amount", "numeric(12,2)"), ("updated_at", "timestamp with time zone")]
-    assert pipe.rows("select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'raw.orders'::regclass and contype = 'p'") == [
-        ("PRIMARY KEY (id)",)
-    ]
+    assert pipe.rows(
+        "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'raw.orders'::regclass and contype = 'p'"
+    ) == [("PRIMARY KEY (id)",)]
     assert not list(pipe.chunks.glob("run-*"))
 
 

@@ -26,7 +26,9 @@ SMALL_CHUNKS = {"chunk_size_mb": 0.25}
 
 def contents(connect, table: str):
     with connect() as connection:
-        return connection.execute(f"select count(*), count(distinct id), sum(hashtext(id || note)) from {table}").fetchone()
+        return connection.execute(
+            f"select count(*), count(distinct id), sum(hashtext(id || note)) from {table}"
+        ).fetchone()
 
 
 def assert_equal(pipe, table: str = "orders") -> None:

@@ -126,7 +126,7 @@ class Chunk:
         return cls(**fields)
 
 
-def _block_range(value: Any) -> BlockRange | None:  # noqa: ANN401
+def _block_range(value: Any) -> BlockRange | None:
     return None if value is None else (value[0], value[1], value[2])
 
 

@@ -14,12 +14,14 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from singer_postgres.errors import SingerPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _POLL_S = 0.01
 # how much is gathered before a file is written to

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from psycopg2 import sql
 from singer_postgres import session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 APPLICATION_NAME = "tidemark tap-postgres"
@@ -44,9 +45,7 @@ class Source:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(
-                session.statements(
-                    statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s
-                )
+                session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
                 # a row that a policy hides is an error, not a row less
                 + "; SET row_security = off"
                 + "; SET default_transaction_read_only = on"

@@ -108,7 +108,7 @@ class Copying:
     def _write_batch(self, stream: CopyStream, encoding: dict[str, Any], manifest: list[str]) -> None:
         self._write(type="BATCH", stream=stream.name, encoding=encoding, manifest=manifest)
 
-    def _write(self, **message: Any) -> None:  # noqa: ANN401
+    def _write(self, **message: Any) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 

@@ -18,9 +18,7 @@ def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[st
     """Return the Singer catalog of `relations`, masks applied to the types."""
     masks = config.get("masks") or {}
     return {
-        "streams": [
-            _entry(relation, masks.get(stream_id(relation)) or {}, config).to_dict() for relation in relations
-        ]
+        "streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config).to_dict() for relation in relations]
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from singer_postgres.tap.watermark import ReplicationKey
 from singer_postgres.wire import BlockRange, Chunk, Method
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
 

@@ -40,9 +40,7 @@ def cut(leaves: Sequence[Leaf], *, chunk_bytes: int, parallel: int) -> list[tupl
     return ranges
 
 
-def remaining(
-    ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]
-) -> list[tuple[Leaf, BlockRange]]:
+def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]) -> list[tuple[Leaf, BlockRange]]:
     """Return what is left of `ranges` when `done` is taken away."""
     gone: dict[int, list[tuple[int, float]]] = {}
     for node, first, after in merged(done):

@@ -265,7 +265,7 @@ class Reading:
                     task.snapshot.used()
                 query = stream.selection.query(leaf=task.leaf, blocks=task.blocks, bound=stream.bound)
                 copy = (sql.SQL("COPY (") + query + sql.SQL(") TO STDOUT")).as_string(connection)
-                buffer = io.BufferedWriter(writer, BUFFER_BYTES)
+                buffer = io.BufferedWriter(writer, BUFFER_BYTES)  # type: ignore[type-var]
                 cursor.copy_expert(copy, buffer)
                 buffer.flush()
                 buffer.detach()

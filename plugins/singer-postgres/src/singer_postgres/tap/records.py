@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FETCH_ROWS = 5_000
 
 
-def read(
+def read(  # noqa: PLR0913 - each is a part of one query
     connection: Connection,
     selection: Selection,
     *,

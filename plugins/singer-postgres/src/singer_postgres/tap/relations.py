@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.tap.types import Landing, Type, landing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 # r: table, p: partitioned table, v: view, m: materialized view, f: foreign table
@@ -145,7 +146,7 @@ def named(connection: Connection, schema: str, name: str) -> Relation | None:
     if any(row[-1] != "r" or not row[-2] for row in rows):
         # a foreign partition has no blocks, and one that the role can't read by itself is read through its parent
         return relation
-    return Relation(**{**vars(relation), "leaves": tuple(Leaf(*row[:-1]) for row in rows)})
+    return replace(relation, leaves=tuple(Leaf(*row[:-1]) for row in rows))
 
 
 def _find(connection: Connection, condition: str, parameters: Sequence[Any]) -> list[Relation]:
@@ -160,15 +161,13 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any]) -> 
         cursor.execute(_KEYS, [oids])
         keys: dict[int, list[str]] = dict(cursor.fetchall())
     columns = _columns(attributes, types)
-    return [
-        Relation(
-            *head,
-            columns=tuple(columns.get(head[0], ())),
-            # children of an inheritance parent can hold its key again
-            key=() if head[5] else tuple(keys.get(head[0], ())),
-        )
-        for head in heads
-    ]
+    found = []
+    for oid, schema, name, kind, rows, inherited, hides_rows in heads:
+        # children of an inheritance parent can hold its key again
+        key = () if inherited else tuple(keys.get(oid, ()))
+        parts = tuple(columns.get(oid, ()))
+        found.append(Relation(oid, schema, name, kind, rows, inherited, hides_rows, parts, key))
+    return found
 
 
 def _columns(attributes: Iterable[tuple[Any, ...]], types: dict[int, Type]) -> dict[int, list[Column]]:

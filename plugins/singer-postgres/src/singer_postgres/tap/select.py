@@ -6,7 +6,6 @@ The one piece of SQL that is taken as it comes is the user's own where clause.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.wire import WireColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from singer_postgres.tap.relations import Column, Leaf, Relation
     from singer_postgres.wire import BlockRange

@@ -46,9 +46,7 @@ class Snapshot:
                 raise SingerPostgresError(msg)
             cursor.execute(BEGIN)
             if kind[0] in "rp":
-                cursor.execute(
-                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name))
-                )
+                cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
             # the first statement that needs the snapshot takes it, so its own start is the snapshot's instant
             cursor.execute(f"select pg_export_snapshot(), {watermark.ISO.format('statement_timestamp()')}")
             row = cursor.fetchone()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from singer_postgres.tap import records
 from singer_postgres.tap.opening import StreamPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from singer_sdk.helpers.types import Context
 
     from singer_postgres.tap.tap import TapPostgres
@@ -39,21 +40,17 @@ class CopyStream(PostgresStream):
     @cached_property
     def why_records(self) -> str | None:
         """Why the stream is sent as RECORD messages; None if it isn't."""
-        if not self.config.get("use_copy"):
-            return "use_copy is off"
-        if self.config.get("flattening_enabled"):
-            return "flattening is on"
-        if self.config.get("stream_maps"):
-            return "stream_maps are set"
-        if self.config.get("max_record_count"):
-            return "max_record_count is set"
-        if self.ABORT_AT_RECORD_COUNT is not None:
-            return "this is a trial"
-        if not _read_by_a_program():
-            return "standard output is no pipe, so nobody would take the chunks away"
-        return None
+        reasons = {
+            "use_copy is off": not self.config.get("use_copy"),
+            "flattening is on": self.config.get("flattening_enabled"),
+            "stream_maps are set": self.config.get("stream_maps"),
+            "max_record_count is set": self.config.get("max_record_count"),
+            "this is a trial": self.ABORT_AT_RECORD_COUNT is not None,
+            "standard output is no pipe, so nobody would take the chunks away": not _read_by_a_program(),
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
-    def get_batch_config(self, config: Mapping[str, Any]) -> StreamPlan | None:  # type: ignore[override] # noqa: ARG002
+    def get_batch_config(self, config: Mapping[str, Any]) -> StreamPlan | None:  # noqa: ARG002
         """Return what `_sync_batches` is to be given if the stream is read in chunks, else None."""
         if self.why_records is None:
             return self.plan
@@ -133,6 +130,7 @@ class CopyStream(PostgresStream):
             limits.append(self.ABORT_AT_RECORD_COUNT + 1)
         limit = min((limit for limit in limits if limit), default=None)
         with self._tap.open_stream(self.plan) as opened:
+            assert opened.snapshot
             last = None
             for row in records.read(
                 opened.snapshot.connection,

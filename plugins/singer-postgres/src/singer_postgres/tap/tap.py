@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from singer_postgres.tap.settings import SETTINGS
 from singer_postgres.tap.streams import CopyStream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from singer_sdk import Stream
@@ -45,6 +46,9 @@ class TapPostgres(MeltanoLabsTap):
         "properties": {**MeltanoLabsTap.config_jsonschema["properties"], **SETTINGS["properties"]},
     }
 
+    _catalog_dict: dict[str, Any] | None
+    _files: ChunkFiles | None = None
+
     # the source
 
     @cached_property
@@ -56,11 +60,15 @@ class TapPostgres(MeltanoLabsTap):
         if hashed and not secret:
             msg = "masks with sha256 need a key: set mask_secret (TAP_POSTGRES_MASK_SECRET in the environment)."
             raise SingerPostgresError(msg)
+        return replace(self._catalogs, mask_key=mask_key_statement(secret) if hashed else None)
+
+    @cached_property
+    def _catalogs(self) -> Source:
+        """How to connect where no row is read."""
         return Source(
             dsn=self._dsn,
             statement_timeout_s=self.config["statement_timeout"],
             lock_timeout_s=self.config["lock_timeout"],
-            mask_key=mask_key_statement(secret) if hashed else None,
         )
 
     def _dsn(self) -> str:
@@ -73,10 +81,10 @@ class TapPostgres(MeltanoLabsTap):
     @property
     def catalog_dict(self) -> dict[str, Any]:
         """The catalog: the one given, or that of the source."""
-        if self._catalog_dict is None and self.input_catalog:
+        if self.input_catalog:
             return self.input_catalog.to_dict()
         if self._catalog_dict is None:
-            with _closing(self.source) as connection:
+            with _closing(self._catalogs) as connection:
                 found = relations.in_schemas(connection, self.config.get("filter_schemas") or ())
             self._catalog_dict = catalog(found, self.config)
         return self._catalog_dict
@@ -119,8 +127,6 @@ class TapPostgres(MeltanoLabsTap):
         # plans are made before the first one is carried out: a stream's state changes as it is read
         plans = [copy.deepcopy(stream.plan) for stream in streams]
         return Copying(self, streams, files, Reading(self.source, plans, files, settings))
-
-    _files: ChunkFiles | None = None
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once, and not as if all had been read: the SDK's way exits with status 0."""

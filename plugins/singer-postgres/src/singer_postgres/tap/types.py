@@ -6,19 +6,25 @@ lands as what its text can be read back from; an extension's type stays if the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # input of these looks the object up, and fails where it is missing
 _BY_NAME = frozenset(
-    """regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole
-    regtype aclitem""".split()
+    {
+        *("regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator"),
+        *("regproc", "regprocedure", "regrole", "regtype", "aclitem"),
+    }
 )
 # have no input: COPY could write and nothing could read them
 _UNREADABLE = frozenset(
-    "pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list pg_brin_bloom_summary pg_brin_minmax_multi_summary "
-    "gtsvector pg_ddl_command".split()
+    {
+        *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "gtsvector", "pg_ddl_command"),
+        *("pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"),
+    }
 )
 
 

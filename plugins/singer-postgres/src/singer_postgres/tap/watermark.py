@@ -81,14 +81,18 @@ class ReplicationKey:
     def largest(self, connection: Connection, selection: Selection, bound: sql.Composable | None) -> str | None:
         """Return the largest value that the snapshot of `connection` holds, as text; None if it holds none."""
         name = sql.Identifier(self.column.name)
-        query = sql.SQL("SELECT max({})::text FROM {}").format(
-            name, sql.Identifier(selection.relation.schema, selection.relation.name)
+        conditions = [
+            sql.SQL("{} IS NOT NULL").format(name),
+            *(sql.SQL(f"({clause}\n)") for clause in selection.where),
+            *([bound] if bound else []),
+        ]
+        # not max(): types such as uuid have an order and no max
+        query = sql.SQL("SELECT {name}::text FROM {table} WHERE {conditions} ORDER BY {name} DESC LIMIT 1").format(
+            name=name,
+            table=sql.Identifier(selection.relation.schema, selection.relation.name),
+            conditions=sql.SQL(" AND ").join(conditions),
         )
-        conditions = [sql.SQL(f"({clause}\n)") for clause in selection.where] + ([bound] if bound else [])
-        if conditions:
-            query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
         with connection.cursor() as cursor:
             cursor.execute(query)
             row = cursor.fetchone()
-        assert row
-        return None if row[0] is None else str(row[0])
+        return None if row is None else str(row[0])

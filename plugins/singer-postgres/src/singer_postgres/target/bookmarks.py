@@ -39,9 +39,7 @@ class StateTable:
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
         """Make the table, unless it is there."""
-        row = connection.execute(
-            "select to_regclass(%s) is not null", [self._name.as_string(connection)]
-        ).fetchone()
+        row = connection.execute("select to_regclass(%s) is not null", [self._name.as_string(connection)]).fetchone()
         if row and row[0]:
             return
         try:
@@ -66,7 +64,9 @@ class StateTable:
             # another target made it in this very moment
             return
 
-    def check(self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool) -> None:
+    def check(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
+    ) -> None:
         """Refuse a stream that begins after what is here.
 
         Args:
@@ -90,8 +90,8 @@ class StateTable:
         if chunk.start is not None and (bookmark is None or not _reaches(bookmark, chunk.start)):
             holds = f"them up to {bookmark}" if bookmark else "none of this source's rows"
             msg = (
-                f"State says that {stream} was loaded up to {chunk.start}, and {self.schema}.{table.name} holds {holds}: "
-                f"the rows between would be missed. {_RELOAD}"
+                f"State says that {stream} was loaded up to {chunk.start}, and {self.schema}.{table.name} holds {holds}"
+                f": the rows between would be missed. {_RELOAD}"
             )
             raise SingerPostgresError(msg)
         if not empty:
@@ -107,17 +107,17 @@ class StateTable:
     def _refuse_others(self, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
         """Refuse to mix rows that nothing could tell apart."""
         for source, other in others:
+            name = f"{self.schema}.{table.name}"
             if other != stream:
                 msg = (
-                    f"{self.schema}.{table.name} holds the rows of {other}, and {stream} would go into the same table. "
+                    f"{name} holds the rows of {other}, and {stream} would go into the same table. "
                     "Unset the target's default_target_schema to keep the source's schemas apart."
                 )
             else:
+                moved = f"UPDATE {self.schema}.{TABLE} SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
                 msg = (
-                    f"{self.schema}.{table.name} holds the rows of another database ({source}; this one is "
-                    f"{table.source}), and the two would mix. Load this one into a schema or warehouse of its own. If it "
-                    f"is the same database, moved: UPDATE {self.schema}.{TABLE} SET source = '{table.source}' "
-                    f"WHERE source = '{source}';"
+                    f"{name} holds the rows of another database ({source}; this one is {table.source}), and the two "
+                    f"would mix. Load this one into a schema or warehouse of its own. If it is the same, moved: {moved}"
                 )
             raise SingerPostgresError(msg)
 
@@ -189,11 +189,11 @@ def _reaches(bookmark: str, start: str) -> bool:
     """Return whether `bookmark` is at `start` or past it, as instants or numbers; text must be the same."""
     if bookmark == start:
         return True
-    for parse in (_instant, _number):
-        left, right = parse(bookmark), parse(start)
-        if left is not None and right is not None:
-            return bool(left >= right)
-    return False
+    instants = _instant(bookmark), _instant(start)
+    if instants[0] and instants[1]:
+        return instants[0] >= instants[1]
+    numbers = _number(bookmark), _number(start)
+    return numbers[0] is not None and numbers[1] is not None and numbers[0] >= numbers[1]
 
 
 def _instant(text: str) -> datetime | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ import psycopg
 from singer_postgres.errors import SingerPostgresError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from singer_postgres.target.connections import Warehouse
@@ -53,7 +53,9 @@ class Stopped(Exception):  # noqa: N818 - not an error: another worker's is told
 class Loading:
     """The chunks of one run being loaded."""
 
-    def __init__(self, warehouse: Warehouse, *, parallel: int, committed: Callable[[int, StreamLoad, Chunk, Written], None]) -> None:
+    def __init__(
+        self, warehouse: Warehouse, *, parallel: int, committed: Callable[[int, StreamLoad, Chunk, Written], None]
+    ) -> None:
         """Begin.
 
         Args:

@@ -68,7 +68,9 @@ def upsert_records(
     Args:
         compared: the columns by which a record is told from the row that is there.
     """
-    query = sql.SQL("INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s").format(
+    query = sql.SQL(
+        "INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s"
+    ).format(
         target=target, stage=stage, names=names(columns), fields=names(columns, "s"), xid=sql.Identifier(LOADED_XID)
     )
     if not key:
@@ -99,9 +101,7 @@ def counted(insert: sql.Composable) -> sql.Composed:
     ).format(insert)
 
 
-def delete_missing(
-    stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool
-) -> sql.Composed:
+def delete_missing(stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool) -> sql.Composed:
     """Return the statement that deletes, or marks as deleted, the rows of `target` that `stage` has not."""
     gone = sql.SQL("NOT EXISTS (SELECT FROM {stage} s WHERE {matched})").format(stage=stage, matched=matched(key))
     if hard:
@@ -110,6 +110,17 @@ def delete_missing(
         "UPDATE {} t SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "
         "WHERE t._sdc_deleted_at IS NULL AND {}"
     ).format(target, gone)
+
+
+def delete_older(target: sql.Composable, *, version: int, hard: bool) -> sql.Composed:
+    """Return the statement that deletes, or marks as deleted, the rows whose table version is below `version`."""
+    older = sql.SQL("(t._sdc_table_version IS NULL OR t._sdc_table_version < {})").format(sql.Literal(version))
+    if hard:
+        return sql.SQL("DELETE FROM {} t WHERE {}").format(target, older)
+    return sql.SQL(
+        "UPDATE {} t SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "
+        "WHERE t._sdc_deleted_at IS NULL AND {}"
+    ).format(target, older)
 
 
 def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str]) -> sql.Composed:

@@ -19,6 +19,7 @@ class Pool:
     """As many connections as are in use at once."""
 
     def __init__(self, warehouse: Warehouse) -> None:
+        """Begin with none."""
         self._warehouse = warehouse
         self._idle: list[psycopg.Connection[Any]] = []
 

@@ -40,9 +40,10 @@ class Run:
 class StreamLoad:
     """A stream whose chunks are being loaded.
 
-    An INCREMENTAL stream's chunks each go into its table in a transaction of their own: straight in as long as the table
-    was empty when the run began and the rows are of one snapshot, by way of a stage otherwise. A FULL_TABLE stream's go
-    into a table beside its own, which takes the place of the old rows in one transaction once the stream has ended.
+    An INCREMENTAL stream's chunks each go into its table in a transaction of their own: straight in as long as the
+    table was empty when the run began and the rows are of one snapshot, by way of a stage otherwise. A FULL_TABLE
+    stream's go into a table beside its own, which takes the place of the old rows in one transaction once the stream
+    has ended.
     """
 
     def __init__(self, run: Run, stream: str, table: Table) -> None:

@@ -59,9 +59,7 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
-def ensure_table(
-    connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False
-) -> None:
+def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False) -> None:
     """Make the stream's table, or the columns that it lacks.
 
     Args:
@@ -73,7 +71,7 @@ def ensure_table(
     ours = sorted({column.name for column in table.columns} & METADATA.keys())
     if ours:
         msg = (
-            f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name that the warehouse's own columns have; "
+            f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name of the warehouse's own columns: "
             "deselect it, or rename it in a view and read that."
         )
         raise SingerPostgresError(msg)
@@ -109,7 +107,7 @@ def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> 
 
 
 def _definition(name: str, type_: str) -> sql.Composable:
-    return sql.Identifier(name) + sql.SQL(f" {type_}")  # type: ignore[arg-type]
+    return sql.Identifier(name) + sql.SQL(f" {type_}")
 
 
 def _names(names: Iterable[str]) -> sql.Composable:
@@ -194,9 +192,7 @@ def _alter_defaults(
         + (sql.SQL("DROP DEFAULT") if default is None else sql.SQL("SET DEFAULT ") + default)
         for column, default in defaults.items()
     ]
-    connection.execute(
-        sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, table), sql.SQL(", ").join(actions))
-    )
+    connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, table), sql.SQL(", ").join(actions)))
 
 
 def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: str) -> None:

@@ -17,6 +17,7 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
 from singer_postgres.target.loading import Loading
+from singer_postgres.target.pool import Pool
 from singer_postgres.target.settings import SETTINGS
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.states import States
@@ -38,7 +39,7 @@ class TargetPostgres(MeltanoLabsTarget):
         "properties": {**MeltanoLabsTarget.config_jsonschema["properties"], **SETTINGS["properties"]},
     }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the target."""
         super().__init__(*args, **kwargs)
         self._loads: dict[str, StreamLoad] = {}
@@ -65,9 +66,12 @@ class TargetPostgres(MeltanoLabsTarget):
 
     @cached_property
     def _loading(self) -> Loading:
-        return Loading(
-            self.warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed
-        )
+        return Loading(self.warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Connections for the streams of records."""
+        return Pool(self.warehouse)
 
     # messages
 
@@ -76,6 +80,9 @@ class TargetPostgres(MeltanoLabsTarget):
         if described is None:
             self._loads.pop(message_dict.get("stream", ""), None)
             super()._process_schema_message(message_dict)
+            # records of the old schema first: full batches of the new one would not wait for them
+            for replaced in self._sinks_to_clear:
+                self.drain_one(replaced)
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
@@ -84,6 +91,13 @@ class TargetPostgres(MeltanoLabsTarget):
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
             raise SingerPostgresError(msg)
+        for other in self._loads.values():
+            if (other.schema, other.table.name) == (load.schema, load.table.name):
+                msg = (
+                    f"{stream} and {other.stream} would go into the same table, {load.schema}.{load.table.name}. Unset "
+                    "the target's default_target_schema to keep the source's schemas apart, or deselect one."
+                )
+                raise SingerPostgresError(msg)
         self._loads[stream] = load
         self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
 
@@ -122,14 +136,23 @@ class TargetPostgres(MeltanoLabsTarget):
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
         with self._telling:
-            pending = any(sink.current_size for sink in [*self._sinks_active.values(), *self._sinks_to_clear])
-            self._states.came(message_dict["value"], records_pending=pending)
+            # it waits for chunks and batches of records alike
+            if message_dict["value"]:
+                self._states.came(message_dict["value"], records_pending=False)
             self._tell()
 
-    def _write_state_message(self, state: dict[str, Any]) -> None:  # noqa: ARG002
-        """Tell what holds: the SDK calls this once all records are drained, with a state that chunks may be ahead of."""
+    def _write_state_message(self, state: dict[str, Any]) -> None:
+        """Leave the state alone, which chunks may be ahead of: it is told when what came before it is committed."""
+
+    def batch_began(self) -> int:
+        """Return a number for a batch of records; states that come after this wait for it."""
         with self._telling:
-            self._states.drained()
+            return self._states.submit()
+
+    def batch_committed(self, number: int) -> None:
+        """Tell the states that waited for a batch alone."""
+        with self._telling:
+            self._states.commit(number)
             self._tell()
 
     def _tell(self) -> None:
@@ -156,6 +179,7 @@ class TargetPostgres(MeltanoLabsTarget):
         if "_loading" in vars(self):
             self._loading.wait()
         super().process_endofpipe()
+        self.pool.close()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once: what is under way is rolled back, and comes again with the next run."""

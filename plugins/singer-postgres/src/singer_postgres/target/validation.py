@@ -6,6 +6,7 @@ The SDK's validator takes more time than all else that happens to a record toget
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# the exact types that json.loads gives; what has another, such as a float for NaN, is the SDK's validator's
+# the exact types that the SDK's reader and its stream maps give
 _TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "integer": frozenset({int}),
-    "number": frozenset({int, Decimal}),
+    "number": frozenset({int, Decimal, float}),
     "boolean": frozenset({bool}),
     "object": frozenset({dict}),
     "array": frozenset({list}),
@@ -79,10 +80,11 @@ def _is_quick(schema: Mapping[str, Any]) -> bool:
     # false would make each field that is not known an error
     if open_.pop("additionalProperties", True) is not True:
         return False
-    return open_.keys() <= _OF_OBJECTS and '"$ref"' not in json.dumps(schema, default=str)
+    refers = re.search(r'"\$\w*ref"', json.dumps(schema, default=str), re.IGNORECASE)
+    return open_.keys() <= _OF_OBJECTS and "object" in open_.get("type", "object") and not refers
 
 
-def _types(schema: Any) -> frozenset[type]:  # noqa: ANN401
+def _types(schema: Any) -> frozenset[type]:
     """Return the Python types of which a value may be."""
     if not isinstance(schema, dict):
         return frozenset()
@@ -90,5 +92,5 @@ def _types(schema: Any) -> frozenset[type]:  # noqa: ANN401
     return frozenset().union(*(_TYPES[name] for name in ([names] if isinstance(names, str) else names)))
 
 
-def _is_idle(schema: Any) -> bool:  # noqa: ANN401
+def _is_idle(schema: Any) -> bool:
     return isinstance(schema, dict) and all(name in _IDLE or name.startswith("x-") for name in schema)

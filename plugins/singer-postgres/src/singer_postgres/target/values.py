@@ -1,8 +1,7 @@
 """What a record's values are given to COPY as, by the type of their column. Pure.
 
-Where the MeltanoLabs target stores a value at all, the same is stored here, with these exceptions: null is SQL's null in
-json columns too, a time stamp with an offset is in UTC whatever the server's time zone, and what has no text form of its
-own (an object in a text column) is JSON.
+What the MeltanoLabs target stores is stored here alike, but that null is SQL's null in JSON columns too, that a time
+stamp with an offset is in UTC whatever the server's time zone, and that an object in a text column is JSON.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 Converter = Callable[[Any], Any]
 
-# what psycopg writes as PostgreSQL reads it
-_AS_IT_IS = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
+_NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 
 
 def converter(type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: bool = False) -> Converter:
@@ -41,8 +39,8 @@ def converter(type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: 
         return _hexadecimal
     if bare == "timestamp without time zone":
         return _timestamp
-    if bare in _AS_IT_IS:
-        return _number
+    if bare in _NUMBERS:
+        return _as_it_is
     return _text_sanitized if sanitize else _text
 
 
@@ -52,12 +50,11 @@ def _bare(type_: str) -> str:
     return head + tail.partition(")")[2]
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401
-    # a column of an earlier schema: what was a number is true or false now
-    return int(value) if isinstance(value, bool) else value
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def _timestamp(value: Any) -> Any:  # noqa: ANN401
+def _timestamp(value: Any) -> Any:
     """Return a time stamp in UTC: PostgreSQL drops the offset of what goes into a column without one."""
     if isinstance(value, str):
         try:
@@ -72,7 +69,7 @@ def _timestamp(value: Any) -> Any:  # noqa: ANN401
     return _text(value)
 
 
-def _text(value: Any) -> Any:  # noqa: ANN401
+def _text(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return value
     if isinstance(value, bool):
@@ -82,22 +79,22 @@ def _text(value: Any) -> Any:  # noqa: ANN401
     return str(value)
 
 
-def _text_sanitized(value: Any) -> Any:  # noqa: ANN401
+def _text_sanitized(value: Any) -> Any:
     text = _text(_without_nul(value) if isinstance(value, Mapping | list) else value)
     return text.replace("\0", "\ufffd") if isinstance(text, str) else text
 
 
-def _json(value: Any) -> str:  # noqa: ANN401
-    return simplejson.dumps(value, use_decimal=True, separators=(",", ":"), default=str)
+def _json(value: Any) -> str:
+    return simplejson.dumps(value, use_decimal=True, default=str)
 
 
-def _json_sanitized(value: Any) -> str:  # noqa: ANN401
+def _json_sanitized(value: Any) -> str:
     text = _json(value)
     # the escape of NUL, or a backslash before "u0000": only in the value itself can they be told apart
     return _json(_without_nul(value)) if r"\u0000" in text else text
 
 
-def _without_nul(value: Any) -> Any:  # noqa: ANN401
+def _without_nul(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, Mapping):
@@ -107,7 +104,7 @@ def _without_nul(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _hexadecimal(value: Any) -> Any:  # noqa: ANN401
+def _hexadecimal(value: Any) -> Any:
     """Return the bytes that hexadecimal text means; with or without 0x, of an odd number of digits too.
 
     Raises:
@@ -124,7 +121,7 @@ def _array(values: Iterable[Any], element: Converter) -> str:
     return "{" + ",".join("NULL" if value is None else _element(value, element) for value in values) + "}"
 
 
-def _element(value: Any, element: Converter) -> str:  # noqa: ANN401
+def _element(value: Any, element: Converter) -> str:
     if isinstance(value, list) and element not in {_json, _json_sanitized}:
         return _array(value, element)
     text = element(value)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LOG_EVERY_S = 5
 
 
-class WrittenMetric(str, enum.Enum):
+class WrittenMetric(enum.StrEnum):
     """The metrics' names."""
 
     INSERTED = "rows_inserted"
@@ -50,5 +50,5 @@ class WrittenCounters:
 
 
 def _counter(metric: WrittenMetric, stream: str) -> Counter:
-    own: Metric = metric  # type: ignore[assignment]
+    own: Metric = metric
     return Counter(own, {Tag.STREAM.value: stream}, log_interval=_LOG_EVERY_S)
