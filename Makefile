@@ -49,6 +49,14 @@ docs: setup ## build the models' documentation and serve it on http://127.0.0.1:
 test: setup-dev ## run all tests, on servers and directories of their own
 	@$(BIN)/pytest
 
+.PHONY: chaos
+chaos: setup-dev ## crash tap and target at many more moments than `make test` does (CRASHES=100 for more)
+	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=3600 tests/singer/test_crashes.py
+
+.PHONY: bench
+bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)
+	@$(BIN)/python -m bench
+
 .PHONY: lint
 lint: setup-dev ## check Python, types, SQL and YAML
 	@$(BIN)/ruff check
@@ -65,7 +73,7 @@ format: setup-dev ## mend what lint can mend by itself
 
 .PHONY: requirements
 requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
-	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres dev; do \
+	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres dev singer-test; do \
 		../../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
 

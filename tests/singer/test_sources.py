@@ -203,7 +203,8 @@ def test_only_selected_columns_leave_the_source(pipe):
     assert [
         name
         for (name,) in pipe.rows(
-            "select attname from pg_attribute where attrelid = 'raw.orders'::regclass and attnum > 0 and attname !~ '^_'"
+            "select attname from pg_attribute where attrelid = 'raw.orders'::regclass and attnum > 0 "
+            "and attname !~ '^_' order by attnum"
         )
     ] == ["id", "amount"]
 

@@ -44,6 +44,8 @@ class Table:
         columns: in the order of the files.
         key: the columns that tell rows apart; empty if nothing does.
         method: how the stream is read.
+        binary: the files are in COPY's binary form, which servers write and read in half the time; else in its text
+            form, which every type has and every version understands.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Table:
     columns: tuple[WireColumn, ...]
     key: tuple[str, ...]
     method: Method
+    binary: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the `pgcopy` object of a SCHEMA message."""
@@ -72,6 +75,7 @@ class Table:
             columns=tuple(WireColumn(**column) for column in value["columns"]),
             key=tuple(value["key"]),
             method=value["method"],
+            binary=value["binary"],
         )
 
 
@@ -84,7 +88,7 @@ class Chunk:
     """One file of COPY text, or the mark that a stream has ended.
 
     Attributes:
-        rows: in the file.
+        rows: in the file; None where the tap didn't count them.
         bytes: of the file.
         crc32: of the file's bytes.
         snapshot: names the snapshot that the rows were read under; chunks of one snapshot hold each row once.
@@ -96,7 +100,7 @@ class Chunk:
         last: the stream has ended: all its chunks came before this message, which names no file.
     """
 
-    rows: int = 0
+    rows: int | None = 0
     bytes: int = 0
     crc32: int = 0
     snapshot: str = ""

@@ -46,18 +46,24 @@ class Fed:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def target(self, **settings: Any) -> Target:
-        return TARGETS[self.kind](config={**CONNECTION, "default_target_schema": self.schema, **self.settings, **settings})
+        return TARGETS[self.kind](
+            config={**CONNECTION, "default_target_schema": self.schema, **self.settings, **settings}
+        )
 
     def feed(self, lines: Iterable[str | dict[str, Any]], **settings: Any) -> Outcome:
         """Have a new target process messages to their end; an error ends it as it would the program."""
         text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
         outcome, told = Outcome(), io.StringIO()
         with redirect_stdout(told):
+            target = self.target(**settings)
             try:
-                self.target(**settings).listen(io.StringIO(text))
+                target.listen(io.StringIO(text))
             except Exception as error:  # noqa: BLE001 - what it is, is what the tests compare
-                outcome.error = type(error).__name__
+                outcome.error = _kind(error)
                 self.message = str(error)
+            finally:
+                # the stock target leaves its connections to the garbage collector
+                target.target_connector._engine.dispose()
         outcome.states = [json.loads(line) for line in told.getvalue().splitlines()]
         with psycopg.connect(**connection_parameters()) as connection:
             for table in self._tables(connection):
@@ -92,6 +98,12 @@ class Fed:
         fields = sql.SQL(", ").join(map(sql.Identifier, columns))
         query = sql.SQL("select row({})::text from {} order by 1").format(fields, sql.Identifier(self.schema, table))
         return [row for (row,) in connection.execute(query)]
+
+
+def _kind(error: Exception) -> str:
+    """Return the name of an error's class; of a database's errors, that of PEP 249, as each driver has its own."""
+    names = [base.__name__ for base in type(error).__mro__]
+    return next((name for name in names if name in {"DataError", "IntegrityError", "ProgrammingError"}), names[0])
 
 
 def connection_parameters() -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.01
 # how much is gathered before a file is written to
-BUFFER_BYTES = 2**20
+_BUFFER_BYTES, _SMALLEST_BUFFER_BYTES = 2**20, 2**13
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run is being ended
@@ -123,18 +123,22 @@ def _sweep(base: Path) -> None:
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
+# of COPY's binary form: what a file begins with, and what comes after its last row
+_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_BINARY_TRAILER = b"\xff\xff"
+
+
 class ChunkFile:
-    """A file being written: counts and sums what goes into it. Created readable by its owner alone."""
+    """A file being written: sums what goes into it. Created readable by its owner alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bytes = self.rows = self.crc32 = 0
+        self.bytes = self.crc32 = 0
+        self.rows: int | None = None
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`."""
-        # a line is a row: COPY's text form has no other line ends in it
-        self.rows += bytes(data).count(b"\n")
         self.crc32 = zlib.crc32(data, self.crc32)
         self.bytes += len(data)
         view = memoryview(data)
@@ -149,74 +153,82 @@ class ChunkFile:
 
 
 class ChunkWriter(io.RawIOBase):
-    """What COPY writes to: a sequence of files, each cut at the end of a line.
+    """What COPY writes to: a sequence of files, each of whole rows.
 
-    Wrapped in a BufferedWriter, it is called once a buffer and not once a row, which is what keeps Python out of the
-    way of the rows.
+    Wrapped in a BufferedWriter, it is called once a buffer and not once a row, which keeps Python out of the way of the
+    rows. A BufferedWriter never parts what it was given in one write, and psycopg2 writes row by row, so that each call
+    brings whole rows.
 
     Args:
         files: where further files come from.
         first: the first file's path, made room for already.
-        chunk_bytes: where a file is cut; it is larger by no more than a row.
-        done: takes each file once it is complete.
+        chunk_bytes: no file is larger, unless it is of one buffer.
+        binary: the rows come in COPY's binary form.
+        done: takes each file but the last, once it is complete.
         may_roll: False to give up with Overflow instead of beginning a second file.
     """
 
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
         """There is more than one chunk to read."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is told apart by its name
         self,
         files: ChunkFiles,
         first: Path,
         *,
         chunk_bytes: int,
+        binary: bool,
         done: Callable[[ChunkFile], None],
         may_roll: bool = True,
     ) -> None:
         super().__init__()
         self._files = files
         self._chunk_bytes = chunk_bytes
+        self._header, self._trailer = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
         self._done = done
         self._may_roll = may_roll
         self._file = ChunkFile(first)
-        self._abandoned = False
+        self._rolled = self._abandoned = False
+
+    def buffered(self) -> io.BufferedWriter:
+        """Return the buffer to write rows to."""
+        size = max(_SMALLEST_BUFFER_BYTES, min(_BUFFER_BYTES, self._chunk_bytes // 8))
+        return io.BufferedWriter(self, size)  # type: ignore[arg-type]
 
     def writable(self) -> bool:
         """Return True."""
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write what COPY gives, to the current file and if need be to the next."""
+        """Write some rows, to the current file or, if it would grow too large, to another one."""
         if self._abandoned:
             # a buffer that is thrown away empties itself once more
             return len(data)
-        rest = memoryview(data)
-        while self._file.bytes + len(rest) > self._chunk_bytes:
-            # the last line end within the limit; past it, the first one
-            room = max(0, self._chunk_bytes - self._file.bytes)
-            content = bytes(rest)
-            end = content.rfind(b"\n", 0, room) + 1 or content.find(b"\n") + 1
-            if not end:
-                break
+        if self._file.bytes and self._file.bytes + len(data) + len(self._trailer) > self._chunk_bytes:
             if not self._may_roll:
                 raise self.Overflow
-            self._file.write(rest[:end])
-            rest = rest[end:]
+            self._file.write(self._trailer)
             self._file.close()
             self._done(self._file)
+            self._rolled = True
             self._file = ChunkFile(self._files.new())
-        if rest:
-            self._file.write(rest)
+            self._file.write(self._header)
+        self._file.write(data)
         return len(data)
 
-    def finish(self) -> ChunkFile | None:
-        """Return the last file, complete, or None if nothing is in it."""
+    def finish(self, rows: int) -> ChunkFile | None:
+        """Return the last file, complete, or None if there was no row.
+
+        Args:
+            rows: how many COPY gave in all.
+        """
         self._file.close()
-        if self._file.rows:
-            return self._file
-        self._files.discard(self._file.path)
-        return None
+        if not rows:
+            self._files.discard(self._file.path)
+            return None
+        if not self._rolled:
+            self._file.rows = rows
+        return self._file
 
     def abandon(self) -> None:
         """Remove the current file, and take no more."""

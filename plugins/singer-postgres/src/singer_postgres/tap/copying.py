@@ -77,13 +77,13 @@ class Copying:
                     bookmark_properties=[stream.replication_key] if stream.replication_key else [],
                     pgcopy=table.to_json(),
                 )
-            case Read(plan, chunk, path):
+            case Read(plan, chunk, path, rows):
                 stream = self._streams[plan.stream]
                 if path is not None:
                     self._files.announce(path)
                 self._write_batch(stream, chunk.to_json(), [path.as_uri()] if path else [])
-                self._rows[stream.name] += chunk.rows
-                self._progress.read(stream.name, rows=chunk.rows, bytes_=chunk.bytes)
+                self._rows[stream.name] += rows
+                self._progress.read(stream.name, rows=rows, bytes_=chunk.bytes)
                 if chunk.blocks is not None:
                     state = stream.get_context_state(None)
                     _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)

@@ -1,10 +1,11 @@
-"""The catalog: what the source has, with each column's exact type."""
+"""The catalog: what the source has, with each column's exact type.
+
+Made of plain data, without the SDK: discovery goes before every run, and importing the SDK would take most of its time.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from singer_sdk.singerlib import CatalogEntry, MetadataMapping, Schema
 
 from singer_postgres.tap.types import json_schema
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the Singer catalog of `relations`, masks applied to the types."""
     masks = config.get("masks") or {}
-    return {
-        "streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config).to_dict() for relation in relations]
-    }
+    return {"streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config) for relation in relations]}
 
 
 def stream_id(relation: Relation) -> str:
@@ -27,34 +26,40 @@ def stream_id(relation: Relation) -> str:
     return f"{relation.schema}-{relation.name}"
 
 
-def _entry(relation: Relation, masks: Mapping[str, str], config: Mapping[str, Any]) -> CatalogEntry:
+def _entry(relation: Relation, masks: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
+    key = list(relation.key)
     properties = {
         column.name: json_schema(
             "text" if masks.get(column.name) in {"sha256", "redact"} else column.landing.type or "text",
-            nullable=column.name not in relation.key,
+            nullable=column.name not in key,
             json_as_object=bool(config.get("json_as_object")),
             dates_as_string=bool(config.get("dates_as_string")),
         )
         for column in relation.columns
     }
-    schema = {"type": "object", "properties": properties, "required": list(relation.key)}
-    return CatalogEntry(
-        tap_stream_id=stream_id(relation),
-        stream=stream_id(relation),
-        table=relation.name,
-        key_properties=list(relation.key),
-        schema=Schema.from_dict(schema),
-        is_view=relation.kind in "vm",
-        replication_method="FULL_TABLE",
-        metadata=MetadataMapping.get_standard_metadata(
-            schema_name=relation.schema,
-            schema=schema,
-            replication_method="FULL_TABLE",
-            key_properties=list(relation.key),
-            valid_replication_keys=None,
-        ),
-        database=None,
-        row_count=None,
-        stream_alias=None,
-        replication_key=None,
-    )
+    table = {
+        "inclusion": "available",
+        "selected": None,
+        "table-key-properties": key,
+        "forced-replication-method": "FULL_TABLE",
+        "schema-name": relation.schema,
+    }
+    return {
+        "tap_stream_id": stream_id(relation),
+        "stream": stream_id(relation),
+        "table_name": relation.name,
+        "is_view": relation.kind in "vm",
+        "key_properties": key,
+        "replication_method": "FULL_TABLE",
+        "schema": {"type": "object", "properties": properties, "required": key},
+        "metadata": [
+            {"breadcrumb": [], "metadata": {name: value for name, value in table.items() if value is not None}},
+            *(
+                {
+                    "breadcrumb": ["properties", name],
+                    "metadata": {"inclusion": "automatic" if name in key else "available"},
+                }
+                for name in properties
+            ),
+        ],
+    }

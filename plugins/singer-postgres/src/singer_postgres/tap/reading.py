@@ -7,7 +7,6 @@ takes the events writes messages and state, in one thread.
 
 from __future__ import annotations
 
-import io
 import queue
 import threading
 from collections import deque
@@ -20,7 +19,7 @@ from psycopg2 import sql
 
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import connections, ranges
-from singer_postgres.tap.chunks import BUFFER_BYTES, ChunkFile, ChunkFiles, ChunkWriter, Stopped
+from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import BEGIN, Snapshot
 from singer_postgres.wire import BlockRange, Chunk, Table
@@ -56,11 +55,16 @@ class Opened:
 
 @dataclass(frozen=True)
 class Read:
-    """A chunk is complete; without a path it only says that its blocks hold nothing."""
+    """A chunk is complete; without a path it only says that its blocks hold nothing.
+
+    Attributes:
+        rows: that were read since the last chunk of the same range.
+    """
 
     plan: StreamPlan
     chunk: Chunk
     path: Path | None
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class Reading:
             self._identity = connections.identity(connection)
         stream = open_stream(connection, plan, lookback_s=self._settings.lookback_s)
         columns = stream.selection.wire_columns()
-        table = Table(self._identity, plan.schema, plan.name, columns, plan.key, plan.method)
+        binary = stream.selection.binary
+        table = Table(self._identity, plan.schema, plan.name, columns, plan.key, plan.method, binary)
         self.events.put(Opened(plan, table, stream.selection.relation.rows))
         self._schedule(stream, whole=plan.start is None)
         if not stream.left:
@@ -255,7 +260,8 @@ class Reading:
             self._files,
             path,
             chunk_bytes=self._settings.chunk_bytes,
-            done=lambda file: self._announce(stream.plan, chunk, file, None),
+            binary=stream.selection.binary,
+            done=lambda file: self._announce(stream.plan, chunk, file),
             may_roll=task.may_roll,
         )
         try:
@@ -264,9 +270,11 @@ class Reading:
                 with self._lock:
                     task.snapshot.used()
                 query = stream.selection.query(leaf=task.leaf, blocks=task.blocks, bound=stream.bound)
-                copy = (sql.SQL("COPY (") + query + sql.SQL(") TO STDOUT")).as_string(connection)
-                buffer = io.BufferedWriter(writer, BUFFER_BYTES)  # type: ignore[type-var]
+                form = "binary" if stream.selection.binary else "text"
+                copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form)).as_string(connection)
+                buffer = writer.buffered()
                 cursor.copy_expert(copy, buffer)
+                rows = cursor.rowcount
                 buffer.flush()
                 buffer.detach()
                 cursor.execute("COMMIT")
@@ -279,17 +287,17 @@ class Reading:
             writer.abandon()
             raise
         resumable = task.blocks if stream.plan.start is None and stream.plan.method == "INCREMENTAL" else None
-        last = writer.finish()
-        if last or resumable:
-            self._announce(stream.plan, chunk, last, resumable)
+        last = writer.finish(rows)
+        chunk = replace(chunk, blocks=resumable)
+        if last:
+            self._announce(stream.plan, chunk, last, rows=rows)
+        elif resumable:
+            self.events.put(Read(stream.plan, chunk, None))
         self._range_done(stream)
 
-    def _announce(self, plan: StreamPlan, chunk: Chunk, file: ChunkFile | None, blocks: BlockRange | None) -> None:
-        if file is None:
-            self.events.put(Read(plan, replace(chunk, blocks=blocks), None))
-            return
-        full = replace(chunk, rows=file.rows, bytes=file.bytes, crc32=file.crc32, blocks=blocks)
-        self.events.put(Read(plan, full, file.path))
+    def _announce(self, plan: StreamPlan, chunk: Chunk, file: ChunkFile, *, rows: int = 0) -> None:
+        full = replace(chunk, rows=file.rows, bytes=file.bytes, crc32=file.crc32)
+        self.events.put(Read(plan, full, file.path, rows))
 
     def _recut(self, stream: OpenStream) -> None:
         """Read in ranges what turned out to be more than one chunk."""

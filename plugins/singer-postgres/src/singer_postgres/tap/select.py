@@ -50,6 +50,12 @@ class Selection:
             for column in self.columns
         )
 
+    @property
+    def binary(self) -> bool:
+        """Whether all columns can travel in their binary form."""
+        hashed = {"sha256", "redact"}
+        return all(column.landing.binary or self.masks.get(column.name) in hashed for column in self.columns)
+
     def query(
         self, *, leaf: Leaf | None = None, blocks: BlockRange | None = None, bound: sql.Composable | None = None
     ) -> sql.Composed:

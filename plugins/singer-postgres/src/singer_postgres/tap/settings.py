@@ -48,7 +48,7 @@ SETTINGS = th.PropertiesList(
     th.Property(
         "snapshot_seconds",
         th.NumberType,
-        default=600,
+        default=300,
         title="Snapshot age",
         description="How long one snapshot of the source is held at most. A longer read of an INCREMENTAL stream goes "
         "on under a new one; a FULL_TABLE stream, which must be read under one, is given up with an error.",

@@ -28,6 +28,18 @@ _UNREADABLE = frozenset(
 )
 
 
+# their binary form is the same in all versions that are supported, and a value's meaning in it depends on no setting.
+# Not interval: infinity, which only versions from 17 on have, would become a number in an older one.
+_SAME_IN_BINARY = frozenset(
+    {
+        *("boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "bytea", "uuid"),
+        *("text", "character varying", "character", "bpchar", "json", "jsonb"),
+        *("date", "time without time zone", "time with time zone"),
+        *("timestamp without time zone", "timestamp with time zone"),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Type:
     """A row of pg_type, as far as it matters here."""
@@ -47,10 +59,16 @@ class Type:
 
 @dataclass(frozen=True)
 class Landing:
-    """The warehouse's type for a column; None if there is no way to carry it."""
+    """The warehouse's type for a column; None if there is no way to carry it.
+
+    Attributes:
+        extension: the type is an extension's.
+        binary: values can travel in their binary form.
+    """
 
     type: str | None
     extension: bool = False
+    binary: bool = False
 
 
 def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
@@ -63,19 +81,28 @@ def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
     """
     found = types[oid]
     if found.element:
-        element = landing(found.element, types[found.element].name, types)
-        if element.type is None:
-            return element
-        # elements that land as they are keep the array's own modifiers: numeric(12,2)[]
-        changed = element.type != types[found.element].name
-        return Landing(element.type + "[]" if changed else _unqualified(declared), element.extension)
+        return _array(found, declared, types)
     if found.kind == "d":
         return landing(found.base, found.base_modifier, types)
     if found.kind == "p" or found.name in _UNREADABLE:
         return Landing(None)
     if found.kind in "ec" or (found.kind in "rm" and not found.built_in) or found.name in _BY_NAME:
-        return Landing("text")
-    return Landing(declared) if found.built_in else Landing(_unqualified(declared), extension=True)
+        # an enum's binary form is its label, as a text's is
+        return Landing("text", binary=found.kind == "e")
+    if found.built_in:
+        return Landing(declared, binary=found.name in _SAME_IN_BINARY)
+    return Landing(_unqualified(declared), extension=True)
+
+
+def _array(array: Type, declared: str, types: Mapping[int, Type]) -> Landing:
+    name = types[array.element].name
+    element = landing(array.element, name, types)
+    if element.type is None:
+        return element
+    if element.type != name:
+        return Landing(element.type + "[]", element.extension)
+    # as they are, elements keep the array's own modifiers: numeric(12,2)[]
+    return Landing(_unqualified(declared), element.extension, element.binary)
 
 
 def _unqualified(declared: str) -> str:

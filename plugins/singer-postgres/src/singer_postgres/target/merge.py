@@ -130,7 +130,7 @@ def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequenc
     """
     return sql.SQL(
         "SELECT NOT EXISTS (SELECT ROW({s})::text FROM {stage} s EXCEPT ALL SELECT ROW({t})::text FROM {target} t) "
-        "AND (SELECT count(*) FROM {stage}) = (SELECT count(*) FROM {target})"
+        "AND (SELECT count(*) FROM {stage} s) = (SELECT count(*) FROM {target} t)"
     ).format(s=names(columns, "s"), t=names(columns, "t"), stage=stage, target=target)
 
 

@@ -182,7 +182,7 @@ class RecordSink(PostgresSink):
             self._copy(connection, stage, records)
             row = connection.execute(merge.counted(statement)).fetchone()
         assert row
-        self._rows.count(Written(*row))
+        self._rows.count(Written(inserted=row[0], updated=row[1]))
 
     def _last_of_each_key(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self.append_only:

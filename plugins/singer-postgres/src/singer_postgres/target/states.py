@@ -1,7 +1,6 @@
 """Which state may be told: never one that is ahead of what is committed. Pure.
 
-Chunks are numbered as they come. A state that came after chunk n holds once all chunks up to n are committed, and all
-records that came before it are drained.
+Chunks and batches of records are numbered as they come. A state holds once all that came before it are committed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ class States:
     submitted: int = 0
     _committed: int = 0
     _early: set[int] = field(default_factory=set)
-    _waiting: deque[tuple[int, dict[str, Any], bool]] = field(default_factory=deque)
+    _waiting: deque[tuple[int, dict[str, Any]]] = field(default_factory=deque)
 
     def submit(self) -> int:
         """Return the number of a chunk that has come."""
@@ -32,21 +31,13 @@ class States:
             self._committed += 1
             self._early.discard(self._committed)
 
-    def came(self, state: dict[str, Any], *, records_pending: bool) -> None:
+    def came(self, state: dict[str, Any]) -> None:
         """Take a state in."""
-        self._waiting.append((self.submitted, state, records_pending))
-
-    def drained(self) -> None:
-        """Note that no record waits any longer."""
-        self._waiting = deque((number, state, False) for number, state, _ in self._waiting)
+        self._waiting.append((self.submitted, state))
 
     def to_tell(self) -> dict[str, Any] | None:
         """Return the newest state that holds and was not returned before, if there is one."""
         newest = None
-        while self._waiting:
-            number, state, records_pending = self._waiting[0]
-            if number > self._committed or records_pending:
-                break
-            newest = state
-            self._waiting.popleft()
+        while self._waiting and self._waiting[0][0] <= self._committed:
+            _, newest = self._waiting.popleft()
         return newest

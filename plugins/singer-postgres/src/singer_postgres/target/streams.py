@@ -59,6 +59,8 @@ class StreamLoad:
         self.opened = threading.Event()
         self._direct: str | None = None
         self._staged_by: set[int] = set()
+        self._types: dict[str, str] = {}
+        self._as_text: set[str] = set()
         self._has_rows = False
 
     @property
@@ -74,7 +76,8 @@ class StreamLoad:
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
         with connection.transaction():
-            tables.ensure_table(connection, self.schema, self.table)
+            self._types = tables.types_here(connection, self.table)
+            self._as_text = tables.ensure_table(connection, self.schema, self.table)
             empty = tables.is_empty(connection, self.schema, self.table.name)
             self._state.check(connection, self.stream, self.table, chunk, empty=empty)
             if self._is_full:
@@ -82,7 +85,7 @@ class StreamLoad:
                 return
             if chunk.start is None and not chunk.resumed:
                 self._state.begin(connection, self.stream, self.table)
-                if empty:
+                if empty and not self._as_text:
                     self._direct = chunk.snapshot
                     tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
                     return
@@ -98,23 +101,24 @@ class StreamLoad:
         Raises:
             SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was.
         """
-        self._has_rows = self._has_rows or chunk.rows > 0
+        self._has_rows = self._has_rows or path is not None
         written = Written()
         with connection.transaction():
             if path is not None:
                 if self._is_full:
-                    self._copy(connection, self._full_stage, chunk, path)
+                    rows = self._copy(connection, self._full_stage, chunk, path)
+                    written = Written(rows)
                 elif self._direct == chunk.snapshot:
-                    self._copy(connection, self._target, chunk, path)
-                    written = Written(inserted=chunk.rows)
+                    rows = self._copy(connection, self._target, chunk, path)
+                    written = Written(rows, inserted=rows)
                 else:
                     stage = self._stage(connection)
-                    self._copy(connection, stage, chunk, path)
+                    rows = self._copy(connection, stage, chunk, path)
                     my_turn()
-                    written = self._merge(connection, stage, self._stamp(chunk))
+                    written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
             if chunk.blocks is not None:
-                self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=chunk.rows > 0)
+                self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
         return written
 
     def finish(self, connection: Connection, chunk: Chunk) -> Written:
@@ -135,15 +139,17 @@ class StreamLoad:
     def _stamp(self, chunk: Chunk) -> Stamp:
         return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
 
-    def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> None:
-        copy = sql.SQL("COPY {} ({}) FROM STDIN").format(into, merge.names(self._columns))
+    def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
+        form = sql.SQL("binary" if self.table.binary else "text")
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
         with connection.cursor() as cursor:
             with cursor.copy(copy) as writer:
                 for piece in files.pieces(path, chunk):
                     writer.write(piece)
-            if cursor.rowcount != chunk.rows:
+            if chunk.rows not in {None, cursor.rowcount}:
                 msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, and the tap wrote {chunk.rows}."
                 raise SingerPostgresError(msg)
+            return cursor.rowcount
 
     def _stage(self, connection: Connection) -> sql.Composable:
         """Return an empty stage for this session."""
@@ -151,8 +157,8 @@ class StreamLoad:
         stage = sql.Identifier("pg_temp", f"stage_{digest}")
         if id(connection) not in self._staged_by:
             connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA").format(
-                    sql.Identifier(f"stage_{digest}"), merge.names(self._columns), self._target
+                sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DELETE ROWS").format(
+                    sql.Identifier(f"stage_{digest}"), tables.definitions(self._types)
                 )
             )
             self._staged_by.add(id(connection))
@@ -162,22 +168,20 @@ class StreamLoad:
         """Make the table that takes the stream's rows until it has ended; what a killed run left of it goes."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._full_stage))
         connection.execute(
-            sql.SQL("CREATE UNLOGGED TABLE {} AS SELECT {} FROM {} WITH NO DATA").format(
-                self._full_stage, merge.names(self._columns), self._target
-            )
+            sql.SQL("CREATE UNLOGGED TABLE {} ({})").format(self._full_stage, tables.definitions(self._types))
         )
 
     def _replace(self, connection: Connection, chunk: Chunk) -> Written:
         """Let the rows of the stage take the place of the table's. Those that are the same stay as they are."""
         stamp, key = self._stamp(chunk), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(self._full_stage))
-        written = Written()
+        written, stage = Written(), self._read_as_text(self._full_stage)
         if key:
-            delete = merge.delete_missing(self._full_stage, self._target, key=key, hard=self._run.hard_delete)
+            delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
             written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
         else:
-            row = connection.execute(merge.same_rows(self._full_stage, self._target, columns=self._columns)).fetchone()
+            row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
             if not row or not row[0]:
                 deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
                 written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
@@ -185,8 +189,19 @@ class StreamLoad:
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         return written
 
+    def _read_as_text(self, stage: sql.Composable) -> sql.Composable:
+        """Return what to read the stage's rows from: columns that are text in the table come as text."""
+        if not self._as_text:
+            return stage
+        fields = [
+            sql.SQL("{0}::text AS {0}" if name in self._as_text else "{0}").format(sql.Identifier(name))
+            for name in self._columns
+        ]
+        return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
+
     def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
+        stage = self._read_as_text(stage)
         upsert = merge.upsert(stage, self._target, columns=self._columns, key=self.table.key, stamp=stamp)
         row = connection.execute(merge.counted(upsert)).fetchone()
         assert row
-        return Written(*row)
+        return Written(inserted=row[0], updated=row[1])

@@ -59,8 +59,12 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
-def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False) -> None:
+def ensure_table(
+    connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False
+) -> set[str]:
     """Make the stream's table, or the columns that it lacks.
+
+    A column that is text here, and isn't in the source, takes any value as text; those are returned.
 
     Args:
         keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
@@ -75,7 +79,7 @@ def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table,
             "deselect it, or rename it in a view and read that."
         )
         raise SingerPostgresError(msg)
-    wanted = {**_types(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
+    wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
     has = columns_of(connection, schema, table.name)
     name = sql.Identifier(schema, table.name)
     if not has:
@@ -83,7 +87,7 @@ def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table,
         if table.key:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
-        return
+        return set()
     if not keep_types:
         _refuse_other_types(schema, table, wanted, has)
     missing = [_definition(column, type_) for column, type_ in wanted.items() if column not in has]
@@ -94,6 +98,7 @@ def ensure_table(connection: psycopg.Connection[Any], schema: str, table: Table,
             )
         )
     _refuse_other_key(connection, schema, table)
+    return {column for column, type_ in has.items() if type_ == "text" and wanted.get(column, "text") != "text"}
 
 
 def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
@@ -106,6 +111,11 @@ def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> 
     return dict(rows)
 
 
+def definitions(types: Mapping[str, str]) -> sql.Composable:
+    """Return the column definitions of a table with columns of `types`."""
+    return sql.SQL(", ").join(_definition(name, type_) for name, type_ in types.items())
+
+
 def _definition(name: str, type_: str) -> sql.Composable:
     return sql.Identifier(name) + sql.SQL(f" {type_}")
 
@@ -114,7 +124,7 @@ def _names(names: Iterable[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
-def _types(connection: psycopg.Connection[Any], table: Table) -> dict[str, str]:
+def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, str]:
     """Return each column's type here: the source's, or text for an extension's type that isn't here."""
     types = {}
     for column in table.columns:

@@ -138,7 +138,7 @@ class TargetPostgres(MeltanoLabsTarget):
         with self._telling:
             # it waits for chunks and batches of records alike
             if message_dict["value"]:
-                self._states.came(message_dict["value"], records_pending=False)
+                self._states.came(message_dict["value"])
             self._tell()
 
     def _write_state_message(self, state: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ class TargetPostgres(MeltanoLabsTarget):
         with self._telling:
             self._states.commit(number)
             records, rows = self._counters[load.stream]
-            records.increment(chunk.rows)
+            records.increment(written.read)
             rows.count(written)
             if chunk.last:
                 records.exit()
@@ -179,7 +179,8 @@ class TargetPostgres(MeltanoLabsTarget):
         if "_loading" in vars(self):
             self._loading.wait()
         super().process_endofpipe()
-        self.pool.close()
+        if "pool" in vars(self):
+            self.pool.close()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once: what is under way is rolled back, and comes again with the next run."""

@@ -70,13 +70,13 @@ def _timestamp(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    if isinstance(value, str | bytes):
+    if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping | list):
         return _json(value)
-    return str(value)
+    return value if isinstance(value, bytes) else str(value)
 
 
 def _text_sanitized(value: Any) -> Any:

@@ -24,8 +24,12 @@ class WrittenMetric(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Written:
-    """Rows of one chunk that were inserted, updated or deleted; those that were there already are none of these."""
+    """Rows of one chunk that came, and of these the inserted and updated ones; and rows that were deleted.
 
+    Rows that were there already are neither inserted nor updated.
+    """
+
+    read: int = 0
     inserted: int = 0
     updated: int = 0
     deleted: int = 0

@@ -1,0 +1,44 @@
+"""The plugins' own tests, the Singer SDK's suites among them, run where the SDK is: in the plugins' environments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.singer.conftest import TAP, TARGET
+
+PACKAGE = REPOSITORY / "plugins" / "singer-postgres"
+TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
+CONNECTION = ("host", "port", "user", "password", "database")
+
+
+# fewer than this is a suite that was not found
+@pytest.mark.parametrize(("kind", "least"), [("tap", 200), ("target", 150)])
+def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, least, pipe):
+    # what --dev of plugins/bootstrap.py installs
+    assert (TEST_TOOLS / "pytest").is_dir(), f"{TEST_TOOLS} is missing; run `make setup-dev`."
+    program, config = (TAP, pipe.configs()[0]) if kind == "tap" else (TARGET, pipe.configs()[1])
+    settings = json.loads(config.read_text())
+    done = subprocess.run(
+        [program.with_name("python"), "-m", "pytest", "-p", "no:cacheprovider", "-c", "pytest.ini", f"tests/{kind}"],
+        cwd=PACKAGE,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))},
+            "PYTHONPATH": str(TEST_TOOLS),
+            # Hypothesis keeps what it found there
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(pipe.directory / "hypothesis"),
+            "SINGER_POSTGRES_TEST_CONNECTION": json.dumps({name: settings[name] for name in CONNECTION}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= least, done.stdout

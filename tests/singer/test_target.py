@@ -1,0 +1,218 @@
+"""What the target does with chunks, whatever tap they come from: messages and files written here by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from singer_postgres.wire import Chunk, Table, WireColumn
+from tests.singer.conftest import INCREMENTAL, TARGET, Pipe
+
+TABLE = Table(
+    source="1/1",
+    schema="public",
+    name="orders",
+    columns=(WireColumn("id", "bigint"), WireColumn("note", "text")),
+    key=("id",),
+    method="INCREMENTAL",
+)
+EARLY, LATE = "2026-01-01T00:00:00.000000Z", "2026-01-01T01:00:00.000000Z"
+END = Chunk(start=None, end=LATE, snapshot_at=EARLY, last=True)
+
+
+@dataclass
+class Messages:
+    """Messages for the target, and the files that they name."""
+
+    pipe: Pipe
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def schema(self, table: Table = TABLE) -> Messages:
+        properties = {column.name: {"type": ["string", "null"]} for column in table.columns}
+        self.lines.append(
+            {
+                "type": "SCHEMA",
+                "stream": "public-orders",
+                "schema": {"type": "object", "properties": properties},
+                "key_properties": list(table.key),
+                "pgcopy": table.to_json(),
+            }
+        )
+        return self
+
+    def chunk(self, rows: dict[int, str], at: str = EARLY, **changes: Any) -> Messages:
+        content = "".join(f"{id_}\t{note}\n" for id_, note in rows.items()).encode()
+        path = self.pipe.directory / f"chunk-{len(self.lines)}"
+        path.write_bytes(content)
+        chunk = Chunk(
+            rows=len(rows), bytes=len(content), crc32=zlib.crc32(content), snapshot=at, snapshot_at=at, end=LATE
+        )
+        return self.batch(replace(chunk, **changes), path)
+
+    def batch(self, chunk: Chunk, path: Path | None = None) -> Messages:
+        manifest = [path.as_uri()] if path else []
+        self.lines.append(
+            {"type": "BATCH", "stream": "public-orders", "encoding": chunk.to_json(), "manifest": manifest}
+        )
+        return self
+
+    def state(self, value: Any) -> Messages:
+        self.lines.append({"type": "STATE", "value": value})
+        return self
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        messages = self.pipe.directory / "lines"
+        messages.write_text("\n".join(map(json.dumps, self.lines)))
+        self.lines.clear()
+        return subprocess.run(
+            [TARGET, "--config", self.pipe.configs()[1], "--input", messages],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def ok(self) -> list[Any]:
+        """Run, and return the states that were told."""
+        done = self.run()
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def refused(self) -> str:
+        done = self.run()
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        (error,) = [line for line in done.stderr.splitlines() if "| ERROR" in line]
+        return error
+
+
+@pytest.fixture
+def messages(pipe: Pipe) -> Messages:
+    return Messages(pipe)
+
+
+def notes(messages: Messages) -> dict[int, str]:
+    return dict(messages.pipe.rows("select id, note from raw.orders order by id"))
+
+
+def test_a_state_is_told_once_what_came_before_it_is_committed(messages):
+    messages.schema().chunk({1: "a"}).state({"at": 1}).chunk({2: "b"}).state({"at": 2}).batch(END).state({"at": 3})
+    states = messages.ok()
+    assert states[-1] == {"at": 3}
+    assert states == sorted(states, key=lambda state: state["at"])
+
+
+def test_a_state_that_came_after_a_chunk_that_failed_is_not_told(messages):
+    messages.schema().chunk({1: "a"}).state({"at": 1}).chunk({2: "b"}, crc32=1).state({"at": 2})
+    done = messages.run()
+    assert done.returncode == 1
+    assert [json.loads(line) for line in done.stdout.splitlines()] in ([], [{"at": 1}])
+    assert 2 not in notes(messages)
+
+
+def test_a_chunk_that_was_read_earlier_never_overwrites_one_that_was_read_later(messages):
+    messages.schema().chunk({1: "old", 2: "old"}).batch(END).ok()
+    messages.schema().chunk({1: "new", 3: "new"}, LATE).batch(END).ok()
+    messages.schema().chunk({1: "old", 2: "old"}).chunk({3: "older", 4: "old"}).batch(END).ok()
+    assert notes(messages) == {1: "new", 2: "old", 3: "new", 4: "old"}
+
+
+def test_the_same_again_writes_nothing(messages):
+    rows = dict.fromkeys(range(50000), "x" * 100)
+    messages.schema().chunk(rows).batch(END).ok()
+    messages.schema().chunk(rows, LATE).batch(END).ok()
+    ((before,),) = messages.pipe.rows("select pg_current_wal_lsn()")
+    messages.schema().chunk(rows, LATE).batch(END).ok()
+    # a write of every row, even one that changes nothing, would be 7 MB and more
+    ((written,),) = messages.pipe.rows(f"select pg_wal_lsn_diff(pg_current_wal_lsn(), '{before}')")
+    assert written < 70_000
+
+
+def test_a_row_that_comes_back_is_undeleted(messages):
+    messages.schema().chunk({1: "a"}).batch(END).ok()
+    with messages.pipe.warehouse() as connection:
+        connection.execute("update raw.orders set _sdc_deleted_at = now()")
+    messages.schema().chunk({1: "a"}, LATE).batch(END).ok()
+    assert messages.pipe.rows("select _sdc_deleted_at from raw.orders") == [(None,)]
+
+
+def test_a_damaged_chunk_is_refused_and_nothing_of_it_is_loaded(messages):
+    assert "was damaged on its way" in messages.schema().chunk({1: "a"}, crc32=1).refused()
+    assert notes(messages) == {}
+    messages.schema().chunk({1: "a"})
+    messages.lines[-1]["encoding"]["rows"] = 7
+    assert "the tap wrote 7" in messages.refused()
+    assert notes(messages) == {}
+
+
+def test_a_chunk_that_is_gone_or_elsewhere_is_told(messages):
+    messages.schema().chunk({1: "a"})
+    Path(messages.pipe.directory / "chunk-1").unlink()
+    assert "tap and target must share a disk" in messages.refused()
+    messages.schema().chunk({1: "a"})
+    messages.lines[-1]["manifest"] = ["s3://bucket/chunk"]
+    assert "not a file of this machine" in messages.refused()
+
+
+def test_a_stream_that_begins_after_what_is_there_is_refused_and_one_that_begins_before_is_not(messages):
+    gap = replace(END, start=LATE)
+    assert "holds none of this source's rows" in messages.schema().batch(gap).refused()
+    messages.schema().chunk({1: "a"}).batch(replace(END, end=EARLY)).ok()
+    assert f"holds them up to {EARLY}" in messages.schema().batch(gap).refused()
+    messages.schema().batch(replace(END, start=EARLY, end=LATE)).ok()
+    messages.schema().batch(gap).ok()
+
+
+def test_a_first_load_goes_on_only_where_its_parts_are_there(messages):
+    part = (7, 0, 10)
+    going_on = {"resumed": (part,), "blocks": (7, 10, None)}
+    assert "which raw.orders does not hold" in messages.schema().chunk({2: "b"}, **going_on).refused()
+    messages.schema().chunk({1: "a"}, blocks=part).ok()
+    messages.schema().chunk({2: "b"}, **going_on).batch(END).ok()
+    assert notes(messages) == {1: "a", 2: "b"}
+
+
+def test_another_version_of_the_format_is_refused(messages):
+    messages.schema().chunk({1: "a"})
+    messages.lines[-1]["encoding"]["version"] = 2
+    assert "install the tap and the target of one release" in messages.refused()
+
+
+def test_a_column_that_has_a_name_of_ours_is_refused(messages):
+    table = replace(TABLE, columns=(*TABLE.columns, WireColumn("_sdc_sequence", "bigint")))
+    assert "has a column _sdc_sequence" in messages.schema(table).chunk({}).refused()
+
+
+def test_metadata_columns_hold_what_the_sdk_says_they_hold(messages):
+    messages.schema().chunk({1: "a"}).batch(END).ok()
+    messages.schema().chunk({2: "b"}, LATE).batch(END).ok()
+    for id_, extracted_at in ((1, EARLY), (2, LATE)):
+        assert messages.pipe.rows(
+            f"""
+            select _sdc_extracted_at = '{extracted_at}', _sdc_received_at <= now(), _sdc_batched_at <= now(),
+                _sdc_deleted_at, _sdc_sequence - extract(epoch from _sdc_batched_at) * 1000 between -60000 and 60000,
+                _sdc_table_version, _sdc_sync_started_at <= _sdc_sequence,
+                _tidemark_loaded_xid < pg_snapshot_xmax(pg_current_snapshot())
+            from raw.orders where id = {id_}
+            """
+        ) == [(True, True, True, None, True, None, True, True)]
+    assert (
+        messages.pipe.rows("select attname from pg_attribute where attrelid = 'raw.orders'::regclass and atthasdef")
+        == []
+    ), "what was true of the first load alone is no default"
+
+
+def test_a_column_that_was_made_text_takes_values_of_any_type(pipe):
+    pipe.do("create table orders (id int primary key, amount numeric(12,2), at timestamptz, updated_at timestamptz)")
+    pipe.do("insert into orders values (1, 1.50, '2026-01-01Z', now())")
+    with pipe.warehouse() as connection:
+        connection.execute("create schema raw; create table raw.orders (id int primary key, amount text, at text)")
+    for _ in range(2):
+        pipe.sync({"public-orders": INCREMENTAL}).ok()
+    assert pipe.rows("select id, amount, at from raw.orders") == [(1, "1.50", "2026-01-01 00:00:00+00")]
