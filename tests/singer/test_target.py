@@ -216,3 +216,13 @@ def test_a_column_that_was_made_text_takes_values_of_any_type(pipe):
     for _ in range(2):
         pipe.sync({"public-orders": INCREMENTAL}).ok()
     assert pipe.rows("select id, amount, at from raw.orders") == [(1, "1.50", "2026-01-01 00:00:00+00")]
+
+
+def test_a_clock_that_went_back_is_told_for_its_rows_would_be_taken_for_old_ones(messages):
+    messages.schema().chunk({1: "a"}, LATE).batch(replace(END, snapshot_at=LATE)).ok()
+    error = messages.schema().chunk({1: "b"}, EARLY, start=EARLY).refused()
+    assert "The source's clock went back" in error
+    with messages.pipe.warehouse() as connection:
+        connection.execute(error.partition("in the warehouse: ")[2])
+    messages.schema().chunk({1: "b"}, EARLY, start=EARLY).batch(replace(END, start=EARLY)).ok()
+    assert notes(messages) == {1: "b"}

@@ -15,6 +15,10 @@ SETTINGS = {
     "bytea_output": "hex",
     "xmloption": "content",
     "lc_monetary": "C",
+    # off, a null in an array is read as the text NULL
+    "array_nulls": "on",
+    # on, names are quoted that need not be: those of types, which are compared, and of the objects in reg* columns
+    "quote_all_identifiers": "off",
     # every name is written out in full
     "search_path": "",
     "standard_conforming_strings": "on",

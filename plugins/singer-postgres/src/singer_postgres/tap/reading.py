@@ -136,7 +136,12 @@ class Reading:
             while not self._tasks:
                 if not self._plans:
                     return None
-                self._open(self._plans.popleft())
+                plan = self._plans.popleft()
+                try:
+                    self._open(plan)
+                except psycopg2.Error as error:
+                    msg = f"Reading {plan.stream} failed: {error}"
+                    raise SingerPostgresError(msg) from error
             stream, leaf, blocks, may_roll = self._tasks.popleft()
             if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
                 self._renew(stream)
@@ -235,7 +240,7 @@ class Reading:
         try:
             while True:
                 # room first: a snapshot is not to be held while the target is slow
-                path = self._files.new()
+                task, path = None, self._files.new()
                 task = self._next()
                 if task is None:
                     self._files.discard(path)

@@ -47,7 +47,7 @@ class Relation:
     schema: str
     name: str
     kind: str
-    rows: float
+    rows: float = field(compare=False)
     """The planner's estimate; negative if it has none."""
     inherited: bool
     """Other tables, not partitions, inherit from it: reading it reads them, and a key may repeat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from singer_postgres.tap import records
 from singer_postgres.tap.opening import StreamPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk.helpers.types import Context
+    from singer_sdk.singerlib import RecordMessage
 
     from singer_postgres.tap.tap import TapPostgres
     from singer_postgres.wire import BlockRange
@@ -30,6 +32,7 @@ class CopyStream(PostgresStream):
     """A table, or what can be selected from like one."""
 
     _tap: TapPostgres
+    _extracted_at: datetime | None = None
 
     def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002
         """Return None: the bookmark comes from the source's clock, never from this machine's."""
@@ -131,6 +134,7 @@ class CopyStream(PostgresStream):
         limit = min((limit for limit in limits if limit), default=None)
         with self._tap.open_stream(self.plan) as opened:
             assert opened.snapshot
+            self._extracted_at = datetime.fromisoformat(opened.snapshot.at)
             last = None
             for row in records.read(
                 opened.snapshot.connection,
@@ -146,6 +150,12 @@ class CopyStream(PostgresStream):
                 # a limit is a cut in the order of the replication key
                 value = last.get(self.replication_key) if limit and last else opened.chunk.end
                 self.set_bookmark(None if value is None else str(value))
+
+    def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
+        for message in super()._generate_record_messages(record):
+            # as of chunks: the source's clock, and the instant that the row is known to be as it is
+            message.time_extracted = self._extracted_at
+            yield message
 
     def set_bookmark(self, value: str | None) -> None:
         """Note how far the stream is complete. Written as it is: it may lie before the last one."""

@@ -77,13 +77,18 @@ class StateTable:
             SingerPostgresError: there is a gap, or the table is another stream's.
         """
         rows = connection.execute(
-            sql.SQL("SELECT source, stream, bookmark, first_load, has_rows FROM {} WHERE table_name = %s").format(
-                self._name
-            ),
-            [table.name],
+            sql.SQL(
+                "SELECT source, stream, bookmark, first_load, has_rows, extracted_at > %s::timestamptz, "
+                "extracted_at::text FROM {} WHERE table_name = %s"
+            ).format(self._name),
+            [chunk.snapshot_at or None, table.name],
         ).fetchall()
         own = {row[:2]: row[2:] for row in rows}
-        bookmark, first_load, has_rows = own.pop((table.source, stream), (None, [], False))
+        bookmark, first_load, has_rows, clock_went_back, was = own.pop(
+            (table.source, stream), (None, [], False, False, None)
+        )
+        if clock_went_back:
+            raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
         if empty and has_rows:
             # truncated, or dropped and made again
             bookmark, first_load = None, []
@@ -103,6 +108,18 @@ class StateTable:
                 f"would be missed. {_RELOAD}"
             )
             raise SingerPostgresError(msg)
+
+    def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
+        # rows that seem older than those that are there would be taken for a replay
+        now = chunk.snapshot_at
+        mend = (
+            f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
+            f"UPDATE {self.schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
+        )
+        return (
+            f"The source's clock went back: {stream} was read at {was}, and it is {now} there now. Wait until it is "
+            f"past that; or, if the clock was wrong before, in the warehouse: {mend}"
+        )
 
     def _refuse_others(self, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
         """Refuse to mix rows that nothing could tell apart."""

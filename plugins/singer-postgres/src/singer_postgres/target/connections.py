@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Warehouse:
         connection.execute(
             session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
         )
-        if connection.info.server_version >= 140_000:  # noqa: PLR2004 - where the setting began
-            # a statement that runs on for a client that is gone keeps its locks until it ends
+        # a statement that runs on for a client that is gone keeps its locks until it ends; not every platform can tell
+        with suppress(psycopg.Error):
             connection.execute("SET client_connection_check_interval = '1s'")
         return connection

@@ -68,6 +68,7 @@ class Loading:
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
         self._turns: dict[str, _Turns] = {}
         self._threads: list[threading.Thread] = []
+        self._opening = threading.Lock()
         self._stopped = threading.Event()
         self._error: Exception | None = None
 
@@ -134,7 +135,9 @@ class Loading:
                 raise Stopped
 
         if job.turn == 0:
-            job.load.open(connection, job.chunk)
+            # one at a time: two that make the same schema at once would trip over each other
+            with self._opening:
+                job.load.open(connection, job.chunk)
             job.load.opened.set()
         else:
             while not job.load.opened.wait(timeout=0.5):

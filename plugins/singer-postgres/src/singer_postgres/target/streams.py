@@ -127,8 +127,8 @@ class StreamLoad:
         with connection.transaction():
             if self._is_full:
                 written = self._replace(connection, chunk)
+            tables.drop_defaults(connection, self.schema, self.table.name)
             if self._direct is not None:
-                tables.drop_defaults(connection, self.schema, self.table.name)
                 tables.ensure_xid_index(connection, self.schema, self.table.name)
             self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._has_rows)
         if self._direct is not None:

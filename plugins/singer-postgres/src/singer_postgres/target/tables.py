@@ -190,8 +190,14 @@ def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str, s
 
 
 def drop_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Take the defaults away again: they were true of that load alone."""
-    _alter_defaults(connection, schema, table, dict.fromkeys(METADATA))
+    """Take the defaults away again, if they are there: they were true of that load alone."""
+    rows = connection.execute(
+        "select attname from pg_catalog.pg_attribute "
+        "where attrelid = to_regclass(%s) and atthasdef and attname = any(%s)",
+        [sql.Identifier(schema, table).as_string(connection), list(METADATA)],
+    ).fetchall()
+    if rows:
+        _alter_defaults(connection, schema, table, dict.fromkeys(name for (name,) in rows))
 
 
 def _alter_defaults(
