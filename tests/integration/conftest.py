@@ -121,9 +121,10 @@ def _memory() -> str | None:
     return str(shared) if roomy else None
 
 
-def make_checkout(installation: str = "embedded") -> Iterator[Checkout]:
+def make_checkout(installation: str = "embedded", parent: str | None = None) -> Iterator[Checkout]:
+    """Make a project, in `parent` if one is named, or else in memory if there is room."""
     # not pytest's tmp_path: that is closed to the user who runs the servers when root runs the tests
-    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=_memory()))
+    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=parent or _memory()))
     root.chmod(0o755)
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -1,0 +1,110 @@
+"""`python -m bench`: options by environment, SCALE, TPCH, ROUNDS, PEERS; see the README."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+from rich.console import Console
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import make_checkout
+
+from bench import data, plot, report
+from bench.measure import CommandFailedError, Measured
+from bench.peers.base import Peer, Setting
+from bench.peers.others import Dlt, DltConnectorx, Pgcopydb, Sling
+from bench.peers.raw import Raw
+from bench.peers.stock import Stock
+from bench.peers.tidemark import Tidemark
+
+_PEERS: dict[str, type[Peer]] = {
+    "raw": Raw,
+    "tidemark": Tidemark,
+    "pgcopydb": Pgcopydb,
+    "sling": Sling,
+    "dlt": Dlt,
+    "dlt-connectorx": DltConnectorx,
+    "stock": Stock,
+}
+_CONSOLE = Console()
+
+
+def main() -> None:
+    """Run the benchmark; write what came of it after each round."""
+    scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 5)
+    tpch = float(os.environ["TPCH"]) if os.environ.get("TPCH") else None
+    names = (os.environ.get("PEERS") or ",".join(_PEERS)).split(",")
+    if unknown := set(names) - _PEERS.keys():
+        sys.exit(f"error: PEERS names {', '.join(unknown)}; known are {', '.join(_PEERS)}.")
+    work = REPOSITORY / ".tidemark" / "bench"
+    work.mkdir(parents=True, exist_ok=True)
+    with contextmanager(make_checkout)("embedded", str(work)) as checkout:
+        checkout.tidemark("up")
+        with _CONSOLE.status("Making the data"):
+            dataset = data.prepare(checkout, scale=scale, tpch=tpch, work=work)
+        _CONSOLE.print(f"{dataset.title}: {dataset.rows:,} rows of {len(dataset.keys)} tables")
+        setting = Setting(checkout, dataset, work, work / "log")
+        section = report.Section.begin(setting)
+        peers = [peer for name in names if (peer := _prepared(_PEERS[name](setting), section))]
+        for turn in range(rounds):
+            # another one goes first each time: whatever drifts with time is spread
+            order = peers[turn % len(peers) :] + peers[: turn % len(peers)]
+            for peer in order:
+                _CONSOLE.print(f"round {turn + 1} of {rounds}: {peer.name}")
+                _round(peer, setting, section, turn)
+                section.save()
+    plot.draw(work)
+
+
+def _prepared(peer: Peer, section: report.Section) -> Peer | None:
+    try:
+        with _CONSOLE.status(f"Installing {peer.name}"):
+            peer.prepare()
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        section.leave_out(peer, " ".join(said.split())[-200:])
+        _CONSOLE.print(f"{peer.name} is left out: {said}", style="yellow")
+        return None
+    section.add(peer)
+    return peer
+
+
+def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> None:
+    """Time a first load, an idle run and the run after a change."""
+    if peer.once and turn:
+        return
+    with setting.checkout.connect("warehouse") as connection:
+        if peer.schema != "public":
+            connection.execute(f'drop schema if exists "{peer.schema}" cascade')
+        connection.execute("checkpoint")
+    try:
+        peer.forget()
+        _timed(peer, setting, section, "first load")
+        if peer.incremental:
+            _timed(peer, setting, section, "idle")
+            with setting.checkout.connect("source") as connection:
+                data.change(connection, setting.dataset, turn)
+            _timed(peer, setting, section, "1 % changed")
+    except CommandFailedError as error:
+        section.leave_out(peer, f"failed: {error}")
+        _CONSOLE.print(f"{peer.name} failed: {error}", style="red")
+
+
+def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str) -> None:
+    measured: Measured = peer.load()
+    right = True
+    if peer.schema != "public":
+        with setting.checkout.connect("source") as source, setting.checkout.connect("warehouse") as warehouse:
+            there = data.checksums(source, setting.dataset, "public")
+            right = data.checksums(warehouse, setting.dataset, peer.schema) == there
+    section.record(peer, kind, measured, right=right)
+    _CONSOLE.print(f"  {kind}: {measured.seconds:.1f} s{'' if right else ', and the rows are WRONG'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

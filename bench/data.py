@@ -1,0 +1,126 @@
+"""What is loaded: the demo shop, or the tables of TPC-H, made offline by DuckDB."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from bench.venvs import venv
+
+if TYPE_CHECKING:
+    import psycopg
+    from tests.integration.conftest import Checkout
+
+_TPCH = """
+create table region (r_regionkey int primary key, r_name text, r_comment text);
+create table nation (n_nationkey int primary key, n_name text, n_regionkey int, n_comment text);
+create table supplier (s_suppkey bigint primary key, s_name text, s_address text, s_nationkey int, s_phone text,
+    s_acctbal numeric(15,2), s_comment text);
+create table customer (c_custkey bigint primary key, c_name text, c_address text, c_nationkey int, c_phone text,
+    c_acctbal numeric(15,2), c_mktsegment text, c_comment text);
+create table part (p_partkey bigint primary key, p_name text, p_mfgr text, p_brand text, p_type text, p_size int,
+    p_container text, p_retailprice numeric(15,2), p_comment text);
+create table partsupp (ps_partkey bigint, ps_suppkey bigint, ps_availqty bigint, ps_supplycost numeric(15,2),
+    ps_comment text, primary key (ps_partkey, ps_suppkey));
+create table orders (o_orderkey bigint primary key, o_custkey bigint, o_orderstatus text, o_totalprice numeric(15,2),
+    o_orderdate date, o_orderpriority text, o_clerk text, o_shippriority int, o_comment text);
+create table lineitem (l_orderkey bigint, l_partkey bigint, l_suppkey bigint, l_linenumber bigint,
+    l_quantity numeric(15,2), l_extendedprice numeric(15,2), l_discount numeric(15,2), l_tax numeric(15,2),
+    l_returnflag text, l_linestatus text, l_shipdate date, l_commitdate date, l_receiptdate date, l_shipinstruct text,
+    l_shipmode text, l_comment text, primary key (l_orderkey, l_linenumber));
+"""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The tables of schema public in the source, each with its key; all have `updated_at`."""
+
+    title: str
+    keys: dict[str, list[str]]
+    rows: int
+
+
+def prepare(checkout: Checkout, *, scale: float, tpch: float | None, work: Path) -> Dataset:
+    """Fill the source, and say with what."""
+    if tpch is None:
+        checkout.tidemark("demo", "load", "--scale", str(scale))
+        title = f"The demo shop at scale {scale:g}"
+    else:
+        with checkout.connect("source") as connection:
+            _load_tpch(connection, tpch, work)
+        title = f"TPC-H at scale factor {tpch:g}"
+    with checkout.connect("source") as connection:
+        connection.execute("vacuum analyze")
+        keys = connection.execute(
+            """
+            select relname, array_agg(attname::text order by array_position(indkey::int[], attnum::int))
+            from pg_index join pg_class c on c.oid = indrelid join pg_attribute on attrelid = c.oid
+            where indisprimary and attnum = any(indkey) and relnamespace = 'public'::regnamespace
+            group by relname order by relname
+            """
+        ).fetchall()
+        rows = sum(_count(connection, table) for table, _ in keys)
+    return Dataset(title, dict(keys), rows)
+
+
+def _count(connection: psycopg.Connection[Any], table: str) -> int:
+    row = connection.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(table))).fetchone()
+    assert row
+    return int(row[0])
+
+
+def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> int:
+    """Change a hundredth of each table's rows, other ones each time; return how many."""
+    changed = 0
+    for table, key in dataset.keys.items():
+        statement = sql.SQL("update {} set updated_at = clock_timestamp() where mod({}, 100) = %s").format(
+            sql.Identifier(table), sql.Identifier(key[0])
+        )
+        changed += connection.execute(statement, [turn % 100]).rowcount
+    return changed
+
+
+def checksums(connection: psycopg.Connection[Any], dataset: Dataset, schema: str) -> dict[str, tuple[Any, ...]]:
+    """Return for each table what two that hold the same rows have in common."""
+    sums = {}
+    for table, key in dataset.keys.items():
+        query = sql.SQL(
+            "select count(*), count(distinct ({all})), sum({key}::numeric), "
+            "round(sum(extract(epoch from updated_at)), 2) from {table}"
+        ).format(
+            all=sql.SQL(", ").join(map(sql.Identifier, key)),
+            key=sql.Identifier(key[0]),
+            table=sql.Identifier(schema, table),
+        )
+        row = connection.execute(query).fetchone()
+        assert row
+        sums[table] = row
+    return sums
+
+
+def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -> None:
+    connection.execute(_TPCH)  # type: ignore[arg-type]
+    files = work / f"tpch-{factor:g}"
+    if not files.exists():
+        python = venv(work, "tpch", ["duckdb==1.4.1", "duckdb-extension-tpch==1.4.1"])
+        scratch = files.with_suffix(".new")
+        scratch.mkdir(exist_ok=True)
+        maker = Path(__file__).with_name("tpch_files.py")
+        subprocess.run([python, maker, scratch, str(factor)], check=True)
+        scratch.rename(files)
+    for table in ("region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"):
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"copy {table} from stdin (format csv)") as copy,
+            (files / f"{table}.csv").open("rb") as file,
+        ):
+            while piece := file.read(2**20):
+                copy.write(piece)
+        connection.execute(
+            f"alter table {table} add column updated_at timestamptz not null default now() - interval '1 day'"
+        )
+        connection.execute(f"create index on {table} (updated_at)")

@@ -1,0 +1,121 @@
+"""One command, measured as a whole process tree."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_EVERY_S = 0.05
+_TIMEOUT_S = 3600
+# what a process is called in the results, by a word of its command line
+_ROLES = {
+    # goes first: its arguments name the others
+    "bin/meltano": "meltano",
+    "bin/target-postgres": "target",
+    "bin/tidemark-target-postgres": "target",
+    "bin/tap-postgres": "tap",
+    "bin/tidemark-tap-postgres": "tap",
+    "dlt_load.py": "dlt",
+    "sling": "sling",
+    "pgcopydb": "pgcopydb",
+    "psql": "psql",
+}
+
+
+@dataclass
+class Measured:
+    """What a command took: seconds, and at its peak the memory of each kind of process and the bytes of a directory."""
+
+    seconds: float
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    disk_mb: float = 0
+
+
+class CommandFailedError(Exception):
+    """Its message is what the command said last."""
+
+
+def run(
+    *pipes: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path, disk: Path | None = None
+) -> Measured:
+    """Run pipes of commands one after the other, as one measurement.
+
+    Args:
+        pipes: each a list of commands, each piped into the next.
+        disk: a directory whose size is watched.
+
+    Raises:
+        CommandFailedError: one of them failed.
+    """
+    result = Measured(0)
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(result, disk, done), daemon=True)
+    watcher.start()
+    began = time.monotonic()
+    try:
+        for commands in pipes:
+            _pipe(commands, env, cwd, log)
+    finally:
+        result.seconds = time.monotonic() - began
+        done.set()
+        watcher.join()
+    return result
+
+
+def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    with log.open("ab") as sink:
+        for command in commands:
+            before = processes[-1].stdout if processes else subprocess.DEVNULL
+            last = len(processes) == len(commands) - 1
+            processes.append(
+                subprocess.Popen(
+                    command, stdin=before, stdout=sink if last else subprocess.PIPE, stderr=sink, env=env, cwd=cwd
+                )
+            )
+            if len(processes) > 1 and processes[-2].stdout:
+                processes[-2].stdout.close()
+        try:
+            statuses = [process.wait(timeout=_TIMEOUT_S) for process in processes]
+        except BaseException:
+            for process in processes:
+                for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    each.terminate()
+            raise
+    if any(statuses):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise CommandFailedError(lines[-1] if lines else f"status {statuses}")
+
+
+def _watch(result: Measured, disk: Path | None, done: threading.Event) -> None:
+    me = psutil.Process()
+    while not done.wait(_EVERY_S):
+        for process in me.children(recursive=True):
+            try:
+                command, memory = " ".join(process.cmdline()), process.memory_info().rss / 2**20
+            except psutil.Error:
+                continue
+            role = next((role for word, role in _ROLES.items() if word in command), None)
+            if role:
+                result.memory_mb[role] = max(result.memory_mb.get(role, 0), memory)
+        if disk:
+            result.disk_mb = max(result.disk_mb, _size(disk) / 2**20)
+
+
+def _size(directory: Path) -> int:
+    size = 0
+    for path in directory.rglob("*"):
+        try:
+            size += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return size

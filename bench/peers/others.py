@@ -1,0 +1,154 @@
+"""dlt, sling and pgcopydb, each as its documentation has it for speed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import yaml
+
+from bench import measure
+from bench.peers.base import Peer
+from bench.venvs import venv
+
+if TYPE_CHECKING:
+    from bench.measure import Measured
+
+
+class Dlt(Peer):
+    """dlt's sql_database source."""
+
+    backend = "pyarrow"
+    packages = (
+        "dlt[postgres,sql_database]==1.31.0",
+        "pyarrow==22.0.0",
+        "psycopg2-binary==2.9.12",
+        "psycopg[binary]==3.2.10",
+    )
+    once = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name with the backend."""
+        return f"dlt, {self.backend}"
+
+    @property
+    def schema(self) -> str:  # type: ignore[override]
+        """One a backend."""
+        return f"raw_dlt_{self.backend}"
+
+    @property
+    def settings(self) -> str:  # type: ignore[override]
+        """Versions and settings."""
+        return (
+            f"{self.packages[0]}, sql_database with backend {self.backend}, chunks of 200,000 rows, merge on the "
+            "primary key, incremental on updated_at, files loaded as CSV by COPY"
+        )
+
+    def prepare(self) -> None:
+        """Install it."""
+        self._python = venv(self.setting.work, f"dlt-{self.backend}", self.packages)
+        self._pipelines = self.setting.work / f"dlt-{self.backend}-pipelines"
+
+    def forget(self) -> None:
+        """Forget its state."""
+        shutil.rmtree(self._pipelines, ignore_errors=True)
+
+    def load(self) -> Measured:
+        """Run a pipeline."""
+        what = {
+            "source": self.setting.url("source"),
+            "warehouse": self.setting.url("warehouse"),
+            "keys": self.setting.dataset.keys,
+            "schema": self.schema,
+            "backend": self.backend,
+            "pipelines": str(self._pipelines),
+        }
+        command = [str(self._python), str(Path(__file__).with_name("dlt_load.py")), json.dumps(what)]
+        environment = {**self.environment(), "RUNTIME__DLTHUB_TELEMETRY": "false"}
+        return measure.run([command], env=environment, cwd=self.setting.work, log=self.setting.log)
+
+
+class DltConnectorx(Dlt):
+    """The same, reading with connectorx."""
+
+    backend = "connectorx"
+    packages = (*Dlt.packages, "connectorx==0.4.4")
+
+
+class Sling(Peer):
+    """sling's replications."""
+
+    name = "sling"
+    settings = "sling 1.4.11, replication in incremental mode with primary and update key, 2 streams at once"
+    schema = "raw_sling"
+
+    def prepare(self) -> None:
+        """Install it, and write the replication."""
+        python = venv(self.setting.work, "sling", ["sling-linux-amd64==1.4.11"])
+        # the program itself: its Python wrapper would only take longer to start
+        (self._sling,) = python.parent.parent.glob("lib/*/site-packages/sling_linux_amd64/bin/sling*")
+        self._sling.chmod(0o755)
+        self._replication = self.setting.work / "sling.yaml"
+        streams = {
+            f"public.{table}": {"primary_key": key, "update_key": "updated_at"}
+            for table, key in self.setting.dataset.keys.items()
+        }
+        defaults = {"mode": "incremental", "object": f"{self.schema}.{{stream_table}}"}
+        content = {"source": "BENCH_SOURCE", "target": "BENCH_WAREHOUSE", "defaults": defaults, "streams": streams}
+        self._replication.write_text(yaml.safe_dump(content))
+
+    def load(self) -> Measured:
+        """Run the replication."""
+        environment = {
+            **self.environment(),
+            "BENCH_SOURCE": f"{self.setting.url('source')}?sslmode=disable",
+            "BENCH_WAREHOUSE": f"{self.setting.url('warehouse')}?sslmode=disable",
+            "SLING_THREADS": "2",
+            "SLING_DISABLE_TELEMETRY": "TRUE",
+        }
+        command = [str(self._sling), "run", "-r", str(self._replication)]
+        return measure.run([command], env=environment, cwd=self.setting.work, log=self.setting.log)
+
+
+class Pgcopydb(Peer):
+    """A copy of the whole database."""
+
+    name = "pgcopydb"
+    settings = "`pgcopydb clone --table-jobs 2 --index-jobs 2`: all indexes and constraints are made too"
+    schema = "public"
+    incremental = False
+
+    def prepare(self) -> None:
+        """Look for it.
+
+        Raises:
+            FileNotFoundError: it isn't installed.
+        """
+        if shutil.which("pgcopydb") is None:
+            raise FileNotFoundError("pgcopydb is not installed")
+
+    def forget(self) -> None:
+        """Make an empty database."""
+        with psycopg.connect(self.setting.url("warehouse"), autocommit=True) as connection:
+            connection.execute("drop database if exists pgcopydb_bench with (force)")
+            connection.execute("create database pgcopydb_bench")
+
+    def load(self) -> Measured:
+        """Copy."""
+        warehouse = self.setting.url("warehouse").rpartition("/")[0] + "/pgcopydb_bench"
+        command = ["pgcopydb", "clone", "--source", self.setting.url("source"), "--target", warehouse, "--restart"]
+        jobs = [
+            "--table-jobs",
+            "2",
+            "--index-jobs",
+            "2",
+            "--no-owner",
+            "--no-acl",
+            "--dir",
+            str(self.setting.work / "pgc"),
+        ]
+        return measure.run([[*command, *jobs]], env=self.environment(), cwd=self.setting.work, log=self.setting.log)

@@ -1,0 +1,46 @@
+"""This project, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bench import measure
+from bench.peers.base import Peer
+
+if TYPE_CHECKING:
+    from bench.measure import Measured
+
+_STATE = "dev:tap-postgres-to-target-postgres"
+
+
+class Tidemark(Peer):
+    """`meltano run`, start-up included."""
+
+    name = "tidemark"
+    settings = "`meltano run tap-postgres target-postgres`, settings as in this repository"
+    schema = "raw"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment with both connections and the data set's streams."""
+        own = {"MELTANO_RUN_FORCE": "1"}
+        for prefix, side in (("TAP_POSTGRES", "source"), ("TARGET_POSTGRES", "warehouse")):
+            parts = self.setting.parts(side)
+            names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "DATABASE": "dbname"}
+            own |= {f"{prefix}_{name}": parts[part] for name, part in names.items()}
+        own["TAP_POSTGRES__SELECT"] = json.dumps([f"public-{table}.*" for table in self.setting.dataset.keys])
+        incremental = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
+        own["TAP_POSTGRES__METADATA"] = json.dumps({"*": incremental})
+        return {**super().environment(), **own}
+
+    def forget(self) -> None:
+        """Clear Meltano's state."""
+        self.setting.checkout.run("meltano", "state", "clear", "--force", _STATE)
+
+    def load(self) -> Measured:
+        """Run."""
+        root = self.setting.checkout.root
+        command = [str(root / ".venv/bin/meltano"), "run", "--no-install", "tap-postgres", "target-postgres"]
+        return measure.run(
+            [command], env=self.environment(), cwd=root, log=self.setting.log, disk=root / ".tidemark" / "chunks"
+        )

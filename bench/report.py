@@ -1,0 +1,126 @@
+"""Results: kept in results.json, a section a data set, and told in results.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.measure import Measured
+    from bench.peers.base import Peer, Setting
+
+RESULTS = Path(__file__).with_name("results.json")
+KINDS = ("first load", "idle", "1 % changed")
+_SERVER_SETTINGS = ("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size", "checkpoint_timeout")
+
+
+@dataclass
+class Section:
+    """The results of one data set."""
+
+    title: str
+    rows: int
+    about: str
+    peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Section:
+        """Return an empty section that says where it came from."""
+        with setting.checkout.connect("warehouse") as connection:
+            version = str(connection.info.parameter_status("server_version"))
+            values = [
+                f"{name} {value}"
+                for name, value in connection.execute(
+                    "select name, current_setting(name) from pg_settings where name = any(%s)", [list(_SERVER_SETTINGS)]
+                )
+            ]
+        about = (
+            f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), PostgreSQL {version} on "
+            f"both sides of one machine; {', '.join(values)}."
+        )
+        return cls(setting.dataset.title, setting.dataset.rows, about)
+
+    def add(self, peer: Peer) -> None:
+        """Begin with a peer."""
+        self.peers[peer.name] = {"settings": peer.settings, "runs": {}, "why": None}
+
+    def leave_out(self, peer: Peer, why: str) -> None:
+        """Say why a peer has no figures."""
+        self.peers.setdefault(peer.name, {"settings": peer.settings, "runs": {}, "why": None})["why"] = why
+
+    def record(self, peer: Peer, kind: str, measured: Measured, *, right: bool) -> None:
+        """Take a run in."""
+        self.peers[peer.name]["runs"].setdefault(kind, []).append({**asdict(measured), "right": right})
+
+    def save(self) -> None:
+        """Write the section, and the tables of all sections."""
+        sections = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        sections[self.title] = asdict(self)
+        RESULTS.write_text(json.dumps(sections, indent=1) + "\n")
+        RESULTS.with_suffix(".md").write_text(markdown(sections))
+
+
+def markdown(sections: dict[str, Any]) -> str:
+    """Return all results as a page."""
+    parts = [
+        "# Results of `make bench`\n",
+        "The same load through raw COPY, this project and its peers, each with the settings that its documentation",
+        "gives for speed, whole commands with their start-up, in turns. Seconds are minimum / median / maximum. After",
+        "each run, rows and checksums of source and warehouse were compared; a run that is wrong is not counted.\n",
+        "![Medians](results.svg)\n",
+    ]
+    for section in sections.values():
+        parts += [f"## {section['title']}\n", f"{section['rows']:,} rows. {section['about']}\n"]
+        for kind in KINDS:
+            parts += _table(section, kind)
+        parts += [f"- **{name}**: {peer['settings']}." for name, peer in section["peers"].items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def median(peer: dict[str, Any], kind: str) -> float | None:
+    """Return a peer's median seconds of a kind of run; None if it has none that is right."""
+    seconds = [run["seconds"] for run in peer["runs"].get(kind, []) if run["right"]]
+    return statistics.median(seconds) if seconds else None
+
+
+def _table(section: dict[str, Any], kind: str) -> list[str]:
+    floor = next((median(peer, "first load") for name, peer in section["peers"].items() if name == "raw COPY"), None)
+    first = kind == "first load"
+    lines = [
+        f"### {kind[0].upper()}{kind[1:]}\n",
+        "| | seconds | runs | " + ("rows/s | ratio to raw COPY | " if first else "") + "peak memory, MB | |",
+        "|---|---|---|" + ("---|---|" if first else "") + "---|---|",
+    ]
+    for name, peer in section["peers"].items():
+        runs = peer["runs"].get(kind, [])
+        right = [run for run in runs if run["right"]]
+        wrong = f"{len(runs) - len(right)} of {len(runs)} wrong" if len(runs) > len(right) else ""
+        if not right:
+            if runs or (peer["why"] and first):
+                lines.append(f"| {name} | | {len(runs)} |" + (" | |" if first else "") + f" | {wrong or peer['why']} |")
+            continue
+        seconds = sorted(run["seconds"] for run in right)
+        middle = statistics.median(seconds)
+        memory = {
+            role: max(run["memory_mb"].get(role, 0) for run in right) for run in right for role in run["memory_mb"]
+        }
+        disk = max(run["disk_mb"] for run in right)
+        more = [wrong] if wrong else []
+        more += [f"chunks at most {disk:.0f} MB"] if disk and first else []
+        cells = [
+            name,
+            f"{seconds[0]:.1f} / {middle:.1f} / {seconds[-1]:.1f}",
+            str(len(right)),
+            *([f"{section['rows'] / middle:,.0f}", f"{middle / floor:.2f}" if floor else ""] if first else []),
+            ", ".join(f"{role} {value:.0f}" for role, value in memory.items()),
+            "; ".join(more),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""] if len(lines) > 3 else []  # noqa: PLR2004 - there is a row below the heading
