@@ -87,7 +87,7 @@ _TYPES = """
         t.typnamespace = 'pg_catalog'::regnamespace, t.typtype::text,
         -- name, point and the like have elements too, and are no arrays
         case when t.typcategory = 'A' and t.typlen = -1 then t.typelem else 0 end::bigint,
-        t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod)
+        t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typdelim::text
     from wanted join pg_catalog.pg_type t using (oid)
 """
 # the primary key, or else a unique index that is as good: whole, immediate, of columns that can't be null

@@ -45,8 +45,8 @@ class Selection:
         """Return the columns as the warehouse is to have them."""
         return tuple(
             WireColumn(column.name, "text")
-            if self.masks.get(column.name) in {"sha256", "redact"}
-            else WireColumn(column.name, str(column.landing.type), column.landing.extension)
+            if self.masks.get(column.name) in {"sha256", "redact"} or column.landing.type is None
+            else WireColumn(column.name, column.landing.type, column.landing.extension)
             for column in self.columns
         )
 
@@ -83,7 +83,7 @@ class Selection:
         name = sql.Identifier(column.name)
         match self.masks.get(column.name):
             case "null":
-                return sql.SQL("NULL::{} AS {}").format(sql.SQL(str(column.landing.type)), name)
+                return sql.SQL("NULL AS {}").format(name)
             case "redact":
                 return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END AS {}").format(name, sql.Literal(_REDACTED), name)
             case "sha256":

@@ -6,6 +6,7 @@ lands as what its text can be read back from; an extension's type stays if the w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class Type:
     """Of a domain: the oid of the type below it; else 0."""
     base_modifier: str
     """Of a domain: the type below it, with modifiers, as format_type() gives it."""
+    delimiter: str = ","
+    """Between the elements of an array of this type."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
         return landing(found.base, found.base_modifier, types)
     if found.kind == "p" or found.name in _UNREADABLE:
         return Landing(None)
-    if found.kind in "ec" or (found.kind in "rm" and not found.built_in) or found.name in _BY_NAME:
+    if _as_text(found):
         # an enum's binary form is its label, as a text's is
         return Landing("text", binary=found.kind == "e")
     if found.built_in:
@@ -94,21 +97,31 @@ def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
     return Landing(_unqualified(declared), extension=True)
 
 
+def _as_text(type_: Type) -> bool:
+    return type_.kind in "ec" or (type_.kind in "rm" and not type_.built_in) or type_.name in _BY_NAME
+
+
 def _array(array: Type, declared: str, types: Mapping[int, Type]) -> Landing:
-    name = types[array.element].name
-    element = landing(array.element, name, types)
-    if element.type is None:
-        return element
-    if element.type != name:
-        return Landing(element.type + "[]", element.extension)
-    # as they are, elements keep the array's own modifiers: numeric(12,2)[]
-    return Landing(_unqualified(declared), element.extension, element.binary)
+    element = types[array.element]
+    landed = landing(array.element, element.name, types)
+    if landed.type is None:
+        return landed
+    if landed.extension and element.delimiter != ",":
+        # where the type is missing, an array of text would be read as if commas were between its elements
+        return Landing("text")
+    if element.kind != "d" and not _as_text(element):
+        # as they are, elements keep the array's own modifiers: numeric(12,2)[]. Not an array by its name: int2vector,
+        # which refuses what its own binary form is when empty.
+        return Landing(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
+    if landed.type.endswith("[]"):
+        # of a domain of arrays: each element is an array's text, and not one more dimension
+        return Landing("text[]")
+    return Landing(landed.type + "[]", landed.extension)
 
 
 def _unqualified(declared: str) -> str:
     """Drop the schema of an extension's type: it may live in another one in the warehouse."""
-    head, dot, tail = declared.partition(".")
-    return tail if dot and not head.startswith('"') and "(" not in head else declared
+    return re.sub(r'^("([^"]|"")*"|[^".( ]+)\.', "", declared)
 
 
 _JSON_TYPES: dict[str, dict[str, Any]] = {

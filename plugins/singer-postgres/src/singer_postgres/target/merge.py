@@ -48,9 +48,9 @@ def upsert(
         differs=differs(columns),
         key=names(key),
         updates=sql.SQL(", ").join(
+            # the key's columns too: 1.0 and 1.00 are one key, and not the same
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
             for name in [*columns, *METADATA]
-            if name not in key
         ),
     )
 
@@ -85,9 +85,7 @@ def upsert_records(
         differs=differs(compared),
         key=names(key),
         updates=sql.SQL(", ").join(
-            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
-            for name in [*columns, LOADED_XID]
-            if name not in key
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in [*columns, LOADED_XID]
         ),
     )
 

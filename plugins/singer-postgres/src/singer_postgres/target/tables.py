@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
 
@@ -125,21 +126,41 @@ def _names(names: Iterable[str]) -> sql.Composable:
 
 
 def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, str]:
-    """Return each column's type here: the source's, or text for an extension's type that isn't here."""
-    types = {}
+    """Return each column's type here: the source's, or text for one that this server lacks."""
+    types = {column.name: column.type for column in table.columns}
     for column in table.columns:
-        type_ = column.type
         if column.extension:
-            bare = type_.removesuffix("[]").partition("(")[0]
-            row = connection.execute(
-                "select nspname from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace "
-                "where t.typname = %s and t.typtype = 'b' order by nspname = 'public' desc limit 1",
-                [bare],
-            ).fetchone()
-            schema = sql.Identifier(row[0]).as_string(connection) if row else None
-            type_ = f"{schema}.{type_}" if schema else "text[]" if type_.endswith("[]") else "text"
-        types[column.name] = type_
+            types[column.name] = _extension_type(connection, column.type)
+    # a server that is built without libxml has the type, and reads no value of it
+    xml = {name: type_ for name, type_ in types.items() if type_.removesuffix("[]") == "xml"}
+    if xml and not _reads_xml(connection):
+        types |= {name: type_.replace("xml", "text") for name, type_ in xml.items()}
     return types
+
+
+def _extension_type(connection: psycopg.Connection[Any], type_: str) -> str:
+    """Return an extension's type as format_type() gives it here, or text if it isn't here."""
+    found = re.fullmatch(r'(?:"((?:[^"]|"")*)"|([^"(\[]+))(.*)', type_)
+    assert found, type_
+    quoted, plain, rest = found.groups()
+    row = connection.execute(
+        "select pg_catalog.format_type(t.oid, null) "
+        "from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace "
+        "where t.typname = %s and t.typtype = 'b' order by n.nspname = 'public' desc, t.oid limit 1",
+        [plain or quoted.replace('""', '"')],
+    ).fetchone()
+    if row is None:
+        return "text[]" if rest.endswith("[]") else "text"
+    return f"{row[0]}{rest}"
+
+
+def _reads_xml(connection: psycopg.Connection[Any]) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute("select '<a/>'::pg_catalog.xml")
+    except errors.FeatureNotSupported:
+        return False
+    return True
 
 
 def _refuse_other_types(schema: str, table: Table, wanted: Mapping[str, str], has: Mapping[str, str]) -> None:
