@@ -49,6 +49,10 @@ docs: setup ## build the models' documentation and serve it on http://127.0.0.1:
 test: setup-dev ## run all tests, on servers and directories of their own
 	@$(BIN)/pytest
 
+.PHONY: test-long
+test-long: setup-dev ## run the tests that take long: types between all versions, parity with the stock target
+	@$(BIN)/pytest -m long
+
 .PHONY: chaos
 chaos: setup-dev ## crash tap and target at many more moments than `make test` does (CRASHES=100 for more)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=3600 tests/singer/test_crashes.py

@@ -38,6 +38,8 @@ class Source:
             self.dsn(),
             application_name=APPLICATION_NAME,
             connect_timeout=30,
+            # the driver takes the encoding that it connected with for its own
+            client_encoding="UTF8",
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap.types import json_schema
 
 if TYPE_CHECKING:
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the Singer catalog of `relations`, masks applied to the types."""
     masks = config.get("masks") or {}
+    relations = list(relations)
+    named: dict[str, Relation] = {}
+    for relation in relations:
+        other = named.setdefault(stream_id(relation), relation)
+        if other is not relation:
+            msg = (
+                f'"{other.schema}"."{other.name}" and "{relation.schema}"."{relation.name}" would be one stream, '
+                f"{stream_id(relation)}; leave one of the schemas out of filter_schemas, or rename a table."
+            )
+            raise SingerPostgresError(msg)
     return {"streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config) for relation in relations]}
 
 

@@ -17,7 +17,7 @@ def main() -> None:
 
     try:
         found = quick.discover(sys.argv[1:])
-    except psycopg2.Error:
+    except (psycopg2.Error, SingerPostgresError):
         # to be met again below, where errors are told
         found = None
     if found is not None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
+from singer_postgres.errors import SingerPostgresError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -36,8 +38,9 @@ def read(  # noqa: PLR0913 - each is a part of one query
         limit: the most rows to read.
     """
     names = [column.name for column in selection.columns]
-    query = sql.SQL("SELECT {} FROM ({}) selected").format(
+    query = sql.SQL("SELECT {}, {} FROM ({}) selected").format(
         sql.SQL(", ").join(_expression(name, properties.get(name, {})) for name in names),
+        _uncarried({column.name: str(column.landing.type) for column in selection.columns}),
         selection.query(bound=bound),
     )
     if order_by is not None and order_by in names:
@@ -50,16 +53,45 @@ def read(  # noqa: PLR0913 - each is a part of one query
         while True:
             cursor.execute(f"FETCH {_FETCH_ROWS} FROM records")
             rows = cursor.fetchall()
-            for row in rows:
-                yield dict(zip(names, row, strict=True))
+            for *values, uncarried in rows:
+                if uncarried is not None:
+                    relation = f"{selection.relation}.{uncarried}"
+                    msg = (
+                        f"{relation} has a value that records can't carry as it is (an infinity, NaN, a number past "
+                        f"1.8e308, an array with bounds of its own): set use_copy, mask it, or deselect {uncarried}."
+                    )
+                    raise SingerPostgresError(msg)
+                yield dict(zip(names, values, strict=True))
             if len(rows) < _FETCH_ROWS:
                 return
+
+
+def _uncarried(types: Mapping[str, str]) -> sql.Composable:
+    """Return an expression: the name of a column whose value JSON, or the driver, would alter; null if none is."""
+    cases = []
+    for name, type_ in types.items():
+        bare = type_.partition("(")[0]
+        column = sql.SQL("selected.") + sql.Identifier(name)
+        if type_.endswith("[]"):
+            condition = sql.SQL("array_lower({}, 1) <> 1").format(column)
+        elif bare in {"real", "double precision", "numeric"}:
+            # NaN is greater than all numbers; a numeric past a float's range would become null
+            condition = sql.SQL("{0} = 'NaN' OR abs({0}) > 1.7976931348623157e308").format(column)
+        elif bare in {"date", "timestamp", "timestamp without time zone", "timestamp with time zone"}:
+            condition = sql.SQL("NOT isfinite({})").format(column)
+        else:
+            continue
+        cases.append(sql.SQL("WHEN {} THEN {}").format(condition, sql.Literal(name)))
+    if not cases:
+        return sql.SQL("NULL::text")
+    return sql.SQL("CASE {} END").format(sql.SQL(" ").join(cases))
 
 
 def _expression(name: str, schema: Mapping[str, Any]) -> sql.Composable:
     column = sql.SQL("selected.") + sql.Identifier(name)
     kinds = set(schema.get("type", []))
-    if kinds <= {"string", "null"} and schema.get("format") in {None, "uuid"}:
+    # the driver makes 00:00 of 24:00
+    if kinds <= {"string", "null"} and schema.get("format") in {None, "uuid", "time"}:
         return column + sql.SQL("::text")
     if kinds - {"null"} == {"array"} and set(schema.get("items", {}).get("type", [])) <= {"string", "null"}:
         return column + sql.SQL("::text[]")

@@ -34,8 +34,13 @@ class StateTable:
     schema: str
 
     @property
-    def _name(self) -> sql.Identifier:
+    def _name(self) -> sql.Composable:
         return sql.Identifier(self.schema, TABLE)
+
+    @property
+    def _in_statement(self) -> sql.Composable:
+        """The name as it is written in statements with parameters, which % introduces."""
+        return sql.SQL(self._name.as_string().replace("%", "%%"))
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
         """Make the table, unless it is there."""
@@ -80,7 +85,7 @@ class StateTable:
             sql.SQL(
                 "SELECT source, stream, bookmark, first_load, has_rows, extracted_at > %s::timestamptz, "
                 "extracted_at::text FROM {} WHERE table_name = %s"
-            ).format(self._name),
+            ).format(self._in_statement),
             [chunk.snapshot_at or None, table.name],
         ).fetchall()
         own = {row[:2]: row[2:] for row in rows}
@@ -144,7 +149,7 @@ class StateTable:
             sql.SQL(
                 "INSERT INTO {} AS state (source, stream, table_name) VALUES (%s, %s, %s) "
                 "ON CONFLICT (source, stream) DO UPDATE SET first_load = '[]' WHERE state.first_load <> '[]'"
-            ).format(self._name),
+            ).format(self._in_statement),
             [table.source, stream, table.name],
         )
 
@@ -156,7 +161,7 @@ class StateTable:
             sql.SQL(
                 "UPDATE {} SET first_load = first_load || %s, has_rows = has_rows OR %s, loaded_at = now() "
                 "WHERE source = %s AND stream = %s"
-            ).format(self._name),
+            ).format(self._in_statement),
             [Jsonb([list(blocks)]), has_rows, table.source, stream],
         )
 
@@ -177,7 +182,7 @@ class StateTable:
                     IS DISTINCT FROM (excluded.table_name, excluded.bookmark, '[]'::jsonb, excluded.extracted_at)
                     OR (excluded.has_rows AND NOT state.has_rows)
                 """
-            ).format(self._name),
+            ).format(self._in_statement),
             {
                 "source": table.source,
                 "stream": stream,

@@ -6,6 +6,7 @@ type; tables are made and widened as those of chunks are.
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -188,7 +189,7 @@ class RecordSink(PostgresSink):
         if self.append_only:
             return records
         key = tuple(self.key_properties)
-        return list({tuple(record[name] for name in key): record for record in records}.values())
+        return list({tuple(_comparable(record[name]) for name in key): record for record in records}.values())
 
     def _copy(self, connection: psycopg.Connection[Any], stage: sql.Composable, records: list[dict[str, Any]]) -> None:
         copy = sql.SQL("COPY {} ({}) FROM STDIN").format(stage, merge.names(self._columns))
@@ -236,3 +237,8 @@ def _is_type(connection: psycopg.Connection[Any], name: str) -> bool:
     except errors.Error:
         # up to 15, what doesn't look like a type's name is an error
         return False
+
+
+def _comparable(value: Any) -> Any:
+    """Return a key's value as something that a dictionary can have for a key."""
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else value
