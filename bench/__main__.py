@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 
+import psycopg
 from rich.console import Console
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
@@ -40,7 +43,13 @@ def main() -> None:
         sys.exit(f"error: PEERS names {', '.join(unknown)}; known are {', '.join(_PEERS)}.")
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
-    with contextmanager(make_checkout)("embedded", str(work)) as checkout:
+    # two sessions would share the peers' projects, and spoil each other's figures
+    lock = (work / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("error: another session of the benchmark is running here; wait for its end.")
+    with lock, contextmanager(make_checkout)("embedded", str(work)) as checkout:
         checkout.tidemark("up")
         with _CONSOLE.status("Making the data"):
             dataset = data.prepare(checkout, scale=scale, tpch=tpch, work=work)
@@ -48,6 +57,9 @@ def main() -> None:
         setting = Setting(checkout, dataset, work, work / "log")
         section = report.Section.begin(setting)
         peers = [peer for name in names if (peer := _prepared(_PEERS[name](setting), section))]
+        section.save()
+        if not peers:
+            sys.exit("error: no peer is left.")
         for turn in range(rounds):
             # another one goes first each time: whatever drifts with time is spread
             order = peers[turn % len(peers) :] + peers[: turn % len(peers)]
@@ -63,7 +75,7 @@ def _prepared(peer: Peer, section: report.Section) -> Peer | None:
         with _CONSOLE.status(f"Installing {peer.name}"):
             peer.prepare()
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        said = str(getattr(error, "stderr", None) or error)
         section.leave_out(peer, " ".join(said.split())[-200:])
         _CONSOLE.print(f"{peer.name} is left out: {said}", style="yellow")
         return None
@@ -73,37 +85,44 @@ def _prepared(peer: Peer, section: report.Section) -> Peer | None:
 
 def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> None:
     """Time a first load, an idle run and the run after a change."""
-    if peer.once and turn:
-        return
-    with setting.checkout.connect("warehouse") as connection:
-        if peer.schema != "public":
-            connection.execute(f'drop schema if exists "{peer.schema}" cascade')
-        connection.execute("checkpoint")
+    again = peer.once and turn > 0
     try:
-        peer.forget()
-        _timed(peer, setting, section, "first load")
+        with setting.checkout.connect("warehouse") as connection:
+            if peer.database is None and not again:
+                connection.execute(f'drop schema if exists "{peer.schema}" cascade')
+            connection.execute("checkpoint")
+        if again:
+            # not timed: what was changed for the others since its last turn
+            peer.load()
+        else:
+            peer.forget()
+            _timed(peer, setting, section, "first load")
         if peer.incremental:
             _timed(peer, setting, section, "idle")
             with setting.checkout.connect("source") as connection:
-                data.change(connection, setting.dataset, turn)
-            _timed(peer, setting, section, "1 % changed")
-    except CommandFailedError as error:
-        section.leave_out(peer, f"failed: {error}")
+                changed = data.change(connection, setting.dataset, turn)
+            _timed(peer, setting, section, "1 % changed", changed)
+    except (CommandFailedError, OSError, subprocess.SubprocessError, psycopg.Error) as error:
+        section.leave_out(peer, f"failed: {' '.join(str(error).split())[-300:]}")
         _CONSOLE.print(f"{peer.name} failed: {error}", style="red")
 
 
-def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str) -> None:
+def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str, changed: int = 0) -> None:
     measured: Measured = peer.load()
-    right = True
-    if peer.schema != "public":
-        with setting.checkout.connect("source") as source, setting.checkout.connect("warehouse") as warehouse:
+    right, connect = False, setting.checkout.connect
+    try:
+        with connect("source") as source, connect("warehouse", peer.database) as warehouse:
             there = data.checksums(source, setting.dataset, "public")
             right = data.checksums(warehouse, setting.dataset, peer.schema) == there
-    section.record(peer, kind, measured, right=right)
+    finally:
+        # also where a table is missing, which raises
+        section.record(peer, kind, measured, right=right, rows=changed)
     _CONSOLE.print(f"  {kind}: {measured.seconds:.1f} s{'' if right else ', and the rows are WRONG'}")
 
 
 if __name__ == "__main__":
+    # so that the servers are stopped then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:

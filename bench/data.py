@@ -37,10 +37,11 @@ create table lineitem (l_orderkey bigint, l_partkey bigint, l_suppkey bigint, l_
 
 @dataclass(frozen=True)
 class Dataset:
-    """The tables of schema public in the source, each with its key; all have `updated_at`."""
+    """The tables of schema public in the source, each with its key and its other numbers; all have `updated_at`."""
 
     title: str
     keys: dict[str, list[str]]
+    numbers: dict[str, list[str]]
     rows: int
 
 
@@ -63,8 +64,16 @@ def prepare(checkout: Checkout, *, scale: float, tpch: float | None, work: Path)
             group by relname order by relname
             """
         ).fetchall()
+        numbers = connection.execute(
+            """
+            select table_name, array_agg(column_name::text order by ordinal_position)
+            from information_schema.columns
+            where table_schema = 'public' and data_type in ('numeric', 'integer', 'bigint')
+            group by table_name
+            """
+        ).fetchall()
         rows = sum(_count(connection, table) for table, _ in keys)
-    return Dataset(title, dict(keys), rows)
+    return Dataset(title, dict(keys), dict(numbers), rows)
 
 
 def _count(connection: psycopg.Connection[Any], table: str) -> int:
@@ -88,12 +97,13 @@ def checksums(connection: psycopg.Connection[Any], dataset: Dataset, schema: str
     """Return for each table what two that hold the same rows have in common."""
     sums = {}
     for table, key in dataset.keys.items():
+        numbers = {key[0]: None, **dict.fromkeys(dataset.numbers.get(table, []))}
         query = sql.SQL(
-            "select count(*), count(distinct ({all})), sum({key}::numeric), "
-            "round(sum(extract(epoch from updated_at)), 2) from {table}"
+            "select count(*), count(distinct ({all})), round(sum(extract(epoch from updated_at)), 2), {sums} "
+            "from {table}"
         ).format(
             all=sql.SQL(", ").join(map(sql.Identifier, key)),
-            key=sql.Identifier(key[0]),
+            sums=sql.SQL(", ").join(sql.SQL("sum({}::numeric)").format(sql.Identifier(name)) for name in numbers),
             table=sql.Identifier(schema, table),
         )
         row = connection.execute(query).fetchone()
@@ -121,6 +131,8 @@ def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -
             while piece := file.read(2**20):
                 copy.write(piece)
         connection.execute(
-            f"alter table {table} add column updated_at timestamptz not null default now() - interval '1 day'"
+            # a stamp of its own for each row: where all are the same, `>=` a bookmark reads the whole table again
+            f"alter table {table} add column updated_at timestamptz not null "
+            "default now() - interval '1 day' - random() * interval '365 days'"
         )
         connection.execute(f"create index on {table} (updated_at)")

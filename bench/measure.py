@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _EVERY_S = 0.05
 _TIMEOUT_S = 3600
+_PATIENCE_S = 10
+_TELLING = re.compile(r"error|exception|failed|fatal", re.IGNORECASE)
 # what a process is called in the results, by a word of its command line
 _ROLES = {
     # goes first: its arguments name the others
@@ -74,26 +79,45 @@ def run(
 def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path) -> None:
     processes: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as sink:
-        for command in commands:
-            before = processes[-1].stdout if processes else subprocess.DEVNULL
-            last = len(processes) == len(commands) - 1
-            processes.append(
-                subprocess.Popen(
-                    command, stdin=before, stdout=sink if last else subprocess.PIPE, stderr=sink, env=env, cwd=cwd
-                )
-            )
-            if len(processes) > 1 and processes[-2].stdout:
-                processes[-2].stdout.close()
+        # what others said before is not why this one failed
+        start = sink.seek(0, os.SEEK_END)
         try:
+            for command in commands:
+                before = processes[-1].stdout if processes else subprocess.DEVNULL
+                last = len(processes) == len(commands) - 1
+                processes.append(
+                    subprocess.Popen(
+                        command, stdin=before, stdout=sink if last else subprocess.PIPE, stderr=sink, env=env, cwd=cwd
+                    )
+                )
+                if len(processes) > 1 and processes[-2].stdout:
+                    processes[-2].stdout.close()
             statuses = [process.wait(timeout=_TIMEOUT_S) for process in processes]
         except BaseException:
-            for process in processes:
-                for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                    each.terminate()
+            _end(processes)
             raise
     if any(statuses):
-        lines = log.read_text(errors="replace").strip().splitlines()
-        raise CommandFailedError(lines[-1] if lines else f"status {statuses}")
+        lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+        # advice may follow what went wrong
+        telling = [line for line in lines if _TELLING.search(line)] or lines
+        raise CommandFailedError(telling[-1] if telling else f"status {statuses}")
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End commands and all that they started, some of which may have ended by themselves."""
+    tree: list[psutil.Process] = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            # one that was waited for is gone, and its pid may be another's
+            if process.returncode is None:
+                root = psutil.Process(process.pid)
+                tree += [*root.children(recursive=True), root]
+    for each in tree:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    for each in psutil.wait_procs(tree, timeout=_PATIENCE_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def _watch(result: Measured, disk: Path | None, done: threading.Event) -> None:

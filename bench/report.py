@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).with_name("results.json")
 KINDS = ("first load", "idle", "1 % changed")
-_SERVER_SETTINGS = ("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size", "checkpoint_timeout")
+_SERVER_SETTINGS = (
+    *("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size", "checkpoint_timeout"),
+    "autovacuum",
+)
 
 
 @dataclass
@@ -54,15 +57,19 @@ class Section:
         """Say why a peer has no figures."""
         self.peers.setdefault(peer.name, {"settings": peer.settings, "runs": {}, "why": None})["why"] = why
 
-    def record(self, peer: Peer, kind: str, measured: Measured, *, right: bool) -> None:
-        """Take a run in."""
-        self.peers[peer.name]["runs"].setdefault(kind, []).append({**asdict(measured), "right": right})
+    def record(self, peer: Peer, kind: str, measured: Measured, *, right: bool, rows: int = 0) -> None:
+        """Take a run in; `rows` are those that changed before it."""
+        run = {**asdict(measured), "right": right, "rows": rows}
+        self.peers[peer.name]["runs"].setdefault(kind, []).append(run)
 
     def save(self) -> None:
         """Write the section, and the tables of all sections."""
         sections = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         sections[self.title] = asdict(self)
-        RESULTS.write_text(json.dumps(sections, indent=1) + "\n")
+        # in one step: whoever is interrupted here keeps the sections of all sessions
+        scratch = RESULTS.with_suffix(".new")
+        scratch.write_text(json.dumps(sections, indent=1) + "\n")
+        scratch.replace(RESULTS)
         RESULTS.with_suffix(".md").write_text(markdown(sections))
 
 
@@ -93,32 +100,38 @@ def median(peer: dict[str, Any], kind: str) -> float | None:
 def _table(section: dict[str, Any], kind: str) -> list[str]:
     floor = next((median(peer, "first load") for name, peer in section["peers"].items() if name == "raw COPY"), None)
     first = kind == "first load"
+    columns = {"first load": 2, "idle": 0}.get(kind, 1)
     lines = [
         f"### {kind[0].upper()}{kind[1:]}\n",
-        "| | seconds | runs | " + ("rows/s | ratio to raw COPY | " if first else "") + "peak memory, MB | |",
-        "|---|---|---|" + ("---|---|" if first else "") + "---|---|",
+        "| | seconds | runs | " + "".join(("rows/s | ", "ratio to raw COPY | ")[:columns]) + "peak memory, MB | |",
+        "|---|---|---|" + "---|" * columns + "---|---|",
     ]
     for name, peer in section["peers"].items():
         runs = peer["runs"].get(kind, [])
         right = [run for run in runs if run["right"]]
         wrong = f"{len(runs) - len(right)} of {len(runs)} wrong" if len(runs) > len(right) else ""
         if not right:
-            if runs or (peer["why"] and first):
-                lines.append(f"| {name} | | {len(runs)} |" + (" | |" if first else "") + f" | {wrong or peer['why']} |")
+            # a peer that was left out is named once, one that failed later also where it has no figures
+            if runs or (peer["why"] and (first or median(peer, "first load"))):
+                why = "; ".join(filter(None, [wrong, peer["why"]]))
+                lines.append(f"| {name} | | {len(runs)} |" + " |" * columns + f" | {why} |")
             continue
         seconds = sorted(run["seconds"] for run in right)
         middle = statistics.median(seconds)
         memory = {
             role: max(run["memory_mb"].get(role, 0) for run in right) for run in right for role in run["memory_mb"]
         }
+        moved = section["rows"] if first else statistics.median(run.get("rows", 0) for run in right)
         disk = max(run["disk_mb"] for run in right)
         more = [wrong] if wrong else []
+        more += [peer["why"]] if peer["why"] else []
         more += [f"chunks at most {disk:.0f} MB"] if disk and first else []
         cells = [
             name,
             f"{seconds[0]:.1f} / {middle:.1f} / {seconds[-1]:.1f}",
             str(len(right)),
-            *([f"{section['rows'] / middle:,.0f}", f"{middle / floor:.2f}" if floor else ""] if first else []),
+            *([f"{moved / middle:,.0f}"] if columns else []),
+            *([f"{middle / floor:.2f}" if floor else ""] if first else []),
             ", ".join(f"{role} {value:.0f}" for role, value in memory.items()),
             "; ".join(more),
         ]

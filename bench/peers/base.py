@@ -52,6 +52,8 @@ class Peer(abc.ABC):
     """In words, with versions."""
     schema: str
     """Where its tables are, in the warehouse."""
+    database: str | None = None
+    """The database that they are in, if not the warehouse's own."""
     incremental = True
     once = False
     """Its first load takes minutes, and is timed in the first round alone."""

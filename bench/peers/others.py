@@ -120,6 +120,7 @@ class Pgcopydb(Peer):
     name = "pgcopydb"
     settings = "`pgcopydb clone --table-jobs 2 --index-jobs 2`: all indexes and constraints are made too"
     schema = "public"
+    database = "pgcopydb_bench"
     incremental = False
 
     def prepare(self) -> None:
@@ -134,12 +135,12 @@ class Pgcopydb(Peer):
     def forget(self) -> None:
         """Make an empty database."""
         with psycopg.connect(self.setting.url("warehouse"), autocommit=True) as connection:
-            connection.execute("drop database if exists pgcopydb_bench with (force)")
-            connection.execute("create database pgcopydb_bench")
+            connection.execute(f"drop database if exists {self.database} with (force)")
+            connection.execute(f"create database {self.database}")
 
     def load(self) -> Measured:
         """Copy."""
-        warehouse = self.setting.url("warehouse").rpartition("/")[0] + "/pgcopydb_bench"
+        warehouse = self.setting.url("warehouse").rpartition("/")[0] + f"/{self.database}"
         command = ["pgcopydb", "clone", "--source", self.setting.url("source"), "--target", warehouse, "--restart"]
         jobs = [
             "--table-jobs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from tests.conftest import REPOSITORY
@@ -14,6 +14,7 @@ from bench.peers.base import Peer
 if TYPE_CHECKING:
     from bench.measure import Measured
 
+_QUIET: dict[str, Any] = {"capture_output": True, "text": True}
 _STATE = "dev:tap-postgres-to-target-postgres"
 _CONNECTION = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
 
@@ -42,7 +43,7 @@ class Stock(Peer):
         installed = self._root / ".meltano" / "loaders" / "target-postgres" / "venv" / "bin" / "target-postgres"
         if not installed.exists():
             environment = {**self.environment(), "UV_COMPILE_BYTECODE": "1"}
-            subprocess.run([self._meltano, "install"], cwd=self._root, env=environment, check=True, capture_output=True)
+            subprocess.run([self._meltano, "install"], cwd=self._root, env=environment, check=True, **_QUIET)
 
     def _project(self) -> dict[str, object]:
         incremental = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}

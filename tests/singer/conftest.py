@@ -235,7 +235,16 @@ def pipe(make_pipe: Callable[[str, str], Pipe]) -> Pipe:
     return make_pipe("embedded", "embedded")
 
 
-@pytest.fixture(params=[(a, b) for a in sorted(INSTALLATIONS) for b in sorted(INSTALLATIONS)], ids="-to-".join)
+def _pairs() -> list[Any]:
+    """Return each installation with each; from one to itself is for `make test-long`, if there are others."""
+    pairs = [(a, b) for a in sorted(INSTALLATIONS) for b in sorted(INSTALLATIONS)]
+    return [
+        pytest.param((a, b), id=f"{a}-to-{b}", marks=[pytest.mark.long] if a == b and len(pairs) > 1 else [])
+        for a, b in pairs
+    ]
+
+
+@pytest.fixture(params=_pairs())
 def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[[str, str], Pipe]) -> Pipe:
     """A pipe between servers of each version and each other."""
     return make_pipe(*request.param)

@@ -108,7 +108,9 @@ def named(pipe):
     return pipe, tables
 
 
-@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+@pytest.mark.parametrize(
+    "use_copy", [pytest.param(True, id="chunks"), pytest.param(False, id="records", marks=pytest.mark.long)]
+)
 def test_schemas_tables_keys_and_columns_keep_their_names_whatever_they_are(named, use_copy):
     pipe, tables = named
     pipe.tap["use_copy"] = use_copy

@@ -18,14 +18,24 @@ CONNECTION = ("host", "port", "user", "password", "database")
 
 
 # fewer than this is a suite that was not found
-@pytest.mark.parametrize(("kind", "least"), [("tap", 200), ("target", 150)])
-def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, least, pipe):
+@pytest.mark.parametrize(
+    ("kind", "which", "least"),
+    [
+        pytest.param("tap", "not long", 200, id="tap"),
+        pytest.param("target", "not long", 80, id="target"),
+        pytest.param("target", "long", 30, id="target-long", marks=pytest.mark.long),
+    ],
+)
+def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, which, least, pipe):
     # what --dev of plugins/bootstrap.py installs
     assert (TEST_TOOLS / "pytest").is_dir(), f"{TEST_TOOLS} is missing; run `make setup-dev`."
     program, config = (TAP, pipe.configs()[0]) if kind == "tap" else (TARGET, pipe.configs()[1])
     settings = json.loads(config.read_text())
     done = subprocess.run(
-        [program.with_name("python"), "-m", "pytest", "-p", "no:cacheprovider", "-c", "pytest.ini", f"tests/{kind}"],
+        [
+            *(program.with_name("python"), "-m", "pytest", "-p", "no:cacheprovider", "-c", "pytest.ini"),
+            *("-m", which, f"tests/{kind}"),
+        ],
         cwd=PACKAGE,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))},

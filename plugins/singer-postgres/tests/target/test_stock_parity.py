@@ -58,6 +58,7 @@ BETTER: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_file_of_messages_leaves_what_it_leaves_with_the_stock_target(case, targets):
     lines = FILES[case.stem].read_text(encoding="utf-8").splitlines()
