@@ -191,7 +191,9 @@ def test_a_run_that_is_asked_to_end_does_not_end_as_if_it_were_done(pipe):
     for process in processes:
         process.terminate()
     ended = pipe.finish(processes)
-    assert ended.tap_status == ended.target_status == 128 + signal.SIGTERM
+    # or, of a target that had hardly begun, the signal's own
+    assert ended.tap_status == 128 + signal.SIGTERM
+    assert ended.target_status in {128 + signal.SIGTERM, -signal.SIGTERM}
 
 
 def test_a_server_that_goes_away_is_told_in_one_line(pipe):

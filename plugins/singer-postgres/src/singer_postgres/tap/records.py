@@ -40,7 +40,13 @@ def read(  # noqa: PLR0913 - each is a part of one query
     names = [column.name for column in selection.columns]
     query = sql.SQL("SELECT {}, {} FROM ({}) selected").format(
         sql.SQL(", ").join(_expression(name, properties.get(name, {})) for name in names),
-        _uncarried({column.name: str(column.landing.type) for column in selection.columns}),
+        _uncarried(
+            {
+                column.name: str(column.landing.type)
+                for column in selection.columns
+                if column.name not in selection.masks
+            }
+        ),
         selection.query(bound=bound),
     )
     if order_by is not None and order_by in names:
