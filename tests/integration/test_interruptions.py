@@ -30,8 +30,10 @@ def interrupt(checkout, *, after: str | None, wait: float, group: bool) -> None:
     """Start the pipeline, interrupt it `wait` seconds after it printed that step, and look at how it ends."""
     run = checkout.start("pipeline")
     assert run.stdout
+    printed = ""
     while after and not (line := run.stdout.readline()).startswith(after):
-        assert line, f"the run ended before {after}"
+        printed += line
+        assert line, f"the run ended before {after}:\n{printed}"
     time.sleep(wait)
     children = [child for child in psutil.Process(run.pid).children(recursive=True) if not _is_server(child)]
     if group:

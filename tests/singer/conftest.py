@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
 from tests.servers import INSTALLATIONS
+from tests.singer import programs
+from tests.singer.programs import TAP, TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
-TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
 INCREMENTAL = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
 FULL_TABLE = {"replication-method": "FULL_TABLE"}
 _TIMEOUT_S = 120
@@ -66,7 +65,6 @@ class Pipe:
     directory: Path
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)
@@ -104,9 +102,8 @@ class Pipe:
 
     def discover(self) -> dict[str, Any]:
         config, _ = self.configs()
-        done = subprocess.run(
-            [TAP, "--config", config, "--discover"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
-        )
+        done = programs.run([TAP, "--config", config, "--discover"])
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def catalog(self, streams: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -131,7 +128,7 @@ class Pipe:
 
     def start(
         self, streams: dict[str, dict[str, Any]], state: dict[str, Any] | None = None, *, listen: bool = False
-    ) -> list[subprocess.Popen[bytes]]:
+    ) -> list[Any]:
         """Start tap and target; `finish` waits for them.
 
         Args:
@@ -143,26 +140,24 @@ class Pipe:
         command = [TAP, "--config", tap_config, "--catalog", self._file("catalog.json", catalog)]
         if state is not None:
             command += ["--state", self._file("state.json", state)]
-        env = {**{k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}, **self.env}
         messages = self.directory / "messages"
         messages.write_text("")
         with ExitStack() as stack:
             tap_log, target_log, states = (
                 stack.enter_context((self.directory / name).open("wb")) for name in ("tap.log", "target.log", "states")
             )
-            commands = [(command, None, tap_log), ([TARGET, "--config", target_config], states, target_log)]
+            nothing = stack.enter_context(Path(os.devnull).open("rb"))
+            processes: list[Any] = [programs.start(command, stdin=nothing, stdout=None, stderr=tap_log)]
             if listen:
-                commands.insert(1, (["tee", messages], None, None))
-            processes: list[subprocess.Popen[bytes]] = []
-            for each, stdout, stderr in commands:
-                before = processes[-1].stdout if processes else subprocess.DEVNULL
-                process = subprocess.Popen(each, stdin=before, stdout=stdout or subprocess.PIPE, stderr=stderr, env=env)
-                if processes:
-                    processes[-1].stdout.close()
-                processes.append(process)
+                listener = ["tee", messages]
+                processes.append(subprocess.Popen(listener, stdin=processes[0].stdout, stdout=subprocess.PIPE))
+            command = [TARGET, "--config", target_config]
+            processes.append(programs.start(command, stdin=processes[-1].stdout, stdout=states, stderr=target_log))
+            for process in processes[:-1]:
+                process.stdout.close()
         return processes
 
-    def finish(self, processes: list[subprocess.Popen[bytes]]) -> Synced:
+    def finish(self, processes: list[Any]) -> Synced:
         statuses = [process.wait(timeout=_TIMEOUT_S) for process in processes]
         return Synced(
             statuses[0],
@@ -250,7 +245,7 @@ def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[[str, s
     return make_pipe(*request.param)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: Any) -> None:
     """End a process as a crash would."""
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -7,7 +7,9 @@ import hmac
 import json
 import subprocess
 
-from tests.singer.conftest import FULL_TABLE, INCREMENTAL, TAP, TARGET
+from tests.singer import programs
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.programs import TAP, TARGET
 
 ORDERS = """
     create table orders (id bigint primary key, note text, amount numeric(12,2), updated_at timestamptz);
@@ -318,9 +320,7 @@ def test_messages_that_go_into_a_file_are_records(pipe):
 
 def target_alone(pipe, lines) -> str:
     """Feed the target messages from a file; return the error that it ends in."""
-    done = subprocess.run(
-        [TARGET, "--config", pipe.configs()[1], "--input", lines], capture_output=True, text=True, check=False
-    )
+    done = programs.run([TARGET, "--config", pipe.configs()[1], "--input", lines])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if "| ERROR" in line]

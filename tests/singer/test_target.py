@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from singer_postgres.wire import Chunk, Table, WireColumn
-from tests.singer.conftest import INCREMENTAL, TARGET, Pipe
+from tests.singer import programs
+from tests.singer.conftest import INCREMENTAL, Pipe
+from tests.singer.programs import TARGET
+
+if TYPE_CHECKING:
+    import subprocess
 
 TABLE = Table(
     source="1/1",
@@ -70,13 +74,7 @@ class Messages:
         messages = self.pipe.directory / "lines"
         messages.write_text("\n".join(map(json.dumps, self.lines)))
         self.lines.clear()
-        return subprocess.run(
-            [TARGET, "--config", self.pipe.configs()[1], "--input", messages],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return programs.run([TARGET, "--config", self.pipe.configs()[1], "--input", messages])
 
     def ok(self) -> list[Any]:
         """Run, and return the states that were told."""
@@ -176,6 +174,14 @@ def test_a_first_load_goes_on_only_where_its_parts_are_there(messages):
     messages.schema().chunk({1: "a"}, blocks=part).ok()
     messages.schema().chunk({2: "b"}, **going_on).batch(END).ok()
     assert notes(messages) == {1: "a", 2: "b"}
+
+
+def test_a_first_load_whose_end_was_committed_and_not_told_goes_on(messages):
+    whole = (7, 0, None)
+    messages.schema().chunk({1: "a"}, blocks=whole).batch(END).ok()
+    # killed before it told the last state; the next run has the one before that
+    messages.schema().batch(replace(END, resumed=(whole,))).ok()
+    assert notes(messages) == {1: "a"}
 
 
 def test_another_version_of_the_format_is_refused(messages):

@@ -51,6 +51,8 @@ class Copying:
         Raises:
             SingerPostgresError, psycopg2.Error: it, or a stream read beside it, can't be read.
         """
+        # what was read of it while another stream was asked for
+        self._count(stream, counter)
         while stream.name not in self._finished:
             try:
                 event = self._reading.events.get(timeout=_TICK_S)
@@ -59,10 +61,13 @@ class Copying:
             else:
                 self._take(event)
             self._progress.tell()
-            counter.increment(self._rows[stream.name])
-            self._rows[stream.name] = 0
+            self._count(stream, counter)
         if len(self._finished) == len(self._streams):
             self._close()
+
+    def _count(self, stream: CopyStream, counter: Counter) -> None:
+        counter.increment(self._rows[stream.name])
+        self._rows[stream.name] = 0
 
     def _take(self, event: Event) -> None:
         match event:

@@ -1,0 +1,103 @@
+"""Starts tap and target as processes of their own, without the second that their imports take each time.
+
+What runs is the program as installed, in a process that can be waited for, frozen and killed; it only was forked from
+one that had imported everything (forks.py). Tests of the start itself start the programs as users do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from tests.conftest import REPOSITORY
+
+TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
+TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
+_TIMEOUT_S = 120
+
+
+class Process:
+    """A running program, with what subprocess.Popen has under the same names."""
+
+    def __init__(self, caller: socket.socket, stdout: IO[bytes] | None) -> None:
+        self._answers = caller.makefile("rb", buffering=0)
+        caller.close()
+        self.pid = int(self._answers.readline())
+        self.stdout = stdout
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+            return self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._answers], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            with self._answers:
+                self.returncode = int(self._answers.readline())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+@functools.cache
+def _forks(program: Path) -> str:
+    """Return the address of the process that forks `program`; it lives as long as this one."""
+    directory = tempfile.TemporaryDirectory(prefix="tidemark-forks-")
+    address = f"{directory.name}/socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        command = [program.parent / "python", Path(__file__).with_name("forks.py")]
+        side = "tap" if program == TAP else "target"
+        number = listener.fileno()
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
+        server = subprocess.Popen([*command, side, str(number)], stdin=subprocess.PIPE, pass_fds=[number], env=env)
+    atexit.register(directory.cleanup)
+    atexit.register(server.communicate)
+    return address
+
+
+def start(command: list[Any], *, stdin: IO[bytes], stdout: IO[bytes] | None, stderr: IO[bytes]) -> Process:
+    """Start `command`, TAP or TARGET with its arguments; without `stdout` a pipe is made for it."""
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(_forks(command[0]))
+    reader = None
+    writer = stdout
+    if writer is None:
+        reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    streams = [stdin.fileno(), writer.fileno(), stderr.fileno()]
+    socket.send_fds(caller, [json.dumps([str(part) for part in command]).encode()], streams)
+    if reader:
+        writer.close()
+    return Process(caller, reader)
+
+
+def run(command: list[Any]) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end and return what it printed."""
+    with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
+        status = start(command, stdin=nothing, stdout=out, stderr=err).wait(timeout=_TIMEOUT_S)
+        printed = []
+        for each in (out, err):
+            each.seek(0)
+            printed.append(each.read().decode())
+    return subprocess.CompletedProcess(command, status, *printed)
