@@ -166,3 +166,9 @@ def checkout() -> Iterator[Checkout]:
 @pytest.fixture(params=sorted(INSTALLATIONS))
 def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     yield from make_checkout(request.param)
+
+
+@pytest.fixture
+def checkout_on_the_systems_postgres() -> Iterator[Checkout]:
+    """A project whose servers are those of a system's package, where there is one: what is tested does as well there."""
+    yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded")

@@ -14,7 +14,8 @@ from tests.integration.test_pipeline import assert_raw_equals_source
 CTRL_C, TERMINATED = 130, 143
 
 
-def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout):
+def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout_on_the_systems_postgres):
+    checkout = checkout_on_the_systems_postgres
     # a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
     interrupt(checkout, after=None, wait=0.4, group=True)
     interrupt(checkout, after="Servers", wait=0.5, group=True)
