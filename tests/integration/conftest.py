@@ -170,5 +170,5 @@ def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checko
 
 @pytest.fixture
 def checkout_on_the_systems_postgres() -> Iterator[Checkout]:
-    """A project whose servers are those of a system's package, where there is one: what is tested does as well there."""
+    """A project whose servers are those of the system's package, where there is one: it is to do as well there."""
     yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded")
