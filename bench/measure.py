@@ -87,7 +87,14 @@ def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, 
                 last = len(processes) == len(commands) - 1
                 processes.append(
                     subprocess.Popen(
-                        command, stdin=before, stdout=sink if last else subprocess.PIPE, stderr=sink, env=env, cwd=cwd
+                        command,
+                        stdin=before,
+                        stdout=sink if last else subprocess.PIPE,
+                        stderr=sink,
+                        env=env,
+                        cwd=cwd,
+                        # pgcopydb that fails interrupts its whole process group, which is not to be ours
+                        start_new_session=True,
                     )
                 )
                 if len(processes) > 1 and processes[-2].stdout:
