@@ -13,6 +13,7 @@ from psycopg import sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files, merge, tables
 from singer_postgres.target.bookmarks import StateTable
+from singer_postgres.target.flushing import FlushingWriter
 from singer_postgres.target.tables import Stamp
 from singer_postgres.target.written import Written
 
@@ -143,7 +144,7 @@ class StreamLoad:
         form = sql.SQL("binary" if self.table.binary else "text")
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
         with connection.cursor() as cursor:
-            with cursor.copy(copy) as writer:
+            with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
                 for piece in files.pieces(path, chunk):
                     writer.write(piece)
             if chunk.rows not in {None, cursor.rowcount}:
