@@ -54,8 +54,9 @@ test-long: setup-dev ## run the tests that take long: types between all versions
 	@$(BIN)/pytest -m long
 
 .PHONY: chaos
-chaos: setup-dev ## crash tap and target at many more moments than `make test` does (CRASHES=100 for more)
-	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=3600 tests/singer/test_crashes.py
+chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=100 for more)
+	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=3600 \
+		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
 
 .PHONY: bench
 bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)

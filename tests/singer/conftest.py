@@ -65,6 +65,7 @@ class Pipe:
     directory: Path
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
+    patches: list[str] = field(default_factory=list)
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)
@@ -147,7 +148,9 @@ class Pipe:
                 stack.enter_context((self.directory / name).open("wb")) for name in ("tap.log", "target.log", "states")
             )
             nothing = stack.enter_context(Path(os.devnull).open("rb"))
-            processes: list[Any] = [programs.start(command, stdin=nothing, stdout=None, stderr=tap_log)]
+            processes: list[Any] = [
+                programs.start(command, stdin=nothing, stdout=None, stderr=tap_log, patches=self.patches)
+            ]
             if listen:
                 listener = ["tee", messages]
                 processes.append(subprocess.Popen(listener, stdin=processes[0].stdout, stdout=subprocess.PIPE))
@@ -206,6 +209,18 @@ def installed() -> Iterator[Callable[[str], Checkout]]:
             return made[installation]
 
         yield get
+
+
+@pytest.fixture
+def prepares(installed: Callable[[str], Checkout]) -> None:
+    """Have the server of the source take prepared transactions."""
+    checkout = installed("embedded")
+    with checkout.connect("source", "postgres") as connection:
+        if connection.execute("show max_prepared_transactions").fetchone() != ("0",):
+            return
+        connection.execute("alter system set max_prepared_transactions = 5")
+    checkout.tidemark("down")
+    checkout.tidemark("up")
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
     python forks.py tap 3
 
 Run by the Python of the program's environment; the number is that of a listening socket. A request is the program's
-command line as JSON with its three standard streams; the answers are the process's id and, when it ended, its status
-as `subprocess` has it. Ends with its standard input.
+command line and the patches to it, as JSON, with its three standard streams; the answers are the process's id and, when
+it ended, its status as `subprocess` has it. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,23 @@ import socket
 import sys
 
 
-def serve(listener: socket.socket) -> tuple[list[str], list[int]]:
+def patch(names: list[str]) -> None:
+    """Take out of the tap what a test is to show the need for."""
+    from singer_postgres.tap import horizon, watermark  # noqa: PLC0415
+
+    if "no lookback" in names:
+        watermark.LOOKBACK_FLOOR_S = 0
+    if "no watermark" in names:
+        read = horizon.read
+
+        def blindfolded(connection: object) -> object:
+            found = read(connection)
+            return horizon.Horizon(found.now, found.now)
+
+        horizon.read = blindfolded
+
+
+def serve(listener: socket.socket) -> tuple[list[str], list[str], list[int]]:
     """Fork at each request; return the request in the process that is to run it."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -40,7 +56,7 @@ def serve(listener: socket.socket) -> tuple[list[str], list[int]]:
                 if not (pid := os.fork()):
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    return json.loads(request), streams
+                    return *json.loads(request), streams
                 for stream in streams:
                     os.close(stream)
                 callers[pid] = caller
@@ -61,8 +77,10 @@ if __name__ == "__main__":
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(f"singer_postgres.{module}")
     gc.freeze()
-    sys.argv, streams = serve(socket.socket(fileno=int(number)))
+    sys.argv, patches, streams = serve(socket.socket(fileno=int(number)))
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)
     os.closerange(3, 64)
+    if patches:
+        patch(patches)
     sys.exit(entry.main())

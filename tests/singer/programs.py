@@ -16,9 +16,12 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
 TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
@@ -77,8 +80,21 @@ def _forks(program: Path) -> str:
     return address
 
 
-def start(command: list[Any], *, stdin: IO[bytes], stdout: IO[bytes] | None, stderr: IO[bytes]) -> Process:
-    """Start `command`, TAP or TARGET with its arguments; without `stdout` a pipe is made for it."""
+def start(
+    command: list[Any],
+    *,
+    stdin: IO[bytes],
+    stdout: IO[bytes] | None,
+    stderr: IO[bytes],
+    patches: Sequence[str] = (),
+) -> Process:
+    """Start a program.
+
+    Args:
+        command: TAP or TARGET, with its arguments.
+        stdout: a pipe is made for it if there is none.
+        patches: what to take out of the program; see forks.py.
+    """
     caller = socket.socket(socket.AF_UNIX)
     caller.connect(_forks(command[0]))
     reader = None
@@ -86,7 +102,7 @@ def start(command: list[Any], *, stdin: IO[bytes], stdout: IO[bytes] | None, std
     if writer is None:
         reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     streams = [stdin.fileno(), writer.fileno(), stderr.fileno()]
-    socket.send_fds(caller, [json.dumps([str(part) for part in command]).encode()], streams)
+    socket.send_fds(caller, [json.dumps([[str(part) for part in command], [*patches]]).encode()], streams)
     if reader:
         writer.close()
     return Process(caller, reader)

@@ -32,7 +32,7 @@ def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) 
         return 1
     except expected as error:
         plugin.logger.error("%s", _line(error), exc_info=debug)  # noqa: TRY400 - the line is for people
-        return 1
+        return getattr(error, "status", 1)
     return 0
 
 

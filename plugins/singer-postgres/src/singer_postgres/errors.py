@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 
 class SingerPostgresError(Exception):
     """The message says what was wrong, the value, and what to do."""
+
+    status = 1
+    """The exit status of a program that ends so."""
+
+
+class BusyError(SingerPostgresError):
+    """Another run is at work; this one may be tried again."""
+
+    status = os.EX_TEMPFAIL

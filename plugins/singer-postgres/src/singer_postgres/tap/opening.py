@@ -6,16 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap import horizon, watermark
 from singer_postgres.tap.select import Selection, select
 from singer_postgres.tap.snapshots import Snapshot
-from singer_postgres.tap.watermark import ReplicationKey
+from singer_postgres.tap.watermark import Lookback, ReplicationKey
 from singer_postgres.wire import BlockRange, Chunk, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.tap.notices import Notices
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class StreamPlan:
     key: tuple[str, ...]
     replication_key: str | None = None
     start: str | None = None
-    begun: tuple[str, tuple[BlockRange, ...]] | None = None
+    begun: tuple[str | None, tuple[BlockRange, ...]] | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     allow_duplicates: bool = False
@@ -57,13 +61,12 @@ class OpenStream:
     """Ranges not yet read."""
 
 
-def open_stream(connection: Connection, plan: StreamPlan, *, lookback_s: float) -> OpenStream:
+def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback, notices: Notices) -> OpenStream:
     """Open the stream of `plan` on `connection`, which holds its snapshot from then on.
 
     Raises:
         SingerPostgresError: it can't be read as planned.
     """
-    snapshot = Snapshot(connection, plan.schema, plan.name)
     if plan.method == "INCREMENTAL" and not plan.key and not plan.allow_duplicates:
         msg = (
             f"{plan.stream} has no primary key, so rows that are read again could not be told from new ones. "
@@ -71,26 +74,114 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback_s: float) 
             "allow_duplicates to have such rows doubled."
         )
         raise SingerPostgresError(msg)
-    selection = select(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
-    common = Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, start=plan.start)
+    snapshot = Snapshot(connection, plan.schema, plan.name)
+    selection = _selection(snapshot, plan)
     if plan.method == "FULL_TABLE":
-        return OpenStream(plan, selection, None, snapshot, common)
-    key = _replication_key(plan, selection, lookback_s)
-    bound = key.bound(plan.start) if plan.start is not None else None
+        return OpenStream(plan, selection, None, snapshot, _chunk(snapshot, plan))
+    key = _replication_key(plan, selection, lookback)
+    end: str | None
+    if key.is_time:
+        plan, end = _instant(snapshot, plan, key, notices)
+        bound = key.bound(connection, plan.start) if plan.start is not None else None
+    else:
+        # the largest value is asked for first, then what is open, then the snapshot is taken
+        bound = key.bound(connection, plan.start) if plan.start is not None else None
+        end = _largest(snapshot.release(), plan, selection, key, notices)
+        snapshot = Snapshot(connection, plan.schema, plan.name)
+        selection = _selection(snapshot, plan)
+    chunk = replace(_chunk(snapshot, plan), end=end)
     if plan.begun and plan.begun[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.begun[1]} <= known:
             # rows that changed since the first attempt are stamped past its watermark, and come with the next run
-            chunk = replace(common, end=plan.begun[0], resumed=plan.begun[1])
-            return OpenStream(plan, selection, bound, snapshot, chunk)
-    end = snapshot.horizon if key.is_instant else key.largest(snapshot.connection, selection, bound)
-    return OpenStream(plan, selection, bound, snapshot, replace(common, end=end or plan.start))
+            chunk = replace(chunk, end=plan.begun[0], resumed=plan.begun[1])
+    return OpenStream(plan, selection, bound, snapshot, chunk)
 
 
-def _replication_key(plan: StreamPlan, selection: Selection, lookback_s: float) -> ReplicationKey:
+def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
+    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, start=plan.start)
+
+
+def _selection(snapshot: Snapshot, plan: StreamPlan) -> Selection:
+    return select(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
+
+
+def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
+    """Return the plan and the bookmark that reading a stream leads to whose key is a time."""
+    found, lookback = snapshot.horizon, key.lookback
+    start = key.instant(plan.start) if plan.start is not None else None
+    if start is not None and start > found.now + lookback.usual:
+        notices.warn(
+            plan.stream,
+            f"The bookmark of {plan.stream}, {plan.start}, is ahead of the source's clock, {horizon.iso(found.now)}: "
+            "the clock went back, or the state was set by hand. Reading the stream from its beginning.",
+        )
+        plan, start = replace(plan, start=None), None
+    if key.is_local and lookback.zone is None:
+        notices.warn(
+            "zone",
+            f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone doesn't say in which it is "
+            "written: all rows of the last 12 hours are read at each run. Set it, such as to UTC.",
+        )
+    if found.blind:
+        minutes = lookback.longest.total_seconds() / 60
+        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind}")
+    if found.prepared:
+        gid, since = found.prepared
+        notices.warn(
+            "prepared",
+            f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
+            "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
+        )
+    elif found.holder and found.now - found.at > lookback.usual:
+        notices.warn(
+            "holder",
+            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.at)}, since "
+            f"{horizon.iso(found.at)}: bookmarks stay there, and what changed since is read at each run until it ends.",
+        )
+    return plan, horizon.iso(found.settled(start, longest=lookback.longest))
+
+
+def _largest(
+    connection: Connection,
+    plan: StreamPlan,
+    selection: Selection,
+    key: ReplicationKey,
+    notices: Notices,
+) -> str | None:
+    """Return the bookmark that reading a stream leads to whose key has an order and is no time."""
+    if sequence := watermark.cached_sequence(connection, selection, key.column.name):
+        notices.warn(
+            sequence,
+            f"{sequence}, which fills {key.column.name} of {plan.stream}, hands out blocks of values: one that is used "
+            f"late is missed. Mend it with: ALTER SEQUENCE {sequence} CACHE 1;",
+        )
+    bound = key.bound(connection, plan.start) if plan.start is not None else None
+    largest = key.largest(connection, selection, bound)
+    found, settled = watermark.outlived(connection)
+    if found.blind:
+        notices.warn("blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind}")
+    if settled:
+        return largest or plan.start
+    waits_for = found.holder or f"prepared transaction {found.prepared and found.prepared[0]!r}"
+    notices.warn(
+        "holder",
+        f"The bookmark of {plan.stream} stays at {plan.start or 'the beginning'} while {waits_for} is open, since "
+        f"{horizon.iso(found.prepared[1] if found.prepared else found.at)}: it may yet add smaller values of "
+        f"{key.column.name}.",
+    )
+    return plan.start
+
+
+def _spoken(length: timedelta) -> str:
+    minutes = round(length.total_seconds() / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour
+
+
+def _replication_key(plan: StreamPlan, selection: Selection, lookback: Lookback) -> ReplicationKey:
     for column in selection.relation.columns:
         if column.name == plan.replication_key:
-            return ReplicationKey(column, lookback_s)
+            return ReplicationKey(column, lookback)
     msg = (
         f"{plan.stream} is INCREMENTAL, and {selection.relation} has no column "
         f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.connections import Source
+    from singer_postgres.tap.notices import Notices
     from singer_postgres.tap.relations import Leaf
+    from singer_postgres.tap.watermark import Lookback
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Settings:
     chunk_bytes: int
     parallel: int
     snapshot_s: float
-    lookback_s: float
+    lookback: Lookback
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,15 @@ class _Task:
 class Reading:
     """The streams of one run being read."""
 
-    def __init__(self, source: Source, plans: Iterable[StreamPlan], files: ChunkFiles, settings: Settings) -> None:
+    def __init__(
+        self, source: Source, plans: Iterable[StreamPlan], files: ChunkFiles, settings: Settings, notices: Notices
+    ) -> None:
         """Start the workers."""
         self.events: queue.Queue[Event] = queue.Queue()
         self._source = source
         self._files = files
         self._settings = settings
+        self._notices = notices
         self._plans = deque(plans)
         self._lock = threading.Lock()
         self._tasks: deque[tuple[OpenStream, Leaf | None, BlockRange | None, bool]] = deque()
@@ -156,7 +161,8 @@ class Reading:
         connection = self._idle.pop() if self._idle else self._source.connect()
         if self._identity is None:
             self._identity = connections.identity(connection)
-        stream = open_stream(connection, plan, lookback_s=self._settings.lookback_s)
+        stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
+        plan = stream.plan
         columns = stream.selection.wire_columns()
         binary = stream.selection.binary
         table = Table(self._identity, plan.schema, plan.name, columns, plan.key, plan.method, binary)

@@ -62,6 +62,21 @@ SETTINGS = th.PropertiesList(
         "at least 5. Rows that are read again unchanged are not written again.",
     ),
     th.Property(
+        "longest_transaction_seconds",
+        th.NumberType,
+        default=3600,
+        title="Longest transaction",
+        description="How long a transaction of the source may be open where open ones can't be seen (on a standby, or "
+        "without `pg_read_all_stats`): bookmarks stay that far behind, so that what it commits late is not missed.",
+    ),
+    th.Property(
+        "timestamp_timezone",
+        th.StringType,
+        title="Zone of time stamps without one",
+        description="Time zone in which replication keys of the types `timestamp` and `date` are written, such as "
+        "`UTC` or `Europe/Oslo`. Default: unknown; then what is of the last 12 hours is read at each run.",
+    ),
+    th.Property(
         "allow_duplicates",
         th.ArrayType(th.StringType),
         default=[],

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import relations, watermark
+from singer_postgres.tap import horizon, relations
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.relations import Relation
 
+# an instant as ISO 8601 in UTC
+_ISO = """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -34,7 +36,7 @@ class Snapshot:
         self._connection = connection
         self._users = 0
         self.taken = time.monotonic()
-        self.horizon = watermark.horizon(connection)
+        self.horizon = horizon.read(connection)
         with connection.cursor() as cursor:
             cursor.execute(
                 "select relkind::text from pg_catalog.pg_class where oid = to_regclass(%s)",
@@ -48,7 +50,7 @@ class Snapshot:
             if kind[0] in "rp":
                 cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
             # the first statement that needs the snapshot takes it, so its own start is the snapshot's instant
-            cursor.execute(f"select pg_export_snapshot(), {watermark.ISO.format('statement_timestamp()')}")
+            cursor.execute(f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}")
             row = cursor.fetchone()
         assert row
         self.id, self.at = map(str, row)

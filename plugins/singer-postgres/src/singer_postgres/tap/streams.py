@@ -117,7 +117,7 @@ class CopyStream(PostgresStream):
         return None if value is None else str(value)
 
     @property
-    def _begun(self) -> tuple[str, tuple[BlockRange, ...]] | None:
+    def _begun(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
         begun = self.get_context_state(None).get(FIRST_LOAD)
         if not begun or self.replication_method != "INCREMENTAL":
             return None

@@ -11,6 +11,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,13 @@ from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.copying import Copying, watch_reader
 from singer_postgres.tap.discovery import catalog
+from singer_postgres.tap.notices import Notices
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.reading import Reading, Settings
 from singer_postgres.tap.select import mask_key_statement
 from singer_postgres.tap.settings import SETTINGS
 from singer_postgres.tap.streams import CopyStream
+from singer_postgres.tap.watermark import Lookback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,11 +103,23 @@ class TapPostgres(MeltanoLabsTap):
             for entry in self.catalog_dict["streams"]
         ]
 
+    @cached_property
+    def _notices(self) -> Notices:
+        return Notices(self.logger)
+
+    @property
+    def _lookback(self) -> Lookback:
+        return Lookback(
+            usual=timedelta(seconds=self.config["lookback_seconds"]),
+            longest=timedelta(seconds=self.config["longest_transaction_seconds"]),
+            zone=self.config.get("timestamp_timezone"),
+        )
+
     @contextmanager
     def open_stream(self, plan: StreamPlan) -> Iterator[OpenStream]:
         """Open a stream that is to be read as records."""
         with _closing(self.source) as connection:
-            yield open_stream(connection, plan, lookback_s=self.config["lookback_seconds"])
+            yield open_stream(connection, plan, lookback=self._lookback, notices=self._notices)
 
     @cached_property
     def copying(self) -> Copying:
@@ -122,11 +137,11 @@ class TapPostgres(MeltanoLabsTap):
             chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
             parallel=max(1, self.config["max_parallel"]),
             snapshot_s=self.config["snapshot_seconds"],
-            lookback_s=self.config["lookback_seconds"],
+            lookback=self._lookback,
         )
         # plans are made before the first one is carried out: a stream's state changes as it is read
         plans = [copy.deepcopy(stream.plan) for stream in streams]
-        return Copying(self, streams, files, Reading(self.source, plans, files, settings))
+        return Copying(self, streams, files, Reading(self.source, plans, files, settings, self._notices))
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once, and not as if all had been read: the SDK's way exits with status 0."""

@@ -74,8 +74,11 @@ class RecordSink(PostgresSink):
         """Make the table, or the columns that it lacks.
 
         Raises:
-            SingerPostgresError: it can't hold the stream.
+            BusyError: another run loads it.
+            SingerPostgresError: it can't hold the stream, or another stream goes into it.
         """
+        self._target.claim(self.stream_name, self._destination, self.table_name)
+        self._target.lock.take(self.stream_name, self._destination, self.table_name)
         self.append_only = not self.key_properties
         for name in (self.table_name, *self.schema["properties"]):
             if len(name.encode()) > _NAME_BYTES:
@@ -175,6 +178,7 @@ class RecordSink(PostgresSink):
             key=tuple(self.key_properties),
         )
         with self._transaction() as connection:
+            self._target.lock.confirm(connection)
             connection.execute(
                 sql.SQL("CREATE TEMPORARY TABLE records ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
                     merge.names(self._columns), self._name

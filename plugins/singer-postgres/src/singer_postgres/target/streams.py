@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.target.connections import Warehouse
+    from singer_postgres.target.runlock import RunLock
     from singer_postgres.wire import Chunk, Table
 
     Connection = psycopg.Connection[Any]
@@ -34,6 +35,7 @@ class Run:
     """What the streams of one run have in common."""
 
     warehouse: Warehouse
+    lock: RunLock
     sync_started_at: int
     hard_delete: bool
 
@@ -72,8 +74,10 @@ class StreamLoad:
         """Make ready for the stream's first chunk of this run.
 
         Raises:
+            BusyError: another run loads the table.
             SingerPostgresError: the table can't hold the rows, or lacks rows that come before them.
         """
+        self._run.lock.take(self.stream, self.schema, self.table.name)
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
         with connection.transaction():
@@ -118,6 +122,7 @@ class StreamLoad:
                     my_turn()
                     written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
+            self._run.lock.confirm(connection)
             if chunk.blocks is not None:
                 self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
         return written
@@ -128,6 +133,7 @@ class StreamLoad:
         with connection.transaction():
             if self._is_full:
                 written = self._replace(connection, chunk)
+            self._run.lock.confirm(connection)
             tables.drop_defaults(connection, self.schema, self.table.name)
             if self._direct is not None:
                 tables.ensure_xid_index(connection, self.schema, self.table.name)

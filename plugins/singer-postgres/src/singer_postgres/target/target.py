@@ -18,6 +18,7 @@ from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
 from singer_postgres.target.loading import Loading
 from singer_postgres.target.pool import Pool
+from singer_postgres.target.runlock import RunLock
 from singer_postgres.target.settings import SETTINGS
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.states import States
@@ -43,6 +44,7 @@ class TargetPostgres(MeltanoLabsTarget):
         """Initialize the target."""
         super().__init__(*args, **kwargs)
         self._loads: dict[str, StreamLoad] = {}
+        self._tables: dict[tuple[str, str], str] = {}
         self._states = States()
         # for the states, and for standard output
         self._telling = threading.Lock()
@@ -65,6 +67,11 @@ class TargetPostgres(MeltanoLabsTarget):
         )
 
     @cached_property
+    def lock(self) -> RunLock:
+        """What keeps other runs out of the tables of this one."""
+        return RunLock(self.warehouse)
+
+    @cached_property
     def _loading(self) -> Loading:
         return Loading(self.warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed)
 
@@ -72,6 +79,20 @@ class TargetPostgres(MeltanoLabsTarget):
     def pool(self) -> Pool:
         """Connections for the streams of records."""
         return Pool(self.warehouse)
+
+    def claim(self, stream: str, schema: str, table: str) -> None:
+        """Note which stream a table is of.
+
+        Raises:
+            SingerPostgresError: it is another's.
+        """
+        other = self._tables.setdefault((schema, table), stream)
+        if other != stream:
+            msg = (
+                f"{stream} and {other} would go into the same table, {schema}.{table}. Unset the target's "
+                "default_target_schema to keep the source's schemas apart, or deselect one."
+            )
+            raise SingerPostgresError(msg)
 
     # messages
 
@@ -86,18 +107,12 @@ class TargetPostgres(MeltanoLabsTarget):
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
-        run = Run(self.warehouse, self.initialized_at, bool(self.config.get("hard_delete")))
+        run = Run(self.warehouse, self.lock, self.initialized_at, bool(self.config.get("hard_delete")))
         load = StreamLoad(run, stream, Table.from_json(described))
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
             raise SingerPostgresError(msg)
-        for other in self._loads.values():
-            if (other.schema, other.table.name) == (load.schema, load.table.name):
-                msg = (
-                    f"{stream} and {other.stream} would go into the same table, {load.schema}.{load.table.name}. Unset "
-                    "the target's default_target_schema to keep the source's schemas apart, or deselect one."
-                )
-                raise SingerPostgresError(msg)
+        self.claim(stream, load.schema, load.table.name)
         self._loads[stream] = load
         self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
 
@@ -181,6 +196,8 @@ class TargetPostgres(MeltanoLabsTarget):
         super().process_endofpipe()
         if "pool" in vars(self):
             self.pool.close()
+        if "lock" in vars(self):
+            self.lock.close()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once: what is under way is rolled back, and comes again with the next run."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception): ")
 _DBT_ERROR = re.compile(r"^\w+ Error\b")
+# how the target says that another run keeps it out
+_BUSY = "Another run is loading "
 # how many lines before a failure are worth a reader's time
 _TAIL = 12
 
@@ -80,6 +82,11 @@ class Outcome:
     def ended_well(self) -> bool:
         """Whether every block ran and ended well."""
         return all(block.success for block in self.blocks)
+
+    @property
+    def busy(self) -> bool:
+        """Whether another run, from elsewhere, kept this one out."""
+        return any(_BUSY in error for error in self.culprit.errors)
 
     def take(self, event: Event) -> None:
         """Add `event`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidemark import databases, demo
 from tidemark.connections import connect
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.pipeline import meltano, report, state
 from tidemark.pipeline.display import Display
@@ -83,6 +83,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     """Run Meltano and show it.
 
     Raises:
+        BusyError: a run from elsewhere is loading into the warehouse.
         TidemarkError: a block failed.
     """
     run_id = str(uuid.uuid4())
@@ -98,7 +99,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     why = outcome.reason()
     if not outcome.rows:
         why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
-    raise TidemarkError(
+    raise (BusyError if outcome.busy else TidemarkError)(
         f"{outcome.culprit.title} failed: {why}. "
         f"All that was logged: grep {run_id} {project.run_log.relative_to(project.root)}"
     )

@@ -1,0 +1,94 @@
+"""One run at a time a table, across all machines that load into this warehouse.
+
+An advisory lock on an idle connection of its own: the server frees it in the moment that its holder dies, however it
+dies, so that a killed run never keeps out the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.errors import BusyError, SingerPostgresError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from singer_postgres.target.connections import Warehouse
+
+# a holder whose machine is gone is noticed within half a minute
+_KEEPALIVE = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+_HOLDER = """
+    select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
+    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and (classid::bigint << 32) | objid::bigint = %s
+"""
+_HELD = """
+    select exists (select from pg_catalog.pg_locks where pid = %s and locktype = 'advisory' and granted)
+"""
+
+
+class RunLock:
+    """The locks of one run, each on a table."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._connection: psycopg.Connection[Any] | None = None
+        self._alone = threading.Lock()
+        self._held: set[int] = set()
+
+    def take(self, stream: str, schema: str, table: str) -> None:
+        """Take the lock of a table, and keep it until this process ends.
+
+        Raises:
+            BusyError: another run holds it.
+        """
+        key = _key(schema, table)
+        with self._alone:
+            if key in self._held:
+                return
+            if self._connection is None:
+                self._connection = self._warehouse.connect()
+                self._connection.execute(_KEEPALIVE)
+            row = self._connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
+            if not row or not row[0]:
+                raise BusyError(self._busy(stream, schema, table, key))
+            self._held.add(key)
+
+    def _busy(self, stream: str, schema: str, table: str, key: int) -> str:
+        assert self._connection
+        holder = self._connection.execute(_HOLDER, [key]).fetchone()
+        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
+        return (
+            f"Another run is loading {stream} into {schema}.{table} ({who}). Wait for its end, then run this again; "
+            "what it has loaded is not loaded twice."
+        )
+
+    def confirm(self, connection: psycopg.Connection[Any]) -> None:
+        """Make sure, in a transaction that is about to commit, that the lock was not lost.
+
+        Raises:
+            SingerPostgresError: its connection is gone, and another run may have begun.
+        """
+        assert self._connection
+        row = connection.execute(_HELD, [self._connection.info.backend_pid]).fetchone()
+        if not row or not row[0]:
+            msg = (
+                "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
+                "loaded; run this again. If a transaction pooler is in between, connect past it."
+            )
+            raise SingerPostgresError(msg)
+
+    def close(self) -> None:
+        """Give the locks back."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _key(schema: str, table: str) -> int:
+    """Return the number that stands for a table, of those that advisory locks have."""
+    name = f"tidemark load\0{schema}\0{table}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)

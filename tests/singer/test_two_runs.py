@@ -1,0 +1,91 @@
+"""Two runs at once into one table: one goes on, the other says who keeps it out; and a killed one keeps out nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.singer.conftest import INCREMENTAL, kill
+from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.singer.conftest import Pipe, Synced
+
+# `make chaos` has more of them
+RACES = 30 if "CRASHES" in os.environ else 2
+STREAMS = {"public-orders": INCREMENTAL}
+
+
+@pytest.fixture
+def twin(pipe: Pipe, tmp_path: Path) -> Pipe:
+    """The same source, warehouse and chunks, from another directory."""
+    pipe.do(BIG)
+    pipe.tap |= {**SMALL_CHUNKS, "chunk_dir": str(pipe.chunks)}
+    return replace(pipe, directory=tmp_path)
+
+
+def stand_still(pipe: Pipe) -> list:
+    """Start a run and stop it in the middle of its load."""
+    processes = pipe.start(STREAMS)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 2)
+    processes[-1].send_signal(signal.SIGSTOP)
+    return processes
+
+
+def assert_busy(second: Synced) -> None:
+    assert second.target_status == os.EX_TEMPFAIL, second.target_log
+    (error,) = [line for line in second.target_log.splitlines() if "| ERROR" in line]
+    assert "Another run is loading public-orders into raw.orders (pid " in error
+
+
+@pytest.mark.parametrize("records", [False, True], ids=["chunks", "records"])
+def test_the_second_run_says_who_keeps_it_out_and_nothing_is_loaded_twice(pipe, twin, records):
+    first = stand_still(pipe)
+    if records:
+        twin.tap["use_copy"] = False
+    assert_busy(twin.sync(STREAMS))
+    first[-1].send_signal(signal.SIGCONT)
+    pipe.finish(first).ok()
+    assert_equal(pipe)
+
+
+def test_a_killed_run_does_not_keep_out_the_next(pipe, twin):
+    first = stand_still(pipe)
+    for process in first:
+        kill(process)
+    twin.sync(STREAMS).ok()
+    assert_equal(pipe)
+
+
+def test_a_run_that_lost_its_lock_loads_no_more(pipe, twin):
+    first = stand_still(pipe)
+    with pipe.warehouse() as connection:
+        connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+    first[-1].send_signal(signal.SIGCONT)
+    ended = pipe.finish(first)
+    assert ended.target_status == 1
+    assert "The connection that keeps other runs out was lost" in ended.target_log
+    twin.sync(STREAMS, ended.state).ok()
+    assert_equal(pipe)
+
+
+def test_runs_that_race_do_not_interleave(pipe, twin):
+    state, busy = None, 0
+    for turn in range(RACES):
+        pipe.do(f"update orders set note = 'turn {turn}', updated_at = now() where id % 3 = {turn % 3}")
+        started = [each.start(STREAMS, state) for each in (pipe, twin)]
+        ended = [each.finish(processes) for each, processes in zip((pipe, twin), started, strict=True)]
+        for each in ended:
+            if each.target_status == 0:
+                state = each.ok().state
+            else:
+                assert_busy(each)
+                busy += 1
+        assert_equal(pipe)
+    assert busy
