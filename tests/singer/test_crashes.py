@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+import psycopg
 import pytest
 
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
@@ -197,15 +198,16 @@ def test_a_run_that_is_asked_to_end_does_not_end_as_if_it_were_done(pipe):
     assert ended.target_status in {128 + signal.SIGTERM, -signal.SIGTERM}
 
 
-def test_a_server_that_goes_away_is_told_in_one_line(pipe):
+def test_a_warehouse_that_goes_away_is_told_in_one_line(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     processes = pipe.start({"public-orders": INCREMENTAL})
     wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 2)
-    with pipe.warehouse() as connection:
-        connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'tidemark target%'"
-        )
+    with psycopg.connect(pipe.warehouse_url, dbname="postgres") as connection:
+        connection.autocommit = True
+        name = psycopg.conninfo.conninfo_to_dict(pipe.warehouse_url)["dbname"]
+        connection.execute(f"alter database {name} allow_connections false")
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
     ended = pipe.finish(processes)
     assert ended.target_status == 1
     assert "Traceback" not in ended.target_log

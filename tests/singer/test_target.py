@@ -42,7 +42,7 @@ class Messages:
         self.lines.append(
             {
                 "type": "SCHEMA",
-                "stream": "public-orders",
+                "stream": f"public-{table.name}",
                 "schema": {"type": "object", "properties": properties},
                 "key_properties": list(table.key),
                 "pgcopy": table.to_json(),
@@ -50,20 +50,18 @@ class Messages:
         )
         return self
 
-    def chunk(self, rows: dict[int, str], at: str = EARLY, **changes: Any) -> Messages:
+    def chunk(self, rows: dict[int, str], at: str = EARLY, stream: str = "public-orders", **changes: Any) -> Messages:
         content = "".join(f"{id_}\t{note}\n" for id_, note in rows.items()).encode()
         path = self.pipe.directory / f"chunk-{len(self.lines)}"
         path.write_bytes(content)
         chunk = Chunk(
             rows=len(rows), bytes=len(content), crc32=zlib.crc32(content), snapshot=at, snapshot_at=at, end=LATE
         )
-        return self.batch(replace(chunk, **changes), path)
+        return self.batch(replace(chunk, **changes), path, stream)
 
-    def batch(self, chunk: Chunk, path: Path | None = None) -> Messages:
+    def batch(self, chunk: Chunk, path: Path | None = None, stream: str = "public-orders") -> Messages:
         manifest = [path.as_uri()] if path else []
-        self.lines.append(
-            {"type": "BATCH", "stream": "public-orders", "encoding": chunk.to_json(), "manifest": manifest}
-        )
+        self.lines.append({"type": "BATCH", "stream": stream, "encoding": chunk.to_json(), "manifest": manifest})
         return self
 
     def state(self, value: Any) -> Messages:
@@ -112,6 +110,31 @@ def test_a_state_that_came_after_a_chunk_that_failed_is_not_told(messages):
     assert done.returncode == 1
     assert [json.loads(line) for line in done.stdout.splitlines()] in ([], [{"at": 1}])
     assert 2 not in notes(messages)
+
+
+def test_a_stream_that_fails_keeps_its_bookmark_and_the_others_move_theirs(messages):
+    def state(orders: int, others: int) -> dict[str, Any]:
+        return {"bookmarks": {"public-orders": {"v": orders}, "public-others": {"v": others}}}
+
+    others = replace(TABLE, name="others")
+    messages.schema().schema(others).state(state(0, 0)).chunk({1: "a"}).state(state(1, 0))
+    messages.chunk({2: "b"}, crc32=1).state(state(2, 0)).chunk({3: "c"}).state(state(3, 0))
+    messages.chunk({1: "a"}, stream="public-others").state(state(3, 1))
+    messages.batch(END, stream="public-others").batch(END).state(state(4, 2))
+    done = messages.run()
+    assert done.returncode == 1
+    assert json.loads(done.stdout.splitlines()[-1]) == state(1, 2)
+    assert notes(messages) == {1: "a"}
+    assert messages.pipe.rows("select id from raw.others") == [(1,)]
+    runs = dict(messages.pipe.rows("select stream, outcome from raw._tidemark_runs"))
+    assert runs == {"public-orders": "failed", "public-others": "succeeded"}
+
+
+def test_with_on_stream_error_stop_nothing_goes_on(messages):
+    messages.pipe.target["on_stream_error"] = "stop"
+    messages.schema().schema(replace(TABLE, name="others"))
+    messages.chunk({2: "b"}, crc32=1).chunk({1: "a"}, stream="public-others").batch(END, stream="public-others")
+    assert "was damaged on its way" in messages.refused()
 
 
 def test_a_chunk_that_was_read_earlier_never_overwrites_one_that_was_read_later(messages):

@@ -63,16 +63,34 @@ def test_a_killed_run_does_not_keep_out_the_next(pipe, twin):
     assert_equal(pipe)
 
 
-def test_a_run_that_lost_its_lock_loads_no_more(pipe, twin):
-    first = stand_still(pipe)
+def break_connections(pipe: Pipe) -> None:
     with pipe.warehouse() as connection:
-        connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'tidemark target%'"
+        )
+
+
+def test_a_run_that_lost_its_connections_goes_on_if_no_other_came_in_between(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    first = stand_still(pipe)
+    break_connections(pipe)
+    first[-1].send_signal(signal.SIGCONT)
+    pipe.finish(first).ok()
+    assert_equal(pipe)
+
+
+def test_a_run_that_lost_its_lock_to_another_loads_no_more(pipe, twin):
+    first = stand_still(pipe)
+    break_connections(pipe)
+    twin.sync(STREAMS).ok()
     first[-1].send_signal(signal.SIGCONT)
     ended = pipe.finish(first)
     assert ended.target_status == 1
-    assert "The connection that keeps other runs out was lost" in ended.target_log
-    twin.sync(STREAMS, ended.state).ok()
+    assert "another run has begun to load it" in ended.target_log
     assert_equal(pipe)
+    outcomes = pipe.rows("select outcome from raw._tidemark_runs order by started_at")
+    assert outcomes == [("failed",), ("succeeded",)]
 
 
 def test_runs_that_race_do_not_interleave(pipe, twin):

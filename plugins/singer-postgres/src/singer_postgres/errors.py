@@ -12,7 +12,11 @@ class SingerPostgresError(Exception):
     """The exit status of a program that ends so."""
 
 
-class BusyError(SingerPostgresError):
+class RunError(SingerPostgresError):
+    """Ends the whole run, whichever of its streams met it."""
+
+
+class BusyError(RunError):
     """Another run is at work; this one may be tried again."""
 
     status = os.EX_TEMPFAIL

@@ -26,11 +26,15 @@ class WireColumn:
         name: its name, in the source and in the warehouse.
         type: its PostgreSQL type with modifiers, such as `numeric(12,2)`.
         extension: the type is not built in; where the warehouse doesn't have it, text takes its place.
+        number: its number in the source's table, which a new name doesn't change and no other column gets.
+        past: what rows hold in it that were there before it was added, as text.
     """
 
     name: str
     type: str
     extension: bool = False
+    number: int = 0
+    past: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Table:
         method: how the stream is read.
         binary: the files are in COPY's binary form, which servers write and read in half the time; else in its text
             form, which every type has and every version understands.
+        relation: tells the source's table from another that had its name before; 0 of what has no rows of its own.
+        width: the largest number that a column of the source's table has had.
     """
 
     source: str
@@ -55,6 +61,8 @@ class Table:
     key: tuple[str, ...]
     method: Method
     binary: bool = False
+    relation: int = 0
+    width: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the `pgcopy` object of a SCHEMA message."""
@@ -76,6 +84,8 @@ class Table:
             key=tuple(value["key"]),
             method=value["method"],
             binary=value["binary"],
+            relation=value["relation"],
+            width=value["width"],
         )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
 
-from singer_postgres import session
+from singer_postgres import failures, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+_LOGGER = logging.getLogger("tap-postgres")
 APPLICATION_NAME = "tidemark tap-postgres"
 
 
@@ -33,7 +36,19 @@ class Source:
     mask_key: sql.Composable | None = None
 
     def connect(self) -> Connection:
-        """Return a connection in autocommit; transactions on it are read-only and of one snapshot."""
+        """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
+        return failures.retried(
+            self.connect_once,
+            passes=lambda error: failures.passes(error, reached=False),
+            told=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, str(error).strip()),
+        )
+
+    def connect_once(self) -> Connection:
+        """Return a connection in autocommit; transactions on it are read-only and of one snapshot.
+
+        Raises:
+            psycopg2.OperationalError: there is none to be had.
+        """
         connection = psycopg2.connect(
             self.dsn(),
             application_name=APPLICATION_NAME,
@@ -55,6 +70,27 @@ class Source:
             if self.mask_key is not None:
                 cursor.execute(self.mask_key)
         return connection
+
+
+@dataclass
+class Worker:
+    """A thread's connection, made when it is needed."""
+
+    source: Source
+    connection: Connection | None = None
+
+    def connect(self) -> Connection:
+        """Return a connection that is open."""
+        if self.connection is None or self.connection.closed:
+            self.connection = self.source.connect_once()
+        return self.connection
+
+    def close(self) -> None:
+        """Close it."""
+        if self.connection is not None:
+            with suppress(psycopg2.Error):
+                self.connection.close()
+        self.connection = None
 
 
 def identity(connection: Connection) -> str:

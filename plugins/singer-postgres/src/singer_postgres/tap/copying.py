@@ -10,11 +10,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap.events import Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
 from singer_postgres.tap.ranges import merged
-from singer_postgres.tap.reading import Event, Failed, Finished, Opened, Read, Reading
-from singer_postgres.tap.streams import FIRST_LOAD
+from singer_postgres.tap.streams import FIRST_LOAD, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from singer_sdk.metrics import Counter
 
     from singer_postgres.tap.chunks import ChunkFiles
+    from singer_postgres.tap.reading import Reading
+    from singer_postgres.tap.select import Shape
     from singer_postgres.tap.streams import CopyStream
     from singer_postgres.tap.tap import TapPostgres
 
@@ -43,6 +44,7 @@ class Copying:
         self._reading = reading
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
         self._finished: set[str] = set()
+        self._shapes: dict[str, Shape] = {}
         self._progress = Progress(tap.logger)
 
     def finish(self, stream: CopyStream, counter: Counter) -> None:
@@ -71,8 +73,9 @@ class Copying:
 
     def _take(self, event: Event) -> None:
         match event:
-            case Opened(plan, table, rows_estimate):
+            case Opened(plan, table, shape, rows_estimate):
                 stream = self._streams[plan.stream]
+                self._shapes[plan.stream] = shape
                 self._progress.opened(plan.stream, rows_estimate if plan.start is None else None)
                 self._write(
                     type="SCHEMA",
@@ -94,21 +97,26 @@ class Copying:
                     _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)
                     blocks = merged([*map(tuple, done), chunk.blocks])
                     state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
+                    state[SHAPE] = self._shapes[stream.name].to_json()
                     self._tap.state_writer.write_state(self._tap.state)
             case Finished(plan, chunk):
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, chunk.to_json(), [])
                 if plan.method == "INCREMENTAL":
-                    stream.set_bookmark(chunk.end)
+                    stream.set_bookmark(chunk.end, self._shapes[stream.name])
                     self._tap.state_writer.write_state(self._tap.state)
                 self._progress.finished(stream.name)
                 self._finished.add(stream.name)
             case Failed(error, plan):
-                self._files.stop()
-                if isinstance(error, SingerPostgresError) or plan is None:
+                if plan is None:
+                    self._files.stop()
                     raise error
-                msg = f"Reading {plan.stream} failed: {str(error).strip()}"
-                raise SingerPostgresError(msg) from error
+                try:
+                    self._tap.stream_failed(plan.stream, error)
+                except Exception:
+                    self._files.stop()
+                    raise
+                self._finished.add(plan.stream)
 
     def _write_batch(self, stream: CopyStream, encoding: dict[str, Any], manifest: list[str]) -> None:
         self._write(type="BATCH", stream=stream.name, encoding=encoding, manifest=manifest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import horizon, watermark
-from singer_postgres.tap.select import Selection, select
+from singer_postgres.tap.select import Selection, Shape, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
 from singer_postgres.wire import BlockRange, Chunk, Method
@@ -31,6 +31,7 @@ class StreamPlan:
         key: the columns that tell rows apart.
         start: the bookmark to read from; None to read from the beginning.
         begun: of a first load that was cut short: its watermark, and the ranges that are loaded.
+        shape: what of the table was read until then.
     """
 
     stream: str
@@ -42,6 +43,7 @@ class StreamPlan:
     replication_key: str | None = None
     start: str | None = None
     begun: tuple[str | None, tuple[BlockRange, ...]] | None = None
+    shape: Shape | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     allow_duplicates: bool = False
@@ -78,6 +80,9 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
     selection = _selection(snapshot, plan)
     if plan.method == "FULL_TABLE":
         return OpenStream(plan, selection, None, snapshot, _chunk(snapshot, plan))
+    if plan.shape is not None and (why := selection.unread(plan.shape)):
+        notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
+        plan = replace(plan, start=None, begun=None)
     key = _replication_key(plan, selection, lookback)
     end: str | None
     if key.is_time:

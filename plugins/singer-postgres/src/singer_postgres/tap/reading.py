@@ -7,25 +7,29 @@ takes the events writes messages and state, in one thread.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres import failures
+from singer_postgres.errors import RunError, SingerPostgresError
 from singer_postgres.tap import connections, ranges
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
+from singer_postgres.tap.connections import Worker
+from singer_postgres.tap.events import Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import BEGIN, Snapshot
 from singer_postgres.wire import BlockRange, Chunk, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
     from singer_postgres.tap.watermark import Lookback
 
 
+_LOGGER = logging.getLogger("tap-postgres")
+
+
 @dataclass(frozen=True)
 class Settings:
     """How much at once."""
@@ -44,48 +51,6 @@ class Settings:
     parallel: int
     snapshot_s: float
     lookback: Lookback
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A stream is about to be read."""
-
-    plan: StreamPlan
-    table: Table
-    rows_estimate: float
-
-
-@dataclass(frozen=True)
-class Read:
-    """A chunk is complete; without a path it only says that its blocks hold nothing.
-
-    Attributes:
-        rows: that were read since the last chunk of the same range.
-    """
-
-    plan: StreamPlan
-    chunk: Chunk
-    path: Path | None
-    rows: int = 0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """All of a stream is read; `chunk` is the mark of its end."""
-
-    plan: StreamPlan
-    chunk: Chunk
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A worker could not go on."""
-
-    error: Exception
-    plan: StreamPlan | None
-
-
-Event = Opened | Read | Finished | Failed
 
 
 @dataclass(frozen=True)
@@ -143,10 +108,9 @@ class Reading:
                     return None
                 plan = self._plans.popleft()
                 try:
-                    self._open(plan)
-                except psycopg2.Error as error:
-                    msg = f"Reading {plan.stream} failed: {error}"
-                    raise SingerPostgresError(msg) from error
+                    self._tried(plan, partial(self._open, plan))
+                except (psycopg2.Error, SingerPostgresError) as error:
+                    self.events.put(Failed(_named(error, plan), plan))
             stream, leaf, blocks, may_roll = self._tasks.popleft()
             if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
                 self._renew(stream)
@@ -158,16 +122,30 @@ class Reading:
             return _Task(stream, snapshot, leaf, blocks, may_roll)
 
     def _open(self, plan: StreamPlan) -> None:
-        connection = self._idle.pop() if self._idle else self._source.connect()
-        if self._identity is None:
-            self._identity = connections.identity(connection)
-        stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
+        connection = self._connect()
+        try:
+            if self._identity is None:
+                self._identity = connections.identity(connection)
+            stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
+            self._schedule(stream, whole=stream.plan.start is None)
+        except BaseException:
+            connection.close()
+            raise
         plan = stream.plan
-        columns = stream.selection.wire_columns()
-        binary = stream.selection.binary
-        table = Table(self._identity, plan.schema, plan.name, columns, plan.key, plan.method, binary)
-        self.events.put(Opened(plan, table, stream.selection.relation.rows))
-        self._schedule(stream, whole=plan.start is None)
+        selection = stream.selection
+        shape = selection.shape()
+        table = Table(
+            self._identity,
+            plan.schema,
+            plan.name,
+            selection.wire_columns(),
+            plan.key,
+            plan.method,
+            selection.binary,
+            relation=shape.relation,
+            width=shape.width,
+        )
+        self.events.put(Opened(plan, table, shape, selection.relation.rows))
         if not stream.left:
             self._retire(stream)
             self.events.put(Finished(plan, replace(stream.chunk, last=True)))
@@ -217,8 +195,12 @@ class Reading:
             )
             raise SingerPostgresError(msg)
         self._retire(stream)
-        connection = self._idle.pop() if self._idle else self._source.connect()
-        snapshot = Snapshot(connection, plan.schema, plan.name)
+        connection = self._connect()
+        try:
+            snapshot = Snapshot(connection, plan.schema, plan.name)
+        except BaseException:
+            connection.close()
+            raise
         was = {leaf.relfilenode for leaf in stream.selection.relation.leaves}
         if snapshot.relation != stream.selection.relation or not was <= {
             leaf.relfilenode for leaf in snapshot.relation.leaves
@@ -237,31 +219,86 @@ class Reading:
         """End the transactions of retired snapshots that nobody is about to use."""
         for snapshot in [snapshot for snapshot in self._retiring if not snapshot.needed]:
             self._retiring.remove(snapshot)
-            self._idle.append(snapshot.release())
+            try:
+                self._idle.append(snapshot.release())
+            except psycopg2.Error:
+                # it broke, and its transaction ended with it
+                snapshot.connection.close()
+
+    def _connect(self) -> Connection:
+        return self._idle.pop() if self._idle else self._source.connect_once()
+
+    def _tried(self, plan: StreamPlan, attempt: Callable[[], None]) -> None:
+        """Carry out `attempt`, again if its error may pass."""
+
+        def told(error: BaseException, wait_s: float) -> None:
+            what = " ".join(str(error).split())
+            _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)
+
+        def passes(error: BaseException) -> bool:
+            return failures.passes(error, reached=self._identity is not None)
+
+        failures.retried(attempt, passes=passes, told=told)
 
     # the workers
 
     def _work(self) -> None:
-        task = connection = None
+        worker = Worker(self._source)
         try:
             while True:
                 # room first: a snapshot is not to be held while the target is slow
-                task, path = None, self._files.new()
+                path = self._files.new()
                 task = self._next()
                 if task is None:
                     self._files.discard(path)
                     return
-                if connection is None or connection.closed:
-                    connection = self._source.connect()
-                self._read(connection, task, path)
+                try:
+                    self._read_on(worker, task, path)
+                except (psycopg2.Error, SingerPostgresError) as error:
+                    self._give_up(task.stream, error)
         except Stopped:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the taker of events is to know
-            self.events.put(Failed(error, task.stream.plan if task else None))
+            self.events.put(Failed(error, None))
         finally:
-            if connection is not None:
-                with suppress(psycopg2.Error):
-                    connection.close()
+            worker.close()
+
+    def _read_on(self, worker: Worker, task: _Task, path: Path) -> None:
+        """Read one range; again, under a new snapshot, if its connection breaks."""
+        plan, again = task.stream.plan, False
+
+        def attempt() -> None:
+            nonlocal again, task, path
+            if again:
+                path = self._files.new()
+                with self._lock:
+                    self._renew(task.stream)
+                    assert task.stream.snapshot
+                    task = replace(task, snapshot=task.stream.snapshot)
+                    task.snapshot.use()
+                    self._retire(task.stream)
+            again = True
+            try:
+                self._read(worker.connect(), task, path)
+            except psycopg2.Error as error:
+                worker.close()
+                # what was read of the range under the old snapshot comes again under the new one, and replaces it
+                if failures.passes(error) and not (plan.method == "INCREMENTAL" and plan.key):
+                    more = "; without a key, or read whole, it can't go on. Run this again"
+                    raise _named(error, plan, more) from error
+                raise
+
+        self._tried(plan, attempt)
+
+    def _give_up(self, stream: OpenStream, error: Exception) -> None:
+        """Leave out the rest of a stream that can't be read."""
+        with self._lock:
+            self._tasks = deque(task for task in self._tasks if task[0] is not stream)
+            self._retire(stream)
+            if stream.left >= 0:
+                # whoever is at another of its ranges doesn't end it
+                stream.left = -1
+                self.events.put(Failed(_named(error, stream.plan), stream.plan))
 
     def _read(self, connection: Connection, task: _Task, path: Path) -> None:
         """Read one range in one transaction."""
@@ -277,9 +314,11 @@ class Reading:
         )
         try:
             with connection.cursor() as cursor:
-                cursor.execute(f"{BEGIN}; SET TRANSACTION SNAPSHOT '{task.snapshot.id}'")
-                with self._lock:
-                    task.snapshot.used()
+                try:
+                    cursor.execute(f"{BEGIN}; SET TRANSACTION SNAPSHOT '{task.snapshot.id}'")
+                finally:
+                    with self._lock:
+                        task.snapshot.used()
                 query = stream.selection.query(leaf=task.leaf, blocks=task.blocks, bound=stream.bound)
                 form = "binary" if stream.selection.binary else "text"
                 copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form)).as_string(connection)
@@ -324,6 +363,20 @@ class Reading:
 
     def _finish(self, stream: OpenStream) -> None:
         """Count a range off."""
+        if stream.left < 0:
+            return
         stream.left -= 1
         if not stream.left:
             self.events.put(Finished(stream.plan, replace(stream.chunk, last=True)))
+
+
+def _named(error: Exception, plan: StreamPlan, more: str = "") -> Exception:
+    """Return the error with the stream's name in it, if it is one of the database's."""
+    if isinstance(error, SingerPostgresError):
+        return error
+    what = " ".join(str(error).split()).rstrip(".")
+    named = (SingerPostgresError if failures.is_of_stream(error) or more else RunError)(
+        f"Reading {plan.stream} failed: {what}{more}."
+    )
+    named.__cause__ = error
+    return named

@@ -24,6 +24,11 @@ class Column:
     declared: str
     landing: Landing
     not_null: bool
+    number: int = 0
+    past: str | None = None
+    """What rows hold in it that were there before it was added, as text."""
+    past_unknown: bool = False
+    """Such rows hold values that were made for each of them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Relation:
     key: tuple[str, ...] = ()
     leaves: tuple[Leaf, ...] = field(default=(), compare=False)
 
+    @property
+    def width(self) -> int:
+        """The largest number of a column."""
+        return max((column.number for column in self.columns), default=0)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
@@ -70,7 +80,10 @@ _RELATIONS = """
     order by n.nspname, c.relname
 """
 _COLUMNS = """
-    select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod), attnotnull
+    select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod), attnotnull, attnum,
+        -- an array of one, whatever the column's type
+        case when atthasmissing then (attmissingval::text::text[])[1] end,
+        (atthasdef or attidentity <> '') and not atthasmissing
     from pg_catalog.pg_attribute
     where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
     order by attrelid, attnum
@@ -172,6 +185,6 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any]) -> 
 
 def _columns(attributes: Iterable[tuple[Any, ...]], types: dict[int, Type]) -> dict[int, list[Column]]:
     columns: dict[int, list[Column]] = {}
-    for relation, name, type_, declared, not_null in attributes:
-        columns.setdefault(relation, []).append(Column(name, declared, landing(type_, declared, types), not_null))
+    for relation, name, type_, declared, *rest in attributes:
+        columns.setdefault(relation, []).append(Column(name, declared, landing(type_, declared, types), *rest))
     return columns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
@@ -24,6 +24,33 @@ MASKS = ("sha256", "null", "redact")
 _REDACTED = "[redacted]"
 # settings of our own hold the key, so that it is in no statement that others can see running
 INNER, OUTER = "tidemark.mask_inner", "tidemark.mask_outer"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a table was read, as the stream's state keeps it.
+
+    Attributes:
+        relation: tells the table from another that had its name before; 0 of what has no rows of its own.
+        width: the largest number of a column.
+        columns: name, number and mask of those that were read.
+        where: the conditions that rows had to meet.
+    """
+
+    relation: int
+    width: int
+    columns: tuple[tuple[str, int, str | None], ...]
+    where: tuple[str, ...] = ()
+
+    def to_json(self) -> list[Any]:
+        """Return it as states keep it: as a list, which is replaced where objects would be merged."""
+        return [self.relation, self.width, [list(column) for column in self.columns], list(self.where)]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Shape:
+        """Read what `to_json` gave."""
+        relation, width, columns, where = value
+        return cls(relation, width, tuple((name, number, mask) for name, number, mask in columns), tuple(where))
 
 
 @dataclass(frozen=True)
@@ -44,11 +71,42 @@ class Selection:
     def wire_columns(self) -> tuple[WireColumn, ...]:
         """Return the columns as the warehouse is to have them."""
         return tuple(
-            WireColumn(column.name, "text")
+            WireColumn(column.name, "text", number=column.number)
             if self.masks.get(column.name) in {"sha256", "redact"} or column.landing.type is None
-            else WireColumn(column.name, column.landing.type, column.landing.extension)
+            else WireColumn(
+                column.name, column.landing.type, column.landing.extension, column.number, self._past(column)
+            )
             for column in self.columns
         )
+
+    def _past(self, column: Column) -> str | None:
+        """Return what old rows hold in a column, unless that is not to be known."""
+        return None if column.name in self.masks else column.past
+
+    def shape(self) -> Shape:
+        """Return what would be different if old rows lacked something."""
+        own_rows = self.relation.kind in "rp"
+        columns = tuple((column.name, column.number, self.masks.get(column.name)) for column in self.columns)
+        return Shape(self.relation.oid if own_rows else 0, self.relation.width, columns, tuple(self.where))
+
+    def unread(self, before: Shape) -> str | None:
+        """Return why rows that were read in another shape must be read again; None if they needn't be."""
+        now = self.shape()
+        if before.relation != now.relation:
+            return "it was dropped and made again"
+        if before.where != now.where:
+            return "its where clause was changed"
+        masks = {number: mask for _, number, mask in before.columns}
+        for column in self.columns:
+            if column.number in masks:
+                if masks[column.number] != self.masks.get(column.name):
+                    return f"the mask of {column.name} was changed"
+                continue
+            if column.number <= before.width:
+                return f"{column.name} was not selected before"
+            if column.past_unknown or (column.past is not None and column.name in self.masks):
+                return f"{column.name} was added, with values for the rows that were there"
+        return None
 
     @property
     def binary(self) -> bool:

@@ -62,6 +62,15 @@ SETTINGS = th.PropertiesList(
         "at least 5. Rows that are read again unchanged are not written again.",
     ),
     th.Property(
+        "on_stream_error",
+        th.StringType,
+        allowed_values=["continue", "stop"],
+        default="continue",
+        title="On a stream's error",
+        description="What becomes of the others when a stream can't be read: `continue` reads them, `stop` does not. "
+        "Either way the run fails in the end.",
+    ),
+    th.Property(
         "longest_transaction_seconds",
         th.NumberType,
         default=3600,

@@ -9,10 +9,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from tap_postgres.client import PostgresStream
 
+from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import records
 from singer_postgres.tap.opening import StreamPlan
+from singer_postgres.tap.select import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 # key of the stream's state, while its first load is under way: [watermark, [[relfilenode, first, after], …]].
 # Lists, and empty ones in the end: states are merged key by key, so that a key can't be taken away.
 FIRST_LOAD = "first_load"
+# and, beside a bookmark or a first load: what of the table it is of, as Shape.to_json() has it
+SHAPE = "shape"
 
 
 class CopyStream(PostgresStream):
@@ -37,6 +42,13 @@ class CopyStream(PostgresStream):
     def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002
         """Return None: the bookmark comes from the source's clock, never from this machine's."""
         return
+
+    def sync(self, context: Context | None = None) -> None:
+        """Read it; the others go on if it can't be, unless that is not wanted."""
+        try:
+            super().sync(context)
+        except (SingerPostgresError, psycopg2.Error) as error:
+            self._tap.stream_failed(self.name, error)
 
     # how it is read
 
@@ -94,6 +106,7 @@ class CopyStream(PostgresStream):
             replication_key=self.replication_key,
             start=self._start,
             begun=self._begun,
+            shape=self._shape,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
             where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
@@ -115,6 +128,11 @@ class CopyStream(PostgresStream):
             )
             return None
         return None if value is None else str(value)
+
+    @property
+    def _shape(self) -> Shape | None:
+        shape = self.get_context_state(None).get(SHAPE)
+        return Shape.from_json(shape) if shape else None
 
     @property
     def _begun(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
@@ -149,7 +167,7 @@ class CopyStream(PostgresStream):
             if self.replication_method == "INCREMENTAL":
                 # a limit is a cut in the order of the replication key
                 value = last.get(self.replication_key) if limit and last else opened.chunk.end
-                self.set_bookmark(None if value is None else str(value))
+                self.set_bookmark(None if value is None else str(value), opened.selection.shape())
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):
@@ -157,9 +175,10 @@ class CopyStream(PostgresStream):
             message.time_extracted = self._extracted_at
             yield message
 
-    def set_bookmark(self, value: str | None) -> None:
+    def set_bookmark(self, value: str | None, shape: Shape) -> None:
         """Note how far the stream is complete. Written as it is: it may lie before the last one."""
         state = self.get_context_state(None)
+        state[SHAPE] = shape.to_json()
         if value is not None:
             state["replication_key"] = self.replication_key
             state["replication_key_value"] = value

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
+from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import relations
 from singer_postgres.tap.chunks import ChunkFiles
@@ -51,6 +52,11 @@ class TapPostgres(MeltanoLabsTap):
 
     _catalog_dict: dict[str, Any] | None
     _files: ChunkFiles | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Initialize the tap."""
+        self._failed: dict[str, Exception] = {}
+        super().__init__(*args, **kwargs)
 
     # the source
 
@@ -142,6 +148,32 @@ class TapPostgres(MeltanoLabsTap):
         # plans are made before the first one is carried out: a stream's state changes as it is read
         plans = [copy.deepcopy(stream.plan) for stream in streams]
         return Copying(self, streams, files, Reading(self.source, plans, files, settings, self._notices))
+
+    def sync_all(self) -> None:
+        """Read all streams.
+
+        Raises:
+            SingerPostgresError, psycopg2.Error: one could not be read; the others were.
+        """
+        super().sync_all()
+        if len(self._failed) == 1:
+            raise next(iter(self._failed.values()))
+        if self._failed:
+            each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
+            msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
+            raise SingerPostgresError(msg)
+
+    def stream_failed(self, stream: str, error: Exception) -> None:
+        """Go on without a stream.
+
+        Raises:
+            Exception: `error`, if that is not to be.
+        """
+        if self.config["on_stream_error"] != "continue" or not failures.is_of_stream(error):
+            raise error
+        self._failed[stream] = error
+        what = " ".join(str(error).split())
+        self.logger.warning("Nothing more of %s is read, and the other streams go on: %s", stream, what)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once, and not as if all had been read: the SDK's way exits with status 0."""

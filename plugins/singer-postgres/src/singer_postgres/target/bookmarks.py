@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from psycopg import errors, sql
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import RunError, SingerPostgresError
+from singer_postgres.target.drift import Shape
+from singer_postgres.target.own_tables import OwnTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +26,26 @@ if TYPE_CHECKING:
     from singer_postgres.wire import BlockRange, Chunk, Table
 
 TABLE = "_tidemark_state"
+_TABLE = OwnTable(
+    TABLE,
+    (
+        """
+        CREATE TABLE {} (
+            source text NOT NULL,
+            stream text NOT NULL,
+            table_name text NOT NULL,
+            bookmark text,
+            first_load jsonb NOT NULL DEFAULT '[]',
+            has_rows boolean NOT NULL DEFAULT false,
+            extracted_at timestamptz,
+            loaded_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (source, stream)
+        )
+        """,
+        # the run that loads the stream, and what of the source's table was read
+        "ALTER TABLE {} ADD COLUMN run_id text, ADD COLUMN shape jsonb",
+    ),
+)
 _RELOAD = "Read it anew (rows that are there are not doubled): `meltano run --full-refresh` with your tap and target."
 
 
@@ -43,31 +65,54 @@ class StateTable:
         return sql.SQL(self._name.as_string().replace("%", "%%"))
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
-        """Make the table, unless it is there."""
-        row = connection.execute("select to_regclass(%s) is not null", [self._name.as_string(connection)]).fetchone()
-        if row and row[0]:
-            return
-        try:
-            connection.execute(
-                sql.SQL(
-                    """
-                    CREATE TABLE IF NOT EXISTS {} (
-                        source text NOT NULL,
-                        stream text NOT NULL,
-                        table_name text NOT NULL,
-                        bookmark text,
-                        first_load jsonb NOT NULL DEFAULT '[]',
-                        has_rows boolean NOT NULL DEFAULT false,
-                        extracted_at timestamptz,
-                        loaded_at timestamptz NOT NULL DEFAULT now(),
-                        PRIMARY KEY (source, stream)
-                    )
-                    """
-                ).format(self._name)
+        """Make the table, or bring it up to date."""
+        _TABLE.ensure(connection, self.schema)
+
+    def shape(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> Shape | None:
+        """Return what of the source's table was read before; None if that isn't known."""
+        row = connection.execute(
+            sql.SQL("SELECT shape FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
+                self._in_statement
+            ),
+            [table.source, stream, table.name],
+        ).fetchone()
+        return Shape.from_json(row[0]) if row and row[0] else None
+
+    def take(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> None:
+        """Note which run loads the stream from now on, and what of the source's table it reads.
+
+        Another that is at it, its lock lost, commits nothing more: see `fence`.
+        """
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} AS state (source, stream, table_name, run_id, shape) VALUES (%s, %s, %s, %s, %s) "
+                "ON CONFLICT (source, stream) DO UPDATE SET run_id = excluded.run_id, shape = excluded.shape"
+            ).format(self._in_statement),
+            [table.source, stream, table.name, run_id, Jsonb(Shape.of(table).to_json())],
+        )
+
+    def fence(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
+        """Make sure, in a transaction that is about to commit, that no other run has begun to load the stream.
+
+        Returns:
+            The transaction's id, by which its outcome can be asked for later.
+
+        Raises:
+            RunError: one has.
+        """
+        row = connection.execute(
+            sql.SQL(
+                "SELECT run_id, pg_current_xact_id()::text FROM {} WHERE source = %s AND stream = %s FOR SHARE"
+            ).format(self._in_statement),
+            [table.source, stream],
+        ).fetchone()
+        if row is None or row[0] != run_id:
+            msg = (
+                f"The lock that keeps other runs out of {self.schema}.{table.name} was lost, and another run has begun "
+                "to load it. Nothing more is loaded by this one. If a transaction pooler is between, connect past it."
             )
-        except errors.UniqueViolation:
-            # another target made it in this very moment
-            return
+            raise RunError(msg)
+        return str(row[1])
 
     def check(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
@@ -147,11 +192,10 @@ class StateTable:
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
         """Note that the stream is read from its beginning."""
         connection.execute(
-            sql.SQL(
-                "INSERT INTO {} AS state (source, stream, table_name) VALUES (%s, %s, %s) "
-                "ON CONFLICT (source, stream) DO UPDATE SET first_load = '[]' WHERE state.first_load <> '[]'"
-            ).format(self._in_statement),
-            [table.source, stream, table.name],
+            sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s AND first_load <> '[]'").format(
+                self._in_statement
+            ),
+            [table.source, stream],
         )
 
     def loaded(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres import session
+from singer_postgres import failures, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_LOGGER = logging.getLogger("target-postgres")
+# a client whose machine is gone is noticed within half a minute
+_KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
 APPLICATION_NAME = "tidemark target-postgres"
 
 
@@ -31,7 +35,19 @@ class Warehouse:
     lock_timeout_s: float = 0
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Return a connection in autocommit."""
+        """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
+        return failures.retried(
+            self.connect_once,
+            passes=lambda error: failures.passes(error, reached=False),
+            told=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, error),
+        )
+
+    def connect_once(self) -> psycopg.Connection[Any]:
+        """Return a connection in autocommit.
+
+        Raises:
+            psycopg.OperationalError: there is none to be had.
+        """
         parameters: dict[str, Any] = {
             "connect_timeout": 30,
             "keepalives_idle": 30,
@@ -47,4 +63,15 @@ class Warehouse:
         # a statement that runs on for a client that is gone keeps its locks until it ends; not every platform can tell
         with suppress(psycopg.Error):
             connection.execute("SET client_connection_check_interval = '1s'")
+            connection.execute(_KEEPALIVES)
         return connection
+
+
+def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
+    """End what a session of ours left behind that broke: where the network is silent, its server waits on for it."""
+    with suppress(psycopg.Error):
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity "
+            "where pid = %s and application_name = %s and usename = current_user",
+            [pid, APPLICATION_NAME],
+        )

@@ -9,6 +9,7 @@ from singer_postgres import lazy
 lazy.install()
 
 import psycopg  # noqa: E402
+from singer_sdk.exceptions import SyncError  # noqa: E402
 
 from singer_postgres.command import run  # noqa: E402
 from singer_postgres.errors import SingerPostgresError  # noqa: E402
@@ -17,4 +18,4 @@ from singer_postgres.target.target import TargetPostgres  # noqa: E402
 
 def main() -> None:
     """Run the target."""
-    sys.exit(run(TargetPostgres, expected=(SingerPostgresError, psycopg.Error)))
+    sys.exit(run(TargetPostgres, expected=(SingerPostgresError, psycopg.Error, SyncError)))

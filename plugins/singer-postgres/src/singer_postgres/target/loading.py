@@ -1,39 +1,56 @@
 """Loads chunks, several at once, and says when each is committed.
 
 Workers take chunks in the order in which they came, each with a connection of its own. A stream's chunks commit in
-order; its end waits for all of them.
+order; its end waits for all of them. What may pass by itself (a server that restarts) is tried again; what a stream
+alone can't get over ends that stream, and the rest goes on.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target.connections import end_session
+from singer_postgres.target.streams import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from singer_postgres.target.connections import Warehouse
+    from singer_postgres.target.runlock import RunLock
     from singer_postgres.target.streams import StreamLoad
     from singer_postgres.target.written import Written
     from singer_postgres.wire import Chunk
 
+    Connection = psycopg.Connection[Any]
+
+_LOGGER = logging.getLogger("target-postgres")
+
 
 @dataclass
-class _Turns:
-    """Whose turn it is to commit, of one stream's chunks."""
+class _Stream:
+    """Whose turn it is to commit, of one stream's chunks; and whether it failed."""
 
     given: int = 0
     done: int = 0
+    failed: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def tell(self) -> None:
+        """Wake those that wait for their turn."""
+        with self.changed:
+            self.changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -42,35 +59,72 @@ class _Job:
     load: StreamLoad
     chunk: Chunk
     path: Path | None
-    turns: _Turns
+    stream: _Stream
     turn: int
 
 
+@dataclass
+class _Worker:
+    """A thread's connection, made when it is needed."""
+
+    warehouse: Warehouse
+    connection: Connection | None = None
+    _broken: int | None = None
+    """Process id of the last session, which broke."""
+
+    def connect(self) -> Connection:
+        """Return a connection that is open."""
+        if self.connection is None:
+            self.connection = self.warehouse.connect_once()
+            if self._broken is not None:
+                end_session(self.connection, self._broken)
+            self._broken = self.connection.info.backend_pid
+        return self.connection
+
+    def close(self) -> None:
+        """Close it."""
+        if self.connection is not None:
+            with suppress(psycopg.Error):
+                self.connection.close()
+        self.connection = None
+
+
 class Stopped(Exception):  # noqa: N818 - not an error: another worker's is told
-    """The run is over."""
+    """The run is over, or the stream's is."""
 
 
 class Loading:
     """The chunks of one run being loaded."""
 
     def __init__(
-        self, warehouse: Warehouse, *, parallel: int, committed: Callable[[int, StreamLoad, Chunk, Written], None]
+        self,
+        warehouse: Warehouse,
+        lock: RunLock,
+        *,
+        parallel: int,
+        committed: Callable[[int, StreamLoad, Chunk, Written], None],
+        failed: Callable[[int, StreamLoad, Exception | None], bool],
     ) -> None:
         """Begin.
 
         Args:
             parallel: chunks loaded at once.
             committed: called with each chunk that is committed, from any thread.
+            failed: called with each chunk of a stream that failed, from any thread, and with the reason if it is that;
+                returns whether the other streams go on.
         """
         self._warehouse = warehouse
+        self._lock = lock
         self._committed = committed
+        self._failed = failed
         self._parallel = parallel
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
-        self._turns: dict[str, _Turns] = {}
+        self._streams: dict[str, _Stream] = {}
         self._threads: list[threading.Thread] = []
         self._opening = threading.Lock()
         self._stopped = threading.Event()
         self._error: Exception | None = None
+        self._reached = False
 
     def submit(self, number: int, load: StreamLoad, chunk: Chunk, path: Path | None) -> None:
         """Have a chunk loaded.
@@ -79,9 +133,9 @@ class Loading:
             SingerPostgresError, psycopg.Error: one before it could not be loaded.
         """
         self.raise_error()
-        turns = self._turns.setdefault(load.stream, _Turns())
-        self._jobs.put(_Job(number, load, chunk, path, turns, turns.given))
-        turns.given += 1
+        stream = self._streams.setdefault(load.stream, _Stream())
+        self._jobs.put(_Job(number, load, chunk, path, stream, stream.given))
+        stream.given += 1
         if len(self._threads) < self._parallel:
             thread = threading.Thread(target=self._work, name=f"loader-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -106,20 +160,21 @@ class Loading:
             raise self._error
 
     def _work(self) -> None:
-        connection: psycopg.Connection[Any] | None = None
+        worker = _Worker(self._warehouse)
         try:
             while (job := self._next()) is not None:
-                if connection is None:
-                    connection = self._warehouse.connect()
-                self._load(connection, job)
-        except Stopped:
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
-            self._fail(_named(error, job.load if job else None))
+                try:
+                    self._load(worker, job)
+                except Stopped:
+                    self._discard(job)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
+                    named = _named(error, job.load)
+                    if not failures.is_of_stream(error) or not self._give_up(job, named):
+                        self._fail(named)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
         finally:
-            if connection is not None:
-                with suppress(psycopg.Error):
-                    connection.close()
+            worker.close()
 
     def _next(self) -> _Job | None:
         while not self._stopped.is_set():
@@ -127,49 +182,137 @@ class Loading:
                 return self._jobs.get(timeout=0.5)
         return None
 
-    def _load(self, connection: psycopg.Connection[Any], job: _Job) -> None:
+    def _load(self, worker: _Worker, job: _Job) -> None:
+        """Load a job's chunk.
+
+        Raises:
+            Stopped: the run or the stream is over.
+            SingerPostgresError, psycopg.Error: it can't be loaded.
+        """
+
+        def is_over() -> bool:
+            return self._stopped.is_set() or job.stream.failed
+
         def my_turn() -> None:
-            with job.turns.changed:
-                job.turns.changed.wait_for(lambda: job.turns.done == job.turn or self._stopped.is_set())
-            if self._stopped.is_set():
+            with job.stream.changed:
+                job.stream.changed.wait_for(lambda: job.stream.done == job.turn or is_over())
+            if is_over():
                 raise Stopped
 
+        if is_over():
+            raise Stopped
         if job.turn == 0:
             # one at a time: two that make the same schema at once would trip over each other
             with self._opening:
-                job.load.open(connection, job.chunk)
+                self._tried(worker, job, lambda connection, _: job.load.open(connection, job.chunk))
             job.load.opened.set()
-        else:
-            while not job.load.opened.wait(timeout=0.5):
-                if self._stopped.is_set():
-                    raise Stopped
+        while not job.load.opened.wait(timeout=0.5):
+            if is_over():
+                raise Stopped
         if job.chunk.last:
             my_turn()
-            written = job.load.finish(connection, job.chunk)
+            written = self._tried(
+                worker, job, lambda connection, attempt: job.load.finish(connection, job.chunk, attempt=attempt)
+            )
         else:
-            written = job.load.load(connection, job.chunk, job.path, my_turn)
+            written = self._tried(
+                worker,
+                job,
+                lambda connection, attempt: job.load.load(
+                    connection, job.chunk, job.path, my_turn=my_turn, attempt=attempt
+                ),
+            )
+        job.load.committed(written)
         # room for the next one: the rows are safe
         if job.path is not None:
             job.path.unlink(missing_ok=True)
-        with job.turns.changed:
-            job.turns.done += 1
-            job.turns.changed.notify_all()
+        with job.stream.changed:
+            job.stream.done += 1
+            job.stream.changed.notify_all()
         self._committed(job.number, job.load, job.chunk, written)
+
+    def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> Written:
+        """Carry out a step, again if need be; return what it wrote.
+
+        A step whose connection broke as it committed may be done: the server knows by its transaction's id.
+        """
+        attempt, again = Attempt(), False
+
+        def once() -> None:
+            connection = worker.connect()
+            self._reached = True
+            if again:
+                # its connection may be gone too, and another run have come
+                self._lock.renew()
+                if job.load.opened.is_set():
+                    job.load.confirm(connection)
+            if attempt.xid is not None and _was_committed(connection, attempt.xid):
+                return
+            attempt.xid = None
+            try:
+                step(connection, attempt)
+            except BaseException:
+                # and with it the stage, which the transaction made
+                worker.close()
+                raise
+
+        def told(error: BaseException, wait_s: float) -> None:
+            nonlocal again
+            again = True
+            worker.close()
+            what = " ".join(str(error).split())
+            _LOGGER.warning("Loading %s is tried again in %.1f s: %s", job.load.stream, wait_s, what)
+
+        def passes(error: BaseException) -> bool:
+            return not self._stopped.is_set() and failures.passes(error, reached=self._reached)
+
+        failures.retried(once, passes=passes, told=told)
+        return attempt.written
+
+    def _give_up(self, job: _Job, error: Exception) -> bool:
+        """End the job's stream alone; return whether the others go on."""
+        first = not job.stream.failed
+        job.stream.failed = True
+        job.stream.tell()
+        if not self._failed(job.number, job.load, error if first else None):
+            return False
+        self._remove(job)
+        return True
+
+    def _discard(self, job: _Job) -> None:
+        """Leave out a chunk of a stream that failed, if the run goes on."""
+        if not self._stopped.is_set():
+            self._failed(job.number, job.load, None)
+            self._remove(job)
+
+    def _remove(self, job: _Job) -> None:
+        """Make room for the chunks of other streams: this one is not coming in."""
+        if job.path is not None:
+            job.path.unlink(missing_ok=True)
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
         self._stopped.set()
-        for turns in list(self._turns.values()):
-            with turns.changed:
-                turns.changed.notify_all()
+        for stream in list(self._streams.values()):
+            stream.tell()
         # the main thread may be waiting for input that will not come before there is room for it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
-def _named(error: Exception, load: StreamLoad | None) -> Exception:
+def _was_committed(connection: Connection, xid: str) -> bool:
+    """Return whether a transaction of a connection that broke was committed, once that is settled."""
+    while True:
+        row = connection.execute("select pg_xact_status(%s::xid8)", [xid]).fetchone()
+        assert row
+        if row[0] != "in progress":
+            return bool(row[0] == "committed")
+        time.sleep(0.1)
+
+
+def _named(error: Exception, load: StreamLoad) -> Exception:
     """Return the error with the stream's name in it, if it is one of the database's."""
-    if isinstance(error, psycopg.Error) and load is not None:
+    if isinstance(error, psycopg.Error):
         named = SingerPostgresError(f"Loading {load.stream} into {load.schema}.{load.table.name} failed: {error}")
         named.__cause__ = error
         return named

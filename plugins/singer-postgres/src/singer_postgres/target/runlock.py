@@ -10,15 +10,14 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.errors import BusyError, SingerPostgresError
+import psycopg
+
+from singer_postgres.errors import BusyError, RunError
+from singer_postgres.target.connections import end_session
 
 if TYPE_CHECKING:
-    import psycopg
-
     from singer_postgres.target.connections import Warehouse
 
-# a holder whose machine is gone is noticed within half a minute
-_KEEPALIVE = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
 _HOLDER = """
     select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
     from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
@@ -37,8 +36,9 @@ class RunLock:
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
         self._connection: psycopg.Connection[Any] | None = None
+        self._pid = 0
         self._alone = threading.Lock()
-        self._held: set[int] = set()
+        self._held: dict[int, tuple[str, str, str]] = {}
 
     def take(self, stream: str, schema: str, table: str) -> None:
         """Take the lock of a table, and keep it until this process ends.
@@ -51,12 +51,39 @@ class RunLock:
             if key in self._held:
                 return
             if self._connection is None:
-                self._connection = self._warehouse.connect()
-                self._connection.execute(_KEEPALIVE)
-            row = self._connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
-            if not row or not row[0]:
-                raise BusyError(self._busy(stream, schema, table, key))
-            self._held.add(key)
+                self._connection = self._connect()
+            self._take(key, stream, schema, table)
+            self._held[key] = (stream, schema, table)
+
+    def renew(self) -> None:
+        """Take the locks again if they were lost with their connection.
+
+        Raises:
+            BusyError: another run has come in between.
+        """
+        with self._alone:
+            if self._connection is None:
+                return
+            try:
+                self._connection.execute("select")
+            except psycopg.Error:
+                self._connection.close()
+                before = self._pid
+                self._connection = self._connect()
+                end_session(self._connection, before)
+                for key, about in self._held.items():
+                    self._take(key, *about)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = self._warehouse.connect_once()
+        self._pid = connection.info.backend_pid
+        return connection
+
+    def _take(self, key: int, stream: str, schema: str, table: str) -> None:
+        assert self._connection
+        row = self._connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
+        if not row or not row[0]:
+            raise BusyError(self._busy(stream, schema, table, key))
 
     def _busy(self, stream: str, schema: str, table: str, key: int) -> str:
         assert self._connection
@@ -70,17 +97,18 @@ class RunLock:
     def confirm(self, connection: psycopg.Connection[Any]) -> None:
         """Make sure, in a transaction that is about to commit, that the lock was not lost.
 
+        For streams that `_tidemark_state` doesn't know, whose fence is surer.
+
         Raises:
-            SingerPostgresError: its connection is gone, and another run may have begun.
+            RunError: its connection is gone, and another run may have begun.
         """
-        assert self._connection
-        row = connection.execute(_HELD, [self._connection.info.backend_pid]).fetchone()
+        row = connection.execute(_HELD, [self._pid]).fetchone()
         if not row or not row[0]:
             msg = (
                 "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
                 "loaded; run this again. If a transaction pooler is in between, connect past it."
             )
-            raise SingerPostgresError(msg)
+            raise RunError(msg)
 
     def close(self) -> None:
         """Give the locks back."""

@@ -13,6 +13,36 @@ SETTINGS = th.PropertiesList(
         description="How many chunks are loaded at once, each on a connection of its own.",
     ),
     th.Property(
+        "on_stream_error",
+        th.StringType,
+        allowed_values=["continue", "stop"],
+        default="continue",
+        title="On a stream's error",
+        description="What becomes of the others when a stream can't be loaded: `continue` loads them, `stop` does not. "
+        "Either way the run fails in the end.",
+    ),
+    th.Property(
+        "max_rejects",
+        th.IntegerType,
+        default=0,
+        title="Rejects at most",
+        description="How many records of a stream that its table can't hold are put into `_tidemark_rejects`, with "
+        "the reason, before the stream fails.",
+    ),
+    th.Property(
+        "history_days",
+        th.NumberType,
+        default=90,
+        title="Days of history",
+        description="How long `_tidemark_runs` keeps what became of each stream in a run; 0 to keep no history.",
+    ),
+    th.Property(
+        "run_id",
+        th.StringType,
+        title="Run id",
+        description="Names the run in the history. Default: a new UUID.",
+    ),
+    th.Property(
         "statement_timeout",
         th.NumberType,
         default=0,

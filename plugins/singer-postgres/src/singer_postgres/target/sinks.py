@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import errors, sql
+from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from singer_sdk.helpers._typing import get_datelike_property_type
 from sqlalchemy.dialects import postgresql
 from target_postgres.sinks import PostgresSink
 
+from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import merge, tables
+from singer_postgres.target import drift, history, merge, rejects, tables
+from singer_postgres.target.history import StreamRun
 from singer_postgres.target.validation import RecordValidator
 from singer_postgres.target.values import converter
 from singer_postgres.target.written import Written, WrittenCounters
@@ -28,7 +33,6 @@ from singer_postgres.wire import Table, WireColumn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import psycopg
     from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 
     from singer_postgres.target.target import TargetPostgres
@@ -38,6 +42,8 @@ _NAME_BYTES = 63
 # by which a record is told from the row that is there. A row keeps the version of its table's last activation, or else
 # it would be taken for one that is gone.
 _COMPARED_METADATA = frozenset({"_sdc_deleted_at", "_sdc_table_version"})
+# what is wrong with a record itself, before the database sees it
+_OF_RECORDS = (InvalidRecord, MissingKeyPropertiesError, ValueError, TypeError)
 # made here, and as they should be
 _OWN_INSTANTS = frozenset({"_sdc_received_at", "_sdc_batched_at"})
 
@@ -65,6 +71,18 @@ class RecordSink(PostgresSink):
         """The columns that come with records; metadata that the target is told to leave out stays null."""
         return [name for name in self.schema["properties"] if name != tables.LOADED_XID]
 
+    @cached_property
+    def history(self) -> StreamRun:
+        """The stream's row in the history."""
+        return StreamRun(
+            self._destination,
+            "",
+            self.stream_name,
+            self._target.run_id,
+            self.table_name,
+            self._target.config["history_days"],
+        )
+
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection[Any]]:
         with self._target.pool.connection() as connection, connection.transaction():
@@ -89,10 +107,17 @@ class RecordSink(PostgresSink):
                 raise SingerPostgresError(msg)
         with self._target.pool.connection() as connection:
             tables.ensure_schema(connection, self._destination)
+            if self.history.keep_days:
+                history.TABLE.ensure(connection, self._destination)
+            drift.TABLE.ensure(connection, self._destination)
             table = self._described(connection)
             with connection.transaction():
-                tables.ensure_table(connection, self._destination, table, keep_types=True)
+                _, changes = tables.ensure_table(connection, self._destination, table, keep_types=True)
                 tables.ensure_xid_index(connection, self._destination, table.name)
+                drift.record(connection, self.history, changes)
+                self.history.begin(connection, bookmark=None)
+            for change in changes:
+                self.logger.warning("%s.%s: %s", self._destination, table.name, change)
             types = tables.columns_of(connection, self._destination, table.name)
         sanitize = bool(self.config.get("sanitize_null_text_characters"))
         base16 = bool(self.config.get("interpret_content_encoding"))
@@ -161,14 +186,103 @@ class RecordSink(PostgresSink):
             unknown = {name: value for name, value in record.items() if name not in schema["properties"]}
             super()._parse_timestamps_in_record(unknown, dict(schema), treatment)
 
+    def _validate_and_parse(self, record: dict[str, Any]) -> dict[str, Any]:
+        # the SDK's way logs a traceback with each record that is not valid
+        if self._validator is not None:
+            try:
+                self._validator.validate(record)
+            except InvalidRecord as error:
+                if self.fail_on_record_validation_exception:
+                    raise
+                self.logger.warning("A record is loaded though it is not valid: %s", error)
+        self._parse_timestamps_in_record(record, self.schema, self.datetime_error_treatment)
+        return record
+
     def _after_process_record(self, context: dict[str, Any]) -> None:
         """Do nothing: the SDK logs each record's context here."""
+
+    # those that can't be stored
+
+    _rejected = 0
+
+    def reject(self, record: dict[str, Any], error: Exception) -> bool:
+        """Put a record aside that can't be stored; return whether there was room for it."""
+        with self._transaction() as connection:
+            return self._reject(connection, record, error)
+
+    def _reject(self, connection: psycopg.Connection[Any], record: dict[str, Any], error: Exception) -> bool:
+        if self._rejected >= self._target.config["max_rejects"]:
+            return False
+        rejects.TABLE.ensure(connection, self._destination)
+        rejects.put(connection, self.history, record, error)
+        self._rejected += 1
+        self._rows.count(written := Written(rejected=1))
+        self.history.count(connection, replace(written, read=1))
+        self.logger.warning("A record was put into _tidemark_rejects: %s", " ".join(str(error).split()))
+        return True
 
     # their batches
 
     def process_batch(self, context: dict[str, Any]) -> None:
         """Load a batch in one transaction, each row with one write."""
-        records = self._last_of_each_key(context["records"])
+        if self._target.has_failed(self.stream_name):
+            return
+        try:
+            self._load(context["records"])
+        except (*_OF_RECORDS, psycopg.Error, SingerPostgresError) as error:
+            if not failures.is_of_stream(error) and not isinstance(error, _OF_RECORDS):
+                raise
+            if not self._target.stream_failed(context["number"], self.stream_name, self.history, error):
+                raise
+
+    def _load(self, batch: list[dict[str, Any]]) -> None:
+        records = self._last_of_each_key(batch)
+        written = Written()
+
+        def attempt() -> None:
+            nonlocal written
+            before = self._rejected
+            try:
+                with self._transaction() as connection:
+                    self._target.lock.confirm(connection)
+                    connection.execute(
+                        sql.SQL(
+                            "CREATE TEMPORARY TABLE records ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+                        ).format(merge.names(self._columns), self._name)
+                    )
+                    written = self._store(connection, records)
+                    self.history.count(connection, replace(written, read=len(batch) - (self._rejected - before)))
+            except BaseException:
+                self._rejected = before
+                raise
+
+        # a batch of records with a key is the same when it comes again; without one, it may be there already
+        def passes(error: BaseException) -> bool:
+            return bool(self.key_properties) and failures.passes(error)
+
+        def told(error: BaseException, wait_s: float) -> None:
+            self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, " ".join(str(error).split()))
+            self._target.lock.renew()
+
+        failures.retried(attempt, passes=passes, told=told)
+        self._rows.count(written)
+
+    def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> Written:
+        """Store records; those that can't be are put aside, as far as there is room."""
+        try:
+            with connection.transaction():
+                return self._merge(connection, records)
+        except (*_OF_RECORDS, psycopg.DataError, psycopg.IntegrityError) as error:
+            if self._rejected >= self._target.config["max_rejects"]:
+                raise
+            if len(records) == 1:
+                self._reject(connection, records[0], error)
+                return Written()
+        middle = len(records) // 2
+        first, second = (self._store(connection, half) for half in (records[:middle], records[middle:]))
+        return Written(inserted=first.inserted + second.inserted, updated=first.updated + second.updated)
+
+    def _merge(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> Written:
         stage = sql.Identifier("pg_temp", "records")
         statement = merge.upsert_records(
             stage,
@@ -177,17 +291,11 @@ class RecordSink(PostgresSink):
             compared=[name for name in self._columns if name not in tables.METADATA or name in _COMPARED_METADATA],
             key=tuple(self.key_properties),
         )
-        with self._transaction() as connection:
-            self._target.lock.confirm(connection)
-            connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE records ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-                    merge.names(self._columns), self._name
-                )
-            )
-            self._copy(connection, stage, records)
-            row = connection.execute(merge.counted(statement)).fetchone()
+        self._copy(connection, stage, records)
+        row = connection.execute(merge.counted(statement)).fetchone()
+        connection.execute(sql.SQL("TRUNCATE {}").format(stage))
         assert row
-        self._rows.count(Written(inserted=row[0], updated=row[1]))
+        return Written(inserted=row[0], updated=row[1])
 
     def _last_of_each_key(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self.append_only:
@@ -210,7 +318,9 @@ class RecordSink(PostgresSink):
         """Note that a batch is committed, and tell the states that waited for it."""
         number = (self._context_draining or {}).get("number")
         super().mark_drained()
-        if number is not None:
+        if number is not None and self._target.has_failed(self.stream_name):
+            self._target.stream_failed(number, self.stream_name, self.history, None)
+        elif number is not None:
             self._target.batch_committed(number)
 
     def activate_version(self, new_version: int) -> None:
@@ -222,7 +332,8 @@ class RecordSink(PostgresSink):
         hard = bool(self.config["hard_delete"])
         with self._transaction() as connection:
             deleted = connection.execute(merge.delete_older(self._name, version=new_version, hard=hard)).rowcount
-        self._rows.count(Written(deleted=deleted))
+            self.history.count(connection, written := Written(deleted=deleted))
+        self._rows.count(written)
 
     @cached_property
     def _rows(self) -> WrittenCounters:
@@ -231,6 +342,9 @@ class RecordSink(PostgresSink):
     def clean_up(self) -> None:
         """Log what became of the rows."""
         super().clean_up()
+        if not self._target.has_failed(self.stream_name):
+            with self._transaction() as connection:
+                self.history.end(connection)
         self._rows.close()
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+import weakref
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import files, merge, tables
+from singer_postgres.target import drift, files, history, merge, tables
 from singer_postgres.target.bookmarks import StateTable
 from singer_postgres.target.flushing import FlushingWriter
+from singer_postgres.target.history import StreamRun
 from singer_postgres.target.tables import Stamp
 from singer_postgres.target.written import Written
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+_LOGGER = logging.getLogger("target-postgres")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -36,8 +41,23 @@ class Run:
 
     warehouse: Warehouse
     lock: RunLock
+    id: str
     sync_started_at: int
     hard_delete: bool
+    history_days: float
+
+
+@dataclass
+class Attempt:
+    """A transaction on its way, told apart from one that failed even if its end can't be seen.
+
+    Attributes:
+        xid: of the transaction, once it is about to commit.
+        written: what it writes.
+    """
+
+    xid: str | None = None
+    written: Written = field(default_factory=Written)
 
 
 class StreamLoad:
@@ -53,6 +73,7 @@ class StreamLoad:
         self.stream = stream
         self.table = table
         self.schema = run.warehouse.schema or table.schema
+        self.history = StreamRun(self.schema, table.source, stream, run.id, table.name, run.history_days)
         self._run = run
         self._state = StateTable(self.schema)
         self._columns = tables.data_columns(table)
@@ -61,10 +82,10 @@ class StreamLoad:
         self._full_stage = sql.Identifier(self.schema, f"_tidemark_stage_{digest}")
         self.opened = threading.Event()
         self._direct: str | None = None
-        self._staged_by: set[int] = set()
+        self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
-        self._as_text: set[str] = set()
-        self._has_rows = False
+        self._casts: dict[str, str] = {}
+        self._rows = 0
 
     @property
     def _is_full(self) -> bool:
@@ -80,33 +101,54 @@ class StreamLoad:
         self._run.lock.take(self.stream, self.schema, self.table.name)
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
+        drift.TABLE.ensure(connection, self.schema)
+        if self.history.keep_days:
+            history.TABLE.ensure(connection, self.schema)
         with connection.transaction():
             self._types = tables.types_here(connection, self.table)
-            self._as_text = tables.ensure_table(connection, self.schema, self.table)
+            before = self._state.shape(connection, self.stream, self.table)
+            self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
             empty = tables.is_empty(connection, self.schema, self.table.name)
             self._state.check(connection, self.stream, self.table, chunk, empty=empty)
-            if self._is_full:
-                self._make_full_stage(connection)
-                return
-            if chunk.start is None and not chunk.resumed:
-                self._state.begin(connection, self.stream, self.table)
-                if empty and not self._as_text:
-                    self._direct = chunk.snapshot
-                    tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
-                    return
-            tables.ensure_xid_index(connection, self.schema, self.table.name)
+            self._state.take(connection, self.stream, self.table, run_id=self._run.id)
+            self.history.begin(connection, bookmark=chunk.start)
+            drift.record(connection, self.history, changes)
+            self._prepare(connection, chunk, empty=empty)
+        for change in changes:
+            _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
 
-    def load(self, connection: Connection, chunk: Chunk, path: Path | None, my_turn: Callable[[], None]) -> Written:
-        """Load one chunk, in one transaction; return what became of its rows.
+    def _prepare(self, connection: Connection, chunk: Chunk, *, empty: bool) -> None:
+        """Choose the rows' way into the table."""
+        if self._is_full:
+            self._make_full_stage(connection)
+            return
+        if chunk.start is None and not chunk.resumed:
+            self._state.begin(connection, self.stream, self.table)
+            if empty and not self._casts:
+                self._direct = chunk.snapshot
+                tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
+                return
+        tables.ensure_xid_index(connection, self.schema, self.table.name)
+
+    def load(
+        self,
+        connection: Connection,
+        chunk: Chunk,
+        path: Path | None,
+        *,
+        my_turn: Callable[[], None],
+        attempt: Attempt,
+    ) -> None:
+        """Load one chunk, in one transaction.
 
         Args:
             my_turn: returns once the chunks before this one are committed. Two chunks can hold one key, and whichever
                 waits for the other to commit must be the later.
+            attempt: told of the transaction before it is committed.
 
         Raises:
-            SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was.
+            SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was, unless the connection was lost.
         """
-        self._has_rows = self._has_rows or path is not None
         written = Written()
         with connection.transaction():
             if path is not None:
@@ -122,26 +164,46 @@ class StreamLoad:
                     my_turn()
                     written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
-            self._run.lock.confirm(connection)
+            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
             if chunk.blocks is not None:
                 self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
-        return written
+            self.history.count(connection, written, bytes_=chunk.bytes)
+            attempt.written, attempt.xid = written, xid
 
-    def finish(self, connection: Connection, chunk: Chunk) -> Written:
-        """End the stream, all of whose chunks are committed; return what became of rows that waited for this."""
-        written = Written()
+    def confirm(self, connection: Connection) -> None:
+        """Make sure that no other run has begun to load the stream.
+
+        Raises:
+            RunError: one has.
+        """
         with connection.transaction():
-            if self._is_full:
-                written = self._replace(connection, chunk)
-            self._run.lock.confirm(connection)
+            self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+
+    def committed(self, written: Written) -> None:
+        """Take note of what a chunk wrote."""
+        self._rows += written.read
+
+    def finish(self, connection: Connection, chunk: Chunk, *, attempt: Attempt) -> None:
+        """End the stream, all of whose chunks are committed.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: it can't be ended; the table is as it was, unless the connection was
+                lost.
+        """
+        with connection.transaction():
+            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+            written = self._replace(connection, chunk) if self._is_full else Written()
             tables.drop_defaults(connection, self.schema, self.table.name)
             if self._direct is not None:
                 tables.ensure_xid_index(connection, self.schema, self.table.name)
-            self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._has_rows)
+            self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._rows > 0)
+            if written != Written():
+                self.history.count(connection, written)
+            self.history.end(connection, bookmark=chunk.end, extracted_at=chunk.snapshot_at or None)
+            attempt.written, attempt.xid = written, xid
         if self._direct is not None:
             # models built next would be planned for a table of unknown size
             connection.execute(sql.SQL("ANALYZE {}").format(self._target))
-        return written
 
     def _stamp(self, chunk: Chunk) -> Stamp:
         return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
@@ -162,13 +224,13 @@ class StreamLoad:
         """Return an empty stage for this session."""
         digest = hashlib.sha256(self.stream.encode()).hexdigest()[:16]
         stage = sql.Identifier("pg_temp", f"stage_{digest}")
-        if id(connection) not in self._staged_by:
+        if connection not in self._staged_by:
             connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DELETE ROWS").format(
+                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
                     sql.Identifier(f"stage_{digest}"), tables.definitions(self._types)
                 )
             )
-            self._staged_by.add(id(connection))
+            self._staged_by.add(connection)
         return stage
 
     def _make_full_stage(self, connection: Connection) -> None:
@@ -179,10 +241,21 @@ class StreamLoad:
         )
 
     def _replace(self, connection: Connection, chunk: Chunk) -> Written:
-        """Let the rows of the stage take the place of the table's. Those that are the same stay as they are."""
+        """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
+
+        Raises:
+            SingerPostgresError: the server crashed, which empties a stage of this kind.
+        """
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self._full_stage)).fetchone()
+        if row != (self._rows,):
+            msg = (
+                f"The warehouse has lost rows of {self.stream} that were not in its table yet, as it does when it "
+                "crashes; the table is as it was. Run this again."
+            )
+            raise SingerPostgresError(msg)
         stamp, key = self._stamp(chunk), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(self._full_stage))
-        written, stage = Written(), self._read_as_text(self._full_stage)
+        written, stage = Written(), self._cast(self._full_stage)
         if key:
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
@@ -196,18 +269,19 @@ class StreamLoad:
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         return written
 
-    def _read_as_text(self, stage: sql.Composable) -> sql.Composable:
-        """Return what to read the stage's rows from: columns that are text in the table come as text."""
-        if not self._as_text:
+    def _cast(self, stage: sql.Composable) -> sql.Composable:
+        """Return what to read the stage's rows from: with the types of the table's columns, where they differ."""
+        if not self._casts:
             return stage
-        fields = [
-            sql.SQL("{0}::text AS {0}" if name in self._as_text else "{0}").format(sql.Identifier(name))
-            for name in self._columns
-        ]
+        fields = []
+        for name in self._columns:
+            type_ = self._casts.get(name)
+            cast = sql.SQL("{0}::{1} AS {0}" if type_ else "{0}")
+            fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
         return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
     def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
-        stage = self._read_as_text(stage)
+        stage = self._cast(stage)
         upsert = merge.upsert(stage, self._target, columns=self._columns, key=self.table.key, stamp=stamp)
         row = connection.execute(merge.counted(upsert)).fetchone()
         assert row

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target.drift import Drift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import psycopg
 
+    from singer_postgres.target.drift import Change, Shape
     from singer_postgres.wire import Table
 
 LOADED_XID = "_tidemark_loaded_xid"
@@ -61,14 +63,21 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
 
 
 def ensure_table(
-    connection: psycopg.Connection[Any], schema: str, table: Table, *, keep_types: bool = False
-) -> set[str]:
-    """Make the stream's table, or the columns that it lacks.
-
-    A column that is text here, and isn't in the source, takes any value as text; those are returned.
+    connection: psycopg.Connection[Any],
+    schema: str,
+    table: Table,
+    *,
+    before: Shape | None = None,
+    keep_types: bool = False,
+) -> tuple[dict[str, str], list[Change]]:
+    """Make the stream's table, or bring it to the shape that the stream has now.
 
     Args:
+        before: what the stream was when it was loaded last.
         keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
+
+    Returns:
+        The types, by name, of columns that take the stream's values by a cast; and what was changed.
 
     Raises:
         SingerPostgresError: it can't hold the stream's rows as they are.
@@ -82,24 +91,20 @@ def ensure_table(
         raise SingerPostgresError(msg)
     wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
     has = columns_of(connection, schema, table.name)
-    name = sql.Identifier(schema, table.name)
     if not has:
         parts = [_definition(column, type_) for column, type_ in wanted.items()]
         if table.key:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
+        name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
-        return set()
-    if not keep_types:
-        _refuse_other_types(schema, table, wanted, has)
-    missing = [_definition(column, type_) for column, type_ in wanted.items() if column not in has]
-    if missing:
-        connection.execute(
-            sql.SQL("ALTER TABLE {} {}").format(
-                name, sql.SQL(", ").join(sql.SQL("ADD COLUMN ") + definition for definition in missing)
-            )
-        )
+        return {}, []
+    drift = Drift(connection, schema, table, before)
+    drift.rename(has)
+    casts = {} if keep_types else drift.retype(wanted, has)
+    drift.add(wanted, has)
+    drift.drop()
     _refuse_other_key(connection, schema, table)
-    return {column for column, type_ in has.items() if type_ == "text" and wanted.get(column, "text") != "text"}
+    return casts, drift.changes
 
 
 def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
@@ -163,18 +168,6 @@ def _reads_xml(connection: psycopg.Connection[Any]) -> bool:
     return True
 
 
-def _refuse_other_types(schema: str, table: Table, wanted: Mapping[str, str], has: Mapping[str, str]) -> None:
-    for column in table.columns:
-        there, here = wanted[column.name], has.get(column.name)
-        if here is not None and here not in {there, "text"}:
-            msg = (
-                f"{schema}.{table.name}.{column.name} is {here}, and {table.schema}.{table.name}.{column.name} of the "
-                f"source is {there} now: its values would be altered or refused. Change it, with the views that use "
-                f'it: ALTER TABLE "{schema}"."{table.name}" ALTER COLUMN "{column.name}" TYPE {there};'
-            )
-            raise SingerPostgresError(msg)
-
-
 def _refuse_other_key(connection: psycopg.Connection[Any], schema: str, table: Table) -> None:
     if not table.key:
         return
@@ -187,9 +180,15 @@ def _refuse_other_key(connection: psycopg.Connection[Any], schema: str, table: T
     ).fetchall()
     if not any(set(row[0]) == set(table.key) for row in rows):
         columns = ", ".join(f'"{column}"' for column in table.key)
+        found = connection.execute(
+            "select conname from pg_catalog.pg_constraint where conrelid = to_regclass(%s) and contype = 'p'",
+            [sql.Identifier(schema, table.name).as_string(connection)],
+        ).fetchone()
+        # the old key would refuse rows that the new one tells apart
+        drop = f'DROP CONSTRAINT "{found[0]}", ' if found else ""
         msg = (
             f"{schema}.{table.name} has no unique index on the stream's key ({', '.join(table.key)}), so rows can't be "
-            f'matched. Make one: ALTER TABLE "{schema}"."{table.name}" ADD PRIMARY KEY ({columns});'
+            f'matched. Make one: ALTER TABLE "{schema}"."{table.name}" {drop}ADD PRIMARY KEY ({columns});'
         )
         raise SingerPostgresError(msg)
 

@@ -6,11 +6,13 @@ import json
 import signal
 import sys
 import threading
+import uuid
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from singer_sdk import metrics
+from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
 from singer_postgres.errors import SingerPostgresError
@@ -29,6 +31,8 @@ from singer_postgres.wire import FORMAT, Chunk, Table
 if TYPE_CHECKING:
     from types import FrameType
 
+    from singer_postgres.target.history import StreamRun
+
 
 class TargetPostgres(MeltanoLabsTarget):
     """target-postgres, with COPY."""
@@ -45,6 +49,7 @@ class TargetPostgres(MeltanoLabsTarget):
         super().__init__(*args, **kwargs)
         self._loads: dict[str, StreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
+        self._failed: dict[str, Exception] = {}
         self._states = States()
         # for the states, and for standard output
         self._telling = threading.Lock()
@@ -72,8 +77,19 @@ class TargetPostgres(MeltanoLabsTarget):
         return RunLock(self.warehouse)
 
     @cached_property
+    def run_id(self) -> str:
+        """What names this run in the history."""
+        return str(self.config.get("run_id") or uuid.uuid4())
+
+    @cached_property
     def _loading(self) -> Loading:
-        return Loading(self.warehouse, parallel=max(1, self.config["max_parallel"]), committed=self._chunk_committed)
+        return Loading(
+            self.warehouse,
+            self.lock,
+            parallel=max(1, self.config["max_parallel"]),
+            committed=self._chunk_committed,
+            failed=self._chunk_failed,
+        )
 
     @cached_property
     def pool(self) -> Pool:
@@ -107,7 +123,14 @@ class TargetPostgres(MeltanoLabsTarget):
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
-        run = Run(self.warehouse, self.lock, self.initialized_at, bool(self.config.get("hard_delete")))
+        run = Run(
+            self.warehouse,
+            self.lock,
+            self.run_id,
+            self.initialized_at,
+            bool(self.config.get("hard_delete")),
+            self.config["history_days"],
+        )
         load = StreamLoad(run, stream, Table.from_json(described))
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
@@ -145,6 +168,23 @@ class TargetPostgres(MeltanoLabsTarget):
                     "Set use_copy of the tap to false, or set the maps in the tap."
                 )
                 raise SingerPostgresError(msg)
+
+    # records
+
+    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
+        stream = message_dict.get("stream", "")
+        if self._failed and self.has_failed(stream):
+            return
+        try:
+            super()._process_record_message(message_dict)
+        except (InvalidRecord, MissingKeyPropertiesError) as error:
+            sink = self.get_sink(stream)
+            if not isinstance(sink, RecordSink):
+                raise
+            if not sink.reject(message_dict["record"], error) and not self.stream_failed(
+                self.batch_began(), sink.stream_name, sink.history, error
+            ):
+                raise
 
     # state
 
@@ -187,17 +227,66 @@ class TargetPostgres(MeltanoLabsTarget):
                 rows.close()
             self._tell()
 
+    def _chunk_failed(self, number: int, load: StreamLoad, error: Exception | None) -> bool:
+        return self.stream_failed(number, load.stream, load.history, error)
+
+    def stream_failed(self, number: int, stream: str, history: StreamRun, error: Exception | None) -> bool:
+        """Note that a chunk, or a batch of records, of a stream that failed is left out; return whether others go on.
+
+        Args:
+            error: why the stream failed, if it is this that failed first.
+        """
+        goes_on = bool(self.config["on_stream_error"] == "continue")
+        if error is not None:
+            self._failed[stream] = error
+            history.fail(self.warehouse, error)
+            if goes_on:
+                what = " ".join(str(error).split())
+                self.logger.warning("Nothing more of %s is loaded, and the other streams go on: %s", stream, what)
+        if goes_on:
+            with self._telling:
+                self._states.fail(number, stream)
+                self._tell()
+        return goes_on
+
+    def has_failed(self, stream: str) -> bool:
+        """Return whether a stream failed, so that nothing more of it is loaded."""
+        return stream in self._failed
+
     # the end
 
+    def listen(self, file_input: IO[str] | None = None) -> None:
+        """Process messages to their end; leave no connection behind."""
+        try:
+            super().listen(file_input)
+        except Exception as error:
+            begun = [load.history for load in self._loads.values() if load.opened.is_set()]
+            begun += [sink.history for sink in self._sinks_active.values() if isinstance(sink, RecordSink)]
+            for history in begun:
+                if not self.has_failed(history.stream):
+                    history.fail(self.warehouse, error)
+            raise
+        finally:
+            if "pool" in vars(self):
+                self.pool.close()
+            if "lock" in vars(self):
+                self.lock.close()
+
     def process_endofpipe(self) -> None:
-        """Wait for the chunks, then let the SDK drain its records."""
+        """Wait for the chunks, then let the SDK drain its records.
+
+        Raises:
+            SingerPostgresError, psycopg.Error, SyncError: a stream could not be loaded; the others were.
+        """
         if "_loading" in vars(self):
             self._loading.wait()
         super().process_endofpipe()
-        if "pool" in vars(self):
-            self.pool.close()
-        if "lock" in vars(self):
-            self.lock.close()
+        if len(self._failed) == 1:
+            raise next(iter(self._failed.values()))
+        if self._failed:
+            each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
+            msg = f"{len(self._failed)} streams could not be loaded, the others were. {each}"
+            raise SingerPostgresError(msg)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once: what is under way is rolled back, and comes again with the next run."""

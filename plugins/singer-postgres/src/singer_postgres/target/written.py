@@ -20,11 +20,12 @@ class WrittenMetric(enum.StrEnum):
     INSERTED = "rows_inserted"
     UPDATED = "rows_updated"
     DELETED = "rows_deleted"
+    REJECTED = "rows_rejected"
 
 
 @dataclass(frozen=True)
 class Written:
-    """Rows of one chunk that came, and of these the inserted and updated ones; and rows that were deleted.
+    """Rows of one chunk that came, and of these the inserted, updated and rejected ones; and rows that were deleted.
 
     Rows that were there already are neither inserted nor updated.
     """
@@ -33,6 +34,7 @@ class Written:
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
+    rejected: int = 0
 
 
 class WrittenCounters:

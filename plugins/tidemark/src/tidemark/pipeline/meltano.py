@@ -45,7 +45,13 @@ def run(
         cwd=project.root,
         # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
         # refuse the next for five minutes
-        env={**os.environ, **environment, "MELTANO_RUN_FORCE": "1", "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            **environment,
+            "MELTANO_RUN_FORCE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "TIDEMARK_RUN_ID": run_id,
+        },
         # Meltano writes each plugin's settings to a file, passwords included
         umask=0o077,
         stdin=subprocess.DEVNULL,

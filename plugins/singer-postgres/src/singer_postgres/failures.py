@@ -1,0 +1,98 @@
+"""What an error concerns: this moment, which passes; one stream, which the others can go on without; or the run.
+
+A server that restarts, a connection that breaks, a deadlock: the same again, a moment later, may well succeed. A wrong
+password or a missing table stays wrong, and is told at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import backoff
+
+from singer_postgres.errors import RunError, SingerPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+# classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CLASSES = ("08",)
+_CODES = frozenset(
+    {
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "53300",  # too_many_connections
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+    }
+)
+# a stream's own: its data, its columns, what is locked, limits, time-outs. Others (no disk) would meet every stream.
+_OF_STREAM = ("0A", "21", "22", "23", "42", "44", "54", "55P03", "57014", "2BP01")
+# where there is no code, as a connection was not made or broke: what libpq and the server say
+_BUSY = ("too many clients", "connection slots", "starting up", "shutting down", "recovery mode", "not yet accepting")
+_BROKEN = (
+    *("connection refused", "connection reset", "connection timed out", "timeout expired", "broken pipe"),
+    *("server closed the connection", "terminating connection", "connection already closed", "connection is closed"),
+    *("connection is lost", "could not receive data", "could not send data", "no connection to the server"),
+    *("ssl connection has been closed", "ssl syscall error", "eof detected", "consuming input failed"),
+    *("no route to host", "network is unreachable"),
+)
+TRIES = 8
+# the waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10: a server that restarts is there again by then
+_FIRST_S, _LONGEST_S = 0.5, 10
+
+
+def passes(error: BaseException, *, reached: bool = True) -> bool:
+    """Return whether the same again may succeed.
+
+    Args:
+        error: of either driver.
+        reached: the server was there before; where it never was, a refused connection is a wrong address.
+    """
+    if not _is_of_driver(error):
+        return False
+    if code := _code(error):
+        return code.startswith(_CLASSES) or code in _CODES
+    text = str(error).lower()
+    return any(word in text for word in (*_BUSY, *(_BROKEN if reached else ())))
+
+
+def is_of_stream(error: BaseException) -> bool:
+    """Return whether other streams may do better."""
+    if isinstance(error, SingerPostgresError):
+        return not isinstance(error, RunError)
+    return _is_of_driver(error) and _code(error).startswith(_OF_STREAM)
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in {"psycopg", "psycopg2"}
+
+
+def _code(error: BaseException) -> str:
+    """Return the SQLSTATE, which each driver names in its own way; empty if there is none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def retried(
+    attempt: Callable[[], _T], *, passes: Callable[[Any], bool], told: Callable[[BaseException, float], None]
+) -> _T:
+    """Return what `attempt` returns, trying again with growing, random waits while its errors may pass.
+
+    Args:
+        told: called before each wait with the error and the wait in seconds.
+
+    Raises:
+        Exception: the last one, once it was tried often enough, or one that doesn't pass.
+    """
+    return backoff.on_exception(
+        backoff.expo,
+        Exception,
+        max_tries=TRIES,
+        giveup=lambda error: not passes(error),
+        on_backoff=lambda details: told(details["exception"], details["wait"]),
+        logger=None,
+        factor=_FIRST_S,
+        max_value=_LONGEST_S,
+    )(attempt)()

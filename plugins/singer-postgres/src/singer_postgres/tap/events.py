@@ -1,0 +1,56 @@
+"""What workers that read streams tell the thread that writes messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from singer_postgres.tap.opening import StreamPlan
+    from singer_postgres.tap.select import Shape
+    from singer_postgres.wire import Chunk, Table
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stream is about to be read."""
+
+    plan: StreamPlan
+    table: Table
+    shape: Shape
+    rows_estimate: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """A chunk is complete; without a path it only says that its blocks hold nothing.
+
+    Attributes:
+        rows: that were read since the last chunk of the same range.
+    """
+
+    plan: StreamPlan
+    chunk: Chunk
+    path: Path | None
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All of a stream is read; `chunk` is the mark of its end."""
+
+    plan: StreamPlan
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A worker could not go on."""
+
+    error: Exception
+    plan: StreamPlan | None
+
+
+Event = Opened | Read | Finished | Failed

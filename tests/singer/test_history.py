@@ -1,0 +1,137 @@
+"""What the target keeps of its runs, and of records that it can't store."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.singer import programs
+from tests.singer.conftest import INCREMENTAL, kill
+from tests.singer.programs import TARGET
+from tests.singer.test_crashes import BIG, SMALL_CHUNKS, wait_for
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.singer.conftest import Pipe
+
+RUN = """
+    select outcome, rows_read, rows_inserted, rows_updated, rows_unchanged, bytes > 0, error
+    from raw._tidemark_runs order by started_at desc limit 1
+"""
+ORDERS = """
+    create table orders (id int primary key, note text, updated_at timestamptz not null default now());
+    insert into orders select n, 'note ' || n, now() from generate_series(1, 100) n;
+"""
+STREAMS = {"public-orders": INCREMENTAL}
+
+
+def test_a_run_is_written_down_with_what_became_of_the_rows_and_where_the_bookmark_went(pipe):
+    pipe.do(ORDERS)
+    pipe.target["run_id"] = "one"
+    first = pipe.sync(STREAMS).ok().state
+    assert pipe.rows(RUN) == [("succeeded", 100, 100, 0, 0, True, None)]
+    pipe.do("update orders set note = 'new', updated_at = now() where id <= 10; insert into orders values (101)")
+    pipe.target["run_id"] = "two"
+    second = pipe.sync(STREAMS, first).ok().state
+    assert pipe.rows(RUN) == [("succeeded", 101, 1, 10, 90, True, None)]
+    ((before, after, lag),) = pipe.rows(
+        "select bookmark_before, bookmark_after, extract(epoch from lag) from raw._tidemark_runs where run_id = 'two'"
+    )
+    assert before == first["bookmarks"]["public-orders"]["replication_key_value"]
+    assert after == second["bookmarks"]["public-orders"]["replication_key_value"]
+    assert 0 < lag < 60
+
+
+def test_a_run_that_failed_says_why_and_one_that_was_killed_is_found_by_the_next(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    processes = pipe.start(STREAMS)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 2)
+    for process in processes:
+        kill(process)
+    pipe.do("alter table orders alter updated_at type date")
+    pipe.sync(STREAMS)
+    (killed, failed) = pipe.rows("select outcome, rows_read > 0, error from raw._tidemark_runs order by started_at")
+    assert killed == ("killed", True, None)
+    assert failed[0] == "failed"
+    assert "raw.orders.updated_at is timestamp with time zone" in failed[2]
+
+
+def test_history_is_kept_for_as_long_as_it_is_wanted(pipe):
+    pipe.do(ORDERS)
+    state = pipe.sync(STREAMS).ok().state
+    with pipe.warehouse() as connection:
+        connection.execute("update raw._tidemark_runs set started_at = now() - interval '91 days'")
+    pipe.sync(STREAMS, state).ok()
+    assert pipe.rows("select count(*) from raw._tidemark_runs") == [(1,)]
+    pipe.target["history_days"] = 0
+    pipe.sync(STREAMS, state).ok()
+    assert pipe.rows("select count(*) from raw._tidemark_runs") == [(1,)]
+
+
+# records that can't be stored
+
+SCHEMA = {
+    "type": "SCHEMA",
+    "stream": "things",
+    "schema": {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": ["string", "null"]}}},
+    "key_properties": ["id"],
+}
+GOOD = [{"id": number, "name": "x"} for number in range(50)]
+# the server refuses a NUL character, and the schema a number for a name
+BAD = [{"id": 100, "name": "a\0b"}, {"id": 101, "name": 7}]
+
+
+def feed(pipe: Pipe, records: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    lines = [SCHEMA, *({"type": "RECORD", "stream": "things", "record": record} for record in records)]
+    lines.append({"type": "STATE", "value": {"bookmarks": {"things": {"at": 1}}}})
+    path = pipe.directory / "lines"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return programs.run([TARGET, "--config", pipe.configs()[1], "--input", path])
+
+
+def test_a_record_that_cannot_be_stored_is_put_aside_with_the_reason_and_counted(pipe):
+    pipe.target["max_rejects"] = 2
+    done = feed(pipe, [*GOOD[:30], *BAD, *GOOD[30:]])
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["bookmarks"] == {"things": {"at": 1}}
+    assert pipe.rows("select count(*) from raw.things") == [(50,)]
+    rejects = pipe.rows("select stream, record, error from raw._tidemark_rejects order by id")
+    assert sorted(json.loads(record)["id"] for _, record, _ in rejects) == [100, 101]
+    assert pipe.rows("select rows_read, rows_inserted, rows_rejected from raw._tidemark_runs") == [(52, 50, 2)]
+
+
+def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_told(pipe):
+    pipe.target["max_rejects"] = 1
+    done = feed(pipe, [*GOOD, *BAD])
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "things" not in json.loads((done.stdout.splitlines() or ["{}"])[-1]).get("bookmarks", {})
+    assert pipe.rows("select outcome from raw._tidemark_runs") == [("failed",)]
+
+
+# the tables themselves
+
+
+def test_tables_of_an_older_release_are_brought_up_to_date(pipe):
+    pipe.do(ORDERS)
+    state = pipe.sync(STREAMS).ok().state
+    with pipe.warehouse() as connection:
+        connection.execute("alter table raw._tidemark_state drop run_id, drop shape")
+        connection.execute("comment on table raw._tidemark_state is null")
+    pipe.do("update orders set note = 'new', updated_at = now() where id = 1")
+    pipe.sync(STREAMS, state).ok()
+    assert pipe.rows("select note from raw.orders where id = 1") == [("new",)]
+    assert pipe.rows("select run_id is not null, shape is not null from raw._tidemark_state") == [(True, True)]
+
+
+def test_tables_of_a_newer_release_are_left_alone_and_the_run_refused(pipe):
+    pipe.do(ORDERS)
+    state = pipe.sync(STREAMS).ok().state
+    with pipe.warehouse() as connection:
+        connection.execute("comment on table raw._tidemark_state is 'Kept by Tidemark: version 99'")
+    synced = pipe.sync(STREAMS, state)
+    assert synced.target_status == 1
+    assert "raw._tidemark_state is of version 99" in synced.errors[0]
