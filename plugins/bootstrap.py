@@ -71,7 +71,7 @@ def environment(*, dev):
     files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
     tools = [REQUIREMENTS / f"{TEST_TOOLS.name}.txt"] * dev
     wanted = stamp.wanted(
-        "dev" if dev else "project", [*files, *tools, ROOT / "plugins" / "tidemark" / "pyproject.toml"]
+        "dev" if dev else "project", [*files, *tools, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
     )
     usable = os.access(VENV / "bin" / "python", os.X_OK) and stamp.place() == HERE
     if usable and stamp.text() == wanted:
@@ -82,7 +82,9 @@ def environment(*, dev):
             make_venv()
         uv = [VENV / "bin" / "uv", "pip"]
         run(*uv, "sync", "--quiet", "--require-hashes", *files)
-        run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / "tidemark")
+        # the tap's and the target's code without what runs them: `tidemark reconcile` reads and writes as they do
+        for plugin in ("singer-postgres", "tidemark"):
+            run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / plugin)
         for file in tools:
             shutil.rmtree(TEST_TOOLS, ignore_errors=True)
             run(*uv, "install", "--quiet", "--target", TEST_TOOLS, "--require-hashes", "-r", file)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_ports(count: int) -> list[str]:
+    # held together, or the second could be the first again
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [str(probe.getsockname()[1]) for probe in probes]
 
 
 @dataclass
@@ -142,9 +152,10 @@ def make_checkout(installation: str = "embedded", parent: str | None = None) -> 
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
     env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    source_port, warehouse_port = free_ports(2)
     env |= {
-        "TAP_POSTGRES_PORT": str(free_port()),
-        "TARGET_POSTGRES_PORT": str(free_port()),
+        "TAP_POSTGRES_PORT": source_port,
+        "TARGET_POSTGRES_PORT": warehouse_port,
         "TIDEMARK_POSTGRES_BIN": "" if installation == "embedded" else str(INSTALLATIONS[installation]),
         "COLUMNS": "200",
     }

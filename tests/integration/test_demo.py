@@ -40,7 +40,7 @@ def test_a_database_with_other_tables_is_left_alone(checkout):
 def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(checkout):
     checkout.tidemark("demo", "load", "--scale", "0.01")
     ((before,),) = checkout.rows("source", "select now()")
-    printed = checkout.tidemark("demo", "change", "--rows", "1000")
+    printed = checkout.tidemark("demo", "change", "--rows", "1000", "--seed", "7")
     for what in ("address changed", "price changed", "status moved", "new", "deleted"):
         assert what in printed
     for table in ("customers", "products", "orders", "order_items"):
@@ -58,7 +58,7 @@ def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(checkout):
             for table in ("customers", "products", "orders", "order_items")
         ).join(("select sum(count)::int from (", ") as counts")),
     )
-    assert 700 <= touched <= 1300
+    assert 500 <= touched <= 1500
 
 
 def test_the_stamps_are_the_triggers_and_spread_over_three_years(checkout):

@@ -5,6 +5,9 @@ COPY's text form of a value depends on these, so both ends set them; a server's 
 
 from __future__ import annotations
 
+# the tap's sessions, by which they are told from those that write
+TAP = "tidemark tap-postgres"
+
 SETTINGS = {
     "client_encoding": "UTF8",
     "DateStyle": "ISO, MDY",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from tidemark import __doc__ as _about
@@ -68,10 +69,12 @@ def down() -> None:
 
 @app.command()
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a database.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a database and a stream.")] = False,  # noqa: FBT002
 ) -> None:
-    """Show both databases and whether they answer."""
-    _print_servers(Project.find(), as_json=as_json)
+    """Show both databases and whether they answer, and the latest run of each stream."""
+    project = Project.find()
+    _print_servers(project, as_json=as_json)
+    _print_runs(project, as_json=as_json)
 
 
 @app.command()
@@ -150,6 +153,48 @@ def check(
     if errors := sum(finding.level is Level.error for finding in findings):
         what = "An error" if errors == 1 else f"{errors} errors"
         raise TidemarkError(f"{what} above would stop or spoil a run; mend that, then run `tidemark check` again.")
+
+
+@app.command()
+def reconcile(
+    stream: Annotated[
+        list[str] | None, typer.Argument(help="Such as public-orders; all selected ones by default.")
+    ] = None,
+    repair: Annotated[  # noqa: FBT002
+        bool, typer.Option("--repair", help="Bring in what is missing or different, mark as deleted what is gone.")
+    ] = False,
+    since: Annotated[str | None, typer.Option(help="Compare only rows whose replication key is this or later.")] = None,
+    allow_deletes: Annotated[
+        str, typer.Option(metavar="PERCENT", help="How much of a stream a repair may mark as deleted.")
+    ] = "5%",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Compare source and warehouse row by row, and say which rows differ; with --repair, make them equal."""
+    from tidemark.reconcile import show  # noqa: PLC0415
+    from tidemark.reconcile.run import Options, names  # noqa: PLC0415
+    from tidemark.reconcile.run import reconcile as run  # noqa: PLC0415
+
+    options = Options(tuple(stream or ()), repair, since, _percent(allow_deletes))
+    with console.status("Comparing …") as status:
+        results = run(Project.find(), options, began=lambda name: status.update(f"Comparing {name} …"))
+    if as_json:
+        sys.stdout.write(show.as_json(results) + "\n")
+    else:
+        show.show(console, results)
+    if failed := [result.stream for result in results if result.error]:
+        raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
+    if different := names(results):
+        raise TidemarkError(f"Source and warehouse differ; mend it with `tidemark reconcile --repair {different}`.")
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1
+    if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
+        raise UsageError(f"--allow-deletes is {text!r}; write a percentage from 0 to 100, such as 10%.")
+    return percent
 
 
 @demo_app.command("load")
@@ -237,6 +282,29 @@ def _print_servers(project: Project, *, as_json: bool = False) -> None:
     for fact in facts:
         table.add_row(*(str(fact[key]) for key in ("side", "address", "database", "server", "state")))
     console.print(table)
+
+
+def _print_runs(project: Project, *, as_json: bool) -> None:
+    """Print what the warehouse's history says of each stream, if the warehouse answers."""
+    from tidemark import runs  # noqa: PLC0415
+
+    _, warehouse = settings.read(project)
+    try:
+        with connections.connect(warehouse) as connection:
+            found = runs.latest(connection, warehouse.default_target_schema)
+    except UnreachableError:
+        # said above
+        return
+    if as_json:
+        for run in found:
+            sys.stdout.write(json.dumps(run.as_dict()) + "\n")
+    elif found:
+        table = runs.table(found)
+        # a figure cut short would lie
+        wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+        console.width = max(wanted, console.width)
+        console.print()
+        console.print(table)
 
 
 def _facts(side: Side, project: Project) -> dict[str, object]:

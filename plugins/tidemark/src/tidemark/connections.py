@@ -33,6 +33,11 @@ def url(side: Side, *, with_password: bool = True) -> str:
     )
 
 
+def parameters(side: Side) -> dict[str, Any]:
+    """Return libpq's parameters for `side`, those that others add theirs to."""
+    return dict(conninfo.conninfo_to_dict(url(side)))
+
+
 def connect(side: Side, *, database: str | None = None) -> psycopg.Connection[Any]:
     """Connect to `side` in UTC and autocommit, or to another `database` on its server.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 _LOGGER = logging.getLogger("tap-postgres")
-APPLICATION_NAME = "tidemark tap-postgres"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Source:
         """
         connection = psycopg2.connect(
             self.dsn(),
-            application_name=APPLICATION_NAME,
+            application_name=session.TAP,
             connect_timeout=30,
             # the driver takes the encoding that it connected with for its own
             client_encoding="UTF8",
@@ -91,25 +90,3 @@ class Worker:
             with suppress(psycopg2.Error):
                 self.connection.close()
         self.connection = None
-
-
-def identity(connection: Connection) -> str:
-    """Return what tells this database from all others: its server's system identifier, and its oid.
-
-    A standby has its primary's, and a dump restored elsewhere has not. Where the role may not ask for the system
-    identifier, the database's name takes its place.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select oid::text, datname, has_function_privilege('pg_catalog.pg_control_system()', 'execute') "
-            "from pg_catalog.pg_database where datname = current_database()"
-        )
-        row = cursor.fetchone()
-        assert row
-        oid, name, may_ask = row
-        if not may_ask:
-            return f"{name}/{oid}"
-        cursor.execute("select system_identifier::text from pg_catalog.pg_control_system()")
-        found = cursor.fetchone()
-        assert found
-        return f"{found[0]}/{oid}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from singer_postgres.tap.connections import APPLICATION_NAME
+from singer_postgres import session
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -90,7 +90,7 @@ class Horizon:
 def read(connection: Connection) -> Horizon:
     """Ask the server, on a connection in autocommit. Holds for snapshots that are taken after this."""
     with connection.cursor() as cursor:
-        cursor.execute(_ACTIVITY, [APPLICATION_NAME])
+        cursor.execute(_ACTIVITY, [session.TAP])
         row = cursor.fetchone()
         assert row
         now, standby, hidden, silent, role, since, pid, user, application = row

@@ -20,10 +20,11 @@ from psycopg2 import sql
 
 from singer_postgres import failures
 from singer_postgres.errors import RunError, SingerPostgresError
-from singer_postgres.tap import connections, ranges
+from singer_postgres.tap import ranges
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
 from singer_postgres.tap.connections import Worker
 from singer_postgres.tap.events import Event, Failed, Finished, Opened, Read
+from singer_postgres.tap.identity import identity
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import BEGIN, Snapshot
 from singer_postgres.wire import BlockRange, Chunk, Table
@@ -125,7 +126,7 @@ class Reading:
         connection = self._connect()
         try:
             if self._identity is None:
-                self._identity = connections.identity(connection)
+                self._identity = identity(connection)
             stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
             self._schedule(stream, whole=stream.plan.start is None)
         except BaseException:

@@ -9,8 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg2 import sql
-
+from singer_postgres.composing import sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.wire import WireColumn
 
@@ -115,7 +114,12 @@ class Selection:
         return all(column.landing.binary or self.masks.get(column.name) in hashed for column in self.columns)
 
     def query(
-        self, *, leaf: Leaf | None = None, blocks: BlockRange | None = None, bound: sql.Composable | None = None
+        self,
+        *,
+        leaf: Leaf | None = None,
+        blocks: BlockRange | None = None,
+        bound: sql.Composable | None = None,
+        more: Sequence[sql.Composable] = (),
     ) -> sql.Composed:
         """Return the SELECT.
 
@@ -123,6 +127,7 @@ class Selection:
             leaf: the part of the relation to read; None for the relation as a whole.
             blocks: of the leaf.
             bound: a further condition.
+            more: further expressions.
         """
         source = leaf or self.relation
         conditions = [sql.SQL(f"({clause}\n)") for clause in self.where]
@@ -131,24 +136,31 @@ class Selection:
         if blocks is not None:
             conditions.extend(_between(blocks))
         query = sql.SQL("SELECT {columns} FROM {only}{table}").format(
-            columns=sql.SQL(", ").join(self._expression(column) for column in self.columns),
+            columns=sql.SQL(", ").join([*map(self._named, self.columns), *more]),
             only=sql.SQL("ONLY " if leaf else ""),
             table=sql.Identifier(source.schema, source.name),
         )
         return query + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else query
 
-    def _expression(self, column: Column) -> sql.Composable:
+    def _named(self, column: Column) -> sql.Composable:
+        expression = self.expression(column)
+        if column.name not in self.masks:
+            return expression
+        return sql.SQL("{} AS {}").format(expression, sql.Identifier(column.name))
+
+    def expression(self, column: Column) -> sql.Composable:
+        """Return what is read of a column: its value, or what its mask makes of it."""
         name = sql.Identifier(column.name)
         match self.masks.get(column.name):
             case "null":
-                return sql.SQL("NULL AS {}").format(name)
+                return sql.SQL("NULL")
             case "redact":
-                return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END AS {}").format(name, sql.Literal(_REDACTED), name)
+                return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, sql.Literal(_REDACTED))
             case "sha256":
                 # HMAC of RFC 2104, by core functions: pgcrypto is not to be had everywhere
                 return sql.SQL(
                     "encode(sha256(current_setting({outer})::bytea || sha256(current_setting({inner})::bytea "
-                    "|| convert_to({name}::text, 'UTF8'))), 'hex') AS {name}"
+                    "|| convert_to({name}::text, 'UTF8'))), 'hex')"
                 ).format(outer=sql.Literal(OUTER), inner=sql.Literal(INNER), name=name)
             case _:
                 return name

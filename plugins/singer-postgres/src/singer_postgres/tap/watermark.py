@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import psycopg2
-from psycopg2 import sql
-
+from singer_postgres.composing import DataError, sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import horizon
 
@@ -127,7 +125,7 @@ class ReplicationKey:
                     zone,
                 )
                 row = cursor.fetchone()
-        except psycopg2.DataError as error:
+        except DataError as error:
             msg = (
                 f"timestamp_timezone is {self.lookback.zone!r}, and the source knows no such time zone; write one of "
                 "its pg_timezone_names, such as UTC or Europe/Oslo."

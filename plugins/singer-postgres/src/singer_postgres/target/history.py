@@ -45,6 +45,7 @@ TABLE = OwnTable(
             bookmark_before text,
             bookmark_after text,
             extracted_at timestamptz,
+            sync_started_at bigint,
             lag interval GENERATED ALWAYS AS (ended_at - extracted_at) STORED,
             error text,
             PRIMARY KEY (source, stream, run_id)
@@ -71,6 +72,8 @@ class StreamRun:
     table: str
     keep_days: float
     """0 to keep none."""
+    sync_started_at: int = 0
+    """As its rows have it in `_sdc_sync_started_at`."""
 
     def _execute(self, connection: Connection, statement: str, **values: Any) -> None:
         if not self.keep_days:
@@ -90,10 +93,11 @@ class StreamRun:
         )
         self._execute(
             connection,
-            "INSERT INTO {} AS run (source, stream, run_id, table_name, bookmark_before) "
-            "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, %(bookmark)s) "
+            "INSERT INTO {} AS run (source, stream, run_id, table_name, bookmark_before, sync_started_at) "
+            "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, %(bookmark)s, %(sync_started_at)s) "
             "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'running', ended_at = NULL, error = NULL",
             bookmark=bookmark,
+            sync_started_at=self.sync_started_at,
         )
 
     def count(self, connection: Connection, written: Written, *, bytes_: int = 0) -> None:

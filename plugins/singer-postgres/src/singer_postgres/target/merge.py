@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from singer_postgres.target.tables import Stamp
 
 
-def upsert(
-    stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
+def upsert(  # noqa: PLR0913 - what the statement is made of
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    key: Sequence[str],
+    stamp: Stamp,
+    guarded: bool = True,
 ) -> sql.Composed:
     """Return the statement that brings the rows of `stage` into `target`; see `counted`.
 
-    A row that was read before the one that is there (by the instant of its snapshot) changes nothing.
+    Args:
+        guarded: a row that was read before the one that is there (by the instant of its snapshot) changes nothing.
     """
     values = stamp.expressions()
     query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
@@ -35,7 +42,10 @@ def upsert(
     )
     if not key:
         return query
-    newer = sql.SQL("(t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {})").format(values["_sdc_extracted_at"])
+    newer: sql.Composable = sql.SQL("true")
+    if guarded:
+        at = values["_sdc_extracted_at"]
+        newer = sql.SQL("(t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {})").format(at)
     return query + sql.SQL(
         " LEFT JOIN {target} t ON {matched} "
         "WHERE t.{first_key} IS NULL OR ({newer} AND ({differs} OR t._sdc_deleted_at IS NOT NULL)) "

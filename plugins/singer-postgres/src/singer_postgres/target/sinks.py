@@ -24,10 +24,11 @@ from target_postgres.sinks import PostgresSink
 from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import drift, history, merge, rejects, tables
+from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.history import StreamRun
 from singer_postgres.target.validation import RecordValidator
 from singer_postgres.target.values import converter
-from singer_postgres.target.written import Written, WrittenCounters
+from singer_postgres.target.written import Written
 from singer_postgres.wire import Table, WireColumn
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class RecordSink(PostgresSink):
             self._target.run_id,
             self.table_name,
             self._target.config["history_days"],
+            self.sync_started_at,
         )
 
     @contextmanager

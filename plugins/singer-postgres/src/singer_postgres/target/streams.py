@@ -73,7 +73,9 @@ class StreamLoad:
         self.stream = stream
         self.table = table
         self.schema = run.warehouse.schema or table.schema
-        self.history = StreamRun(self.schema, table.source, stream, run.id, table.name, run.history_days)
+        self.history = StreamRun(
+            self.schema, table.source, stream, run.id, table.name, run.history_days, run.sync_started_at
+        )
         self._run = run
         self._state = StateTable(self.schema)
         self._columns = tables.data_columns(table)

@@ -18,6 +18,7 @@ from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
+from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.loading import Loading
 from singer_postgres.target.pool import Pool
 from singer_postgres.target.runlock import RunLock
@@ -25,13 +26,13 @@ from singer_postgres.target.settings import SETTINGS
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.states import States
 from singer_postgres.target.streams import Run, StreamLoad
-from singer_postgres.target.written import Written, WrittenCounters
 from singer_postgres.wire import FORMAT, Chunk, Table
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from singer_postgres.target.history import StreamRun
+    from singer_postgres.target.written import Written
 
 
 class TargetPostgres(MeltanoLabsTarget):
@@ -50,6 +51,7 @@ class TargetPostgres(MeltanoLabsTarget):
         self._loads: dict[str, StreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
+        self._ended = False
         self._states = States()
         # for the states, and for standard output
         self._telling = threading.Lock()
@@ -263,7 +265,8 @@ class TargetPostgres(MeltanoLabsTarget):
             begun = [load.history for load in self._loads.values() if load.opened.is_set()]
             begun += [sink.history for sink in self._sinks_active.values() if isinstance(sink, RecordSink)]
             for history in begun:
-                if not self.has_failed(history.stream):
+                # at the end, the streams that did not fail are complete
+                if not self._ended and not self.has_failed(history.stream):
                     history.fail(self.warehouse, error)
             raise
         finally:
@@ -281,6 +284,7 @@ class TargetPostgres(MeltanoLabsTarget):
         if "_loading" in vars(self):
             self._loading.wait()
         super().process_endofpipe()
+        self._ended = True
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
         if self._failed:

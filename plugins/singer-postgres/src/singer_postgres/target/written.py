@@ -1,26 +1,8 @@
-"""What became of a stream's rows: numbers that the target logs as metrics, beside the SDK's count of records."""
+"""What became of a stream's rows."""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from singer_sdk.metrics import Counter, Tag
-
-if TYPE_CHECKING:
-    from singer_sdk.metrics import Metric
-
-_LOG_EVERY_S = 5
-
-
-class WrittenMetric(enum.StrEnum):
-    """The metrics' names."""
-
-    INSERTED = "rows_inserted"
-    UPDATED = "rows_updated"
-    DELETED = "rows_deleted"
-    REJECTED = "rows_rejected"
 
 
 @dataclass(frozen=True)
@@ -35,26 +17,3 @@ class Written:
     updated: int = 0
     deleted: int = 0
     rejected: int = 0
-
-
-class WrittenCounters:
-    """The metrics of one stream."""
-
-    def __init__(self, stream: str) -> None:
-        self._counters = {metric: _counter(metric, stream) for metric in WrittenMetric}
-
-    def count(self, written: Written) -> None:
-        """Add what became of a chunk."""
-        for metric, counter in self._counters.items():
-            counter.increment(getattr(written, metric.name.lower()))
-
-    def close(self) -> None:
-        """Log what was not logged yet."""
-        for counter in self._counters.values():
-            if counter.value:
-                counter.exit()
-
-
-def _counter(metric: WrittenMetric, stream: str) -> Counter:
-    own: Metric = metric
-    return Counter(own, {Tag.STREAM.value: stream}, log_interval=_LOG_EVERY_S)

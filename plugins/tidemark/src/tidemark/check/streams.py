@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,12 @@ from tidemark.errors import UsageError
 from tidemark.pipeline import state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tidemark.check.relations import Column, Relation
     from tidemark.project import Project
 
-_SETTINGS = ("_select", "_select_filter", "_metadata", "_catalog", "filter_schemas", "allow_duplicates", "masks")
+_EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
 
 
@@ -30,6 +30,10 @@ class Configuration:
         schemas: those that discovery looks at; all if there are none.
         allow_duplicates: streams that may be INCREMENTAL without a key.
         masks: by stream and column.
+        mask_secret: the key of those that are hashes.
+        where: conditions that rows must meet, by stream.
+        lookback_seconds: how far before its bookmark a stream is read.
+        timestamp_timezone: in which replication keys without a zone are written.
         catalog: a file that takes the place of discovery and of the rules.
     """
 
@@ -39,6 +43,10 @@ class Configuration:
     schemas: frozenset[str]
     allow_duplicates: frozenset[str]
     masks: Mapping[str, Mapping[str, str]]
+    mask_secret: str | None = None
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lookback_seconds: float = 60
+    timestamp_timezone: str | None = None
     catalog: str | None = None
 
 
@@ -90,9 +98,11 @@ def configuration(project: Project) -> Configuration:
         meltano.activate_environment(state.environment(project))
         extractor = meltano.plugins.find_plugin(state.TAP, plugin_type=PluginType.EXTRACTORS)
         service = PluginSettingsService(meltano, extractor)
-        # a tap of another make may lack some
-        has = {definition.name for definition in service.definitions()}
-        values = {name: service.get(name) for name in _SETTINGS if name in has}
+        # as the tap is given them: what is nested in a file or a variable comes flattened, and is nested again
+        values = {
+            **extractor.process_config(service.as_dict(extras=False)),
+            **{name: service.get(name) for name in _EXTRAS},
+        }
     except (MeltanoError, ValueError) as error:
         raise UsageError(
             f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; "
@@ -105,8 +115,22 @@ def configuration(project: Project) -> Configuration:
         schemas=frozenset(values.get("filter_schemas") or ()),
         allow_duplicates=frozenset(values.get("allow_duplicates") or ()),
         masks=values.get("masks") or {},
+        mask_secret=values.get("mask_secret"),
+        where=_where(values),
+        lookback_seconds=float(values.get("lookback_seconds") or 60),
+        timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],
     )
+
+
+def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return each stream's conditions, of our own setting and of the MeltanoLabs tap's, as the tap takes them."""
+    where: dict[str, list[str]] = {}
+    for stream, options in (values.get("stream_options") or {}).items():
+        where.setdefault(stream, []).extend(options.get("custom_where_clauses", ()))
+    for stream, condition in (values.get("where") or {}).items():
+        where.setdefault(stream, []).append(condition)
+    return where
 
 
 def discovered(configuration: Configuration, relations: Iterable[Relation]) -> dict[str, Relation]:

@@ -1,0 +1,30 @@
+"""Which database this is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+
+def identity(connection: Connection) -> str:
+    """Return what tells this database from all others: its server's system identifier, and its oid.
+
+    A standby has its primary's, and a dump restored elsewhere has not. Where the role may not ask for the system
+    identifier, the database's name takes its place.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select oid::text, datname, has_function_privilege('pg_catalog.pg_control_system()', 'execute') "
+            "from pg_catalog.pg_database where datname = current_database()"
+        )
+        row = cursor.fetchone()
+        assert row
+        oid, name, may_ask = row
+        if not may_ask:
+            return f"{name}/{oid}"
+        cursor.execute("select system_identifier::text from pg_catalog.pg_control_system()")
+        found = cursor.fetchone()
+        assert found
+        return f"{found[0]}/{oid}"

@@ -1,0 +1,227 @@
+"""`tidemark reconcile`: what differs is named, to the row, and mended, to the row."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from singer_postgres.target.connections import Warehouse
+from singer_postgres.target.runlock import RunLock
+from tests.integration.conftest import make_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+# keys of several columns, with odd characters, equal and yet not the same; a table read whole, one without a key
+TABLES = """
+    create table plain (id bigint primary key, note text, amount numeric(12,2), at timestamptz default now(),
+        updated_at timestamptz not null);
+    insert into plain select n, 'note ' || n, n, now(), now() - interval '1 day' from generate_series(1, 3000) n;
+    create table composite (a text, b numeric, flag boolean, kind mood, bytes bytea, updated_at timestamptz,
+        primary key (a, b));
+    insert into composite
+    select 'Æ"'', ' || chr(31) || n % 7, n / 10.0, n % 2 = 0, 'glad', '\\xff', now() - interval '1 day'
+    from generate_series(1, 300) n;
+    create table whole (id int primary key, note text);
+    insert into whole select n, 'note ' || n from generate_series(1, 100) n;
+    create table heap (note text);
+    insert into heap select 'note ' || n % 10 from generate_series(1, 100) n;
+"""
+STREAMS = ("public-plain", "public-composite", "public-whole", "public-heap")
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Checkout]:
+    """The tables, loaded once; each test leaves source and warehouse equal."""
+    for checkout in make_checkout():
+        path = checkout.root / "extract" / "extractors.meltano.yml"
+        config = yaml.safe_load(path.read_text())
+        (tap,) = config["plugins"]["extractors"]
+        incremental = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
+        tap["select"] = [f"{stream}.*" for stream in STREAMS]
+        tap["metadata"] = {"public-plain": incremental, "public-composite": incremental}
+        tap["config"] = {
+            "masks": {"public-plain": {"note": "sha256"}},
+            "mask_secret": "secret",
+            "where": {"public-plain": "id %% 100 <> 50 and note not like '%%x'".replace("%%", "%")},
+        }
+        path.write_text(yaml.safe_dump(config))
+        checkout.tidemark("up")
+        with checkout.connect("source") as connection:
+            connection.execute("create type mood as enum ('glad')")
+            connection.execute(TABLES)
+            connection.execute("analyze")
+        checkout.extract_and_load()
+        yield checkout
+
+
+def do(checkout: Checkout, side: str, *statements: str) -> None:
+    with checkout.connect(side) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def reconcile(checkout: Checkout, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = checkout.run("tidemark", "reconcile", "--json", *arguments)
+    assert "Traceback" not in done.stderr
+    assert done.stdout, done.stderr
+    return done.returncode, {result["stream"]: result for result in json.loads(done.stdout)}
+
+
+def assert_equal(checkout: Checkout) -> None:
+    status, results = reconcile(checkout)
+    assert status == 0, results
+    assert set(results) == set(STREAMS)
+
+
+def test_what_was_just_loaded_is_equal(loaded):
+    assert_equal(loaded)
+    assert "3,0" not in loaded.tidemark("reconcile", "public-whole")
+
+
+def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loaded):
+    chance = random.Random(7)
+    picked = chance.sample([n for n in range(1, 3001) if n % 100 != 50], 40)
+    gone, changed, lost, spoilt = picked[:10], picked[10:20], picked[20:30], picked[30:]
+    do(
+        loaded,
+        "source",
+        f"delete from plain where id = any('{{{','.join(map(str, gone))}}}')",
+        # with its old stamp
+        f"update plain set note = 'changed' where id = any('{{{','.join(map(str, changed))}}}')",
+    )
+    do(
+        loaded,
+        "warehouse",
+        f"delete from raw.plain where id = any('{{{','.join(map(str, lost))}}}')",
+        f"update raw.plain set amount = -1 where id = any('{{{','.join(map(str, spoilt))}}}')",
+    )
+    touched = ",".join(map(str, picked))
+    others = f"select id, xmin::text, ctid::text from raw.plain where id <> all('{{{touched}}}') order by id"
+    before = loaded.rows("warehouse", others)
+    status, results = reconcile(loaded)
+    plain = results["public-plain"]
+    assert status == 1
+    assert (plain["missing"], plain["extra"], plain["different"], plain["pending"]) == (10, 10, 20, 0)
+    assert all(results[stream]["equal"] for stream in STREAMS[1:])
+    assert plain["examples"]["extra"] == [[str(key)] for key in sorted(map(str, gone))[:3]]
+    status, results = reconcile(loaded, "public-plain", "--repair")
+    assert status == 0
+    assert results["public-plain"]["repaired"] == {"inserted": 10, "updated": 20, "deleted": 10}
+    assert loaded.rows("warehouse", others) == before
+    marked = loaded.rows("warehouse", "select id from raw.plain where _sdc_deleted_at is not null order by id")
+    assert [id_ for (id_,) in marked] == sorted(gone)
+    assert_equal(loaded)
+    # one comes back, as it was
+    do(loaded, "source", f"insert into plain values ({gone[0]}, 'back', 1, now(), now() - interval '1 day')")
+    assert reconcile(loaded, "--repair")[0] == 0
+    assert loaded.rows("warehouse", f"select _sdc_deleted_at from raw.plain where id = {gone[0]}") == [(None,)]
+    assert_equal(loaded)
+
+
+def test_keys_of_any_kind_are_told_apart(loaded):
+    do(loaded, "source", "delete from composite where b = 1.3", "update composite set flag = not flag where b = 2.0")
+    do(loaded, "warehouse", "delete from raw.composite where b = 3.1", "update raw.whole set note = null where id = 1")
+    _, results = reconcile(loaded)
+    found = results["public-composite"]
+    assert (found["missing"], found["extra"], found["different"]) == (1, 1, 1)
+    assert found["examples"]["missing"] == [["Æ\"', \x1f3", "3.1"]]
+    assert results["public-whole"]["different"] == 1
+    assert reconcile(loaded, "public-composite", "public-whole", "--repair")[0] == 0
+    assert_equal(loaded)
+
+
+def test_what_the_next_run_will_load_is_no_difference(loaded):
+    do(
+        loaded,
+        "source",
+        "insert into plain values (9001, 'new', 1, now(), now())",
+        "update plain set amount = 7, updated_at = now() where id = 7",
+        "insert into composite values ('null stamp', 1, true, 'glad', null, null)",
+    )
+    status, results = reconcile(loaded)
+    assert status == 0
+    assert [results[stream]["pending"] for stream in STREAMS] == [2, 1, 0, 0]
+    loaded.extract_and_load()
+    assert_equal(loaded)
+
+
+def test_since_compares_recent_rows_alone_and_finds_those_whose_stamp_differs(loaded):
+    do(loaded, "source", "update plain set amount = 88 where id = 8", "delete from plain where id = 9")
+    do(loaded, "warehouse", "update raw.plain set updated_at = '2001-01-01' where id = 10")
+    do(loaded, "source", "update plain set amount = 9, updated_at = '2001-01-01' where id = 11")
+    since = loaded.rows("source", "select now() - interval '25 hours'")[0][0].isoformat()
+    _, results = reconcile(loaded, "public-plain", "--since", since)
+    assert {key: results["public-plain"][key] for key in ("missing", "extra", "different")} == {
+        "missing": 0,
+        "extra": 1,
+        "different": 3,
+    }
+    assert results["public-plain"]["rows"]["source"] < 3000
+    later = loaded.rows("source", "select now() + interval '1 hour'")[0][0].isoformat()
+    assert reconcile(loaded, "public-plain", "--since", later)[0] == 0
+    assert "--since is for INCREMENTAL" in loaded.run("tidemark", "reconcile", "public-whole", "--since", "1").stdout
+    assert reconcile(loaded, "public-plain", "--repair")[0] == 0
+    assert_equal(loaded)
+
+
+def test_a_stream_without_a_key_is_counted_and_left_to_a_run(loaded):
+    gone = "delete from heap where ctid = (select min(ctid) from heap)"
+    do(loaded, "source", "insert into heap values ('new')", gone)
+    status, results = reconcile(loaded)
+    assert (results["public-heap"]["missing"], results["public-heap"]["extra"]) == (1, 1)
+    assert status == 1
+    assert "has no key" in reconcile(loaded, "public-heap", "--repair")[1]["public-heap"]["error"]
+    loaded.extract_and_load()
+    assert_equal(loaded)
+
+
+def test_a_repair_that_would_take_away_much_is_refused_unless_asked_for(loaded):
+    do(loaded, "source", "create table kept as select * from plain", "delete from plain where id % 10 = 0")
+    error = reconcile(loaded, "public-plain", "--repair")[1]["public-plain"]["error"]
+    assert "would be marked as deleted" in error
+    assert "--allow-deletes" in error
+    do(loaded, "source", "truncate plain")
+    error = reconcile(loaded, "public-plain", "--repair", "--allow-deletes", "99%")[1]["public-plain"]["error"]
+    assert "the source has no row" in error
+    assert loaded.rows("warehouse", "select count(*) > 2900 from raw.plain where _sdc_deleted_at is null") == [(True,)]
+    do(loaded, "source", "insert into plain select * from kept", "drop table kept")
+    assert_equal(loaded)
+    assert "write a percentage" in loaded.refusal("reconcile", "--allow-deletes", "many")
+
+
+def test_what_cannot_be_compared_is_said(loaded):
+    assert "No such stream is selected: public-nothing" in loaded.refusal("reconcile", "public-nothing")
+    do(
+        loaded,
+        "source",
+        "create role reader login password 'secret'; grant select on all tables in schema public to reader",
+        "alter table plain enable row level security",
+    )
+    reader = {"TAP_POSTGRES_USER": "reader", "TAP_POSTGRES_PASSWORD": "secret"}
+    done = loaded.run("tidemark", "reconcile", "--json", "public-plain", env=reader)
+    assert "row-level security hides rows" in done.stdout
+    do(loaded, "source", "alter table plain disable row level security")
+    done = loaded.run("tidemark", "reconcile", "--json", env={"TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": "elsewhere"})
+    assert done.returncode == 1
+    assert all("has not been loaded into elsewhere" in result["error"] for result in json.loads(done.stdout))
+
+
+def test_a_repair_waits_for_no_run_but_says_that_one_is_at_it(loaded):
+    do(loaded, "warehouse", "update raw.plain set amount = -2 where id = 3")
+    lock = RunLock(Warehouse(lambda: {"conninfo": loaded.urls["warehouse"]}, "raw"))
+    lock.take("public-plain", "raw", "plain")
+    try:
+        done = loaded.run("tidemark", "reconcile", "--repair")
+        assert done.returncode == 75
+        assert "Another run is loading public-plain" in done.stderr
+    finally:
+        lock.close()
+    assert reconcile(loaded, "--repair")[0] == 0
+    assert_equal(loaded)
