@@ -291,12 +291,16 @@ class Loading:
             job.path.unlink(missing_ok=True)
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
+        first = self._error is None
+        if first:
             self._error = error
         self._stopped.set()
         for stream in list(self._streams.values()):
             stream.tell()
-        # the main thread may be waiting for input that will not come before there is room for it
+        if not first:
+            # the main thread knows, and is not to be disturbed in telling it
+            return
+        # it may be waiting for input that will not come before there is room for it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
