@@ -117,7 +117,7 @@ def plugins():
     urls = [line for line in lines if "plugins/requirements/" in line]
     pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in NO_PLUGINS]
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
-    wanted = stamp.wanted("plugins", [*pins, ROOT / "plugins" / "singer-postgres" / "pyproject.toml"], *urls)
+    wanted = stamp.wanted("plugins", [*pins, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))], *urls)
     named = [path.stem for path in pins if path.stem != "build"]
     there = all(list(ROOT.glob(f".meltano/*/{name}/venv/bin/python")) for name in named)
     if there and stamp.text() == wanted:

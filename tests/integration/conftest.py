@@ -88,12 +88,14 @@ class Checkout:
         assert line.startswith("error: "), done.stderr
         return line
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a tidemark command as the leader of a process group of its own, as a terminal would."""
+    def start(
+        self, *arguments: str, program: str = "tidemark", env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a command as the leader of a process group of its own, as a terminal would."""
         return subprocess.Popen(
-            self.command("tidemark", *arguments),
+            self.command(program, *arguments),
             cwd=self.root,
-            env=self.env,
+            env={**self.env, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan
 from tidemark.pipeline.outcome import Block, Outcome
 from tidemark.pipeline.report import stream_reports
-from tidemark.pipeline.state import Bookmark
+from tidemark.state.meltano import Bookmark
 
 
 def report(*, incremental: bool = True, **rows: int):

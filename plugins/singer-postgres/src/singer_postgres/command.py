@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) 
         return error.exit_code
     except BrokenPipeError:
         # whoever read our output is gone, and has said why
+        return 1
+    except json.JSONDecodeError as error:
+        plugin.logger.error(  # noqa: TRY400 - as below
+            "What --config, --catalog or --state names is no JSON: %s", _line(error), exc_info=debug
+        )
         return 1
     except expected as error:
         plugin.logger.error("%s", _line(error), exc_info=debug)  # noqa: TRY400 - the line is for people

@@ -17,6 +17,12 @@ VERSION = 1
 
 Method = Literal["INCREMENTAL", "FULL_TABLE"]
 
+# keys of a stream's state. While its first load is under way: [watermark, [[relfilenode, first, after], …]]. Lists, and
+# empty ones in the end: states are merged key by key, so that a key can't be taken away.
+FIRST_LOAD = "first_load"
+# and, beside a bookmark or a first load: what of the table it is of, as Shape.to_json() has it
+SHAPE = "shape"
+
 
 @dataclass(frozen=True)
 class WireColumn:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 demo_app = typer.Typer(help="The demo shop: fill it, and make traffic in it.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
+state_app = typer.Typer(help="How far each stream was read, and whether the warehouse has it.", no_args_is_help=True)
+app.add_typer(state_app, name="state")
 console = Console(highlight=False)
 
 
@@ -102,7 +104,7 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
 ) -> None:
     """Delete the embedded servers with all their data, and the pipeline's state with them."""
-    from tidemark.pipeline import state  # noqa: PLC0415
+    from tidemark.state import meltano as state  # noqa: PLC0415
 
     project = Project.find()
     sides = settings.read(project)
@@ -185,6 +187,70 @@ def reconcile(
         raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
     if different := names(results):
         raise TidemarkError(f"Source and warehouse differ; mend it with `tidemark reconcile --repair {different}`.")
+
+
+@app.command()
+def trace(
+    stream: Annotated[str, typer.Argument(help="Such as public-orders.")],
+    key: Annotated[list[str], typer.Argument(help="The row's key; a value for each of its columns.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print whole rows as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Follow one row: source, raw table and the run that loaded it, and the models below."""
+    from tidemark import trace as tracing  # noqa: PLC0415
+
+    places = tracing.trace(Project.find(), stream, key)
+    if as_json:
+        sys.stdout.write(tracing.as_json(places) + "\n")
+    else:
+        tracing.show(console, places)
+
+
+@state_app.command("check")
+def state_check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Compare Meltano's bookmarks with what the warehouse holds: one that is ahead would skip rows."""
+    from tidemark.state import show  # noqa: PLC0415
+    from tidemark.state.standing import Fit, standings  # noqa: PLC0415
+
+    found = standings(Project.find())
+    if as_json:
+        sys.stdout.write(show.as_json(found) + "\n")
+    else:
+        show.show(console, found)
+    if ahead := [standing.stream for standing in found if standing.fit is Fit.ahead]:
+        raise TidemarkError(
+            f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; mend it with "
+            "`tidemark state rewind`, then run the pipeline."
+        )
+    if elsewhere := [standing.stream for standing in found if standing.fit is Fit.elsewhere]:
+        raise TidemarkError(
+            f"The warehouse has {', '.join(elsewhere)} from another database; point TAP_POSTGRES_HOST and _DATABASE at "
+            "that one, or load this one into a warehouse of its own (TARGET_POSTGRES_DATABASE)."
+        )
+
+
+@state_app.command("rewind")
+def state_rewind(
+    stream: Annotated[
+        list[str] | None, typer.Argument(help="Such as public-orders; all that are ahead of the warehouse by default.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Read them again from this bookmark on, or from the `beginning`; nothing is doubled."),
+    ] = None,
+) -> None:
+    """Set Meltano's bookmarks back to what the warehouse holds, so that the next run reads what it lacks."""
+    from tidemark.state.rewind import rewind  # noqa: PLC0415
+
+    if to is not None and not stream:
+        raise UsageError("--to is for streams that are named: `tidemark state rewind STREAM … --to …`.")
+    done = rewind(Project.find(), stream or [], to=to)
+    for each in done:
+        before, after = (value or "the beginning" for value in (each.before, each.after))
+        console.print(f"{each.stream}: {before} → {after}", soft_wrap=True)
+    if not done:
+        console.print("No state is ahead of the warehouse; nothing was changed.")
 
 
 def _percent(text: str) -> float:

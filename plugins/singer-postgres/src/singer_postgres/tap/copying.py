@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.tap.events import Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
 from singer_postgres.tap.ranges import merged
-from singer_postgres.tap.streams import FIRST_LOAD, SHAPE
+from singer_postgres.wire import FIRST_LOAD, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,6 +16,7 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import records
 from singer_postgres.tap.opening import StreamPlan
 from singer_postgres.tap.select import Shape
+from singer_postgres.wire import FIRST_LOAD, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
     from singer_postgres.tap.tap import TapPostgres
     from singer_postgres.wire import BlockRange
-
-# key of the stream's state, while its first load is under way: [watermark, [[relfilenode, first, after], …]].
-# Lists, and empty ones in the end: states are merged key by key, so that a key can't be taken away.
-FIRST_LOAD = "first_load"
-# and, beside a bookmark or a first load: what of the table it is of, as Shape.to_json() has it
-SHAPE = "shape"
 
 
 class CopyStream(PostgresStream):
@@ -139,8 +134,7 @@ class CopyStream(PostgresStream):
         begun = self.get_context_state(None).get(FIRST_LOAD)
         if not begun or self.replication_method != "INCREMENTAL":
             return None
-        watermark, blocks = begun
-        return watermark, tuple((node, first, after) for node, first, after in blocks)
+        return first_load(begun)
 
     # the records of it
 
@@ -188,6 +182,12 @@ class CopyStream(PostgresStream):
 
     def _increment_stream_state(self, latest_record: dict[str, Any], *, context: Context | None = None) -> None:
         """Leave the bookmark alone: it is set when the stream is read to its end."""
+
+
+def first_load(value: Any) -> tuple[str | None, tuple[BlockRange, ...]]:
+    """Read what the state keeps of a first load under way: its watermark, and the ranges that are loaded."""
+    watermark, blocks = value
+    return watermark, tuple((node, first, after) for node, first, after in blocks)
 
 
 def _read_by_a_program() -> bool:

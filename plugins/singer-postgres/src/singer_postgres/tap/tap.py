@@ -7,6 +7,7 @@ of INCREMENTAL and FULL_TABLE streams are ours.
 from __future__ import annotations
 
 import copy
+import json
 import os
 import tempfile
 from contextlib import contextmanager
@@ -29,10 +30,11 @@ from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.notices import Notices
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.reading import Reading, Settings
-from singer_postgres.tap.select import mask_key_statement
+from singer_postgres.tap.select import Shape, mask_key_statement
 from singer_postgres.tap.settings import SETTINGS
-from singer_postgres.tap.streams import CopyStream
+from singer_postgres.tap.streams import CopyStream, first_load
 from singer_postgres.tap.watermark import Lookback
+from singer_postgres.wire import FIRST_LOAD, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +58,37 @@ class TapPostgres(MeltanoLabsTap):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the tap."""
         self._failed: dict[str, Exception] = {}
+        # the SDK takes what is empty for no state
+        if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
+            msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
+            raise SingerPostgresError(msg)
         super().__init__(*args, **kwargs)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take in the state of earlier runs.
+
+        Raises:
+            SingerPostgresError: it is none, or not what this release writes.
+        """
+        bookmarks = state.get("bookmarks", {})
+        if not isinstance(bookmarks, dict):
+            msg = f"The state's bookmarks are {_shown(bookmarks)}, and not an object; correct or clear it."
+            raise SingerPostgresError(msg)
+        for stream, entry in bookmarks.items():
+            if not isinstance(entry, dict):
+                msg = f"The state of {stream} is {_shown(entry)}, and not an object; correct it, or clear the state."
+                raise SingerPostgresError(msg)
+            for key, read in ((SHAPE, Shape.from_json), (FIRST_LOAD, first_load)):
+                try:
+                    entry.get(key) and read(entry[key])
+                except (ValueError, TypeError) as error:
+                    msg = (
+                        f"The state of {stream} has {key} {_shown(entry[key])}, which is not what this release writes: "
+                        "it is a newer release's, or was edited. Correct it, or have the stream read anew: "
+                        f"`tidemark state rewind {stream} --to beginning`."
+                    )
+                    raise SingerPostgresError(msg) from error
+        super().load_state(state)
 
     # the source
 
@@ -189,3 +221,8 @@ def _closing(source: Source) -> Iterator[Any]:
         yield connection
     finally:
         connection.close()
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004 - enough to know it by

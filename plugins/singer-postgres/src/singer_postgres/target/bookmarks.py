@@ -19,7 +19,7 @@ from singer_postgres.target.drift import Shape
 from singer_postgres.target.own_tables import OwnTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import psycopg
 
@@ -46,7 +46,43 @@ _TABLE = OwnTable(
         "ALTER TABLE {} ADD COLUMN run_id text, ADD COLUMN shape jsonb",
     ),
 )
-_RELOAD = "Read it anew (rows that are there are not doubled): `meltano run --full-refresh` with your tap and target."
+
+
+@dataclass(frozen=True)
+class Held:
+    """What of one source's stream the warehouse holds.
+
+    Attributes:
+        table: the name of its table.
+        bookmark: up to where it is complete; None if it isn't yet, or is read whole.
+        first_load: the ranges that are there of a first load that is not complete.
+        has_rows: rows have been loaded, so that an empty table has lost them.
+        shape: what of the source's table was read, as `Shape.to_json` has it.
+    """
+
+    table: str
+    bookmark: str | None = None
+    first_load: tuple[BlockRange, ...] = ()
+    has_rows: bool = False
+    shape: dict[str, Any] | None = None
+
+    def in_table(self, *, empty: bool) -> Held:
+        """Return what it comes to where the table is found so: truncated, or dropped and made again, nothing."""
+        return Held(self.table) if empty and self.has_rows else self
+
+    def misses(self, start: str | None, resumed: Sequence[BlockRange] = (), end: str | None = None) -> str | None:
+        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+
+        Args:
+            resumed: ranges of a first load that are not read again.
+        """
+        if start is not None and (self.bookmark is None or not reaches(self.bookmark, start)):
+            return "the rows between"
+        # a run that was killed when the stream was complete, and its state not yet told, knows less than is here
+        complete = self.bookmark is not None and end is not None and reaches(self.bookmark, end)
+        if not complete and not all(_covers(self.first_load, block_range) for block_range in resumed):
+            return "parts of its first load"
+        return None
 
 
 @dataclass(frozen=True)
@@ -128,37 +164,37 @@ class StateTable:
         """
         rows = connection.execute(
             sql.SQL(
-                "SELECT source, stream, bookmark, first_load, has_rows, extracted_at > %s::timestamptz, "
-                "extracted_at::text FROM {} WHERE table_name = %s"
+                "SELECT source, stream, extracted_at > %s::timestamptz, extracted_at::text FROM {} "
+                "WHERE table_name = %s"
             ).format(self._in_statement),
             [chunk.snapshot_at or None, table.name],
         ).fetchall()
-        own = {row[:2]: row[2:] for row in rows}
-        bookmark, first_load, has_rows, clock_went_back, was = own.pop(
-            (table.source, stream), (None, [], False, False, None)
-        )
+        others = {row[:2]: row[2:] for row in rows}
+        clock_went_back, was = others.pop((table.source, stream), (False, None))
         if clock_went_back:
             raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
-        if empty and has_rows:
-            # truncated, or dropped and made again
-            bookmark, first_load = None, []
-        if chunk.start is not None and (bookmark is None or not _reaches(bookmark, chunk.start)):
-            holds = f"them up to {bookmark}" if bookmark else "none of this source's rows"
+        held = self.held(connection, table.source).get(stream, Held(table.name)).in_table(empty=empty)
+        missed = held.misses(chunk.start, chunk.resumed, chunk.end)
+        if not missed and not empty:
+            self._refuse_others(stream, table, others)
+        if missed:
+            said = f"up to {chunk.start}" if chunk.start else "in part"
+            holds = f"them up to {held.bookmark}" if held.bookmark else "none of this source's rows"
             msg = (
-                f"State says that {stream} was loaded up to {chunk.start}, and {self.schema}.{table.name} holds {holds}"
-                f": the rows between would be missed. {_RELOAD}"
+                f"State says that {stream} was loaded {said}, and {self.schema}.{table.name} holds {holds}: {missed} "
+                f"would be missed. Go back to what is there: `tidemark state rewind {stream}`; or, elsewhere than in "
+                "Tidemark's project, read all anew (nothing is doubled): `meltano run --full-refresh`."
             )
             raise SingerPostgresError(msg)
-        if not empty:
-            self._refuse_others(stream, table, own)
-        # a run that was killed when the stream was complete, and its state not yet told, knows less than is here
-        complete = bookmark is not None and chunk.end is not None and _reaches(bookmark, chunk.end)
-        if not complete and not all(_covers(first_load, block_range) for block_range in chunk.resumed):
-            msg = (
-                f"State says that parts of {stream} were loaded which {self.schema}.{table.name} does not hold: they "
-                f"would be missed. {_RELOAD}"
-            )
-            raise SingerPostgresError(msg)
+
+    def held(self, connection: psycopg.Connection[Any], source: str) -> dict[str, Held]:
+        """Return what is here of a source, by stream; the table of this class must be there."""
+        query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
+        rows = connection.execute(sql.SQL(query).format(self._in_statement), [source]).fetchall()
+        return {
+            stream: Held(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
+            for stream, table, bookmark, first_load, has_rows, shape in rows
+        }
 
     def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
         # rows that seem older than those that are there would be taken for a replay
@@ -239,7 +275,7 @@ class StateTable:
         )
 
 
-def _covers(loaded: list[list[Any]], wanted: BlockRange) -> bool:
+def _covers(loaded: Sequence[BlockRange], wanted: BlockRange) -> bool:
     """Return whether the ranges `loaded`, taken together, hold all of `wanted`."""
     node, at, after = wanted
     for other, first, end in sorted(loaded, key=lambda r: (r[0], r[1])):
@@ -252,7 +288,7 @@ def _covers(loaded: list[list[Any]], wanted: BlockRange) -> bool:
     return False
 
 
-def _reaches(bookmark: str, start: str) -> bool:
+def reaches(bookmark: str, start: str) -> bool:
     """Return whether `bookmark` is at `start` or past it, as instants or numbers; text must be the same."""
     if bookmark == start:
         return True
@@ -261,6 +297,11 @@ def _reaches(bookmark: str, start: str) -> bool:
         return instants[0] >= instants[1]
     numbers = _number(bookmark), _number(start)
     return numbers[0] is not None and numbers[1] is not None and numbers[0] >= numbers[1]
+
+
+def comparable(bookmark: str, other: str) -> bool:
+    """Return whether both are instants, or both numbers, or neither."""
+    return all((of(bookmark) is None) == (of(other) is None) for of in (_instant, _number))
 
 
 def _instant(text: str) -> datetime | None:

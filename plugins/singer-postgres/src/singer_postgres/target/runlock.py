@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -113,6 +114,9 @@ class RunLock:
     def close(self) -> None:
         """Give the locks back."""
         if self._connection is not None:
+            # a server takes a moment to see that a connection is gone, and the next run may be waiting for this one
+            with suppress(psycopg.Error):
+                self._connection.execute("select pg_advisory_unlock_all()")
             self._connection.close()
 
 

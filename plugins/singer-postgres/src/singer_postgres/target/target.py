@@ -20,6 +20,7 @@ from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.loading import Loading
+from singer_postgres.target.messages import Reader
 from singer_postgres.target.pool import Pool
 from singer_postgres.target.runlock import RunLock
 from singer_postgres.target.settings import SETTINGS
@@ -40,6 +41,7 @@ class TargetPostgres(MeltanoLabsTarget):
 
     package_name = "tidemark-singer-postgres"
     default_sink_class = RecordSink
+    message_reader_class = Reader
     config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
         **MeltanoLabsTarget.config_jsonschema,
         "properties": {**MeltanoLabsTarget.config_jsonschema["properties"], **SETTINGS["properties"]},

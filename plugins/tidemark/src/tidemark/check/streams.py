@@ -10,7 +10,7 @@ from tidemark import settings
 from tidemark.check.finding import Finding, Level
 from tidemark.check.relations import KINDS
 from tidemark.errors import UsageError
-from tidemark.pipeline import state
+from tidemark.state import meltano as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception): ")
 _DBT_ERROR = re.compile(r"^\w+ Error\b")
-# how the target says that another run keeps it out
-_BUSY = "Another run is loading "
+# how target and dbt say that another run keeps them out
+_BUSY = ("Another run is loading ", "Another run is building ")
 # how many lines before a failure are worth a reader's time
 _TAIL = 12
 
@@ -86,7 +86,8 @@ class Outcome:
     @property
     def busy(self) -> bool:
         """Whether another run, from elsewhere, kept this one out."""
-        return any(_BUSY in error for error in self.culprit.errors)
+        said = [*self.culprit.errors, *(line.text for line in self.culprit.last_lines)]
+        return any(busy in text for text in said for busy in _BUSY)
 
     def take(self, event: Event) -> None:
         """Add `event`."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tidemark.pipeline.outcome import Outcome
-    from tidemark.pipeline.state import Bookmark
+    from tidemark.state.meltano import Bookmark
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from tidemark import databases, demo
 from tidemark.connections import connect
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.locks import hold
-from tidemark.pipeline import meltano, report, state
+from tidemark.pipeline import meltano, report
 from tidemark.pipeline.display import Display
 from tidemark.pipeline.events import BlockDone, NodeDone, Rows
 from tidemark.pipeline.outcome import Block, Outcome
+from tidemark.state import meltano as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import closing, contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.errors import TidemarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from meltano.core.state_service import StateService
 
@@ -44,13 +45,52 @@ def state_id(project: Project) -> str:
 
 def bookmarks(project: Project) -> dict[str, Bookmark]:
     """Return each stream's bookmark as Meltano holds it; streams without a replication key have none."""
-    with _meltano_state(project) as service:
-        streams = service.get_state(state_id(project)).get("singer_state", {}).get("bookmarks", {})
     return {
         stream: Bookmark(entry["replication_key"], entry["replication_key_value"])
-        for stream, entry in streams.items()
+        for stream, entry in entries(project).items()
         if entry.get("replication_key_value") is not None
     }
+
+
+def entries(project: Project) -> dict[str, dict[str, Any]]:
+    """Return all that the tap has written of each stream into Meltano's state."""
+    with _meltano_state(project) as service:
+        found: dict[str, dict[str, Any]] = _payload(service, project).get("singer_state", {}).get("bookmarks", {})
+    return found
+
+
+def put(project: Project, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Write what the tap is to find of some streams; None to have it find nothing."""
+    with _meltano_state(project) as service:
+        payload = _payload(service, project)
+        bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
+        for stream, entry in entries.items():
+            bookmarks.pop(stream, None)
+            if entry is not None:
+                bookmarks[stream] = entry
+        service.set_state(state_id(project), json.dumps(payload))
+
+
+def _payload(service: StateService, project: Project) -> dict[str, Any]:
+    """Return Meltano's state.
+
+    Raises:
+        TidemarkError: it is none.
+    """
+    name = state_id(project)
+    try:
+        payload: Any = service.get_state(name)
+    except ValueError:
+        payload = None
+    bookmarks = payload.get("singer_state", {}) if isinstance(payload, dict) else None
+    bookmarks = bookmarks.get("bookmarks", {}) if isinstance(bookmarks, dict) else None
+    if not isinstance(bookmarks, dict) or not all(isinstance(entry, dict) for entry in bookmarks.values()):
+        raise TidemarkError(
+            f"Meltano's state {name} is not Singer state; look at it with `meltano state get {name}`, and set it with "
+            "`meltano state set`, or clear it (all is then read anew, and nothing doubled): "
+            f"`meltano state clear {name}`."
+        )
+    return dict(payload)
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Reads messages line by line. What is none is refused with its line's number before anything is done with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import IO, TYPE_CHECKING, Any
+
+from singer_sdk.singerlib.encoding import SimpleSingerReader
+from singer_sdk.singerlib.json import deserialize_json
+
+from singer_postgres.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# https://hub.meltano.com/singer/spec: what each type of message must have, and as what
+_REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "SCHEMA": {"stream": str, "schema": dict},
+    "RECORD": {"stream": str, "record": dict},
+    "BATCH": {"stream": str, "encoding": dict, "manifest": list},
+    "ACTIVATE_VERSION": {"stream": str, "version": int},
+    "STATE": {"value": (dict, type(None))},
+}
+_SHOWN_CHARACTERS = 120
+
+
+class Reader(SimpleSingerReader):
+    """The SDK's reader, with errors for people."""
+
+    def process_lines(
+        self, file_input: IO[str] | None, callbacks: dict[str, Callable[[dict[str, Any]], None]]
+    ) -> Counter[str]:
+        """Hand each message to the callback of its type; return how many of each there were.
+
+        Raises:
+            RunError: a line is no message.
+        """
+        counts: Counter[str] = Counter()
+        number = 0
+        try:
+            for number, line in enumerate(file_input or self.default_input, 1):
+                message = _message(number, line)
+                kind = message["type"]
+                callbacks[kind](message)
+                counts[kind] += 1
+        except UnicodeDecodeError as error:
+            msg = f"Line {number + 1} of the input, or one soon after, is not UTF-8: {error.reason}. Mend the tap."
+            raise RunError(msg) from error
+        return counts
+
+
+def _message(number: int, line: str) -> dict[str, Any]:
+    try:
+        message = deserialize_json(line)
+    except ValueError as error:
+        cut = "" if line.endswith("\n") else ", which was cut off"
+        raise _refusal(number, f"no JSON ({error}){cut}", line) from error
+    if not isinstance(message, dict):
+        raise _refusal(number, "no object", line)
+    required = _REQUIRED.get(message.get("type", ""))
+    if required is None:
+        raise _refusal(number, f"of type {message.get('type')!r}, which is none of {', '.join(_REQUIRED)}", line)
+    for name, kind in required.items():
+        if name not in message:
+            raise _refusal(number, f"a {message['type']} message without `{name}`", line)
+        if not isinstance(message[name], kind):
+            raise _refusal(number, f"a {message['type']} message whose `{name}` is {message[name]!r}", line)
+    if message["type"] == "SCHEMA" and not isinstance(message["schema"].get("properties"), dict):
+        raise _refusal(number, f"a schema of {message['stream']} without `properties`", line)
+    return message
+
+
+def _refusal(number: int, what: str, line: str) -> RunError:
+    shown = line.strip()
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = f"{shown[:_SHOWN_CHARACTERS]}…"
+    return RunError(f"Line {number} of the input is {what}: {shown!r}. What sends it is no Singer tap, or was cut off.")

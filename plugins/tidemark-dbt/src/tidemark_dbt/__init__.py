@@ -1,0 +1,1 @@
+"""dbt, one run at a time in a warehouse."""

@@ -1,0 +1,116 @@
+"""The lock that keeps two runs from building the same models at once.
+
+It is an advisory lock of a session of its own, so that the server frees it when its holder is gone. The holder's other
+sessions bear the lock's name, by which the next holder finds those that outlived it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from dbt.adapters.contracts.connection import Connection, ConnectionState
+from dbt.adapters.postgres.connections import PostgresConnectionManager
+from dbt_common.exceptions import DbtRuntimeError
+
+if TYPE_CHECKING:
+    from dbt.adapters.postgres.connections import PostgresCredentials
+
+# what the profile gives its sessions as application_name
+SESSION_VARIABLE = "TIDEMARK_DBT_SESSION"
+_LOOK_EVERY_S = 3.0
+_HOLDER = """
+    select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
+    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and (classid::bigint << 32) | objid::bigint = %s
+"""
+_END_SESSIONS = """
+    select pg_terminate_backend(pid, 10000) from pg_catalog.pg_stat_activity
+    where application_name = %s and datname = current_database() and usename = current_user
+        and pid <> pg_backend_pid()
+"""
+
+
+class BusyError(DbtRuntimeError):
+    """Another run holds the lock."""
+
+
+class TransformLock:
+    """The lock of one database and target schema."""
+
+    def __init__(self, credentials: PostgresCredentials) -> None:
+        name = f"tidemark transform\0{credentials.schema}".encode()
+        self._credentials = credentials
+        self._key = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
+        self._session: Any = None
+        self._parent = os.getppid() if "MELTANO_PROJECT_ROOT" in os.environ else None
+
+    @property
+    def name(self) -> str:
+        """What the sessions of its holder are called."""
+        return f"dbt {self._key & 2**64 - 1:016x}"
+
+    def take(self) -> None:
+        """Take it, and keep it until this process ends.
+
+        Raises:
+            BusyError: another run holds it.
+            DbtDatabaseError: the warehouse can't be reached.
+        """
+        self._session = self._connect()
+        with self._session.cursor() as cursor:
+            cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
+            if not cursor.fetchone()[0]:
+                cursor.execute(_HOLDER, [self._key])
+                raise BusyError(self._busy(cursor.fetchone()))
+            # the lock is ours, so that whoever bears its name was killed
+            cursor.execute(_END_SESSIONS, [self.name])
+        threading.Thread(target=self._watch, name="transform-lock", daemon=True).start()
+
+    def _connect(self) -> Any:
+        connection = Connection(
+            type="postgres",
+            name="transform lock",
+            state=ConnectionState.INIT,
+            transaction_open=False,
+            handle=None,
+            credentials=self._credentials.replace(application_name="tidemark-dbt lock"),
+        )
+        session = PostgresConnectionManager.open(connection).handle
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute("set idle_session_timeout = 0")
+        return session
+
+    def _busy(self, holder: tuple[Any, ...] | None) -> str:
+        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
+        return (
+            f"Another run is building the models of {self._credentials.database}, schema {self._credentials.schema} "
+            f"({who}). Wait for its end, then run this again."
+        )
+
+    def _watch(self) -> None:
+        """End dbt when whoever started it is gone, or when the lock was lost and somebody else has it."""
+        while not threading.Event().wait(_LOOK_EVERY_S):
+            if self._parent is not None and os.getppid() != self._parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            try:
+                with self._session.cursor() as cursor:
+                    cursor.execute("select")
+            except psycopg2.Error:
+                try:
+                    self._session = self._connect()
+                    with self._session.cursor() as cursor:
+                        cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
+                        if not cursor.fetchone()[0]:
+                            os.kill(os.getpid(), signal.SIGTERM)
+                            return
+                except Exception:  # noqa: BLE001, S112 - the warehouse is away, and dbt will notice by itself
+                    continue

@@ -1,0 +1,1 @@
+"""How far each stream was read: as Meltano has it, as the warehouse does, and whether the two fit."""

@@ -1,0 +1,13 @@
+"""What breaks, and what it breaks: whole projects, or tap and target alone. See also `make chaos`."""
+
+from __future__ import annotations
+
+import os
+
+from tests.integration.conftest import checkout, checkout_on_the_systems_postgres
+from tests.singer.conftest import installed, make_pipe, pipe
+
+__all__ = ["checkout", "checkout_on_the_systems_postgres", "installed", "make_pipe", "pipe"]
+
+# `make chaos` asks for the long form of each
+LONG = "CRASHES" in os.environ

@@ -1,0 +1,129 @@
+"""kill -9 of everything, again and again, while the shop is open: at rest, source and warehouse are equal."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.chaos.conftest import LONG
+from tests.chaos.traffic import Traffic
+from tests.integration.test_pipeline import TABLES, assert_raw_equals_source
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Checkout
+
+KILLS = 200 if LONG else 5
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+# what is begun, how long that takes at most here, and what of it is killed
+EXTRACT = ("meltano", "run", "tap-postgres", "target-postgres")
+BUILD = ("meltano", "run", "dbt-postgres:run")
+WHOLE = ("tidemark", "pipeline")
+CASES = [
+    (EXTRACT, 5, "tap"),
+    (EXTRACT, 5, "target"),
+    (EXTRACT, 5, "postmaster"),
+    (BUILD, 8, "dbt"),
+    (EXTRACT, 5, "meltano"),
+    (BUILD, 8, "meltano"),
+    (BUILD, 8, "postmaster"),
+    (WHOLE, 20, "tidemark"),
+    (WHOLE, 20, "meltano"),
+    (WHOLE, 20, "postmaster"),
+]
+MARKS = {"tap": "tidemark-tap-postgres", "target": "tidemark-target-postgres", "dbt": "tidemark-dbt"}
+# Meltano's own two are told apart from their plugins by the program, which is the second word of the command
+MARKS |= {"meltano": "/.venv/bin/meltano", "tidemark": "/.venv/bin/tidemark"}
+
+
+def test_killed_anywhere_under_traffic_and_at_rest_both_sides_are_equal(checkout_on_the_systems_postgres):
+    checkout = checkout_on_the_systems_postgres
+    checkout.tidemark("pipeline")
+    killed: dict[str, int] = {}
+    with Traffic(lambda: checkout.connect("source")):
+        for number in range(KILLS):
+            command, longest, victim = CASES[number % len(CASES)]
+            chance = random.Random(f"{SEED} {number}")
+            if strike(checkout, command, victim, after_s=chance.uniform(0.05, longest)):
+                killed[victim] = killed.get(victim, 0) + 1
+    assert len(killed) >= min(KILLS, len(MARKS) + 1) - 1, killed
+
+    # nothing was forced or reset by hand
+    checkout.tidemark("pipeline")
+    checkout.tidemark("reconcile", "--repair", "--allow-deletes", "100%")
+    checkout.tidemark("pipeline")
+    checkout.tidemark("reconcile")
+    assert_raw_equals_source(checkout, deleted_stay=True)
+    for table, key in TABLES.items():
+        live = f"select count(*), count(distinct {key}) from raw.{table} where _sdc_deleted_at is null"
+        ((count, keys),) = checkout.rows("warehouse", live)
+        assert (count,) == checkout.rows("source", f"select count(*) from {table}")[0]
+        assert count == keys
+    assert_nobody_is_left(checkout)
+    if LONG:
+        sys.__stderr__.write(f"killed {sum(killed.values())} times of {KILLS}: {killed}\n")
+
+
+def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s: float) -> bool:
+    """Run a command and kill one of its processes; return whether it was there to be killed."""
+    if server(checkout) is None:
+        checkout.tidemark("up")
+    program, *arguments = command
+    run = checkout.start(*arguments, program=program, env={"MELTANO_RUN_FORCE": "1"})
+    leader = psutil.Process(run.pid)
+    time.sleep(after_s)
+    with suppress(psutil.NoSuchProcess):
+        family = [leader, *leader.children(recursive=True)]
+        one = server(checkout) if victim == "postmaster" else find(family, MARKS[victim])
+        found = one is not None and one.is_running()
+        if one is not None:
+            one.kill()
+        run.communicate(timeout=120)
+        # whoever they belonged to, they end by themselves
+        _, alive = psutil.wait_procs(family, timeout=60)
+        alive = [each for each in alive if each.is_running() and not is_server(each)]
+        assert not alive, (command, victim, [each.cmdline() for each in alive])
+        return found
+    run.communicate(timeout=120)
+    return False
+
+
+def server(checkout: Checkout) -> psutil.Process | None:
+    """Return the warehouse's postmaster, if it is up."""
+    with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        pid_file = checkout.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid"
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        if is_server(process):
+            return process
+    return None
+
+
+def find(family: list[psutil.Process], mark: str) -> psutil.Process | None:
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            if any(word.endswith(mark) for word in process.cmdline()[:2]):
+                return process
+    return None
+
+
+def is_server(process: psutil.Process) -> bool:
+    try:
+        return process.name() in {"postgres", "pg_ctl", "initdb"} and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_nobody_is_left(checkout: Checkout) -> None:
+    root = str(checkout.root)
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            mine = root in " ".join(process.cmdline()) or process.cwd() == root
+            if mine and not is_server(process) and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process.cmdline())
+    assert not left

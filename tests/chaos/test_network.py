@@ -1,0 +1,67 @@
+"""Connections that are cut or stand still, on either side: runs go on or say so, and no row is lost or doubled."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.chaos.conftest import LONG
+from tests.chaos.proxy import Proxy
+from tests.singer.conftest import INCREMENTAL
+from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
+
+ROUNDS = 15 if LONG else 1
+STREAMS = {"public-orders": INCREMENTAL}
+
+
+@pytest.fixture(params=["source", "warehouse"])
+def proxied(request, pipe):
+    """A pipe that reaches one of its sides through a proxy."""
+    pipe.do(BIG)
+    pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0.5}
+    with Proxy(getattr(pipe, f"{request.param}_url")) as proxy:
+        (pipe.tap if request.param == "source" else pipe.target).update(proxy.settings)
+        yield pipe, proxy
+
+
+def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied):
+    pipe, proxy = proxied
+    catalog, state, failed = pipe.catalog(STREAMS), None, 0
+    for number in range(ROUNDS):
+        chance = random.Random(number)
+        # from the fifth on, rows are read from a bookmark on
+        if number % 5 == 0:
+            state = None
+            pipe.rows("select") and pipe.warehouse().execute("drop schema if exists raw cascade")
+        processes = pipe.start(catalog, state)
+        for _ in range(chance.randint(1, 3)):
+            time.sleep(chance.uniform(0.05, 0.7))
+            proxy.cut()
+        ended = pipe.finish(processes)
+        assert "Traceback" not in ended.tap_log + ended.target_log
+        if (ended.tap_status, ended.target_status) != (0, 0):
+            failed += 1
+            assert ended.errors
+        state = ended.state or state
+        pipe.do(f"update orders set note = 'round {number}', updated_at = now() where id % 50 = {number % 50}")
+    assert proxy.cuts
+    # streams that are read from a bookmark get over it by themselves
+    assert failed <= ROUNDS / 5
+    pipe.sync(catalog, state).ok()
+    assert_equal(pipe)
+
+
+def test_a_connection_that_stands_still_for_a_while_costs_that_while_alone(proxied):
+    pipe, proxy = proxied
+    catalog = pipe.catalog(STREAMS)
+    before = proxy.bytes
+    processes = pipe.start(catalog)
+    wait_for(lambda: proxy.bytes > before + 500_000)
+    proxy.stall()
+    time.sleep(2)
+    assert all(process.poll() is None for process in processes)
+    proxy.flow()
+    pipe.finish(processes).ok()
+    assert_equal(pipe)
