@@ -51,7 +51,7 @@ class Traffic:
                             connection.execute(_DAY)
                             self._closing.wait(chance.expovariate(4) if chance.random() < 0.8 else _LONGEST_S)
                         self.days += 1
-                    except psycopg.errors.DeadlockDetected:
+                    except (psycopg.errors.DeadlockDetected, psycopg.errors.IntegrityError):
                         # the shop's own affair
                         continue
         except Exception as error:  # noqa: BLE001 - told by the thread that waits

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+import simplejson
 
 if TYPE_CHECKING:
     from singer_sdk.plugin_base import PluginBase
@@ -31,7 +31,7 @@ def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) 
     except BrokenPipeError:
         # whoever read our output is gone, and has said why
         return 1
-    except json.JSONDecodeError as error:
+    except simplejson.JSONDecodeError as error:
         plugin.logger.error(  # noqa: TRY400 - as below
             "What --config, --catalog or --state names is no JSON: %s", _line(error), exc_info=debug
         )

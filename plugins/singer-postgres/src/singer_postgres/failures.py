@@ -38,6 +38,8 @@ _BROKEN = (
     *("connection is lost", "could not receive data", "could not send data", "no connection to the server"),
     *("ssl connection has been closed", "ssl syscall error", "eof detected", "consuming input failed"),
     *("no route to host", "network is unreachable"),
+    # what psycopg2 says of a connection that broke in the middle of a COPY
+    "no message from the libpq",
 )
 TRIES = 8
 # the waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10: a server that restarts is there again by then

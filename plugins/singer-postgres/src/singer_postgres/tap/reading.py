@@ -104,23 +104,28 @@ class Reading:
         """Return the next range to read, opening the next stream when the current one is handed out."""
         with self._lock:
             self._release()
-            while not self._tasks:
-                if not self._plans:
-                    return None
-                plan = self._plans.popleft()
-                try:
-                    self._tried(plan, partial(self._open, plan))
-                except (psycopg2.Error, SingerPostgresError) as error:
-                    self.events.put(Failed(_named(error, plan), plan))
-            stream, leaf, blocks, may_roll = self._tasks.popleft()
-            if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
-                self._renew(stream)
-            snapshot = stream.snapshot
-            assert snapshot
-            snapshot.use()
-            if not any(task[0] is stream for task in self._tasks):
-                self._retire(stream)
-            return _Task(stream, snapshot, leaf, blocks, may_roll)
+            while True:
+                while not self._tasks:
+                    if not self._plans:
+                        return None
+                    plan = self._plans.popleft()
+                    try:
+                        self._tried(plan, partial(self._open, plan))
+                    except (psycopg2.Error, SingerPostgresError) as error:
+                        self.events.put(Failed(_named(error, plan), plan))
+                stream, leaf, blocks, may_roll = self._tasks.popleft()
+                if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
+                    try:
+                        self._tried(stream.plan, partial(self._renew, stream))
+                    except (psycopg2.Error, SingerPostgresError) as error:
+                        self._leave_out(stream, error)
+                        continue
+                snapshot = stream.snapshot
+                assert snapshot
+                snapshot.use()
+                if not any(task[0] is stream for task in self._tasks):
+                    self._retire(stream)
+                return _Task(stream, snapshot, leaf, blocks, may_roll)
 
     def _open(self, plan: StreamPlan) -> None:
         connection = self._connect()
@@ -272,15 +277,27 @@ class Reading:
             nonlocal again, task, path
             if again:
                 path = self._files.new()
-                with self._lock:
-                    self._renew(task.stream)
-                    assert task.stream.snapshot
-                    task = replace(task, snapshot=task.stream.snapshot)
-                    task.snapshot.use()
-                    self._retire(task.stream)
-            again = True
             try:
-                self._read(worker.connect(), task, path)
+                if again:
+                    with self._lock:
+                        self._renew(task.stream)
+                        assert task.stream.snapshot
+                        task = replace(task, snapshot=task.stream.snapshot)
+                        task.snapshot.use()
+                        self._retire(task.stream)
+                again = True
+                try:
+                    connection = worker.connect()
+                except BaseException:
+                    with self._lock:
+                        task.snapshot.used()
+                    raise
+            except BaseException:
+                # nothing has been written to it
+                self._files.discard(path)
+                raise
+            try:
+                self._read(connection, task, path)
             except psycopg2.Error as error:
                 worker.close()
                 # what was read of the range under the old snapshot comes again under the new one, and replaces it
@@ -294,12 +311,15 @@ class Reading:
     def _give_up(self, stream: OpenStream, error: Exception) -> None:
         """Leave out the rest of a stream that can't be read."""
         with self._lock:
-            self._tasks = deque(task for task in self._tasks if task[0] is not stream)
-            self._retire(stream)
-            if stream.left >= 0:
-                # whoever is at another of its ranges doesn't end it
-                stream.left = -1
-                self.events.put(Failed(_named(error, stream.plan), stream.plan))
+            self._leave_out(stream, error)
+
+    def _leave_out(self, stream: OpenStream, error: Exception) -> None:
+        self._tasks = deque(task for task in self._tasks if task[0] is not stream)
+        self._retire(stream)
+        if stream.left >= 0:
+            # whoever is at another of its ranges doesn't end it
+            stream.left = -1
+            self.events.put(Failed(_named(error, stream.plan), stream.plan))
 
     def _read(self, connection: Connection, task: _Task, path: Path) -> None:
         """Read one range in one transaction."""
