@@ -11,7 +11,8 @@ from dbt.cli import requires
 from dbt.cli.main import cli
 from dbt.flags import get_flags
 
-from tidemark_dbt.lock import SESSION_VARIABLE, BusyError, TransformLock
+from tidemark_dbt.interruption import Interruption
+from tidemark_dbt.lock import BusyError, TransformLock
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,7 +28,8 @@ _signal = 0
 
 def main() -> NoReturn:
     """Run dbt."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     # dbt calls this once it has read its command line, and before it connects
     requires.load_profile = _load_profile_and_lock
     try:
@@ -51,14 +53,11 @@ def _load_profile_and_lock(*args: object) -> Profile:
         except BusyError:
             _busy = True
             raise
-        os.environ[SESSION_VARIABLE] = lock.name
-        # rendered again, as the sessions' name stands in it
-        profile = _load_profile(*args)
+        profile.credentials = profile.credentials.replace(application_name=lock.name)
     return profile
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:
-    """End as on Ctrl-C, which dbt knows: it cancels its queries."""
     global _signal  # noqa: PLW0603
     _signal = number
-    raise KeyboardInterrupt
+    raise Interruption("Interrupted.")

@@ -20,8 +20,6 @@ from dbt_common.exceptions import DbtRuntimeError
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
 
-# what the profile gives its sessions as application_name
-SESSION_VARIABLE = "TIDEMARK_DBT_SESSION"
 _LOOK_EVERY_S = 3.0
 _HOLDER = """
     select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tidemark.settings import Side
 
 _TIMEOUT_S = 60
+_REMAINS_S = 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Server:
             return False
         programs = self._find_programs()
         if self.data.exists():
+            self._await_remains()
             self._refuse_foreign_pid_file()
             self._refuse_other_major(programs)
             self._refuse_lost_password()
@@ -173,6 +176,13 @@ class Server:
         """Stop the server and delete its data."""
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=False)
+
+    def _await_remains(self) -> None:
+        """Let what is left of a server that was killed end by itself: it has the port and the memory until then."""
+        path = self.data / "postmaster.pid"
+        deadline = time.monotonic() + _REMAINS_S
+        while path.exists() and _remains(path, self.data) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _refuse_foreign_pid_file(self) -> None:
         """PostgreSQL clears a stale pid file itself, unless the pid lives on as somebody else's process."""
@@ -291,6 +301,19 @@ def _is_server(pid: int, data: Path) -> bool:
     except (psutil.AccessDenied, PermissionError):
         # another user's; that it is PostgreSQL and that its pid is in the file has to do
         return True
+
+
+def _remains(pid_file: Path, data: Path) -> bool:
+    """Whether a dead server's processes are still there, or it is itself, until it is buried."""
+    word = pid_file.read_text().split(maxsplit=1)[:1]
+    if word and word[0].isdigit():
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(int(word[0])).status() == psutil.STATUS_ZOMBIE:
+                return True
+    return any(
+        process.info["name"].startswith("postgres") and _is_server(process.pid, data)
+        for process in psutil.process_iter(["name"])
+    )
 
 
 def _program(pid: int) -> str:

@@ -1,0 +1,114 @@
+"""dbt as it is started here: one run at a time in a warehouse, and nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.integration.conftest import make_checkout
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from tests.integration.conftest import Checkout
+
+RUN = ("invoke", "dbt-postgres:run", "--select", "fct_orders")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.001")
+        checkout.tidemark("up")
+        checkout.extract_and_load()
+        assert checkout.run("meltano", "invoke", "dbt-postgres:run").returncode == 0
+        yield checkout
+
+
+@pytest.fixture
+def blocker(project: Checkout) -> Iterator[psycopg.Connection]:
+    """A session that lets no run finish until it is closed."""
+    with project.connect("warehouse") as connection:
+        connection.autocommit = False
+        connection.execute("lock table marts.fct_orders in access exclusive mode")
+        yield connection
+
+
+def blocked(project: Checkout, *, but: int = 0) -> tuple[subprocess.Popen[str], psutil.Process, int]:
+    """Start a run that waits for the blocker; return it, its dbt, and its session's process on the server."""
+    run = project.start(*RUN, program="meltano")
+    waiting = "select pid from pg_stat_activity where application_name like 'dbt %' and wait_event_type = 'Lock'"
+    waiting += f" and pid <> {but}"
+    for _ in range(300):
+        if sessions := project.rows("warehouse", waiting):
+            break
+        assert run.poll() is None, run.communicate()[0]
+        time.sleep(0.1)
+    (dbt,) = [
+        each for each in psutil.Process(run.pid).children(recursive=True) if "tidemark-dbt" in str(each.cmdline())
+    ]
+    return run, dbt, sessions[0][0]
+
+
+def alive(project: Checkout, session: int) -> bool:
+    return project.rows("warehouse", f"select from pg_stat_activity where pid = {session}") != []
+
+
+def test_a_second_run_is_told_who_keeps_it_out_and_ends_with_a_status_of_its_own(project, blocker):
+    run, _, _ = blocked(project)
+    second = project.run("meltano", *RUN)
+    assert second.returncode == os.EX_TEMPFAIL
+    said = second.stdout + second.stderr
+    assert "Another run is building the models of warehouse, schema marts (pid " in said
+    assert "Traceback" not in said
+    pipeline = project.run("tidemark", "pipeline")
+    assert pipeline.returncode == os.EX_TEMPFAIL
+    assert "Another run is building the models" in pipeline.stderr
+    # what only reads is not kept out
+    assert project.run("meltano", "invoke", "dbt-postgres:list").returncode == 0
+    blocker.rollback()
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+
+
+def test_what_a_killed_run_left_on_the_server_is_ended_by_the_next(project, blocker):
+    run, dbt, session = blocked(project)
+    dbt.kill()
+    run.communicate(timeout=60)
+    assert run.returncode
+    assert alive(project, session), "a server goes on with what nobody waits for"
+    again, _, other = blocked(project, but=session)
+    assert not alive(project, session)
+    assert alive(project, other)
+    blocker.rollback()
+    again.communicate(timeout=60)
+    assert again.returncode == 0
+
+
+def test_a_run_that_is_asked_to_end_cancels_its_queries(project, blocker):
+    run, dbt, session = blocked(project)
+    dbt.terminate()
+    printed, _ = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM, printed
+    assert "Traceback" not in printed
+    assert not alive(project, session)
+    blocker.rollback()
+
+
+def test_a_run_whose_starter_was_killed_ends_by_itself(project, blocker):
+    run, dbt, session = blocked(project)
+    run.kill()
+    run.communicate()
+    psutil.wait_procs([dbt], timeout=20)
+    assert not dbt.is_running()
+    assert not alive(project, session)
+    blocker.rollback()
+    assert project.run("meltano", *RUN).returncode == 0
