@@ -50,12 +50,12 @@ test: setup-dev ## run all tests, on servers and directories of their own
 	@$(BIN)/pytest
 
 .PHONY: test-long
-test-long: setup-dev ## run the tests that take long: types between all versions, parity with the stock target
+test-long: setup-dev ## run the tests that take long: all pairs of versions, a standby, parity with the stock target
 	@$(BIN)/pytest -m long
 
 .PHONY: chaos
 chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=100 for more)
-	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=3600 \
+	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
 
 .PHONY: bench

@@ -19,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests import programs
 from tests.conftest import REPOSITORY
 from tests.servers import INSTALLATIONS
 
@@ -56,6 +57,9 @@ class Checkout:
         return [str(self.root / ".venv" / "bin" / arguments[0]), *arguments[1:]]
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program of the project to its end, from a process that has its imports done if there is one."""
+        if (program := REPOSITORY / ".venv" / "bin" / arguments[0]) in programs.NAMES:
+            return programs.run([program, *arguments[1:]], cwd=self.root, env={**self.env, **(env or {})})
         return subprocess.run(
             self.command(*arguments),
             cwd=self.root,

@@ -93,6 +93,7 @@ def test_what_a_killed_run_left_on_the_server_is_ended_by_the_next(project, bloc
     assert again.returncode == 0
 
 
+@pytest.mark.long
 def test_a_run_that_is_asked_to_end_cancels_its_queries(project, blocker):
     run, dbt, session = blocked(project)
     dbt.terminate()
@@ -103,6 +104,7 @@ def test_a_run_that_is_asked_to_end_cancels_its_queries(project, blocker):
     blocker.rollback()
 
 
+@pytest.mark.long
 def test_a_run_whose_starter_was_killed_ends_by_itself(project, blocker):
     run, dbt, session = blocked(project)
     run.kill()

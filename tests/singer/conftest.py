@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests import programs
 from tests.integration.conftest import Checkout, make_checkout
+from tests.programs import TAP, TARGET
 from tests.servers import INSTALLATIONS
-from tests.singer import programs
-from tests.singer.programs import TAP, TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

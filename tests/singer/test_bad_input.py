@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.singer import programs
+from tests import programs
+from tests.programs import TAP, TARGET
 from tests.singer.conftest import INCREMENTAL
-from tests.singer.programs import TAP, TARGET
 from tests.singer.test_target import END, LATE, Messages, notes
 
 SCHEMA = {

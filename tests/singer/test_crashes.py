@@ -13,8 +13,8 @@ import time
 import psycopg
 import pytest
 
+from tests.programs import TAP
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
-from tests.singer.programs import TAP
 
 BIG = """
     create table orders (id bigint primary key, note text, updated_at timestamptz not null default now());

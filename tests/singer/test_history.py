@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.singer import programs
+from tests import programs
+from tests.programs import TARGET
 from tests.singer.conftest import INCREMENTAL, kill
-from tests.singer.programs import TARGET
 from tests.singer.test_crashes import BIG, SMALL_CHUNKS, wait_for
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_tables_of_an_older_release_are_brought_up_to_date(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:
-        connection.execute("alter table raw._tidemark_state drop run_id, drop shape")
+        connection.execute("alter table raw._tidemark_state drop run_id, drop shape, drop position")
         connection.execute("comment on table raw._tidemark_state is null")
     pipe.do("update orders set note = 'new', updated_at = now() where id = 1")
     pipe.sync(STREAMS, state).ok()

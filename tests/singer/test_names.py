@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.programs import TAP
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.programs import TAP
 from tests.singer.test_sources import refused
 
 NAMES = (

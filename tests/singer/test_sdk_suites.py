@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.singer.programs import TAP, TARGET
+from tests.programs import TAP, TARGET
 
 PACKAGE = REPOSITORY / "plugins" / "singer-postgres"
 TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"

@@ -7,9 +7,9 @@ import hmac
 import json
 import subprocess
 
-from tests.singer import programs
+from tests import programs
+from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.programs import TAP, TARGET
 
 ORDERS = """
     create table orders (id bigint primary key, note text, amount numeric(12,2), updated_at timestamptz);

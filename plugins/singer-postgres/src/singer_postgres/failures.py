@@ -68,6 +68,20 @@ def is_of_stream(error: BaseException) -> bool:
     return _is_of_driver(error) and _code(error).startswith(_OF_STREAM)
 
 
+def named(error: Exception, doing: str, more: str = "") -> Exception:
+    """Return an error of a driver as one of ours, which says what was being done; others as they are.
+
+    Args:
+        more: what is to be known besides, of an error that ends a stream alone whatever it is.
+    """
+    if not _is_of_driver(error):
+        return error
+    what = " ".join(str(error).split()).rstrip(".")
+    ours = (SingerPostgresError if is_of_stream(error) or more else RunError)(f"{doing} failed: {what}{more}.")
+    ours.__cause__ = error
+    return ours
+
+
 def _is_of_driver(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in {"psycopg", "psycopg2"}
 

@@ -109,6 +109,7 @@ class Chunk:
         crc32: of the file's bytes.
         snapshot: names the snapshot that the rows were read under; chunks of one snapshot hold each row once.
         snapshot_at: that snapshot's instant, ISO 8601 in UTC.
+        position: a place in the source's WAL before which lies all that the snapshot sees.
         start: the bookmark that the stream was read from; None when it is read from its beginning.
         end: the bookmark that holds once the stream has ended; None for a stream without one.
         blocks: what this chunk completes of a first load, for its resumption; None when it completes nothing.
@@ -121,6 +122,7 @@ class Chunk:
     crc32: int = 0
     snapshot: str = ""
     snapshot_at: str = ""
+    position: str | None = None
     start: str | None = None
     end: str | None = None
     blocks: BlockRange | None = None

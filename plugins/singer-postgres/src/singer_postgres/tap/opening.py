@@ -104,7 +104,7 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
 
 
 def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
-    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, start=plan.start)
+    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position, start=plan.start)
 
 
 def _selection(snapshot: Snapshot, plan: StreamPlan) -> Selection:

@@ -19,7 +19,7 @@ import psycopg2
 from psycopg2 import sql
 
 from singer_postgres import failures
-from singer_postgres.errors import RunError, SingerPostgresError
+from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import ranges
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
 from singer_postgres.tap.connections import Worker
@@ -214,7 +214,7 @@ class Reading:
             msg = f"{snapshot.relation} was altered or rewritten while it was being read; run this again."
             raise SingerPostgresError(msg)
         stream.snapshot = snapshot
-        stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at)
+        stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position)
 
     def _retire(self, stream: OpenStream) -> None:
         if stream.snapshot:
@@ -392,12 +392,4 @@ class Reading:
 
 
 def _named(error: Exception, plan: StreamPlan, more: str = "") -> Exception:
-    """Return the error with the stream's name in it, if it is one of the database's."""
-    if isinstance(error, SingerPostgresError):
-        return error
-    what = " ".join(str(error).split()).rstrip(".")
-    named = (SingerPostgresError if failures.is_of_stream(error) or more else RunError)(
-        f"Reading {plan.stream} failed: {what}{more}."
-    )
-    named.__cause__ = error
-    return named
+    return failures.named(error, f"Reading {plan.stream}", more)

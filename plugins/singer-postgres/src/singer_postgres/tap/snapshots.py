@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # an instant as ISO 8601 in UTC
 _ISO = """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+# how far the server's own WAL reaches, or what it has replayed of its primary's
+POSITION = """
+    select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
+"""
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -52,6 +56,8 @@ class Snapshot:
             # the first statement that needs the snapshot takes it, so its own start is the snapshot's instant
             cursor.execute(f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}")
             row = cursor.fetchone()
+            cursor.execute(POSITION)
+            (self.position,) = cursor.fetchone()
         assert row
         self.id, self.at = map(str, row)
         self.relation = self._relation(schema, name)

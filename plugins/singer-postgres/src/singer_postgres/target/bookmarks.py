@@ -44,6 +44,8 @@ _TABLE = OwnTable(
         """,
         # the run that loads the stream, and what of the source's table was read
         "ALTER TABLE {} ADD COLUMN run_id text, ADD COLUMN shape jsonb",
+        # how far the source's WAL reached when the stream was read
+        "ALTER TABLE {} ADD COLUMN position pg_lsn",
     ),
 )
 
@@ -114,17 +116,20 @@ class StateTable:
         ).fetchone()
         return Shape.from_json(row[0]) if row and row[0] else None
 
-    def take(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> None:
+    def take(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str, position: str | None
+    ) -> None:
         """Note which run loads the stream from now on, and what of the source's table it reads.
 
         Another that is at it, its lock lost, commits nothing more: see `fence`.
         """
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} AS state (source, stream, table_name, run_id, shape) VALUES (%s, %s, %s, %s, %s) "
-                "ON CONFLICT (source, stream) DO UPDATE SET run_id = excluded.run_id, shape = excluded.shape"
+                "INSERT INTO {} AS state (source, stream, table_name, run_id, shape, position) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
+                "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
             ).format(self._in_statement),
-            [table.source, stream, table.name, run_id, Jsonb(Shape.of(table).to_json())],
+            [table.source, stream, table.name, run_id, Jsonb(Shape.of(table).to_json()), position],
         )
 
     def fence(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target.connections import end_session
 from singer_postgres.target.streams import Attempt
 
@@ -168,7 +167,8 @@ class Loading:
                 except Stopped:
                     self._discard(job)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
-                    named = _named(error, job.load)
+                    doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
+                    named = failures.named(error, doing)
                     if not failures.is_of_stream(error) or not self._give_up(job, named):
                         self._fail(named)
         except Exception as error:  # noqa: BLE001
@@ -312,12 +312,3 @@ def _was_committed(connection: Connection, xid: str) -> bool:
         if row[0] != "in progress":
             return bool(row[0] == "committed")
         time.sleep(0.1)
-
-
-def _named(error: Exception, load: StreamLoad) -> Exception:
-    """Return the error with the stream's name in it, if it is one of the database's."""
-    if isinstance(error, psycopg.Error):
-        named = SingerPostgresError(f"Loading {load.stream} into {load.schema}.{load.table.name} failed: {error}")
-        named.__cause__ = error
-        return named
-    return error

@@ -112,7 +112,7 @@ class StreamLoad:
             self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
             empty = tables.is_empty(connection, self.schema, self.table.name)
             self._state.check(connection, self.stream, self.table, chunk, empty=empty)
-            self._state.take(connection, self.stream, self.table, run_id=self._run.id)
+            self._state.take(connection, self.stream, self.table, run_id=self._run.id, position=chunk.position)
             self.history.begin(connection, bookmark=chunk.start)
             drift.record(connection, self.history, changes)
             self._prepare(connection, chunk, empty=empty)

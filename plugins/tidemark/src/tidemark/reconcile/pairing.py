@@ -136,7 +136,7 @@ def _bookmark(source: Connection, warehouse: Connection, source_id: str, schema:
     if there and there[0]:
         rows = warehouse.execute(
             sql.SQL(
-                "SELECT source, bookmark, extracted_at FROM {} WHERE stream = {} AND table_name = {} "
+                "SELECT source, bookmark, position::text FROM {} WHERE stream = {} AND table_name = {} "
                 "AND (has_rows OR extracted_at IS NOT NULL)"
             ).format(sql.Identifier(schema, bookmarks.TABLE), sql.Literal(name), sql.Literal(table))
         ).fetchall()
@@ -148,12 +148,15 @@ def _bookmark(source: Connection, warehouse: Connection, source_id: str, schema:
         )
     if own is None:
         raise TidemarkError(f"{name} has not been loaded into {schema}.{table}; run the pipeline first.")
-    _, bookmark, extracted_at = own
-    standby = source.execute("select pg_is_in_recovery(), pg_last_xact_replay_timestamp()").fetchone()
-    if standby and standby[0] and extracted_at and (standby[1] is None or standby[1] < extracted_at):
+    _, bookmark, position = own
+    row = source.execute(
+        "select pg_is_in_recovery() and pg_last_wal_replay_lsn() < %s::pg_lsn, pg_last_xact_replay_timestamp()",
+        [position],
+    ).fetchone()
+    if row and row[0]:
         raise TidemarkError(
-            f"{name}: this source is a standby that has its primary's rows up to {standby[1]}, and the warehouse "
-            f"has those of {extracted_at}; wait until it has caught up."
+            f"{name}: this source is a standby that has its primary's rows up to {row[1]}, and the warehouse has later "
+            "ones; wait until it has caught up."
         )
     return bookmark if stream.incremental else None
 

@@ -1,4 +1,4 @@
-"""Starts tap and target as processes of their own, without the second that their imports take each time.
+"""Starts programs as processes of their own, without the second that their imports take each time.
 
 What runs is the program as installed, in a process that can be waited for, frozen and killed; it only was forked from
 one that had imported everything (forks.py). Tests of the start itself start the programs as users do.
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postgres"
 TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
+TIDEMARK = REPOSITORY / ".venv/bin/tidemark"
+MELTANO = REPOSITORY / ".venv/bin/meltano"
+NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano"}
 _TIMEOUT_S = 120
 
 
@@ -71,27 +74,29 @@ def _forks(program: Path) -> str:
         listener.bind(address)
         listener.listen()
         command = [program.parent / "python", Path(__file__).with_name("forks.py")]
-        side = "tap" if program == TAP else "target"
         number = listener.fileno()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
-        server = subprocess.Popen([*command, side, str(number)], stdin=subprocess.PIPE, pass_fds=[number], env=env)
+        command += [NAMES[program], str(number)]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=env)
     atexit.register(directory.cleanup)
     atexit.register(server.communicate)
     return address
 
 
-def start(
+def start(  # noqa: PLR0913 - each is told apart by its name
     command: list[Any],
     *,
     stdin: IO[bytes],
     stdout: IO[bytes] | None,
     stderr: IO[bytes],
     patches: Sequence[str] = (),
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
 ) -> Process:
     """Start a program.
 
     Args:
-        command: TAP or TARGET, with its arguments.
+        command: one of the programs named above, with its arguments.
         stdout: a pipe is made for it if there is none.
         patches: what to take out of the program; see forks.py.
     """
@@ -102,16 +107,24 @@ def start(
     if writer is None:
         reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     streams = [stdin.fileno(), writer.fileno(), stderr.fileno()]
-    socket.send_fds(caller, [json.dumps([[str(part) for part in command], [*patches]]).encode()], streams)
+    request = [[str(part) for part in command], [*patches], None if cwd is None else str(cwd), env]
+    socket.send_fds(caller, [json.dumps(request).encode()], streams)
     if reader:
         writer.close()
     return Process(caller, reader)
 
 
-def run(command: list[Any]) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[Any], *, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end and return what it printed."""
     with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
-        status = start(command, stdin=nothing, stdout=out, stderr=err).wait(timeout=_TIMEOUT_S)
+        process = start(command, stdin=nothing, stdout=out, stderr=err, cwd=cwd, env=env)
+        try:
+            status = process.wait(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         printed = []
         for each in (out, err):
             each.seek(0)
