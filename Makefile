@@ -62,6 +62,10 @@ chaos: setup-dev ## crash, race and delay what `make test` does a few times, man
 bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-reconcile
+bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same rows (ROWS=10000000, ROUNDS=3)
+	@$(BIN)/python -m bench.reconcile
+
 .PHONY: lint
 lint: setup-dev ## check Python, types, SQL and YAML
 	@$(BIN)/ruff check

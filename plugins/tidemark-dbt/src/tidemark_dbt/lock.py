@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
-from dbt_common.exceptions import DbtRuntimeError
+from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
@@ -47,29 +50,35 @@ class TransformLock:
         self._credentials = credentials
         self._key = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
         self._session: Any = None
-        self._parent = os.getppid() if "MELTANO_PROJECT_ROOT" in os.environ else None
 
     @property
     def name(self) -> str:
         """What the sessions of its holder are called."""
         return f"dbt {self._key & 2**64 - 1:016x}"
 
-    def take(self) -> None:
+    def take(self, *, starter: int | None) -> None:
         """Take it, and keep it until this process ends.
+
+        Args:
+            starter: the process without which this one is not to go on.
 
         Raises:
             BusyError: another run holds it.
             DbtDatabaseError: the warehouse can't be reached.
         """
         self._session = self._connect()
+        self._lock()
+        with self._session.cursor() as cursor:
+            # the lock is ours, so that whoever bears its name was killed
+            cursor.execute(_END_SESSIONS, [self.name])
+        threading.Thread(target=self._watch, args=(starter,), name="transform-lock", daemon=True).start()
+
+    def _lock(self) -> None:
         with self._session.cursor() as cursor:
             cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
             if not cursor.fetchone()[0]:
                 cursor.execute(_HOLDER, [self._key])
                 raise BusyError(self._busy(cursor.fetchone()))
-            # the lock is ours, so that whoever bears its name was killed
-            cursor.execute(_END_SESSIONS, [self.name])
-        threading.Thread(target=self._watch, name="transform-lock", daemon=True).start()
 
     def _connect(self) -> Any:
         connection = Connection(
@@ -93,22 +102,29 @@ class TransformLock:
             f"({who}). Wait for its end, then run this again."
         )
 
-    def _watch(self) -> None:
+    def _watch(self, starter: int | None) -> None:
         """End dbt when whoever started it is gone, or when the lock was lost and somebody else has it."""
-        while not threading.Event().wait(_LOOK_EVERY_S):
-            if self._parent is not None and os.getppid() != self._parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+        while True:
+            time.sleep(_LOOK_EVERY_S)
+            if starter is not None and os.getppid() != starter:
+                return _end("Whoever started this run is gone, so it ends.")
             try:
                 with self._session.cursor() as cursor:
                     cursor.execute("select")
             except psycopg2.Error:
                 try:
                     self._session = self._connect()
-                    with self._session.cursor() as cursor:
-                        cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
-                        if not cursor.fetchone()[0]:
-                            os.kill(os.getpid(), signal.SIGTERM)
-                            return
-                except Exception:  # noqa: BLE001, S112 - the warehouse is away, and dbt will notice by itself
+                    self._lock()
+                except BusyError as error:
+                    return _end(f"The lock that keeps other runs out was lost. {error}")
+                except DbtBaseException:
+                    # the warehouse is away, as dbt will find
                     continue
+
+
+def _end(why: str) -> None:
+    # whoever read it may be gone too
+    with suppress(OSError):
+        sys.stderr.write(f"error: {why}\n")
+        sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGTERM)
