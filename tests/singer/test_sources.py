@@ -7,6 +7,8 @@ import hmac
 import json
 import subprocess
 
+import psycopg
+
 from tests import programs
 from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
@@ -301,3 +303,14 @@ def target_alone(pipe, lines) -> str:
     assert "Traceback" not in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if "| ERROR" in line]
     return error
+
+
+def test_a_role_whose_idle_sessions_are_ended_reads_all_the_same(pipe):
+    pipe.do("create table orders (id int primary key, updated_at timestamptz default now());")
+    pipe.do("insert into orders select generate_series(1, 30000)")
+    name = psycopg.conninfo.conninfo_to_dict(pipe.source_url)["dbname"]
+    for timeout in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
+        pipe.do(f"alter database {name} set {timeout} = 1")
+    pipe.tap["chunk_size_mb"] = 0.05
+    pipe.sync({"public-orders": INCREMENTAL}).ok()
+    assert pipe.rows("select count(*) from raw.orders") == [(30000,)]

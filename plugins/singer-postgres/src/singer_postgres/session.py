@@ -25,6 +25,9 @@ SETTINGS = {
     # every name is written out in full
     "search_path": "",
     "standard_conforming_strings": "on",
+    # one that holds a snapshot or a lock is idle by design
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
 
 

@@ -61,6 +61,8 @@ class OpenStream:
     """What all its chunks have in common."""
     left: int = 0
     """Ranges not yet read."""
+    turn: int = 0
+    """How often it was begun anew."""
 
 
 def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback, notices: Notices) -> OpenStream:

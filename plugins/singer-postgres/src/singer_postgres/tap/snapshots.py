@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from psycopg2 import sql
+import psycopg2
+from psycopg2 import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import horizon, relations
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from singer_postgres.tap.relations import Relation
 
@@ -84,6 +86,18 @@ class Snapshot:
     def age_s(self) -> float:
         """Seconds since it was taken."""
         return time.monotonic() - self.taken
+
+    def enter(self, cursor: Cursor) -> None:
+        """Begin a transaction under it on another connection.
+
+        Raises:
+            psycopg2.OperationalError: it is no more, as the connection that held it broke.
+        """
+        try:
+            cursor.execute(f"{BEGIN}; SET TRANSACTION SNAPSHOT '{self.id}'")
+        except (errors.InvalidParameterValue, errors.UndefinedObject, errors.ObjectNotInPrerequisiteState) as error:
+            msg = f"the connection is lost that held the snapshot ({' '.join(str(error).split())})"
+            raise psycopg2.OperationalError(msg) from error
 
     def use(self) -> None:
         """Note that someone is about to begin a transaction under it."""

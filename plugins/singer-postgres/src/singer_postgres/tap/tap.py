@@ -29,7 +29,8 @@ from singer_postgres.tap.copying import Copying, watch_reader
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.notices import Notices
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
-from singer_postgres.tap.reading import Reading, Settings
+from singer_postgres.tap.reading import Reading
+from singer_postgres.tap.schedule import Settings
 from singer_postgres.tap.select import Shape, mask_key_statement
 from singer_postgres.tap.settings import SETTINGS
 from singer_postgres.tap.streams import CopyStream, first_load

@@ -222,7 +222,7 @@ class Loading:
                     connection, job.chunk, job.path, my_turn=my_turn, attempt=attempt
                 ),
             )
-        job.load.committed(written)
+        job.load.committed(job.chunk, written)
         # room for the next one: the rows are safe
         if job.path is not None:
             job.path.unlink(missing_ok=True)

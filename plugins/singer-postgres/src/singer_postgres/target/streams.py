@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 import weakref
+import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +82,16 @@ class StreamLoad:
         self._state = StateTable(self.schema)
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
-        digest = hashlib.sha256(stream.encode()).hexdigest()[:16]
-        self._full_stage = sql.Identifier(self.schema, f"_tidemark_stage_{digest}")
+        self._digest = hashlib.sha256(stream.encode()).hexdigest()[:16]
+        self._full_stages: set[str] = set()
+        self._making = threading.Lock()
         self.opened = threading.Event()
         self._direct: str | None = None
         self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
         self._casts: dict[str, str] = {}
-        self._rows = 0
+        self._rows: Counter[str] = Counter()
+        """By snapshot."""
 
     @property
     def _is_full(self) -> bool:
@@ -122,7 +126,7 @@ class StreamLoad:
     def _prepare(self, connection: Connection, chunk: Chunk, *, empty: bool) -> None:
         """Choose the rows' way into the table."""
         if self._is_full:
-            self._make_full_stage(connection)
+            self._drop_full_stages(connection)
             return
         if chunk.start is None and not chunk.resumed:
             self._state.begin(connection, self.stream, self.table)
@@ -152,10 +156,12 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was, unless the connection was lost.
         """
         written = Written()
+        if self._is_full:
+            full_stage = self._full_stage(connection, chunk)
         with connection.transaction():
             if path is not None:
                 if self._is_full:
-                    rows = self._copy(connection, self._full_stage, chunk, path)
+                    rows = self._copy(connection, full_stage, chunk, path)
                     written = Written(rows)
                 elif self._direct == chunk.snapshot:
                     rows = self._copy(connection, self._target, chunk, path)
@@ -181,9 +187,9 @@ class StreamLoad:
         with connection.transaction():
             self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
 
-    def committed(self, written: Written) -> None:
+    def committed(self, chunk: Chunk, written: Written) -> None:
         """Take note of what a chunk wrote."""
-        self._rows += written.read
+        self._rows[chunk.snapshot] += written.read
 
     def finish(self, connection: Connection, chunk: Chunk, *, attempt: Attempt) -> None:
         """End the stream, all of whose chunks are committed.
@@ -192,13 +198,15 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: it can't be ended; the table is as it was, unless the connection was
                 lost.
         """
+        if self._is_full:
+            full_stage = self._full_stage(connection, chunk)
         with connection.transaction():
             xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
-            written = self._replace(connection, chunk) if self._is_full else Written()
+            written = self._replace(connection, chunk, full_stage) if self._is_full else Written()
             tables.drop_defaults(connection, self.schema, self.table.name)
             if self._direct is not None:
                 tables.ensure_xid_index(connection, self.schema, self.table.name)
-            self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._rows > 0)
+            self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._rows[chunk.snapshot] > 0)
             if written != Written():
                 self.history.count(connection, written)
             self.history.end(connection, bookmark=chunk.end, extracted_at=chunk.snapshot_at or None)
@@ -224,50 +232,70 @@ class StreamLoad:
 
     def _stage(self, connection: Connection) -> sql.Composable:
         """Return an empty stage for this session."""
-        digest = hashlib.sha256(self.stream.encode()).hexdigest()[:16]
-        stage = sql.Identifier("pg_temp", f"stage_{digest}")
+        name = f"stage_{self._digest}"
+        stage = sql.Identifier("pg_temp", name)
         if connection not in self._staged_by:
             connection.execute(
                 sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
-                    sql.Identifier(f"stage_{digest}"), tables.definitions(self._types)
+                    sql.Identifier(name), tables.definitions(self._types)
                 )
             )
             self._staged_by.add(connection)
         return stage
 
-    def _make_full_stage(self, connection: Connection) -> None:
-        """Make the table that takes the stream's rows until it has ended; what a killed run left of it goes."""
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._full_stage))
-        connection.execute(
-            sql.SQL("CREATE UNLOGGED TABLE {} ({})").format(self._full_stage, tables.definitions(self._types))
-        )
+    def _full_stage(self, connection: Connection, chunk: Chunk) -> sql.Identifier:
+        """Return the table that takes the stream's rows, of one snapshot, until it has ended; made when first needed.
 
-    def _replace(self, connection: Connection, chunk: Chunk) -> Written:
+        A tap whose connections broke begins the stream anew, under another snapshot: its rows are the only ones then.
+        """
+        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{zlib.crc32(chunk.snapshot.encode()):08x}")
+        with self._making:
+            if chunk.snapshot not in self._full_stages:
+                # in a transaction of its own, as others are about to use it
+                connection.execute(
+                    sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} ({})").format(
+                        stage, tables.definitions(self._types)
+                    )
+                )
+                self._full_stages.add(chunk.snapshot)
+        return stage
+
+    def _drop_full_stages(self, connection: Connection) -> None:
+        """Drop what this run, or a killed one, has made of them."""
+        found = connection.execute(
+            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r' "
+            "AND starts_with(relname, %s)",
+            [sql.Identifier(self.schema).as_string(), f"_tidemark_stage_{self._digest}"],
+        ).fetchall()
+        for (name,) in found:
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(self.schema, name)))
+
+    def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> Written:
         """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
 
         Raises:
             SingerPostgresError: the server crashed, which empties a stage of this kind.
         """
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self._full_stage)).fetchone()
-        if row != (self._rows,):
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
+        if row != (self._rows[chunk.snapshot],):
             msg = (
                 f"The warehouse has lost rows of {self.stream} that were not in its table yet, as it does when it "
                 "crashes; the table is as it was. Run this again."
             )
             raise SingerPostgresError(msg)
         stamp, key = self._stamp(chunk), self.table.key
-        connection.execute(sql.SQL("ANALYZE {}").format(self._full_stage))
-        written, stage = Written(), self._cast(self._full_stage)
+        connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
+        written, stage = Written(), self._cast(full_stage)
         if key:
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
-            written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
+            written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
         else:
             row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
             if not row or not row[0]:
                 deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
-                written = replace(self._merge(connection, self._full_stage, stamp), deleted=deleted)
-        connection.execute(sql.SQL("DROP TABLE {}").format(self._full_stage))
+                written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+        self._drop_full_stages(connection)
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         return written
 
