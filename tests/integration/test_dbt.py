@@ -69,10 +69,17 @@ def test_a_second_run_is_told_who_keeps_it_out_and_ends_with_a_status_of_its_own
     said = second.stdout + second.stderr
     assert "Another run is building the models of warehouse, schema marts (pid " in said
     assert "Traceback" not in said
+    blocker.rollback()
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+
+
+@pytest.mark.long
+def test_the_pipeline_is_told_too_and_what_only_reads_is_not_kept_out(project, blocker):
+    run, _, _ = blocked(project)
     pipeline = project.run("tidemark", "pipeline")
     assert pipeline.returncode == os.EX_TEMPFAIL
     assert "Another run is building the models" in pipeline.stderr
-    # what only reads is not kept out
     assert project.run("meltano", "invoke", "dbt-postgres:list").returncode == 0
     blocker.rollback()
     run.communicate(timeout=60)

@@ -14,14 +14,16 @@ from tests.integration.test_pipeline import assert_raw_equals_source
 CTRL_C, TERMINATED = 130, 143
 
 
-def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout_on_the_systems_postgres):
+# a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
+FEW = [("Extract and load", 2.5, True), ("Build models", 2.5, False)]
+MANY = [(None, 0.4, True), ("Servers", 0.5, True), ("Extract and load", 4, False), ("Build models", 1, True), *FEW]
+
+
+@pytest.mark.parametrize("moments", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"])
+def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout_on_the_systems_postgres, moments):
     checkout = checkout_on_the_systems_postgres
-    # a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
-    interrupt(checkout, after=None, wait=0.4, group=True)
-    interrupt(checkout, after="Servers", wait=0.5, group=True)
-    interrupt(checkout, after="Extract and load", wait=2.5, group=True)
-    interrupt(checkout, after="Extract and load", wait=4, group=False)
-    interrupt(checkout, after="Build models", wait=2.5, group=False)
+    for after, wait, group in moments:
+        interrupt(checkout, after=after, wait=wait, group=group)
     checkout.tidemark("demo", "change", "--rows", "200")
     checkout.tidemark("pipeline")
     assert_raw_equals_source(checkout, deleted_stay=True)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def shop() -> Iterator[Checkout]:
     for checkout in make_checkout():
         checkout.tidemark("demo", "load", "--scale", "0.001")
-        checkout.tidemark("pipeline")
+        checkout.tidemark("up")
+        checkout.extract_and_load()
+        assert checkout.run("meltano", "invoke", "dbt-postgres:run").returncode == 0
         yield checkout
 
 

@@ -106,7 +106,8 @@ def test_the_commands_of_the_readme_exist():
     readme = (REPOSITORY / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z][a-z-]+)", readme)) <= targets
-    commands = {command.callback.__name__ for command in app.registered_commands} | {"demo"}
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    commands |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"\.venv/bin/tidemark ([a-z]+)", readme)) <= commands
     for path in re.findall(r"`((?:extract|load|transform|orchestrate|plugins|tests|demo)/[\w./-]*)`", readme):
         assert (REPOSITORY / path).exists(), path
