@@ -25,7 +25,7 @@ def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout_on_t
     for after, wait, group in moments:
         interrupt(checkout, after=after, wait=wait, group=group)
     checkout.tidemark("demo", "change", "--rows", "200")
-    checkout.tidemark("pipeline")
+    checkout.extract_and_load()
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 

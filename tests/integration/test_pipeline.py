@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import psutil
@@ -165,6 +165,69 @@ def test_each_run_logs_json_lines_with_its_id_the_stream_and_counts(loaded):
     counted = [line for line in lines if line.get("metric_info", {}).get("metric") == "record_count"]
     assert {line["metric_info"]["tags"]["stream"] for line in counted} == {f"public-{table}" for table in TABLES}
     assert all(len(line["run_id"]) == 36 for line in counted)
+    kept = {run_id for (run_id,) in checkout.rows("warehouse", "select distinct run_id from raw._tidemark_runs")}
+    assert kept & {line["run_id"] for line in counted}, "the history knows a run by the id that its log has"
+
+
+def trace(checkout: Checkout, key: int) -> dict[str, dict[str, Any]]:
+    return {
+        place["name"]: place for place in json.loads(checkout.tidemark("trace", "public-orders", str(key), "--json"))
+    }
+
+
+def test_a_row_is_followed_to_the_facts_with_the_run_that_loaded_it(loaded):
+    checkout, _ = loaded
+    places = trace(checkout, 42)
+    assert list(places)[:2] == ["public.orders", "raw.orders"]
+    assert places["public.orders"]["rows"][0]["order_id"] == 42
+    assert places["raw.orders"]["said"].startswith("as in the source; read 20")
+    run_id = places["raw.orders"]["run"]["run_id"]
+    assert checkout.rows(
+        "warehouse", f"select count(*) from raw._tidemark_runs where run_id = '{run_id}' and stream = 'public-orders'"
+    ) == [(1,)]
+    assert places["staging.stg_orders"]["count"] == places["marts.fct_orders"]["count"] == 1
+    ((lines,),) = checkout.rows("source", "select count(*) from order_items where order_id = 42")
+    assert places["marts.fct_sales"]["count"] == lines
+    printed = checkout.tidemark("trace", "public-orders", "42")
+    assert "raw.orders: as in the source; read 20" in printed
+    assert run_id in printed
+
+
+def test_a_row_that_is_not_the_same_everywhere_is_said_to_be_so(loaded):
+    checkout, _ = loaded
+    with checkout.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 99, updated_at = now() where order_id = 7")
+        connection.execute("delete from order_items where order_id = 8; delete from orders where order_id = 8")
+    assert trace(checkout, 7)["raw.orders"]["said"].startswith("differs, and the next run reads it")
+    places = trace(checkout, 8)
+    assert places["public.orders"]["count"] == 0
+    assert places["raw.orders"]["said"].startswith("not in the source: see `tidemark reconcile`")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["public-orders", "seven"], "seven is no key of public-orders: order_id (bigint)"),
+        (["public-orders", "7", "8"], "The key of public-orders is order_id"),
+        (["public-orders", "7000000"], "public-orders has no row 7000000"),
+        (["public-order", "7"], "No such stream is selected: public-order; selected are public-customers"),
+    ],
+)
+def test_what_is_not_there_is_told(loaded, arguments, told):
+    checkout, _ = loaded
+    assert told in checkout.refusal("trace", *arguments)
+
+
+def test_status_shows_the_latest_run_of_each_stream_and_its_age(loaded):
+    checkout, _ = loaded
+    facts = [json.loads(line) for line in checkout.tidemark("status", "--json").splitlines()]
+    runs = {fact["stream"]: fact for fact in facts if "stream" in fact}
+    assert set(runs) == {f"public-{table}" for table in TABLES}
+    assert runs["public-orders"]["outcome"] == "succeeded"
+    assert 0 <= runs["public-orders"]["age_seconds"] < 600
+    printed = checkout.tidemark("status")
+    assert "public-orders" in printed
+    assert "0 min" in printed
 
 
 def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):

@@ -40,6 +40,7 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str]) -> str:
     return said
 
 
+@pytest.mark.long
 def test_the_wheel_and_the_definition_in_its_readme_move_a_table_in_an_empty_project(pipe, tmp_path):
     ours = ("MELTANO_", "TAP_", "TARGET_", "TIDEMARK_", "PG", "VIRTUAL_ENV")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}

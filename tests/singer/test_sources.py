@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import signal
 import subprocess
+import time
 
 import psycopg
 
@@ -310,7 +312,12 @@ def test_a_role_whose_idle_sessions_are_ended_reads_all_the_same(pipe):
     pipe.do("insert into orders select generate_series(1, 30000)")
     name = psycopg.conninfo.conninfo_to_dict(pipe.source_url)["dbname"]
     for timeout in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
-        pipe.do(f"alter database {name} set {timeout} = 1")
-    pipe.tap["chunk_size_mb"] = 0.05
-    pipe.sync({"public-orders": INCREMENTAL}).ok()
+        pipe.do(f"alter database {name} set {timeout} = 500")
+    pipe.tap |= {"chunk_size_mb": 0.05, "chunks_outstanding": 1}
+    # the target stands still for longer than that, so that the tap does too
+    tap, target = pipe.start({"public-orders": INCREMENTAL})
+    target.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)
+    target.send_signal(signal.SIGCONT)
+    pipe.finish([tap, target]).ok()
     assert pipe.rows("select count(*) from raw.orders") == [(30000,)]
