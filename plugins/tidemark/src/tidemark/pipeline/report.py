@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.measure import Measurement
 from rich.table import Table
+
+from tidemark.state.meltano import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,13 +56,7 @@ def stream_reports(outcome: Outcome, bookmarks: Mapping[str, Bookmark]) -> list[
 
 
 def _shown(bookmark: Bookmark | None) -> str:
-    """Return a bookmark to the second if it is an instant, and as it is if not."""
-    if bookmark is None:
-        return "none"
-    try:
-        return datetime.fromisoformat(bookmark.value).strftime("%Y-%m-%d %H:%M:%S")
-    except (TypeError, ValueError):
-        return str(bookmark.value)
+    return "none" if bookmark is None else shown(bookmark.value)
 
 
 def stream_table(reports: list[StreamReport]) -> Table:

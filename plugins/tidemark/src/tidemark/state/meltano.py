@@ -7,6 +7,7 @@ import logging
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tidemark.errors import TidemarkError
@@ -27,6 +28,14 @@ class Bookmark:
 
     key: str
     value: Any
+
+
+def shown(value: Any) -> str:
+    """Return the value of a bookmark to the second if it is an instant, and as it is if not."""
+    try:
+        return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S")
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def environment(project: Project) -> str:

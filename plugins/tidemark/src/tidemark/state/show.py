@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from tidemark.state.meltano import shown
 from tidemark.state.standing import Fit
 
 if TYPE_CHECKING:
@@ -34,5 +35,6 @@ def show(console: Console, found: Sequence[Standing]) -> None:
         table.add_column(heading, overflow="fold")
     for standing in found:
         fit = f"[{_COLOURS[standing.fit]}]{standing.fit}[/]{f': {standing.said}' if standing.said else ''}"
-        table.add_row(standing.stream, standing.bookmark or "-", standing.held.bookmark or "-", fit)
+        bookmarks = (shown(value) if value else "-" for value in (standing.bookmark, standing.held.bookmark))
+        table.add_row(standing.stream, *bookmarks, fit)
     console.print(table)
