@@ -54,7 +54,7 @@ test-long: setup-dev ## run the tests that take long: all pairs of versions, a s
 	@$(BIN)/pytest -m long
 
 .PHONY: chaos
-chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=100 for more)
+chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=30, KILLS=200)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
 

@@ -49,16 +49,19 @@ def test_a_full_disk_stops_the_run_with_one_line_and_with_room_again_it_ends_rig
     directory = checkout.root / ".tidemark" / "postgres" / "warehouse"
     used = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) >> 20
     with small_disk(directory, mb=used + 4):
-        checkout.tidemark("up")
-        failed = checkout.run("meltano", "run", "tap-postgres", "target-postgres")
-        assert failed.returncode
-        assert "Traceback" not in failed.stderr
-        # a server that has no room for its own log either goes down with the reason
-        log = (directory / "server.log").read_text()
-        assert "No space left on device" in failed.stderr + log
-        assert "failed" in failed.stderr
-        subprocess.run([str(_MOUNT), "-o", f"remount,size={used + 900}m", directory], check=True)
-        checkout.tidemark("up")
-        checkout.extract_and_load()
-        assert_raw_equals_source(checkout)
-        checkout.tidemark("down")
+        try:
+            checkout.tidemark("up")
+            failed = checkout.run("meltano", "run", "tap-postgres", "target-postgres")
+            assert failed.returncode
+            assert "Traceback" not in failed.stderr
+            # a server that has no room for its own log either goes down with the reason
+            log = (directory / "server.log").read_text()
+            assert "Check free disk space" in failed.stderr + log or "No space left on device" in log
+            assert "failed" in failed.stderr
+            subprocess.run([str(_MOUNT), "-o", f"remount,size={used + 900}m", directory], check=True)
+            checkout.tidemark("up")
+            checkout.extract_and_load()
+            assert_raw_equals_source(checkout)
+        finally:
+            # or a server would live on without its disk
+            checkout.run("tidemark", "down")

@@ -18,7 +18,7 @@ from tests.integration.test_pipeline import TABLES, assert_raw_equals_source
 if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
-KILLS = 200 if LONG else 3
+KILLS = int(os.environ.get("KILLS") or (200 if LONG else 3))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # what is begun, when something of it is killed, in seconds, and what that is
 EXTRACT = ("meltano", "run", "tap-postgres", "target-postgres")
