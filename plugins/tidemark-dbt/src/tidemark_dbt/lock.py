@@ -33,7 +33,7 @@ _HOLDER = """
 """
 _END_SESSIONS = """
     select pg_terminate_backend(pid, 10000) from pg_catalog.pg_stat_activity
-    where application_name = %s and datname = current_database() and usename = current_user
+    where application_name = %s and datname = current_database() and usename = session_user
         and pid <> pg_backend_pid()
 """
 
@@ -117,7 +117,7 @@ class TransformLock:
                     self._lock()
                 except BusyError as error:
                     return _end(f"The lock that keeps other runs out was lost. {error}")
-                except DbtBaseException:
+                except (DbtBaseException, psycopg2.Error):
                     # the warehouse is away, as dbt will find
                     continue
 

@@ -121,7 +121,7 @@ class Reading:
             path,
             chunk_bytes=self._chunk_bytes,
             binary=stream.selection.binary,
-            done=lambda file: self._announce(stream.plan, chunk, file),
+            done=lambda file: self._announce(task, chunk, file),
             may_roll=task.may_roll,
         )
         try:
@@ -151,14 +151,15 @@ class Reading:
         last = writer.finish(rows)
         chunk = replace(chunk, blocks=resumable)
         if last:
-            self._announce(stream.plan, chunk, last, rows=rows)
+            self._announce(task, chunk, last, rows=rows)
         elif resumable:
             self.events.put(Read(stream.plan, chunk, None))
         self._schedule.done(task)
 
-    def _announce(self, plan: StreamPlan, chunk: Chunk, file: ChunkFile, *, rows: int = 0) -> None:
+    def _announce(self, task: Task, chunk: Chunk, file: ChunkFile, *, rows: int = 0) -> None:
         full = replace(chunk, rows=file.rows, bytes=file.bytes, crc32=file.crc32)
-        self.events.put(Read(plan, full, file.path, rows))
+        if not self._schedule.announced(task, Read(task.stream.plan, full, file.path, rows)):
+            self._files.discard(file.path)
 
 
 def _refuse_another(task: Task, error: Exception) -> None:

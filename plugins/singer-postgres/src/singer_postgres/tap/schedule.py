@@ -139,6 +139,14 @@ class Schedule:
         with self._lock:
             task.snapshot.used()
 
+    def announced(self, task: Task, event: Event) -> bool:
+        """Hand on what was read, unless the stream was begun anew, whose end may come first; return whether it was."""
+        with self._lock:
+            if task.turn != task.stream.turn:
+                return False
+            self._events.put(event)
+            return True
+
     def recut(self, task: Task) -> None:
         """Read in ranges what turned out to be more than one chunk."""
         with self._lock:

@@ -258,11 +258,11 @@ class StateTable:
         connection.execute(
             sql.SQL(
                 """
-                INSERT INTO {} AS state (source, stream, table_name, bookmark, extracted_at, has_rows)
-                VALUES (%(source)s, %(stream)s, %(table)s, %(bookmark)s, %(extracted_at)s, %(has_rows)s)
+                INSERT INTO {} AS state (source, stream, table_name, bookmark, extracted_at, position, has_rows)
+                VALUES (%(source)s, %(stream)s, %(table)s, %(bookmark)s, %(extracted_at)s, %(position)s, %(has_rows)s)
                 ON CONFLICT (source, stream) DO UPDATE SET
                     table_name = excluded.table_name, bookmark = excluded.bookmark, first_load = '[]',
-                    extracted_at = excluded.extracted_at, loaded_at = now(),
+                    extracted_at = excluded.extracted_at, position = excluded.position, loaded_at = now(),
                     has_rows = state.has_rows OR excluded.has_rows
                 WHERE (state.table_name, state.bookmark, state.first_load, state.extracted_at)
                     IS DISTINCT FROM (excluded.table_name, excluded.bookmark, '[]'::jsonb, excluded.extracted_at)
@@ -275,6 +275,7 @@ class StateTable:
                 "table": table.name,
                 "bookmark": chunk.end,
                 "extracted_at": chunk.snapshot_at or None,
+                "position": chunk.position,
                 "has_rows": has_rows,
             },
         )

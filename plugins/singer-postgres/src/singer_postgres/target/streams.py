@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 import weakref
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,7 @@ class StreamLoad:
         self._state = StateTable(self.schema)
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
-        self._digest = hashlib.sha256(stream.encode()).hexdigest()[:16]
+        self._digest = _digest(stream)
         self._full_stages: set[str] = set()
         self._making = threading.Lock()
         self.opened = threading.Event()
@@ -248,7 +247,7 @@ class StreamLoad:
 
         A tap whose connections broke begins the stream anew, under another snapshot: its rows are the only ones then.
         """
-        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{zlib.crc32(chunk.snapshot.encode()):08x}")
+        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{_digest(chunk.snapshot)}")
         with self._making:
             if chunk.snapshot not in self._full_stages:
                 # in a transaction of its own, as others are about to use it
@@ -316,3 +315,8 @@ class StreamLoad:
         row = connection.execute(merge.counted(upsert)).fetchone()
         assert row
         return Written(inserted=row[0], updated=row[1])
+
+
+def _digest(text: str) -> str:
+    """Return what stands for a text in the name of a table, where there is no room for all of it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
