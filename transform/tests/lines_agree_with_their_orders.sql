@@ -1,4 +1,4 @@
--- What a line says of its order is what the order says of itself.
+-- What a line says of its order is what the order says of itself. What was loaded since either was built is left out.
 select
     sales.order_item_id,
     sales.order_status,
@@ -6,7 +6,10 @@ select
 from {{ ref('fct_sales') }} as sales
 inner join {{ ref('fct_orders') }} as orders on sales.order_id = orders.order_id
 where
-    sales.order_status is distinct from orders.order_status
-    or sales.is_cancelled is distinct from orders.is_cancelled
-    or sales.customer_id is distinct from orders.customer_id
-    or sales.ordered_at is distinct from orders.ordered_at
+    (
+        sales.order_status != orders.order_status
+        or sales.is_cancelled != orders.is_cancelled
+        or sales.customer_id is distinct from orders.customer_id
+        or sales.ordered_at != orders.ordered_at
+    )
+    and sales.order_id not in ({{ orders_in_flight(['fct_sales', 'fct_orders']) }})

@@ -1,7 +1,12 @@
--- Every line that was loaded is in fct_sales, and nothing else is.
+-- Every line in staging that is not deleted is in fct_sales, and nothing else is. What was loaded since it was built is
+-- left out.
 select
     staged.order_item_id as staged,
     sold.order_item_id as sold
-from {{ ref('stg_order_items') }} as staged
+from (select * from {{ ref('stg_order_items') }} where not is_deleted) as staged
 full join {{ ref('fct_sales') }} as sold on staged.order_item_id = sold.order_item_id
-where staged.order_item_id is null or sold.order_item_id is null
+where
+    (staged.order_item_id is null or sold.order_item_id is null)
+    and coalesce(staged.order_item_id, sold.order_item_id) not in (
+        select order_item_id from {{ ref('stg_order_items') }} where loaded_xid >= {{ built_until(['fct_sales']) }}
+    )

@@ -1,6 +1,13 @@
 with order_items as (
 
     select * from {{ ref('stg_order_items') }}
+    where not is_deleted
+
+),
+
+orders as (
+
+    select * from {{ ref('int_orders_enriched') }}
 
 ),
 
@@ -17,8 +24,12 @@ enriched as (
         order_items.order_item_id,
         order_items.order_id,
         order_items.product_id,
+        orders.customer_id,
+        {{ surrogate_key(['products.product_id']) }} as product_key,
+        coalesce(orders.customer_key, {{ unknown_key() }}) as customer_key,
 
         -- text
+        coalesce(orders.order_status, 'unknown') as order_status,
         products.product_name,
         products.category,
 
@@ -32,12 +43,20 @@ enriched as (
         order_items.quantity * order_items.unit_cost as cost,
         order_items.quantity * (order_items.unit_price - order_items.unit_cost) - order_items.discount as margin,
 
+        -- booleans
+        coalesce(orders.is_cancelled, false) as is_cancelled,
+
+        -- dates: until its order is there, a line was sold when it was made
+        coalesce(orders.ordered_on, {{ utc('order_items.created_at') }}::date) as ordered_on,
+
         -- timestamps
+        coalesce(orders.ordered_at, order_items.created_at) as ordered_at,
         order_items.updated_at,
-        order_items.loaded_at
+        greatest(order_items.loaded_at, orders.loaded_at) as loaded_at
 
     from order_items
-    -- left: a line is never lost for want of its product
+    -- left: a line is never lost for want of its order or its product
+    left join orders on order_items.order_id = orders.order_id
     left join products on order_items.product_id = products.product_id
 
 )

@@ -1,6 +1,7 @@
 with orders as (
 
     select * from {{ ref('stg_orders') }}
+    where not is_deleted
 
 ),
 
@@ -16,6 +17,7 @@ enriched as (
         -- ids
         orders.order_id,
         orders.customer_id,
+        {{ surrogate_key(['customers.customer_id']) }} as customer_key,
 
         -- text
         orders.order_status,
@@ -24,9 +26,9 @@ enriched as (
 
         -- numbers
         orders.shipping_fee,
-        extract(epoch from orders.paid_at - orders.ordered_at) / 3600 as hours_to_pay,
-        extract(epoch from orders.shipped_at - orders.ordered_at) / 86400 as days_to_ship,
-        extract(epoch from orders.delivered_at - orders.ordered_at) / 86400 as days_to_deliver,
+        round(extract(epoch from orders.paid_at - orders.ordered_at) / 3600, 2) as hours_to_pay,
+        round(extract(epoch from orders.shipped_at - orders.ordered_at) / 86400, 2) as days_to_ship,
+        round(extract(epoch from orders.delivered_at - orders.ordered_at) / 86400, 2) as days_to_deliver,
 
         -- booleans
         orders.cancelled_at is not null as is_cancelled,

@@ -1,3 +1,8 @@
+{{ config(unique_key='customer_key') }}
+
+{%- set fct_sales = ref('fct_sales') %}
+{%- set fct_orders = ref('fct_orders') %}
+
 with customers as (
 
     select * from {{ ref('stg_customers') }}
@@ -10,24 +15,66 @@ orders as (
 
 ),
 
+loaded_orders as (
+
+    select * from {{ ref('stg_orders') }}
+
+),
+
+loaded_items as (
+
+    select * from {{ ref('stg_order_items') }}
+
+),
+
+{% if is_incremental() %}
+
+    changed as (
+
+        select customer_id from customers
+        where loaded_xid >= {{ horizon() }}
+        union
+        -- one of their orders moved on, by itself or by its lines, or left them
+        select customer_id from loaded_orders
+        where loaded_xid >= {{ horizon() }}
+        union
+        select customer_id from loaded_orders
+        where order_id in (
+            select order_id from loaded_items where loaded_xid >= {{ horizon() }}
+            union all
+            {{ moved_keys(fct_sales, 'order_id') }}
+        )
+        union
+        {{ moved_keys(fct_orders, 'customer_id') }}
+
+    ),
+
+{% endif %}
+
 customer_orders as (
 
     select
         customer_id,
-        count(*) as order_count,
+        count(*)::integer as order_count,
         sum(revenue) as lifetime_revenue,
+        sum(margin) as lifetime_margin,
         min(ordered_on) as first_ordered_on,
         max(ordered_on) as last_ordered_on
     from orders
-    where not is_cancelled
+    where
+        not is_cancelled
+        {% if is_incremental() %}
+            and customer_id in (select customer_id from changed)
+        {% endif %}
     group by customer_id
 
 ),
 
-final as (
+known as (
 
     select
         -- ids
+        {{ surrogate_key(['customers.customer_id']) }} as customer_key,
         customers.customer_id,
 
         -- text
@@ -37,13 +84,16 @@ final as (
         customers.phone,
         customers.country,
         customers.city,
+        {{ customer_segment('customer_orders.order_count', 'customer_orders.lifetime_revenue') }} as segment,
 
         -- numbers
         coalesce(customer_orders.order_count, 0) as order_count,
         coalesce(customer_orders.lifetime_revenue, 0) as lifetime_revenue,
+        coalesce(customer_orders.lifetime_margin, 0) as lifetime_margin,
 
         -- booleans
         customers.marketing_opt_in,
+        customers.is_deleted,
 
         -- dates
         customer_orders.first_ordered_on,
@@ -56,6 +106,20 @@ final as (
 
     from customers
     left join customer_orders on customers.customer_id = customer_orders.customer_id
+    {% if is_incremental() %}
+        where customers.customer_id in (select customer_id from changed)
+    {% endif %}
+
+),
+
+final as (
+
+    select * from known
+    union all
+    -- the unknown member, for facts whose customer isn't there
+    select
+        {{ unknown_key() }}, null, null, 'Unknown', 'Unknown', null, null, null,
+        'unknown', 0, 0, 0, null, false, null, null, null, null, null
 
 )
 

@@ -1,13 +1,19 @@
+{{ config(unique_key='product_key') }}
+
 with products as (
 
     select * from {{ ref('stg_products') }}
+    {% if is_incremental() %}
+        where loaded_xid >= {{ horizon() }}
+    {% endif %}
 
 ),
 
-final as (
+known as (
 
     select
         -- ids
+        {{ surrogate_key(['product_id']) }} as product_key,
         product_id,
 
         -- text
@@ -24,6 +30,7 @@ final as (
 
         -- booleans
         is_active,
+        is_deleted,
 
         -- timestamps
         created_at,
@@ -31,6 +38,17 @@ final as (
         loaded_at
 
     from products
+
+),
+
+final as (
+
+    select * from known
+    union all
+    -- the unknown member, for facts whose product isn't there
+    select
+        {{ unknown_key() }}, null, null, 'Unknown', 'Unknown', null, null,
+        null, null, null, false, false, null, null, null
 
 )
 

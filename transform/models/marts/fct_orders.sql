@@ -1,28 +1,84 @@
+{{
+    config(
+        unique_key='order_id',
+        delete_flag='is_gone',
+        moved_keys=['customer_id'],
+        indexes=[{'columns': ['customer_id']}],
+        partial_indexes=[{'columns': ['customer_id'], 'where': 'customer_key = ' ~ unknown_key()}],
+    )
+}}
+
+{%- set fct_sales = ref('fct_sales') %}
+
 with orders as (
 
     select * from {{ ref('int_orders_enriched') }}
 
 ),
 
-order_items as (
+sales as (
 
-    select * from {{ ref('int_order_items_enriched') }}
+    select * from {{ ref('fct_sales') }}
 
 ),
+
+loaded_orders as (
+
+    select * from {{ ref('stg_orders') }}
+
+),
+
+loaded_items as (
+
+    select * from {{ ref('stg_order_items') }}
+
+),
+
+loaded_customers as (
+
+    select * from {{ ref('stg_customers') }}
+
+),
+
+{% if is_incremental() %}
+
+    changed as (
+
+        select order_id from loaded_orders
+        where loaded_xid >= {{ horizon() }}
+        union
+        -- one of its lines was loaded, marked as deleted, or left it
+        select order_id from loaded_items
+        where loaded_xid >= {{ horizon() }}
+        union
+        {{ moved_keys(fct_sales, 'order_id') }}
+        union
+        -- the customer that it stood without has arrived
+        select order_id from {{ this }}
+        where
+            customer_key = {{ unknown_key() }}
+            and customer_id in (select customer_id from loaded_customers where loaded_xid >= {{ horizon() }})
+
+    ),
+
+{% endif %}
 
 order_totals as (
 
     select
         order_id,
-        count(*) as line_count,
-        sum(quantity) as units,
+        count(*)::integer as line_count,
+        sum(quantity)::integer as units,
         sum(gross_revenue) as gross_revenue,
         sum(discount) as discount,
         sum(revenue) as revenue,
         sum(cost) as cost,
         sum(margin) as margin,
         max(loaded_at) as loaded_at
-    from order_items
+    from sales
+    {% if is_incremental() %}
+        where order_id in (select order_id from changed)
+    {% endif %}
     group by order_id
 
 ),
@@ -31,8 +87,9 @@ final as (
 
     select
         -- ids
-        orders.order_id,
+        {{ 'changed' if is_incremental() else 'orders' }}.order_id,
         orders.customer_id,
+        orders.customer_key,
 
         -- text
         orders.order_status,
@@ -53,6 +110,9 @@ final as (
 
         -- booleans
         orders.is_cancelled,
+        {% if is_incremental() %}
+            orders.order_id is null as is_gone,
+        {% endif %}
 
         -- dates
         orders.ordered_on,
@@ -65,7 +125,12 @@ final as (
         orders.cancelled_at,
         greatest(orders.loaded_at, order_totals.loaded_at) as loaded_at
 
-    from orders
+    {% if is_incremental() %}
+        from changed
+        left join orders on changed.order_id = orders.order_id
+    {% else %}
+        from orders
+    {% endif %}
     left join order_totals on orders.order_id = order_totals.order_id
 
 )

@@ -1,75 +1,117 @@
 {{
     config(
-        materialized='incremental',
+        materialized='partitioned_incremental',
         unique_key='order_item_id',
-        on_schema_change='fail',
-        indexes=[{'columns': ['order_item_id'], 'unique': true}],
+        partition_by={'column': 'ordered_on', 'grain': 'month'},
+        delete_flag='is_gone',
+        moved_keys=['order_id'],
+        indexes=[{'columns': ['order_id']}],
+        partial_indexes=[
+            {'columns': ['product_id'], 'where': 'product_key = ' ~ unknown_key()},
+            {'columns': ['customer_id'], 'where': 'customer_key = ' ~ unknown_key()},
+        ],
     )
 }}
 
-with order_items as (
+with sales as (
 
     select * from {{ ref('int_order_items_enriched') }}
 
 ),
 
+order_items as (
+
+    select * from {{ ref('stg_order_items') }}
+
+),
+
 orders as (
 
-    select * from {{ ref('int_orders_enriched') }}
+    select * from {{ ref('stg_orders') }}
 
 ),
 
-sales as (
+products as (
 
-    select
-        -- ids
-        order_items.order_item_id,
-        order_items.order_id,
-        order_items.product_id,
-        orders.customer_id,
-
-        -- text
-        orders.order_status,
-
-        -- numbers
-        order_items.quantity,
-        order_items.unit_price,
-        order_items.unit_cost,
-        order_items.gross_revenue,
-        order_items.discount,
-        order_items.revenue,
-        order_items.cost,
-        order_items.margin,
-
-        -- booleans
-        orders.is_cancelled,
-
-        -- dates
-        orders.ordered_on,
-
-        -- timestamps
-        orders.ordered_at,
-        order_items.loaded_at as line_loaded_at,
-        orders.loaded_at as order_loaded_at,
-        greatest(order_items.loaded_at, orders.loaded_at) as loaded_at
-
-    from order_items
-    left join orders on order_items.order_id = orders.order_id
+    select * from {{ ref('stg_products') }}
 
 ),
+
+customers as (
+
+    select * from {{ ref('stg_customers') }}
+
+),
+
+{% if is_incremental() %}
+
+    changed as (
+
+        -- the line itself was loaded, or marked as deleted
+        select order_item_id from order_items
+        where loaded_xid >= {{ horizon() }}
+        union
+        -- its order moved on without it
+        select order_item_id from {{ this }}
+        where order_id in (select order_id from orders where loaded_xid >= {{ horizon() }})
+        union
+        -- the product or the customer that it stood without has arrived
+        select order_item_id from {{ this }}
+        where
+            product_key = {{ unknown_key() }}
+            and product_id in (select product_id from products where loaded_xid >= {{ horizon() }})
+        union
+        select order_item_id from {{ this }}
+        where
+            customer_key = {{ unknown_key() }}
+            and customer_id in (select customer_id from customers where loaded_xid >= {{ horizon() }})
+
+    ),
+
+{% endif %}
 
 final as (
 
-    select sales.*
-    from sales
+    select
+        -- ids
+        {{ 'changed' if is_incremental() else 'sales' }}.order_item_id,
+        sales.order_id,
+        sales.product_id,
+        sales.customer_id,
+        sales.product_key,
+        sales.customer_key,
+
+        -- text
+        sales.order_status,
+
+        -- numbers
+        sales.quantity,
+        sales.unit_price,
+        sales.unit_cost,
+        sales.gross_revenue,
+        sales.discount,
+        sales.revenue,
+        sales.cost,
+        sales.margin,
+
+        -- booleans
+        sales.is_cancelled,
+        {% if is_incremental() %}
+            sales.order_item_id is null as is_gone,
+        {% endif %}
+
+        -- dates
+        sales.ordered_on,
+
+        -- timestamps
+        sales.ordered_at,
+        sales.loaded_at
+
     {% if is_incremental() %}
-        -- Row by row and for the line and its order each: an order moves on without its lines, and a batch that was
-        -- stamped early and committed late would stay behind `max(loaded_at)` for ever.
-        left join {{ this }} as existing on sales.order_item_id = existing.order_item_id
-        where
-            existing.order_item_id is null
-            or sales.line_loaded_at is distinct from existing.line_loaded_at
-            or sales.order_loaded_at is distinct from existing.order_loaded_at
+        from changed
+        left join sales on changed.order_item_id = sales.order_item_id
+    {% else %}
+        from sales
     {% endif %}
 
 )

@@ -11,22 +11,28 @@ renamed as (
         customer_id,
 
         -- text
-        lower(trim(email)) as email,
-        trim(first_name) as first_name,
-        trim(last_name) as last_name,
-        nullif(trim(phone), '') as phone,
-        upper(trim(country)) as country,
-        trim(city) as city,
-        trim(address) as address,
+        lower({{ cleaned('email') }}) as email,
+        {{ cleaned('first_name') }} as first_name,
+        {{ cleaned('last_name') }} as last_name,
+        {{ cleaned('phone') }} as phone,
+        upper({{ cleaned('country') }}) as country,
+        {{ cleaned('city') }} as city,
+        {{ cleaned('address') }} as address,
         attributes,
 
         -- booleans
         marketing_opt_in,
+        _sdc_deleted_at is not null as is_deleted,
 
         -- timestamps
         created_at,
         updated_at,
-        _sdc_batched_at as loaded_at
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row, by which incremental models find what is new
+        _tidemark_loaded_xid as loaded_xid
 
     from source
 

@@ -12,10 +12,13 @@ renamed as (
         customer_id,
 
         -- text
-        lower(trim(status)) as order_status,
+        lower({{ cleaned('status') }}) as order_status,
 
         -- numbers
         shipping_fee::numeric(12, 2) as shipping_fee,
+
+        -- booleans
+        _sdc_deleted_at is not null as is_deleted,
 
         -- timestamps
         ordered_at,
@@ -25,7 +28,12 @@ renamed as (
         cancelled_at,
         created_at,
         updated_at,
-        _sdc_batched_at as loaded_at
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row, by which incremental models find what is new
+        _tidemark_loaded_xid as loaded_xid
 
     from source
 

@@ -11,9 +11,9 @@ renamed as (
         product_id,
 
         -- text
-        trim(sku) as sku,
-        trim(name) as product_name,
-        trim(category) as category,
+        {{ cleaned('sku') }} as sku,
+        {{ cleaned('name') }} as product_name,
+        {{ cleaned('category') }} as category,
         tags,
         attributes,
 
@@ -23,11 +23,17 @@ renamed as (
 
         -- booleans
         is_active,
+        _sdc_deleted_at is not null as is_deleted,
 
         -- timestamps
         created_at,
         updated_at,
-        _sdc_batched_at as loaded_at
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row, by which incremental models find what is new
+        _tidemark_loaded_xid as loaded_xid
 
     from source
 

@@ -1,0 +1,188 @@
+{#-
+  How far each kept table goes, noted in `_tidemark_models` beside it, in the transaction that writes its rows.
+
+  Rows in raw bear the transaction that loaded them. A build reads those of the noted horizon and later, and notes the
+  oldest transaction that was still open when it began: whatever that or a later one commits, even while the build goes
+  on, the next build reads. A model on other kept tables goes no further than they do.
+-#}
+
+{#- The horizon of the model at hand, as SQL. Only under is_incremental(). -#}
+{% macro horizon() -%}
+    '{{ kept_horizon(this) }}'::xid8
+{%- endmacro %}
+
+
+{#-
+  Whether the model at hand may build on what is there. Not if the warehouse was restored into another cluster: its
+  transactions are numbered anew.
+-#}
+{% macro is_incremental() %}
+    {%- if not execute or should_full_refresh() -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- if model.config.materialized in ['kept_incremental', 'partitioned_incremental'] or model.resource_type == 'snapshot' -%}
+        {{ return(kept_horizon(this) is not none) }}
+    {%- endif -%}
+    {{ return(dbt.is_incremental()) }}
+{% endmacro %}
+
+
+{% macro kept_horizon(relation) %}
+    {%- if not execute -%}{{ return(none) }}{%- endif -%}
+    {%- set there = run_query(
+        "select to_regclass('" ~ kept_control(relation) ~ "') is not null and to_regclass('" ~ relation ~ "') is not null"
+    ).columns[0].values()[0] -%}
+    {%- if not there -%}{{ return(none) }}{%- endif -%}
+    {%- set found = run_query(
+        "select horizon::text from " ~ kept_control(relation) ~ " where model = '" ~ relation.identifier
+        ~ "' and cluster = " ~ kept_cluster() ~ " and horizon <= pg_snapshot_xmax(pg_current_snapshot())"
+    ).columns[0].values() -%}
+    {{ return(found[0] if found else none) }}
+{% endmacro %}
+
+
+{% macro kept_control(relation) -%}
+    {{ adapter.quote(relation.schema) }}._tidemark_models
+{%- endmacro %}
+
+
+{#- What numbers transactions: the cluster, by its identity. -#}
+{% macro kept_cluster() -%}
+    (select system_identifier::text from pg_control_system())
+{%- endmacro %}
+
+
+{#- The horizon of a build that begins now. -#}
+{% macro kept_new_horizon() %}
+    {%- set horizons = ['pg_snapshot_xmin(pg_current_snapshot())'] -%}
+    {%- for relation in kept_above(model.depends_on.nodes) -%}
+        {%- do horizons.append("'" ~ (kept_horizon(relation) or 0) ~ "'::xid8") -%}
+    {%- endfor -%}
+    {{ return(run_query('select least(' ~ horizons | join(', ') ~ ')::text').columns[0].values()[0]) }}
+{% endmacro %}
+
+
+{#- The kept tables and snapshots that these nodes are, or that stand behind them. -#}
+{% macro kept_above(ids) %}
+    {%- set found = {} -%}
+    {%- for id in ids if id in graph.nodes -%}
+        {%- set node = graph.nodes[id] -%}
+        {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'snapshot'] -%}
+            {%- do found.update({
+                id: api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)
+            }) -%}
+        {%- elif node.resource_type == 'model' -%}
+            {%- for relation in kept_above(node.depends_on.nodes) -%}
+                {%- do found.update({relation | string: relation}) -%}
+            {%- endfor -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found.values() | list) }}
+{% endmacro %}
+
+
+{#- Notes what a build did, and how far the table now goes. -#}
+{% macro kept_note(relation, horizon, written) %}
+    {%- set rows = written.inserted + written.updated + written.deleted -%}
+    {% call statement('note') %}
+        insert into {{ kept_control(relation) }} as noted
+        (model, horizon, cluster, built_at, changed_at, rows_total, rows_since_analyze, inserted, updated, deleted, invocation_id)
+        values (
+            '{{ relation.identifier }}', '{{ horizon }}', {{ kept_cluster() }}, clock_timestamp(), clock_timestamp(),
+            {{ written.inserted }}, {{ rows }}, {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }},
+            '{{ invocation_id }}'
+        )
+        on conflict (model) do update set
+            horizon = excluded.horizon,
+            cluster = excluded.cluster,
+            built_at = excluded.built_at,
+            changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
+            rows_total = noted.rows_total + excluded.inserted - excluded.deleted,
+            rows_since_analyze = noted.rows_since_analyze + excluded.rows_since_analyze,
+            inserted = excluded.inserted,
+            updated = excluded.updated,
+            deleted = excluded.deleted,
+            invocation_id = excluded.invocation_id
+    {% endcall %}
+{% endmacro %}
+
+
+{#-
+  Keys by which other models sum this one up, as they were: an order line that moves to another order, or goes, changes
+  the order it leaves, and nothing in raw says which that was.
+-#}
+{% macro kept_note_moved_keys(model_, moved_keys, complete=false) %}
+    {%- for column in moved_keys -%}
+        {% call statement('moved ' ~ column) %}
+            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
+            select distinct '{{ model_.relation.identifier }}', '{{ column }}', kept.{{ adapter.quote(column) }}::text,
+                pg_current_xact_id()
+            from {{ model_.relation }} as kept
+            {%- if complete %}
+            left join {{ model_.stage }} as staged on {{ kept_equal(model_.key, 'kept', 'staged') }}
+            where
+            {%- else %}
+            inner join (
+                select {{ kept_list(model_.key + [column]) }} from {{ model_.stage }}
+                union all
+                select {{ kept_list(model_.key) }}, null from {{ model_.gone }}
+            ) as staged on {{ kept_equal(model_.key, 'kept', 'staged') }}
+            where
+            {%- endif %}
+                staged.{{ adapter.quote(column) }} is distinct from kept.{{ adapter.quote(column) }}
+                and kept.{{ adapter.quote(column) }} is not null
+        {% endcall %}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The values of `column` that rows of a kept model had and have no more, since the horizon of the model at hand. -#}
+{% macro moved_keys(relation, column, type='bigint') -%}
+    select key::{{ type }} from {{ adapter.quote(relation.schema) }}._tidemark_moved_keys
+    where model = '{{ relation.identifier }}' and column_name = '{{ column }}' and xid >= {{ horizon() }}
+{%- endmacro %}
+
+
+{#- on-run-start: the tables that hold the above, in each schema that has kept tables. -#}
+{% macro kept_prepare() %}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'run-operation'] -%}{{ return('') }}{%- endif -%}
+    {%- set schemas = [] -%}
+    {%- for node in graph.nodes.values() -%}
+        {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'kept_materialized_view', 'snapshot'] -%}
+            {%- do schemas.append(node.schema) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for schema in schemas | unique | sort -%}
+        {%- set quoted = adapter.quote(schema) -%}
+        do $tidemark$
+        begin
+            if to_regnamespace('{{ quoted }}') is null then create schema {{ quoted }}; end if;
+            if to_regclass('{{ quoted }}._tidemark_models') is null then
+                create table {{ quoted }}._tidemark_models (
+                    model text primary key,
+                    horizon xid8 not null,
+                    next_horizon xid8,
+                    cluster text not null,
+                    definition text,
+                    built_at timestamptz not null,
+                    changed_at timestamptz not null,
+                    rows_total bigint not null default 0,
+                    rows_since_analyze bigint not null default 0,
+                    inserted bigint,
+                    updated bigint,
+                    deleted bigint,
+                    invocation_id text
+                );
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';
+                create table {{ quoted }}._tidemark_moved_keys (
+                    model text not null, column_name text not null, key text not null, xid xid8 not null
+                );
+                create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
+                comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
+            end if;
+            delete from {{ quoted }}._tidemark_moved_keys
+            where xid < (select horizon from {{ quoted }}._tidemark_models order by horizon limit 1);
+        end
+        $tidemark$;
+    {%- endfor -%}
+{% endmacro %}

@@ -1,0 +1,130 @@
+{#-
+  Tables that are made once and then kept: a build writes the rows that differ, in one transaction, and drops nothing.
+  What stands on such a table (views, grants, materialized views) stays, and no reader finds it empty or missing, not
+  even during a full refresh. transform/macros/kept/README.md says what each can be given.
+-#}
+
+{#- Every build computes all rows. -#}
+{% materialization kept_table, adapter='postgres' %}
+    {{ return(kept_build(complete=true)) }}
+{% endmaterialization %}
+
+{#- A build after the first computes what changed: the model says how, under is_incremental(). -#}
+{% materialization kept_incremental, adapter='postgres' %}
+    {{ return(kept_build(complete=not is_incremental())) }}
+{% endmaterialization %}
+
+{#- The same, in partitions by range of a date or time. -#}
+{% materialization partitioned_incremental, adapter='postgres' %}
+    {%- if not config.get('partition_by') -%}
+        {%- do exceptions.raise_compiler_error(
+            'partitioned_incremental needs partition_by, such as {column: ordered_on, grain: month}.'
+        ) -%}
+    {%- endif -%}
+    {{ return(kept_build(complete=not is_incremental())) }}
+{% endmaterialization %}
+
+
+{% macro kept_build(complete) %}
+    {%- set model_ = kept_model() -%}
+    {%- set existing = kept_existing(model_) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {#- 1: what the table is to hold, beside it, and up to which transaction that is true -#}
+    {%- set horizon = kept_new_horizon() -%}
+    {%- set columns = kept_stage(model_) -%}
+
+    {%- if existing is none -%}
+        {{ kept_create(model_, columns) }}
+    {%- else -%}
+        {#- 2: the table's shape, committed by itself so that no lock on it outlasts the moment -#}
+        {{ kept_follow_columns(model_, columns, complete) }}
+        {{ kept_partitions(model_) }}
+        {{ kept_indexes(model_) }}
+        {%- do adapter.commit() -%}
+        {{ kept_begin() }}
+    {%- endif -%}
+
+    {#- 3: its rows, and with them how far they go -#}
+    {%- set written = kept_merge(model_, columns, complete) -%}
+    {%- if existing is none -%}
+        {{ kept_indexes(model_) }}
+    {%- endif -%}
+    {% call statement('clear') %}
+        drop table {{ model_.stage }}, {{ model_.gone }}
+    {% endcall %}
+    {{ kept_note(model_.relation, horizon, written) }}
+    {%- do store_raw_result(
+        name='main',
+        message=written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
+        code='MERGE',
+        rows_affected=written.inserted + written.updated + written.deleted,
+    ) -%}
+    {%- do apply_grants(model_.relation, config.get('grants'), should_revoke=existing is not none) -%}
+    {%- if existing is none or should_full_refresh() -%}
+        {%- do persist_docs(model_.relation, model) -%}
+    {%- endif -%}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+
+    {{ kept_analyze(model_.relation, written) }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [model_.relation]}) }}
+{% endmacro %}
+
+
+{#- dbt leaves the first BEGIN to psycopg2, which sees no COMMIT of dbt's and so sends no second one. -#}
+{% macro kept_begin() %}
+    {% call statement('begin') %}
+        begin
+    {% endcall %}
+{% endmacro %}
+
+
+{#- What the build is about, checked. -#}
+{% macro kept_model() %}
+    {%- set key = config.get('unique_key') -%}
+    {%- set key = [key] if key is string else key -%}
+    {%- if not key -%}
+        {%- do exceptions.raise_compiler_error(model.config.materialized ~ ' needs a unique_key.') -%}
+    {%- endif -%}
+    {%- set partition_by = config.get('partition_by') -%}
+    {%- if partition_by and (partition_by.get('grain') or 'month') not in ['day', 'month', 'year'] -%}
+        {%- do exceptions.raise_compiler_error(
+            "partition_by's grain is " ~ partition_by.grain ~ '; it can be day, month or year.'
+        ) -%}
+    {%- endif -%}
+    {{ return({
+        'relation': this.incorporate(type='table'),
+        'stage': (this.identifier[:50] ~ '__stage'),
+        'gone': (this.identifier[:50] ~ '__gone'),
+        'key': key,
+        'partition_by': partition_by,
+        'partition': partition_by.column if partition_by else none,
+        'grain': (partition_by.get('grain') or 'month') if partition_by else none,
+        'match': key + ([partition_by.column] if partition_by and partition_by.column not in key else []),
+    }) }}
+{% endmacro %}
+
+
+{#- The table that is there, or none. Raises if what is there is of another kind: to drop it is not ours to decide. -#}
+{% macro kept_existing(model_) %}
+    {%- set found = run_query(
+        "select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ model_.relation ~ "')"
+    ).columns[0].values() -%}
+    {%- if not found -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set wanted = 'p' if model_.partition_by else 'r' -%}
+    {%- if found[0] != wanted -%}
+        {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ' is ' ~ kinds.get(found[0], 'something else') ~ ' and the model makes ' ~ kinds[wanted]
+            ~ '; what stands on it would be lost with it, so rename or drop it yourself, then run this again.'
+        ) -%}
+    {%- endif -%}
+    {{ return(model_.relation) }}
+{% endmacro %}

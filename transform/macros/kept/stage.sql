@@ -1,0 +1,87 @@
+{#- Computes the model's rows into a temporary table; returns its columns, as a list of {name, type}. -#}
+{% macro kept_stage(model_) %}
+    {%- set flag = config.get('delete_flag') -%}
+    {% call statement('stage') %}
+        {{ config.get('sql_header') or '' }}
+        drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
+        create temporary table {{ model_.stage }} as (
+            {{ sql }}
+        );
+        create temporary table {{ model_.gone }} as
+        select {{ kept_list(model_.key) }} from {{ model_.stage }} limit 0;
+    {% endcall %}
+    {%- set names = kept_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
+    {%- if flag and flag in names -%}
+        {#- rows that are to leave the table, told by their key alone -#}
+        {% call statement('gone') %}
+            with gone as (delete from {{ model_.stage }} where {{ adapter.quote(flag) }} returning *)
+            insert into {{ model_.gone }} select {{ kept_list(model_.key) }} from gone;
+            alter table {{ model_.stage }} drop column {{ adapter.quote(flag) }};
+        {% endcall %}
+    {%- endif -%}
+    {%- if config.get('contract').enforced -%}
+        {{ get_assert_columns_equivalent('select * from ' ~ model_.stage) }}
+    {%- endif -%}
+    {% call statement('stage_statistics') %}
+        analyze {{ model_.stage }}
+    {% endcall %}
+    {{ kept_refuse_bad_keys(model_) }}
+    {{ return(kept_columns('pg_temp.' ~ model_.stage)) }}
+{% endmacro %}
+
+
+{#- A key that is null or there twice could not be told apart in the table. Nothing has been written yet. -#}
+{% macro kept_refuse_bad_keys(model_) %}
+    {%- set key = kept_list(model_.key) -%}
+    {%- set bad = run_query(
+        "select concat_ws(', ', " ~ key ~ "), count(*) from " ~ model_.stage ~ " group by " ~ key
+        ~ " having count(*) > 1 or num_nulls(" ~ key ~ ") > 0 limit 1"
+    ) -%}
+    {%- if bad | length -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
+            ~ bad[0][0] ~ '), and unique_key says that there is one with each value, and none without. '
+            ~ 'The table is as it was.'
+        ) -%}
+    {%- endif -%}
+    {%- if model_.partition -%}
+        {%- set homeless = run_query(
+            "select concat_ws(', ', " ~ key ~ ") from " ~ model_.stage ~ " where "
+            ~ adapter.quote(model_.partition) ~ " is null limit 1"
+        ) -%}
+        {%- if homeless | length -%}
+            {%- do exceptions.raise_compiler_error(
+                model_.relation ~ ': the row with ' ~ model_.key | join(', ') ~ ' = (' ~ homeless[0][0] ~ ') has no '
+                ~ model_.partition ~ ', by which the table is partitioned. The table is as it was.'
+            ) -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The columns of a table, as a list of {name, type}, types as format_type() has them. -#}
+{% macro kept_columns(table) %}
+    {%- set found = run_query(
+        "select attname, format_type(atttypid, atttypmod) from pg_catalog.pg_attribute where attrelid = '" ~ table
+        ~ "'::regclass and attnum > 0 and not attisdropped order by attnum"
+    ) -%}
+    {%- set columns = [] -%}
+    {%- for row in found -%}
+        {%- do columns.append({'name': row[0], 'type': row[1]}) -%}
+    {%- endfor -%}
+    {{ return(columns) }}
+{% endmacro %}
+
+
+{% macro kept_list(names, alias=none) -%}
+    {%- for name in names -%}
+        {{ alias ~ '.' if alias }}{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{% macro kept_equal(names, left, right) -%}
+    {%- for name in names -%}
+        {{ left }}.{{ adapter.quote(name) }} = {{ right }}.{{ adapter.quote(name) }}{{ ' and ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}

@@ -1,0 +1,63 @@
+{#- on-run-end: what became of each model and snapshot, in `_tidemark_model_runs` beside the marts; kept for 90 days. -#}
+{% macro note_model_runs(results) %}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot'] -%}{{ return('') }}{%- endif -%}
+    {%- set table = adapter.quote(target.schema) ~ '._tidemark_model_runs' -%}
+    {%- set run_id = env_var('TIDEMARK_RUN_ID', '') or invocation_id -%}
+    create schema if not exists {{ adapter.quote(target.schema) }};
+    create table if not exists {{ table }} (
+        run_id text not null,
+        invocation_id text not null,
+        model text not null,
+        outcome text not null,
+        started_at timestamptz,
+        seconds numeric(12, 3) not null,
+        rows_written bigint,
+        message text,
+        primary key (invocation_id, model)
+    );
+    delete from {{ table }} where started_at < now() - interval '90 days';
+    {%- for result in results if result.node.resource_type in ['model', 'snapshot'] -%}
+        {%- set began = result.timing | selectattr('name', 'equalto', 'execute') | map(attribute='started_at') | first -%}
+        {%- set rows = (result.adapter_response or {}).get('rows_affected') -%}
+        insert into {{ table }} (run_id, invocation_id, model, outcome, started_at, seconds, rows_written, message)
+        values (
+            {{ dbt.string_literal(run_id) }}, '{{ invocation_id }}', '{{ result.node.name }}', '{{ result.status }}',
+            {{ "'" ~ began ~ "Z'" if began else 'null' }}, {{ result.execution_time }},
+            {{ rows if rows is not none and rows | int >= 0 else 'null' }},
+            {{ dbt.string_literal(dbt.escape_single_quotes((result.message or '')[:2000])) }}
+        )
+        on conflict do nothing;
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#-
+  on-run-end: the rows that a failing data test found stay in the schema test_failures until the test passes, or for 30
+  days; the empty tables that dbt leaves for those that pass go.
+-#}
+{% macro clear_test_failures(results) %}
+    {%- if not execute or flags.WHICH not in ['test', 'build'] -%}{{ return('') }}{%- endif -%}
+    {%- for result in results if result.node.resource_type == 'test' and result.node.relation_name -%}
+        {%- if result.status == 'pass' -%}
+            drop table if exists {{ result.node.relation_name }};
+        {%- elif result.status in ['fail', 'warn'] -%}
+            comment on table {{ result.node.relation_name }} is 'failed at {{ run_started_at }}';
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set schema = env_var('DBT_SCHEMA_PREFIX', '') ~ 'test_failures' -%}
+    do $tidemark$
+    declare
+        old record;
+    begin
+        for old in
+            select format('%I.%I', nspname, relname) as name
+            from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+            where nspname = '{{ schema }}' and relkind = 'r'
+                and obj_description(pg_class.oid, 'pg_class') ~ '^failed at '
+                and substr(obj_description(pg_class.oid, 'pg_class'), 11)::timestamptz < now() - interval '30 days'
+        loop
+            execute 'drop table ' || old.name;
+        end loop;
+    end
+    $tidemark$;
+{% endmacro %}

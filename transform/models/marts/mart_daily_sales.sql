@@ -1,0 +1,45 @@
+{{
+    config(
+        materialized='kept_materialized_view',
+        indexes=[{'columns': ['ordered_on', 'category', 'country'], 'unique': true}],
+    )
+}}
+
+with sales as (
+
+    select * from {{ ref('fct_sales') }}
+    where not is_cancelled
+
+),
+
+products as (
+
+    select * from {{ ref('dim_products') }}
+
+),
+
+customers as (
+
+    select * from {{ ref('dim_customers') }}
+
+),
+
+final as (
+
+    select
+        sales.ordered_on,
+        products.category,
+        coalesce(customers.country, 'Unknown') as country,
+        count(*)::integer as line_count,
+        count(distinct sales.order_id)::integer as order_count,
+        sum(sales.quantity)::integer as units,
+        sum(sales.revenue) as revenue,
+        sum(sales.margin) as margin
+    from sales
+    inner join products on sales.product_key = products.product_key
+    inner join customers on sales.customer_key = customers.customer_key
+    group by sales.ordered_on, products.category, coalesce(customers.country, 'Unknown')
+
+)
+
+select * from final
