@@ -1,5 +1,5 @@
--- Every order in staging that is not deleted is in fct_orders, and nothing else is. What was loaded since it was built is
--- left out.
+-- Every order in staging that is not deleted is in fct_orders, and nothing else is. What was loaded since it was built
+-- is left out.
 select
     staged.order_id as staged,
     built.order_id as built

@@ -108,32 +108,20 @@
 
 
 {#-
-  Keys by which other models sum this one up, as they were: an order line that moves to another order, or goes, changes
-  the order it leaves, and nothing in raw says which that was.
+  Part of a WITH: notes the keys by which other models sum this one up, of rows that go. An order line that goes, or moves
+  to another order, changes the order it leaves, and nothing in raw says for certain which that was.
 -#}
-{% macro kept_note_moved_keys(model_, moved_keys, complete=false) %}
+{% macro kept_note_moved_keys(model_, moved_keys, deleted) -%}
     {%- for column in moved_keys -%}
-        {% call statement('moved ' ~ column) %}
+        , noted_{{ loop.index }} as (
             insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
-            select distinct '{{ model_.relation.identifier }}', '{{ column }}', kept.{{ adapter.quote(column) }}::text,
-                pg_current_xact_id()
-            from {{ model_.relation }} as kept
-            {%- if complete %}
-            left join {{ model_.stage }} as staged on {{ kept_equal(model_.key, 'kept', 'staged') }}
-            where
-            {%- else %}
-            inner join (
-                select {{ kept_list(model_.key + [column]) }} from {{ model_.stage }}
-                union all
-                select {{ kept_list(model_.key) }}, null from {{ model_.gone }}
-            ) as staged on {{ kept_equal(model_.key, 'kept', 'staged') }}
-            where
-            {%- endif %}
-                staged.{{ adapter.quote(column) }} is distinct from kept.{{ adapter.quote(column) }}
-                and kept.{{ adapter.quote(column) }} is not null
-        {% endcall %}
+            select distinct
+                '{{ model_.relation.identifier }}', '{{ column }}', {{ adapter.quote(column) }}::text, pg_current_xact_id()
+            from {{ deleted }}
+            where {{ adapter.quote(column) }} is not null
+        )
     {%- endfor -%}
-{% endmacro %}
+{%- endmacro %}
 
 
 {#- The values of `column` that rows of a kept model had and have no more, since the horizon of the model at hand. -#}

@@ -30,11 +30,12 @@
     {%- set existing = kept_existing(model_) -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ kept_begin() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {#- 1: what the table is to hold, beside it, and up to which transaction that is true -#}
-    {%- set horizon = kept_new_horizon() -%}
-    {%- set columns = kept_stage(model_) -%}
+    {%- set horizon = kept_taken_horizon() -%}
+    {%- set columns = kept_stage(model_, complete) -%}
 
     {%- if existing is none -%}
         {{ kept_create(model_, columns) }}
@@ -48,12 +49,15 @@
     {%- endif -%}
 
     {#- 3: its rows, and with them how far they go -#}
-    {%- set written = kept_merge(model_, columns, complete) -%}
     {%- if existing is none -%}
+        {%- set written = kept_fill(model_, columns) -%}
         {{ kept_indexes(model_) }}
+    {%- else -%}
+        {%- set written = kept_merge(model_, columns, complete) -%}
     {%- endif -%}
     {% call statement('clear') %}
-        drop table {{ model_.stage }}, {{ model_.gone }}
+        drop table {{ model_.stage }}, {{ model_.gone }};
+        drop table if exists pg_temp.{{ model_.plan }}, pg_temp.{{ this.identifier[:50] }}__changed
     {% endcall %}
     {{ kept_note(model_.relation, horizon, written) }}
     {%- do store_raw_result(
@@ -101,6 +105,7 @@
         'relation': this.incorporate(type='table'),
         'stage': (this.identifier[:50] ~ '__stage'),
         'gone': (this.identifier[:50] ~ '__gone'),
+        'plan': (this.identifier[:50] ~ '__plan'),
         'key': key,
         'partition_by': partition_by,
         'partition': partition_by.column if partition_by else none,

@@ -7,85 +7,123 @@
 -#}
 {% macro kept_merge(model_, columns, complete) %}
     {%- set names = columns | map(attribute='name') | list -%}
-    {#- compared as the table will have them: 0 and 0.00 are two images of one value -#}
-    {%- set cast = [] -%}
-    {%- for column in kept_columns(model_.relation) if column.name in names and column.name not in model_.match -%}
-        {%- do cast.append({'name': column.name, 'type': column.type}) -%}
-    {%- endfor -%}
-    {%- set values = cast | map(attribute='name') | list -%}
     {%- set moved_keys = config.get('moved_keys') or [] -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
+    {{ kept_plan(model_, names, moved_keys, complete) }}
 
-    {#- nobody else is to write it between the comparison and the end; who reads is not in the way -#}
-    {% call statement('lock') %}
-        lock table {{ model_.relation }} in share row exclusive mode
-    {% endcall %}
-    {%- if not complete -%}
-        {{ kept_note_moved_keys(model_, moved_keys) }}
-    {%- elif moved_keys -%}
-        {{ kept_note_moved_keys(model_, moved_keys, complete=true) }}
-    {%- endif -%}
-
-    {%- if complete -%}
-        {% call statement('delete') %}
+    {% call statement('delete', fetch_result=True) %}
+        with deleted as (
             delete from {{ model_.relation }} as kept
-            where not exists (
-                select from {{ model_.stage }} as staged where {{ kept_equal(model_.match, 'staged', 'kept') }}
-            )
-        {% endcall %}
-        {%- do written.update({'deleted': load_result('delete').response.rows_affected}) -%}
-    {%- else -%}
-        {% call statement('delete') %}
-            delete from {{ model_.relation }} as kept using {{ model_.gone }} as gone
-            where {{ kept_equal(model_.key, 'kept', 'gone') }}
-        {% endcall %}
-        {%- do written.update({'deleted': load_result('delete').response.rows_affected}) -%}
-        {%- if model_.match != model_.key -%}
-            {#- first told by key and partition, one probe a row: to look in all partitions is for the few others -#}
-            {% call statement('leave') %}
-                with elsewhere as materialized (
-                    select {{ kept_list(model_.match) }} from {{ model_.stage }} as staged
-                    where not exists (
-                        select from {{ model_.relation }} as kept
-                        where {{ kept_equal(model_.match, 'kept', 'staged') }}
-                    )
+            {% if complete -%}
+                where not exists (
+                    select from {{ model_.stage }} as staged where {{ kept_equal(model_.match, 'staged', 'kept') }}
                 )
-                delete from {{ model_.relation }} as kept using elsewhere
-                where {{ kept_equal(model_.key, 'kept', 'elsewhere') }}
-            {% endcall %}
-        {%- endif -%}
+            {%- else -%}
+                using {{ model_.gone }} as gone
+                where {{ kept_equal(model_.key, 'kept', 'gone') }}
+            {%- endif %}
+            returning kept.*
+        )
+        {{ kept_note_moved_keys(model_, moved_keys, 'deleted') }}
+        select count(*) from deleted
+    {% endcall %}
+    {%- do written.update({'deleted': load_result('delete').table[0][0] | int}) -%}
+    {%- if model_.match != model_.key and not complete -%}
+        {#- what is not in the partition that it belongs in may be in another; to look in all is for these few alone -#}
+        {% call statement('leave') %}
+            with deleted as (
+                delete from {{ model_.relation }} as kept using {{ model_.plan }} as plan
+                where plan.is_new and {{ kept_equal(model_.key, 'kept', 'plan') }}
+                returning kept.*
+            )
+            {{ kept_note_moved_keys(model_, moved_keys, 'deleted') }}
+            select count(*) from deleted
+        {% endcall %}
     {%- endif -%}
 
+    {%- set values = names | reject('in', model_.match) | list -%}
     {%- if values -%}
         {% call statement('update') %}
             update {{ model_.relation }} as kept
             set {% for name in values -%}
                 {{ adapter.quote(name) }} = staged.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
             {%- endfor %}
-            from {{ model_.stage }} as staged
-            where {{ kept_equal(model_.match, 'kept', 'staged') }}
-                -- by their images, as there are types without equality
-                and row({{ kept_list(values, 'kept') }})::record
-                *<> row(
-                    {%- for column in cast -%}
-                        staged.{{ adapter.quote(column.name) }}::{{ column.type }}{{ ', ' if not loop.last }}
-                    {%- endfor -%}
-                )::record
+            from {{ model_.plan }} as plan
+            inner join {{ model_.stage }} as staged on {{ kept_equal(model_.match, 'plan', 'staged') }}
+            where plan.differs and {{ kept_equal(model_.match, 'kept', 'plan') }}
         {% endcall %}
         {%- do written.update({'updated': load_result('update').response.rows_affected}) -%}
     {%- endif -%}
     {% call statement('insert') %}
         insert into {{ model_.relation }} ({{ kept_list(names) }})
-        select {{ kept_list(names) }} from {{ model_.stage }} as staged
-        where not exists (
-            select from {{ model_.relation }} as kept where {{ kept_equal(model_.match, 'kept', 'staged') }}
-        )
+        select {{ kept_list(names, 'staged') }}
+        from {{ model_.stage }} as staged
+        inner join {{ model_.plan }} as plan on {{ kept_equal(model_.match, 'plan', 'staged') }}
+        where plan.is_new
     {% endcall %}
     {%- do written.update({'inserted': load_result('insert').response.rows_affected}) -%}
-    {%- if model_.match != model_.key -%}
+    {#- after a complete build every row has its like in the stage, whose keys are unique -#}
+    {%- if model_.match != model_.key and not complete -%}
         {{ kept_prove_unique(model_) }}
     {%- endif -%}
     {{ return(written) }}
+{% endmacro %}
+
+
+{#- Fills the table that was just made. -#}
+{% macro kept_fill(model_, columns) %}
+    {%- set names = columns | map(attribute='name') | list -%}
+    {% call statement('insert') %}
+        insert into {{ model_.relation }} ({{ kept_list(names) }}) select {{ kept_list(names) }} from {{ model_.stage }}
+    {% endcall %}
+    {{ return({'inserted': load_result('insert').response.rows_affected, 'updated': 0, 'deleted': 0}) }}
+{% endmacro %}
+
+
+{#-
+  Says of each staged row, in one pass, whether the table lacks it or has it otherwise, and which keys the change moves
+  it from. By key and partition together: that is one probe of one partition.
+-#}
+{% macro kept_plan(model_, names, moved_keys, complete) %}
+    {% call statement('plan') %}
+        -- nobody else is to write it between the comparison and the end; who reads is not in the way
+        lock table {{ model_.relation }} in share row exclusive mode;
+        {% if not complete -%}
+            set local random_page_cost = 1.1;
+        {%- endif %}
+        drop table if exists pg_temp.{{ model_.plan }};
+        create temporary table {{ model_.plan }} as
+        select
+            {{ kept_list(model_.match, 'staged') }},
+            kept.{{ adapter.quote(model_.match[0]) }} is null as is_new,
+            kept.{{ adapter.quote(model_.match[0]) }} is not null
+            -- by their images, as there are types without equality; with the table's types, in which 0 is 0.00
+            and row(
+                {%- for column in kept_columns(model_.relation) if column.name in names -%}
+                    kept.{{ adapter.quote(column.name) }}{{ ', ' if not loop.last }}
+                {%- endfor -%}
+            )::record *<> row(
+                {%- for column in kept_columns(model_.relation) if column.name in names -%}
+                    staged.{{ adapter.quote(column.name) }}::{{ column.type }}{{ ', ' if not loop.last }}
+                {%- endfor -%}
+            )::record as differs
+        from {{ model_.stage }} as staged
+        left join {{ model_.relation }} as kept on {{ kept_equal(model_.match, 'kept', 'staged') }};
+        analyze {{ model_.plan }};
+        {% for column in moved_keys if column not in model_.match %}
+            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
+            select distinct
+                '{{ model_.relation.identifier }}', '{{ column }}', kept.{{ adapter.quote(column) }}::text,
+                pg_current_xact_id()
+            from {{ model_.plan }} as plan
+            inner join {{ model_.stage }} as staged on {{ kept_equal(model_.match, 'plan', 'staged') }}
+            inner join {{ model_.relation }} as kept on {{ kept_equal(model_.match, 'kept', 'plan') }}
+            where
+                plan.differs
+                and kept.{{ adapter.quote(column) }} is not null
+                and kept.{{ adapter.quote(column) }} is distinct from staged.{{ adapter.quote(column) }};
+        {% endfor %}
+    {% endcall %}
 {% endmacro %}
 
 

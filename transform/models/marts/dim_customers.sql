@@ -1,7 +1,22 @@
 {{ config(unique_key='customer_key') }}
 
-{%- set fct_sales = ref('fct_sales') %}
-{%- set fct_orders = ref('fct_orders') %}
+{%- set changed %}
+    select customer_id from {{ ref('stg_customers') }}
+    where loaded_xid >= {{ horizon() }}
+    union
+    -- one of their orders moved on, by itself or by its lines, or left them
+    select customer_id from {{ ref('stg_orders') }}
+    where loaded_xid >= {{ horizon() }}
+    union
+    select customer_id from {{ ref('stg_orders') }}
+    where order_id in (
+        select order_id from {{ ref('stg_order_items') }} where loaded_xid >= {{ horizon() }}
+        union all
+        {{ moved_keys(ref('fct_sales'), 'order_id') }}
+    )
+    union
+    {{ moved_keys(ref('fct_orders'), 'customer_id') }}
+{%- endset %}
 
 with customers as (
 
@@ -15,37 +30,11 @@ orders as (
 
 ),
 
-loaded_orders as (
-
-    select * from {{ ref('stg_orders') }}
-
-),
-
-loaded_items as (
-
-    select * from {{ ref('stg_order_items') }}
-
-),
-
 {% if is_incremental() %}
 
     changed as (
 
-        select customer_id from customers
-        where loaded_xid >= {{ horizon() }}
-        union
-        -- one of their orders moved on, by itself or by its lines, or left them
-        select customer_id from loaded_orders
-        where loaded_xid >= {{ horizon() }}
-        union
-        select customer_id from loaded_orders
-        where order_id in (
-            select order_id from loaded_items where loaded_xid >= {{ horizon() }}
-            union all
-            {{ moved_keys(fct_sales, 'order_id') }}
-        )
-        union
-        {{ moved_keys(fct_orders, 'customer_id') }}
+        select customer_id from {{ staged_keys(changed) }}
 
     ),
 

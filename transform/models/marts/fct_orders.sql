@@ -8,7 +8,22 @@
     )
 }}
 
-{%- set fct_sales = ref('fct_sales') %}
+{%- set changed %}
+    select order_id from {{ ref('stg_orders') }}
+    where loaded_xid >= {{ horizon() }}
+    union
+    -- one of its lines was loaded, marked as deleted, or left it
+    select order_id from {{ ref('stg_order_items') }}
+    where loaded_xid >= {{ horizon() }}
+    union
+    {{ moved_keys(ref('fct_sales'), 'order_id') }}
+    union
+    -- the customer that it stood without has arrived
+    select order_id from {{ this }}
+    where
+        customer_key = {{ unknown_key() }}
+        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }})
+{%- endset %}
 
 with orders as (
 
@@ -22,42 +37,11 @@ sales as (
 
 ),
 
-loaded_orders as (
-
-    select * from {{ ref('stg_orders') }}
-
-),
-
-loaded_items as (
-
-    select * from {{ ref('stg_order_items') }}
-
-),
-
-loaded_customers as (
-
-    select * from {{ ref('stg_customers') }}
-
-),
-
 {% if is_incremental() %}
 
     changed as (
 
-        select order_id from loaded_orders
-        where loaded_xid >= {{ horizon() }}
-        union
-        -- one of its lines was loaded, marked as deleted, or left it
-        select order_id from loaded_items
-        where loaded_xid >= {{ horizon() }}
-        union
-        {{ moved_keys(fct_sales, 'order_id') }}
-        union
-        -- the customer that it stood without has arrived
-        select order_id from {{ this }}
-        where
-            customer_key = {{ unknown_key() }}
-            and customer_id in (select customer_id from loaded_customers where loaded_xid >= {{ horizon() }})
+        select order_id from {{ staged_keys(changed) }}
 
     ),
 

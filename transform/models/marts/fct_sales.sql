@@ -13,33 +13,30 @@
     )
 }}
 
+{%- set changed %}
+    -- the line itself was loaded, or marked as deleted
+    select order_item_id from {{ ref('stg_order_items') }}
+    where loaded_xid >= {{ horizon() }}
+    union
+    -- its order moved on without it
+    select order_item_id from {{ this }}
+    where order_id in (select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ horizon() }})
+    union
+    -- the product or the customer that it stood without has arrived
+    select order_item_id from {{ this }}
+    where
+        product_key = {{ unknown_key() }}
+        and product_id in (select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ horizon() }})
+    union
+    select order_item_id from {{ this }}
+    where
+        customer_key = {{ unknown_key() }}
+        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }})
+{%- endset %}
+
 with sales as (
 
     select * from {{ ref('int_order_items_enriched') }}
-
-),
-
-order_items as (
-
-    select * from {{ ref('stg_order_items') }}
-
-),
-
-orders as (
-
-    select * from {{ ref('stg_orders') }}
-
-),
-
-products as (
-
-    select * from {{ ref('stg_products') }}
-
-),
-
-customers as (
-
-    select * from {{ ref('stg_customers') }}
 
 ),
 
@@ -47,24 +44,7 @@ customers as (
 
     changed as (
 
-        -- the line itself was loaded, or marked as deleted
-        select order_item_id from order_items
-        where loaded_xid >= {{ horizon() }}
-        union
-        -- its order moved on without it
-        select order_item_id from {{ this }}
-        where order_id in (select order_id from orders where loaded_xid >= {{ horizon() }})
-        union
-        -- the product or the customer that it stood without has arrived
-        select order_item_id from {{ this }}
-        where
-            product_key = {{ unknown_key() }}
-            and product_id in (select product_id from products where loaded_xid >= {{ horizon() }})
-        union
-        select order_item_id from {{ this }}
-        where
-            customer_key = {{ unknown_key() }}
-            and customer_id in (select customer_id from customers where loaded_xid >= {{ horizon() }})
+        select order_item_id from {{ staged_keys(changed) }}
 
     ),
 

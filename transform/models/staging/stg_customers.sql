@@ -1,41 +1,30 @@
-with source as (
+-- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+select
+    -- ids
+    customer_id,
 
-    select * from {{ source('raw', 'customers') }}
+    -- text
+    lower({{ cleaned('email') }}) as email,
+    {{ cleaned('first_name') }} as first_name,
+    {{ cleaned('last_name') }} as last_name,
+    {{ cleaned('phone') }} as phone,
+    upper({{ cleaned('country') }}) as country,
+    {{ cleaned('city') }} as city,
+    {{ cleaned('address') }} as address,
+    attributes,
 
-),
+    -- booleans
+    marketing_opt_in,
+    _sdc_deleted_at is not null as is_deleted,
 
-renamed as (
+    -- timestamps
+    created_at,
+    updated_at,
+    _sdc_deleted_at as deleted_at,
+    _sdc_extracted_at as extracted_at,
+    _sdc_batched_at as loaded_at,
 
-    select
-        -- ids
-        customer_id,
+    -- the transaction that loaded the row, by which incremental models find what is new
+    _tidemark_loaded_xid as loaded_xid
 
-        -- text
-        lower({{ cleaned('email') }}) as email,
-        {{ cleaned('first_name') }} as first_name,
-        {{ cleaned('last_name') }} as last_name,
-        {{ cleaned('phone') }} as phone,
-        upper({{ cleaned('country') }}) as country,
-        {{ cleaned('city') }} as city,
-        {{ cleaned('address') }} as address,
-        attributes,
-
-        -- booleans
-        marketing_opt_in,
-        _sdc_deleted_at is not null as is_deleted,
-
-        -- timestamps
-        created_at,
-        updated_at,
-        _sdc_deleted_at as deleted_at,
-        _sdc_extracted_at as extracted_at,
-        _sdc_batched_at as loaded_at,
-
-        -- the transaction that loaded the row, by which incremental models find what is new
-        _tidemark_loaded_xid as loaded_xid
-
-    from source
-
-)
-
-select * from renamed
+from {{ source('raw', 'customers') }}

@@ -1,38 +1,27 @@
-with source as (
+-- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+select
+    -- ids
+    order_item_id,
+    order_id,
+    product_id,
 
-    select * from {{ source('raw', 'order_items') }}
+    -- numbers
+    quantity::integer as quantity,
+    unit_price::numeric(12, 2) as unit_price,
+    unit_cost::numeric(12, 2) as unit_cost,
+    discount::numeric(12, 2) as discount,
 
-),
+    -- booleans
+    _sdc_deleted_at is not null as is_deleted,
 
-renamed as (
+    -- timestamps
+    created_at,
+    updated_at,
+    _sdc_deleted_at as deleted_at,
+    _sdc_extracted_at as extracted_at,
+    _sdc_batched_at as loaded_at,
 
-    select
-        -- ids
-        order_item_id,
-        order_id,
-        product_id,
+    -- the transaction that loaded the row, by which incremental models find what is new
+    _tidemark_loaded_xid as loaded_xid
 
-        -- numbers
-        quantity::integer as quantity,
-        unit_price::numeric(12, 2) as unit_price,
-        unit_cost::numeric(12, 2) as unit_cost,
-        discount::numeric(12, 2) as discount,
-
-        -- booleans
-        _sdc_deleted_at is not null as is_deleted,
-
-        -- timestamps
-        created_at,
-        updated_at,
-        _sdc_deleted_at as deleted_at,
-        _sdc_extracted_at as extracted_at,
-        _sdc_batched_at as loaded_at,
-
-        -- the transaction that loaded the row, by which incremental models find what is new
-        _tidemark_loaded_xid as loaded_xid
-
-    from source
-
-)
-
-select * from renamed
+from {{ source('raw', 'order_items') }}

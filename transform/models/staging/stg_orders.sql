@@ -1,42 +1,31 @@
-with source as (
+-- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+select
+    -- ids
+    order_id,
+    customer_id,
 
-    select * from {{ source('raw', 'orders') }}
+    -- text
+    lower({{ cleaned('status') }}) as order_status,
 
-),
+    -- numbers
+    shipping_fee::numeric(12, 2) as shipping_fee,
 
-renamed as (
+    -- booleans
+    _sdc_deleted_at is not null as is_deleted,
 
-    select
-        -- ids
-        order_id,
-        customer_id,
+    -- timestamps
+    ordered_at,
+    paid_at,
+    shipped_at,
+    delivered_at,
+    cancelled_at,
+    created_at,
+    updated_at,
+    _sdc_deleted_at as deleted_at,
+    _sdc_extracted_at as extracted_at,
+    _sdc_batched_at as loaded_at,
 
-        -- text
-        lower({{ cleaned('status') }}) as order_status,
+    -- the transaction that loaded the row, by which incremental models find what is new
+    _tidemark_loaded_xid as loaded_xid
 
-        -- numbers
-        shipping_fee::numeric(12, 2) as shipping_fee,
-
-        -- booleans
-        _sdc_deleted_at is not null as is_deleted,
-
-        -- timestamps
-        ordered_at,
-        paid_at,
-        shipped_at,
-        delivered_at,
-        cancelled_at,
-        created_at,
-        updated_at,
-        _sdc_deleted_at as deleted_at,
-        _sdc_extracted_at as extracted_at,
-        _sdc_batched_at as loaded_at,
-
-        -- the transaction that loaded the row, by which incremental models find what is new
-        _tidemark_loaded_xid as loaded_xid
-
-    from source
-
-)
-
-select * from renamed
+from {{ source('raw', 'orders') }}

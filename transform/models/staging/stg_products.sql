@@ -1,42 +1,31 @@
-with source as (
+-- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+select
+    -- ids
+    product_id,
 
-    select * from {{ source('raw', 'products') }}
+    -- text
+    {{ cleaned('sku') }} as sku,
+    {{ cleaned('name') }} as product_name,
+    {{ cleaned('category') }} as category,
+    tags,
+    attributes,
 
-),
+    -- numbers
+    price::numeric(12, 2) as price,
+    cost::numeric(12, 2) as cost,
 
-renamed as (
+    -- booleans
+    is_active,
+    _sdc_deleted_at is not null as is_deleted,
 
-    select
-        -- ids
-        product_id,
+    -- timestamps
+    created_at,
+    updated_at,
+    _sdc_deleted_at as deleted_at,
+    _sdc_extracted_at as extracted_at,
+    _sdc_batched_at as loaded_at,
 
-        -- text
-        {{ cleaned('sku') }} as sku,
-        {{ cleaned('name') }} as product_name,
-        {{ cleaned('category') }} as category,
-        tags,
-        attributes,
+    -- the transaction that loaded the row, by which incremental models find what is new
+    _tidemark_loaded_xid as loaded_xid
 
-        -- numbers
-        price::numeric(12, 2) as price,
-        cost::numeric(12, 2) as cost,
-
-        -- booleans
-        is_active,
-        _sdc_deleted_at is not null as is_deleted,
-
-        -- timestamps
-        created_at,
-        updated_at,
-        _sdc_deleted_at as deleted_at,
-        _sdc_extracted_at as extracted_at,
-        _sdc_batched_at as loaded_at,
-
-        -- the transaction that loaded the row, by which incremental models find what is new
-        _tidemark_loaded_xid as loaded_xid
-
-    from source
-
-)
-
-select * from renamed
+from {{ source('raw', 'products') }}
