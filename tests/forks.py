@@ -2,7 +2,7 @@
 
     python forks.py tap 3
 
-The first argument is tap, target, meltano or tidemark. Run by the Python of the program's environment; the number is
+The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number is
 that of a listening socket. A request is the program's command line, the patches to it, its directory and its
 environment (null to leave them), as JSON, with its three standard streams; the answers are the process's id and, when
 it ended, its status as `subprocess` has it. Ends with its standard input.
@@ -41,6 +41,10 @@ IMPORTS = {
     "tap": ["singer_postgres.command", "singer_postgres.tap.tap", "singer_postgres.tap.quick"],
     "target": ["singer_postgres.command", "singer_postgres.target.target"],
     "meltano": ["meltano.cli", "meltano.core.db", "meltano.core.migration_service", "sqlalchemy.dialects.sqlite"],
+    "dbt": [
+        *("dbt.cli.main", "dbt.task.build", "dbt.task.test", "dbt.task.freshness", "dbt.parser.manifest"),
+        *("dbt.adapters.postgres", "tidemark_dbt.command"),
+    ],
     "tidemark": [
         *("typer", "rich.console", "rich.table", "yaml", "psutil", "psycopg", "pydantic_settings", "structlog"),
         *("meltano.core.db", "meltano.core.migration_service", "meltano.core.state_service", "meltano.core.project"),
@@ -53,6 +57,7 @@ ENTRIES = {
     "target": ("singer_postgres.target.entry", "main"),
     "meltano": ("meltano.cli", "main"),
     "tidemark": ("tidemark.entry", "main"),
+    "dbt": ("tidemark_dbt.entry", "main"),
 }
 
 

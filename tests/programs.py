@@ -27,7 +27,8 @@ TAP = REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/tidemark-tap-postg
 TARGET = REPOSITORY / ".meltano/loaders/target-postgres/venv/bin/tidemark-target-postgres"
 TIDEMARK = REPOSITORY / ".venv/bin/tidemark"
 MELTANO = REPOSITORY / ".venv/bin/meltano"
-NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano"}
+DBT = REPOSITORY / ".meltano/utilities/dbt-postgres/venv/bin/tidemark-dbt"
+NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano", DBT: "dbt"}
 _TIMEOUT_S = 120
 
 

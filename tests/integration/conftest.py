@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 import pytest
+from dotenv import dotenv_values
 
 from tests import programs
 from tests.conftest import REPOSITORY
@@ -91,6 +92,25 @@ class Checkout:
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("error: "), done.stderr
         return line
+
+    def dbt(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run dbt to its end as Meltano would, without Meltano's second."""
+        settings = dotenv_values(self.root / ".env")
+        directories = {
+            "DBT_PROJECT_DIR": self.root / "transform",
+            "DBT_PROFILES_DIR": self.root / "transform" / "profiles",
+            "DBT_TARGET_PATH": self.root / ".meltano" / "dbt" / "target",
+            "DBT_LOG_PATH": self.root / "logs",
+        }
+        variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
+        full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
+        return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
+
+    def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        """Build models and snapshots, which is meant to succeed; return what dbt printed."""
+        done = self.dbt("build", "--resource-type", "model", "--resource-type", "snapshot", *arguments, env=env)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def start(
         self, *arguments: str, program: str = "tidemark", env: dict[str, str] | None = None

@@ -1,0 +1,106 @@
+"""Whatever happens between two builds, and whichever of them are killed, the marts end as one full build has them."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tests.integration.test_marts import assert_as_a_full_build_has_them, delete, load, undelete
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+ROUNDS = int(os.environ.get("CRASHES", "2"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.002")
+        checkout.extract_and_load()
+        checkout.build()
+        yield checkout
+
+
+def change(project: Checkout, draw: random.Random) -> None:
+    """Make a day's traffic in the shop."""
+    project.tidemark("demo", "change", "--rows", str(draw.randint(20, 200)), "--seed", str(draw.randint(1, 10_000)))
+
+
+def sync(project: Checkout, _: random.Random) -> None:
+    project.extract_and_load()
+
+
+def repair(project: Checkout, _: random.Random) -> None:
+    """Mark as deleted what is gone from the shop."""
+    project.tidemark("reconcile", "--repair", "--allow-deletes", "20%")
+
+
+def build(project: Checkout, draw: random.Random) -> None:
+    """Build all, or a part of it: the next build catches up."""
+    project.build(*draw.choice([(), ("--select", "fct_sales"), ("--select", "dim_customers"), ("--exclude", "fct_orders")]))
+
+
+def killed_build(project: Checkout, draw: random.Random) -> None:
+    """Begin to build, and end dbt anywhere in it."""
+    run = project.start("invoke", "dbt-postgres:run", program="meltano")
+    deadline = time.monotonic() + 30
+    while run.poll() is None and time.monotonic() < deadline:
+        found = [each for each in psutil.Process(run.pid).children(recursive=True) if "tidemark-dbt" in str(each.cmdline())]
+        if found:
+            time.sleep(draw.uniform(2.5, 6))
+            for each in found:
+                if each.is_running():
+                    each.kill()
+            break
+        time.sleep(0.05)
+    run.communicate(timeout=60)
+
+
+def corrections(project: Checkout, draw: random.Random) -> None:
+    """What a shop hardly does: rows that move between parents, months and being there at all."""
+    line, other, order = draw.randint(1, 2000), draw.randint(1, 900), draw.randint(1, 900)
+    statements = [
+        load("order_items", f"order_id = {other}", f"order_item_id = {line}"),
+        load("orders", f"customer_id = {draw.randint(1, 200)}", f"order_id = {order}"),
+        load("orders", f"ordered_at = ordered_at - interval '{draw.randint(1, 90)} days'", f"order_id = {other}"),
+        delete("order_items", f"order_item_id % 97 = {line % 97}"),
+        undelete("order_items", f"order_item_id % 97 = {line % 97}"),
+        delete("orders", f"order_id = {order}"),
+        undelete("orders", f"order_id = {order}"),
+        delete("customers", f"customer_id = {draw.randint(1, 200)}"),
+    ]
+    with project.connect("warehouse") as connection:
+        for statement in draw.sample(statements, 4):
+            connection.execute(statement)
+
+
+def late_commit(project: Checkout, draw: random.Random) -> None:
+    """Let a chunk commit only after a build that began while it was open."""
+    with project.connect("warehouse") as loader:
+        loader.autocommit = False
+        loader.execute(load("order_items", "quantity = quantity + 1", f"order_item_id % 50 = {draw.randint(0, 49)}"))
+        build(project, draw)
+        loader.commit()
+
+
+STEPS = (change, sync, repair, build, killed_build, corrections, late_commit)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_build(project, number):
+    draw = random.Random(f"{SEED} {number}")
+    steps = [draw.choice(STEPS) for _ in range(6 if ROUNDS > 2 else 4)]
+    for step in steps:
+        step(project, draw)
+    project.build()
+    assert_as_a_full_build_has_them(project), [step.__name__ for step in steps]
