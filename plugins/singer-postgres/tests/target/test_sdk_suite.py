@@ -56,10 +56,12 @@ class TestWithStandardSettings(suite(TargetPrimaryKeyUpdates, RecordMissingRequi
 
 
 # the size of batches that the states of the SDK's file are meant for
+@pytest.mark.long
 class TestInSmallBatches(suite(MultipleStateMessages, batch_size_rows=3)):
     """Many transactions, and a state as soon as it holds."""
 
 
+@pytest.mark.long
 class TestWithoutMetadataOrValidation(
     suite(
         TargetRecordMissingRequiredProperty, add_record_metadata=False, activate_version=False, validate_records=False
