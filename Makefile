@@ -45,6 +45,15 @@ reset: setup ## delete their data and the pipeline's state (asks first)
 docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
 	@$(BIN)/tidemark docs
 
+.PHONY: dbt
+dbt: setup ## run dbt, as in make dbt ARGS="build --select +fct_sales"; DBT_SCHEMA_PREFIX=ana_ for schemas of your own
+	@$(BIN)/meltano invoke dbt-postgres $(ARGS)
+
+.PHONY: dbt-changed
+dbt-changed: setup ## build and test the models that changed since the last good run, and what is below them
+	@test -f .meltano/dbt/good/manifest.json || { echo "error: no whole run went well yet, so there is nothing to compare with; run make pipeline first." >&2; exit 1; }
+	@$(BIN)/meltano invoke dbt-postgres:changed
+
 .PHONY: test
 test: setup-dev ## run all tests, on servers and directories of their own
 	@$(BIN)/pytest
@@ -65,6 +74,10 @@ bench: setup-dev ## time the same load through raw COPY, this project and its pe
 .PHONY: bench-reconcile
 bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same rows (ROWS=10000000, ROUNDS=3)
 	@$(BIN)/python -m bench.reconcile
+
+.PHONY: bench-transform
+bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
+	@$(BIN)/python -m bench.transform
 
 .PHONY: lint
 lint: setup-dev ## check Python, types, SQL and YAML

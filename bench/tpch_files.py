@@ -1,4 +1,7 @@
-"""Writes the tables of TPC-H as CSV files: `python tpch_files.py DIRECTORY SCALE_FACTOR`, in a venv with DuckDB."""
+"""Writes the tables of TPC-H, and the answers where DuckDB has them, as CSV files.
+
+`python tpch_files.py DIRECTORY SCALE_FACTOR`, in a venv with DuckDB.
+"""
 
 import sys
 from pathlib import Path
@@ -13,3 +16,6 @@ connection.execute(f"LOAD '{extension}'")
 connection.execute(f"CALL dbgen(sf = {factor})")
 for (table,) in connection.execute("SHOW TABLES").fetchall():
     connection.execute(f"COPY {table} TO '{directory / table}.csv' (HEADER false)")
+answers = connection.execute("SELECT query_nr, answer FROM tpch_answers() WHERE scale_factor = ?", [factor])
+for number, answer in answers.fetchall():
+    (directory / f"answer-{number}.csv").write_text(answer)

@@ -2,8 +2,8 @@
 
     python forks.py tap 3
 
-The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number is
-that of a listening socket. A request is the program's command line, the patches to it, its directory and its
+The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number
+is that of a listening socket. A request is the program's command line, the patches to it, its directory and its
 environment (null to leave them), as JSON, with its three standard streams; the answers are the process's id and, when
 it ended, its status as `subprocess` has it. Ends with its standard input.
 """

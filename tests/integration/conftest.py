@@ -100,6 +100,7 @@ class Checkout:
             "DBT_PROJECT_DIR": self.root / "transform",
             "DBT_PROFILES_DIR": self.root / "transform" / "profiles",
             "DBT_TARGET_PATH": self.root / ".meltano" / "dbt" / "target",
+            "DBT_GOOD_RUN_PATH": self.root / ".meltano" / "dbt" / "good",
             "DBT_LOG_PATH": self.root / "logs",
         }
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}

@@ -23,7 +23,7 @@ CONNECTION = ("host", "port", "user", "password", "database")
     [
         pytest.param("tap", "not long", 200, id="tap"),
         pytest.param("target", "not long", 40, id="target"),
-        pytest.param("target", "long", 70, id="target-long", marks=pytest.mark.long),
+        pytest.param("target", "long", 50, id="target-long", marks=pytest.mark.long),
     ],
 )
 def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, which, least, pipe):

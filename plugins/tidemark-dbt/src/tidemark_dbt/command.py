@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from dbt.cli import requires
@@ -43,11 +45,31 @@ def run(*, starter: int | None) -> NoReturn:
     requires.load_profile = partial(_load_profile_and_lock, starter)
     try:
         cli(prog_name="dbt")
-    except SystemExit:
+    except SystemExit as end:
         if _status is not None:
             sys.exit(_status)
+        if not end.code:
+            _keep_manifest()
         raise
     sys.exit(0)
+
+
+def _keep_manifest() -> None:
+    """Keep the manifest of a whole run that went well: what changes are compared with, and deferred to.
+
+    That of a part says nothing of the rest, and that of a developer's own schemas is nobody else's.
+    """
+    flags = get_flags()
+    directory = os.environ.get("DBT_GOOD_RUN_PATH")
+    whole = not (getattr(flags, "SELECT", None) or getattr(flags, "EXCLUDE", None))
+    if flags.WHICH not in {"run", "build"} or not whole or not directory or os.environ.get("DBT_SCHEMA_PREFIX"):
+        return
+    kept = Path(directory)
+    kept.mkdir(parents=True, exist_ok=True)
+    made = kept / "manifest.json.new"
+    shutil.copyfile(Path(flags.TARGET_PATH or "target") / "manifest.json", made)
+    # in one step, for whoever is reading it
+    made.replace(kept / "manifest.json")
 
 
 def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
