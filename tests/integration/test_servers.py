@@ -32,7 +32,7 @@ def test_the_servers_listen_on_loopback_alone_and_want_a_password(checkout):
     pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     sockets = psutil.Process(int(pid_file.read_text().split()[0])).net_connections("inet")
     assert {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
-    assert "authentication failed" in checkout.refusal("demo", "load", env={"TAP_POSTGRES_PASSWORD": "wrong"})
+    assert "authentication failed" in checkout.refusal("demo", "load", env={"TIDEMARK_ADMIN_PASSWORD": "wrong"})
 
 
 def test_passwords_are_made_once_and_closed_to_others(checkout):
@@ -40,7 +40,7 @@ def test_passwords_are_made_once_and_closed_to_others(checkout):
     dotenv = checkout.root / ".env"
     assert dotenv.stat().st_mode & 0o077 == 0
     before = dotenv.read_text()
-    assert len(before.splitlines()) == 2
+    assert len(before.splitlines()) == 4
     checkout.tidemark("up")
     assert dotenv.read_text() == before
 
@@ -56,7 +56,7 @@ def test_a_lost_password_is_asked_for_and_not_made_up(checkout):
     checkout.tidemark("up")
     checkout.tidemark("down")
     (checkout.root / ".env").unlink()
-    assert "TAP_POSTGRES_PASSWORD is not set" in checkout.refusal("up")
+    assert "TIDEMARK_ADMIN_PASSWORD is not set" in checkout.refusal("up")
     assert not (checkout.root / ".env").exists()
 
 
@@ -158,6 +158,7 @@ def test_a_side_with_a_host_of_its_own_gets_no_server(checkout):
         "TARGET_POSTGRES_HOST": "localhost",
         "TARGET_POSTGRES_PORT": port,
         "TARGET_POSTGRES_DATABASE": "shop",
+        "TARGET_POSTGRES_USER": "tidemark",
         "TARGET_POSTGRES_PASSWORD": url.split(":")[2].split("@")[0],
     }
     checkout.tidemark("down")

@@ -55,7 +55,7 @@ def test_a_child_is_given_no_empty_setting(project, monkeypatch):
     assert settings.read(project)[0].variables() == {
         "TAP_POSTGRES_HOST": "127.0.0.1",
         "TAP_POSTGRES_PORT": "1111",
-        "TAP_POSTGRES_USER": "tidemark",
+        "TAP_POSTGRES_USER": "tidemark_reader",
         "TAP_POSTGRES_DATABASE": "shop",
     }
 

@@ -15,6 +15,13 @@
         message text,
         primary key (invocation_id, model)
     );
+    do $tidemark$
+    begin
+        if exists (select from pg_roles where rolname = 'tidemark_monitor') then
+            grant select on {{ table }} to tidemark_monitor;
+        end if;
+    end
+    $tidemark$;
     delete from {{ table }} where started_at < now() - interval '90 days';
     {%- for result in results if result.node.resource_type in ['model', 'snapshot'] -%}
         {%- set began = result.timing | selectattr('name', 'equalto', 'execute') | map(attribute='started_at') | first -%}

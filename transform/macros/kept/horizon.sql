@@ -168,6 +168,9 @@
                 create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
                 comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
             end if;
+            if exists (select from pg_roles where rolname = 'tidemark_monitor') then
+                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys to tidemark_monitor;
+            end if;
             delete from {{ quoted }}._tidemark_moved_keys
             where xid < (select horizon from {{ quoted }}._tidemark_models order by horizon limit 1);
         end

@@ -86,6 +86,14 @@ def dsn(side: SideArgument) -> None:
     sys.stdout.write(connections.url(_side(side)) + "\n")
 
 
+@app.command()
+def roles(side: SideArgument) -> None:
+    """Print the SQL of a database's roles, to be run in one of your own; `tidemark up` gives them to its servers."""
+    from tidemark.roles import statements  # noqa: PLC0415
+
+    sys.stdout.write(statements(side.value))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(side: SideArgument, context: typer.Context) -> None:
     """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
@@ -315,8 +323,9 @@ def docs(
 
 
 def _side(option: SideOption) -> Side:
-    source, warehouse = settings.read(Project.find())
-    return source if option is SideOption.source else warehouse
+    project = Project.find()
+    source, warehouse = settings.read(project)
+    return settings.admin(project, source if option is SideOption.source else warehouse)
 
 
 def _psql(side: Side) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors, sql
 
+from tidemark import settings
 from tidemark.connections import connect
 from tidemark.errors import TidemarkError, UsageError
 
@@ -58,7 +59,7 @@ def load(project: Project, source: Side, *, scale: float, as_of: datetime | None
         UsageError: the database holds something else.
         TidemarkError: the server could not do it, as when its disk is full; nothing has changed.
     """
-    with connect(source) as connection, connection.transaction():
+    with connect(settings.admin(project, source)) as connection, connection.transaction():
         # two loads at once would both find the database empty
         connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
         wanted, found = f"{scale:g}", loaded(connection)
@@ -94,7 +95,7 @@ def change(project: Project, source: Side, *, rows: int, seed: int | None = None
     Raises:
         UsageError: the database holds no demo shop.
     """
-    with connect(source) as connection, connection.transaction():
+    with connect(settings.admin(project, source)) as connection, connection.transaction():
         if loaded(connection) is None:
             raise UsageError(f"The {source} holds no demo shop; run `tidemark demo load` first.")
         _set(connection, "demo.rows", str(rows))

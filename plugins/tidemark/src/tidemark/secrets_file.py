@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import dotenv
 
+from tidemark import settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
-    """Write a new password to .env for each embedded side that has none; return whether any was."""
-    wanting = [side for side in sides if side.embedded and side.password is None]
+    """Write to .env a new password for each role of the embedded sides that has none; return whether any was."""
+    embedded = [side for side in sides if side.embedded]
+    wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]
+    if embedded and settings.admin(project, embedded[0]).password is None:
+        wanting.insert(0, "TIDEMARK_ADMIN_PASSWORD")
+    for side in embedded:
+        if isinstance(side, settings.Warehouse) and settings.transformer(project, side).password is None:
+            wanting.append("DBT_POSTGRES_PASSWORD")
     if wanting:
         # neither set_key nor a copy of .env.example is closed to others
         project.dotenv.touch()
         project.dotenv.chmod(0o600)
-    for side in wanting:
+    for name in wanting:
         # letters, digits, - and _ only: needs no quoting in a shell, a URL or a file
-        dotenv.set_key(project.dotenv, f"{side.prefix}_PASSWORD", secrets.token_urlsafe(24), quote_mode="never")
+        dotenv.set_key(project.dotenv, name, secrets.token_urlsafe(24), quote_mode="never")
     return bool(wanting)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SideName = Literal["source", "warehouse"]
 LOOPBACK = "127.0.0.1"
+# whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
+ADMIN = "tidemark"
+TRANSFORMER = "tidemark_transformer"
 
 
 class Side(BaseSettings):
@@ -27,7 +30,7 @@ class Side(BaseSettings):
 
     host: str | None = None
     port: int = Field(ge=1, le=65535)
-    user: str = "tidemark"
+    user: str
     password: SecretStr | None = None
     database: str
     ssl_enable: bool = False
@@ -68,17 +71,19 @@ class Source(Side):
     prefix = "TAP_POSTGRES"
 
     port: int = Field(default=5433, ge=1, le=65535)
+    user: str = "tidemark_reader"
     database: str = "shop"
 
 
 class Warehouse(Side):
-    """What the target writes and dbt builds in."""
+    """What the target writes, and dbt builds in as a user of its own."""
 
     model_config = SettingsConfigDict(env_prefix="TARGET_POSTGRES_")
     side = "warehouse"
     prefix = "TARGET_POSTGRES"
 
     port: int = Field(default=5434, ge=1, le=65535)
+    user: str = "tidemark_loader"
     database: str = "warehouse"
     default_target_schema: str = "raw"
 
@@ -104,6 +109,40 @@ class Machine(BaseSettings):
         env_prefix="TIDEMARK_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
     )
     postgres_bin: Path | None = None
+    admin_password: SecretStr | None = None
+
+
+class TransformerLogin(BaseSettings):
+    """Who dbt is in the warehouse."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DBT_POSTGRES_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
+    )
+    user: str | None = None
+    password: SecretStr | None = None
+
+
+def admin(project: Project, side: Side) -> Side:
+    """Return an embedded `side` as its owner connects to it; a user's own as it is."""
+    if not side.embedded:
+        return side
+    password = Machine(_env_file=project.dotenv).admin_password  # type: ignore[call-arg]
+    return side.model_copy(update={"user": ADMIN, "password": password})
+
+
+def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
+    """Return the warehouse as dbt connects to it; as the target does where no other user is named."""
+    login = TransformerLogin(_env_file=project.dotenv)  # type: ignore[call-arg]
+    if login.user is None and not warehouse.embedded:
+        return warehouse
+    return warehouse.model_copy(update={"user": login.user or TRANSFORMER, "password": login.password})
+
+
+def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, str]:
+    """Return what tells a child who dbt is."""
+    side = transformer(project, warehouse)
+    password = {"DBT_POSTGRES_PASSWORD": side.password.get_secret_value()} if side.password else {}
+    return {"DBT_POSTGRES_USER": side.user, **password}
 
 
 def postgres_bin(project: Project) -> Path | None:
@@ -127,6 +166,13 @@ def read(project: Project) -> tuple[Source, Warehouse]:
         prefix = {cls.__name__: cls.prefix for cls in (Source, Warehouse)}[error.title]
         variable = f"{prefix}_{str(first['loc'][0]).upper()}"
         raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None
+    for side in (source, warehouse):
+        wanted = type(side).model_fields["user"].default
+        if side.embedded and side.user != wanted:
+            raise UsageError(
+                f"{side.prefix}_USER is {side.user!r}, and the embedded server's role is {wanted!r}; take that variable "
+                f"away, or name a server of your own in {side.prefix}_HOST."
+            )
     if source.embedded and warehouse.embedded and source.port == warehouse.port:
         raise UsageError(
             f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."

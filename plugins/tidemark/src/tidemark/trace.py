@@ -11,6 +11,8 @@ from psycopg import sql
 from rich.table import Table as Columns
 
 from singer_postgres.target import history
+from tidemark import settings
+from tidemark.connections import connect
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.lineage import models_of
 from tidemark.reconcile.pairing import Ends
@@ -77,8 +79,10 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[Place]:
         if not any(place.count for place in places):
             raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
         manifest = project.root / ".meltano" / "dbt" / "target" / "manifest.json"
-        below = [row.in_model(model) for model in models_of(manifest, pair.schema, table.name)]
-    return [*places, *(place for place in below if place is not None)]
+        # what dbt built, dbt's user may read
+        with connect(settings.transformer(project, ends.warehouse)) as models:
+            found = [row.in_model(models, model) for model in models_of(manifest, pair.schema, table.name)]
+    return [*places, *(place for place in found if place is not None)]
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,12 @@ class _Row:
         row = self.warehouse.execute(query.format(name, wanted)).fetchone()
         return row[0] if row else None
 
-    def in_model(self, model: Model) -> Place | None:
+    def in_model(self, models: Connection, model: Model) -> Place | None:
         """Look for the row in a model; None if that isn't there, or has nothing that could be the key."""
         relation = sql.Identifier(model.schema, model.name)
         known = {
             row[0]
-            for row in self.warehouse.execute(
+            for row in models.execute(
                 "select attname from pg_catalog.pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
                 "and not attisdropped",
                 [relation.as_string()],
@@ -153,7 +157,7 @@ class _Row:
             for name, value in zip(names, self.key, strict=True)
         )
         query = sql.SQL("SELECT count(*) OVER (), to_jsonb(r) FROM {} r WHERE {} LIMIT {}")
-        rows = self.warehouse.execute(query.format(relation, condition, sql.Literal(_MOST_ROWS))).fetchall()
+        rows = models.execute(query.format(relation, condition, sql.Literal(_MOST_ROWS))).fetchall()
         count = rows[0][0] if rows else 0
         return Place(model.schema, f"{model.schema}.{model.name}", count, [row[1] for row in rows])
 

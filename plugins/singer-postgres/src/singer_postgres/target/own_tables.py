@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _COMMENT = "Kept by Tidemark: version {}"
+# where there is such a role (`tidemark roles warehouse`), it watches runs
+_MONITOR = "tidemark_monitor"
 _VERSION = re.compile(r"^Kept by Tidemark: version (\d+)$")
 
 
@@ -57,6 +59,8 @@ class OwnTable:
                     connection.execute(sql.SQL(step).format(table))
                 comment = sql.Literal(_COMMENT.format(len(self.steps)))
                 connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+                if connection.execute("select from pg_catalog.pg_roles where rolname = %s", [_MONITOR]).fetchone():
+                    connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
         except errors.InsufficientPrivilege as error:
             if self._version(connection, schema) != len(self.steps):
                 msg = (

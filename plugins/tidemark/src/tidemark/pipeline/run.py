@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark import databases, demo
+from tidemark import databases, demo, settings
 from tidemark.connections import connect
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.locks import hold
@@ -89,7 +89,12 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     """
     run_id = str(uuid.uuid4())
     outcome = Outcome(Block(title, counted) for title, counted in _BLOCKS.values())
-    environment = {**source.variables(), **warehouse.variables(), "MELTANO_ENVIRONMENT": state.environment(project)}
+    environment = {
+        **source.variables(),
+        **warehouse.variables(),
+        **settings.transformer_variables(project, warehouse),
+        "MELTANO_ENVIRONMENT": state.environment(project),
+    }
     blocks = " ".join(_BLOCKS).split()
     with meltano.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
         for block in outcome.blocks:

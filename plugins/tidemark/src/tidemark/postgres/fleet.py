@@ -52,6 +52,7 @@ def start(project: Project, sides: Sequence[Side]) -> None:
         list(pool.map(Server.start, stopped))
         for server in servers:
             server.make_database()
+            server.make_roles()
 
 
 def stop(project: Project, sides: Sequence[Side]) -> list[Side]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 from psycopg import sql
 
-from tidemark import settings
+from tidemark import roles, settings
 from tidemark.connections import connect
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.postgres import binaries, home
@@ -62,6 +62,11 @@ class Server:
     def data(self) -> Path:
         """PostgreSQL's data directory."""
         return self.directory / "data"
+
+    @property
+    def admin(self) -> Side:
+        """The side as the server's owner connects to it."""
+        return settings.admin(self.project, self.side)
 
     @property
     def log(self) -> Path:
@@ -146,10 +151,20 @@ class Server:
 
     def make_database(self) -> None:
         """Make the side's database on the running server, unless it is there."""
-        with connect(self.side, database="postgres") as connection:
+        with connect(self.admin, database="postgres") as connection:
             name = self.side.database
             if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+    def make_roles(self) -> None:
+        """Give the side's database the roles that a run connects as, with the passwords that are set for them."""
+        passwords = {side.user: side.password for side in self._logins() if side.password}
+        roles.apply(self.admin, passwords)
+
+    def _logins(self) -> list[Side]:
+        if isinstance(self.side, settings.Warehouse):
+            return [self.side, settings.transformer(self.project, self.side)]
+        return [self.side]
 
     def stop(self) -> bool:
         """Stop the server; return whether it ran.
@@ -204,9 +219,9 @@ class Server:
             )
 
     def _refuse_lost_password(self) -> None:
-        if self.side.password is None:
+        if self.admin.password is None:
             raise UsageError(
-                f"{self.side.prefix}_PASSWORD is not set and the data directory {self.data} was made with one; put it "
+                f"TIDEMARK_ADMIN_PASSWORD is not set and the data directory {self.data} was made with one; put it "
                 "back in .env, or start afresh with `tidemark reset`."
             )
 
@@ -228,8 +243,8 @@ class Server:
 
     def _initialise(self) -> None:
         """Make the data directory beside its place and move it there whole, so that a half-made one is never used."""
-        if self.side.password is None:
-            raise UsageError(f"{self.side.prefix}_PASSWORD is not set; put one in .env.")
+        if self.admin.password is None:
+            raise UsageError("TIDEMARK_ADMIN_PASSWORD is not set; put one in .env.")
         self.directory.mkdir(exist_ok=True)
         self.account.own(self.directory)
         for left_over in self.directory.glob("initialising-*"):
@@ -238,11 +253,11 @@ class Server:
             scratch = Path(name)
             self.account.own(scratch)
             password_file = scratch / "password"
-            password_file.write_text(self.side.password.get_secret_value())
+            password_file.write_text(self.admin.password.get_secret_value())
             password_file.chmod(0o600)
             self.account.own(password_file)
             self._run(
-                *("initdb", "-D", str(scratch / "data"), "-U", self.side.user, f"--pwfile={password_file}"),
+                *("initdb", "-D", str(scratch / "data"), "-U", self.admin.user, f"--pwfile={password_file}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
             )
             (scratch / "data").rename(self.data)

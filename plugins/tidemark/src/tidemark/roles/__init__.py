@@ -1,0 +1,37 @@
+"""Who may do what in either database: roles that the shipped SQL makes, and each embedded server is given.
+
+The SQL can be run again at any time, and as it is on a server of one's own: `tidemark roles warehouse | psql …`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from tidemark.connections import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import SecretStr
+
+    from tidemark.settings import Side, SideName
+
+
+def statements(side: SideName) -> str:
+    """Return the SQL of one side's roles."""
+    return resources.files(__package__).joinpath(f"{side}.sql").read_text(encoding="utf-8")
+
+
+def apply(admin: Side, passwords: Mapping[str, SecretStr]) -> None:
+    """Make the roles of the database that `admin` is, or bring them up to date, and set their passwords."""
+    with connect(admin) as connection, connection.transaction():
+        connection.execute(statements(admin.side).encode())
+        for role, password in passwords.items():
+            connection.execute(
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                    sql.Identifier(role), sql.Literal(password.get_secret_value())
+                )
+            )

@@ -1,0 +1,130 @@
+"""Who can do what: each role what its work needs, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.integration.conftest import make_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+MAY = {
+    "tidemark_loader": ["update raw.orders set status = status", "create table raw.new (x int)", "create schema raw_crm"],
+    "tidemark_transformer": [
+        "select count(*) from raw.orders",
+        "create view staging.new as select * from raw.orders",
+        "create schema ana_marts",
+    ],
+    "tidemark_reporter": ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"],
+    "tidemark_monitor": [
+        "select count(*) from raw._tidemark_runs",
+        "select count(*) from raw._tidemark_state",
+        "select count(*) from marts._tidemark_model_runs",
+        "select count(*) from marts._tidemark_models",
+    ],
+}
+MAY_NOT = {
+    "tidemark_loader": ["select from marts.fct_sales", "create table marts.new (x int)", "drop view staging.stg_orders"],
+    "tidemark_transformer": [
+        "update raw.orders set status = 'paid'",
+        "delete from raw._tidemark_state",
+        "create table raw.new (x int)",
+        "drop table raw.orders",
+    ],
+    "tidemark_reporter": [
+        "select from raw.orders",
+        "select from staging.stg_orders",
+        "select from intermediate.int_orders_enriched",
+        "delete from marts.fct_sales",
+        "create table marts.new (x int)",
+        "create schema mine",
+    ],
+    "tidemark_monitor": [
+        "select from raw.orders",
+        "select from marts.fct_sales",
+        "delete from raw._tidemark_runs",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.001")
+        checkout.extract_and_load()
+        checkout.build()
+        yield checkout
+
+
+def attempt(project: Checkout, side: str, role: str, statement: str) -> None:
+    """Do it as `role`, and take it back."""
+    with project.connect(side) as connection:
+        connection.autocommit = False
+        connection.execute(f"set role {role}")
+        connection.execute(statement)
+        connection.rollback()
+
+
+@pytest.mark.parametrize("role", MAY)
+def test_a_role_may_do_its_work_and_nothing_else(project, role):
+    for statement in MAY[role]:
+        attempt(project, "warehouse", role, statement)
+    for statement in MAY_NOT[role]:
+        with pytest.raises(errors.InsufficientPrivilege):
+            attempt(project, "warehouse", role, statement)
+
+
+def test_what_is_made_later_is_covered_too(project):
+    attempt(
+        project,
+        "warehouse",
+        "tidemark_transformer",
+        "create table marts.later as select 1; set role tidemark_reporter; select from marts.later",
+    )
+    attempt(
+        project,
+        "warehouse",
+        "tidemark_loader",
+        "create schema raw_crm create table later (x int); set role tidemark_transformer; select from raw_crm.later",
+    )
+
+
+def test_the_tap_reads_and_sees_since_when_others_are_open_and_cannot_write(project):
+    statement = (
+        "do $$ begin if exists (select from pg_stat_activity where backend_type = 'client backend' and "
+        "xact_start is null and state = 'active') then raise 'blind'; end if; end $$"
+    )
+    for may in ("select from orders", statement):
+        attempt(project, "source", "tidemark_reader", may)
+    for may_not in ("update orders set status = 'paid'", "create table new (x int)"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            attempt(project, "source", "tidemark_reader", may_not)
+
+
+def test_each_part_of_a_run_connects_as_its_own_role(project):
+    owners = "select distinct tableowner from pg_tables where schemaname = '{}'"
+    assert project.rows("warehouse", owners.format("raw")) == [("tidemark_loader",)]
+    assert project.rows("warehouse", owners.format("marts")) == [("tidemark_transformer",)]
+
+
+def test_the_sql_can_be_run_again_and_on_a_server_of_ones_own(project):
+    for side in ("source", "warehouse"):
+        with project.connect(side) as connection:
+            connection.execute(project.tidemark("roles", side).encode())
+            connection.execute("create database other")
+        with project.connect(side, "other") as connection:
+            connection.execute(project.tidemark("roles", side).encode())
+            connection.execute("create role owner_of_other createrole login")
+
+
+def test_a_role_of_an_embedded_server_has_a_name_of_its_own(project):
+    told = project.refusal("status", env={"TARGET_POSTGRES_USER": "me"})
+    assert "TARGET_POSTGRES_USER is 'me', and the embedded server's role is 'tidemark_loader'" in told
+    assert psycopg.conninfo.conninfo_to_dict(project.tidemark("dsn", "warehouse").strip())["user"] == "tidemark"
