@@ -328,14 +328,18 @@ def test_a_table_of_too_many_columns_is_refused(checkout):
 
 def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
     role = quoted(READER)
-    env = {"TARGET_POSTGRES_USER": READER, "TARGET_POSTGRES_PASSWORD": "secret"}
+    env = {
+        "TARGET_POSTGRES_USER": READER,
+        "TARGET_POSTGRES_PASSWORD": "secret",
+        "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": "landing",
+    }
     with broken(
         checkout,
         "warehouse",
         "revoke temporary on database warehouse from public",
         then=(
             f"drop owned by {role} cascade",
-            "drop schema if exists raw cascade",
+            "drop schema if exists landing cascade",
             "grant temporary on database warehouse to public",
         ),
     ):
@@ -344,13 +348,13 @@ def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
         assert no_temporary["mend"] == [f'GRANT TEMPORARY ON DATABASE "warehouse" TO {role};']
         execute(checkout, "warehouse", *no_schema["mend"], *no_temporary["mend"])
         assert check(checkout, env) == []
-        execute(checkout, "warehouse", "create schema raw", "create table raw.orders (order_id int)")
+        execute(checkout, "warehouse", "create schema landing", "create table landing.orders (order_id int)")
         before = check(checkout, env)
         assert [finding["stream"] for finding in before] == [None, "public-orders"]
         mends = [statement for finding in before for statement in finding["mend"]]
         assert mends == [
-            f'GRANT USAGE, CREATE ON SCHEMA "raw" TO {role};',
-            f'ALTER TABLE "raw"."orders" OWNER TO {role};',
+            f'GRANT USAGE, CREATE ON SCHEMA "landing" TO {role};',
+            f'ALTER TABLE "landing"."orders" OWNER TO {role};',
         ]
         execute(checkout, "warehouse", *mends)
         assert check(checkout, env) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from psycopg import errors
 
@@ -16,7 +15,11 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 MAY = {
-    "tidemark_loader": ["update raw.orders set status = status", "create table raw.new (x int)", "create schema raw_crm"],
+    "tidemark_loader": [
+        "update raw.orders set status = status",
+        "create table raw.new (x int)",
+        "create schema raw_crm",
+    ],
     "tidemark_transformer": [
         "select count(*) from raw.orders",
         "create view staging.new as select * from raw.orders",
@@ -31,7 +34,11 @@ MAY = {
     ],
 }
 MAY_NOT = {
-    "tidemark_loader": ["select from marts.fct_sales", "create table marts.new (x int)", "drop view staging.stg_orders"],
+    "tidemark_loader": [
+        "select from marts.fct_sales",
+        "create table marts.new (x int)",
+        "drop view staging.stg_orders",
+    ],
     "tidemark_transformer": [
         "update raw.orders set status = 'paid'",
         "delete from raw._tidemark_state",
@@ -122,9 +129,3 @@ def test_the_sql_can_be_run_again_and_on_a_server_of_ones_own(project):
         with project.connect(side, "other") as connection:
             connection.execute(project.tidemark("roles", side).encode())
             connection.execute("create role owner_of_other createrole login")
-
-
-def test_a_role_of_an_embedded_server_has_a_name_of_its_own(project):
-    told = project.refusal("status", env={"TARGET_POSTGRES_USER": "me"})
-    assert "TARGET_POSTGRES_USER is 'me', and the embedded server's role is 'tidemark_loader'" in told
-    assert psycopg.conninfo.conninfo_to_dict(project.tidemark("dsn", "warehouse").strip())["user"] == "tidemark"

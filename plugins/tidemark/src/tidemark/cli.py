@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from tidemark import __doc__ as _about
 from tidemark import connections, databases, demo, settings
-from tidemark.errors import Interruption, TidemarkError, UnreachableError, UsageError
+from tidemark import status as status_
+from tidemark.errors import Interruption, TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.postgres import binaries, fleet
 from tidemark.postgres.server import Server
@@ -57,7 +56,7 @@ def up() -> None:
     """Start the embedded servers. A side whose HOST variable is set is left alone."""
     project = Project.find()
     databases.bring_up(project)
-    _print_servers(project)
+    status_.show_servers(console, project)
 
 
 @app.command()
@@ -75,8 +74,8 @@ def status(
 ) -> None:
     """Show both databases and whether they answer, and the latest run of each stream."""
     project = Project.find()
-    _print_servers(project, as_json=as_json)
-    _print_runs(project, as_json=as_json)
+    status_.show_servers(console, project, as_json=as_json)
+    status_.show_runs(console, project, as_json=as_json)
 
 
 @app.command()
@@ -342,61 +341,6 @@ def _psql(side: Side) -> str:
     if installed:
         return installed
     raise UsageError("There is no psql, neither beside the server's programs nor on PATH; install a PostgreSQL client.")
-
-
-def _print_servers(project: Project, *, as_json: bool = False) -> None:
-    """Print each database's address and whether it answers."""
-    facts = [_facts(side, project) for side in settings.read(project)]
-    if as_json:
-        for fact in facts:
-            sys.stdout.write(json.dumps(fact) + "\n")
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("side", "address", "database", "server", "state"):
-        table.add_column(heading, overflow="fold")
-    for fact in facts:
-        table.add_row(*(str(fact[key]) for key in ("side", "address", "database", "server", "state")))
-    console.print(table)
-
-
-def _print_runs(project: Project, *, as_json: bool) -> None:
-    """Print what the warehouse's history says of each stream, if the warehouse answers."""
-    from tidemark import runs  # noqa: PLC0415
-
-    _, warehouse = settings.read(project)
-    try:
-        with connections.connect(warehouse) as connection:
-            found = runs.latest(connection, warehouse.default_target_schema)
-    except UnreachableError:
-        # said above
-        return
-    if as_json:
-        for run in found:
-            sys.stdout.write(json.dumps(run.as_dict()) + "\n")
-    elif found:
-        table = runs.table(found)
-        # a figure cut short would lie
-        wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-        console.width = max(wanted, console.width)
-        console.print()
-        console.print(table)
-
-
-def _facts(side: Side, project: Project) -> dict[str, object]:
-    running = Server(side, project).running() if side.embedded else None
-    try:
-        with connections.connect(side) as connection:
-            version = connection.info.parameter_status("server_version") or "?"
-        state = f"up, PostgreSQL {version.split(' ')[0]}"
-    except UnreachableError as error:
-        state = "down" if side.embedded and running is None else str(error)
-    return {
-        "side": side.side,
-        "address": f"{side.address}:{side.port}",
-        "database": side.database,
-        "server": (f"embedded, pid {running.pid}" if running else "embedded") if side.embedded else "yours",
-        "state": state,
-    }
 
 
 def _confirmed() -> bool:

@@ -22,9 +22,9 @@ def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
     wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]
     if embedded and settings.admin(project, embedded[0]).password is None:
         wanting.insert(0, "TIDEMARK_ADMIN_PASSWORD")
-    for side in embedded:
-        if isinstance(side, settings.Warehouse) and settings.transformer(project, side).password is None:
-            wanting.append("DBT_POSTGRES_PASSWORD")
+    warehouses = [side for side in embedded if isinstance(side, settings.Warehouse)]
+    if warehouses and settings.transformer(project, warehouses[0]).password is None:
+        wanting.append("DBT_POSTGRES_PASSWORD")
     if wanting:
         # neither set_key nor a copy of .env.example is closed to others
         project.dotenv.touch()

@@ -166,13 +166,6 @@ def read(project: Project) -> tuple[Source, Warehouse]:
         prefix = {cls.__name__: cls.prefix for cls in (Source, Warehouse)}[error.title]
         variable = f"{prefix}_{str(first['loc'][0]).upper()}"
         raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None
-    for side in (source, warehouse):
-        wanted = type(side).model_fields["user"].default
-        if side.embedded and side.user != wanted:
-            raise UsageError(
-                f"{side.prefix}_USER is {side.user!r}, and the embedded server's role is {wanted!r}; take that variable "
-                f"away, or name a server of your own in {side.prefix}_HOST."
-            )
     if source.embedded and warehouse.embedded and source.port == warehouse.port:
         raise UsageError(
             f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."

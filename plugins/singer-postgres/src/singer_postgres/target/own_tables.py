@@ -59,7 +59,7 @@ class OwnTable:
                     connection.execute(sql.SQL(step).format(table))
                 comment = sql.Literal(_COMMENT.format(len(self.steps)))
                 connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
-                if connection.execute("select from pg_catalog.pg_roles where rolname = %s", [_MONITOR]).fetchone():
+                if connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [_MONITOR]).fetchone():
                     connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
         except errors.InsufficientPrivilege as error:
             if self._version(connection, schema) != len(self.steps):

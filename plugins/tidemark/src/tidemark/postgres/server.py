@@ -158,7 +158,8 @@ class Server:
 
     def make_roles(self) -> None:
         """Give the side's database the roles that a run connects as, with the passwords that are set for them."""
-        passwords = {side.user: side.password for side in self._logins() if side.password}
+        # a role of another name is the user's own, and made by them
+        passwords = {side.user: side.password for side in self._logins() if side.password and side.user in roles.LOGINS}
         roles.apply(self.admin, passwords)
 
     def _logins(self) -> list[Side]:

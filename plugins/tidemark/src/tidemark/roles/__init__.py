@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tidemark.settings import Side, SideName
 
 
+# those that the SQL makes and that log in
+LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer"}
+
+
 def statements(side: SideName) -> str:
     """Return the SQL of one side's roles."""
     return resources.files(__package__).joinpath(f"{side}.sql").read_text(encoding="utf-8")
