@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.conftest import make_checkout
 from tests.integration.test_marts import assert_as_a_full_build_has_them, delete, load, undelete
+from tests.servers import INSTALLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,8 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for checkout in make_checkout():
+    # on the system's PostgreSQL, where there is one, as the other tests of the marts are on the newest
+    for checkout in make_checkout("system" if "system" in INSTALLATIONS else "embedded"):
         checkout.tidemark("demo", "load", "--scale", "0.002")
         checkout.extract_and_load()
         checkout.build()

@@ -67,6 +67,7 @@ def test_a_side_that_cannot_be_reached_is_an_error_as_elsewhere(checkout):
 def test_a_pooler_that_splits_sessions_is_an_error_and_one_that_does_not_is_not(checkout, mode, size, errors):
     with pooler(checkout, mode, size) as pool:
         env = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PORT": str(pool["port"])}
+        env |= {f"TARGET_POSTGRES_{name.upper()}": pool[name] for name in ("user", "password")}
         found = check(checkout, env)
         # what it sets must not stay behind for the pool's next user
         with psycopg.connect(**pool) as connection:

@@ -32,6 +32,12 @@ def statements(side: SideName) -> str:
 def apply(admin: Side, passwords: Mapping[str, SecretStr]) -> None:
     """Make the roles of the database that `admin` is, or bring them up to date, and set their passwords."""
     with connect(admin) as connection, connection.transaction():
+        standby = connection.execute("select pg_is_in_recovery()").fetchone()
+        if standby == (True,):
+            # it has those of its primary
+            return
+        # whatever the database's default is
+        connection.execute("set transaction read write")
         connection.execute(statements(admin.side).encode())
         for role, password in passwords.items():
             connection.execute(

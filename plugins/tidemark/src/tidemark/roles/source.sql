@@ -1,5 +1,5 @@
 -- The role that the tap reads the source with. Run it in the source database, as its owner or a superuser; then give the
--- role a password: ALTER ROLE tidemark_reader LOGIN PASSWORD '…';
+-- role a password: ALTER ROLE tidemark_reader LOGIN PASSWORD '...';
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_reader') THEN

@@ -1,5 +1,5 @@
 -- The roles of the warehouse. Run it in the warehouse's database, as its owner or a superuser; then give passwords to those
--- that log in: ALTER ROLE tidemark_loader LOGIN PASSWORD '…'; and so tidemark_transformer. Make people members of
+-- that log in: ALTER ROLE tidemark_loader LOGIN PASSWORD '...'; and so tidemark_transformer. Make people members of
 -- tidemark_reporter, and what watches the pipeline a member of tidemark_monitor.
 DO $$
 DECLARE
