@@ -6,7 +6,7 @@ The SQL can be run again at any time, and as it is on a server of one's own: `ti
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -15,6 +15,7 @@ from tidemark.connections import connect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import psycopg
     from pydantic import SecretStr
 
     from tidemark.settings import Side, SideName
@@ -31,17 +32,21 @@ def statements(side: SideName) -> str:
 
 def apply(admin: Side, passwords: Mapping[str, SecretStr]) -> None:
     """Make the roles of the database that `admin` is, or bring them up to date, and set their passwords."""
-    with connect(admin) as connection, connection.transaction():
-        standby = connection.execute("select pg_is_in_recovery()").fetchone()
-        if standby == (True,):
+    with connect(admin) as connection:
+        if connection.execute("select pg_is_in_recovery()").fetchone() == (True,):
             # it has those of its primary
             return
-        # whatever the database's default is
-        connection.execute("set transaction read write")
-        connection.execute(statements(admin.side).encode())
-        for role, password in passwords.items():
-            connection.execute(
-                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
-                    sql.Identifier(role), sql.Literal(password.get_secret_value())
-                )
+        with connection.transaction():
+            _apply(connection, admin.side, passwords)
+
+
+def _apply(connection: psycopg.Connection[Any], side: SideName, passwords: Mapping[str, SecretStr]) -> None:
+    # whatever the database's default is
+    connection.execute("set transaction read write")
+    connection.execute(statements(side).encode())
+    for role, password in passwords.items():
+        connection.execute(
+            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                sql.Identifier(role), sql.Literal(password.get_secret_value())
             )
+        )
