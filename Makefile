@@ -66,6 +66,7 @@ test-long: setup-dev ## run the tests that take long: all pairs of versions, a s
 chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=30, KILLS=200)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
+	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m long tests/integration/test_any_way.py
 
 .PHONY: bench
 bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-ROUNDS = int(os.environ.get("CRASHES", "1"))
+ROUNDS = int(os.environ.get("CRASHES", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 
@@ -102,6 +102,8 @@ def late_commit(project: Checkout, draw: random.Random) -> None:
 STEPS = (change, sync, repair, build, killed_build, corrections, late_commit)
 
 
+# test_marts.py has each of these by itself
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_build(project, number):
     draw = random.Random(f"{SEED} {number}")

@@ -289,6 +289,7 @@ def test_a_new_warehouse_behind_old_state_is_refused(loaded):
     assert "the rows between would be missed" in error
 
 
+@pytest.mark.long
 def test_a_table_is_added_as_the_readme_says(loaded):
     checkout, _ = loaded
     with checkout.connect("source") as connection:
@@ -337,6 +338,7 @@ def test_nobody_else_can_read_the_passwords(loaded):
     assert not [path for path in holders if "logs" in path.parts]
 
 
+@pytest.mark.long
 def test_the_documentation_is_served_until_ctrl_c(loaded):
     checkout, _ = loaded
     port = free_port()
