@@ -149,3 +149,25 @@ def test_no_file_is_two_files():
 def test_what_a_run_writes_is_ignored():
     for name in (".env", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
         assert subprocess.run(["git", "check-ignore", "-q", name], cwd=REPOSITORY, check=False).returncode == 0, name
+
+
+MODELS = REPOSITORY / "transform" / "models"
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.rglob("*.yml")), ids=lambda path: path.stem)
+def test_every_model_and_column_is_described(path):
+    content = yaml.safe_load(path.read_text())
+    tables = [table for source in content.get("sources", []) for table in source["tables"]]
+    for each in [*content.get("models", []), *tables, *content.get("exposures", [])]:
+        assert each.get("description"), each["name"]
+        for column in each.get("columns", []):
+            assert column.get("description"), f"{each['name']}.{column['name']}"
+
+
+# contracts see to the marts
+@pytest.mark.parametrize("path", sorted(MODELS.glob("[si]*/*.sql")), ids=lambda path: path.stem)
+def test_every_column_of_a_view_is_in_its_yaml(path):
+    (model,) = yaml.safe_load(path.with_suffix(".yml").read_text())["models"]
+    select = path.read_text().split("\nfrom ")[0]
+    columns = re.findall(r"(?:\bas |^    (?:\w+\.)?)(\w+),?$", select, re.MULTILINE)
+    assert sorted(column["name"] for column in model["columns"]) == sorted(columns)
