@@ -108,7 +108,16 @@
                 {%- endfor -%}
             )::record as differs
         from {{ model_.stage }} as staged
-        left join {{ model_.relation }} as kept on {{ kept_equal(model_.match, 'kept', 'staged') }};
+        {% if complete -%}
+            left join {{ model_.relation }} as kept on {{ kept_equal(model_.match, 'kept', 'staged') }};
+        {%- else -%}
+            -- offset: or PostgreSQL would make a join of it, and hash the whole table for a few rows
+            left join lateral (
+                select * from {{ model_.relation }} as found
+                where {{ kept_equal(model_.match, 'found', 'staged') }}
+                offset 0
+            ) as kept on true;
+        {%- endif %}
         analyze {{ model_.plan }};
         {% for column in moved_keys if column not in model_.match %}
             insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
@@ -130,9 +139,8 @@
 {#- No index of a partitioned table proves a key without the partition's column unique; this does, for staged keys. -#}
 {% macro kept_prove_unique(model_) %}
     {%- set twice = run_query(
-        "select concat_ws(', ', " ~ kept_list(model_.key, 'kept') ~ ") from " ~ model_.relation ~ " as kept inner join "
-        ~ model_.stage ~ " as staged on " ~ kept_equal(model_.key, 'kept', 'staged') ~ " group by "
-        ~ kept_list(model_.key, 'kept') ~ " having count(*) > 1 limit 1"
+        "select concat_ws(', ', " ~ kept_list(model_.key, 'staged') ~ ") from " ~ model_.stage ~ " as staged where (select "
+        ~ "count(*) from " ~ model_.relation ~ " as kept where " ~ kept_equal(model_.key, 'kept', 'staged') ~ ") > 1 limit 1"
     ) -%}
     {%- if twice | length -%}
         {%- do exceptions.raise_compiler_error(
