@@ -1,4 +1,7 @@
-{#- Fails when a kept table was last built more than `hours` ago: by its build, not its rows, which a quiet shop lets be. -#}
+{#-
+  Fails when a kept table was last built more than `hours` ago: by its build and not by its rows, which a quiet shop lets
+  be.
+-#}
 {% test built_within(model, hours) %}
 select
     '{{ model.identifier }}' as name,
