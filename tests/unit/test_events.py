@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, StreamMissing, Totals, parse
+from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, StreamMissing, parse
 
 
 def logged(event: str, **fields: object) -> str:
@@ -59,9 +59,9 @@ def metric(name: str = "record_count", **fields: object) -> str:
             id="unit-test-error",
         ),
         pytest.param(
-            logged("05:00:09  Done. PASS=116 WARN=2 ERROR=1 SKIP=3 NO-OP=0 TOTAL=122"),
-            Totals(116, 2, 1, 3),
-            id="totals",
+            logged("05:00:09  1 of 2 OK hook: shop.on-run-end.0 ............. [OK in 0.01s]"),
+            Line("1 of 2 OK hook: shop.on-run-end.0 ............. [OK in 0.01s]", "dbt-postgres", "info"),
+            id="hook",
         ),
         pytest.param(
             logged("Block run completed", block_type="InvokerCommand", success=False, err="exit code: 1"),

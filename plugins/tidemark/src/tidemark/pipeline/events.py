@@ -40,16 +40,6 @@ class NodeDone:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """dbt's closing line: how many nodes ended how."""
-
-    passed: int
-    warned: int
-    failed: int
-    skipped: int
-
-
-@dataclass(frozen=True)
 class BlockDone:
     """One block of `meltano run` (a tap and target, or a command) ended."""
 
@@ -73,7 +63,7 @@ class Line:
     level: str
 
 
-Event = Rows | StreamBegan | StreamMissing | NodeDone | Totals | BlockDone | Line
+Event = Rows | StreamBegan | StreamMissing | NodeDone | BlockDone | Line
 
 _WHAT = {
     "record_count": "read",
@@ -87,7 +77,6 @@ _NODE = re.compile(
     r"^(?P<index>\d+) of (?P<total>\d+) (?P<status>OK|PASS|WARN|ERROR|FAIL|SKIP|NO-OP)\b(?: \d+)? *"
     r"(?P<what>.*?)(?: \.{2,}.*| +\[.*)?$"
 )
-_TOTALS = re.compile(r"^Done\. PASS=(\d+) WARN=(\d+) ERROR=(\d+) SKIP=(\d+)")
 _DBT_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
 
 
@@ -112,10 +101,9 @@ def _text(fields: dict[str, Any]) -> Event:
         return StreamBegan(found[1], incremental=found[2] == "incremental")
     if found := _MISSING.match(text):
         return StreamMissing(found[1])
-    if found := _NODE.match(text):
+    # hooks go by numbers of their own, and are nothing that was asked for
+    if (found := _NODE.match(text)) and not (found["status"] == "OK" and found["what"].startswith("hook: ")):
         return NodeDone(int(found["index"]), int(found["total"]), found["status"], found["what"].strip())
-    if found := _TOTALS.match(text):
-        return Totals(*map(int, found.groups()))
     return Line(_with_exception(text, fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
 
 

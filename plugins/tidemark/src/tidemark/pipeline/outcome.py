@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tidemark.pipeline.events import BlockDone, Event, Line, NodeDone, Rows, StreamBegan, StreamMissing, Totals
+from tidemark.pipeline.events import BlockDone, Event, Line, NodeDone, Rows, StreamBegan, StreamMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,8 @@ class Block:
 
     title: str
     counted: str = "nodes"
-    totals: Totals | None = None
+    passed: int = 0
+    warned: int = 0
     success: bool | None = None
     error: str | None = None
     failed_nodes: list[str] = field(default_factory=list)
@@ -39,8 +40,10 @@ class Block:
         match event:
             case NodeDone(status="ERROR" | "FAIL", what=what):
                 self.failed_nodes.append(what)
-            case Totals():
-                self.totals = event
+            case NodeDone(status="OK" | "PASS"):
+                self.passed += 1
+            case NodeDone(status="WARN"):
+                self.warned += 1
             case Line(text, _, level) if text.strip():
                 self.last_lines.append(event)
                 if level in {"error", "critical"}:

@@ -85,10 +85,9 @@ def show(
     moved = sum(report.new + report.changed + report.deleted for report in reports)
     console.print(f"\n{moved:,} rows new, changed or deleted.")
     for block in outcome.blocks:
-        if block.totals:
-            totals = block.totals
-            warned = f", {totals.warned} warned" if totals.warned else ""
-            console.print(f"{totals.passed} {block.counted}{warned}.")
+        if block.passed:
+            warned = f", {block.warned} warned" if block.warned else ""
+            console.print(f"{block.passed} {block.counted}{warned}.")
     console.print(f"Done in {seconds:.1f} s. Next:")
     for step in next_steps:
         console.print(f"  {step}", style="cyan", soft_wrap=True)
