@@ -196,6 +196,15 @@ def make_checkout(installation: str = "embedded", parent: str | None = None) -> 
         shutil.rmtree(checkout.root)
 
 
+def make_built(installation: str = "embedded", scale: str = "0.002") -> Iterator[Checkout]:
+    """Make a project whose shop was loaded and whose marts were built."""
+    for checkout in make_checkout(installation):
+        checkout.tidemark("demo", "load", "--scale", scale)
+        checkout.extract_and_load()
+        checkout.build()
+        yield checkout
+
+
 @pytest.fixture
 def checkout() -> Iterator[Checkout]:
     yield from make_checkout()

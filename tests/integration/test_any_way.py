@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.conftest import make_built
 from tests.integration.test_marts import assert_as_a_full_build_has_them, delete, load, undelete
 from tests.servers import INSTALLATIONS
 
@@ -26,11 +26,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     # on the system's PostgreSQL, where there is one, as the other tests of the marts are on the newest
-    for checkout in make_checkout("system" if "system" in INSTALLATIONS else "embedded"):
-        checkout.tidemark("demo", "load", "--scale", "0.002")
-        checkout.extract_and_load()
-        checkout.build()
-        yield checkout
+    yield from make_built("system" if "system" in INSTALLATIONS else "embedded")
 
 
 def change(project: Checkout, draw: random.Random) -> None:
@@ -111,4 +107,4 @@ def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_bui
     for step in steps:
         step(project, draw)
     project.build()
-    assert_as_a_full_build_has_them(project), [step.__name__ for step in steps]
+    assert_as_a_full_build_has_them(project)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.conftest import make_built
 from tests.integration.test_marts import assert_as_a_full_build_has_them, load, written
 
 if TYPE_CHECKING:
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for checkout in make_checkout():
-        checkout.tidemark("demo", "load", "--scale", "0.002")
-        checkout.extract_and_load()
-        checkout.build()
-        yield checkout
+    yield from make_built()
 
 
 @contextmanager

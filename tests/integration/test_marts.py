@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.conftest import make_built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +25,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built. Each test leaves it built."""
-    for checkout in make_checkout():
-        checkout.tidemark("demo", "load", "--scale", "0.002")
-        checkout.extract_and_load()
-        checkout.build()
-        yield checkout
+    yield from make_built()
 
 
 def written(printed: str) -> dict[str, tuple[int, int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg import errors
 
-from tests.integration.conftest import make_checkout
+from tests.integration.conftest import make_built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,11 +63,7 @@ MAY_NOT = {
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for checkout in make_checkout():
-        checkout.tidemark("demo", "load", "--scale", "0.001")
-        checkout.extract_and_load()
-        checkout.build()
-        yield checkout
+    yield from make_built(scale="0.001")
 
 
 def attempt(project: Checkout, side: str, role: str, statement: str) -> None:

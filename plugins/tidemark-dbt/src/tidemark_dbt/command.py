@@ -61,7 +61,7 @@ def _keep_manifest() -> None:
     """
     flags = get_flags()
     directory = os.environ.get("DBT_GOOD_RUN_PATH")
-    whole = not (getattr(flags, "SELECT", None) or getattr(flags, "EXCLUDE", None))
+    whole = not any(getattr(flags, name, None) for name in ("SELECT", "EXCLUDE", "SELECTOR"))
     if flags.WHICH not in {"run", "build"} or not whole or not directory or os.environ.get("DBT_SCHEMA_PREFIX"):
         return
     kept = Path(directory)
