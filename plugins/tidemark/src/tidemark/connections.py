@@ -75,8 +75,8 @@ def _advice(side: Side, reason: str) -> str:
     if side.embedded:
         if "password" in reason:
             return (
-                f"its data keeps the user and password it was made with: put them back as {side.prefix}_USER and "
-                f"{side.prefix}_PASSWORD in .env, or start afresh with `tidemark reset`"
+                "`tidemark up` gives its roles the passwords of .env, as the server's owner: put back the "
+                "TIDEMARK_ADMIN_PASSWORD that its data was made with, or start afresh with `tidemark reset`"
             )
         return "start it with `tidemark up`"
     mends = {
