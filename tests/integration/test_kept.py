@@ -97,6 +97,60 @@ def test_columns_are_added_and_dropped_in_place_where_that_is_asked_for(project)
 
 
 @pytest.mark.long
+def test_new_columns_are_appended_and_grants_applied_where_the_model_says_so(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("create role analyst; create role intern; grant select on marts.dim_products to intern")
+    plain = "{{ config(unique_key='product_key') }}"
+    configured = plain.replace(
+        ")", ", on_schema_change='append_new_columns', contract={'enforced': false}, grants={'select': ['analyst']})"
+    )
+    allowed = (
+        "select grantee from information_schema.role_table_grants where table_schema = 'marts' "
+        "and table_name = 'dim_products' and grantee in ('analyst', 'intern') and privilege_type = 'SELECT'"
+    )
+    column = (
+        "        attributes ->> 'color' as color,\n",
+        "        attributes ->> 'color' as color,\n        1 as one,\n",
+    )
+    member = ("'Unknown', 'Unknown', null, null,\n", "'Unknown', 'Unknown', null, null, 1,\n")
+    with edited(project, "models/marts/dim_products.sql", (plain, configured), column, member):
+        project.build("--select", "dim_products")
+        with project.connect("warehouse") as connection:
+            connection.execute(load("products", "price = price + 1", "product_id = 1"))
+        project.build("--select", "dim_products")
+        # what no build had to look at again has none yet
+        filled = project.rows("warehouse", "select product_id from marts.dim_products where one = 1 order by 1")
+        assert (1,) in filled
+        assert (2,) not in filled
+        assert project.rows("warehouse", allowed) == [("analyst",)]
+    with edited(project, "models/marts/dim_products.sql", (plain, configured)):
+        project.build("--select", "dim_products")
+        # and a column that the model gave up stays
+        assert project.rows("warehouse", "select count(*) > 0 from marts.dim_products where one = 1") == [(True,)]
+    project.build("--select", "dim_products", "--full-refresh")
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_table_that_others_keep_locked_is_left_as_it_is_and_the_build_says_who_to_look_for(project):
+    patient = '{"kept_lock_attempts": 2, "kept_lock_timeout": "50ms"}'
+    index = (
+        "{{ config(unique_key='product_key') }}",
+        "{{ config(unique_key='product_key', indexes=[{'columns': ['sku']}]) }}",
+    )
+    with (
+        edited(project, "models/marts/dim_products.sql", index),
+        project.connect("warehouse") as writer,
+        writer.transaction(),
+    ):
+        writer.execute("lock table marts.dim_products in row exclusive mode")
+        said = refused(project, "dim_products", "--vars", patient)
+    assert "could not be altered: others kept it locked in each of 2 attempts" in said
+    assert "See pg_stat_activity" in said
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
 def test_what_is_of_another_kind_is_never_dropped(project):
     with project.connect("warehouse") as connection:
         connection.execute(
