@@ -36,6 +36,14 @@ def patch(names: list[str]) -> None:
         horizon.read = blindfolded
 
 
+def parse_once() -> None:
+    """Let dbt take what it parsed for one test's servers for those of another: it would parse anew for a new port."""
+    from dbt.adapters.postgres.connections import PostgresCredentials  # noqa: PLC0415
+
+    keys = PostgresCredentials._connection_keys
+    PostgresCredentials._connection_keys = lambda self: tuple(key for key in keys(self) if key not in {"host", "port"})
+
+
 # what each program imports by and by, and nothing that looks at its environment as it is imported
 IMPORTS = {
     "tap": ["singer_postgres.command", "singer_postgres.tap.tap", "singer_postgres.tap.quick"],
@@ -100,6 +108,8 @@ if __name__ == "__main__":
         importlib.import_module("singer_postgres.lazy").install()
     for module in IMPORTS[program]:
         importlib.import_module(module)
+    if program == "dbt":
+        parse_once()
     gc.freeze()
     sys.argv, patches, streams, directory, environment = serve(socket.socket(fileno=int(number)))
     for standard, stream in enumerate(streams):

@@ -3,6 +3,8 @@ other data. Nothing of the user's project is read or touched."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
+# what dbt parsed of the project, which it looks through for changes instead of parsing all anew
+_PARSED = "partial_parse.msgpack"
 
 
 def free_port() -> int:
@@ -105,7 +109,17 @@ class Checkout:
         }
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
         full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
-        return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
+        parsed = directories["DBT_TARGET_PATH"] / _PARSED
+        shared = _of_this_run() / _PARSED
+        if shared.exists() and not parsed.exists():
+            parsed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(shared, parsed)
+        done = programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
+        if parsed.exists() and not shared.exists():
+            half = shared.with_suffix(f".{os.getpid()}")
+            shutil.copy(parsed, half)
+            half.rename(shared)
+        return done
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Build models and snapshots, which is meant to succeed; return what dbt printed."""
@@ -156,6 +170,16 @@ def _memory() -> str | None:
     shared = Path("/dev/shm")  # noqa: S108
     roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * 2**30
     return str(shared) if roomy else None
+
+
+@functools.cache
+def _of_this_run() -> Path:
+    """Return a directory that the workers of this run share."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    directory = Path(tempfile.gettempdir()) / f"tidemark-tests-{run}"
+    directory.mkdir(exist_ok=True)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def make_checkout(installation: str = "embedded", parent: str | None = None) -> Iterator[Checkout]:

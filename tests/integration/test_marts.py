@@ -298,6 +298,18 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
         connection.execute(
             "update raw._tidemark_runs set ended_at = now() - interval '4 days' where table_name = 'products'"
         )
+        # what a test that is no more found 31 days ago, and what somebody else keeps there
+        connection.execute("set role tidemark_transformer")
+        connection.execute("create schema if not exists test_failures")
+        for name, days, note in (("forgotten", 31, "failed at"), ("recent", 29, "failed at"), ("notes", 31, "seen at")):
+            connection.execute(f"create table test_failures.{name} ()")
+            connection.execute(
+                f"do $$ begin execute format('comment on table test_failures.{name} is %L', "
+                f"'{note} ' || (now() - interval '{days} days')); end $$"
+            )
+        connection.execute("reset role")
+        connection.execute("create table test_failures.theirs ()")
+        connection.execute("comment on table test_failures.theirs is 'failed at 2020-01-01'")
     tested = project.dbt("test", "--select", "stg_order_items", "fct_sales", "orders_agree_with_their_lines")
     failures = [
         "a_sale_has_one_version_of_its_customer",
@@ -308,7 +320,9 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
     assert tested.returncode == 1
     assert re.findall(r"FAIL \d+ (\w+?)(?:__\w*)? [ .\[]", tested.stdout) == unordered(failures), tested.stdout
     kept = "select tablename from pg_tables where schemaname = 'test_failures'"
-    assert [name[:20] for (name,) in project.rows("warehouse", kept)] == unordered([name[:20] for name in failures])
+    assert [name[:20] for (name,) in project.rows("warehouse", kept)] == unordered(
+        [name[:20] for name in [*failures, "recent", "notes", "theirs"]]
+    )
     fresh = project.dbt("source", "freshness", "--select", "source:raw.products", "source:raw.orders")
     assert "ERROR STALE freshness of raw.products" in fresh.stdout
     assert "PASS freshness of raw.orders" in fresh.stdout
@@ -324,7 +338,22 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
     assert (
         project.dbt("test", "--select", "stg_order_items", "fct_sales", "orders_agree_with_their_lines").returncode == 0
     )
-    assert project.rows("warehouse", kept) == []
+    assert project.rows("warehouse", kept) == unordered([("recent",), ("notes",), ("theirs",)])
+
+
+@pytest.mark.long
+def test_the_log_of_model_runs_reaches_back_90_days(project):
+    log = "select count(*) from marts._tidemark_model_runs where run_id in ('at 91 days', 'at 89 days')"
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds) "
+            "select 'at ' || days || ' days', gen_random_uuid()::text, 'old', 'success', "
+            "now() - make_interval(days => days), 1 "
+            "from unnest('{89, 91}'::int[]) as days"
+        )
+    assert project.rows("warehouse", log) == [(2,)]
+    project.build("--select", "dim_dates")
+    assert project.rows("warehouse", log) == [(1,)]
 
 
 def unordered(names: list[str]) -> Any:

@@ -59,7 +59,7 @@
         for old in
             select format('%I.%I', nspname, relname) as name
             from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-            where nspname = '{{ schema }}' and relkind = 'r'
+            where nspname = '{{ schema }}' and relkind = 'r' and pg_has_role(relowner, 'usage')
                 and obj_description(pg_class.oid, 'pg_class') ~ '^failed at '
                 and substr(obj_description(pg_class.oid, 'pg_class'), 11)::timestamptz < now() - interval '30 days'
         loop
