@@ -6,10 +6,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark import databases, demo, settings
+from tidemark import databases, demo
 from tidemark.connections import connect
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.locks import hold
+from tidemark.pipeline import blocks as blocks_
 from tidemark.pipeline import meltano, report
 from tidemark.pipeline.display import Display
 from tidemark.pipeline.events import BlockDone, NodeDone, Rows
@@ -89,12 +90,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     """
     run_id = str(uuid.uuid4())
     outcome = Outcome(Block(title, counted) for title, counted in _BLOCKS.values())
-    environment = {
-        **source.variables(),
-        **warehouse.variables(),
-        **settings.transformer_variables(project, warehouse),
-        "MELTANO_ENVIRONMENT": state.environment(project),
-    }
+    environment = blocks_.variables(project, source, warehouse)
     blocks = " ".join(_BLOCKS).split()
     with meltano.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
         for block in outcome.blocks:

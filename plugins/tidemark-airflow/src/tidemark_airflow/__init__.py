@@ -1,0 +1,1 @@
+"""Airflow, running a Tidemark project."""

@@ -1,0 +1,195 @@
+"""Some blocks of `meltano run`, as a schedule or a service runs them: its lines as they come, and then a report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+from singer_postgres.target import drift
+from tidemark import connections, databases, settings
+from tidemark.errors import UnreachableError, UsageError
+from tidemark.locks import hold
+from tidemark.pipeline import meltano
+from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows
+from tidemark.pipeline.kinds import Kind, kind_of, split
+from tidemark.pipeline.outcome import Block, Outcome
+from tidemark.state.meltano import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tidemark.pipeline.events import Event
+    from tidemark.project import Project
+    from tidemark.settings import Source, Warehouse
+
+# how often a load says how far it is
+_PROGRESS_S = 10
+_MODEL_RUNS = "_tidemark_model_runs"
+_NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
+
+
+class Listener(Protocol):
+    """Is given each line of a run: `debug`, `info`, `warning` or `error`, and the text."""
+
+    def __call__(self, level: str, text: str) -> None:
+        """Take a line."""
+
+
+@dataclass
+class Report:
+    """What came of it.
+
+    Attributes:
+        run_id: finds the run in Meltano's log, in dbt's and in the warehouse's history.
+        kind: of failure; None if all went well.
+        reason: why it failed, in one line.
+        streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
+        rows_moved: how many rows of raw and of models were written; None if the warehouse would not say.
+        nodes: how many of dbt's models or tests `passed`, `warned`, `failed`.
+        schema_changes: what changed in the shape of the source's tables, a line each.
+    """
+
+    run_id: str
+    kind: Kind | None = None
+    reason: str | None = None
+    streams: dict[str, dict[str, int]] = field(default_factory=dict)
+    rows_moved: int | None = 0
+    nodes: dict[str, int] = field(default_factory=dict)
+    schema_changes: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """Say it to people."""
+        for stream, rows in sorted(self.streams.items()):
+            figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
+            yield f"{stream}: {figures}"
+        if self.nodes:
+            yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
+        for change in self.schema_changes:
+            yield f"changed shape: {change}"
+        ended = f"failed ({self.kind}): {self.reason}" if self.kind else "ended well"
+        yield f"Run {self.run_id} {ended}; {self.seconds:.1f} s"
+
+
+_WORDS = {"read": "read", "inserted": "new", "updated": "changed", "deleted": "deleted"}
+
+
+def run(project: Project, blocks: Sequence[str], *, run_id: str, say: Listener) -> Report:
+    """Run the blocks, of which each begins when the one before it ended well.
+
+    Raises:
+        UsageError: they can't be run in this order.
+        BusyError: another run of this project is under way.
+        TidemarkError: a database can't be reached or started.
+    """
+    began = time.monotonic()
+    try:
+        expected = split(blocks)
+    except ValueError as error:
+        raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
+    with hold(project.pipeline_lock, doing="running the pipeline") as lock:
+        source, warehouse = databases.bring_up(project)
+        databases.try_own(project)
+        outcome = Outcome(Block(name) for name in expected)
+        surroundings = variables(project, source, warehouse)
+        with meltano.run(project, blocks, run_id=run_id, lock=lock, environment=surroundings) as events:
+            _follow(events, outcome, say)
+        report = Report(run_id, seconds=0)
+        _judge(report, outcome)
+        _ask_warehouse(project, warehouse, report)
+    report.seconds = round(time.monotonic() - began, 3)
+    return report
+
+
+def variables(project: Project, source: Source, warehouse: Warehouse) -> dict[str, str]:
+    """Return what tells Meltano and its plugins where the databases are."""
+    return {
+        **source.variables(),
+        **warehouse.variables(),
+        **settings.transformer_variables(project, warehouse),
+        "MELTANO_ENVIRONMENT": environment(project),
+    }
+
+
+def _follow(events: Iterator[Event], outcome: Outcome, say: Listener) -> None:
+    said = time.monotonic()
+    for event in events:
+        block = outcome.block
+        outcome.take(event)
+        match event:
+            case Line(text, plugin, level) if text.strip():
+                say(level, f"{plugin}: {text}")
+            case NodeDone(index, total, status, what):
+                say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")
+            case BlockDone(success=False, error=error):
+                say("error", f"{block.title} failed{f': {error}' if error else ''}")
+            case BlockDone():
+                say("info", f"{block.title} ended well")
+            case Rows() if time.monotonic() - said > _PROGRESS_S:
+                said = time.monotonic()
+                say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
+
+
+def _judge(report: Report, outcome: Outcome) -> None:
+    """Say in the report what the events came to."""
+    report.streams = {stream: dict(rows) for stream, rows in outcome.rows.items()}
+    counts = {
+        "passed": sum(block.passed for block in outcome.blocks),
+        "warned": sum(block.warned for block in outcome.blocks),
+        "failed": sum(len(block.failed_nodes) for block in outcome.blocks),
+    }
+    if any(counts.values()):
+        report.nodes = counts
+    if not outcome.ended_well:
+        report.reason = outcome.reason()
+        report.kind = Kind.busy if outcome.busy else kind_of(outcome.culprit.title, report.reason)
+    elif outcome.missing:
+        report.kind = Kind.shape
+        report.reason = f"The source has no {', '.join(outcome.missing)}; all else was loaded"
+
+
+def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report) -> None:
+    """Add what the warehouse's history has of the run."""
+    moved = sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
+    try:
+        with connections.connect(warehouse) as connection:
+            table = sql.Identifier(warehouse.default_target_schema, drift.TABLE.name)
+            if _exists(connection, table):
+                query = "select stream, column_name, change, was, becomes from {} where run_id = %s order by id"
+                for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
+                    report.schema_changes.append(f"{stream}: {drift.Change(*change)}")
+        if report.nodes:
+            with connections.connect(settings.transformer(project, warehouse)) as connection:
+                moved += _rows_of_models(connection, report.run_id)
+    except (psycopg.Error, UsageError, UnreachableError):
+        # it went away after the run, or this role may not see that; neither says anything of the run
+        report.rows_moved = None
+    else:
+        report.rows_moved = moved
+
+
+def _rows_of_models(connection: psycopg.Connection[Any], run_id: str) -> int:
+    query = "select n.nspname from pg_class c join pg_namespace n on n.oid = relnamespace where relname = %s"
+    total = 0
+    for (schema,) in connection.execute(query, [_MODEL_RUNS]).fetchall():
+        table = sql.Identifier(schema, _MODEL_RUNS)
+        if not _exists(connection, table):
+            continue
+        written = sql.SQL("select coalesce(sum(rows_written), 0)::bigint from {} where run_id = %s").format(table)
+        total += (connection.execute(written, [run_id]).fetchone() or (0,))[0]
+    return total
+
+
+def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
+    """Whether the table is there, and may be read."""
+    name = table.as_string(connection)
+    query = "select coalesce(has_table_privilege(to_regclass(%s), 'select'), false)"
+    return connection.execute(query, [name]).fetchone() == (True,)
