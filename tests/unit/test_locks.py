@@ -29,3 +29,13 @@ def test_a_child_that_inherits_the_lock_keeps_it(tmp_path):
     child.communicate(b"\n")
     with hold(lock, doing="running"):
         pass
+
+
+def test_those_who_share_a_lock_keep_out_those_who_want_it_alone(tmp_path):
+    lock = tmp_path / "a.lock"
+    refused = pytest.raises(BusyError, match=rf"pid {os.getpid()}\) is running")
+    sharing = hold(lock, doing="running", shared=True), hold(lock, doing="running", shared=True)
+    with sharing[0], sharing[1], refused, hold(lock, doing="running"):
+        pass
+    with hold(lock, doing="running"), refused, hold(lock, doing="running", shared=True):
+        pass

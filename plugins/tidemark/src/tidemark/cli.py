@@ -17,13 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tidemark import __doc__ as _about
-from tidemark import connections, databases, demo, settings
+from tidemark import airflow, connections, databases, demo, settings
 from tidemark import status as status_
+from tidemark.attended import end_with_stdin
 from tidemark.errors import BusyError, Interruption, TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.postgres import binaries, fleet
 from tidemark.postgres.server import Server
 from tidemark.project import Project
+from tidemark.state.command import state_app
 
 if TYPE_CHECKING:
     from tidemark.settings import Side
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 demo_app = typer.Typer(help="The demo shop: fill it, and make traffic in it.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
-state_app = typer.Typer(help="How far each stream was read, and whether the warehouse has it.", no_args_is_help=True)
+airflow_app = typer.Typer(help="Airflow on this machine, which runs the schedules.", no_args_is_help=True)
+app.add_typer(airflow_app, name="airflow")
 app.add_typer(state_app, name="state")
 console = Console(highlight=False)
 
@@ -65,8 +68,9 @@ def up() -> None:
 def down() -> None:
     """Stop the embedded servers. Their data stays."""
     project = Project.find()
+    airflow.refuse_running(project)
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        stopped = fleet.stop(project, settings.read(project))
+        stopped = fleet.stop(project, settings.all_sides(project))
     console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
 
 
@@ -116,7 +120,8 @@ def reset(
     from tidemark.state import meltano as state  # noqa: PLC0415
 
     project = Project.find()
-    sides = settings.read(project)
+    airflow.refuse_running(project)
+    sides = settings.all_sides(project)
     doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
     if not doomed:
         console.print("There is no embedded server; nothing to delete.")
@@ -154,9 +159,15 @@ def run_(
         UUID | None, typer.Option(help="Names the run in every log and in the history [default: a new one].")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")] = False,  # noqa: FBT002
+    attended: Annotated[  # noqa: FBT002
+        bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
+    ] = False,
 ) -> None:
-    """Run some blocks of `meltano run`, one run at a time; then say what they came to."""
+    """Run some blocks of `meltano run`; then say what they came to."""
     from tidemark.pipeline import blocks  # noqa: PLC0415
+
+    if attended:
+        end_with_stdin()
 
     def say(level: str, text: str) -> None:
         if as_json:
@@ -245,54 +256,6 @@ def trace(
         tracing.show(console, places)
 
 
-@state_app.command("check")
-def state_check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
-) -> None:
-    """Compare Meltano's bookmarks with what the warehouse holds: one that is ahead would skip rows."""
-    from tidemark.state import show  # noqa: PLC0415
-    from tidemark.state.standing import Fit, standings  # noqa: PLC0415
-
-    found = standings(Project.find())
-    if as_json:
-        sys.stdout.write(show.as_json(found) + "\n")
-    else:
-        show.show(console, found)
-    if ahead := [standing.stream for standing in found if standing.fit is Fit.ahead]:
-        raise TidemarkError(
-            f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; mend it with "
-            "`tidemark state rewind`, then run the pipeline."
-        )
-    if elsewhere := [standing.stream for standing in found if standing.fit is Fit.elsewhere]:
-        raise TidemarkError(
-            f"The warehouse has {', '.join(elsewhere)} from another database; point TAP_POSTGRES_HOST and _DATABASE at "
-            "that one, or load this one into a warehouse of its own (TARGET_POSTGRES_DATABASE)."
-        )
-
-
-@state_app.command("rewind")
-def state_rewind(
-    stream: Annotated[
-        list[str] | None, typer.Argument(help="Such as public-orders; all that are ahead of the warehouse by default.")
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(help="Read them again from this bookmark on, or from the `beginning`; nothing is doubled."),
-    ] = None,
-) -> None:
-    """Set Meltano's bookmarks back to what the warehouse holds, so that the next run reads what it lacks."""
-    from tidemark.state.rewind import rewind  # noqa: PLC0415
-
-    if to is not None and not stream:
-        raise UsageError("--to is for streams that are named: `tidemark state rewind STREAM … --to …`.")
-    done = rewind(Project.find(), stream or [], to=to)
-    for each in done:
-        before, after = (value or "the beginning" for value in (each.before, each.after))
-        console.print(f"{each.stream}: {before} → {after}", soft_wrap=True)
-    if not done:
-        console.print("No state is ahead of the warehouse; nothing was changed.")
-
-
 def _percent(text: str) -> float:
     try:
         percent = float(text.removesuffix("%"))
@@ -334,6 +297,26 @@ def demo_change(
     for name, what, count in demo.change(project, source, rows=rows, seed=seed):
         table.add_row(name, what, f"{count:,}")
     console.print(table)
+
+
+@airflow_app.command("up")
+def airflow_up() -> None:
+    """Run Airflow until Ctrl-C: its metadata's server, API server, scheduler, DAG processor and triggerer."""
+    airflow.up(Project.find())
+
+
+@airflow_app.command("down")
+def airflow_down() -> None:
+    """Stop it, and the server of its metadata, whose data stays."""
+    console.print("Stopped." if airflow.down(Project.find()) else "Airflow was not running.")
+
+
+@app.command()
+def schedules() -> None:
+    """Print Meltano's schedules as Airflow's DAGs are made from them; `make schedules` keeps them in orchestrate/."""
+    from tidemark.schedules import export  # noqa: PLC0415
+
+    sys.stdout.write(export(Project.find()))
 
 
 @app.command()

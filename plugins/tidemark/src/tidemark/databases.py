@@ -10,7 +10,7 @@ from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
     from tidemark.project import Project
-    from tidemark.settings import Source, Warehouse
+    from tidemark.settings import AirflowDatabase, Source, Warehouse
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
@@ -27,6 +27,21 @@ def bring_up(project: Project) -> tuple[Source, Warehouse]:
             sides = settings.read(project)
         fleet.start(project, sides)
     return sides
+
+
+def bring_up_airflow(project: Project) -> AirflowDatabase:
+    """Start the embedded server of Airflow's metadata unless that is the user's own; return its settings.
+
+    Raises:
+        UsageError, TidemarkError: it can't be started.
+    """
+    with fleet.alone(project):
+        side = settings.airflow_database(project)
+        fleet.check(project, [side])
+        if secrets_file.ensure_passwords(project, [side]):
+            side = settings.airflow_database(project)
+        fleet.start(project, [side])
+    return side
 
 
 def try_own(project: Project) -> None:

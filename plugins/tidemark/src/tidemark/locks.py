@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hold(path: Path, *, doing: str, wait: bool = False) -> Iterator[int]:
+def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) -> Iterator[int]:
     """Hold the lock file `path` and yield its descriptor.
 
     A child process that inherits the descriptor keeps the lock after this process is gone: that is how a run
@@ -27,6 +27,7 @@ def hold(path: Path, *, doing: str, wait: bool = False) -> Iterator[int]:
         path: made when missing, never removed (removing it would let two holders in).
         doing: what the holder does, for the message to whoever comes second.
         wait: wait for the lock rather than raise.
+        shared: hold it beside others that share it, and keep out those that don't.
 
     Raises:
         BusyError: somebody else holds it.
@@ -42,21 +43,53 @@ def hold(path: Path, *, doing: str, wait: bool = False) -> Iterator[int]:
         ) from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            alone = _lock(descriptor, wait=wait, shared=shared)
         except BlockingIOError:
             raise BusyError(
                 f"Another process (pid {_holder(descriptor)}) is {doing}; wait for it to end, then run this again."
             ) from None
-        os.ftruncate(descriptor, 0)
+        if alone:
+            os.ftruncate(descriptor, 0)
         share(descriptor, os.getpid())
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _lock(descriptor: int, *, wait: bool, shared: bool) -> bool:
+    """Lock it; return whether nobody else holds it.
+
+    Raises:
+        BlockingIOError: somebody does who keeps us out, and we are not to wait.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        return not shared
+    if shared:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return True
+
+
 def share(descriptor: int, pid: int) -> None:
     """Write down that process `pid` holds the lock too."""
     os.pwrite(descriptor, f"{pid}\n".encode(), os.fstat(descriptor).st_size)
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that holds the lock; None if nobody does."""
+    if not path.exists():
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        found = _holder(descriptor)
+        return int(found) if found.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _holder(descriptor: int) -> str:

@@ -38,9 +38,19 @@ class Project:
         return self.root / ".env"
 
     @property
+    def work(self) -> Path:
+        """Where runs write: TIDEMARK_WORK_DIR, for projects that are read only or shared, or else the project."""
+        return Path(os.environ.get("TIDEMARK_WORK_DIR") or self.root).resolve()
+
+    @property
     def state_dir(self) -> Path:
         """What this machine's servers and locks need; never committed."""
-        return self.root / ".tidemark"
+        return self.work / ".tidemark"
+
+    @property
+    def plugins(self) -> Path:
+        """Meltano's directory of what is installed, and where it writes unless `work` is elsewhere."""
+        return self.root / ".meltano"
 
     @property
     def pipeline_lock(self) -> Path:
@@ -60,4 +70,4 @@ class Project:
     @property
     def run_log(self) -> Path:
         """JSON lines of every Meltano run (logging.yaml)."""
-        return self.root / "logs" / "meltano.jsonl"
+        return self.work / "logs" / "meltano.jsonl"

@@ -28,7 +28,7 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
     """
 
     def __init__(self, filename: str, **kwargs: object) -> None:
-        """Open `filename`, which is taken from the project's root if it is relative."""
-        path = Project.find().root / filename
+        """Open `filename`, which is taken from where the project's runs write if it is relative."""
+        path = Project.find().work / filename
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(str(path), **kwargs)  # type: ignore[arg-type]

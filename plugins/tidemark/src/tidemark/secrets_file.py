@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import secrets
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import dotenv
 from tidemark import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from tidemark.project import Project
     from tidemark.settings import Side
@@ -25,11 +27,28 @@ def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
     warehouses = [side for side in embedded if isinstance(side, settings.Warehouse)]
     if warehouses and settings.transformer(project, warehouses[0]).password is None:
         wanting.append("DBT_POSTGRES_PASSWORD")
-    if wanting:
+    _write(project, {name: secrets.token_urlsafe(24) for name in wanting})
+    return bool(wanting)
+
+
+def ensure_airflow(project: Project) -> None:
+    """Write to .env what Airflow signs and encrypts with, and its administrator's password, where there is none."""
+    there = {**dotenv.dotenv_values(project.dotenv), **os.environ}
+    makers: dict[str, Callable[[], str]] = {
+        # Fernet wants 32 bytes
+        "AIRFLOW__CORE__FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API__SECRET_KEY": lambda: secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": lambda: secrets.token_urlsafe(64),
+        "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
+    }
+    _write(project, {name: make() for name, make in makers.items() if not there.get(name)})
+
+
+def _write(project: Project, values: Mapping[str, str]) -> None:
+    if values:
         # neither set_key nor a copy of .env.example is closed to others
         project.dotenv.touch()
         project.dotenv.chmod(0o600)
-    for name in wanting:
-        # letters, digits, - and _ only: needs no quoting in a shell, a URL or a file
-        dotenv.set_key(project.dotenv, name, secrets.token_urlsafe(24), quote_mode="never")
-    return bool(wanting)
+    for name, value in values.items():
+        # letters, digits, -, _ and = only: needs no quoting in a shell, a URL or a file
+        dotenv.set_key(project.dotenv, name, value, quote_mode="never")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tidemark.project import Project
 
 SideName = Literal["source", "warehouse"]
+ServerName = Literal["source", "warehouse", "airflow"]
 LOOPBACK = "127.0.0.1"
+_S = TypeVar("_S", bound="Side")
 # whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
@@ -25,7 +27,7 @@ class Side(BaseSettings):
     """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8")
-    side: ClassVar[SideName]
+    side: ClassVar[ServerName]
     prefix: ClassVar[str]
 
     host: str | None = None
@@ -86,6 +88,18 @@ class Warehouse(Side):
     user: str = "tidemark_loader"
     database: str = "warehouse"
     default_target_schema: str = "raw"
+
+
+class AirflowDatabase(Side):
+    """What Airflow keeps its metadata in."""
+
+    model_config = SettingsConfigDict(env_prefix="AIRFLOW_POSTGRES_")
+    side = "airflow"
+    prefix = "AIRFLOW_POSTGRES"
+
+    port: int = Field(default=5435, ge=1, le=65535)
+    user: str = "airflow"
+    database: str = "airflow"
 
 
 def _refuse_unreadable(dotenv: Path) -> None:
@@ -157,17 +171,37 @@ def read(project: Project) -> tuple[Source, Warehouse]:
     Raises:
         UsageError: a variable's value can't be used.
     """
-    _refuse_unreadable(project.dotenv)
-    try:
-        source = Source(_env_file=project.dotenv)  # type: ignore[call-arg]
-        warehouse = Warehouse(_env_file=project.dotenv)  # type: ignore[call-arg]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        prefix = {cls.__name__: cls.prefix for cls in (Source, Warehouse)}[error.title]
-        variable = f"{prefix}_{str(first['loc'][0]).upper()}"
-        raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None
+    source, warehouse = _read(Source, project), _read(Warehouse, project)
     if source.embedded and warehouse.embedded and source.port == warehouse.port:
         raise UsageError(
             f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."
         )
     return source, warehouse
+
+
+def all_sides(project: Project) -> list[Side]:
+    """Read all databases that embedded servers may be run for.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    return [*read(project), airflow_database(project)]
+
+
+def airflow_database(project: Project) -> AirflowDatabase:
+    """Read where Airflow's metadata is.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    return _read(AirflowDatabase, project)
+
+
+def _read(kind: type[_S], project: Project) -> _S:
+    _refuse_unreadable(project.dotenv)
+    try:
+        return kind(_env_file=project.dotenv)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        variable = f"{kind.prefix}_{str(first['loc'][0]).upper()}"
+        raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None

@@ -87,7 +87,7 @@ def run(project: Project, blocks: Sequence[str], *, run_id: str, say: Listener) 
 
     Raises:
         UsageError: they can't be run in this order.
-        BusyError: another run of this project is under way.
+        BusyError: the servers are just being stopped, or the whole pipeline run.
         TidemarkError: a database can't be reached or started.
     """
     began = time.monotonic()
@@ -95,7 +95,8 @@ def run(project: Project, blocks: Sequence[str], *, run_id: str, say: Listener) 
         expected = split(blocks)
     except ValueError as error:
         raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
-    with hold(project.pipeline_lock, doing="running the pipeline") as lock:
+    # beside other runs: what must not be done twice at once, the warehouse's own locks keep apart, on all machines
+    with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
         source, warehouse = databases.bring_up(project)
         databases.try_own(project)
         outcome = Outcome(Block(name) for name in expected)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import psycopg
     from pydantic import SecretStr
 
-    from tidemark.settings import Side, SideName
+    from tidemark.settings import ServerName, Side
 
 
 # those that the SQL makes and that log in
-LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer"}
+LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer", "airflow"}
 
 
-def statements(side: SideName) -> str:
+def statements(side: ServerName) -> str:
     """Return the SQL of one side's roles."""
     return resources.files(__package__).joinpath(f"{side}.sql").read_text(encoding="utf-8")
 
@@ -40,7 +40,7 @@ def apply(admin: Side, passwords: Mapping[str, SecretStr]) -> None:
             _apply(connection, admin.side, passwords)
 
 
-def _apply(connection: psycopg.Connection[Any], side: SideName, passwords: Mapping[str, SecretStr]) -> None:
+def _apply(connection: psycopg.Connection[Any], side: ServerName, passwords: Mapping[str, SecretStr]) -> None:
     # whatever the database's default is
     connection.execute("set transaction read write")
     connection.execute(statements(side).encode())

@@ -1,0 +1,86 @@
+"""Airflow on this machine: its metadata's server, its secrets, and the processes that tidemark-airflow looks after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from dotenv import dotenv_values
+
+from tidemark import databases, secrets_file, settings
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.locks import hold, holder
+from tidemark.postgres import fleet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tidemark.project import Project
+
+# components get 30 s to end, and what they leave behind some more
+_STOP_S = 60
+_METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+
+
+def home(project: Project) -> Path:
+    """Return Airflow's own directory."""
+    return project.state_dir / "airflow"
+
+
+def running(project: Project) -> int | None:
+    """Return the process that runs Airflow for this project, if one does."""
+    return holder(_lock(project))
+
+
+def refuse_running(project: Project) -> None:
+    """Stop before something that would take Airflow's databases away under it.
+
+    Raises:
+        UsageError: it runs.
+    """
+    if pid := running(project):
+        raise UsageError(f"Airflow is running (pid {pid}) and needs its databases; run `tidemark airflow down` first.")
+
+
+def up(project: Project) -> NoReturn:
+    """Start all that Airflow needs, and become the process that looks after it.
+
+    Raises:
+        BusyError: it runs already.
+        UsageError, TidemarkError: it isn't installed, or a server can't be started.
+    """
+    program = project.plugins / "utilities" / "airflow" / "venv" / "bin" / "tidemark-airflow"
+    if not program.exists():
+        raise TidemarkError("Airflow is not installed here; `make airflow` installs and starts it.")
+    with hold(_lock(project), doing="running Airflow") as lock:
+        databases.bring_up(project)
+        secrets_file.ensure_airflow(project)
+        if not {**dotenv_values(project.dotenv), **os.environ}.get(_METADATA):
+            databases.bring_up_airflow(project)
+        # the lock goes on with the process that takes our place, and ends with it
+        os.set_inheritable(lock, True)  # noqa: FBT003
+        os.execve(program, [str(program), "serve"], {**os.environ, "MELTANO_PROJECT_ROOT": str(project.root)})  # noqa: S606
+
+
+def down(project: Project) -> bool:
+    """End Airflow and the server of its metadata; return whether it ran.
+
+    Raises:
+        TidemarkError: it doesn't end.
+    """
+    pid = running(project)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
+        while running(project) == pid:
+            if time.monotonic() > deadline:
+                raise TidemarkError(f"Airflow (pid {pid}) did not end in {_STOP_S} s; see logs/airflow/.")
+            time.sleep(0.1)
+    fleet.stop(project, [settings.airflow_database(project)])
+    return pid is not None
+
+
+def _lock(project: Project) -> Path:
+    return home(project) / "airflow.lock"

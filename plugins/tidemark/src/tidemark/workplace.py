@@ -1,0 +1,65 @@
+"""A run's own directory, where the project is read only or shared with other machines: TIDEMARK_WORK_DIR."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tidemark.errors import UsageError
+from tidemark.project import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# what Meltano and its plugins write, by the variable that says where
+_DIRECTORIES = {
+    "MELTANO_SYS_DIR_ROOT": ".meltano",
+    "TAP_POSTGRES_CHUNK_DIR": ".tidemark/chunks",
+    "DBT_TARGET_PATH": ".meltano/dbt/target",
+    "DBT_GOOD_RUN_PATH": ".meltano/dbt/good",
+    "DBT_LOG_PATH": "logs",
+}
+# where Meltano looks for each kind of plugin's environments
+_KINDS = ("extractors", "loaders", "utilities")
+
+
+def enter_if_named() -> None:
+    """Make this process, and all that it starts, write below TIDEMARK_WORK_DIR if that is set.
+
+    What is installed is read where it is.
+
+    Raises:
+        UsageError: that directory can't be written, or there is no project.
+    """
+    if os.environ.get("TIDEMARK_WORK_DIR"):
+        _enter(Project.find())
+
+
+def _enter(project: Project) -> None:
+    work = project.work
+    try:
+        for variable, name in _DIRECTORIES.items():
+            directory = work / name
+            directory.mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault(variable, str(directory))
+        for kind in _KINDS:
+            _link(work / ".meltano" / kind, project.plugins / kind)
+        # where Meltano writes each plugin's settings, passwords included
+        (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"TIDEMARK_WORK_DIR is {work}, where {error.filename} can't be made: {error.strerror}; name a directory "
+            "that this user may write."
+        ) from None
+    os.environ.setdefault("MELTANO_PROJECT_READONLY", "true")
+
+
+def _link(link: Path, to: Path) -> None:
+    if link.is_symlink() and link.readlink() == to:
+        return
+    # another project's, or another run is just making it
+    if link.is_symlink():
+        link.unlink()
+    with suppress(FileExistsError):
+        link.symlink_to(to)
