@@ -41,6 +41,19 @@ down: setup ## stop them; their data stays
 reset: setup ## delete their data and the pipeline's state (asks first)
 	@$(BIN)/tidemark reset
 
+.PHONY: airflow
+airflow: python ## run Airflow on http://127.0.0.1:8080 with a DAG for each schedule, until Ctrl-C
+	@$(PYTHON) plugins/bootstrap.py --airflow
+	@exec $(BIN)/tidemark airflow up
+
+.PHONY: airflow-down
+airflow-down: setup ## end it from elsewhere; its data stays
+	@$(BIN)/tidemark airflow down
+
+.PHONY: schedules
+schedules: setup ## write orchestrate/schedules.json anew, from which Airflow's DAGs are made
+	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
+
 .PHONY: docs
 docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
 	@$(BIN)/tidemark docs
@@ -61,6 +74,10 @@ test: setup-dev ## run all tests, on servers and directories of their own
 .PHONY: test-long
 test-long: setup-dev ## run the tests that take long: all pairs of versions, a standby, parity with the stock target
 	@$(BIN)/pytest -m long
+
+.PHONY: test-airflow
+test-airflow: setup-dev ## run the tests that start Airflow: runs, failures, alerts, backfills, several machines, its pages
+	@$(BIN)/pytest -m airflow --numprocesses=1 tests/airflow
 
 .PHONY: chaos
 chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=30, KILLS=200)
@@ -96,13 +113,13 @@ format: setup-dev ## mend what lint can mend by itself
 
 .PHONY: requirements
 requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
-	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres dev singer-test; do \
+	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow dev singer-test; do \
 		../../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
 
 .PHONY: clean
 clean: ## remove what was installed and built; data, state and settings stay
 	@if $(BIN)/tidemark --help >/dev/null 2>&1; then $(BIN)/tidemark down; fi
-	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup} logs
+	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup*} logs
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache
 	@find plugins tests -name __pycache__ -prune -exec rm -rf {} +

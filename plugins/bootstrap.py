@@ -21,7 +21,8 @@ VENV = ROOT / ".venv"
 # what the plugins' own tests need, beside their environments and not in them: those hold what runs, as it was resolved
 TEST_TOOLS = VENV / "singer-test"
 LOG = ROOT / "logs" / "setup.log"
-NO_PLUGINS = {"uv", "project", "dev", TEST_TOOLS.name}
+# by the name of their pins; Airflow, which is the largest, is installed where it is asked for
+PLUGINS = ["tap-postgres", "target-postgres", "dbt-postgres"]
 # dbt-core 1.11 does not run on 3.14
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 # an environment's scripts hold its path, and its packages fit one Python: elsewhere, both are made anew
@@ -35,6 +36,7 @@ class SetupError(Exception):
 def main():
     parser = argparse.ArgumentParser(description="Install what the project needs.")
     parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
+    parser.add_argument("--airflow", action="store_true", help="also Airflow")
     arguments = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         raise SetupError(
@@ -43,7 +45,9 @@ def main():
             )
         )
     with locked():
-        made = environment(dev=arguments.dev) | plugins()
+        made = environment(dev=arguments.dev) | plugins("the tap, the target and dbt", PLUGINS)
+        if arguments.airflow or arguments.dev:
+            made |= plugins("Airflow", ["airflow"])
     if made:
         print("Everything is installed.")
 
@@ -110,22 +114,21 @@ def make_venv():
     run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "uv.txt")
 
 
-def plugins():
-    """Make each Meltano plugin's environment; return whether anything was to be done."""
+def plugins(what, names):
+    """Make the environments of these Meltano plugins; return whether anything was to be done."""
     # what is installed, not what is configured: an edit of a stream costs no set-up
     lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
-    urls = [line for line in lines if "plugins/requirements/" in line]
-    pins = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in NO_PLUGINS]
-    stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup")
+    urls = [line for line in lines if any(f"plugins/requirements/{name}.txt" in line for name in names)]
+    pins = [REQUIREMENTS / f"{name}.txt" for name in [*names, "build"]]
+    stamp = Stamp(ROOT / ".meltano" / f".tidemark-setup-{names[0]}")
     wanted = stamp.wanted("plugins", [*pins, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))], *urls)
-    named = [path.stem for path in pins if path.stem != "build"]
-    there = all(list(ROOT.glob(f".meltano/*/{name}/venv/bin/python")) for name in named)
+    there = all(list(ROOT.glob(f".meltano/*/{name}/venv/bin/python")) for name in names)
     if there and stamp.text() == wanted:
         return False
     stamp.remove()
-    with step("Installing the tap, the target and dbt"):
+    with step(f"Installing {what}"):
         # --clean: Meltano looks at the name of a requirements file, not at what it holds
-        run(VENV / "bin" / "meltano", "install", "--clean")
+        run(VENV / "bin" / "meltano", "install", "--clean", *names)
         # our own packages run from where they are, and nobody else compiles them
         run(VENV / "bin" / "python", "-m", "compileall", "-q", *sorted((ROOT / "plugins").glob("*/src")))
         # where Meltano writes each plugin's settings at each run, passwords included

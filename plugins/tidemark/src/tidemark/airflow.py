@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
 from tidemark import databases, secrets_file, settings
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.locks import hold, holder
+from tidemark.locks import hold, holder, share
 from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def refuse_running(project: Project) -> None:
         raise UsageError(f"Airflow is running (pid {pid}) and needs its databases; run `tidemark airflow down` first.")
 
 
-def up(project: Project) -> NoReturn:
-    """Start all that Airflow needs, and become the process that looks after it.
+def up(project: Project) -> int:
+    """Start all that Airflow needs and run it until it ends, or this process is told to; return its status.
+
+    The servers of source and warehouse run on, as after any command; that of Airflow's metadata ends with it.
 
     Raises:
         BusyError: it runs already.
@@ -55,17 +58,32 @@ def up(project: Project) -> NoReturn:
     if not program.exists():
         raise TidemarkError("Airflow is not installed here; `make airflow` installs and starts it.")
     with hold(_lock(project), doing="running Airflow") as lock:
+        # here, as what a task would start were a child of Airflow's
         databases.bring_up(project)
         secrets_file.ensure_airflow(project)
-        if not {**dotenv_values(project.dotenv), **os.environ}.get(_METADATA):
+        own = {**dotenv_values(project.dotenv), **os.environ}.get(_METADATA)
+        if not own:
             databases.bring_up_airflow(project)
-        # the lock goes on with the process that takes our place, and ends with it
-        os.set_inheritable(lock, True)  # noqa: FBT003
-        os.execve(program, [str(program), "serve"], {**os.environ, "MELTANO_PROJECT_ROOT": str(project.root)})  # noqa: S606
+        child = subprocess.Popen(
+            [program, "serve"],
+            env={**os.environ, "MELTANO_PROJECT_ROOT": str(project.root)},
+            stdin=subprocess.DEVNULL,
+            # a terminal's Ctrl-C comes to us, and goes on to it once
+            start_new_session=True,
+            pass_fds=[lock],
+        )
+        share(lock, child.pid)
+        try:
+            return child.wait()
+        finally:
+            child.terminate()
+            child.wait()
+            if not own:
+                fleet.stop(project, [settings.airflow_database(project)])
 
 
 def down(project: Project) -> bool:
-    """End Airflow and the server of its metadata; return whether it ran.
+    """End Airflow; return whether it ran.
 
     Raises:
         TidemarkError: it doesn't end.
@@ -74,11 +92,10 @@ def down(project: Project) -> bool:
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_S
-        while running(project) == pid:
+        while running(project):
             if time.monotonic() > deadline:
                 raise TidemarkError(f"Airflow (pid {pid}) did not end in {_STOP_S} s; see logs/airflow/.")
             time.sleep(0.1)
-    fleet.stop(project, [settings.airflow_database(project)])
     return pid is not None
 
 

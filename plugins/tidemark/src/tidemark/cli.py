@@ -173,16 +173,15 @@ def run_(
         if as_json:
             sys.stdout.write(json.dumps({"level": level, "text": text}) + "\n")
             sys.stdout.flush()
-        else:
+        elif level != "debug":
             colour = {"warning": "yellow", "error": "red"}.get(level, "")
             console.print(text, style=colour, markup=False, soft_wrap=True)
 
     report = blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say)
+    for line in report.lines():
+        say("info", line)
     if as_json:
         sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
-    else:
-        for line in report.lines():
-            console.print(line, markup=False, soft_wrap=True)
     if report.kind:
         raise (BusyError if report.kind == "busy" else TidemarkError)(
             f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
@@ -302,12 +301,14 @@ def demo_change(
 @airflow_app.command("up")
 def airflow_up() -> None:
     """Run Airflow until Ctrl-C: its metadata's server, API server, scheduler, DAG processor and triggerer."""
-    airflow.up(Project.find())
+    with suppress(Interruption):
+        # here, Ctrl-C is how the command ends well
+        raise typer.Exit(airflow.up(Project.find()))
 
 
 @airflow_app.command("down")
 def airflow_down() -> None:
-    """Stop it, and the server of its metadata, whose data stays."""
+    """End it from elsewhere; its data stays."""
     console.print("Stopped." if airflow.down(Project.find()) else "Airflow was not running.")
 
 

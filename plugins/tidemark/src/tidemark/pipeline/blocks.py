@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 _PROGRESS_S = 10
 _MODEL_RUNS = "_tidemark_model_runs"
 _NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
+# what Meltano, the SDK and dbt say at every run, and nobody needs to know
+_NOISE = re.compile(
+    r"Using logging configuration|Meltano \d|Force option is enabled|Using systemdb|Reading state from|"
+    r"Incremental state has been updated|Running catalog discovery|Run completed|METRIC|Skipping parse of env var|"
+    r"(?:tap|target)-\S+ v\d|Reader |\d+ of \d+ (?:START|OK hook)|Running with dbt|Registered adapter|Found \d|"
+    r"Concurrency: |Done\.|\d\d:\d\d:\d\d$"
+)
 
 
 class Listener(Protocol):
@@ -127,7 +135,7 @@ def _follow(events: Iterator[Event], outcome: Outcome, say: Listener) -> None:
         outcome.take(event)
         match event:
             case Line(text, plugin, level) if text.strip():
-                say(level, f"{plugin}: {text}")
+                say("debug" if _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
             case NodeDone(index, total, status, what):
                 say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")
             case BlockDone(success=False, error=error):

@@ -1,0 +1,39 @@
+"""The command `tidemark-airflow`: Airflow's own command line in this project's environment, and what it lacks.
+
+tidemark-airflow serve      all of Airflow on this machine, until it is told to end
+tidemark-airflow prepare    the metadata's tables and the pools, brought up to date
+tidemark-airflow …          as `airflow …`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tidemark_airflow import environment
+from tidemark_airflow.errors import UsageError
+
+
+def main() -> NoReturn:
+    """Run a command."""
+    try:
+        # before anything of Airflow's is imported: it reads its settings then, and makes files where they say
+        os.environ.update(environment.compose(environment.project_root(), os.environ))
+        match sys.argv[1:]:
+            case ["serve"]:
+                environment.refuse_without_secrets(os.environ)
+                from tidemark_airflow.serve import serve  # noqa: PLC0415
+
+                sys.exit(serve())
+            case ["prepare"]:
+                from tidemark_airflow.prepare import prepare  # noqa: PLC0415
+
+                prepare()
+                sys.exit()
+            case arguments:
+                airflow = str(Path(sys.executable).with_name("airflow"))
+                os.execv(airflow, [airflow, *arguments])  # noqa: S606
+    except UsageError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,86 @@
+"""The environment that all of Airflow runs in: orchestrate/airflow.env, .env before it, the process's own first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from dotenv import dotenv_values
+
+from tidemark_airflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# of .env, what Airflow and our plugin in it read: no password of the source's or of the warehouse's writers
+_OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_")
+_NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES_PASSWORD"}
+_SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
+
+
+def project_root() -> Path:
+    """Return the project: MELTANO_PROJECT_ROOT, or else the nearest meltano.yml above the working directory.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if named := os.environ.get("MELTANO_PROJECT_ROOT"):
+        return Path(named)
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / "meltano.yml").is_file():
+            return directory
+    raise UsageError(f"There is no meltano.yml in {here} or above it; run this inside a Tidemark project.")
+
+
+def compose(root: Path, process: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for Airflow.
+
+    Args:
+        root: the project.
+        process: the environment of this process.
+    """
+    dotenv = {
+        name: value for name, value in _read(root / ".env").items() if name.startswith(_OURS) and name not in _NOT_OURS
+    }
+    found = {**_read(root / "orchestrate" / "airflow.env"), **dotenv, **process}
+    work = Path(found.get("TIDEMARK_WORK_DIR") or root)
+    home = found.setdefault("AIRFLOW_HOME", str(work / ".tidemark" / "airflow"))
+    address = f"http://{found['AIRFLOW__API__HOST']}:{found['AIRFLOW__API__PORT']}"
+    derived = {
+        "MELTANO_PROJECT_ROOT": str(root),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(root / "orchestrate" / "dags"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{home}/passwords.json",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _metadata(found),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        # libpq's: Airflow wants its times in UTC, whatever the server's default is
+        "PGTZ": "UTC",
+    }
+    return {**derived, **found}
+
+
+def refuse_without_secrets(environment: Mapping[str, str]) -> None:
+    """Stop where each process would make up secrets of its own, and then trust none of the others.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    if missing := [name for name in _SECRETS if not environment.get(name)]:
+        raise UsageError(f"{', '.join(missing)} is not set; `make airflow` makes it in .env, or put one there.")
+
+
+def _metadata(found: Mapping[str, str]) -> str:
+    def part(name: str, default: str) -> str:
+        return quote(found.get(f"AIRFLOW_POSTGRES_{name}") or default, safe="")
+
+    login = f"{part('USER', 'airflow')}:{part('PASSWORD', '')}"
+    host = f"{part('HOST', '127.0.0.1')}:{part('PORT', '5435')}"
+    return f"postgresql+psycopg2://{login}@{host}/{part('DATABASE', 'airflow')}"
+
+
+def _read(path: Path) -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}

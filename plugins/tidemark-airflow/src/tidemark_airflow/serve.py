@@ -1,0 +1,131 @@
+"""All of Airflow on this machine: its metadata brought up to date, its four processes, and where to look."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tidemark_airflow.errors import UsageError
+from tidemark_airflow.supervisor import Component, Supervisor
+
+_BIN = Path(sys.executable).parent
+# their logs are files of this machine, which the API server reads as they are: no server of theirs is needed for it
+_COMPONENTS = {
+    "API server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "DAG processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+_HEALTH = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+_LOOK_EVERY_S = 0.5
+_PATIENCE_S = 120
+
+
+def serve() -> int:
+    """Run Airflow until it is told to end; return the status to end with.
+
+    Raises:
+        UsageError: it can't be started.
+    """
+    began = time.monotonic()
+    home = Path(os.environ["AIRFLOW_HOME"])
+    logs = Path(os.environ.get("TIDEMARK_WORK_DIR") or os.environ["MELTANO_PROJECT_ROOT"]) / "logs" / "airflow"
+    for directory in (home, logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    _refuse_taken_port()
+    login = _login()
+    _say("Preparing Airflow's metadata …")
+    _prepare(logs / "prepare.log")
+    _say("Starting Airflow's API server, scheduler, DAG processor and triggerer …")
+    components = [
+        Component(name, [str(_BIN / "airflow"), *arguments], logs / f"{arguments[0]}.log")
+        for name, arguments in _COMPONENTS.items()
+    ]
+    status = Supervisor(components, _say).run(meanwhile=_Readiness(began, login, logs))
+    _say("Airflow has ended.")
+    return status
+
+
+class _Readiness:
+    """Asks Airflow how it is until all is well, and says so once."""
+
+    def __init__(self, began: float, login: str, logs: Path) -> None:
+        self._began = began
+        self._login = login
+        self._logs = logs
+        self._looked = 0.0
+        self._done = False
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self._done or now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        wanting = _wanting()
+        if not wanting:
+            _say(f"Airflow is ready after {now - self._began:.0f} s: {os.environ['AIRFLOW__API__BASE_URL']}")
+            _say(f"  {self._login}")
+            _say("Ctrl-C here, or `make airflow-down` elsewhere, ends it.")
+            self._done = True
+        elif now - self._began > _PATIENCE_S:
+            _say(f"Airflow is not ready after {_PATIENCE_S} s, for want of: {', '.join(wanting)}. See {self._logs}/.")
+            self._done = True
+
+
+def _wanting() -> list[str]:
+    """Return what isn't well yet."""
+    url = f"{os.environ['AIRFLOW__API__BASE_URL']}/api/v2/monitor/health"
+    try:
+        health = httpx.get(url, timeout=2, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return ["API server"]
+    return [name for name in _HEALTH if (health.get(name) or {}).get("status") != "healthy"]
+
+
+def _refuse_taken_port() -> None:
+    host, port = os.environ["AIRFLOW__API__HOST"], os.environ["AIRFLOW__API__PORT"]
+    if not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004 - ports
+        raise UsageError(f"AIRFLOW__API__PORT is {port!r}; write a port, such as 8080.")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise UsageError(
+                f"Airflow can't listen on {host}:{port} ({error.strerror}); end the program that does, or put another "
+                "AIRFLOW__API__PORT in .env."
+            ) from None
+
+
+def _login() -> str:
+    """Write down the administrator's password where Airflow's simple login reads it; return what to tell the user."""
+    password = os.environ.get("AIRFLOW_ADMIN_PASSWORD")
+    if not password:
+        return "log in as AIRFLOW__CORE__AUTH_MANAGER has it"
+    file = Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"admin": password}))
+    return f"user admin, password {password} (AIRFLOW_ADMIN_PASSWORD in .env)"
+
+
+def _prepare(log: Path) -> None:
+    with log.open("wb") as output:
+        status = subprocess.call(
+            [_BIN / "tidemark-airflow", "prepare"], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    if status:
+        said = log.read_text(errors="replace").strip().splitlines()
+        why = said[-1] if said else "it did not say why"
+        raise UsageError(f"Airflow's metadata can't be prepared: {why}; see {log}.")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

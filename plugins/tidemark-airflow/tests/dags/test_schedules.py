@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidemark_airflow import schedules
+
+
+def export(*tasks, interval="@daily", **more):
+    return json.dumps(
+        {"schedules": [{"name": "s", "interval": interval, "env": {}, "tasks": tasks}], "streams": [], **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("tap-postgres target-postgres", "extract_load"),
+        ("tap-crm target-crm", "extract_load_crm"),
+        ("dbt-postgres:run", "dbt_run"),
+        ("dbt-postgres:test dbt-postgres:freshness", "dbt_test"),
+        ("tidemark:reconcile", "reconcile"),
+    ],
+)
+def test_a_task_is_called_by_what_it_does(task, name):
+    (schedule,) = schedules.parse(export(task)).schedules
+    assert [step.name for step in schedule.steps] == [name]
+
+
+def test_two_tasks_that_do_the_same_have_names_of_their_own():
+    (schedule,) = schedules.parse(export("dbt-postgres:run", "dbt-postgres:run")).schedules
+    assert [step.name for step in schedule.steps] == ["dbt_run", "dbt_run_2"]
+
+
+@pytest.mark.parametrize("interval", ["@manual", "@none", None])
+def test_a_schedule_that_is_started_by_hand_has_no_interval(interval):
+    assert schedules.parse(export("tidemark:reconcile", interval=interval)).schedules[0].interval is None
+
+
+def test_what_a_task_does_is_told_by_its_blocks():
+    found = schedules.parse(export("tap-a target-a", "dbt-postgres:build", "dbt-postgres:test", "tidemark:reconcile"))
+    load, build, test, reconcile = found.schedules[0].steps
+    assert (load.loads, load.reads_source, load.builds) == (True, True, False)
+    assert (build.builds, build.reads_source, build.tests) == (True, False, False)
+    assert (test.tests, test.builds) == (True, False)
+    assert (reconcile.reads_source, reconcile.loads) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", '{"schedules": 1}', '{"schedules": [{}], "streams": []}', export("")],
+    ids=["empty", "nothing in it", "a list", "a number", "a schedule of nothing", "a task of nothing"],
+)
+def test_a_file_that_is_none_of_ours_is_refused_in_one_line(text):
+    with pytest.raises(ValueError, match=r"^orchestrate/schedules\.json can't be read .*; run `make schedules`\.$"):
+        schedules.parse(text)
+
+
+def test_two_schedules_of_one_name_are_refused():
+    one = json.loads(export("tidemark:reconcile"))
+    one["schedules"] *= 2
+    with pytest.raises(ValueError, match="has s twice"):
+        schedules.parse(json.dumps(one))

@@ -1,0 +1,63 @@
+"""Airflow, started once for the tests of a file, on a project whose schedules are started by hand."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.airflow.alerts import Receiver, receiving
+from tests.airflow.server import Airflow
+from tests.integration.conftest import free_port, make_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# beside the project's own: loads alone, and one whose tasks have 20 s
+SCHEDULES = """
+  - name: load
+    job: sync
+    interval: "@manual"
+  - name: hurried-load
+    job: sync
+    interval: "@manual"
+    env: {TIDEMARK_DAG_TASK_TIMEOUT_MINUTES: "0.34"}
+"""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@contextmanager
+def project(receiver: Receiver) -> Iterator[Airflow]:
+    """Make a project whose shop was loaded; Airflow is yet to be started."""
+    with contextmanager(make_checkout)() as checkout:
+        jobs = checkout.root / "orchestrate" / "jobs.meltano.yml"
+        jobs.write_text(jobs.read_text().replace('"@hourly"', '"@manual"') + SCHEDULES)
+        (checkout.root / "orchestrate" / "schedules.json").write_text(checkout.tidemark("schedules"))
+        port = free_port()
+        checkout.env |= {
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW_POSTGRES_PORT": str(free_port()),
+            "TIDEMARK_ALERTS_WEBHOOK_URL": receiver.url,
+            "TIDEMARK_DAG_RETRIES": "1",
+            "TIDEMARK_DAG_RETRY_DELAY_SECONDS": "1",
+        }
+        checkout.tidemark("demo", "load", "--scale", "0.002")
+        yield Airflow(checkout, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def airflow(receiver: Receiver) -> Iterator[Airflow]:
+    with project(receiver) as found:
+        found.start()
+        try:
+            yield found
+        finally:
+            if found.process:
+                found.process.terminate()
+                found.process.wait(timeout=90)

@@ -1,0 +1,155 @@
+"""Airflow as `make airflow` runs it, for a project of its own; driven by REST, as its command line takes seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import requests
+from dotenv import dotenv_values
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from tests.integration.conftest import Checkout
+
+READY_S = 120
+RUN_S = 240
+_ENDED = {"success", "failed"}
+
+
+def until(found: Callable[[], Any], what: str, *, seconds: float = RUN_S) -> Any:
+    """Return what `found` gives once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.3)
+    return answer
+
+
+@dataclass
+class Airflow:
+    """A running one."""
+
+    checkout: Checkout
+    url: str
+    process: subprocess.Popen[str] | None = None
+    printed: deque[str] = field(default_factory=deque)
+    session: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def password(self) -> str:
+        return dotenv_values(self.checkout.root / ".env")["AIRFLOW_ADMIN_PASSWORD"] or ""
+
+    def start(self) -> None:
+        """Start it, wait until it says that it is ready, and log in."""
+        self.process = self.checkout.start("airflow", "up")
+        threading.Thread(target=self._read, daemon=True).start()
+        until(self._ready, "ready", seconds=READY_S)
+        self.log_in()
+
+    def _read(self) -> None:
+        assert self.process
+        assert self.process.stdout
+        self.printed.extend(self.process.stdout)
+
+    def _ready(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, self.said
+        return "Airflow is ready" in self.said
+
+    @property
+    def said(self) -> str:
+        return "".join([*self.printed])
+
+    def log_in(self) -> None:
+        self.session.trust_env = False
+        login = {"username": "admin", "password": self.password}
+        token = self.session.post(f"{self.url}/auth/token", json=login, timeout=30).json()["access_token"]
+        self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._call("GET", path, params=params)
+
+    def _call(self, method: str, path: str, **more: Any) -> Any:
+        answer = self.session.request(method, f"{self.url}/api/v2{path}", timeout=30, **more)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def unpause(self, dag: str) -> None:
+        self._call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+
+    def trigger(self, dag: str, **params: Any) -> str:
+        """Start a run by hand; return its id."""
+        started = self._call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": params})
+        return str(started["dag_run_id"])
+
+    def wait(self, dag: str, run: str) -> str:
+        """Return how a run ended."""
+
+        def ended() -> str | None:
+            # whoever starts Airflow again can't reach it for a while
+            with contextlib.suppress(requests.ConnectionError):
+                state = self.get(f"/dags/{dag}/dagRuns/{run}")["state"]
+                return state if state in _ENDED else None
+            return None
+
+        return str(until(ended, f"{dag} {run} ended"))
+
+    def run(self, dag: str, **params: Any) -> str:
+        """Run it, which is meant to go well; return the run's id."""
+        run = self.trigger(dag, **params)
+        assert self.wait(dag, run) == "success", self.logs(dag, run)
+        return run
+
+    def tasks(self, dag: str, run: str) -> dict[str, tuple[str, int]]:
+        """Return each task's state and how often it was tried."""
+        found = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> list[tuple[str, str]]:
+        """Return the lines of a task's log, each as its level and text."""
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
+        answer = self.session.get(f"{self.url}/api/v2{path}", headers={"Accept": "application/json"}, timeout=30).json()
+        return [(line.get("level", ""), line["event"]) for line in answer["content"]]
+
+    def logs(self, dag: str, run: str) -> str:
+        return "\n".join(
+            f"{task} {attempt}: {level} {text}"
+            for task, (_, tries) in self.tasks(dag, run).items()
+            for attempt in range(1, tries + 1)
+            for level, text in self.log(dag, run, task, attempt)
+        )
+
+    def events(self, asset: str) -> list[dict[str, Any]]:
+        """Return the events of an asset, the oldest first."""
+        found = self.get("/assets/events", order_by="timestamp")["asset_events"]
+        return [event for event in found if event["name"] == asset]
+
+    def component(self, name: str) -> psutil.Process:
+        """Return the process of one of Airflow's components."""
+        assert self.process
+
+        def found() -> psutil.Process | None:
+            for each in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if name in each.cmdline() and any(word.endswith("/airflow") for word in each.cmdline()):
+                        return each
+            return None
+
+        return until(found, name, seconds=30)
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all that works for this project, but for its database servers."""
+        found = []
+        for each in psutil.process_iter(["cmdline", "name"]):
+            with contextlib.suppress(psutil.Error):
+                if each.cwd().startswith(str(self.checkout.root)) and not each.info["name"].startswith("postgres"):
+                    found.append(" ".join(each.info["cmdline"] or [each.info["name"]]))
+        return found

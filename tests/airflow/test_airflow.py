@@ -1,0 +1,192 @@
+"""Airflow on one machine as `make airflow` runs it: real servers and runs, in the order in which they are written."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.airflow.server import until
+from tests.integration.test_marts import assert_as_a_full_build_has_them
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from tests.airflow.server import Airflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+WHOLE = "hourly-sync-and-transform"
+LOAD = "load"
+TABLES = ("customers", "products", "orders", "order_items")
+
+
+def equal_on_both_sides(airflow: Airflow) -> None:
+    """Compare each row of the source's tables with raw."""
+    done = airflow.checkout.run("tidemark", "reconcile")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
+    """Keep a table of the warehouse from whoever would load it."""
+    from contextlib import contextmanager  # noqa: PLC0415
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        with airflow.checkout.connect("warehouse") as connection, connection.transaction():
+            connection.execute(f"lock table {table} in access exclusive mode")
+            yield
+
+    return lock()
+
+
+def test_dags_are_there_and_wait_to_be_started(airflow):
+    found = {dag["dag_id"]: dag["is_paused"] for dag in airflow.get("/dags")["dags"]}
+    assert found == dict.fromkeys((WHOLE, LOAD, "hurried-load", "nightly-reconcile", "backfill"), True)
+    assert airflow.get("/importErrors")["import_errors"] == []
+    assert f"{airflow.url}\n  user admin, password {airflow.password}" in airflow.said
+
+
+def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
+    airflow.unpause(WHOLE)
+    run = airflow.run(WHOLE)
+    assert airflow.tasks(WHOLE, run) == dict.fromkeys(("extract_load", "dbt_run", "dbt_test"), ("success", 1))
+    equal_on_both_sides(airflow)
+    orders = "select count(*) from {} where status <> 'cancelled'"
+    source = airflow.checkout.rows("source", orders.format("public.orders"))
+    facts = airflow.checkout.rows("warehouse", "select count(*) from marts.fct_orders where not is_cancelled")
+    assert facts == source != [(0,)]
+    # one id for all of it
+    (identifier,) = {row[0] for row in airflow.checkout.rows("warehouse", "select run_id from raw._tidemark_runs")}
+    assert uuid.UUID(identifier).version == 5
+    models = airflow.checkout.rows("warehouse", "select distinct run_id from marts._tidemark_model_runs")
+    assert models == [(identifier,)]
+    log = airflow.log(WHOLE, run, "extract_load")
+    texts = [text for _, text in log]
+    assert any(identifier in text for text in texts)
+    assert ("info", "public-orders: 1,000 read, 1,000 new, 0 changed, 0 deleted") in log
+    assert any(text.startswith(f"Run {identifier} ended well; ") for text in texts)
+    assert not [text for level, text in log if level in {"error", "critical"}]
+    for asset in ("raw", "marts"):
+        (event,) = airflow.events(asset)
+        assert event["extra"]["run_id"] == identifier
+        assert event["extra"]["rows"] > 0
+    assert receiver.take() == []
+
+
+def test_a_run_in_which_no_row_moves_tells_nobody_of_raw_or_marts(airflow):
+    # the first run's rows were stamped years ago: none is read again
+    airflow.run(WHOLE)
+    assert [len(airflow.events(asset)) for asset in ("raw", "marts")] == [1, 1]
+
+
+def test_a_source_that_is_away_is_tried_again_told_of_once_and_caught_up_with(airflow, receiver):
+    with airflow.checkout.connect("source", "postgres") as connection:
+        connection.execute("alter database shop allow_connections false")
+        run = airflow.trigger(WHOLE)
+        assert airflow.wait(WHOLE, run) == "failed"
+        connection.execute("alter database shop allow_connections true")
+    assert airflow.tasks(WHOLE, run)["extract_load"] == ("failed", 2)
+    assert airflow.tasks(WHOLE, run)["dbt_run"][0] == "upstream_failed"
+    (alert,) = until(receiver.take, "an alert", seconds=60)
+    assert "extract_load" in alert["text"]
+    assert "unreachable" in str(alert)
+    errors = [text for level, text in airflow.log(WHOLE, run, "extract_load", 2) if level == "error"]
+    assert any("Cannot connect to the source database 'shop'" in text for text in errors)
+    airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "1")
+    airflow.run(WHOLE)
+    done = airflow.checkout.run("tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
+    assert done.returncode == 0, done.stderr
+    assert [len(airflow.events(asset)) for asset in ("raw", "marts")] == [2, 2]
+    assert receiver.take() == []
+
+
+def test_a_task_out_of_time_is_ended_with_all_it_started_and_the_retry_goes_well(airflow, receiver):
+    airflow.unpause("hurried-load")
+    airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "2")
+    with locked(airflow, "raw.orders"):
+        run = airflow.trigger("hurried-load")
+        until(
+            lambda: airflow.tasks("hurried-load", run).get("extract_load", ("", 0))[0] == "up_for_retry",
+            "the first try out of time",
+        )
+        assert not [each for each in airflow.processes() if "-postgres" in each or "meltano" in each]
+        until(lambda: advisory_locks(airflow) == 0, "locks are free", seconds=20)
+    assert airflow.wait("hurried-load", run) == "success", airflow.logs("hurried-load", run)
+    assert airflow.tasks("hurried-load", run) == {"extract_load": ("success", 2)}
+    assert "AirflowTaskTimeout" in airflow.logs("hurried-load", run)
+    assert receiver.take() == []
+
+
+def advisory_locks(airflow: Airflow) -> int:
+    return airflow.checkout.rows("warehouse", "select count(*)::int from pg_locks where locktype = 'advisory'")[0][0]
+
+
+def test_a_scheduler_that_is_killed_in_mid_run_comes_back_and_the_run_ends_right(airflow, receiver):
+    airflow.unpause(LOAD)
+    airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "3")
+    with locked(airflow, "raw.orders"):
+        run = airflow.trigger(LOAD)
+        until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
+        before = airflow.component("scheduler")
+        before.kill()
+        until(lambda: airflow.component("scheduler").pid != before.pid, "a scheduler again", seconds=60)
+        # it has looked at what the first one left
+        time.sleep(5)
+    assert airflow.wait(LOAD, run) == "success", airflow.logs(LOAD, run)
+    done = airflow.checkout.run("tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
+    assert done.returncode == 0, done.stderr
+    assert receiver.take() == []
+
+
+def test_a_backfill_from_the_ui_reloads_what_no_stamp_told_of_and_builds_it(airflow, receiver):
+    airflow.unpause("backfill")
+    before = airflow.checkout.run("meltano", "state", "get", "dev:tap-postgres-to-target-postgres").stdout
+    with airflow.checkout.connect("source") as connection:
+        connection.execute(
+            "alter table orders disable trigger all; update orders set shipping_fee = 7.77 where order_id = 5; "
+            "alter table orders enable trigger all"
+        )
+    run = airflow.run("backfill", streams=["public-orders"], full_refresh=True)
+    assert set(airflow.tasks("backfill", run)) == {"extract_load", "dbt_run", "dbt_test"}
+    fact = airflow.checkout.rows("warehouse", "select shipping_fee::float from marts.fct_orders where order_id = 5")
+    assert fact == [(7.77,)]
+    after = airflow.checkout.run("meltano", "state", "get", "dev:tap-postgres-to-target-postgres").stdout
+    assert after == before != ""
+    assert receiver.take() == []
+
+
+def test_a_backfill_of_a_stream_that_is_none_fails_at_once_and_does_nothing(airflow, receiver):
+    runs = airflow.checkout.rows("warehouse", "select count(*) from raw._tidemark_runs")
+    run = airflow.trigger("backfill", streams=["public-nope"], full_refresh=True)
+    assert airflow.wait("backfill", run) == "failed"
+    assert airflow.tasks("backfill", run)["extract_load"] == ("failed", 1)
+    (alert,) = until(receiver.take, "an alert", seconds=60)
+    assert "public-nope" in str(alert)
+    assert airflow.checkout.rows("warehouse", "select count(*) from raw._tidemark_runs") == runs
+
+
+def test_what_airflow_ran_is_what_a_full_build_has(airflow):
+    airflow.run(WHOLE)
+    assert_as_a_full_build_has_them(airflow.checkout)
+
+
+def test_sigterm_leaves_no_process_behind(airflow):
+    assert airflow.process
+    everyone = [airflow.component("scheduler"), *psutil.Process(airflow.process.pid).children(recursive=True)]
+    # a task that is at it too
+    with locked(airflow, "raw.orders"):
+        airflow.trigger(LOAD)
+        until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
+        everyone += psutil.Process(airflow.process.pid).children(recursive=True)
+        airflow.process.terminate()
+        airflow.process.wait(timeout=90)
+    own = [each for each in everyone if each.is_running() and not each.name().startswith("postgres")]
+    assert own == []
+    assert airflow.processes() == []
+    # the source and the warehouse run on, as after any command; the server of Airflow's metadata does not
+    servers = airflow.checkout.root / ".tidemark" / "postgres"
+    assert [path.parents[1].name for path in sorted(servers.glob("*/data/postmaster.pid"))] == ["source", "warehouse"]

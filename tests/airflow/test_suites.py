@@ -1,0 +1,35 @@
+"""The tests of tidemark-airflow, run where Airflow is: in its own environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "plugins" / "tidemark-airflow"
+PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
+TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
+
+
+# fewer than this is a suite that was not found
+@pytest.mark.parametrize(("which", "least"), [("dags", 30), ("alerts", 20), ("streams", 5)])
+def test_the_tests_of_tidemark_airflow_pass(which, least):
+    done = subprocess.run(
+        [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-c", "pytest.ini", f"tests/{which}"],
+        cwd=PACKAGE,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))},
+            "PYTHONPATH": str(TEST_TOOLS),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= least, done.stdout
