@@ -1,0 +1,265 @@
+"""Sends an alert wherever the settings say, at once to all; what can't be sent is an error line in the log.
+
+A dead receiver must not hold a run up: each attempt has a time-out, attempts have an end, and whoever is still at it
+then is left behind. An answer that got lost means sending again: an alert that comes twice is better than none.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import make_msgid, parsedate_to_datetime
+from threading import Thread
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from tidemark_airflow.alerts import message, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidemark_airflow.alerts.message import Alert
+
+logger = logging.getLogger(__name__)
+# httpx logs each request with its URL, which is a secret here; Airflow quiets it as well, where nobody set otherwise
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+_TIMEOUT_S = 5
+_ATTEMPTS = 4
+# no attempt begins later than this after the first; all is over some seconds after
+_WITHIN_S = 20
+_BOUND_S = 30
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
+
+
+class UndeliveredError(Exception):
+    """Why an alert could not be sent, in one line without any secret."""
+
+
+class _PassingError(UndeliveredError):
+    """One that may pass, `after` so many seconds if the receiver said so."""
+
+    def __init__(self, reason: str, after: float = 0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Channel(Protocol):
+    """A way to people."""
+
+    name: str
+
+    def attempt(self, alert: Alert) -> None:
+        """Send it.
+
+        Raises:
+            UndeliveredError: it can't be sent.
+        """
+
+
+@dataclass
+class Webhook:
+    """Slack's, or one that takes the same JSON."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        # the rest of the URL is what may be written to
+        self.name = f"the webhook at {httpx.URL(self.url).host}"
+
+    def attempt(self, alert: Alert) -> None:
+        """Send it; see Channel."""
+        try:
+            response = httpx.post(self.url, json=message.for_slack(alert), timeout=_TIMEOUT_S)
+        except httpx.TimeoutException:
+            raise _PassingError(f"it did not answer within {_TIMEOUT_S} s") from None
+        except httpx.TransportError as error:
+            raise _PassingError(str(error) or type(error).__name__) from None
+        if response.is_success:
+            return
+        said = f"it answered {response.status_code} {response.reason_phrase}".rstrip()
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
+            raise _PassingError(said, _seconds(response.headers.get("Retry-After", "")))
+        raise UndeliveredError(said)
+
+
+@dataclass
+class Mail:
+    """A mail server's recipients."""
+
+    settings: settings.MailSettings
+
+    def __post_init__(self) -> None:
+        self.name = f"the mail server {self.settings.smtp_host}:{self.settings.port}"
+        domain = (self.settings.email_from or "").rpartition("@")[2]
+        # one id for all attempts, by which a mailbox may know its copies
+        self._id = make_msgid(domain=domain)
+
+    def attempt(self, alert: Alert) -> None:
+        """Send it; see Channel."""
+        try:
+            with self._connection() as connection:
+                refused = connection.send_message(self._message(alert))
+        except smtplib.SMTPRecipientsRefused as error:
+            raise _judged(*next(iter(error.recipients.values()))) from None
+        except smtplib.SMTPResponseException as error:
+            raise _judged(error.smtp_code, error.smtp_error) from None
+        except (smtplib.SMTPNotSupportedError, ssl.SSLError) as error:
+            raise UndeliveredError(_first_line(error)) from None
+        except OSError as error:
+            raise _PassingError(_first_line(error)) from None
+        if refused:
+            raise UndeliveredError(f"it refused {', '.join(refused)} and took the others")
+
+    def _connection(self) -> smtplib.SMTP:
+        host, port = self.settings.smtp_host or "", self.settings.port
+        if self.settings.smtp_security == "ssl":
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, port, timeout=_TIMEOUT_S, context=ssl.create_default_context()
+            )
+        else:
+            connection = smtplib.SMTP(host, port, timeout=_TIMEOUT_S)
+        try:
+            if self.settings.smtp_security == "starttls":
+                connection.starttls(context=ssl.create_default_context())
+            if self.settings.smtp_user and self.settings.smtp_password:
+                connection.login(self.settings.smtp_user, self.settings.smtp_password.get_secret_value())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _message(self, alert: Alert) -> EmailMessage:
+        subject, text, html = message.for_mail(alert)
+        mail = EmailMessage()
+        mail["Subject"] = subject
+        mail["From"] = self.settings.email_from
+        mail["To"] = ", ".join(self.settings.email_to)
+        mail["Date"] = alert.at
+        mail["Message-ID"] = self._id
+        # so that no absent colleague's mailbox answers it
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(text)
+        mail.add_alternative(html, subtype="html")
+        return mail
+
+
+def deliver(alert: Alert) -> None:
+    """Send it to each channel that is set, or write it to the log where none is. Raises nothing, and ends."""
+    channels, mistakes = _channels()
+    for mistake in mistakes:
+        logger.error("The settings of alerts are wrong: %s", mistake)
+    if not channels:
+        logger.log(_LEVELS[alert.level], "%s", message.for_log(alert))
+        return
+    told: dict[str, str | None] = {}
+    threads = [Thread(target=_send, args=(channel, alert, told), daemon=True) for channel in channels]
+    for thread in threads:
+        thread.start()
+    # looking a name up has no time-out, and a receiver can dribble: neither may hold a run
+    end = monotonic() + _BOUND_S
+    for thread in threads:
+        thread.join(max(0, end - monotonic()))
+    for channel in channels:
+        if why := told.get(channel.name, f"no end after {_BOUND_S} s"):
+            # with all it says, as it is nowhere else now
+            logger.error("An alert could not be sent to %s: %s. It was: %s", channel.name, why, message.for_log(alert))
+        else:
+            logger.info("An alert was sent to %s: %s", channel.name, alert.title)
+
+
+def _channels() -> tuple[list[Channel], list[str]]:
+    """Return those that are set, and what is wrong with the settings."""
+    channels: list[Channel] = []
+    mistakes: list[str] = []
+    makers: tuple[Callable[[], Channel | None], ...] = (_webhook, _mail)
+    for maker in makers:
+        try:
+            channel = maker()
+        except settings.SettingsError as error:
+            mistakes.append(str(error))
+        else:
+            channels += [channel] if channel else []
+    if stray := settings.unknown():
+        mistakes.append(stray)
+    return channels, mistakes
+
+
+def _webhook() -> Webhook | None:
+    url = settings.read(settings.WebhookSettings).webhook_url
+    return Webhook(url.get_secret_value()) if url else None
+
+
+def _mail() -> Mail | None:
+    found = settings.read(settings.MailSettings)
+    return Mail(found) if found.email_to else None
+
+
+def _send(channel: Channel, alert: Alert, told: dict[str, str | None]) -> None:
+    """Send it, again if that may help; leave in `told` why it could not be, or None."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(_PassingError),
+        stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_WITHIN_S),
+        wait=_wait,
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        retrying(channel.attempt, alert)
+    except UndeliveredError as error:
+        tries = retrying.statistics["attempt_number"]
+        told[channel.name] = f"{error}{f', {tries} times' if tries > 1 else ''}"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is not to fail of it; its text might hold a secret
+        told[channel.name] = type(error).__name__
+    else:
+        told[channel.name] = None
+
+
+_backing_off = wait_exponential_jitter(initial=1, max=8)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Return how long to wait: as the receiver asked for, or else longer each time."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.after if isinstance(error, _PassingError) else 0
+    return max(asked, _backing_off(state))
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds that a Retry-After header asks for, which has a number or a date; 0 if neither."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _judged(code: int, said: bytes | str) -> UndeliveredError:
+    """Return what a mail server's answer means: 4xx is for now, 5xx for good (RFC 5321, 4.2.1)."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    kind = _PassingError if code < 500 else UndeliveredError  # noqa: PLR2004
+    return kind(message.one_line(f"it answered {code} {text}", 200))
+
+
+def _first_line(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {_TIMEOUT_S} s"
+    if isinstance(error, socket.gaierror):
+        return f"its name is not known ({error.strerror})"
+    return message.one_line(str(error) or type(error).__name__, 200)

@@ -1,0 +1,178 @@
+"""What an alert says, and how a webhook, a mail and a log have it. Pure: no I/O here but the templates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+# a line that is longer is in the log, whole
+_LINE = 500
+# Slack refuses a section of more than 3,000 characters, and a character that is escaped becomes five
+_SECTION = 2900
+# words that call everyone where they are read in a text, as by Discord and Mattermost
+_CALLS = re.compile(r"@(?=(?:all|channel|everyone|here)\b)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """What is to be told.
+
+    Attributes:
+        level: whether someone must act, or had better look.
+        event: what happened to the DAG's run, as in "failed".
+        kind: a heading of the runbook.
+        reason: the last error, or what is late or changed.
+        run: Airflow's id of the run.
+        run_id: the one that finds all logs.
+        run_url: the run in Airflow's grid.
+        runbook: the address or path of the runbook's section.
+        owner: whose DAG it is.
+        at: when it happened.
+        task, attempt, log_url: the task that failed, which try of how many, and its log; None if it is the whole run.
+        more: further lines: what else failed, what changed its shape.
+    """
+
+    level: Literal["error", "warning"]
+    event: str
+    kind: str
+    reason: str
+    dag: str
+    run: str
+    run_id: str
+    run_url: str
+    runbook: str
+    owner: str
+    at: datetime
+    task: str | None = None
+    attempt: str | None = None
+    log_url: str | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """One line for a subject or a notification."""
+        where = f" in {self.task}" if self.task else ""
+        return one_line(f"{self.dag} {self.event}{where} ({self.kind})", 150)
+
+    @property
+    def cause(self) -> str:
+        """The reason, on one line that is not too long."""
+        return one_line(self.reason)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What else to know, by its name."""
+        task = f"{self.task}{f', try {self.attempt}' if self.attempt else ''}" if self.task else None
+        found = {
+            "Task": task,
+            "Kind": self.kind,
+            "Owner": self.owner,
+            "When": f"{self.at:%Y-%m-%d %H:%M:%S} UTC",
+            "Airflow's run": self.run,
+            "Run id in all logs": self.run_id,
+        }
+        # Slack takes 2,000 characters a field
+        return {name: one_line(value, 300) for name, value in found.items() if value}
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go, by what is there."""
+        found = {"The task's log": self.log_url, "The run": self.run_url, "What to do": self.runbook}
+        return {name: url for name, url in found.items() if url}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The further lines, each of them one."""
+        return tuple(map(one_line, self.more))
+
+
+def one_line(text: str, limit: int = _LINE) -> str:
+    """Return `text` on one line of so many characters, without any that print nothing."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def for_log(alert: Alert) -> str:
+    """Return it as one line."""
+    links = "; ".join(f"{name.lower()}: {url}" for name, url in alert.links.items())
+    more = "".join(f"; {line}" for line in alert.lines)
+    return f"{alert.title}: {alert.cause}{more}; run {alert.run_id} ({one_line(alert.run)}); {links}"
+
+
+def for_slack(alert: Alert) -> dict[str, Any]:
+    """Return Slack's JSON. `text` says it too, for notifications, Mattermost and Discord, which read no more."""
+    links = [
+        f"<{_slack(url)}|{name}>" if _is_link(url) else f"{name}: {_slack(url)}" for name, url in alert.links.items()
+    ]
+    blocks = [
+        _section(f"*{_slack(alert.title)}*"),
+        # as code, in which no asterisk or underscore means anything
+        _section(_code([alert.cause])),
+        {
+            "type": "section",
+            "fields": [_text(f"*{name}*\n{_slack(value)}") for name, value in alert.facts.items()],
+        },
+        *([_section(_code(alert.lines))] if alert.lines else []),
+        _section(" · ".join(links)),
+    ]
+    said = [alert.title, alert.cause, *alert.lines, *(f"{name}: {url}" for name, url in alert.links.items())]
+    return {"text": _fit(map(_slack, said)), "blocks": blocks}
+
+
+def for_mail(alert: Alert) -> tuple[str, str, str]:
+    """Return subject, text and HTML."""
+    text, html = (
+        _templates().get_template(name).render(alert=alert, is_link=_is_link) for name in ("mail.txt", "mail.html")
+    )
+    return f"[Tidemark] {alert.title}", text, html
+
+
+def _is_link(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _slack(text: str) -> str:
+    """Return `text` so that Slack shows it and calls nobody: these three are all it asks to be escaped."""
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, escaped)
+    return _CALLS.sub("@\u200b", text)
+
+
+def _code(lines: Iterable[str]) -> str:
+    return f"```{_fit(_slack(line).replace('```', chr(39) * 3) for line in lines)}```"
+
+
+def _fit(lines: Iterable[str]) -> str:
+    """Return as many of the lines as a section may hold, and how many are left out."""
+    waiting = list(lines)
+    shown: list[str] = []
+    while waiting and len("\n".join([*shown, waiting[0]])) <= _SECTION:
+        shown.append(waiting.pop(0))
+    return "\n".join([*shown, f"… and {len(waiting)} more"] if waiting else shown)
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _text(text)}
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "mrkdwn", "text": text}
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("tidemark_airflow.alerts"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

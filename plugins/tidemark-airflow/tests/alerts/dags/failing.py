@@ -1,0 +1,56 @@
+"""Runs that fail, each in its own way."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, task
+
+from tidemark_airflow.alerts import callbacks
+from tidemark_airflow.failures import CannotPass, RunFailed
+
+ALERTS = {
+    "owner": "data team",
+    "on_failure_callback": callbacks.task_failed,
+    "on_retry_callback": callbacks.task_retried,
+}
+
+
+def dag(name, **options):
+    return DAG(name, schedule=None, on_failure_callback=callbacks.run_failed, default_args=ALERTS, **options)
+
+
+@task
+def extract_load(error):
+    raise error
+
+
+@task
+def dbt_run():
+    pass
+
+
+@task
+def never_ends():
+    raise AssertionError("The tests kill it before it begins.")
+
+
+with dag("fails"):
+    report = {"schema_changes": ["public-orders: note text was added"]}
+    extract_load(RunFailed("Cannot connect to <source> & co", "unreachable", report)) >> dbt_run()
+
+with dag("cannot_pass"):
+    extract_load.override(retries=3)(CannotPass("State is ahead", "state", {}))
+
+with dag("several_fail"):
+    for number in (1, 2, 3):
+        extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "load", {}))
+
+with dag("is_killed"):
+    never_ends()
+
+with dag("out_of_time", dagrun_timeout=timedelta(seconds=1)):
+    never_ends()
+
+with dag("breaks"):
+    extract_load(ValueError("two\nlines"))
