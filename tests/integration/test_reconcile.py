@@ -67,8 +67,10 @@ def do(checkout: Checkout, side: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def reconcile(checkout: Checkout, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    done = checkout.run("tidemark", "reconcile", "--json", *arguments)
+def reconcile(
+    checkout: Checkout, *arguments: str, env: dict[str, str] | None = None
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = checkout.run("tidemark", "reconcile", "--json", *arguments, env=env)
     assert "Traceback" not in done.stderr
     assert done.stdout, done.stderr
     return done.returncode, {result["stream"]: result for result in json.loads(done.stdout)}
@@ -224,4 +226,67 @@ def test_a_repair_waits_for_no_run_but_says_that_one_is_at_it(loaded):
     finally:
         lock.close()
     assert reconcile(loaded, "--repair")[0] == 0
+    assert_equal(loaded)
+
+
+WRITTEN = """
+    select stream, since is not null, rows_source, rows_warehouse, missing, different, extra, pending, repaired, error
+    from raw._tidemark_reconciles where run_id = '{}' order by stream
+"""
+
+
+def test_what_was_found_is_written_down_of_every_stream_also_why_one_could_not_be_compared(loaded):
+    do(
+        loaded,
+        "source",
+        "update whole set note = 'changed' where id = 5",
+        "insert into whole values (200, 'new')",
+        "alter table composite enable row level security",
+        "create role blind login password 'secret'; grant select on all tables in schema public to blind",
+    )
+    blind = {"TAP_POSTGRES_USER": "blind", "TAP_POSTGRES_PASSWORD": "secret", "TIDEMARK_RUN_ID": "one"}
+    reconcile(loaded, "public-whole", "public-composite", env=blind)
+    do(loaded, "source", "alter table composite disable row level security")
+    (failed, found) = loaded.rows("warehouse", WRITTEN.format("one"))
+    assert failed[:9] == ("public-composite", False, *[None] * 7)
+    assert "row-level security hides rows" in failed[9]
+    assert found == ("public-whole", False, 101, 100, 1, 1, 0, 0, None, None)
+    reconcile(loaded, "public-whole", "--repair", env={"TIDEMARK_RUN_ID": "two"})
+    assert loaded.rows("warehouse", WRITTEN.format("two")) == [("public-whole", False, 101, 100, 1, 1, 0, 0, 2, None)]
+    reconcile(loaded, "public-plain", "--since", "2100-01-01T00:00:00Z", env={"TIDEMARK_RUN_ID": "three"})
+    assert loaded.rows("warehouse", WRITTEN.format("three")) == [("public-plain", True, *[0] * 6, None, None)]
+    of_run = "select source from raw._tidemark_runs union select source from raw._tidemark_reconciles"
+    assert len(loaded.rows("warehouse", of_run)) == 1
+
+
+def test_what_was_found_is_kept_as_long_as_the_history_of_runs(loaded):
+    old = "update raw._tidemark_reconciles set run_id = 'old', compared_at = now() - interval '{} days'"
+    count = "select count(*) from raw._tidemark_reconciles where run_id = 'old'"
+    assert reconcile(loaded, "public-whole")[0] == 0
+    do(loaded, "warehouse", old.format(89))
+    assert reconcile(loaded, "public-whole")[0] == 0
+    assert loaded.rows("warehouse", f"{count} and stream = 'public-whole'") != [(0,)]
+    assert reconcile(loaded, "public-whole", env={"TARGET_POSTGRES_HISTORY_DAYS": "30"})[0] == 0
+    assert loaded.rows("warehouse", f"{count} and stream = 'public-whole'") == [(0,)]
+    before = loaded.rows("warehouse", "select count(*) from raw._tidemark_reconciles")
+    assert reconcile(loaded, "public-whole", env={"TARGET_POSTGRES_HISTORY_DAYS": "0"})[0] == 0
+    assert loaded.rows("warehouse", "select count(*) from raw._tidemark_reconciles") == before
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a table of another's", "a schema of another's"])
+def test_a_role_that_may_only_read_compares_all_the_same_and_it_is_said_once(loaded, there):
+    do(
+        loaded,
+        "warehouse",
+        *([] if there else ["drop table raw._tidemark_reconciles"]),
+        "drop role if exists looker",
+        "create role looker login password 'secret' in role pg_read_all_data",
+    )
+    looker = {"TARGET_POSTGRES_USER": "looker", "TARGET_POSTGRES_PASSWORD": "secret"}
+    done = loaded.run("tidemark", "reconcile", "--json", env=looker)
+    assert done.returncode == 0, done.stderr
+    assert [result["equal"] for result in json.loads(done.stdout)] == [True] * len(STREAMS)
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("warning: What was found is not written down in raw._tidemark_reconciles: ")
+    assert "permission denied" in warning
     assert_equal(loaded)

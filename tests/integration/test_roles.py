@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from dotenv import dotenv_values, unset_key
 from psycopg import errors
 
 from tests.integration.conftest import make_built
@@ -14,6 +16,24 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
+MONITOR = [
+    "select count(*) from raw._tidemark_runs",
+    "select count(*) from raw._tidemark_state",
+    "select count(*) from raw._tidemark_schema_changes",
+    "select count(*) from raw._tidemark_reconciles",
+    "select count(*) from marts._tidemark_model_runs",
+    "select count(*) from marts._tidemark_models",
+]
+NOT_MONITOR = [
+    "select from raw.orders",
+    "select from staging.stg_orders",
+    "select from marts.fct_sales",
+    "delete from raw._tidemark_runs",
+    "update raw._tidemark_reconciles set missing = 0",
+    "create table raw.new (x int)",
+    "create table marts.new (x int)",
+    "create schema mine",
+]
 MAY = {
     "tidemark_loader": [
         "update raw.orders set status = status",
@@ -26,12 +46,8 @@ MAY = {
         "create schema ana_marts",
     ],
     "tidemark_reporter": ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"],
-    "tidemark_monitor": [
-        "select count(*) from raw._tidemark_runs",
-        "select count(*) from raw._tidemark_state",
-        "select count(*) from marts._tidemark_model_runs",
-        "select count(*) from marts._tidemark_models",
-    ],
+    "tidemark_monitor": MONITOR,
+    "tidemark_watcher": MONITOR,
 }
 MAY_NOT = {
     "tidemark_loader": [
@@ -53,17 +69,16 @@ MAY_NOT = {
         "create table marts.new (x int)",
         "create schema mine",
     ],
-    "tidemark_monitor": [
-        "select from raw.orders",
-        "select from marts.fct_sales",
-        "delete from raw._tidemark_runs",
-    ],
+    "tidemark_monitor": NOT_MONITOR,
+    "tidemark_watcher": NOT_MONITOR,
 }
 
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    yield from make_built(scale="0.001")
+    for checkout in make_built(scale="0.001"):
+        checkout.tidemark("reconcile", "public-products")
+        yield checkout
 
 
 def attempt(project: Checkout, side: str, role: str, statement: str) -> None:
@@ -109,6 +124,31 @@ def test_the_tap_reads_and_sees_since_when_others_are_open_and_cannot_write(proj
     for may_not in ("update orders set status = 'paid'", "create table new (x int)"):
         with pytest.raises(errors.InsufficientPrivilege):
             attempt(project, "source", "tidemark_reader", may_not)
+
+
+def watch(project: Checkout) -> psycopg.Connection[Any]:
+    """Log in as whoever watches, with the password of .env."""
+    password = dotenv_values(project.root / ".env")["TIDEMARK_MONITOR_PASSWORD"]
+    return psycopg.connect(project.tidemark("dsn", "warehouse").strip(), user="tidemark_watcher", password=password)
+
+
+def test_whoever_watches_logs_in_to_read_the_history_and_is_member_of_nothing_else(project):
+    with watch(project) as connection:
+        (own,) = connection.execute(
+            "select array_agg(rolname::text order by 1) from pg_roles where pg_has_role(current_user, oid, 'member')"
+        ).fetchone()
+        assert own == ["tidemark_monitor", "tidemark_watcher"]
+        assert connection.execute("select count(*) > 0 from raw._tidemark_runs").fetchone() == (True,)
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            connection.execute("create temporary table mine ()")
+
+
+def test_a_warehouse_that_was_made_before_there_was_a_watcher_is_given_one_at_the_next_start(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("drop role tidemark_watcher")
+    unset_key(project.root / ".env", "TIDEMARK_MONITOR_PASSWORD")
+    project.tidemark("up")
+    watch(project).close()
 
 
 def test_each_part_of_a_run_connects_as_its_own_role(project):

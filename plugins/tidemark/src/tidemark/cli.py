@@ -228,7 +228,12 @@ def reconcile(
 
     options = Options(tuple(stream or ()), repair, since, _percent(allow_deletes))
     with console.status("Comparing …") as status:
-        results = run(Project.find(), options, began=lambda name: status.update(f"Comparing {name} …"))
+        results = run(
+            Project.find(),
+            options,
+            began=lambda name: status.update(f"Comparing {name} …"),
+            warn=lambda text: typer.echo(f"warning: {text}", err=True),
+        )
     if as_json:
         sys.stdout.write(show.as_json(results) + "\n")
     else:

@@ -27,6 +27,8 @@ def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
     warehouses = [side for side in embedded if isinstance(side, settings.Warehouse)]
     if warehouses and settings.transformer(project, warehouses[0]).password is None:
         wanting.append("DBT_POSTGRES_PASSWORD")
+    if warehouses and settings.monitor(project, warehouses[0]).password is None:
+        wanting.append("TIDEMARK_MONITOR_PASSWORD")
     _write(project, {name: secrets.token_urlsafe(24) for name in wanting})
     return bool(wanting)
 

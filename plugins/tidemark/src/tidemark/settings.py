@@ -21,6 +21,7 @@ _S = TypeVar("_S", bound="Side")
 # whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
+WATCHER = "tidemark_watcher"
 
 
 class Side(BaseSettings):
@@ -136,6 +137,16 @@ class TransformerLogin(BaseSettings):
     password: SecretStr | None = None
 
 
+class MonitorLogin(BaseSettings):
+    """Who reads the run history for Airflow's page of streams."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_MONITOR_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
+    )
+    user: str = WATCHER
+    password: SecretStr | None = None
+
+
 def admin(project: Project, side: Side) -> Side:
     """Return an embedded `side` as its owner connects to it; a user's own as it is."""
     if not side.embedded:
@@ -150,6 +161,12 @@ def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
     if login.user is None and not warehouse.embedded:
         return warehouse
     return warehouse.model_copy(update={"user": login.user or TRANSFORMER, "password": login.password})
+
+
+def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
+    """Return the warehouse as whoever watches it connects to it."""
+    login = MonitorLogin(_env_file=project.dotenv)  # type: ignore[call-arg]
+    return warehouse.model_copy(update={"user": login.user, "password": login.password})
 
 
 def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, str]:

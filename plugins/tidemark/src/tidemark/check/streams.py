@@ -15,16 +15,19 @@ from tidemark.state import meltano as state
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from meltano.core.project import Project as MeltanoProject
+
     from tidemark.check.relations import Column, Relation
     from tidemark.project import Project
 
 _EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
+_HISTORY_DAYS = 90
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What Meltano hands to the tap, as far as it says what is read.
+    """What Meltano hands to the tap, as far as it says what is read, and how long the target keeps its history.
 
     Attributes:
         schemas: those that discovery looks at; all if there are none.
@@ -35,6 +38,7 @@ class Configuration:
         lookback_seconds: how far before its bookmark a stream is read.
         timestamp_timezone: in which replication keys without a zone are written.
         catalog: a file that takes the place of discovery and of the rules.
+        history_days: 0 for no history.
     """
 
     select: tuple[str, ...]
@@ -48,6 +52,7 @@ class Configuration:
     lookback_seconds: float = 60
     timestamp_timezone: str | None = None
     catalog: str | None = None
+    history_days: float = _HISTORY_DAYS
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,21 @@ def configuration(project: Project) -> Configuration:
         lookback_seconds=float(values.get("lookback_seconds") or 60),
         timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],
+        history_days=_history_days(meltano),
     )
+
+
+def _history_days(meltano: MeltanoProject) -> float:
+    """Return how long the target keeps its history; as long as by default where it can't be asked."""
+    from meltano.core.error import MeltanoError  # noqa: PLC0415
+    from meltano.core.plugin import PluginType  # noqa: PLC0415
+    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
+
+    try:
+        loader = meltano.plugins.find_plugin(state.TARGET, plugin_type=PluginType.LOADERS)
+        return float(PluginSettingsService(meltano, loader).get("history_days"))
+    except (MeltanoError, TypeError, ValueError):
+        return _HISTORY_DAYS
 
 
 def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:

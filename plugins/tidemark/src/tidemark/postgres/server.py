@@ -164,7 +164,8 @@ class Server:
 
     def _logins(self) -> list[Side]:
         if isinstance(self.side, settings.Warehouse):
-            return [self.side, settings.transformer(self.project, self.side)]
+            logins = (settings.transformer, settings.monitor)
+            return [self.side, *(login(self.project, self.side) for login in logins)]
         return [self.side]
 
     def stop(self) -> bool:

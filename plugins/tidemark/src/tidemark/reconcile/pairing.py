@@ -34,12 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ends:
-    """Both databases, and the streams that lead from one to the other."""
+    """Both databases, and the streams that lead from one to the other.
+
+    Attributes:
+        source_id: tells the source from all other databases.
+    """
 
     source: Source
     warehouse: Warehouse
     configuration: Configuration
     selected: dict[str, Stream]
+    source_id: str
 
     @classmethod
     def of(cls, project: Project, streams_named: Sequence[str]) -> Ends:
@@ -54,11 +59,12 @@ class Ends:
         configuration = streams.configuration(project)
         with connections.connect(source) as connection:
             found = streams.discovered(configuration, checked.read(connection, configuration.schemas))
+            source_id = identity.identity(connection)
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
         if unknown := [name for name in streams_named if name not in selected]:
             known = ", ".join(sorted(selected))
             raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected are {known}.")
-        return cls(source, warehouse, configuration, selected)
+        return cls(source, warehouse, configuration, selected, source_id)
 
     @contextmanager
     def connected(self) -> Iterator[tuple[Connection, Connection]]:
@@ -101,8 +107,7 @@ class Ends:
         )
         schema = self.warehouse.default_target_schema
         raw_types = tables.columns_of(warehouse, schema, relation.name)
-        source_id = identity.identity(source)
-        bookmark = _bookmark(source, warehouse, source_id, schema, stream)
+        bookmark = _bookmark(source, warehouse, self.source_id, schema, stream)
         if missing := {column.name for column in selection.columns} - raw_types.keys():
             columns = ", ".join(sorted(missing))
             raise TidemarkError(f"{name}: {schema}.{relation.name} has no column {columns}; run the pipeline.")
@@ -111,7 +116,7 @@ class Ends:
             pending = self._replication_key(stream, selection).bound(source, bookmark)
         bounds = None if since is None else _since(since, stream, relation, raw_types)
         pair = Pair(selection, key, schema, raw_types, pending, bounds)
-        table = Table(source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
+        table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table
 
     def _replication_key(self, stream: Stream, selection: select.Selection) -> ReplicationKey:

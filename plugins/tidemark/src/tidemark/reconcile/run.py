@@ -14,6 +14,7 @@ from singer_postgres.target.runlock import RunLock
 from tidemark import connections
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.reconcile.compare import Difference, compare, recheck
+from tidemark.reconcile.history import History
 from tidemark.reconcile.pairing import Ends
 from tidemark.reconcile.repair import refuse_deletes, repair
 
@@ -52,11 +53,14 @@ class Result:
         return self.found is not None and (self.found.equal or self.repaired is not None)
 
 
-def reconcile(project: Project, options: Options, *, began: Callable[[str], None]) -> list[Result]:
-    """Compare the streams, and repair what differs if that is asked for.
+def reconcile(
+    project: Project, options: Options, *, began: Callable[[str], None], warn: Callable[[str], None]
+) -> list[Result]:
+    """Compare the streams, and repair what differs if that is asked for; what came of it is written down.
 
     Args:
         began: called with each stream's name before it is compared.
+        warn: called once if nothing can be written down, with the reason.
 
     Raises:
         UsageError: a stream that is named is not selected.
@@ -64,18 +68,26 @@ def reconcile(project: Project, options: Options, *, began: Callable[[str], None
         TidemarkError: a database can't be reached or used.
     """
     ends = Ends.of(project, options.streams)
+    history = History(ends, since=options.since, warn=warn)
     results = []
     for name in options.streams or sorted(ends.selected):
         began(name)
         try:
-            results.append(_stream(ends, ends.selected[name], options))
+            result = _stream(ends, ends.selected[name], options)
         except LockedError as error:
+            history.note(Result(name, error=_line(error)))
             raise BusyError(str(error)) from error
         except (TidemarkError, SingerPostgresError) as error:
-            results.append(Result(name, error=" ".join(str(error).split())))
+            result = Result(name, error=_line(error))
         except psycopg.Error as error:
-            results.append(Result(name, error=f"{name}: {' '.join(str(error).split())}"))
+            result = Result(name, error=f"{name}: {_line(error)}")
+        history.note(result)
+        results.append(result)
     return results
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _stream(ends: Ends, stream: Stream, options: Options) -> Result:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # those that the SQL makes and that log in
-LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer", "airflow"}
+LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer", "tidemark_watcher", "airflow"}
 
 
 def statements(side: ServerName) -> str:

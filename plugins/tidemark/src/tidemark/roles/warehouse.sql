@@ -1,6 +1,6 @@
 -- The roles of the warehouse. Run it in the warehouse's database, as its owner or a superuser; then give passwords to those
--- that log in: ALTER ROLE tidemark_loader LOGIN PASSWORD '...'; and so tidemark_transformer. Make people members of
--- tidemark_reporter, and what watches the pipeline a member of tidemark_monitor.
+-- that log in: ALTER ROLE tidemark_loader LOGIN PASSWORD '...'; and so tidemark_transformer and tidemark_watcher. Make
+-- people members of tidemark_reporter, and what else watches the pipeline a member of tidemark_monitor.
 DO $$
 DECLARE
     role text;
@@ -18,12 +18,20 @@ BEGIN
         END IF;
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
     END LOOP;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_watcher') THEN
+        CREATE ROLE tidemark_watcher LOGIN;
+    END IF;
     -- to make schemas and default privileges for them, one must be a member; a superuser is one anyway
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('GRANT tidemark_loader, tidemark_transformer TO %I', current_user);
     END IF;
 END
 $$;
+
+-- the login of Airflow's page of streams: a monitor and nothing else, so that its password can change alone
+GRANT tidemark_monitor TO tidemark_watcher;
+-- it reads, whatever it is asked
+ALTER ROLE tidemark_watcher SET default_transaction_read_only = on;
 
 -- the loader owns raw, and each schema that it makes for another source
 CREATE SCHEMA IF NOT EXISTS raw AUTHORIZATION tidemark_loader;

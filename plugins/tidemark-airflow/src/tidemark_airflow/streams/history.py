@@ -1,0 +1,187 @@
+"""Asks the warehouse for its history: one short connection, one snapshot, nothing but the `_tidemark_*` tables.
+
+A table that is missing or may not be read leaves a gap and a sentence in the overview, not an error.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import dict_row
+
+from tidemark_airflow.streams.overview import Comparison, Model, Overview, Run, SchemaChange, Stream
+from tidemark_airflow.streams.settings import parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import LiteralString
+
+    from tidemark_airflow.streams.settings import Monitor, Warehouse
+
+    Rows = list[dict[str, Any]]
+
+_CONNECT_TIMEOUT_S = 5
+# not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
+_READING = """
+    set transaction isolation level repeatable read read only;
+    set local statement_timeout = '10s'; set local lock_timeout = '5s';
+    set local timezone = 'UTC'; set local datestyle = 'ISO'
+"""
+RUNS, STATE, CHANGES, RECONCILES = (f"_tidemark_{name}" for name in ("runs", "state", "schema_changes", "reconciles"))
+MODEL_RUNS = "_tidemark_model_runs"
+_TABLES = """
+    select nspname as schema, relname as name,
+        has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as readable
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'r' and c.relname = any(%s) order by 1, 2
+"""
+# a repair reads no more than the rows that differ: it is no run of the stream. Where the tap doesn't say when it read,
+# which was after the run began
+_RUNS = """
+    select source, stream, table_name, run_id, outcome, started_at, ended_at, rows_read, rows_inserted, rows_updated,
+        rows_deleted, rows_rejected, error, lag_seconds
+    from (
+        select *, row_number() over (partition by source, stream order by started_at desc) as nth,
+            extract(epoch from now() - max(coalesce(extracted_at, started_at))
+                filter (where outcome = 'succeeded') over (partition by source, stream))::float as lag_seconds
+        from {} where run_id not like 'reconcile-%'
+    ) as run
+    where nth <= 20 order by started_at
+"""
+_STATE = """
+    select source, stream, table_name, bookmark, extract(epoch from now() - extracted_at)::float as lag_seconds from {}
+"""
+_RECONCILES = "select distinct on (source, stream) * from {} order by source, stream, compared_at desc"
+_CHANGES = """
+    select changed_at, stream, column_name as column, change, was, becomes from {}
+    where changed_at > now() - interval '30 days' order by changed_at desc, id desc limit 200
+"""
+# a model that was skipped has no time of its own, and so its run's counts
+_MODELS = """
+    select distinct on (model) model, outcome, seconds::float, rows_written as rows, message,
+        max(started_at) filter (where outcome = 'success') over (partition by model) as built_at
+    from (select *, max(started_at) over (partition by invocation_id) as run_at from {}) as run
+    order by model, run_at desc nulls last
+"""
+
+
+class HistoryError(Exception):
+    """Why the history can't be shown, in one line that says what to do and holds no secret."""
+
+
+def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
+    """Return what the warehouse's history says.
+
+    Raises:
+        HistoryError: it can't be reached, or does not answer in time.
+    """
+    with _reading(warehouse, monitor) as connection:
+        tables = connection.execute(_TABLES, [[RUNS, STATE, CHANGES, RECONCILES, MODEL_RUNS]]).fetchall()
+        history = _History(connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user)
+        found = Overview(warehouse=str(warehouse), at=history.now())
+        # each source has a schema of its own; one that is not for this role's eyes is somebody else's
+        own = warehouse.default_target_schema
+        others = {row["schema"] for row in tables if row["name"] == RUNS and row["readable"]} - {own}
+        for schema in [own, *sorted(others)]:
+            found.streams += _streams(history, schema)
+            found.schema_changes += [SchemaChange(**row) for row in history.rows(schema, CHANGES, _CHANGES)]
+        found.schema_changes.sort(key=lambda change: change.changed_at, reverse=True)
+        found.models = [Model(**row) for row in history.rows(warehouse.marts, MODEL_RUNS, _MODELS)]
+        found.notes = history.notes
+        if not found.streams and not found.notes:
+            found.notes = [f"Nothing was loaded into the schema {own} yet: run the pipeline."]
+        return found
+
+
+@contextmanager
+def _reading(warehouse: Warehouse, monitor: Monitor) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    try:
+        connection = psycopg.connect(
+            **parameters(warehouse, monitor),
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            application_name="tidemark streams",
+            client_encoding="UTF8",
+            autocommit=True,
+            # one that is prepared in one session is not there in the next, if a pooler changes them
+            prepare_threshold=None,
+            row_factory=dict_row,
+        )
+    except psycopg.OperationalError as error:
+        reason = _reason(error)
+        login = any(word in reason for word in ("password", "authentication", "role", "pg_hba"))
+        variables = "TIDEMARK_MONITOR_USER and _PASSWORD" if login else "TARGET_POSTGRES_HOST, _PORT and _DATABASE"
+        msg = f"The warehouse {warehouse} can't be reached as {monitor.user}: {reason}. See {variables}."
+        raise HistoryError(msg) from error
+    try:
+        with connection, connection.transaction():
+            connection.execute(_READING)
+            yield connection
+    except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+        raise HistoryError(f"The warehouse {warehouse} did not answer in time: {_reason(error)}.") from error
+    except psycopg.Error as error:
+        raise HistoryError(f"The warehouse {warehouse} could not answer: {_reason(error)}.") from error
+
+
+def _reason(error: psycopg.Error) -> str:
+    # libpq's text runs over several lines, the reason first
+    reason = (str(error).strip().splitlines() or ["it said nothing"])[0]
+    for noise in ("connection failed: ", "FATAL:  ", "ERROR:  "):
+        reason = reason.replace(noise, "")
+    return reason.rstrip(".")
+
+
+class _History:
+    """The tables that are there, and what became of asking for others."""
+
+    def __init__(
+        self, connection: psycopg.Connection[dict[str, Any]], tables: dict[tuple[str, str], bool], role: str
+    ) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._role = role
+        self.notes: list[str] = []
+
+    def now(self) -> Any:
+        row = self._connection.execute("select now()").fetchone()
+        assert row
+        return row["now"]
+
+    def rows(self, schema: str, table: str, query: LiteralString) -> Rows:
+        """Return what `query` finds in a table; nothing where that is missing or not for this role to see."""
+        readable = self._tables.get((schema, table))
+        if readable is False:
+            self.notes.append(
+                f"The role {self._role} may not read {schema}.{table}: in the warehouse, run the SQL that "
+                "`tidemark roles warehouse` prints."
+            )
+        if not readable:
+            return []
+        return self._connection.execute(sql.SQL(query).format(sql.Identifier(schema, table))).fetchall()
+
+
+def _streams(history: _History, schema: str) -> list[Stream]:
+    """Return the streams that land in a schema, or were meant to."""
+    found: dict[tuple[str, str], Stream] = {}
+
+    def each(table: str, query: LiteralString) -> Iterator[tuple[Stream, dict[str, Any]]]:
+        for row in history.rows(schema, table, query):
+            key = row["source"], row["stream"]
+            if key not in found:
+                found[key] = Stream(database=key[0], stream=key[1], into=schema)
+            yield found[key], row
+
+    for stream, row in each(RUNS, _RUNS):
+        stream.table = f"{schema}.{row['table_name']}"
+        stream.lag_seconds = row["lag_seconds"]
+        stream.runs.append(Run(**row))
+    for stream, row in each(STATE, _STATE):
+        stream.table = f"{schema}.{row['table_name']}"
+        stream.bookmark = row["bookmark"]
+        # what a whole reading of the stream left, whatever else a run may have read of it
+        stream.lag_seconds = row["lag_seconds"] if row["lag_seconds"] is not None else stream.lag_seconds
+    for stream, row in each(RECONCILES, _RECONCILES):
+        stream.comparison = Comparison(**row)
+    return sorted(found.values(), key=lambda stream: (stream.database, stream.stream))

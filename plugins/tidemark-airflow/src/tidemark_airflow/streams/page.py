@@ -1,0 +1,91 @@
+"""The page as a FastAPI app, which Airflow mounts: `/` for people and `/api/streams` for programs, for nobody unnamed.
+
+Airflow asks nobody who they are before an app that a plugin brings, so this one does, on every path that it could be
+asked for. It asks for leave to see DAG runs: what became of the streams is what became of those runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from http import HTTPMethod
+from typing import TYPE_CHECKING, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  (FastAPI looks at it when it runs)
+from fastapi import Depends, FastAPI, HTTPException, status
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import ValidationError
+
+from tidemark_airflow.streams import show
+from tidemark_airflow.streams.history import HistoryError, overview
+from tidemark_airflow.streams.settings import Monitor, Warehouse
+
+if TYPE_CHECKING:
+    from tidemark_airflow.streams.overview import Overview
+
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def _may_see_runs(user: GetUserDep) -> None:
+    # of all DAGs, as the page is of all streams: no DAG's id in the address lets in who may see that one alone
+    if not get_auth_manager().is_authorized_dag(method="GET", access_entity=DagAccessEntity.RUN, user=user):
+        raise HTTPException(status.HTTP_403_FORBIDDEN, "This page is for those who may see the runs of all DAGs.")
+
+
+def _look() -> Overview | HistoryError:
+    try:
+        return overview(Warehouse(), Monitor())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"{Warehouse.model_config['env_prefix']}{first['loc'][0]}".upper()
+        return HistoryError(f"{name} is {first['input']!r}: {first['msg']}; correct it.")
+    except HistoryError as error:
+        return error
+
+
+# no documentation: it would answer to anyone
+app = FastAPI(
+    title="Tidemark's streams",
+    dependencies=[Depends(_may_see_runs)],
+    docs_url=None,
+    redoc_url=None,
+    openapi_url=None,
+)
+
+
+@app.get("/", response_model=None)
+def page() -> HTMLResponse:
+    """Show it. A warehouse that can't be asked is a 503, which browsers show like any page and monitors notice."""
+    look = _look()
+    nonce = secrets.token_urlsafe()
+    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'"
+    headers = {
+        # Airflow shows it in a frame of its own
+        "Content-Security-Policy": f"{policy}; frame-ancestors 'self'",
+        "X-Frame-Options": "SAMEORIGIN",
+        **_HEADERS,
+    }
+    return HTMLResponse(show.html(look, nonce=nonce), _status(look), headers)
+
+
+@app.get("/api/streams", response_model=None)
+def streams() -> JSONResponse:
+    """Say it, or in `detail` why not."""
+    look = _look()
+    content: Any = {"detail": str(look)} if isinstance(look, HistoryError) else look.model_dump(mode="json")
+    return JSONResponse(content, _status(look), _HEADERS)
+
+
+# the rest, so that whoever is not let in can't tell what is here
+@app.api_route("/{path:path}", methods=list(HTTPMethod), response_model=None)
+def nothing(path: str) -> None:
+    """There is nothing else."""
+    raise HTTPException(
+        status.HTTP_404_NOT_FOUND, f"There is no /{path} here; the page is at /, its JSON at /api/streams."
+    )
+
+
+def _status(look: Overview | HistoryError) -> int:
+    return status.HTTP_503_SERVICE_UNAVAILABLE if isinstance(look, HistoryError) else status.HTTP_200_OK

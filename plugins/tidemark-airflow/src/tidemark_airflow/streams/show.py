@@ -1,0 +1,102 @@
+"""The overview as HTML: one template, escaped throughout, that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tidemark_airflow.streams.overview import Overview, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tidemark_airflow.streams.history import HistoryError
+    from tidemark_airflow.streams.overview import Run, Stream
+
+
+def _instant(value: datetime) -> str:
+    return f"{value:%Y-%m-%d %H:%M}"
+
+
+def _bookmark(value: str | None) -> str:
+    """Return it to the second if it is an instant, and as it is if not."""
+    if value is None:
+        return ""
+    try:
+        # a number may look like a date without its dashes
+        return value if value.isdigit() else f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return value
+
+
+def _span(seconds: float | None) -> str:
+    """Return how long that is, in the unit that one would say it in."""
+    if seconds is None:
+        return "never"
+    minutes = int(seconds // 60)
+    if minutes < 60:  # noqa: PLR2004 - of an hour
+        return f"{max(minutes, 0)} min"
+    hours = minutes // 60
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"  # noqa: PLR2004 - two days
+
+
+def _figure(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _tally(runs: Sequence[Run]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in Counter(run.outcome for run in runs).most_common())
+
+
+def _said(stream: Stream) -> list[str]:
+    """Return what there is to say of a stream beyond figures: why something failed, and what differs."""
+    last, found = stream.last, stream.comparison
+    lines = []
+    if last and last.error:
+        lines.append(first_line(last.error) or "")
+    if last and last.rows_rejected:
+        lines.append(f"{last.rows_rejected:,} records were put aside into {stream.into}._tidemark_rejects.")
+    if found and found.error:
+        lines.append(f"Not compared: {first_line(found.error)}")
+    elif found:
+        parts = {"missing": found.missing, "different": found.different, "extra": found.extra, "pending": found.pending}
+        what = [f"{count:,} {part}" for part, count in parts.items() if count]
+        if found.repaired is not None:
+            what.append(f"{found.repaired:,} repaired")
+        if found.since is not None:
+            what.append(f"compared since {_bookmark(found.since)}")
+        if what:
+            lines.append(f"Rows: {', '.join(what)}.")
+    return lines
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("tidemark_airflow.streams"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "bookmark": _bookmark,
+    "figure": _figure,
+    "first_line": first_line,
+    "instant": _instant,
+    "said": _said,
+    "span": _span,
+    "tally": _tally,
+}
+
+
+def html(look: Overview | HistoryError, *, nonce: str) -> str:
+    """Return the page, or one that says why there is none.
+
+    Args:
+        nonce: by which the browser knows the page's own style.
+    """
+    found = look if isinstance(look, Overview) else None
+    template = _ENVIRONMENT.get_template("streams.html")
+    return template.render(overview=found, problem=None if found else str(look), nonce=nonce)

@@ -1,0 +1,59 @@
+"""Fills a warehouse with all that a history can hold, by real runs, and keeps its servers until standard input ends.
+
+A program of its own, for the project's environment: Airflow's, which the tests run in, has nothing that moves rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import yaml
+from dotenv import dotenv_values
+
+from tests.integration.conftest import Checkout, make_built
+
+
+def fill(project: Checkout) -> None:
+    def source(*statements: str) -> None:
+        with project.connect("source") as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    # a change of shape, and rows that were changed and added
+    source(
+        "alter table customers add nickname text",
+        "update customers set city = 'Ys', updated_at = now() where customer_id = 1",
+    )
+    project.extract_and_load()
+    # one stream can't be loaded any more; and one is selected that never was
+    source("alter table products alter updated_at type date", "create table suppliers (id int primary key)")
+    failed = project.run("meltano", "run", "tap-postgres", "target-postgres", env={"MELTANO_RUN_FORCE": "1"})
+    assert failed.returncode == 1, failed.stderr
+    path = project.root / "extract" / "extractors.meltano.yml"
+    config = yaml.safe_load(path.read_text())
+    config["plugins"]["extractors"][0]["select"].append("public-suppliers.*")
+    path.write_text(yaml.safe_dump(config))
+    # what no run sees: found in two streams, and mended in one of them
+    with project.connect("warehouse") as connection:
+        connection.execute("delete from raw.customers where customer_id in (2, 3)")
+        connection.execute("update raw.orders set status = 'unheard' where order_id = 1")
+    project.tidemark("reconcile", "--repair", "public-orders")
+    assert project.run("tidemark", "reconcile", "public-customers", "public-order_items", "public-suppliers").returncode
+
+
+def main() -> None:
+    for project in make_built(scale="0.001"):
+        fill(project)
+        env = {**project.env, **dotenv_values(project.root / ".env")}
+        said = {
+            "variables": {name: env[name] for name in ("TARGET_POSTGRES_PORT", "TIDEMARK_MONITOR_PASSWORD")},
+            "owner": project.tidemark("dsn", "warehouse").strip(),
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What the page says of a warehouse that real runs filled, and of one that can't be asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from conftest import REPOSITORY, Filled
+from psycopg import sql
+
+from tidemark_airflow.streams import page
+from tidemark_airflow.streams.settings import Monitor, Warehouse, parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi.responses import Response
+
+
+@pytest.fixture(autouse=True)
+def _variables(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in filled.variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@contextmanager
+def for_a_while(filled: Filled, change: str, back: str) -> Iterator[None]:
+    filled.do(change)
+    try:
+        yield
+    finally:
+        filled.do(back)
+
+
+def body(response: Response) -> str:
+    return unescape(bytes(response.body).decode())
+
+
+def found() -> dict[str, Any]:
+    response = page.streams()
+    assert response.status_code == 200, response.body
+    return json.loads(bytes(response.body))
+
+
+def stream(name: str) -> dict[str, Any]:
+    (one,) = [each for each in found()["streams"] if each["stream"] == name]
+    return one
+
+
+def test_a_stream_shows_what_its_runs_did_and_how_far_and_fresh_it_is(filled):
+    customers = stream("public-customers")
+    assert [run["outcome"] for run in customers["runs"]] == ["succeeded"] * 3
+    assert [run["rows_read"] for run in customers["runs"][:2]] == [100, 1]
+    assert customers["runs"][1]["rows_updated"] == 1
+    with psycopg.connect(filled.owner) as connection:
+        ((bookmark, age),) = connection.execute(
+            "select bookmark, extract(epoch from now() - extracted_at)::float from raw._tidemark_state "
+            "where stream = 'public-customers'"
+        )
+    assert customers["bookmark"] == bookmark
+    # asked for a moment earlier
+    assert age - 30 < customers["lag_seconds"] <= age
+    html = body(page.page())
+    assert all(text in html for text in ("public-customers", "raw.customers", bookmark[:10]))
+
+
+def test_a_stream_that_failed_says_why_and_its_lag_goes_on_from_when_it_last_went_well():
+    products = stream("public-products")
+    assert products["outcome"] == "failed"
+    assert "raw.products.updated_at is timestamp with time zone" in products["runs"][-1]["error"]
+    # the others were read once more since
+    assert products["lag_seconds"] > stream("public-orders")["lag_seconds"] + 0.5
+    assert "raw.products.updated_at is timestamp with time zone" in body(page.page())
+
+
+def test_a_stream_that_was_never_loaded_is_there_and_says_so():
+    suppliers = stream("public-suppliers")
+    assert (suppliers["outcome"], suppliers["lag_seconds"], suppliers["runs"]) == ("never loaded", None, [])
+    html = body(page.page())
+    assert "never loaded" in html
+    assert "Not compared: public-suppliers has not been loaded into raw.suppliers" in html
+
+
+def test_what_a_comparison_found_is_shown_and_a_repair_is_no_run():
+    outcomes = {each["stream"]: (each["comparison"] or {}).get("outcome") for each in found()["streams"]}
+    assert outcomes == {
+        "public-customers": "different",
+        "public-order_items": "equal",
+        "public-orders": "repaired",
+        "public-products": None,
+        "public-suppliers": "failed",
+    }
+    html = body(page.page())
+    assert "Rows: 2 missing." in html
+    assert "Rows: 1 different, 1 repaired." in html
+    assert not any(run["run_id"].startswith("reconcile-") for run in stream("public-orders")["runs"])
+
+
+def test_a_change_of_shape_is_shown_for_thirty_days(filled):
+    (change,) = found()["schema_changes"]
+    assert (change["stream"], change["column"], change["change"]) == ("public-customers", "nickname", "added")
+    moved = "update raw._tidemark_schema_changes set changed_at = changed_at {} interval '31 days'"
+    with for_a_while(filled, moved.format("-"), moved.format("+")):
+        assert found()["schema_changes"] == []
+
+
+def test_a_model_shows_its_latest_run_and_when_it_was_last_built(filled):
+    before = {model["model"]: model for model in found()["models"]}
+    assert len(before) >= 15
+    assert {model["outcome"] for model in before.values()} == {"success"}
+    assert before["fct_orders"]["rows"] == 500
+    failed = """
+        insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds, message)
+        values ('x', 'x', 'dim_dates', 'error', now(), 1.5, E'\\nit broke\\nat line 3'),
+            ('x', 'x', 'fct_orders', 'skipped', null, 0, null)
+    """
+    with for_a_while(filled, failed, "delete from marts._tidemark_model_runs where run_id = 'x'"):
+        after = {model["model"]: model for model in found()["models"]}
+        html = body(page.page())
+    for model, outcome in (("dim_dates", "error"), ("fct_orders", "skipped"), ("fct_sales", "success")):
+        assert (after[model]["outcome"], after[model]["built_at"]) == (outcome, before[model]["built_at"])
+    assert ">it broke<" in html
+    assert "at line 3" not in html
+
+
+def test_the_last_twenty_runs_are_drawn(filled):
+    many = """
+        insert into raw._tidemark_runs (source, stream, run_id, table_name, started_at, outcome)
+        select source, stream, 'x' || n, table_name, now() - n * interval '1 day', 'failed'
+        from raw._tidemark_state, generate_series(1, 30) n where stream = 'public-orders'
+    """
+    with for_a_while(filled, many, "delete from raw._tidemark_runs where run_id ~ '^x'"):
+        runs = stream("public-orders")["runs"]
+        html = body(page.page())
+    assert [run["outcome"] for run in runs] == ["failed"] * 17 + ["succeeded"] * 3
+    assert "17 failed, 3 succeeded" in html
+
+
+def test_each_source_is_shown_with_a_schema_of_its_own(filled):
+    other = """
+        create schema raw_crm;
+        create table raw_crm._tidemark_runs (like raw._tidemark_runs including all);
+        insert into raw_crm._tidemark_runs (source, stream, run_id, table_name, outcome)
+        values ('the crm', 'public-contacts', 'x', 'contacts', 'running');
+    """
+    granted = (
+        "grant usage on schema raw_crm to tidemark_monitor",
+        "grant select on raw_crm._tidemark_runs to tidemark_monitor",
+    )
+    with for_a_while(filled, other, "drop schema raw_crm cascade"):
+        # somebody else's
+        assert "contacts" not in body(page.page())
+        assert found()["notes"] == []
+        filled.do(*granted)
+        assert stream("public-contacts")["table"] == "raw_crm.contacts"
+        assert "Source the crm" in body(page.page())
+
+
+def test_nothing_that_the_warehouse_says_is_taken_for_markup(filled):
+    bad = "</style><script>alert(1)</script>"
+    places = f"""
+        update raw._tidemark_runs set error = '{bad}' || E'\\nsecond line' where outcome = 'failed';
+        insert into raw._tidemark_runs (source, stream, run_id, table_name)
+        values ('x', '{bad}', 'x" onload="x', '{bad}');
+        insert into raw._tidemark_schema_changes (source, stream, table_name, column_name, change, was, becomes, run_id)
+        values ('x', '{bad}', '{bad}', '{bad}', '{bad}', '{bad}', '{bad}', 'x');
+        insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, seconds, message)
+        values ('x', 'x', '{bad}', '"{bad}', 0, '{bad}');
+    """
+    back = """
+        delete from raw._tidemark_runs where source = 'x'; delete from raw._tidemark_schema_changes where source = 'x';
+        delete from marts._tidemark_model_runs where run_id = 'x';
+    """
+    with psycopg.connect(filled.owner) as connection:
+        ((error,),) = connection.execute("select error from raw._tidemark_runs where outcome = 'failed'")
+        restored = f"update raw._tidemark_runs set error = {sql.quote(error)} where outcome = 'failed'"
+    with for_a_while(filled, places, f"{back}; {restored}"):
+        html = bytes(page.page().body).decode()
+    assert html.count("&lt;script&gt;alert(1)") >= 10
+    assert "<script" not in html
+    assert html.count("</style>") == 1
+    assert 'onload="x' not in html
+    assert "second line" not in html
+
+
+def test_a_table_that_may_not_be_read_is_named_and_the_rest_is_shown(filled):
+    grant = "{} on raw._tidemark_reconciles {} tidemark_monitor"
+    with for_a_while(filled, grant.format("revoke select", "from"), grant.format("grant select", "to")):
+        (note,) = found()["notes"]
+        html = body(page.page())
+    assert "The role tidemark_watcher may not read raw._tidemark_reconciles" in note
+    assert note in html
+    assert "public-customers" in html
+
+
+def test_a_schema_that_may_not_be_used_is_said_and_no_traceback(filled):
+    grant = "{} on schema raw {} tidemark_monitor"
+    with for_a_while(filled, grant.format("revoke usage", "from"), grant.format("grant usage", "to")):
+        html = body(page.page())
+    assert "may not read raw._tidemark_runs" in html
+    assert "`tidemark roles warehouse`" in html
+
+
+def test_a_warehouse_that_nothing_was_loaded_into_says_so(monkeypatch):
+    monkeypatch.setenv("TARGET_POSTGRES_DATABASE", "postgres")
+    response = page.page()
+    assert response.status_code == 200
+    assert "Nothing was loaded into the schema raw yet: run the pipeline." in body(response)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"TARGET_POSTGRES_PORT": "1"}, "TARGET_POSTGRES_HOST, _PORT and _DATABASE"),
+        ({"TARGET_POSTGRES_DATABASE": "nothing"}, "TARGET_POSTGRES_HOST, _PORT and _DATABASE"),
+        ({"TIDEMARK_MONITOR_PASSWORD": "hunter2-hunter2"}, "TIDEMARK_MONITOR_USER and _PASSWORD"),
+        ({"TIDEMARK_MONITOR_USER": "nobody"}, "TIDEMARK_MONITOR_USER and _PASSWORD"),
+        ({"TARGET_POSTGRES_PORT": "x"}, "TARGET_POSTGRES_PORT is 'x'"),
+        ({"TARGET_POSTGRES_SSL_ENABLE": "yes"}, "can't be reached"),
+    ],
+    ids=["away", "no such database", "wrong password", "no such role", "no port", "no TLS"],
+)
+def test_a_warehouse_that_cannot_be_asked_is_said_in_words_without_the_password(monkeypatch, variables, says):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for response in (page.page(), page.streams()):
+        assert response.status_code == 503
+        assert says in body(response)
+        assert os.environ["TIDEMARK_MONITOR_PASSWORD"] not in body(response)
+        assert "Traceback" not in body(response)
+
+
+def test_a_warehouse_that_does_not_answer_in_time_is_not_waited_for(filled):
+    with psycopg.connect(filled.owner) as connection:
+        connection.execute("lock table raw._tidemark_runs in access exclusive mode")
+        response = page.page()
+        connection.rollback()
+    assert response.status_code == 503
+    assert "did not answer in time" in body(response)
+
+
+def test_the_address_is_the_pipelines_where_nothing_is_said(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / "tidemark" / "src"))
+    from tidemark import settings  # noqa: PLC0415
+
+    monkeypatch.delenv("TARGET_POSTGRES_PORT")
+    own, ours = Warehouse(), settings.Warehouse()
+    names = ("port", "database", "default_target_schema", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
+    assert [getattr(own, name) for name in names] == [getattr(ours, name) for name in names]
+    assert (own.host, Monitor().user) == (ours.address, settings.MonitorLogin().user)
+
+
+def test_tls_is_what_tap_and_target_have(monkeypatch):
+    monkeypatch.setenv("TARGET_POSTGRES_SSL_ENABLE", "true")
+    monkeypatch.setenv("TARGET_POSTGRES_SSL_CERTIFICATE_AUTHORITY", "/etc/ca.pem")
+    given = parameters(Warehouse(), Monitor())
+    assert (given["sslmode"], given["sslrootcert"]) == ("verify-full", "/etc/ca.pem")
