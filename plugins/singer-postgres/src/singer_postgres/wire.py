@@ -115,6 +115,7 @@ class Chunk:
         blocks: what this chunk completes of a first load, for its resumption; None when it completes nothing.
         resumed: what of that first load earlier runs have loaded.
         last: the stream has ended: all its chunks came before this message, which names no file.
+        backfill: the rows are of any part of a stream that is loaded already; its bookmark stays where it is.
     """
 
     rows: int | None = 0
@@ -128,6 +129,7 @@ class Chunk:
     blocks: BlockRange | None = None
     resumed: tuple[BlockRange, ...] = ()
     last: bool = False
+    backfill: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""

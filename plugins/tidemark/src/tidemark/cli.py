@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -10,7 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID, uuid4
 
 import typer
 from rich.console import Console
@@ -19,9 +17,9 @@ from rich.table import Table
 from tidemark import __doc__ as _about
 from tidemark import airflow, connections, databases, demo, settings
 from tidemark import status as status_
-from tidemark.attended import end_with_stdin
-from tidemark.errors import BusyError, Interruption, TidemarkError, UsageError
+from tidemark.errors import Interruption, TidemarkError, UsageError
 from tidemark.locks import hold
+from tidemark.pipeline import commands
 from tidemark.postgres import binaries, fleet
 from tidemark.postgres.server import Server
 from tidemark.project import Project
@@ -152,40 +150,8 @@ def pipeline(
     run(Project.find(), console, scale=scale)
 
 
-@app.command(name="run")
-def run_(
-    block: Annotated[list[str], typer.Argument(help="Such as tap-postgres target-postgres, or dbt-postgres:run.")],
-    run_id: Annotated[
-        UUID | None, typer.Option(help="Names the run in every log and in the history [default: a new one].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")] = False,  # noqa: FBT002
-    attended: Annotated[  # noqa: FBT002
-        bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
-    ] = False,
-) -> None:
-    """Run some blocks of `meltano run`; then say what they came to."""
-    from tidemark.pipeline import blocks  # noqa: PLC0415
-
-    if attended:
-        end_with_stdin()
-
-    def say(level: str, text: str) -> None:
-        if as_json:
-            sys.stdout.write(json.dumps({"level": level, "text": text}) + "\n")
-            sys.stdout.flush()
-        elif level != "debug":
-            colour = {"warning": "yellow", "error": "red"}.get(level, "")
-            console.print(text, style=colour, markup=False, soft_wrap=True)
-
-    report = blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say)
-    for line in report.lines():
-        say("info", line)
-    if as_json:
-        sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
-    if report.kind:
-        raise (BusyError if report.kind == "busy" else TidemarkError)(
-            f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
-        )
+app.command()(commands.run)
+app.command()(commands.backfill)
 
 
 @app.command()

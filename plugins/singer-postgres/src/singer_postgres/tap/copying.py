@@ -76,7 +76,7 @@ class Copying:
             case Opened(plan, table, shape, rows_estimate):
                 stream = self._streams[plan.stream]
                 self._shapes[plan.stream] = shape
-                self._progress.opened(plan.stream, rows_estimate if plan.start is None else None)
+                self._progress.opened(plan.stream, rows_estimate if plan.whole else None)
                 self._write(
                     type="SCHEMA",
                     stream=stream.name,
@@ -102,7 +102,7 @@ class Copying:
             case Finished(plan, chunk):
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, chunk.to_json(), [])
-                if plan.method == "INCREMENTAL":
+                if plan.method == "INCREMENTAL" and plan.backfill is None:
                     stream.set_bookmark(chunk.end, self._shapes[stream.name])
                     self._tap.state_writer.write_state(self._tap.state)
                 self._progress.finished(stream.name)

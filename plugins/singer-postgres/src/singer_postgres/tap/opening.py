@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import horizon, watermark
+from singer_postgres.tap import backfill, horizon, watermark
 from singer_postgres.tap.select import Selection, Shape, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.tap.backfill import Backfill
     from singer_postgres.tap.notices import Notices
 
 
@@ -32,6 +33,7 @@ class StreamPlan:
         start: the bookmark to read from; None to read from the beginning.
         begun: of a first load that was cut short: its watermark, and the ranges that are loaded.
         shape: what of the table was read until then.
+        backfill: what is read in place of all that; None if nothing is.
     """
 
     stream: str
@@ -47,6 +49,12 @@ class StreamPlan:
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     allow_duplicates: bool = False
+    backfill: Backfill | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are read."""
+        return self.start is None if self.backfill is None else self.backfill.is_all
 
 
 @dataclass
@@ -71,7 +79,7 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
     Raises:
         SingerPostgresError: it can't be read as planned.
     """
-    if plan.method == "INCREMENTAL" and not plan.key and not plan.allow_duplicates:
+    if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
         msg = (
             f"{plan.stream} has no primary key, so rows that are read again could not be told from new ones. "
             f"Give the table one, or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in "
@@ -81,7 +89,12 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
     snapshot = Snapshot(connection, plan.schema, plan.name)
     selection = _selection(snapshot, plan)
     if plan.method == "FULL_TABLE":
+        _refuse_range(plan)
         return OpenStream(plan, selection, None, snapshot, _chunk(snapshot, plan))
+    if plan.backfill is not None:
+        key = _replication_key(plan, selection, lookback)
+        bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
+        return OpenStream(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
     if plan.shape is not None and (why := selection.unread(plan.shape)):
         notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
         plan = replace(plan, start=None, begun=None)
@@ -103,6 +116,15 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
             # rows that changed since the first attempt are stamped past its watermark, and come with the next run
             chunk = replace(chunk, end=plan.begun[0], resumed=plan.begun[1])
     return OpenStream(plan, selection, bound, snapshot, chunk)
+
+
+def _refuse_range(plan: StreamPlan) -> None:
+    if plan.backfill is not None and not plan.backfill.is_all:
+        msg = (
+            f"{plan.stream} is read whole at every run, so no range of it can be backfilled: leave out {backfill.FROM} "
+            f"and {backfill.TO}, or make it INCREMENTAL."
+        )
+        raise SingerPostgresError(msg)
 
 
 def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:

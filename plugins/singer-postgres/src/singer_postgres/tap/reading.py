@@ -147,7 +147,9 @@ class Reading:
         except BaseException:
             writer.abandon()
             raise
-        resumable = task.blocks if stream.plan.start is None and stream.plan.method == "INCREMENTAL" else None
+        plan = stream.plan
+        first_load = plan.method == "INCREMENTAL" and plan.start is None and plan.backfill is None
+        resumable = task.blocks if first_load else None
         last = writer.finish(rows)
         chunk = replace(chunk, blocks=resumable)
         if last:

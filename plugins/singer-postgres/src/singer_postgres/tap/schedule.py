@@ -198,7 +198,7 @@ class Schedule:
             if self._identity is None:
                 self._identity = identity(connection)
             stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
-            self._schedule(stream, whole=stream.plan.start is None)
+            self._schedule(stream, whole=stream.plan.whole)
         except BaseException:
             connection.close()
             raise

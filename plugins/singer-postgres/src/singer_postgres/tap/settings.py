@@ -5,6 +5,7 @@ from __future__ import annotations
 from singer_sdk import typing as th
 
 _OF_STREAMS = "by stream, such as `public-orders`"
+_KEY_VALUE = th.CustomType({"type": ["string", "number", "null"]})
 
 SETTINGS = th.PropertiesList(
     th.Property(
@@ -115,6 +116,20 @@ SETTINGS = th.PropertiesList(
         title="Where",
         description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that ceases to meet its "
         "condition stays in the warehouse as it was.",
+    ),
+    th.Property(
+        "backfill",
+        th.ObjectType(
+            additional_properties=th.ObjectType(
+                th.Property("from", _KEY_VALUE), th.Property("to", _KEY_VALUE), additional_properties=False
+            )
+        ),
+        default={},
+        title="Backfill",
+        description=f'What is read again in this run, {_OF_STREAMS}: `{{"from": …, "to": …}}` for rows whose '
+        "replication key is at or after the one and before the other, either of which may be missing; `{}` for all "
+        "rows, those without a value in it included. The stream must be loaded already, and its bookmark stays where "
+        "it is.",
     ),
     th.Property(
         "statement_timeout",

@@ -14,6 +14,7 @@ from tap_postgres.client import PostgresStream
 
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import records
+from singer_postgres.tap.backfill import Backfill
 from singer_postgres.tap.opening import StreamPlan
 from singer_postgres.tap.select import Shape
 from singer_postgres.wire import FIRST_LOAD, SHAPE
@@ -91,6 +92,7 @@ class CopyStream(PostgresStream):
         entry = self._singer_catalog_entry
         options = (self.config.get("stream_options") or {}).get(self.name) or {}
         own = (self.config.get("where") or {}).get(self.name)
+        asked = (self.config.get("backfill") or {}).get(self.name)
         return StreamPlan(
             stream=self.name,
             schema=str(entry.metadata.root.schema_name),
@@ -99,12 +101,13 @@ class CopyStream(PostgresStream):
             columns=tuple(self.get_selected_schema()["properties"]),
             key=tuple(self.primary_keys),
             replication_key=self.replication_key,
-            start=self._start,
-            begun=self._begun,
-            shape=self._shape,
+            start=self._start if asked is None else None,
+            begun=self._begun if asked is None else None,
+            shape=self._shape if asked is None else None,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
             where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
+            backfill=None if asked is None else Backfill.of(asked),
         )
 
     @property

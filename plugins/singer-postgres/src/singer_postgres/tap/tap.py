@@ -188,6 +188,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             SingerPostgresError, psycopg2.Error: one could not be read; the others were.
         """
+        self._check_backfill()
         super().sync_all()
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
@@ -195,6 +196,26 @@ class TapPostgres(MeltanoLabsTap):
             each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
             msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
             raise SingerPostgresError(msg)
+
+    def _check_backfill(self) -> None:
+        """Refuse a backfill that can't be as it is asked for, before anything is read.
+
+        Raises:
+            SingerPostgresError, psycopg2.Error: it can't.
+        """
+        selected = {name: stream for name, stream in self.streams.items() if stream.selected}
+        for name in self.config.get("backfill") or {}:
+            stream = selected.get(name)
+            if stream is None:
+                msg = f"`backfill` names {name}, which is not selected; selected are {', '.join(sorted(selected))}."
+                raise SingerPostgresError(msg)
+            why = stream.why_records if isinstance(stream, CopyStream) else "it is LOG_BASED"
+            if why is not None:
+                what = f"{name} can't be backfilled, as it isn't sent in chunks: {why}"
+                msg = f"{what}. Mend that, or leave out `backfill`."
+                raise SingerPostgresError(msg)
+            with self.open_stream(stream.plan):
+                pass
 
     def stream_failed(self, stream: str, error: Exception) -> None:
         """Go on without a stream.

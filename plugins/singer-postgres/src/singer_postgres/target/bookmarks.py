@@ -157,12 +157,15 @@ class StateTable:
 
     def check(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
-    ) -> None:
+    ) -> str | None:
         """Refuse a stream that begins after what is here.
 
         Args:
             chunk: the stream's first of this run.
             empty: the stream's table holds no row.
+
+        Returns:
+            The bookmark up to which it is here.
 
         Raises:
             SingerPostgresError: there is a gap, or the table is another stream's.
@@ -179,6 +182,12 @@ class StateTable:
         if clock_went_back:
             raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
         held = self.held(connection, table.source).get(stream, Held(table.name)).in_table(empty=empty)
+        if chunk.backfill and held.bookmark is None:
+            msg = (
+                f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
+                "bookmark yet: run the pipeline without `backfill` first."
+            )
+            raise SingerPostgresError(msg)
         missed = held.misses(chunk.start, chunk.resumed, chunk.end)
         if not missed and not empty:
             self._refuse_others(stream, table, others)
@@ -191,6 +200,7 @@ class StateTable:
                 "Tidemark's project, read all anew (nothing is doubled): `meltano run --full-refresh`."
             )
             raise SingerPostgresError(msg)
+        return held.bookmark
 
     def held(self, connection: psycopg.Connection[Any], source: str) -> dict[str, Held]:
         """Return what is here of a source, by stream; the table of this class must be there."""
@@ -278,6 +288,19 @@ class StateTable:
                 "position": chunk.position,
                 "has_rows": has_rows,
             },
+        )
+
+    def backfilled(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+    ) -> None:
+        """Note that rows of the stream were read again: how far it is complete stays as it is."""
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET has_rows = has_rows OR %s, loaded_at = now(), "
+                # by which a source's clock is found to have gone back
+                "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
+            ).format(self._in_statement),
+            [has_rows, chunk.snapshot_at or None, table.source, stream],
         )
 
 

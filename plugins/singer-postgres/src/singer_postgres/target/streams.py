@@ -86,6 +86,7 @@ class StreamLoad:
         self._making = threading.Lock()
         self.opened = threading.Event()
         self._direct: str | None = None
+        self._bookmark: str | None = None
         self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
         self._casts: dict[str, str] = {}
@@ -114,9 +115,9 @@ class StreamLoad:
             before = self._state.shape(connection, self.stream, self.table)
             self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
             empty = tables.is_empty(connection, self.schema, self.table.name)
-            self._state.check(connection, self.stream, self.table, chunk, empty=empty)
+            self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
             self._state.take(connection, self.stream, self.table, run_id=self._run.id, position=chunk.position)
-            self.history.begin(connection, bookmark=chunk.start)
+            self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
             drift.record(connection, self.history, changes)
             self._prepare(connection, chunk, empty=empty)
         for change in changes:
@@ -127,7 +128,7 @@ class StreamLoad:
         if self._is_full:
             self._drop_full_stages(connection)
             return
-        if chunk.start is None and not chunk.resumed:
+        if chunk.start is None and not chunk.resumed and not chunk.backfill:
             self._state.begin(connection, self.stream, self.table)
             if empty and not self._casts:
                 self._direct = chunk.snapshot
@@ -205,10 +206,19 @@ class StreamLoad:
             tables.drop_defaults(connection, self.schema, self.table.name)
             if self._direct is not None:
                 tables.ensure_xid_index(connection, self.schema, self.table.name)
-            self._state.finish(connection, self.stream, self.table, chunk, has_rows=self._rows[chunk.snapshot] > 0)
+            if chunk.backfill:
+                has_rows = any(self._rows.values())
+                self._state.backfilled(connection, self.stream, self.table, chunk, has_rows=has_rows)
+            else:
+                has_rows = self._rows[chunk.snapshot] > 0
+                self._state.finish(connection, self.stream, self.table, chunk, has_rows=has_rows)
             if written != Written():
                 self.history.count(connection, written)
-            self.history.end(connection, bookmark=chunk.end, extracted_at=chunk.snapshot_at or None)
+            # a part of a stream says nothing of how fresh all of it is
+            bookmark, extracted_at = (
+                (self._bookmark, None) if chunk.backfill else (chunk.end, chunk.snapshot_at or None)
+            )
+            self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at)
             attempt.written, attempt.xid = written, xid
         if self._direct is not None:
             # models built next would be planned for a table of unknown size

@@ -21,7 +21,7 @@ from tidemark.pipeline.outcome import Block, Outcome
 from tidemark.state.meltano import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tidemark.pipeline.events import Event
     from tidemark.project import Project
@@ -90,8 +90,20 @@ class Report:
 _WORDS = {"read": "read", "inserted": "new", "updated": "changed", "deleted": "deleted"}
 
 
-def run(project: Project, blocks: Sequence[str], *, run_id: str, say: Listener) -> Report:
+def run(  # noqa: PLR0913 - each is told apart by its name
+    project: Project,
+    blocks: Sequence[str],
+    *,
+    run_id: str,
+    say: Listener,
+    more: Mapping[str, str] | None = None,
+    save_state: bool = True,
+) -> Report:
     """Run the blocks, of which each begins when the one before it ended well.
+
+    Args:
+        more: variables for Meltano and its plugins.
+        save_state: with false, Meltano's state is not looked at, and stays as it is.
 
     Raises:
         UsageError: they can't be run in this order.
@@ -108,8 +120,10 @@ def run(project: Project, blocks: Sequence[str], *, run_id: str, say: Listener) 
         source, warehouse = databases.bring_up(project)
         databases.try_own(project)
         outcome = Outcome(Block(name) for name in expected)
-        surroundings = variables(project, source, warehouse)
-        with meltano.run(project, blocks, run_id=run_id, lock=lock, environment=surroundings) as events:
+        surroundings = {**variables(project, source, warehouse), **(more or {})}
+        with meltano.run(
+            project, blocks, run_id=run_id, lock=lock, environment=surroundings, save_state=save_state
+        ) as events:
             _follow(events, outcome, say)
         report = Report(run_id, seconds=0)
         _judge(report, outcome)

@@ -39,7 +39,9 @@ _OF_COMMAND = {
     "dbt-postgres:run": Kind.models,
     "dbt-postgres:build": Kind.models,
     "dbt-postgres:snapshot": Kind.models,
+    "dbt-postgres:touched": Kind.models,
     "dbt-postgres:test": Kind.tests,
+    "dbt-postgres:touched-test": Kind.tests,
     "dbt-postgres:freshness": Kind.freshness,
     "tidemark:reconcile": Kind.reconcile,
 }

@@ -23,8 +23,14 @@ _STOP_S = 15
 
 
 @contextmanager
-def run(
-    project: Project, blocks: Sequence[str], *, run_id: str, lock: int, environment: dict[str, str]
+def run(  # noqa: PLR0913 - each is told apart by its name
+    project: Project,
+    blocks: Sequence[str],
+    *,
+    run_id: str,
+    lock: int,
+    environment: dict[str, str],
+    save_state: bool = True,
 ) -> Iterator[Iterator[Event]]:
     """Start `meltano run` of `blocks` and yield its events; on leaving, the child has ended.
 
@@ -32,6 +38,7 @@ def run(
         run_id: a UUID that all log lines carry.
         lock: the run's lock (a descriptor), which the child keeps as long as it runs, whatever becomes of us.
         environment: variables that go before those of this process.
+        save_state: with false, Meltano neither gives the tap state nor keeps what comes of it.
 
     Raises:
         TidemarkError: Meltano is not installed.
@@ -40,8 +47,9 @@ def run(
         raise TidemarkError(f"Meltano is not installed at {project.meltano}; run `make setup`.")
     config = project.state_dir / "logging.yaml"
     config.write_text(yaml.safe_dump(_logging_as_json(project)))
+    options = ["--no-install", f"--run-id={run_id}", *([] if save_state else ["--no-state-update"])]
     child = subprocess.Popen(
-        [project.meltano, f"--log-config={config}", "run", "--no-install", f"--run-id={run_id}", *blocks],
+        [project.meltano, f"--log-config={config}", "run", *options, *blocks],
         cwd=project.root,
         # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
         # refuse the next for five minutes

@@ -107,29 +107,39 @@ class Ends:
         )
         schema = self.warehouse.default_target_schema
         raw_types = tables.columns_of(warehouse, schema, relation.name)
-        bookmark = _bookmark(source, warehouse, self.source_id, schema, stream)
+        bookmark = loaded_up_to(source, warehouse, self.source_id, schema, stream)
         if missing := {column.name for column in selection.columns} - raw_types.keys():
             columns = ", ".join(sorted(missing))
             raise TidemarkError(f"{name}: {schema}.{relation.name} has no column {columns}; run the pipeline.")
         pending = None
         if bookmark is not None:
-            pending = self._replication_key(stream, selection).bound(source, bookmark)
+            pending = self.replication_key(stream, relation).bound(source, bookmark)
         bounds = None if since is None else _since(since, stream, relation, raw_types)
         pair = Pair(selection, key, schema, raw_types, pending, bounds)
         table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table
 
-    def _replication_key(self, stream: Stream, selection: select.Selection) -> ReplicationKey:
-        columns = {column.name: column for column in selection.relation.columns}
+    def replication_key(self, stream: Stream, relation: relations.Relation) -> ReplicationKey:
+        """Return the replication key of an INCREMENTAL stream, as the tap takes it.
+
+        Raises:
+            TidemarkError: the source's table has no such column.
+        """
+        columns = {column.name: column for column in relation.columns}
+        if stream.replication_key not in columns:
+            raise TidemarkError(
+                f"{stream.name} is INCREMENTAL, and {relation} has no column "
+                f"{stream.replication_key or '(no replication-key is set)'}; correct its replication-key."
+            )
         lookback = Lookback(
             usual=timedelta(seconds=self.configuration.lookback_seconds),
             longest=timedelta(),
             zone=self.configuration.timestamp_timezone,
         )
-        return ReplicationKey(columns[stream.replication_key or ""], lookback)
+        return ReplicationKey(columns[stream.replication_key], lookback)
 
 
-def _bookmark(source: Connection, warehouse: Connection, source_id: str, schema: str, stream: Stream) -> str | None:
+def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, schema: str, stream: Stream) -> str | None:
     """Return up to where the stream was loaded; None if it is read whole.
 
     Raises:

@@ -1,0 +1,95 @@
+"""The commands that run blocks of `meltano run` and report what they came to, to people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID, uuid4
+
+import typer
+from rich.console import Console
+
+from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.pipeline.steps import Step
+from tidemark.project import Project
+
+if TYPE_CHECKING:
+    from tidemark.pipeline.blocks import Listener, Report
+
+RunIdOption = Annotated[
+    UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")]
+console = Console(highlight=False)
+
+
+def run(
+    block: Annotated[list[str], typer.Argument(help="Such as tap-postgres target-postgres, or dbt-postgres:run.")],
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Run some blocks of `meltano run`, one run at a time; then say what they came to."""
+    from tidemark.pipeline import blocks  # noqa: PLC0415
+
+    _tell(blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=_listener(as_json)), as_json)
+
+
+def backfill(  # noqa: PLR0913 - the command's options
+    stream: Annotated[list[str], typer.Argument(help="Such as public-orders.")],
+    *,
+    first: Annotated[str | None, typer.Option("--from", help="Rows whose replication key is this or later.")] = None,
+    after: Annotated[str | None, typer.Option("--to", help="Rows whose replication key is before this.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All rows, those without a replication key too: a full refresh.")
+    ] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Then build and test the models that stand on these streams.")
+    ] = False,
+    step: Annotated[
+        Step | None, typer.Option(help="Do this alone, as one task of a scheduler; the load by default.")
+    ] = None,
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read rows of some streams again, whatever their bookmarks say, which stay where they are."""
+    from singer_postgres.tap.backfill import Backfill  # noqa: PLC0415
+    from tidemark.pipeline.backfill import backfill as run_  # noqa: PLC0415
+
+    asked = Backfill(first, after)
+    if every is not asked.is_all:
+        raise UsageError("Say which rows: either --all, or --from and --to, of which one may be left out.")
+    if build and step:
+        raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
+    steps = tuple(Step) if build else (step or Step.load,)
+    report = run_(Project.find(), stream, asked, steps=steps, run_id=str(run_id or uuid4()), say=_listener(as_json))
+    _tell(report, as_json)
+
+
+def _listener(as_json: bool) -> Listener:  # noqa: FBT001 - as the option is
+    def say(level: str, text: str) -> None:
+        if as_json:
+            sys.stdout.write(json.dumps({"level": level, "text": text}) + "\n")
+            sys.stdout.flush()
+        else:
+            colour = {"warning": "yellow", "error": "red"}.get(level, "")
+            console.print(text, style=colour, markup=False, soft_wrap=True)
+
+    return say
+
+
+def _tell(report: Report, as_json: bool) -> None:  # noqa: FBT001 - as the option is
+    """Print the report.
+
+    Raises:
+        TidemarkError: the run failed.
+    """
+    if as_json:
+        sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
+    else:
+        for line in report.lines():
+            console.print(line, markup=False, soft_wrap=True)
+    if report.kind:
+        raise (BusyError if report.kind == "busy" else TidemarkError)(
+            f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
+        )

@@ -1,0 +1,143 @@
+"""`tidemark backfill`: rows that no bookmark leads to come in, up to the facts, and every bookmark stays."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.conftest import make_built
+from tests.singer.test_crashes import wait_for
+from tidemark.locks import hold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+BOOKMARKS = "select stream, bookmark, first_load from raw._tidemark_state order by stream"
+NEWEST = "select stream, max(extracted_at) from raw._tidemark_runs where outcome = 'succeeded' group by 1 order by 1"
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project that was loaded and built."""
+    yield from make_built()
+
+
+def change(project: Checkout, statement: str) -> None:
+    """Change rows of the source without a new stamp, as a restore does."""
+    with project.connect("source") as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(statement)
+
+
+def standing(project: Checkout) -> list[Any]:
+    """Return all that the next run goes by, and what says how fresh the streams are."""
+    with sqlite3.connect(project.root / ".meltano" / "meltano.db") as database:
+        meltano = database.execute("select * from state").fetchall()
+    assert meltano
+    return [meltano, project.rows("warehouse", BOOKMARKS), project.rows("warehouse", NEWEST)]
+
+
+def report(printed: str) -> dict[str, Any]:
+    return json.loads(printed.splitlines()[-1])["report"]
+
+
+def fees(project: Checkout, table: str) -> list[Any]:
+    return project.rows("warehouse", f"select count(*), count(distinct order_id) from {table} where shipping_fee = 777")
+
+
+def oldest(project: Checkout, rows: int) -> str:
+    """Return the stamp before which there are so many orders."""
+    query = f"select updated_at::text from orders order by updated_at offset {rows} limit 1"
+    return project.rows("source", query)[0][0]
+
+
+def test_rows_changed_behind_the_bookmark_come_in_up_to_the_facts_and_the_state_is_as_it_was(project):
+    change(project, "update orders set shipping_fee = 777")
+    before = standing(project)
+    asked = ("backfill", "public-orders", "--to", oldest(project, 20))
+    told = report(project.tidemark(*asked, "--build", "--json"))
+    assert told["streams"] == {"public-orders": {"read": 20, "updated": 20}}
+    assert told["kind"] is None
+    assert told["nodes"]["failed"] == 0
+    # what stands on orders, and not what stands on others alone
+    built = {
+        name
+        for (name,) in project.rows(
+            "warehouse", f"select model from marts._tidemark_model_runs where run_id = '{told['run_id']}'"
+        )
+    }
+    assert {"stg_orders", "fct_orders", "fct_sales"} <= built
+    assert not built & {"stg_customers", "dim_products"}
+    assert fees(project, "raw.orders") == fees(project, "marts.fct_orders") == [(20, 20)]
+    assert standing(project) == before
+
+
+@pytest.mark.long
+def test_its_steps_can_be_taken_one_by_one(project):
+    change(project, "update orders set shipping_fee = 777")
+    asked = ("backfill", "public-orders", "--to", oldest(project, 40), "--json")
+    loaded = report(project.tidemark(*asked))
+    assert loaded["streams"]["public-orders"]["read"] == 40
+    assert loaded["nodes"] == {}
+    built = report(project.tidemark(*asked, "--step", "build"))
+    assert built["streams"] == {}
+    assert fees(project, "marts.fct_orders") == [(40, 40)]
+    tested = report(project.tidemark(*asked, "--step", "test"))
+    assert tested["nodes"]["passed"] > built["nodes"]["passed"] > 0
+
+
+def test_a_full_refresh_reads_all_rows_and_what_is_selected_of_them_and_keeps_a_run_out_meanwhile(project):
+    change(project, "update products set price = 99, name = 'another'")
+    before = standing(project)
+    columns = [f"public-{stream}.*" for stream in ("customers", "products", "orders", "order_items")]
+    environment = {"TAP_POSTGRES__SELECT": json.dumps([*columns, "!public-products.name"])}
+    with project.connect("warehouse") as connection:
+        connection.autocommit = False
+        connection.execute("lock table raw.products in share mode")
+        under_way = project.start("backfill", "public-products", "--all", "--json", env=environment)
+        waiting = "select 1 from pg_locks where not granted and relation = 'raw.products'::regclass"
+        wait_for(lambda: project.rows("warehouse", waiting))
+        busy = project.run("tidemark", "run", "tap-postgres", "target-postgres")
+        connection.rollback()
+    printed, _ = under_way.communicate(timeout=120)
+    assert under_way.returncode == 0, printed
+    assert busy.returncode == 75
+    assert "is running the pipeline" in busy.stderr
+    told = report(printed)
+    assert told["streams"].keys() == {"public-products"}
+    (row,) = project.rows(
+        "warehouse", "select min(price), max(price), count(*), bool_or(name = 'another') from raw.products"
+    )
+    assert row == (99, 99, told["streams"]["public-products"]["updated"], False)
+    assert standing(project) == before
+
+
+def test_a_run_that_is_under_way_keeps_a_backfill_out(project):
+    with hold(project.root / ".tidemark" / "pipeline.lock", doing="running the pipeline"):
+        done = project.run("tidemark", "backfill", "public-orders", "--all")
+    assert done.returncode == 75
+    assert "is running the pipeline" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["public-order", "--all"], "No such stream is selected: public-order; selected are public-customers, "),
+        (["public-orders", "public-customers", "--from", "soon"], "The backfill of public-orders has from 'soon'"),
+        (["public-orders", "--all", "--to", "2026-01-01"], "Say which rows"),
+        (["public-later", "--all"], "public-later has not been loaded into raw.later; run the pipeline first."),
+    ],
+    ids=["an unknown stream", "no value of the key", "two ranges", "a stream that is not loaded"],
+)
+def test_what_can_not_be_is_refused_before_any_work(project, arguments, error):
+    change(project, "create table if not exists later (id int primary key, updated_at timestamptz)")
+    environment = {"TAP_POSTGRES__SELECT": '["public-customers.*", "public-orders.*", "public-later.*"]'}
+    runs = "select count(*) from raw._tidemark_runs"
+    before = project.rows("warehouse", runs)
+    assert error in project.refusal("backfill", *arguments, env=environment)
+    assert project.rows("warehouse", runs) == before
