@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import typer
 from rich.console import Console
 
+from tidemark.attended import end_with_stdin
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.pipeline.steps import Step
 from tidemark.project import Project
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 RunIdOption = Annotated[
     UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
 ]
+AttendedOption = Annotated[
+    bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")]
 console = Console(highlight=False)
 
@@ -28,11 +32,15 @@ def run(
     block: Annotated[list[str], typer.Argument(help="Such as tap-postgres target-postgres, or dbt-postgres:run.")],
     run_id: RunIdOption = None,
     as_json: JsonOption = False,  # noqa: FBT002
+    attended: AttendedOption = False,  # noqa: FBT002
 ) -> None:
-    """Run some blocks of `meltano run`, one run at a time; then say what they came to."""
+    """Run some blocks of `meltano run`; then say what they came to."""
     from tidemark.pipeline import blocks  # noqa: PLC0415
 
-    _tell(blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=_listener(as_json)), as_json)
+    if attended:
+        end_with_stdin()
+    say = _listener(as_json)
+    _tell(blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say), say, as_json)
 
 
 def backfill(  # noqa: PLR0913 - the command's options
@@ -51,19 +59,23 @@ def backfill(  # noqa: PLR0913 - the command's options
     ] = None,
     run_id: RunIdOption = None,
     as_json: JsonOption = False,
+    attended: AttendedOption = False,
 ) -> None:
     """Read rows of some streams again, whatever their bookmarks say, which stay where they are."""
     from singer_postgres.tap.backfill import Backfill  # noqa: PLC0415
     from tidemark.pipeline.backfill import backfill as run_  # noqa: PLC0415
 
+    if attended:
+        end_with_stdin()
     asked = Backfill(first, after)
     if every is not asked.is_all:
         raise UsageError("Say which rows: either --all, or --from and --to, of which one may be left out.")
     if build and step:
         raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
     steps = tuple(Step) if build else (step or Step.load,)
-    report = run_(Project.find(), stream, asked, steps=steps, run_id=str(run_id or uuid4()), say=_listener(as_json))
-    _tell(report, as_json)
+    say = _listener(as_json)
+    report = run_(Project.find(), stream, asked, steps=steps, run_id=str(run_id or uuid4()), say=say)
+    _tell(report, say, as_json)
 
 
 def _listener(as_json: bool) -> Listener:  # noqa: FBT001 - as the option is
@@ -71,24 +83,23 @@ def _listener(as_json: bool) -> Listener:  # noqa: FBT001 - as the option is
         if as_json:
             sys.stdout.write(json.dumps({"level": level, "text": text}) + "\n")
             sys.stdout.flush()
-        else:
+        elif level != "debug":
             colour = {"warning": "yellow", "error": "red"}.get(level, "")
             console.print(text, style=colour, markup=False, soft_wrap=True)
 
     return say
 
 
-def _tell(report: Report, as_json: bool) -> None:  # noqa: FBT001 - as the option is
+def _tell(report: Report, say: Listener, as_json: bool) -> None:  # noqa: FBT001 - as the option is
     """Print the report.
 
     Raises:
         TidemarkError: the run failed.
     """
+    for line in report.lines():
+        say("info", line)
     if as_json:
         sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
-    else:
-        for line in report.lines():
-            console.print(line, markup=False, soft_wrap=True)
     if report.kind:
         raise (BusyError if report.kind == "busy" else TidemarkError)(
             f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
