@@ -14,8 +14,11 @@ from tests.integration.conftest import free_port, make_checkout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# beside the project's own: loads alone, and one whose tasks have 20 s
+# beside the project's own: loads alone, models alone, and a load that has 20 s
 SCHEDULES = """
+  - name: models
+    job: transform
+    interval: "@manual"
   - name: load
     job: sync
     interval: "@manual"

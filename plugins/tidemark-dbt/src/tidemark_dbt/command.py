@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from dbt.adapters.postgres.connections import PostgresCredentials
 from dbt.cli import requires
 from dbt.cli.main import cli
 from dbt.flags import get_flags
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # the others only read, or write files
 _WRITING = frozenset({"run", "build", "test", "snapshot", "seed", "retry", "clone", "run-operation"})
 _load_profile = requires.load_profile
+_connection_keys = PostgresCredentials._connection_keys  # noqa: SLF001
 # dbt ends with a status of its own, whatever the error
 _status: int | None = None
 
@@ -43,6 +45,7 @@ def run(*, starter: int | None) -> NoReturn:
         signal.signal(number, _interrupt)
     # dbt calls this once it has read its command line, and before it connects
     requires.load_profile = partial(_load_profile_and_lock, starter)
+    PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
     try:
         cli(prog_name="dbt")
     except SystemExit as end:
@@ -52,6 +55,11 @@ def run(*, starter: int | None) -> NoReturn:
             _keep_manifest()
         raise
     sys.exit(0)
+
+
+def _connection_keys_but_name(credentials: PostgresCredentials) -> tuple[str, ...]:
+    """Return what dbt knows a profile by; by the name of its sessions too, it would parse anew after each command."""
+    return tuple(key for key in _connection_keys(credentials) if key != "application_name")
 
 
 def _keep_manifest() -> None:

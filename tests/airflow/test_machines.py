@@ -1,0 +1,176 @@
+"""Airflow over several machines: workers with directories of their own, the same databases, a read-only project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from dotenv import dotenv_values
+
+from tests.airflow.conftest import project
+from tests.airflow.server import until
+from tests.airflow.test_airflow import locked
+from tests.integration.conftest import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.airflow.alerts import Receiver
+    from tests.airflow.server import Airflow
+
+REDIS = shutil.which("redis-server")
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(REDIS is None, reason="needs redis-server (Debian: redis-server)"),
+]
+
+
+@contextmanager
+def redis() -> Iterator[int]:
+    """Run a Redis that keeps nothing."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        server = subprocess.Popen(
+            [REDIS or "", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", directory],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            yield port
+        finally:
+            server.terminate()
+            server.wait()
+
+
+class Worker:
+    """A machine that takes tasks: its own directory, and the project for reading alone."""
+
+    def __init__(self, airflow: Airflow, name: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"tidemark-{name}-"))
+        root = airflow.checkout.root
+        program = root / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "tidemark-airflow"
+        command = [str(program), "celery", "worker", "--concurrency=1", f"--celery-hostname={name}@here"]
+        self.log = self.directory / "worker.log"
+        self.process = subprocess.Popen(
+            [*_read_only(root), *command, "--skip-serve-logs"],
+            cwd=self.directory,
+            env={
+                **airflow.checkout.env,
+                "MELTANO_PROJECT_ROOT": str(root),
+                "TIDEMARK_WORK_DIR": str(self.directory),
+                # root may run it
+                "C_FORCE_ROOT": "1",
+            },
+            stdout=self.log.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        until(lambda: " ready." in self.log.read_text(), f"{name} is ready", seconds=90)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it loads something."""
+        return any("target-postgres" in " ".join(each.cmdline()) for each in self._all() if each.is_running())
+
+    @property
+    def has_worked(self) -> bool:
+        return (self.directory / "logs" / "meltano.jsonl").exists()
+
+    def _all(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        return []
+
+    def die(self) -> None:
+        """End all of it at once, as when a machine loses its power."""
+        for each in self._all():
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=30)
+        self.die()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _read_only(root: Path) -> list[str]:
+    """Return what makes `root` read only for a command: root can write all that is not mounted so."""
+    if os.geteuid():
+        return ["env"]
+    mount = f'mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", mount, "sh"]
+
+
+@pytest.fixture(scope="module")
+def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
+    with ExitStack() as stack:
+        airflow = stack.enter_context(project(receiver))
+        checkout = airflow.checkout
+        broker = stack.enter_context(redis())
+        # whoever is on another machine can't start a server here: both are the user's own for them
+        passwords = {name: value or "" for name, value in dotenv_values(checkout.root / ".env").items()}
+        sides = {f"{side}_POSTGRES_HOST": "127.0.0.1" for side in ("TAP", "TARGET")}
+        checkout.connect("source").close()
+        checkout.connect("warehouse").close()
+        with checkout.connect("warehouse", "postgres") as connection:
+            connection.execute(f"create role meltano login password '{passwords['TARGET_POSTGRES_PASSWORD']}'")
+            connection.execute("create database meltano owner meltano")
+        login = f"meltano:{passwords['TARGET_POSTGRES_PASSWORD']}"
+        port = checkout.env["TARGET_POSTGRES_PORT"]
+        checkout.env |= sides | {
+            "DBT_POSTGRES_USER": "tidemark_transformer",
+            "MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{port}/meltano",
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        }
+        airflow.start()
+        stack.callback(lambda: (airflow.process.terminate(), airflow.process.wait(timeout=90)))
+        workers = []
+        for name in ("one", "two"):
+            workers.append(Worker(airflow, name))
+            stack.callback(workers[-1].end)
+        yield airflow, workers
+
+
+def test_workers_that_share_only_the_databases_share_the_work_and_one_takes_over_from_one_that_died(machines, receiver):
+    airflow, workers = machines
+    for dag in ("load", "models"):
+        airflow.unpause(dag)
+    airflow.run("load")
+    airflow.run("models")
+    # one is kept busy, so that the other must take what comes
+    airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "1")
+    with locked(airflow, "raw.orders"):
+        load = airflow.trigger("load")
+        (busy,) = until(lambda: [worker for worker in workers if worker.busy], "a worker loads")
+        airflow.run("models")
+        assert all(worker.has_worked for worker in workers)
+        busy.die()
+        # its sessions end with it, and their locks
+        time.sleep(2)
+    assert airflow.wait("load", load) == "success", airflow.logs("load", load)
+    assert airflow.tasks("load", load) == {"extract_load": ("success", 2)}
+    done = airflow.checkout.run("tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
+    assert done.returncode == 0, done.stderr
+    twice = "select order_id from raw.orders group by 1 having count(*) > 1"
+    assert airflow.checkout.rows("warehouse", twice) == []
+    # state is where both find it
+    state = airflow.checkout.run("meltano", "state", "list").stdout
+    assert "dev:tap-postgres-to-target-postgres" in state
+    assert not (airflow.checkout.root / ".meltano" / "meltano.db").exists()
+    assert receiver.take() == []
