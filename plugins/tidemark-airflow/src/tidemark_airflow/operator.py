@@ -63,7 +63,8 @@ class TidemarkOperator(BaseOperator):
         self.log.info("tidemark %s", " ".join(arguments))
         self.log.info("Run %s, by which logs/meltano.jsonl and raw._tidemark_runs know it", identifier)
         root = Path(os.environ["MELTANO_PROJECT_ROOT"])
-        with process.run(root, [*arguments, f"--run-id={identifier}"], self.env) as self._run:
+        command, *rest = arguments
+        with process.run(root, [command, f"--run-id={identifier}", *rest], self.env) as self._run:
             for level, text in self._run.lines():
                 getattr(self.log, level if level in {"debug", "warning", "error"} else "info")("%s", text)
             status, report, complaint = self._run.status, self._run.report, self._run.complaint

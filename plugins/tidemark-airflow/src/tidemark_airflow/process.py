@@ -60,8 +60,9 @@ class Run:
 @contextmanager
 def run(root: Path, arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Run]:
     """Start it and yield it; on leaving, however that is, it has ended, and all that it started."""
+    command, *options = arguments
     child = subprocess.Popen(
-        [str(root / ".venv" / "bin" / "tidemark"), *arguments, "--json", "--attended"],
+        [str(root / ".venv" / "bin" / "tidemark"), command, "--json", "--attended", *options],
         cwd=root,
         env={**os.environ, **env, "MELTANO_PROJECT_ROOT": str(root)},
         # it closes with us, however we end, and the child with it
