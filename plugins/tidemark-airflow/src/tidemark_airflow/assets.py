@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from airflow.sdk import Context
 
@@ -24,22 +24,17 @@ def alias(asset: Asset) -> AssetAlias:
     return AssetAlias(f"{asset.name} moved")
 
 
-def tell(context: Context, asset: Asset, reports: Iterable[Mapping[str, Any] | None]) -> None:
-    """Write an event of `asset` if rows of it moved, by the reports of what writes it.
+def last_told(context: Context, asset: Asset) -> str | None:
+    """Return up to when the events that there are tell of rows, by the warehouse's clock; None if there are none."""
+    events = context["inlet_events"][alias(asset)].ascending(ascending=False).limit(1)
+    return events[0].extra.get("as_of") if len(events) else None
 
-    Rows that an earlier try or run moved, and then failed before it could tell, are told now. So are those of a run
-    whose warehouse would not say how many there were.
+
+def tell(context: Context, asset: Asset, report: Mapping[str, Any]) -> None:
+    """Write an event of `asset` if rows of it moved since the last: in this run, in one that failed, in one by hand.
+
+    So it does if the warehouse would not say how many there were.
     """
-    found = [report for report in reports if report is not None]
-    moved = [report.get("rows_moved") for report in found]
-    if any(moved) or None in moved or _owed(context):
-        extra = {"run_id": found[0]["run_id"] if found else None, "rows": sum(each or 0 for each in moved)}
+    if report["rows_moved"] != 0:
+        extra = {"rows": report["rows_moved"], "run_id": report["run_id"], "as_of": report["as_of"]}
         context["outlet_events"][alias(asset)].add(asset, extra=extra)
-
-
-def _owed(context: Context) -> bool:
-    ti = context["ti"]
-    if ti.try_number > 1:
-        return True
-    previous = ti.get_previous_ti()
-    return previous is not None and previous.state != "success"

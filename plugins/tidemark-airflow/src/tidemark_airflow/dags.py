@@ -41,26 +41,20 @@ def of_schedule(schedule: Schedule) -> DAG:
     """
     tasks = "\n".join(f"- **{step.name}**: `{' '.join(step.blocks)}`" for step in schedule.steps)
     with _dag(schedule.name, schedule.interval, schedule.env, _DOCS.format(name=schedule.name, tasks=tasks)) as dag:
-        builds = [step.name for step in schedule.steps if step.builds]
-        operators = [_operator(step, schedule.env, builds) for step in schedule.steps]
+        operators = [_operator(step, schedule.env) for step in schedule.steps]
         for before, after in pairwise(operators):
             before >> after
     return dag
 
 
-def _operator(step: Step, env: Mapping[str, str], builds: Sequence[str]) -> TidemarkOperator:
-    asset: dict[str, Any] = {}
-    if step.loads:
-        asset = {"asset": RAW}
-    elif step.tests and builds:
-        asset = {"asset": MARTS, "moved_by": builds}
+def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
     return TidemarkOperator(
         task_id=step.name,
         arguments=["run", *step.blocks],
         env=env,
         pool=SOURCE if step.reads_source else WAREHOUSE,
         doc_md=f"`meltano run {' '.join(step.blocks)}`",
-        **asset,
+        asset=RAW if step.loads else MARTS if step.tests else None,
     )
 
 
@@ -106,7 +100,7 @@ def backfill(streams: Sequence[str]) -> DAG:
     with _dag("backfill", None, {}, _BACKFILL_DOCS, params=params) as dag:
         load = _backfill_step("extract_load", "load", SOURCE, asset=RAW)
         build = _backfill_step("dbt_run", "build", WAREHOUSE)
-        test = _backfill_step("dbt_test", "test", WAREHOUSE, asset=MARTS, moved_by=["dbt_run"])
+        test = _backfill_step("dbt_test", "test", WAREHOUSE, asset=MARTS)
         load >> build >> test
     return dag
 

@@ -30,8 +30,7 @@ class TidemarkOperator(BaseOperator):
     Args:
         arguments: such as `run dbt-postgres:run`; or what makes them of the run's params.
         env: variables for it.
-        asset: is told of when it ends well and rows moved: its own,
-        moved_by: or those of these tasks before it.
+        asset: is told of when it ends well and rows of it moved since it was told of last.
 
     Raises:
         RunFailed: it failed, with the kind of failure as docs/runbook.md has it.
@@ -45,14 +44,13 @@ class TidemarkOperator(BaseOperator):
         arguments: Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]],
         env: Mapping[str, str] | None = None,
         asset: Asset | None = None,
-        moved_by: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(outlets=[assets.alias(asset)] if asset else [], **kwargs)
+        aliases = [assets.alias(asset)] if asset else []
+        super().__init__(inlets=aliases, outlets=aliases, **kwargs)
         self.arguments = arguments
         self.env = dict(env or {})
         self.asset = asset
-        self.moved_by = list(moved_by)
         self._run: process.Run | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -64,15 +62,17 @@ class TidemarkOperator(BaseOperator):
         self.log.info("Run %s, by which logs/meltano.jsonl and raw._tidemark_runs know it", identifier)
         root = Path(os.environ["MELTANO_PROJECT_ROOT"])
         command, *rest = arguments
-        with process.run(root, [command, f"--run-id={identifier}", *rest], self.env) as self._run:
+        options = [f"--run-id={identifier}"]
+        if self.asset and (since := assets.last_told(context, self.asset)):
+            options.append(f"--moved-since={since}")
+        with process.run(root, [command, *options, *rest], self.env) as self._run:
             for level, text in self._run.lines():
                 getattr(self.log, level if level in {"debug", "warning", "error"} else "info")("%s", text)
             status, report, complaint = self._run.status, self._run.report, self._run.complaint
         if report is None or status:
             raise self._failure(status, report or {}, complaint)
         if self.asset:
-            reports = ti.xcom_pull(task_ids=self.moved_by) if self.moved_by else [report]
-            assets.tell(context, self.asset, reports)
+            assets.tell(context, self.asset, report)
         callbacks.changed_shape(context, report["schema_changes"])
         return report
 

@@ -34,11 +34,6 @@ class Step:
         return self.loads or any(block.startswith("tidemark:") for block in self.blocks)
 
     @property
-    def builds(self) -> bool:
-        """Whether it writes models."""
-        return any(block.startswith("dbt") and block.endswith((":run", ":build", ":snapshot")) for block in self.blocks)
-
-    @property
     def tests(self) -> bool:
         """Whether it proves the models."""
         return any(block.startswith("dbt") and block.endswith(":test") for block in self.blocks)

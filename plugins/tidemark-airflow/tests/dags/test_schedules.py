@@ -41,9 +41,9 @@ def test_a_schedule_that_is_started_by_hand_has_no_interval(interval):
 def test_what_a_task_does_is_told_by_its_blocks():
     found = schedules.parse(export("tap-a target-a", "dbt-postgres:build", "dbt-postgres:test", "tidemark:reconcile"))
     load, build, test, reconcile = found.schedules[0].steps
-    assert (load.loads, load.reads_source, load.builds) == (True, True, False)
-    assert (build.builds, build.reads_source, build.tests) == (True, False, False)
-    assert (test.tests, test.builds) == (True, False)
+    assert (load.loads, load.reads_source, load.tests) == (True, True, False)
+    assert (build.loads, build.reads_source, build.tests) == (False, False, False)
+    assert (test.loads, test.reads_source, test.tests) == (False, False, True)
     assert (reconcile.reads_source, reconcile.loads) == (True, False)
 
 

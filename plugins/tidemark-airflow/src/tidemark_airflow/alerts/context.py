@@ -63,6 +63,7 @@ def retried(context: Mapping[str, Any], runbook: str) -> Alert:
         run=task.run_id,
         level="warning",
         event="failed and is tried again",
+        section="retry",
         task=task.task_id,
         **found,
     )
@@ -145,12 +146,12 @@ def _alert(runbook: str, **known: Any) -> Alert:
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
     run_url = f"{base}/dags/{quote(dag)}/runs/{quote(run, safe='')}"
     query = f"?try_number={attempt.split()[0]}" if attempt else ""
-    at = known.get("at")
+    at, section = known.get("at"), known.pop("section", known["kind"])
     about = {
         "run_id": run_id_of(dag, run),
         "run_url": run_url,
         "log_url": f"{run_url}/tasks/{quote(task)}{query}" if task else None,
-        "runbook": f"{runbook}#{known['kind']}",
+        "runbook": f"{runbook}#{section}",
         "at": datetime.fromisoformat(at) if at else datetime.now(UTC),
         "more": tuple(known.get("more", ())),
     }

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 # a line that is longer is in the log, whole
-_LINE = 500
-# Slack refuses a section of more than 3,000 characters, and a character that is escaped becomes five
+_LINE = 1000
+# Slack refuses a section of more than 3,000 characters and a field of more than 2,000, with what escaping adds
 _SECTION = 2900
+_FIELD = 1900
 # words that call everyone where they are read in a text, as by Discord and Mattermost
 _CALLS = re.compile(r"@(?=(?:all|channel|everyone|here)\b)", re.IGNORECASE)
 
@@ -79,8 +80,7 @@ class Alert:
             "Airflow's run": self.run,
             "Run id in all logs": self.run_id,
         }
-        # Slack takes 2,000 characters a field
-        return {name: one_line(value, 300) for name, value in found.items() if value}
+        return {name: one_line(value) for name, value in found.items() if value}
 
     @property
     def links(self) -> dict[str, str]:
@@ -143,7 +143,9 @@ def _slack(text: str) -> str:
     """Return `text` so that Slack shows it and calls nobody: these three are all it asks to be escaped."""
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, escaped)
-    return _CALLS.sub("@\u200b", text)
+    text = _CALLS.sub("@\u200b", text)
+    # no half of what was escaped is left at the end
+    return text if len(text) <= _FIELD else f"{re.sub(r'&[a-z]*$', '', text[: _FIELD - 1])}…"
 
 
 def _code(lines: Iterable[str]) -> str:

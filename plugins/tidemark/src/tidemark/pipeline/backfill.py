@@ -16,6 +16,7 @@ from tidemark.reconcile.pairing import Ends, loaded_up_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from singer_postgres.tap.backfill import Backfill
     from tidemark.check.streams import Stream
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 
 def backfill(  # noqa: PLR0913 - each is told apart by its name
-    project: Project, streams: Sequence[str], asked: Backfill, *, steps: Iterable[Step], run_id: str, say: Listener
+    project: Project,
+    streams: Sequence[str],
+    asked: Backfill,
+    *,
+    steps: Iterable[Step],
+    run_id: str,
+    say: Listener,
+    moved_since: datetime | None = None,
 ) -> Report:
     """Carry out some steps of a backfill. All refusals come first, whichever step it is.
 
@@ -36,7 +44,8 @@ def backfill(  # noqa: PLR0913 - each is told apart by its name
     """
     chosen = _checked(project, streams, asked)
     names = [block for step in steps for block in step.blocks]
-    return blocks.run(project, names, run_id=run_id, say=say, more=_variables(chosen, asked), save_state=False)
+    more = _variables(chosen, asked)
+    return blocks.run(project, names, run_id=run_id, say=say, more=more, save_state=False, moved_since=moved_since)
 
 
 def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[Stream]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 from psycopg import sql
 
-from singer_postgres.target import drift
+from singer_postgres.target import drift, history
 from tidemark import connections, databases, settings
 from tidemark.errors import UnreachableError, UsageError
 from tidemark.locks import hold
@@ -22,6 +22,7 @@ from tidemark.state.meltano import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from tidemark.pipeline.events import Event
     from tidemark.project import Project
@@ -56,7 +57,9 @@ class Report:
         kind: of failure; None if all went well.
         reason: why it failed, in one line.
         streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
-        rows_moved: how many rows of raw and of models were written; None if the warehouse would not say.
+        rows_moved: how many rows of raw, if something was loaded, and of models, if dbt ran, were written by this run,
+            and by whichever other since `moved_since`; None if the warehouse would not say.
+        as_of: by the warehouse's clock, when that was true; the next one's `moved_since`.
         nodes: how many of dbt's models or tests `passed`, `warned`, `failed`.
         schema_changes: what changed in the shape of the source's tables, a line each.
     """
@@ -66,6 +69,7 @@ class Report:
     reason: str | None = None
     streams: dict[str, dict[str, int]] = field(default_factory=dict)
     rows_moved: int | None = 0
+    as_of: str | None = None
     nodes: dict[str, int] = field(default_factory=dict)
     schema_changes: list[str] = field(default_factory=list)
     seconds: float = 0
@@ -98,12 +102,14 @@ def run(  # noqa: PLR0913 - each is told apart by its name
     say: Listener,
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
+    moved_since: datetime | None = None,
 ) -> Report:
     """Run the blocks, of which each begins when the one before it ended well.
 
     Args:
         more: variables for Meltano and its plugins.
         save_state: with false, Meltano's state is not looked at, and stays as it is.
+        moved_since: see `Report`.
 
     Raises:
         UsageError: they can't be run in this order.
@@ -127,7 +133,7 @@ def run(  # noqa: PLR0913 - each is told apart by its name
             _follow(events, outcome, say)
         report = Report(run_id, seconds=0)
         _judge(report, outcome)
-        _ask_warehouse(project, warehouse, report)
+        _ask_warehouse(project, warehouse, report, moved_since)
     report.seconds = round(time.monotonic() - began, 3)
     return report
 
@@ -179,9 +185,9 @@ def _judge(report: Report, outcome: Outcome) -> None:
         report.reason = f"The source has no {', '.join(outcome.missing)}; all else was loaded"
 
 
-def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report) -> None:
-    """Add what the warehouse's history has of the run."""
-    moved = sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
+def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report, since: datetime | None) -> None:
+    """Add what the warehouse's history has of the run, and of what moved since."""
+    moved = 0
     try:
         with connections.connect(warehouse) as connection:
             table = sql.Identifier(warehouse.default_target_schema, drift.TABLE.name)
@@ -189,9 +195,12 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report) -> No
                 query = "select stream, column_name, change, was, becomes from {} where run_id = %s order by id"
                 for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
                     report.schema_changes.append(f"{stream}: {drift.Change(*change)}")
+            if report.streams:
+                moved = max(_rows_of_streams(connection, warehouse, report.run_id, since), _counted(report))
+            report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
         if report.nodes:
             with connections.connect(settings.transformer(project, warehouse)) as connection:
-                moved += _rows_of_models(connection, report.run_id)
+                moved += _rows_of_models(connection, report.run_id, since)
     except (psycopg.Error, UsageError, UnreachableError):
         # it went away after the run, or this role may not see that; neither says anything of the run
         report.rows_moved = None
@@ -199,15 +208,36 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report) -> No
         report.rows_moved = moved
 
 
-def _rows_of_models(connection: psycopg.Connection[Any], run_id: str) -> int:
+def _counted(report: Report) -> int:
+    """Return how many rows the target said that it wrote: a second one's schema has a history of its own."""
+    return sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
+
+
+def _rows_of_streams(
+    connection: psycopg.Connection[Any], warehouse: Warehouse, run_id: str, since: datetime | None
+) -> int:
+    table = sql.Identifier(warehouse.default_target_schema, history.TABLE.name)
+    if not _exists(connection, table):
+        return 0
+    query = sql.SQL(
+        "select coalesce(sum(rows_inserted + rows_updated + rows_deleted), 0)::bigint from {} "
+        "where run_id = %s or coalesce(ended_at, started_at) > %s"
+    )
+    return int((connection.execute(query.format(table), [run_id, since]).fetchone() or (0,))[0])
+
+
+def _rows_of_models(connection: psycopg.Connection[Any], run_id: str, since: datetime | None) -> int:
     query = "select n.nspname from pg_class c join pg_namespace n on n.oid = relnamespace where relname = %s"
     total = 0
     for (schema,) in connection.execute(query, [_MODEL_RUNS]).fetchall():
         table = sql.Identifier(schema, _MODEL_RUNS)
         if not _exists(connection, table):
             continue
-        written = sql.SQL("select coalesce(sum(rows_written), 0)::bigint from {} where run_id = %s").format(table)
-        total += (connection.execute(written, [run_id]).fetchone() or (0,))[0]
+        written = sql.SQL(
+            "select coalesce(sum(rows_written), 0)::bigint from {} "
+            "where run_id = %s or started_at + make_interval(secs => seconds) > %s"
+        ).format(table)
+        total += (connection.execute(written, [run_id, since]).fetchone() or (0,))[0]
     return total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID, uuid4
 
@@ -24,6 +25,13 @@ RunIdOption = Annotated[
 AttendedOption = Annotated[
     bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
 ]
+MovedSinceOption = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z"],
+        help="Count in the report the rows that moved since, in whichever run: an earlier report's as_of.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")]
 console = Console(highlight=False)
 
@@ -33,6 +41,7 @@ def run(
     run_id: RunIdOption = None,
     as_json: JsonOption = False,  # noqa: FBT002
     attended: AttendedOption = False,  # noqa: FBT002
+    moved_since: MovedSinceOption = None,
 ) -> None:
     """Run some blocks of `meltano run`; then say what they came to."""
     from tidemark.pipeline import blocks  # noqa: PLC0415
@@ -40,7 +49,8 @@ def run(
     if attended:
         end_with_stdin()
     say = _listener(as_json)
-    _tell(blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say), say, as_json)
+    report = blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say, moved_since=moved_since)
+    _tell(report, say, as_json)
 
 
 def backfill(  # noqa: PLR0913 - the command's options
@@ -60,6 +70,7 @@ def backfill(  # noqa: PLR0913 - the command's options
     run_id: RunIdOption = None,
     as_json: JsonOption = False,
     attended: AttendedOption = False,
+    moved_since: MovedSinceOption = None,
 ) -> None:
     """Read rows of some streams again, whatever their bookmarks say, which stay where they are."""
     from singer_postgres.tap.backfill import Backfill  # noqa: PLC0415
@@ -74,7 +85,15 @@ def backfill(  # noqa: PLR0913 - the command's options
         raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
     steps = tuple(Step) if build else (step or Step.load,)
     say = _listener(as_json)
-    report = run_(Project.find(), stream, asked, steps=steps, run_id=str(run_id or uuid4()), say=say)
+    report = run_(
+        Project.find(),
+        stream,
+        asked,
+        steps=steps,
+        run_id=str(run_id or uuid4()),
+        say=say,
+        moved_since=moved_since,
+    )
     _tell(report, say, as_json)
 
 

@@ -1,0 +1,52 @@
+"""The runbook held to what alerts and errors link to, and to the commands that there are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tidemark.cli import app
+from tidemark.pipeline.kinds import Kind
+
+RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
+# what Airflow sees and the pipeline doesn't, and what to do when no alert comes
+BESIDE = {"deadline", "timeout", "killed", "retry", "delivery"}
+
+
+def test_every_kind_of_failure_has_its_section_and_no_section_is_of_none():
+    assert set(SECTIONS) == {*map(str, Kind), *BESIDE}
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_a_section_says_what_it_means_how_to_look_how_to_mend_and_what_mends_itself(name):
+    words = re.findall(r"^\*\*([\w ]+)\*\*", SECTIONS[name], re.MULTILINE)
+    assert words[0] in {"Means", "As an error"}
+    assert words[1:] == ["Look", "Mend", "Mends itself"]
+
+
+def test_the_table_at_its_head_lists_all_but_delivery():
+    listed = re.findall(r"^\| \[(\w+)\]\(#(\w+)\)", RUNBOOK, re.MULTILINE)
+    assert [name for name, _ in listed] == [anchor for _, anchor in listed]
+    assert {name for name, _ in listed} == set(SECTIONS) - {"delivery"}
+
+
+def test_its_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", RUNBOOK):
+        path, _, anchor = target.partition("#")
+        if not path:
+            assert anchor in SECTIONS
+            continue
+        text = (REPOSITORY / "docs" / path).read_text()
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_its_commands_exist():
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    commands |= {group.name for group in app.registered_groups}
+    assert set(re.findall(r"\.venv/bin/tidemark (?:--debug )?([a-z]+)", RUNBOOK)) <= commands
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]+)", RUNBOOK)) <= targets
