@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from conftest import REPOSITORY, Filled
 from psycopg import sql
+from running import REPOSITORY, Filled
 
 from tidemark_airflow.streams import page
 from tidemark_airflow.streams.settings import Monitor, Warehouse, parameters
