@@ -21,7 +21,6 @@ from running import JWT_SECRET, REPOSITORY, Airflow, Filled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLUGIN = REPOSITORY / "plugins" / "tidemark-airflow" / "src"
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "DBT_", "PG", "AIRFLOW")
 # whatever imports Airflow makes a file tree, and is not to make it in the home directory, nor in an Airflow's own
 if "airflow" not in sys.modules:
@@ -50,8 +49,6 @@ def filled() -> Iterator[Filled]:
 @pytest.fixture(scope="session")
 def airflow(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("airflow")
-    (home / "plugins").mkdir()
-    (home / "plugins" / "streams.py").write_text("from tidemark_airflow.plugin import TidemarkPlugin\n")
     users = {"viewer": "viewer", "admin": "admin"}
     (home / "passwords.json").write_text(json.dumps({name: name for name in users}))
     with socket.socket() as probe:
@@ -60,7 +57,6 @@ def airflow(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
         **filled.variables,
-        "PYTHONPATH": str(PLUGIN),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(map(":".join, users.items())),
