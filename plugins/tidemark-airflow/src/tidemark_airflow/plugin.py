@@ -35,7 +35,7 @@ class TidemarkPlugin(AirflowPlugin):
             "destination": "nav",
             "url_route": "streams",
             "nav_top_level": True,
-            "icon": _icon("#4a5568"),
+            "icon": _icon("#8094b0"),
             "icon_dark_mode": _icon("#cbd5e0"),
         }
     ]

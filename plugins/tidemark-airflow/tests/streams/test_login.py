@@ -6,7 +6,7 @@ import time
 
 import jwt
 import pytest
-from conftest import JWT_SECRET, Airflow
+from running import JWT_SECRET, Airflow
 
 # what the app has, what one might think that it has, and what it would have without care
 PATHS = [

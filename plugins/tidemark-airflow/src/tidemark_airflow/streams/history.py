@@ -38,14 +38,14 @@ _TABLES = """
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'r' and c.relname = any(%s) order by 1, 2
 """
-# a repair reads no more than the rows that differ: it is no run of the stream. Where the tap doesn't say when it read,
-# which was after the run began
+# A repair reads no more than the rows that differ: it is no run of the stream. A backfill is one that says nothing of
+# how fresh the stream is: it has a bookmark and no instant. Where the tap gives neither, it read after the run began.
 _RUNS = """
     select source, stream, table_name, run_id, outcome, started_at, ended_at, rows_read, rows_inserted, rows_updated,
         rows_deleted, rows_rejected, error, lag_seconds
     from (
         select *, row_number() over (partition by source, stream order by started_at desc) as nth,
-            extract(epoch from now() - max(coalesce(extracted_at, started_at))
+            extract(epoch from now() - max(coalesce(extracted_at, case when bookmark_after is null then started_at end))
                 filter (where outcome = 'succeeded') over (partition by source, stream))::float as lag_seconds
         from {} where run_id not like 'reconcile-%'
     ) as run
@@ -180,8 +180,8 @@ def _streams(history: _History, schema: str) -> list[Stream]:
     for stream, row in each(STATE, _STATE):
         stream.table = f"{schema}.{row['table_name']}"
         stream.bookmark = row["bookmark"]
-        # what a whole reading of the stream left, whatever else a run may have read of it
-        stream.lag_seconds = row["lag_seconds"] if row["lag_seconds"] is not None else stream.lag_seconds
+        # where no history is kept
+        stream.lag_seconds = stream.lag_seconds if stream.runs else row["lag_seconds"]
     for stream, row in each(RECONCILES, _RECONCILES):
         stream.comparison = Comparison(**row)
     return sorted(found.values(), key=lambda stream: (stream.database, stream.stream))

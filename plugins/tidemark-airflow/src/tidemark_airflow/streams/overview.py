@@ -85,8 +85,10 @@ class Stream(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def outcome(self) -> str:
-        """Of the latest run; `never loaded` if there was none."""
-        return self.last.outcome if self.last else "never loaded"
+        """Of the latest run; without one `never loaded`, or `loaded` if no history is kept."""
+        if self.last:
+            return self.last.outcome
+        return "never loaded" if self.lag_seconds is None else "loaded"
 
 
 class SchemaChange(BaseModel):
