@@ -88,8 +88,8 @@ def test_the_rows_of_the_range_come_in_and_all_else_is_as_if_nothing_had_happene
     ("asked", "rows"),
     [
         pytest.param({}, 122, id="all, those without a stamp too"),
-        pytest.param({"from": "2026-03-01"}, 31, id="from"),
-        pytest.param({"to": "2025-12-11T00:00:00+00:00"}, 10, id="to"),
+        pytest.param({"from": "2026-03-01"}, 31, id="from", marks=pytest.mark.long),
+        pytest.param({"to": "2025-12-11T00:00:00+00:00"}, 10, id="to", marks=pytest.mark.long),
         pytest.param({"from": "2025-12-02T01:00:00+01:00", "to": "2025-12-03"}, 1, id="an offset"),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_range_of_numbers_is_of_numbers(pipe):
     assert pipe.rows(STANDING) == standing
 
 
-@pytest.mark.parametrize("type_", ["timestamp", "date"])
+@pytest.mark.parametrize("type_", ["timestamp", pytest.param("date", marks=pytest.mark.long)])
 def test_a_range_of_local_times_is_as_the_column_has_them_and_an_instant_needs_its_zone(pipe, type_):
     make_orders(pipe, type_)
     pipe.sync(STREAMS).ok()
