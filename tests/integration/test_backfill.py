@@ -84,6 +84,13 @@ def test_its_steps_can_be_taken_one_by_one(project):
     loaded = report(project.tidemark(*asked))
     assert loaded["streams"]["public-orders"]["read"] == 40
     assert loaded["nodes"] == {}
+    # the last run was long ago, and the backfill says nothing of how fresh the rows are
+    age = "update raw._tidemark_runs set ended_at = ended_at {} interval '80 hours' where extracted_at is not null"
+    with project.connect("warehouse") as connection:
+        connection.execute(age.format("-"))
+        stale = project.dbt("source", "freshness", "--select", "source:raw.orders")
+        connection.execute(age.format("+"))
+    assert "ERROR STALE freshness of raw.orders" in stale.stdout
     built = report(project.tidemark(*asked, "--step", "build"))
     assert built["streams"] == {}
     assert fees(project, "marts.fct_orders") == [(40, 40)]

@@ -88,8 +88,8 @@ def test_the_rows_of_the_range_come_in_and_all_else_is_as_if_nothing_had_happene
     ("asked", "rows"),
     [
         pytest.param({}, 122, id="all, those without a stamp too"),
-        pytest.param({"from": "2026-03-01"}, 31, id="from"),
-        pytest.param({"to": "2025-12-11T00:00:00+00:00"}, 10, id="to"),
+        pytest.param({"from": "2026-03-01"}, 31, id="from", marks=pytest.mark.long),
+        pytest.param({"to": "2025-12-11T00:00:00+00:00"}, 10, id="to", marks=pytest.mark.long),
         pytest.param({"from": "2025-12-02T01:00:00+01:00", "to": "2025-12-03"}, 1, id="an offset"),
     ],
 )
@@ -121,13 +121,13 @@ def test_a_backfill_goes_on_under_a_new_snapshot_when_the_old_one_is_too_old(pip
     pipe.do(BIG)
     pipe.sync(STREAMS).ok()
     restore(pipe)
-    pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0}
+    pipe.tap |= {"chunk_size_mb": 2, "snapshot_seconds": 0}
     done = backfill(pipe, {}, listen=True).ok()
     assert len({message["encoding"]["snapshot"] for message in done.messages if message["type"] == "BATCH"}) > 1
     assert_equal(pipe)
 
 
-@pytest.mark.parametrize("victim", [0, -1], ids=["tap", "target"])
+@pytest.mark.parametrize("victim", [pytest.param(0, id="tap", marks=pytest.mark.long), pytest.param(-1, id="target")])
 def test_a_backfill_that_was_killed_is_run_again_and_ends_right(pipe, victim):
     pipe.do(BIG)
     state = pipe.sync(STREAMS).ok().state
@@ -147,6 +147,30 @@ def test_a_backfill_that_was_killed_is_run_again_and_ends_right(pipe, victim):
     ]
     del pipe.tap["backfill"]
     assert rows_read(pipe.sync(STREAMS, state, listen=True).ok()) == 0
+
+
+def test_a_column_that_is_selected_anew_is_read_from_the_beginning_by_the_next_run_all_the_same(pipe):
+    make_orders(pipe)
+    narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
+    state = pipe.sync(narrow).ok().state
+    state = backfill(pipe, JANUARY, state).ok().state
+    assert pipe.rows("select count(note) from raw.orders") == [(31,)]
+    pipe.sync(STREAMS, state).ok()
+    assert pipe.rows("select count(note) from raw.orders") == [(122,)]
+
+
+def test_a_backfill_between_leaves_a_reading_from_the_beginning_where_it_was(pipe):
+    pipe.do(BIG)
+    narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
+    pipe.tap |= SMALL_CHUNKS
+    state = pipe.sync(narrow).ok().state
+    processes = pipe.start(STREAMS, state)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 4)
+    kill(processes[-1])
+    killed = pipe.finish(processes)
+    backfill(pipe, {"to": "2026-01-01T00:10:00Z"}).ok()
+    assert 0 < rows_read(pipe.sync(STREAMS, killed.state, listen=True).ok()) < 60_000
+    assert_equal(pipe)
 
 
 def test_a_row_that_a_regular_run_read_later_is_not_overwritten(pipe):
@@ -184,7 +208,7 @@ def test_a_range_of_numbers_is_of_numbers(pipe):
     assert pipe.rows(STANDING) == standing
 
 
-@pytest.mark.parametrize("type_", ["timestamp", "date"])
+@pytest.mark.parametrize("type_", ["timestamp", pytest.param("date", marks=pytest.mark.long)])
 def test_a_range_of_local_times_is_as_the_column_has_them_and_an_instant_needs_its_zone(pipe, type_):
     make_orders(pipe, type_)
     pipe.sync(STREAMS).ok()

@@ -68,6 +68,22 @@ def test_a_first_load_that_is_killed_goes_on_where_it_was_and_ends_right(pipe, v
     assert not list(pipe.chunks.glob("run-*"))
 
 
+def test_a_loaded_table_that_is_read_again_for_a_new_column_and_killed_goes_on_where_it_was(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
+    state = pipe.sync(narrow).ok().state
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    processes = pipe.start(catalog, state)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 4)
+    kill(processes[-1])
+    killed = pipe.finish(processes)
+    synced = pipe.sync(catalog, killed.state, listen=True).ok()
+    read = sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH")
+    assert 0 < read < 60_000, "what was loaded is not read again, and all else is"
+    assert_equal(pipe)
+
+
 def test_killed_at_random_moments_while_rows_change_and_it_ends_right(pipe):
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0.2}

@@ -75,6 +75,9 @@ def metric(name: str = "record_count", **fields: object) -> str:
         ),
         pytest.param("Fatal Python error", Line("Fatal Python error", "meltano", "error"), id="not-json"),
         pytest.param("  \n", None, id="empty"),
+        pytest.param(
+            logged("No active environment, proceeding with stateless run! See https://…"), None, id="saves-no-state"
+        ),
     ],
 )
 def test_a_log_line_is_told_for_what_it_is(line, event):

@@ -112,8 +112,8 @@ class CopyStream(PostgresStream):
 
     @property
     def _start(self) -> str | None:
-        """The bookmark, unless it is another column's."""
-        if self.replication_method != "INCREMENTAL":
+        """The bookmark, unless it is another column's, or the stream is being read from its beginning again."""
+        if self.replication_method != "INCREMENTAL" or self._begun:
             return None
         state = self.get_context_state(None)
         value = state.get("replication_key_value")

@@ -77,11 +77,13 @@ _NODE = re.compile(
     r"^(?P<index>\d+) of (?P<total>\d+) (?P<status>OK|PASS|WARN|ERROR|FAIL|SKIP|NO-OP)\b(?: \d+)? *"
     r"(?P<what>.*?)(?: \.{2,}.*| +\[.*)?$"
 )
+# what Meltano says of every run that saves no state, whatever the reason
+_STATELESS = "No active environment, proceeding with stateless run!"
 _DBT_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
 
 
 def parse(line: str) -> Event | None:
-    """Return what `line` says; None for an empty line. What is not JSON (a crash) is a Line of level error."""
+    """Return what `line` says; None if that is nothing. What is not JSON (a crash) is a Line of level error."""
     if not line.strip():
         return None
     try:
@@ -90,6 +92,8 @@ def parse(line: str) -> Event | None:
         fields = None
     if not isinstance(fields, dict):
         return Line(line.rstrip(), "meltano", "error")
+    if str(fields.get("event", "")).startswith(_STATELESS):
+        return None
     if fields.get("block_type"):
         return BlockDone(bool(fields.get("success")), fields.get("err"))
     return _rows(fields) or _text(fields)
