@@ -71,7 +71,7 @@ class Airflow:
             if request:
                 break
             for instance in waiting:
-                instance.try_number = 1
+                instance.try_number += 1
                 if ended:
                     instance.set_state(ended)
                     requests.append(self.killed(instance))
@@ -133,6 +133,22 @@ def test_a_run_whose_task_failed_is_told_of_once_with_what_the_task_said(airflow
     assert said["Task"] == "extract_load, try 1 of 1"
     assert (said["Owner"], said["Kind"]) == ("data team", "unreachable")
     assert (said["Airflow's run"], said["Run id in all logs"]) == (run, run_id_of("fails", run))
+
+
+def test_a_run_that_failed_after_a_retry_is_told_of_once(airflow, webhook):
+    airflow.run("is_retried")
+    (body,) = webhook.bodies
+    assert facts(body)["Task"] == "extract_load, try 2 of 2"
+
+
+def test_a_retry_is_told_of_where_that_is_asked_for(airflow, webhook, monkeypatch):
+    monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
+    airflow.run("is_retried")
+    first, last = webhook.bodies
+    assert "is_retried failed and is tried again in extract_load (unreachable)\nCannot connect\n" in first["text"]
+    assert first["text"].endswith("docs/runbook.md#retry")
+    assert facts(first)["Task"] == "extract_load, try 1 of 2"
+    assert last["text"].endswith("docs/runbook.md#unreachable")
 
 
 def test_a_failure_that_no_retry_mends_is_told_of_at_once(airflow, webhook):

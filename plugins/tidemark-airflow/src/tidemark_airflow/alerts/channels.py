@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from tidemark_airflow.alerts.message import Alert
 
 logger = logging.getLogger(__name__)
-# httpx logs each request with its URL, which is a secret here; Airflow quiets it as well, where nobody set otherwise
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _TIMEOUT_S = 5
 _ATTEMPTS = 4
@@ -84,6 +82,7 @@ class Webhook:
 
     def attempt(self, alert: Alert) -> None:
         """Send it; see Channel."""
+        # httpx logs each request with its URL, which is a secret; Airflow lets none of that through, whatever its level
         try:
             response = httpx.post(self.url, json=message.for_slack(alert), timeout=_TIMEOUT_S)
         except httpx.TimeoutException:

@@ -39,6 +39,10 @@ with dag("fails"):
     report = {"schema_changes": ["public-orders: note text was added"]}
     extract_load(RunFailed("Cannot connect to <source> & co", "unreachable", report)) >> dbt_run()
 
+with dag("is_retried"):
+    again = extract_load.override(retries=1, retry_delay=timedelta(0))
+    again(RunFailed("Cannot connect", "unreachable", {}))
+
 with dag("cannot_pass"):
     extract_load.override(retries=3)(CannotPass("State is ahead", "state", {}))
 
