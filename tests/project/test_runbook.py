@@ -13,7 +13,7 @@ from tidemark.pipeline.kinds import Kind
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
 # what Airflow sees and the pipeline doesn't, and what to do when no alert comes
-BESIDE = {"deadline", "timeout", "killed", "retry", "delivery"}
+BESIDE = {"usage", "deadline", "timeout", "killed", "retry", "delivery"}
 
 
 def test_every_kind_of_failure_has_its_section_and_no_section_is_of_none():
