@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from tidemark_airflow.alerts import settings
 from tidemark_airflow.errors import UsageError
 from tidemark_airflow.supervisor import Component, Supervisor
 
@@ -39,6 +40,7 @@ def serve() -> int:
     logs = Path(os.environ.get("TIDEMARK_WORK_DIR") or os.environ["MELTANO_PROJECT_ROOT"]) / "logs" / "airflow"
     for directory in (home, logs):
         directory.mkdir(parents=True, exist_ok=True)
+    _refuse_bad_alerts()
     _refuse_taken_port()
     login = _login()
     _say("Preparing Airflow's metadata …")
@@ -87,6 +89,14 @@ def _wanting() -> list[str]:
     except (httpx.HTTPError, ValueError):
         return ["API server"]
     return [name for name in _HEALTH if (health.get(name) or {}).get("status") != "healthy"]
+
+
+def _refuse_bad_alerts() -> None:
+    """Stop before a misspelt setting sends alerts nowhere."""
+    try:
+        settings.check()
+    except settings.SettingsError as error:
+        raise UsageError(f"{error} Correct it in .env or the environment.") from None
 
 
 def _refuse_taken_port() -> None:
