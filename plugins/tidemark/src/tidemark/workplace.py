@@ -12,13 +12,13 @@ from tidemark.project import Project
 if TYPE_CHECKING:
     from pathlib import Path
 
-# what Meltano and its plugins write, by the variable that says where
+# what Meltano and its plugins write, by the variable that says where, as Meltano reads it
 _DIRECTORIES = {
     "MELTANO_SYS_DIR_ROOT": ".meltano",
     "TAP_POSTGRES_CHUNK_DIR": ".tidemark/chunks",
-    "DBT_TARGET_PATH": ".meltano/dbt/target",
-    "DBT_GOOD_RUN_PATH": ".meltano/dbt/good",
-    "DBT_LOG_PATH": "logs",
+    "DBT_POSTGRES_TARGET_PATH": ".meltano/dbt/target",
+    "DBT_POSTGRES_GOOD_RUN_PATH": ".meltano/dbt/good",
+    "DBT_POSTGRES_LOG_PATH": "logs",
 }
 # where Meltano looks for each kind of plugin's environments
 _KINDS = ("extractors", "loaders", "utilities")

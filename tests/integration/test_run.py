@@ -1,0 +1,110 @@
+"""`tidemark run`, as a scheduler starts it: its report, who attends to it, and where it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tests.singer.test_crashes import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+LOAD = ("tap-postgres", "target-postgres")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project whose shop was loaded."""
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.002")
+        checkout.extract_and_load()
+        yield checkout
+
+
+def report(project: Checkout, *options: str) -> dict[str, Any]:
+    printed = project.tidemark("run", *LOAD, "--json", *options)
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert all({"level", "text"} == set(line) for line in lines[:-1])
+    return lines[-1]["report"]
+
+
+def test_the_report_tells_of_rows_and_of_those_that_moved_since_an_earlier_one(project):
+    first = report(project)
+    assert (first["kind"], first["rows_moved"]) == (None, 0)
+    project.tidemark("demo", "change", "--rows", "50", "--seed", "1")
+    project.extract_and_load()
+    idle = report(project)
+    assert idle["rows_moved"] == 0
+    # what another run moved, whoever started it
+    since = report(project, f"--moved-since={first['as_of']}")
+    moved = "select sum(rows_inserted + rows_updated + rows_deleted)::int from raw._tidemark_runs"
+    ((wanted,),) = project.rows("warehouse", f"{moved} where ended_at > '{first['as_of']}'")
+    assert since["rows_moved"] == wanted > 0
+    assert report(project, f"--moved-since={since['as_of']}")["rows_moved"] == 0
+
+
+def test_a_side_that_is_away_ends_it_with_a_status_of_its_own_and_one_line(project):
+    away = {"TAP_POSTGRES_HOST": "127.0.0.1", "TAP_POSTGRES_PORT": "1"}
+    done = project.run("tidemark", "run", *LOAD, env=away)
+    assert done.returncode == os.EX_UNAVAILABLE
+    (line,) = done.stderr.strip().splitlines()
+    assert "Cannot connect to the source database 'shop' on 127.0.0.1:1" in line
+
+
+def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project):
+    project.tidemark("demo", "change", "--rows", "50", "--seed", "2")
+    with project.connect("warehouse") as connection, connection.transaction():
+        connection.execute("lock table raw.orders in access exclusive mode")
+        run = subprocess.Popen(
+            project.command("tidemark", "run", *LOAD, "--attended"),
+            cwd=project.root,
+            env=project.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        me = psutil.Process(run.pid)
+        wait_for(lambda: any("target-postgres" in " ".join(each.cmdline()) for each in me.children(recursive=True)))
+        started = me.children(recursive=True)
+        # what the kernel does when the starter dies
+        assert run.stdin
+        run.stdin.close()
+        assert run.wait(timeout=60) == 143
+        assert run.stderr
+        run.stderr.close()
+        assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    report(project)
+
+
+def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(project):
+    def files() -> set[Path]:
+        return {path for path in project.root.rglob("*") if "postgres" not in path.parts and "pycache" not in str(path)}
+
+    before = files()
+    sides = {f"{side}_POSTGRES_HOST": "127.0.0.1" for side in ("TAP", "TARGET")}
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        own = {**sides, "DBT_POSTGRES_USER": "tidemark_transformer", "TIDEMARK_WORK_DIR": directory}
+        done = project.run("tidemark", "run", *LOAD, "dbt-postgres:run", env=own)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (work / "logs" / "meltano.jsonl").stat().st_size > 0
+        assert (work / ".meltano" / "meltano.db").exists()
+        assert (work / ".meltano" / "dbt" / "good" / "manifest.json").exists()
+        assert (work / ".meltano" / "run").stat().st_mode & 0o077 == 0
+    assert files() == before
+
+
+def test_a_directory_that_can_not_be_made_is_named(project):
+    refusal = project.refusal("run", *LOAD, env={"TIDEMARK_WORK_DIR": "/proc/nowhere"})
+    assert refusal.startswith("error: TIDEMARK_WORK_DIR is /proc/nowhere, where /proc/nowhere")

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from tidemark.pipeline.kinds import Kind, kind_of, split
+
+LOAD = "tap-postgres target-postgres"
+
+
+@pytest.mark.parametrize(
+    ("block", "reason", "kind"),
+    [
+        (LOAD, "Cannot connect to the source database 'shop' on db:5432: Connection refused", Kind.unreachable),
+        ("dbt-postgres:run", 'Database Error: FATAL: password authentication failed for user "x"', Kind.unreachable),
+        (LOAD, "State says that public-orders was loaded up to 2026, and raw.orders holds none", Kind.state),
+        (LOAD, "public-orders.total changed its type from text to integer, which can't be followed", Kind.shape),
+        (LOAD, "public-orders has no primary key, so rows that are read again could not be told", Kind.load),
+        ("dbt-postgres:run", "fct_sales failed", Kind.models),
+        ("dbt-postgres:test", "unique_orders failed", Kind.tests),
+        ("dbt-postgres:freshness", "freshness of raw.orders failed", Kind.freshness),
+        ("tidemark:reconcile", "Source and warehouse differ", Kind.reconcile),
+        ("tidemark:check", "An error above would stop a run", Kind.other),
+    ],
+)
+def test_a_failure_is_of_the_kind_that_the_runbook_has_its_cure_under(block, reason, kind):
+    assert kind_of(block, reason) is kind
+
+
+def test_blocks_are_told_apart_as_meltano_does():
+    blocks = "tap-postgres target-postgres dbt-postgres:run tap-crm target-crm"
+    assert split(blocks.split()) == ["tap-postgres target-postgres", "dbt-postgres:run", "tap-crm target-crm"]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ("tap-postgres", "has no target"),
+        ("target-postgres", "has no tap"),
+        ("tap-postgres dbt-postgres:run", "no target"),
+    ],
+)
+def test_what_meltano_could_not_run_is_refused(blocks, said):
+    with pytest.raises(ValueError, match=said):
+        split(blocks.split())
