@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
+from tests.programs import TIDEMARK
 from tidemark.cli import app
 
 FILES = [
@@ -33,6 +34,16 @@ PLUGINS = {
     for plugin in plugins
 }
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
+AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
+# Airflow's own description of its options, read without importing it, which makes files
+OPTIONS = """
+import importlib.util, pathlib, yaml
+root = pathlib.Path(importlib.util.find_spec("airflow").submodule_search_locations[0])
+for file in root.rglob("config.yml"):
+    for section, content in yaml.safe_load(file.read_text()).items():
+        for option in content["options"]:
+            print(f"AIRFLOW__{section}__{option}".upper())
+"""
 
 
 def test_every_included_path_holds_something():
@@ -83,6 +94,29 @@ def test_compiled_requirements_hold_what_their_source_asks_for(path):
         if line and not line.startswith(("#", "-c")):
             name = re.sub(r"\[.*?\]", "", line)
             assert re.search(rf"^{re.escape(name)}(==| |$)", compiled, re.MULTILINE), name
+
+
+def test_the_schedules_that_airflow_reads_are_meltanos():
+    # a process of its own: Meltano keeps what it read of a project
+    done = subprocess.run([TIDEMARK, "schedules"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert (REPOSITORY / "orchestrate" / "schedules.json").read_text() == done.stdout, "run `make schedules`"
+
+
+def test_every_setting_of_airflows_file_is_one():
+    # what no version knows would be a setting that does nothing
+    known = subprocess.run([AIRFLOW_PYTHON, "-c", OPTIONS], capture_output=True, text=True, check=True).stdout.split()
+    lines = (REPOSITORY / "orchestrate" / "airflow.env").read_text().splitlines()
+    names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert names
+    assert set(names) <= set(known)
+
+
+def test_what_dags_can_be_told_is_in_the_example():
+    settings = (REPOSITORY / "plugins/tidemark-airflow/src/tidemark_airflow/settings.py").read_text()
+    names = re.findall(r"^    (\w+): (?:str|int|float) = ", settings, re.MULTILINE)
+    example = (REPOSITORY / ".env.example").read_text()
+    assert names
+    assert re.findall(r"^#TIDEMARK_DAG_(\w+)=", example, re.MULTILINE) == [name.upper() for name in names]
 
 
 def test_every_stream_that_has_a_replication_method_is_selected():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # of .env, what Airflow and our plugin in it read: no password of the source's or of the warehouse's writers
-_OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_")
+_OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_", "DBT_SCHEMA_PREFIX")
 _NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES_PASSWORD"}
 _SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
 
