@@ -26,7 +26,7 @@ def alias(asset: Asset) -> AssetAlias:
 
 def last_told(context: Context, asset: Asset) -> str | None:
     """Return up to when the events that there are tell of rows, by the warehouse's clock; None if there are none."""
-    events = context["inlet_events"][alias(asset)].ascending(ascending=False).limit(1)
+    events = context["inlet_events"][asset].ascending(ascending=False).limit(1)
     return events[0].extra.get("as_of") if len(events) else None
 
 

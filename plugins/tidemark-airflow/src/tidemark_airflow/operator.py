@@ -46,8 +46,12 @@ class TidemarkOperator(BaseOperator):
         asset: Asset | None = None,
         **kwargs: Any,
     ) -> None:
-        aliases = [assets.alias(asset)] if asset else []
-        super().__init__(inlets=aliases, outlets=aliases, **kwargs)
+        super().__init__(
+            # not the alias: the DAG processor, which sends alerts, would ask for its assets and wait for ever (3.3.2)
+            inlets=[asset] if asset else [],
+            outlets=[assets.alias(asset)] if asset else [],
+            **kwargs,
+        )
         self.arguments = arguments
         self.env = dict(env or {})
         self.asset = asset
