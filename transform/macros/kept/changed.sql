@@ -6,13 +6,14 @@
 -#}
 {% macro staged_keys(query) %}
     {%- if not execute or flags.WHICH not in ['run', 'build'] or model.resource_type == 'unit_test' -%}
-        {{ return('(' ~ query ~ ') as changed') }}
+        {{ return('(' ~ query ~ '\n) as changed') }}
     {%- endif -%}
     {%- set name = this.identifier[:50] ~ '__changed' -%}
     {%- set horizon = kept_new_horizon() -%}
     {% call statement('changed') %}
         drop table if exists pg_temp.{{ name }};
-        create temporary table {{ name }} as {{ query }};
+        create temporary table {{ name }} as {{ query }}
+        ;
         comment on table {{ name }} is '{{ horizon }}';
         analyze {{ name }};
     {% endcall %}
