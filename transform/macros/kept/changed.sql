@@ -1,6 +1,6 @@
 {#-
   The rows that an incremental build is about: the keys that `query` finds, in a temporary table with statistics. Without
-  those PostgreSQL takes rows past the newest it knows of for one, and joins them as if they were.
+  those PostgreSQL takes rows past the newest it knows of for one, and joins them as if they were. It is called `changed`.
 
   Where it stands the horizon is taken first, so that what is committed after the query is read by the next build.
 -#}
@@ -18,7 +18,7 @@
         analyze {{ name }};
     {% endcall %}
     {%- do adapter.commit() -%}
-    {{ return(name) }}
+    {{ return(name ~ ' as changed') }}
 {% endmacro %}
 
 

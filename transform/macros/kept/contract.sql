@@ -28,7 +28,7 @@
         ~ "where not exists (select from constraints as other where other.is_there <> constraints.is_there "
         ~ "and other.definition = constraints.definition) union all "
         ~ "select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null from nulls "
-        ~ "where is_wanted <> coalesce(is_there, false)"
+        ~ "where is_wanted <> coalesce(is_there, false) order by 1, 4, 3"
     ) -%}
     {%- for row in differ -%}
         {%- if row[0] == 'missing' -%}
