@@ -16,21 +16,35 @@
         create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
     {% endcall %}
     {%- do contract.update({'columns': kept_columns('pg_temp.' ~ model_.shape)}) -%}
-    {%- set differ = run_query(
-        "with constraints as (select conrelid = '" ~ model_.relation ~ "'::regclass as is_there, contype::text as kind, conname, "
-        ~ "pg_get_constraintdef(oid) as definition from pg_catalog.pg_constraint where contype in ('p', 'u', 'c', 'x') "
-        ~ "and conrelid in ('" ~ model_.relation ~ "'::regclass, 'pg_temp." ~ model_.shape ~ "'::regclass)), "
-        ~ "nulls as (select attname, bool_or(attnotnull) filter (where attrelid = '" ~ model_.relation ~ "'::regclass) "
-        ~ "as is_there, bool_or(attnotnull) filter (where attrelid <> '" ~ model_.relation ~ "'::regclass) as is_wanted "
-        ~ "from pg_catalog.pg_attribute where attnum > 0 and not attisdropped "
-        ~ "and attrelid in ('" ~ model_.relation ~ "'::regclass, 'pg_temp." ~ model_.shape ~ "'::regclass) group by attname) "
-        ~ "select case when is_there then 'gone' else 'missing' end, kind, conname::text, definition from constraints "
-        ~ "where not exists (select from constraints as other where other.is_there <> constraints.is_there "
-        ~ "and other.definition = constraints.definition) union all "
-        ~ "select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null from nulls "
-        ~ "where is_wanted <> coalesce(is_there, false) order by 1, 4, 3"
-    ) -%}
-    {%- for row in differ -%}
+    {%- set table, shape = "'" ~ model_.relation ~ "'::regclass", "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
+    {%- set differ -%}
+        with constraints as (
+            select conrelid = {{ table }} as is_there, contype::text as kind, conname, pg_get_constraintdef(oid) as definition
+            from pg_catalog.pg_constraint
+            where contype in ('p', 'u', 'c', 'x') and conrelid in ({{ table }}, {{ shape }})
+        ),
+        nulls as (
+            select
+                attname,
+                bool_or(attnotnull) filter (where attrelid = {{ table }}) as is_there,
+                bool_or(attnotnull) filter (where attrelid = {{ shape }}) as is_wanted
+            from pg_catalog.pg_attribute
+            where attnum > 0 and not attisdropped and attrelid in ({{ table }}, {{ shape }})
+            group by attname
+        )
+        select case when is_there then 'gone' else 'missing' end, kind, conname::text, definition
+        from constraints
+        where not exists (
+            select from constraints as other
+            where other.is_there <> constraints.is_there and other.definition = constraints.definition
+        )
+        union all
+        select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null
+        from nulls
+        where is_wanted <> coalesce(is_there, false)
+        order by 1, 4, 3
+    {%- endset -%}
+    {%- for row in run_query(differ) -%}
         {%- if row[0] == 'missing' -%}
             {#- those without a name of their own were named for the temporary table -#}
             {%- do contract.missing.append({
@@ -44,7 +58,7 @@
 {% endmacro %}
 
 
-{#- Whether all rows are as the contract will have them, before any is written. Of a contract that was so, the merge proves it. -#}
+{#- That all rows are as the contract will have them, before any is written. What it had before, the merge proves. -#}
 {% macro kept_prove_contract(model_, columns, contract) %}
     {%- if contract.missing or contract.not_null -%}
         {%- set names = kept_list(columns | map(attribute='name') | list) -%}
@@ -101,14 +115,31 @@
   name it do: a foreign key would stop builds that are right a moment later.
 -#}
 {% macro kept_refuse_foreign_keys() %}
-    {%- set constraints = model.constraints | list -%}
-    {%- for column in model.columns.values() -%}
-        {%- do constraints.extend(column.constraints) -%}
-    {%- endfor -%}
-    {%- if constraints | selectattr('type', 'equalto', 'foreign_key') | list -%}
+    {%- if 'foreign_key' in kept_constraint_types() -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ' has a foreign_key in its contract, which kept tables do without: rows of two of them come and go in '
             ~ 'transactions of their own. Give the column a relationships test.'
         ) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{#- A view has none, and dbt's warning of that is silenced for the sake of kept tables. -#}
+{% macro kept_refuse_constraints() %}
+    {%- if config.get('contract').enforced and kept_constraint_types() -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has ' ~ kept_constraint_types() | join(', ') ~ ' in its contract, and a view has no constraints. '
+            ~ 'Give its columns tests.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The types of constraint in the contract, of columns and of the whole. -#}
+{% macro kept_constraint_types() %}
+    {%- set constraints = model.constraints | list -%}
+    {%- for column in model.columns.values() -%}
+        {%- do constraints.extend(column.constraints) -%}
+    {%- endfor -%}
+    {{ return(constraints | map(attribute='type') | unique | list) }}
 {% endmacro %}

@@ -18,6 +18,7 @@
 
     {%- set horizon = kept_new_horizon() -%}
     {%- if config.get('contract').enforced -%}
+        {{ kept_refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
     {%- endif -%}
     {%- if not there or not kept_is_defined_so(relation, sql) -%}

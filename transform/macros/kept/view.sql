@@ -12,6 +12,7 @@
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {%- if config.get('contract').enforced -%}
+        {{ kept_refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
     {%- endif -%}
     {%- set said = 'as it was' -%}
