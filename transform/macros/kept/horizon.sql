@@ -97,7 +97,9 @@
             cluster = excluded.cluster,
             built_at = excluded.built_at,
             changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
-            rows_total = noted.rows_total + excluded.inserted - excluded.deleted,
+            rows_total = {{
+                written.total if written.total is defined else 'noted.rows_total + excluded.inserted - excluded.deleted'
+            }},
             rows_since_analyze = noted.rows_since_analyze + excluded.rows_since_analyze,
             inserted = excluded.inserted,
             updated = excluded.updated,

@@ -1,6 +1,7 @@
 {#-
   Makes the table's rows those of the stage, writing only what differs; returns how many were inserted, updated and
-  deleted. A row whose partition changes is deleted in the one and inserted in the other, and counts as updated.
+  deleted, and after a complete build how many there are in total. A row whose partition changes is deleted in the one
+  and inserted in the other, and counts as updated.
 
   Arguments:
     complete: whether the stage has all rows, so that what it lacks is to go; else what is to go is in `gone`.
@@ -75,8 +76,10 @@
         'inserted': load_result('insert').response.rows_affected - moved,
         'updated': written.updated + moved,
     }) -%}
-    {#- after a complete build every row has its like in the stage, whose keys are unique -#}
-    {%- if model_.match != model_.key and not complete -%}
+    {%- if complete -%}
+        {#- every row has its like in the stage, whose keys are unique; what others wrote was not counted when it came -#}
+        {%- do written.update({'total': run_query('select count(*) from ' ~ model_.plan).columns[0].values()[0]}) -%}
+    {%- elif model_.match != model_.key -%}
         {{ kept_prove_unique(model_) }}
     {%- endif -%}
     {{ return(written) }}
@@ -89,7 +92,8 @@
     {% call statement('insert') %}
         insert into {{ model_.relation }} ({{ kept_list(names) }}) select {{ kept_list(names) }} from {{ model_.stage }}
     {% endcall %}
-    {{ return({'inserted': load_result('insert').response.rows_affected, 'updated': 0, 'deleted': 0}) }}
+    {%- set rows = load_result('insert').response.rows_affected -%}
+    {{ return({'inserted': rows, 'updated': 0, 'deleted': 0, 'total': rows}) }}
 {% endmacro %}
 
 
