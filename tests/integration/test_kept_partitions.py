@@ -40,22 +40,14 @@ def test_strays_in_the_default_partition_are_moved_to_their_own(project):
 @pytest.mark.long
 def test_a_build_that_stopped_between_its_partitions_and_its_rows_is_made_good_by_the_next(project):
     with project.connect("warehouse") as connection:
-        connection.execute("alter table marts.fct_sales add constraint planted check (ordered_on < '2034-01-01')")
         connection.execute("create table raw.before as select order_id, ordered_at from raw.orders where order_id = 60")
         connection.execute(load("orders", "ordered_at = '2034-05-05'", "order_id = 60"))
-    index = ("indexes=[{'columns': ['order_id']}]", "indexes=[{'columns': ['order_id']}, {'columns': ['loaded_at']}]")
-    with edited(project, "models/marts/fct_sales.sql", index):
-        assert 'violates check constraint "planted"' in refused(project, "fct_sales")
-    # and no lock for the new partition outlasted it until the index was made
-    apart = (
-        "select (select xmin from pg_inherits where inhrelid = 'marts.fct_sales_2034_05'::regclass) <> "
-        "(select xmin from pg_class where relkind = 'I' order by oid desc limit 1)"
-    )
-    assert project.rows("warehouse", apart) == [(True,)]
+    # an index that can't be made comes after the partitions, whose locks are gone by then
+    nowhere = ("indexes=[{'columns': ['order_id']}]", "indexes=[{'columns': ['nowhere']}]")
+    with edited(project, "models/marts/fct_sales.sql", nowhere):
+        assert 'column "nowhere" does not exist' in refused(project, "fct_sales")
     here = "select count(*) from marts.fct_sales_2034_05"
     assert project.rows("warehouse", here) == [(0,)]
-    with project.connect("warehouse") as connection:
-        connection.execute("alter table marts.fct_sales drop constraint planted")
     ((lines,),) = project.rows("warehouse", "select count(*) from raw.order_items where order_id = 60")
     # from one partition to another, which is a change and nothing new
     assert written(project.build())["fct_sales"] == (0, lines, 0)
