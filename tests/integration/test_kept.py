@@ -44,56 +44,111 @@ def refused(project: Checkout, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.long
-def test_a_type_that_breaks_the_contract_is_refused_before_anything_is_written(project):
+def test_a_wrong_type_a_second_key_and_a_stray_column_are_refused_before_anything_is_written(project):
     wrong = (
         "data_type: numeric(12, 2)\n        description: Today's price.",
         "data_type: text\n        description: x",
     )
-    with edited(project, "models/marts/dim_products.yml", wrong):
-        said = refused(project, "dim_products")
+    column = ("select * from final\n", "select *, 1 as stray from final\n")
+    described = ("    columns:\n", "    columns:\n      - {name: stray, data_type: integer, description: x}\n")
+    twice = ("select * from final\n", "select * from final union all table final\n")
+    with (
+        edited(project, "models/marts/dim_products.yml", wrong),
+        edited(project, "models/marts/dim_customers_history.sql", column),
+        edited(project, "models/marts/dim_customers_history.yml", described),
+        edited(project, "models/marts/dim_dates.sql", twice),
+    ):
+        said = refused(project, "dim_products", "dim_customers_history", "dim_dates")
     assert "This model has an enforced contract that failed" in said
     assert re.search(r"price +\| DECIMAL +\| TEXT", said), said
+    assert "the model gives 2 row(s) with date_day = (20" in said
+    assert 'dim_customers_history" lacks stray (integer). Run it once with --full-refresh' in said
     assert_as_a_full_build_has_them(project)
 
 
-@pytest.mark.long
-def test_a_key_that_is_there_twice_is_refused_and_named(project):
-    with edited(
-        project,
-        "models/marts/dim_products.sql",
-        ("select * from known\n", "select * from known union all table known\n"),
-    ):
-        said = refused(project, "dim_products", "--full-refresh")
-    assert "the model gives 2 row(s) with product_key = (" in said
-    assert_as_a_full_build_has_them(project)
+CHANGED_CONTRACT = (
+    (
+        "      - name: shipping_fee\n        data_type: numeric(12, 2)\n",
+        (
+            "      - name: half\n        data_type: numeric(12, 2)\n        description: x\n"
+            "        constraints: [{type: not_null}, {type: check, expression: half >= 0}]\n"
+            "      - name: shipping_fee\n        data_type: numeric(14, 4)\n"
+        ),
+    ),
+    ("    columns:\n", "    constraints: [{type: unique, columns: [order_status, order_id]}]\n    columns:\n"),
+)
+HALF = ("        orders.shipping_fee,\n", "        orders.shipping_fee,\n        orders.shipping_fee / 2 as half,\n")
+SHAPE = (
+    "select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute "
+    "where attrelid = 'marts.fct_orders'::regclass and attname in ('shipping_fee', 'half') order by 1 desc"
+)
+CONSTRAINTS = (
+    "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'marts.fct_orders'::regclass "
+    "and contype in ('c', 'u') order by 1"
+)
 
 
 @pytest.mark.long
-def test_columns_are_added_and_dropped_in_place_where_that_is_asked_for(project):
+def test_columns_types_and_constraints_are_followed_in_place_where_that_is_asked_for(project):
     with project.connect("warehouse") as connection:
-        connection.execute("create view public.colours as select product_id, color from marts.dim_products")
-    column = (
-        "        attributes ->> 'color' as color,\n",
-        "        attributes ->> 'color' as color,\n        sku || '!' as loud,\n",
-    )
-    member = ("'Unknown', 'Unknown', null, null,\n", "'Unknown', 'Unknown', null, null, 'x',\n")
-    described = (
-        "      - name: price\n",
-        "      - name: loud\n        data_type: text\n        description: x\n      - name: price\n",
+        connection.execute("create view public.late as select order_id, days_to_ship from marts.fct_orders")
+    with (
+        edited(project, "models/marts/fct_orders.sql", HALF),
+        edited(project, "models/marts/fct_orders.yml", *CHANGED_CONTRACT),
+    ):
+        said = refused(project, "fct_orders")
+        assert (
+            'fct_orders" lacks half (numeric(12,2)); '
+            "has shipping_fee as numeric(12,2), the model as numeric(14,4); "
+            "lacks CHECK ((half >= (0)::numeric)); lacks UNIQUE (order_status, order_id). "
+            "Run it once with --full-refresh"
+        ) in said
+        with edited(project, "models/marts/fct_orders.yml", ("half >= 0", "half > 1000000")):
+            said = refused(project, "fct_orders", "--full-refresh")
+        assert "violates check constraint" in said
+        # nothing was touched for rows that break it
+        assert project.rows("warehouse", SHAPE) == [("shipping_fee", "numeric(12,2)", True)]
+        project.build("--select", "fct_orders", "--full-refresh")
+        assert project.rows("warehouse", SHAPE) == [
+            ("shipping_fee", "numeric(14,4)", True),
+            ("half", "numeric(12,2)", True),
+        ]
+        assert project.rows("warehouse", CONSTRAINTS) == [
+            ("CHECK ((half >= (0)::numeric))",),
+            ("UNIQUE (order_status, order_id)",),
+        ]
+        # and now an incremental build finds all as the contract has it
+        assert written(project.build("--select", "fct_orders"))["fct_orders"] == (0, 0, 0)
+    assert "has half (numeric(12,2)), which the model lacks" in refused(project, "fct_orders")
+    project.build("--select", "fct_orders", "--full-refresh")
+    assert project.rows("warehouse", SHAPE) == [("shipping_fee", "numeric(12,2)", True)]
+    assert project.rows("warehouse", CONSTRAINTS) == []
+    assert project.rows("warehouse", "select count(*) > 0 from public.late") == [(True,)]
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_description_that_changed_is_the_tables_comment_after_the_next_build(project):
+    comments = (
+        "select obj_description(oid), col_description(oid, 1) from pg_class "
+        "where relnamespace = 'marts'::regnamespace and relname in ('dim_products', 'mart_daily_sales') "
+        "order by relname"
     )
     with (
-        edited(project, "models/marts/dim_products.sql", column, member),
-        edited(project, "models/marts/dim_products.yml", described),
+        edited(
+            project,
+            "models/marts/dim_products.yml",
+            ("description: One row per product", "description: A row per product"),
+        ),
+        edited(project, "models/marts/mart_daily_sales.yml", ("Day (UTC) of the sales.", "Day of the sales, in UTC.")),
     ):
-        said = refused(project, "dim_products")
-        assert 'dim_products" lacks loud (text). Run it once with --full-refresh' in said
-        project.build("--select", "dim_products", "--full-refresh")
-        assert project.rows("warehouse", "select count(*) from marts.dim_products where loud is null") == [(0,)]
-    assert "has loud (text), which the model lacks" in refused(project, "dim_products")
-    project.build("--select", "dim_products", "--full-refresh")
-    assert project.rows("warehouse", "select count(*) > 0 from public.colours") == [(True,)]
-    assert_as_a_full_build_has_them(project)
+        project.build("--select", "dim_products", "mart_daily_sales")
+    ((product, _), (mart, day)) = project.rows("warehouse", comments)
+    assert product.startswith("A row per product")
+    assert mart.startswith("One row per day")
+    assert day == "Day of the sales, in UTC."
+    project.build("--select", "dim_products", "mart_daily_sales")
+    assert project.rows("warehouse", comments)[0][0].startswith("One row per product")
 
 
 @pytest.mark.long
@@ -151,15 +206,36 @@ def test_a_table_that_others_keep_locked_is_left_as_it_is_and_the_build_says_who
 
 
 @pytest.mark.long
-def test_what_is_of_another_kind_is_never_dropped(project):
+def test_what_is_of_another_kind_is_never_dropped_and_what_no_kept_table_does_is_refused(project):
     with project.connect("warehouse") as connection:
         connection.execute(
-            "alter table marts.dim_dates rename to dim_dates_; create view marts.dim_dates as select 1 as x"
+            "alter table marts.dim_dates rename to dim_dates_; create view marts.dim_dates as select 1 as x;"
+            "alter view intermediate.int_order_items_enriched rename to items; "
+            "create table intermediate.int_order_items_enriched (x text)"
         )
-    said = refused(project, "dim_dates")
-    assert "is a view and the model makes a plain table" in said
+    ignoring = (
+        "unique_key=['customer_id', 'version']",
+        "unique_key=['customer_id', 'version'], on_schema_change='ignore'",
+    )
+    related = (
+        "constraints: [{type: not_null}, {type: primary_key}]",
+        "constraints: [{type: primary_key}, {type: foreign_key, expression: 'raw.orders (order_id)'}]",
+    )
+    with (
+        edited(project, "models/marts/dim_customers_history.sql", ignoring),
+        edited(project, "models/marts/dim_products.yml", related),
+    ):
+        said = refused(project, "dim_dates", "int_order_items_enriched", "dim_customers_history", "dim_products")
+    assert 'dim_dates" is a view and the model makes a plain table' in said
+    assert 'int_order_items_enriched" is a plain table and the model makes a view' in said
+    assert "on_schema_change is ignore; a kept table can be given fail or append_new_columns" in said
+    assert 'dim_products" has a foreign_key in its contract' in said
     with project.connect("warehouse") as connection:
-        connection.execute("drop view marts.dim_dates; alter table marts.dim_dates_ rename to dim_dates")
+        connection.execute(
+            "drop view marts.dim_dates; alter table marts.dim_dates_ rename to dim_dates;"
+            "drop table intermediate.int_order_items_enriched; "
+            "alter view intermediate.items rename to int_order_items_enriched"
+        )
     assert_as_a_full_build_has_them(project)
 
 
@@ -174,18 +250,40 @@ def test_a_warehouse_that_was_restored_elsewhere_is_built_whole_once(project):
 
 
 @pytest.mark.long
-def test_strays_in_the_default_partition_are_moved_to_their_own(project):
+def test_a_run_that_would_read_no_rows_is_refused_and_is_nobodys_good_run(project, tmp_path):
+    noted = "select model, horizon::text from marts._tidemark_models order by 1"
+    good = project.root / ".meltano" / "dbt" / "good" / "manifest.json"
+    before = project.rows("warehouse", noted)
+    done = project.dbt("build", "--empty", "--full-refresh")
+    assert done.returncode
+    assert "--empty would have kept tables built of no rows" in done.stdout
+    assert project.rows("warehouse", noted) == before
+    # where there are no kept tables it is none either
+    (tmp_path / "dbt_project.yml").write_text("{name: plain, profile: tidemark, model-paths: [models]}")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "one.sql").write_text("select 1 as one")
+    elsewhere = {
+        "DBT_PROJECT_DIR": str(tmp_path),
+        "DBT_TARGET_PATH": str(tmp_path / "target"),
+        "DBT_GOOD_RUN_PATH": str(tmp_path / "good"),
+    }
+    assert project.dbt("run", "--empty", env=elsewhere).returncode == 0
+    assert not (tmp_path / "good").exists()
+    assert project.dbt("run", env=elsewhere).returncode == 0
+    assert (tmp_path / "good" / "manifest.json").exists()
+    assert good.exists()
+
+
+@pytest.mark.long
+def test_keys_that_a_removed_model_never_read_are_forgotten(project):
     with project.connect("warehouse") as connection:
-        connection.execute("create temporary table stray as select * from marts.fct_sales limit 1")
         connection.execute(
-            "update stray set order_item_id = -1, ordered_on = '2033-03-03'; insert into marts.fct_sales table stray"
+            "insert into marts._tidemark_models (model, horizon, cluster, built_at, changed_at) "
+            "values ('removed', '1', '', now(), now());"
+            "insert into marts._tidemark_moved_keys values ('fct_sales', 'order_id', '1', '2')"
         )
-        assert connection.execute("select count(*) from marts.fct_sales_default").fetchone() == (1,)
-    project.build()
-    assert project.rows("warehouse", "select count(*) from marts.fct_sales_default") == [(0,)]
-    assert project.rows("warehouse", "select order_item_id from marts.fct_sales_2033_03") == [(-1,)]
-    project.build("--full-refresh", "--select", "marts")
-    assert_as_a_full_build_has_them(project)
+    project.build("--select", "dim_dates")
+    assert project.rows("warehouse", "select from marts._tidemark_moved_keys where xid = '2'") == []
 
 
 @pytest.mark.long

@@ -97,7 +97,9 @@
             cluster = excluded.cluster,
             built_at = excluded.built_at,
             changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
-            rows_total = noted.rows_total + excluded.inserted - excluded.deleted,
+            rows_total = {{
+                written.total if written.total is defined else 'noted.rows_total + excluded.inserted - excluded.deleted'
+            }},
             rows_since_analyze = noted.rows_since_analyze + excluded.rows_since_analyze,
             inserted = excluded.inserted,
             updated = excluded.updated,
@@ -134,13 +136,19 @@
 {#- on-run-start: the tables that hold the above, in each schema that has kept tables. -#}
 {% macro kept_prepare() %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'run-operation'] -%}{{ return('') }}{%- endif -%}
-    {%- set schemas = [] -%}
+    {%- if flags.EMPTY -%}
+        {%- do exceptions.raise_compiler_error(
+            '--empty would have kept tables built of no rows, and noted as built: those loaded until now would be missed, '
+            ~ 'or deleted by a full refresh. Use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select, to try models.'
+        ) -%}
+    {%- endif -%}
+    {%- set kept = {} -%}
     {%- for node in graph.nodes.values() -%}
         {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'kept_materialized_view', 'snapshot'] -%}
-            {%- do schemas.append(node.schema) -%}
+            {%- do kept.setdefault(node.schema, []).append(node.alias) -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- for schema in schemas | unique | sort -%}
+    {%- for schema in kept.keys() | sort -%}
         {%- set quoted = adapter.quote(schema) -%}
         do $tidemark$
         begin
@@ -151,7 +159,6 @@
                     horizon xid8 not null,
                     next_horizon xid8,
                     cluster text not null,
-                    definition text,
                     built_at timestamptz not null,
                     changed_at timestamptz not null,
                     rows_total bigint not null default 0,
@@ -171,9 +178,21 @@
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
                 grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys to tidemark_monitor;
             end if;
-            delete from {{ quoted }}._tidemark_moved_keys
-            where xid < (select horizon from {{ quoted }}._tidemark_models order by horizon limit 1);
         end
         $tidemark$;
+    {%- endfor -%}
+    {#- keys that every model has read by now; one that was removed, or has another name, reads no more of them -#}
+    {%- for schema in kept.keys() | sort %}
+        delete from {{ adapter.quote(schema) }}._tidemark_moved_keys
+        where xid < (
+            select horizon from (
+                {%- for other, names in kept.items() %}
+                    select horizon from {{ adapter.quote(other) }}._tidemark_models
+                    where model in ('{{ names | join("', '") }}')
+                    {{- ' union all' if not loop.last }}
+                {%- endfor %}
+            ) as horizons
+            order by horizon limit 1
+        );
     {%- endfor -%}
 {% endmacro %}

@@ -27,7 +27,7 @@
 
 {% macro kept_build(complete) %}
     {%- set model_ = kept_model() -%}
-    {%- set existing = kept_existing(model_) -%}
+    {%- set there = kept_is_there(model_.relation, 'p' if model_.partition_by else 'r') -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ kept_begin() }}
@@ -37,27 +37,24 @@
     {%- set horizon = kept_taken_horizon() -%}
     {%- set columns = kept_stage(model_, complete) -%}
 
-    {%- if existing is none -%}
-        {{ kept_create(model_, columns) }}
-    {%- else -%}
-        {#- 2: the table's shape, committed by itself so that no lock on it outlasts the moment -#}
-        {{ kept_follow_columns(model_, columns, complete) }}
+    {%- if there -%}
+        {#- 2: the table's shape, committed by itself so that no lock on it outlasts the moment, nor an index's making -#}
+        {%- set contract = kept_follow_columns(model_, columns) -%}
         {{ kept_partitions(model_) }}
+        {{ kept_commit() }}
         {{ kept_indexes(model_) }}
-        {%- do adapter.commit() -%}
-        {{ kept_begin() }}
-    {%- endif -%}
-
-    {#- 3: its rows, and with them how far they go -#}
-    {%- if existing is none -%}
+        {{ kept_commit() }}
+        {#- 3: its rows, and with them how far they go -#}
+        {%- set written = kept_merge(model_, columns, complete) -%}
+    {%- else -%}
+        {{ kept_create(model_, columns) }}
         {%- set written = kept_fill(model_, columns) -%}
         {{ kept_indexes(model_) }}
-    {%- else -%}
-        {%- set written = kept_merge(model_, columns, complete) -%}
     {%- endif -%}
     {% call statement('clear') %}
         drop table {{ model_.stage }}, {{ model_.gone }};
-        drop table if exists pg_temp.{{ model_.plan }}, pg_temp.{{ this.identifier[:50] }}__changed
+        drop table if exists
+            pg_temp.{{ model_.plan }}, pg_temp.{{ model_.shape }}, pg_temp.{{ this.identifier[:50] }}__changed
     {% endcall %}
     {{ kept_note(model_.relation, horizon, written) }}
     {%- do store_raw_result(
@@ -66,25 +63,19 @@
         code='MERGE',
         rows_affected=written.inserted + written.updated + written.deleted,
     ) -%}
-    {%- do apply_grants(model_.relation, config.get('grants'), should_revoke=existing is not none) -%}
-    {%- if existing is none or should_full_refresh() -%}
-        {%- do persist_docs(model_.relation, model) -%}
-    {%- endif -%}
+    {%- do apply_grants(model_.relation, config.get('grants'), should_revoke=there) -%}
+    {{ kept_docs(model_.relation) }}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
 
+    {%- if there -%}
+        {#- 4: what a contract says of them that was not said before -#}
+        {{ kept_constrain(model_, contract) }}
+    {%- endif -%}
     {{ kept_analyze(model_.relation, written) }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [model_.relation]}) }}
-{% endmacro %}
-
-
-{#- dbt leaves the first BEGIN to psycopg2, which sees no COMMIT of dbt's and so sends no second one. -#}
-{% macro kept_begin() %}
-    {% call statement('begin') %}
-        begin
-    {% endcall %}
 {% endmacro %}
 
 
@@ -101,35 +92,24 @@
             "partition_by's grain is " ~ partition_by.grain ~ '; it can be day, month or year.'
         ) -%}
     {%- endif -%}
+    {%- set explicit = (model.unrendered_config or {}).get('on_schema_change') or 'fail' -%}
+    {%- if explicit not in ['fail', 'append_new_columns'] -%}
+        {%- do exceptions.raise_compiler_error(
+            'on_schema_change is ' ~ explicit ~ '; a kept table can be given fail or append_new_columns, and a run with '
+            ~ '--full-refresh brings its columns to those of the model.'
+        ) -%}
+    {%- endif -%}
+    {{ kept_refuse_foreign_keys() }}
     {{ return({
         'relation': this.incorporate(type='table'),
         'stage': (this.identifier[:50] ~ '__stage'),
         'gone': (this.identifier[:50] ~ '__gone'),
         'plan': (this.identifier[:50] ~ '__plan'),
+        'shape': (this.identifier[:50] ~ '__shape'),
         'key': key,
         'partition_by': partition_by,
         'partition': partition_by.column if partition_by else none,
         'grain': (partition_by.get('grain') or 'month') if partition_by else none,
         'match': key + ([partition_by.column] if partition_by and partition_by.column not in key else []),
     }) }}
-{% endmacro %}
-
-
-{#- The table that is there, or none. Raises if what is there is of another kind: to drop it is not ours to decide. -#}
-{% macro kept_existing(model_) %}
-    {%- set found = run_query(
-        "select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ model_.relation ~ "')"
-    ).columns[0].values() -%}
-    {%- if not found -%}
-        {{ return(none) }}
-    {%- endif -%}
-    {%- set wanted = 'p' if model_.partition_by else 'r' -%}
-    {%- if found[0] != wanted -%}
-        {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
-        {%- do exceptions.raise_compiler_error(
-            model_.relation ~ ' is ' ~ kinds.get(found[0], 'something else') ~ ' and the model makes ' ~ kinds[wanted]
-            ~ '; what stands on it would be lost with it, so rename or drop it yourself, then run this again.'
-        ) -%}
-    {%- endif -%}
-    {{ return(model_.relation) }}
 {% endmacro %}

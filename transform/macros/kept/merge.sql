@@ -1,6 +1,7 @@
 {#-
   Makes the table's rows those of the stage, writing only what differs; returns how many were inserted, updated and
-  deleted. A row whose partition changes is deleted in the one and inserted in the other.
+  deleted, and after a complete build how many there are in total. A row whose partition changes is deleted in the one
+  and inserted in the other, and counts as updated.
 
   Arguments:
     complete: whether the stage has all rows, so that what it lacks is to go; else what is to go is in `gone`.
@@ -25,21 +26,31 @@
             returning kept.*
         )
         {{ kept_note_moved_keys(model_, moved_keys, 'deleted') }}
-        select count(*) from deleted
+        {%- if model_.match != model_.key and complete %}
+            -- what is new in another partition moves there, and is not gone
+            select count(*), count(distinct ({{ kept_list(model_.key, 'plan') }})) filter (where plan.is_new)
+            from deleted
+            left join {{ model_.plan }} as plan on plan.is_new and {{ kept_equal(model_.key, 'plan', 'deleted') }}
+        {%- else %}
+            select count(*), 0 from deleted
+        {%- endif %}
     {% endcall %}
-    {%- do written.update({'deleted': load_result('delete').table[0][0] | int}) -%}
+    {%- set deletions = [load_result('delete').table[0]] -%}
     {%- if model_.match != model_.key and not complete -%}
         {#- what is not in the partition that it belongs in may be in another; to look in all is for these few alone -#}
-        {% call statement('leave') %}
+        {% call statement('leave', fetch_result=True) %}
             with deleted as (
                 delete from {{ model_.relation }} as kept using {{ model_.plan }} as plan
                 where plan.is_new and {{ kept_equal(model_.key, 'kept', 'plan') }}
                 returning kept.*
             )
             {{ kept_note_moved_keys(model_, moved_keys, 'deleted') }}
-            select count(*) from deleted
+            select count(*), count(distinct ({{ kept_list(model_.key) }})) from deleted
         {% endcall %}
+        {%- do deletions.append(load_result('leave').table[0]) -%}
     {%- endif -%}
+    {%- set moved = deletions | map(attribute=1) | map('int') | sum -%}
+    {%- do written.update({'deleted': deletions | map(attribute=0) | map('int') | sum - moved}) -%}
 
     {%- set values = names | reject('in', model_.match) | list -%}
     {%- if values -%}
@@ -61,9 +72,14 @@
         inner join {{ model_.plan }} as plan on {{ kept_equal(model_.match, 'plan', 'staged') }}
         where plan.is_new
     {% endcall %}
-    {%- do written.update({'inserted': load_result('insert').response.rows_affected}) -%}
-    {#- after a complete build every row has its like in the stage, whose keys are unique -#}
-    {%- if model_.match != model_.key and not complete -%}
+    {%- do written.update({
+        'inserted': load_result('insert').response.rows_affected - moved,
+        'updated': written.updated + moved,
+    }) -%}
+    {%- if complete -%}
+        {#- every row has its like in the stage, whose keys are unique; what others wrote was not counted when it came -#}
+        {%- do written.update({'total': run_query('select count(*) from ' ~ model_.plan).columns[0].values()[0]}) -%}
+    {%- elif model_.match != model_.key -%}
         {{ kept_prove_unique(model_) }}
     {%- endif -%}
     {{ return(written) }}
@@ -76,7 +92,8 @@
     {% call statement('insert') %}
         insert into {{ model_.relation }} ({{ kept_list(names) }}) select {{ kept_list(names) }} from {{ model_.stage }}
     {% endcall %}
-    {{ return({'inserted': load_result('insert').response.rows_affected, 'updated': 0, 'deleted': 0}) }}
+    {%- set rows = load_result('insert').response.rows_affected -%}
+    {{ return({'inserted': rows, 'updated': 0, 'deleted': 0, 'total': rows}) }}
 {% endmacro %}
 
 

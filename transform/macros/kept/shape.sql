@@ -22,20 +22,32 @@
 {% endmacro %}
 
 
-{#- Brings the table's columns to those of the model, as far as on_schema_change, or a full refresh, allows. -#}
-{% macro kept_follow_columns(model_, columns, complete) %}
-    {%- set has = {} -%}
+{#-
+  Brings the table's columns to those of the model, as far as on_schema_change, or a full refresh, allows, and takes away
+  what a contract has no more. Returns what of the contract is still to come, once the rows are there: see contract.sql.
+-#}
+{% macro kept_follow_columns(model_, columns) %}
+    {%- set has, wanted = {}, {} -%}
     {%- for column in kept_columns(model_.relation) -%}
         {%- do has.update({column.name: column.type}) -%}
     {%- endfor -%}
-    {%- set wanted = {} -%}
-    {%- for column in columns -%}
+    {%- set contract = kept_contract(model_) -%}
+    {%- for column in contract.columns or columns -%}
         {%- do wanted.update({column.name: column.type}) -%}
     {%- endfor -%}
     {%- set all_may_change = should_full_refresh() -%}
+    {%- set appends = config.get('on_schema_change') == 'append_new_columns' -%}
     {%- set actions, refused = [], [] -%}
+    {%- if all_may_change -%}
+        {%- for name in contract.gone -%}
+            {%- do actions.append('drop constraint ' ~ adapter.quote(name)) -%}
+        {%- endfor -%}
+        {%- for name in contract.nullable if name in wanted -%}
+            {%- do actions.append('alter column ' ~ adapter.quote(name) ~ ' drop not null') -%}
+        {%- endfor -%}
+    {%- endif -%}
     {%- for name, type in wanted.items() if name not in has -%}
-        {%- if all_may_change or config.get('on_schema_change') == 'append_new_columns' -%}
+        {%- if all_may_change or appends -%}
             {%- do actions.append('add column ' ~ adapter.quote(name) ~ ' ' ~ type) -%}
         {%- else -%}
             {%- do refused.append('lacks ' ~ name ~ ' (' ~ type ~ ')') -%}
@@ -45,10 +57,10 @@
         {%- if name not in wanted -%}
             {%- if all_may_change -%}
                 {%- do actions.append('drop column ' ~ adapter.quote(name)) -%}
-            {%- elif config.get('on_schema_change') != 'append_new_columns' -%}
+            {%- elif not appends -%}
                 {%- do refused.append('has ' ~ name ~ ' (' ~ type ~ '), which the model lacks') -%}
             {%- endif -%}
-        {%- elif not kept_fits(wanted[name], type) -%}
+        {%- elif not (wanted[name] == type or (not contract.columns and kept_fits(wanted[name], type))) -%}
             {%- if all_may_change -%}
                 {%- do actions.append(
                     'alter column ' ~ adapter.quote(name) ~ ' type ' ~ wanted[name] ~ ' using ' ~ adapter.quote(name)
@@ -59,6 +71,14 @@
             {%- endif -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- if not all_may_change -%}
+        {%- for name in contract.not_null if name in has or appends -%}
+            {%- do refused.append('lacks not null on ' ~ name) -%}
+        {%- endfor -%}
+        {%- for constraint in contract.missing -%}
+            {%- do refused.append('lacks ' ~ constraint.definition) -%}
+        {%- endfor -%}
+    {%- endif -%}
     {%- if refused -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' ' ~ refused | join('; ')
@@ -66,9 +86,11 @@
             ~ 'or set on_schema_change: append_new_columns for columns that are only new.'
         ) -%}
     {%- endif -%}
+    {{ kept_prove_contract(model_, columns, contract) }}
     {%- if actions -%}
         {{ kept_ddl('columns', 'alter table ' ~ model_.relation ~ ' ' ~ actions | join(', ') ~ ';') }}
     {%- endif -%}
+    {{ return(contract) }}
 {% endmacro %}
 
 
@@ -76,56 +98,6 @@
 {% macro kept_fits(type, into) %}
     {{ return(type == into or (type == 'numeric' and into.startswith('numeric('))
         or (type in ('text', 'character varying') and into.startswith('character varying'))) }}
-{% endmacro %}
-
-
-{#-
-  The partitions that the staged rows need, and a default one that catches what others write and is emptied here. A
-  partition is named for its beginning: fct_sales_2026_01.
--#}
-{% macro kept_partitions(model_) %}
-    {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
-    {%- set relation = model_.relation -%}
-    {%- set stem = relation.identifier[:50] -%}
-    {%- set default = adapter.quote(relation.schema) ~ '.' ~ adapter.quote(stem ~ '_default') -%}
-    {%- set column = adapter.quote(model_.partition) -%}
-    {%- set format = {'day': 'YYYY_MM_DD', 'month': 'YYYY_MM', 'year': 'YYYY'}[model_.grain] -%}
-    {%- set ddl -%}
-        create table if not exists {{ default }} partition of {{ relation }} default;
-        for missing in
-            select
-                starts,
-                starts + interval '1 {{ model_.grain }}' as ends,
-                '{{ stem }}_' || to_char(starts, '{{ format }}') as name
-            from (
-                select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) as starts from {{ model_.stage }}
-                union
-                select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) from {{ default }}
-            ) as wanted
-            where not exists (
-                select from pg_catalog.pg_inherits inner join pg_catalog.pg_class on pg_class.oid = inhrelid
-                where inhparent = '{{ relation }}'::regclass
-                    and relname = '{{ stem }}_' || to_char(starts, '{{ format }}')
-            )
-            order by starts
-        loop
-            -- rows in the default partition would keep the new one from being made
-            create temporary table if not exists {{ stem }}__strays (like {{ relation }});
-            with stray as (
-                delete from {{ default }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
-                returning *
-            ) insert into {{ stem }}__strays select * from stray;
-            execute format(
-                'create table %I.%I partition of {{ relation }} for values from (%L) to (%L)',
-                '{{ relation.schema }}', missing.name, missing.starts, missing.ends
-            );
-        end loop;
-        if to_regclass('pg_temp.{{ stem }}__strays') is not null then
-            insert into {{ relation }} select * from {{ stem }}__strays;
-            drop table {{ stem }}__strays;
-        end if;
-    {%- endset -%}
-    {{ kept_ddl('partitions', ddl, declare='missing record;') }}
 {% endmacro %}
 
 
@@ -162,37 +134,4 @@
             ) }}
         {%- endif -%}
     {%- endfor -%}
-{% endmacro %}
-
-
-{#-
-  Runs statements that need a lock which readers are in the way of. Each attempt waits a moment only, as those who come
-  after wait behind it; then it lets them pass and tries again.
--#}
-{% macro kept_ddl(name, ddl, declare='') %}
-    {% call statement('kept ' ~ name) %}
-        do $tidemark$
-        declare
-            attempt integer := 0;
-            {{ declare }}
-        begin
-            loop
-                begin
-                    perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
-                    {{ ddl }}
-                    perform set_config('lock_timeout', '0', true);
-                    return;
-                exception when lock_not_available or deadlock_detected then
-                    attempt := attempt + 1;
-                    if attempt >= {{ var("kept_lock_attempts", 120) }} then
-                        raise exception '% could not be altered: others kept it locked in each of % attempts',
-                            '{{ this }}', attempt using errcode = 'lock_not_available',
-                            hint = 'See pg_stat_activity for long transactions that read it, then run this again.';
-                    end if;
-                    perform pg_sleep(0.2 + 0.3 * random());
-                end;
-            end loop;
-        end
-        $tidemark$
-    {% endcall %}
 {% endmacro %}

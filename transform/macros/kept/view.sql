@@ -1,30 +1,65 @@
 {#-
-  A view that is replaced in its place. dbt's own is made beside the old one, which `drop … cascade` then takes away with
-  every view above it: those are missing until the same run has come to them, and for good if it is killed before. Only a
-  definition that takes a column away or alters one still costs what stands on it.
+  A view that is replaced in its place, and only if it is another. dbt's own is made beside the old one, which `drop …
+  cascade` then takes away with every view above it: those are missing until the same run has come to them, and for good
+  if it is killed before. replace.sql says what becomes of a view whose columns go.
 -#}
 {% materialization kept_view, adapter='postgres' %}
     {%- set relation = this.incorporate(type='view') -%}
+    {%- set there = kept_is_there(relation, 'v') -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ kept_begin() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {%- if config.get('contract').enforced -%}
+        {{ kept_refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
     {%- endif -%}
-    {{ kept_ddl(
-        'replace',
-        'begin execute $definition$create or replace view ' ~ relation ~ ' as (' ~ sql ~ '\n)$definition$; '
-        ~ 'exception when invalid_table_definition then execute $definition$drop view ' ~ relation
-        ~ ' cascade; create view ' ~ relation ~ ' as (' ~ sql ~ '\n)$definition$; end;'
-    ) }}
-    {%- do store_raw_result(name='main', message='CREATE VIEW', code='CREATE VIEW', rows_affected=-1) -%}
+    {%- set said = 'as it was' -%}
+    {%- if not there -%}
+        {{ kept_ddl('create', kept_execute('create view ' ~ relation ~ ' as (' ~ sql ~ '\n)')) }}
+        {%- set said = 'CREATE VIEW' -%}
+    {%- else -%}
+        {%- set defined = kept_view_definition(relation) -%}
+        {%- if not kept_is_defined_so(relation, defined.sql) -%}
+            {%- set create = kept_execute('create or replace view ' ~ relation ~ ' as (' ~ defined.sql ~ '\n)') -%}
+            {%- if defined.lost -%}
+                {{ kept_replace(relation, defined.lost, create) }}
+            {%- else -%}
+                {{ kept_ddl('replace', create ~ kept_drop_set_aside(relation)) }}
+            {%- endif -%}
+            {%- set said = 'REPLACE VIEW' -%}
+        {%- endif -%}
+    {%- endif -%}
+    {%- do store_raw_result(name='main', message=said, code=said, rows_affected=-1) -%}
     {%- do apply_grants(relation, config.get('grants'), should_revoke=true) -%}
-    {%- do persist_docs(relation, model) -%}
+    {{ kept_docs(relation) }}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [relation]}) }}
 {% endmaterialization %}
+
+
+{#-
+  The SQL that the view is to have, and its columns that are `lost` by it: gone, or of another type. PostgreSQL lets a
+  view be replaced if its columns stay where they are and new ones come after them, so that is what they do.
+-#}
+{% macro kept_view_definition(relation) %}
+    {%- set trial = kept_define(sql) -%}
+    {%- set lost = run_query(
+        "select has.attname::text from pg_catalog.pg_attribute as has left join pg_catalog.pg_attribute as wanted "
+        ~ "on wanted.attrelid = '" ~ trial ~ "'::regclass and wanted.attname = has.attname "
+        ~ "and (wanted.atttypid, wanted.atttypmod, wanted.attcollation) = (has.atttypid, has.atttypmod, has.attcollation) "
+        ~ "where has.attrelid = '" ~ relation ~ "'::regclass and has.attnum > 0 and wanted.attname is null "
+        ~ "order by has.attnum"
+    ).columns[0].values() | list -%}
+    {%- set has = kept_columns(relation) | map(attribute='name') | list -%}
+    {%- set wanted = kept_columns(trial) | map(attribute='name') | list -%}
+    {%- if lost or wanted[:has | length] == has -%}
+        {{ return({'sql': sql, 'lost': lost}) }}
+    {%- endif -%}
+    {%- set names = kept_list(has + wanted | reject('in', has) | list) -%}
+    {{ return({'sql': 'select ' ~ names ~ ' from (' ~ sql ~ '\n) as model', 'lost': []}) }}
+{% endmacro %}

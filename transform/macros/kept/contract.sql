@@ -1,0 +1,145 @@
+{#-
+  What a contract says beyond names: exact types, and constraints. PostgreSQL itself tells, from a temporary table that
+  is made by the contract, so that both sides are compared in its own words.
+-#}
+
+{#-
+  What the contract has, and how the table differs from it: `columns`; constraints that are `missing`, and the names of
+  those that are `gone` from the contract; columns that are to be `not_null`, and that may be `nullable` again. All are
+  empty for a model without a contract.
+-#}
+{% macro kept_contract(model_) %}
+    {%- set contract = {'columns': [], 'missing': [], 'gone': [], 'not_null': [], 'nullable': []} -%}
+    {%- if not config.get('contract').enforced -%}{{ return(contract) }}{%- endif -%}
+    {% call statement('shape') %}
+        drop table if exists pg_temp.{{ model_.shape }};
+        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
+    {% endcall %}
+    {%- do contract.update({'columns': kept_columns('pg_temp.' ~ model_.shape)}) -%}
+    {%- set table, shape = "'" ~ model_.relation ~ "'::regclass", "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
+    {%- set differ -%}
+        with constraints as (
+            select conrelid = {{ table }} as is_there, contype::text as kind, conname, pg_get_constraintdef(oid) as definition
+            from pg_catalog.pg_constraint
+            where contype in ('p', 'u', 'c', 'x') and conrelid in ({{ table }}, {{ shape }})
+        ),
+        nulls as (
+            select
+                attname,
+                bool_or(attnotnull) filter (where attrelid = {{ table }}) as is_there,
+                bool_or(attnotnull) filter (where attrelid = {{ shape }}) as is_wanted
+            from pg_catalog.pg_attribute
+            where attnum > 0 and not attisdropped and attrelid in ({{ table }}, {{ shape }})
+            group by attname
+        )
+        select case when is_there then 'gone' else 'missing' end, kind, conname::text, definition
+        from constraints
+        where not exists (
+            select from constraints as other
+            where other.is_there <> constraints.is_there and other.definition = constraints.definition
+        )
+        union all
+        select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null
+        from nulls
+        where is_wanted <> coalesce(is_there, false)
+        order by 1, 4, 3
+    {%- endset -%}
+    {%- for row in run_query(differ) -%}
+        {%- if row[0] == 'missing' -%}
+            {#- those without a name of their own were named for the temporary table -#}
+            {%- do contract.missing.append({
+                'kind': row[1], 'name': row[2] | replace(model_.shape, this.identifier[:50]), 'definition': row[3]
+            }) -%}
+        {%- else -%}
+            {%- do contract[row[0]].append(row[2]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(contract) }}
+{% endmacro %}
+
+
+{#- That all rows are as the contract will have them, before any is written. What it had before, the merge proves. -#}
+{% macro kept_prove_contract(model_, columns, contract) %}
+    {%- if contract.missing or contract.not_null -%}
+        {%- set names = kept_list(columns | map(attribute='name') | list) -%}
+        {% call statement('prove contract') %}
+            insert into {{ model_.shape }} ({{ names }}) select {{ names }} from {{ model_.stage }}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  Makes the constraints that the contract has and the table had not, now that all its rows are as they say. To look for
+  a row that isn't takes no lock that readers wait for; only an index for a key does.
+-#}
+{% macro kept_constrain(model_, contract) %}
+    {%- if not (contract.missing or contract.not_null) -%}{{ return('') }}{%- endif -%}
+    {%- set added, validated, settled = [], [], [] -%}
+    {%- for constraint in contract.missing -%}
+        {%- set clause = 'add constraint ' ~ adapter.quote(constraint.name) ~ ' ' ~ constraint.definition -%}
+        {%- if constraint.kind == 'c' -%}
+            {%- do added.append(clause ~ ' not valid') -%}
+            {%- do validated.append('validate constraint ' ~ adapter.quote(constraint.name)) -%}
+        {%- else -%}
+            {%- do settled.append(clause) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for name in contract.not_null -%}
+        {#- PostgreSQL takes such a constraint for proof, and doesn't look again -#}
+        {%- set proof = adapter.quote(this.identifier[:20] ~ '_' ~ local_md5(name)[:12] ~ '_not_null') -%}
+        {%- do added.append('add constraint ' ~ proof ~ ' check (' ~ adapter.quote(name) ~ ' is not null) not valid') -%}
+        {%- do validated.append('validate constraint ' ~ proof) -%}
+        {%- do settled.append('alter column ' ~ adapter.quote(name) ~ ' set not null') -%}
+        {%- do settled.append('drop constraint ' ~ proof) -%}
+    {%- endfor -%}
+    {%- set table = 'alter table ' ~ model_.relation ~ ' ' -%}
+    {{ kept_begin() }}
+    {%- if added -%}
+        {{ kept_ddl('constraints', table ~ added | join(', ') ~ ';') }}
+        {{ kept_commit() }}
+        {% call statement('validate') %}
+            {{ table ~ validated | join(', ') }}
+        {% endcall %}
+        {{ kept_commit() }}
+    {%- endif -%}
+    {%- if settled -%}
+        {{ kept_ddl('settle', (table ~ settled | join('; ' ~ table)) ~ ';') }}
+    {%- endif -%}
+    {%- do adapter.commit() -%}
+{% endmacro %}
+
+
+{#-
+  Kept tables are written each in a transaction of its own, in the order of the graph, and a row may go before those that
+  name it do: a foreign key would stop builds that are right a moment later.
+-#}
+{% macro kept_refuse_foreign_keys() %}
+    {%- if 'foreign_key' in kept_constraint_types() -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has a foreign_key in its contract, which kept tables do without: rows of two of them come and go in '
+            ~ 'transactions of their own. Give the column a relationships test.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- A view has none, and dbt's warning of that is silenced for the sake of kept tables. -#}
+{% macro kept_refuse_constraints() %}
+    {%- if config.get('contract').enforced and kept_constraint_types() -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has ' ~ kept_constraint_types() | join(', ') ~ ' in its contract, and a view has no constraints. '
+            ~ 'Give its columns tests.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The types of constraint in the contract, of columns and of the whole. -#}
+{% macro kept_constraint_types() %}
+    {%- set constraints = model.constraints | list -%}
+    {%- for column in model.columns.values() -%}
+        {%- do constraints.extend(column.constraints) -%}
+    {%- endfor -%}
+    {{ return(constraints | map(attribute='type') | unique | list) }}
+{% endmacro %}

@@ -1,0 +1,110 @@
+{#-
+  Runs statements that need a lock which readers are in the way of. Each attempt waits a moment only, as those who come
+  after wait behind it; then it lets them pass and tries again.
+-#}
+{% macro kept_ddl(name, ddl, declare='') %}
+    {%- set tag = kept_tag(ddl) -%}
+    {% call statement('kept ' ~ name) %}
+        do {{ tag }}
+        declare
+            attempt integer := 0;
+            {{ declare }}
+        begin
+            loop
+                begin
+                    perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
+                    {{ ddl }}
+                    perform set_config('lock_timeout', '0', true);
+                    return;
+                exception when lock_not_available or deadlock_detected then
+                    attempt := attempt + 1;
+                    if attempt >= {{ var("kept_lock_attempts", 120) }} then
+                        raise exception '% could not be altered: others kept it locked in each of % attempts',
+                            '{{ this }}', attempt using errcode = 'lock_not_available',
+                            hint = 'See pg_stat_activity for long transactions that read it, then run this again.';
+                    end if;
+                    perform pg_sleep(0.2 + 0.3 * random());
+                end;
+            end loop;
+        end
+        {{ tag }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- A dollar quote that is not in the text. -#}
+{% macro kept_tag(text) -%}
+    $kept_{{ local_md5(text) }}$
+{%- endmacro %}
+
+
+{#- Ends a transaction, so that no lock of what was done in it is held by what comes next, and begins another. -#}
+{% macro kept_commit() %}
+    {%- do adapter.commit() -%}
+    {{ kept_begin() }}
+{% endmacro %}
+
+
+{#- dbt leaves the first BEGIN to psycopg2, which sees no COMMIT of dbt's and so sends no second one. -#}
+{% macro kept_begin() %}
+    {% call statement('begin') %}
+        begin
+    {% endcall %}
+{% endmacro %}
+
+
+{#-
+  Whether the relation is there. Raises if what is there is of another kind: to drop it is not ours to decide.
+
+  Arguments:
+    kind: what it is to be, as pg_class.relkind has it.
+-#}
+{% macro kept_is_there(relation, kind) %}
+    {%- set found = run_query(
+        "select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ relation ~ "')"
+    ).columns[0].values() -%}
+    {%- if found and found[0] != kind -%}
+        {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
+        {%- do exceptions.raise_compiler_error(
+            relation ~ ' is ' ~ kinds.get(found[0], 'something else') ~ ' and the model makes ' ~ kinds[kind]
+            ~ '; what stands on it would be lost with it, so rename or drop it yourself, then run this again.'
+        ) -%}
+    {%- endif -%}
+    {{ return(found | length > 0) }}
+{% endmacro %}
+
+
+{#- Brings comments to the model's descriptions where persist_docs says so; one that is right takes no lock. -#}
+{% macro kept_docs(relation) %}
+    {%- set noted = {} -%}
+    {%- for row in run_query(
+        "select coalesce(attname, ''), description from pg_catalog.pg_description left join pg_catalog.pg_attribute "
+        ~ "on attrelid = objoid and attnum = objsubid and attnum > 0 where classoid = 'pg_class'::regclass "
+        ~ "and objoid = '" ~ relation ~ "'::regclass"
+    ) -%}
+        {%- do noted.update({row[0]: row[1]}) -%}
+    {%- endfor -%}
+    {%- set comments = [] -%}
+    {%- if config.persist_relation_docs() and model.description and model.description != noted.get('') -%}
+        {%- do comments.append(
+            'comment on ' ~ relation.type | replace('_', ' ') ~ ' ' ~ relation ~ ' is '
+            ~ postgres_escape_comment(model.description)
+        ) -%}
+    {%- endif -%}
+    {%- if config.persist_column_docs() -%}
+        {%- for column in kept_columns(relation) if column.name in model.columns -%}
+            {%- set description = model.columns[column.name].description or '' -%}
+            {%- if description != noted.get(column.name, '') -%}
+                {%- do comments.append(
+                    'comment on column ' ~ relation ~ '.' ~ adapter.quote(column.name) ~ ' is '
+                    ~ postgres_escape_comment(description)
+                ) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {%- if comments -%}
+        {% call statement('docs') %}
+            {{ comments | join(';\n') }}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,151 @@
+{#-
+  Views and materialized views whose definition changes, told by what PostgreSQL makes of it: a comment or a line break
+  is no change.
+
+  Where a new one can't be put in the old one's place, the old one is set aside under another name. What other models
+  have on it goes on reading it until they are built, in this run or a later one, and the last of them takes it away.
+-#}
+
+{#- A temporary view of that SQL; returns its name. -#}
+{% macro kept_define(definition) %}
+    {%- set name = this.identifier[:50] ~ '__trial' -%}
+    {% call statement('define') %}
+        drop view if exists pg_temp.{{ name }};
+        create temporary view {{ name }} as (
+            {{ definition }}
+        )
+    {% endcall %}
+    {{ return('pg_temp.' ~ name) }}
+{% endmacro %}
+
+
+{#- Whether the relation is there and defined by that SQL. -#}
+{% macro kept_is_defined_so(relation, definition) %}
+    {%- set trial = kept_define(definition) -%}
+    {%- set same = run_query(
+        "select coalesce(pg_get_viewdef(to_regclass('" ~ relation ~ "')) = pg_get_viewdef('" ~ trial ~ "'::regclass), false)"
+    ).columns[0].values()[0] -%}
+    {% call statement('defined') %}
+        drop view {{ trial }}
+    {% endcall %}
+    {{ return(same) }}
+{% endmacro %}
+
+
+{#- A statement for PL/pgSQL, whose own names then mean nothing in it. -#}
+{% macro kept_execute(statement_) -%}
+    {%- set tag = kept_tag(statement_) -%}
+    execute {{ tag }}{{ statement_ }}{{ tag }};
+{%- endmacro %}
+
+
+{#-
+  Sets the old one aside, makes the new one, and gives it the owner and the grants of the old.
+
+  Arguments:
+    lost: what of it goes, for the message to who has something on it that is no model.
+    create: SQL that makes the new one.
+-#}
+{% macro kept_replace(relation, lost, create) %}
+    {%- set models = [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'model' -%}
+        {%- do models.append(node.schema ~ '.' ~ node.alias[:49]) -%}
+    {%- endfor -%}
+    {%- set others = [] -%}
+    {%- for row in run_query(
+        "select distinct nspname::text, relname::text from pg_catalog.pg_depend inner join pg_catalog.pg_rewrite "
+        ~ "on pg_rewrite.oid = objid inner join pg_catalog.pg_class on pg_class.oid = ev_class "
+        ~ "inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
+        ~ "where classid = 'pg_rewrite'::regclass and refclassid = 'pg_class'::regclass "
+        ~ "and refobjid = '" ~ relation ~ "'::regclass and ev_class <> refobjid order by 1, 2"
+    ) if row[0] ~ '.' ~ row[1].split('__old_')[0][:49] not in models -%}
+        {%- do others.append(row[0] ~ '.' ~ row[1]) -%}
+    {%- endfor -%}
+    {%- if others -%}
+        {%- do exceptions.raise_compiler_error(
+            relation ~ ' is to change (' ~ lost | join(', ') ~ '), and ' ~ others | join(', ') ~ ', which no model makes, '
+            ~ 'stand(s) on it as it is. Drop that, or take it off, then run this again. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+    {%- set aside = relation.incorporate(path={
+        'identifier': relation.identifier[:49] ~ '__old_' ~ local_md5(invocation_id)[:8]
+    }) -%}
+    {{ kept_ddl(
+        'replace',
+        'alter table ' ~ relation ~ ' rename to ' ~ adapter.quote(aside.identifier) ~ '; ' ~ create
+        ~ kept_copy_grants(aside, relation) ~ kept_drop_set_aside(relation, aside),
+        declare='granting text;'
+    ) }}
+{% endmacro %}
+
+
+{#- Part of PL/pgSQL that declares `granting`: gives one relation the owner and the grants of another, also by column. -#}
+{% macro kept_copy_grants(from_, to) %}
+    for granting in
+        select format('alter table {{ to }} owner to %s', theirs.relowner::regrole)
+        from pg_catalog.pg_class as theirs
+        inner join pg_catalog.pg_class as ours on ours.relowner <> theirs.relowner
+        where theirs.oid = '{{ from_ }}'::regclass and ours.oid = '{{ to }}'::regclass
+    loop
+        execute granting;
+    end loop;
+    for granting in
+        with granted as (
+            select oid = '{{ to }}'::regclass as is_new, acl.grantee, acl.privilege_type, acl.is_grantable, null as attname
+            from pg_catalog.pg_class
+            cross join lateral aclexplode(coalesce(relacl, acldefault('r', relowner))) as acl
+            where oid in ('{{ from_ }}'::regclass, '{{ to }}'::regclass)
+            union all
+            select false, acl.grantee, acl.privilege_type, acl.is_grantable, attname
+            from pg_catalog.pg_attribute
+            cross join lateral aclexplode(attacl) as acl
+            where attrelid = '{{ from_ }}'::regclass and attname in (
+                select attname from pg_catalog.pg_attribute where attrelid = '{{ to }}'::regclass
+            )
+        )
+        select format(
+            case when is_new then 'revoke %s %s on {{ to }} from %s' else 'grant %s %s on {{ to }} to %s %s' end,
+            privilege_type,
+            '(' || quote_ident(attname) || ')',
+            case grantee when 0 then 'public' else grantee::regrole::text end,
+            case when is_grantable then 'with grant option' end
+        )
+        from granted
+        where not exists (
+            select from granted as other
+            where other.is_new <> granted.is_new
+                and (other.grantee, other.privilege_type, other.is_grantable)
+                = (granted.grantee, granted.privilege_type, granted.is_grantable)
+                and other.attname is not distinct from granted.attname
+        )
+        order by is_new desc
+    loop
+        execute granting;
+    end loop;
+{% endmacro %}
+
+
+{#-
+  Part of PL/pgSQL: drops `aside`, and what the relation stood on that had been set aside, nearest first, if nothing
+  stands on it any more. To be rendered before the relation is replaced.
+-#}
+{% macro kept_drop_set_aside(relation, aside=none) %}
+    {%- set relics = run_query(
+        "with recursive below (oid, depth) as (select '" ~ relation ~ "'::regclass::oid, 0 union all "
+        ~ "select refobjid, depth + 1 from below inner join pg_catalog.pg_rewrite on ev_class = below.oid "
+        ~ "inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass "
+        ~ "and refclassid = 'pg_class'::regclass and refobjid <> below.oid) "
+        ~ "select oid::regclass::text, max(relkind::text) from below inner join pg_catalog.pg_class using (oid) "
+        ~ "where depth > 0 and relname ~ '__old_[0-9a-f]{8}$' group by oid order by max(depth)"
+    ) -%}
+    {%- set drops = [] -%}
+    {%- if aside -%}
+        {%- do drops.append(('materialized view ' if aside.type == 'materialized_view' else 'view ') ~ aside) -%}
+    {%- endif -%}
+    {%- for row in relics -%}
+        {%- do drops.append(('materialized view ' if row[1] == 'm' else 'view ') ~ row[0]) -%}
+    {%- endfor -%}
+    {%- for drop in drops %}
+        begin drop {{ drop }}; exception when dependent_objects_still_exist then null; end;
+    {%- endfor -%}
+{% endmacro %}
