@@ -5,7 +5,7 @@ select
     order_items.order_id,
     order_items.product_id,
     orders.customer_id,
-    {{ surrogate_key(['products.product_id']) }} as product_key,
+    {{ surrogate_key('products.product_id') }} as product_key,
     coalesce(orders.customer_key, {{ unknown_key() }}) as customer_key,
 
     -- text

@@ -63,7 +63,7 @@ known as (
 
     select
         -- ids
-        {{ surrogate_key(['customers.customer_id']) }} as customer_key,
+        {{ surrogate_key('customers.customer_id') }} as customer_key,
         customers.customer_id,
 
         -- text

@@ -32,7 +32,7 @@ final as (
 
     select
         -- ids
-        {{ surrogate_key(['customer_id']) }} as customer_key,
+        {{ surrogate_key('customer_id') }} as customer_key,
         customer_id,
         version::integer as version,
 

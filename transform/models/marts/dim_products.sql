@@ -13,7 +13,7 @@ known as (
 
     select
         -- ids
-        {{ surrogate_key(['product_id']) }} as product_key,
+        {{ surrogate_key('product_id') }} as product_key,
         product_id,
 
         -- text
