@@ -1,4 +1,5 @@
 {{ config(unique_key='product_key') }}
+-- after the sales, so that it has every product that they found: depends_on: {{ ref('fct_sales') }}
 
 with products as (
 
