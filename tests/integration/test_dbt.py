@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -121,3 +122,35 @@ def test_a_run_whose_starter_was_killed_ends_by_itself(project, blocker):
     assert not alive(project, session)
     blocker.rollback()
     assert project.run("meltano", *RUN).returncode == 0
+
+
+@pytest.mark.long
+def test_the_first_build_in_ones_own_schemas_runs_with_its_tests(project):
+    built = project.dbt("build", "--select", "+fct_sales", "+fct_orders", env={"DBT_SCHEMA_PREFIX": "own_"})
+    assert built.returncode == 0, built.stdout
+    assert len(re.findall(r"PASS [\w.:]+ \.* ", built.stdout)) > 50
+
+
+@pytest.mark.long
+def test_the_log_of_model_runs_reaches_back_90_days(project):
+    log = "select count(*) from marts._tidemark_model_runs where run_id in ('at 91 days', 'at 89 days')"
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds) "
+            "select 'at ' || days || ' days', gen_random_uuid()::text, 'old', 'success', "
+            "now() - make_interval(days => days), 1 "
+            "from unnest('{89, 91}'::int[]) as days"
+        )
+        connection.execute("alter table raw.products rename column sku to code")
+    assert project.rows("warehouse", log) == [(2,)]
+    # one of these fails, and the other never begins: it is to go one day as well
+    assert project.dbt("run", "--select", "stg_products", "dim_products").returncode == 1
+    assert project.rows("warehouse", log) == [(1,)]
+    assert project.rows(
+        "warehouse",
+        "select count(*) from marts._tidemark_model_runs where outcome = 'skipped' and started_at between "
+        "now() - interval '1 hour' and now()",
+    ) == [(1,)]
+    with project.connect("warehouse") as connection:
+        connection.execute("alter table raw.products rename column code to sku")
+    project.build("--select", "stg_products")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.conftest import make_built
-from tests.integration.test_marts import assert_as_a_full_build_has_them, load, written
+from tests.integration.marts import assert_as_a_full_build_has_them, load, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -11,52 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.conftest import make_built
+from tests.integration.marts import (
+    KEPT,
+    UNKNOWN,
+    UNSOLD,
+    assert_as_a_full_build_has_them,
+    delete,
+    load,
+    undelete,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.conftest import Checkout
 
-KEPT = ("dim_customers", "dim_products", "dim_dates", "dim_customers_history", "fct_orders", "fct_sales")
-WRITTEN = re.compile(r"marts\.(\w+) \.* ?\[(\d+) new, (\d+) changed, (\d+) gone in")
-UNKNOWN = "00000000-0000-0000-0000-000000000000"
-
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built. Each test leaves it built."""
     yield from make_built()
-
-
-def written(printed: str) -> dict[str, tuple[int, int, int]]:
-    """Return how many rows of each mart a build inserted, updated and deleted."""
-    return {name: (int(new), int(changed), int(gone)) for name, new, changed, gone in WRITTEN.findall(printed)}
-
-
-def assert_as_a_full_build_has_them(project: Checkout) -> None:
-    """Build all again: a full refresh writes what differs, so that nothing does if it writes nothing."""
-    before = {
-        name: project.rows("warehouse", f"select md5(string_agg(t::text, '' order by t::text)) from marts.{name} t")
-        for name in KEPT
-    }
-    assert written(project.build("--full-refresh", "--select", "marts")) == dict.fromkeys(KEPT, (0, 0, 0))
-    after = {
-        name: project.rows("warehouse", f"select md5(string_agg(t::text, '' order by t::text)) from marts.{name} t")
-        for name in KEPT
-    }
-    assert after == before
-    # and not by comparing with itself alone
-    assert project.rows("warehouse", FACTS_THAT_DIFFER) == []
-
-
-FACTS_THAT_DIFFER = """
-    with fact as (select order_item_id, order_id, customer_key, order_status, ordered_on, revenue from marts.fct_sales),
-    view as (
-        select order_item_id, order_id, customer_key, order_status, ordered_on, revenue
-        from intermediate.int_order_items_enriched
-    )
-    (table fact except table view) union all (table view except table fact)
-"""
 
 
 def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):
@@ -79,32 +55,20 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     counts = written(project.build())
     assert counts["fct_orders"][2] == 2
     assert project.rows("warehouse", "select count(*) from marts.fct_sales where order_id = 11") == [(0,)]
-    # its lines are there, and wait for an order
+    # the other's lines are there until they are found to be gone too, and are no sales
     assert project.rows(
-        "warehouse", "select distinct order_status, customer_key::text from marts.fct_sales where order_id = 12"
-    ) == [("unknown", UNKNOWN)]
+        "warehouse", "select distinct order_status, is_cancelled from marts.fct_sales where order_id = 12"
+    ) == [("deleted", True)]
+    assert project.rows("warehouse", UNSOLD) == [(0,)]
     with project.connect("warehouse") as connection:
         connection.execute(undelete("order_items", "order_id = 11"))
         connection.execute(undelete("orders", "order_id in (11, 12)"))
     assert written(project.build())["fct_orders"][0] == 2
     assert project.rows(
-        "warehouse", "select order_status <> 'unknown' from marts.fct_sales where order_id = 12 limit 1"
+        "warehouse",
+        "select order_status not in ('unknown', 'deleted') from marts.fct_sales where order_id = 12 limit 1",
     ) == [(True,)]
     assert_as_a_full_build_has_them(project)
-
-
-def delete(table: str, where: str) -> str:
-    """Return what a reconcile does to rows that are gone."""
-    return f"update raw.{table} set _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() where {where}"
-
-
-def undelete(table: str, where: str) -> str:
-    return f"update raw.{table} set _sdc_deleted_at = null, _tidemark_loaded_xid = pg_current_xact_id() where {where}"
-
-
-def load(table: str, change: str, where: str) -> str:
-    """Return what a load does to rows that changed."""
-    return f"update raw.{table} set {change}, _tidemark_loaded_xid = pg_current_xact_id() where {where}"
 
 
 def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(project):
@@ -262,36 +226,106 @@ def test_a_new_months_partition_is_made_under_a_reader_that_holds_the_table(proj
     assert_as_a_full_build_has_them(project)
 
 
-@pytest.mark.long
-def test_a_sale_finds_its_customer_as_they_were(project):
-    with project.connect("source") as connection:
-        connection.execute("update customers set city = 'Elsewhere' where customer_id = 3")
-    project.extract_and_load()
-    project.build()
+def test_a_load_amid_a_build_and_rows_that_come_back_leave_every_test_true(project):
+    with project.connect("warehouse") as connection:
+        connection.execute(delete("customers", "customer_id = 5"))
+        # as a repair brings in what changed without a stamp
+        connection.execute(load("customers", "city = 'Elsewhere'", "customer_id = 6"))
+        connection.execute(
+            "create temporary table arrived as select * from raw.products limit 1; "
+            "update arrived set product_id = 900001, sku = 'New', _tidemark_loaded_xid = pg_current_xact_id(); "
+            "insert into raw.products table arrived"
+        )
+        ((line, old),) = connection.execute(
+            "select order_item_id, product_id from marts.fct_sales where not is_cancelled limit 1"
+        ).fetchall()
+        connection.execute(load("order_items", "product_id = 900001", f"order_item_id = {line}"))
+    # as if it had come between the dimensions and these
+    project.build("--select", "customers_snapshot", "fct_sales", "mart_daily_sales")
+    assert project.rows("warehouse", UNSOLD) == [(0,)]
+    assert project.rows("warehouse", "select count(*) from marts.dim_products where product_id = 900001") == [(0,)]
+    with project.connect("warehouse") as connection:
+        connection.execute(undelete("customers", "customer_id = 5"))
+    project.build("--select", "customers_snapshot", "dim_customers_history")
+    tested = project.dbt(
+        "test", "--indirect-selection", "eager", "--select", "customers_snapshot+", "fct_sales", "fct_orders"
+    )
+    assert tested.returncode == 0, tested.stdout
     versions = project.rows(
         "warehouse",
-        "select version, history.city = 'Elsewhere', is_current, valid_from = created_at "
-        "from marts.dim_customers_history as history "
-        "inner join marts.dim_customers using (customer_id) where customer_id = 3 order by version",
+        "select customer_id, is_deleted, city = 'Elsewhere', valid_to > valid_from from marts.dim_customers_history "
+        "where customer_id in (5, 6) order by customer_id, version",
     )
-    assert versions[0][1:] == (False, False, True)
-    assert versions[-1][1:] == (True, True, False)
+    assert versions == [
+        (5, False, False, True),
+        (5, True, False, True),
+        (5, False, False, None),
+        (6, False, False, True),
+        (6, False, True, None),
+    ]
     with project.connect("warehouse") as connection:
-        connection.execute(delete("customers", "customer_id = 3"))
+        connection.execute(load("order_items", f"product_id = {old}", f"order_item_id = {line}"))
     project.build()
-    assert project.rows(
-        "warehouse", "select is_deleted from marts.dim_customers_history where customer_id = 3 and is_current"
-    ) == [(True,)]
-    assert project.dbt("test", "--select", "a_sale_has_one_version_of_its_customer").returncode == 0
-    with project.connect("warehouse") as connection:
-        connection.execute(undelete("customers", "customer_id = 3"))
-    project.build()
-    assert_as_a_full_build_has_them(project)
+
+
+def test_the_products_are_built_after_the_sales_that_found_them(project):
+    assert "model.shop.fct_sales" in manifest(project)["nodes"]["model.shop.dim_products"]["depends_on"]["nodes"]
+
+
+def test_every_column_is_described(project):
+    nodes = [*manifest(project)["nodes"].values(), *manifest(project)["sources"].values()]
+    described = {
+        (node["schema"], node.get("alias") or node["name"], column["name"])
+        for node in nodes
+        for column in node.get("columns", {}).values()
+        if column["description"]
+    }
+    there = project.rows(
+        "warehouse",
+        "select nspname, relname, attname from pg_attribute inner join pg_class on pg_class.oid = attrelid "
+        "inner join pg_namespace on pg_namespace.oid = relnamespace "
+        "where nspname in ('raw', 'staging', 'intermediate', 'marts') and relkind in ('r', 'p', 'v', 'm') "
+        "and not relispartition and attnum > 0 and not attisdropped "
+        "and (relname !~ '^_tidemark' or relname = '_tidemark_runs')",
+    )
+    assert sorted(set(there) - described) == []
+
+
+def manifest(project: Checkout) -> Any:
+    """Return what dbt last found the project to be."""
+    return json.loads((project.root / ".meltano/dbt/target/manifest.json").read_text())
 
 
 def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
     with project.connect("warehouse") as connection:
+        # an order is cancelled and deleted, and its lines were forgotten; keys are missing
+        ((cancelled, revenue),) = connection.execute(
+            "select order_id, revenue from marts.fct_orders where is_cancelled and revenue > 0 limit 1"
+        ).fetchall()
+        connection.execute(delete("orders", f"order_id = {cancelled}"))
+        connection.execute(
+            f"update raw.orders set _sdc_deleted_at = now() - interval '2 hours' where order_id = {cancelled}"
+        )
+        connection.execute("create table raw.keyed as select order_item_id, order_id, product_id from raw.order_items")
+        connection.execute(load("order_items", "product_id = null", "order_item_id = 1"))
+        connection.execute(load("order_items", "order_id = null", "order_item_id = 2"))
+        ((customer,),) = connection.execute("select customer_id from raw.orders where order_id = 20").fetchall()
+        connection.execute(load("orders", "customer_id = null", "order_id = 20"))
+    project.build()
+    facts = "select count(*), sum(revenue), bool_and(is_cancelled), min(order_status) from marts.fct_sales where"
+    ((forgotten, *said),) = project.rows("warehouse", f"{facts} order_id = {cancelled}")
+    assert said == [revenue, True, "deleted"]
+    assert project.rows("warehouse", f"{facts} order_item_id = 2")[0][2:] == (False, "unknown")
+    assert project.rows(
+        "warehouse",
+        f"select (select count(*) from marts.fct_sales where order_item_id = 1 and product_key = '{UNKNOWN}'), "
+        f"(select count(*) from marts.fct_orders where order_id = 20 and customer_key = '{UNKNOWN}')",
+    ) == [(1, 1)]
+
+    with project.connect("warehouse") as connection:
+        # in flight, and with it a line that names no order
         connection.execute(load("order_items", "order_id = 999999", "order_item_id = 5"))
+        connection.execute(load("order_items", "quantity = quantity", "order_item_id = 2"))
         connection.execute("create temporary table twin as select * from marts.fct_sales where order_item_id = 7")
         connection.execute("update twin set ordered_on = '2032-02-02'; insert into marts.fct_sales table twin")
         connection.execute("update marts.fct_orders set revenue = revenue + 0.01 where order_id = 9")
@@ -310,15 +344,23 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
         connection.execute("reset role")
         connection.execute("create table test_failures.theirs ()")
         connection.execute("comment on table test_failures.theirs is 'failed at 2020-01-01'")
-    tested = project.dbt("test", "--select", "stg_order_items", "fct_sales", "orders_agree_with_their_lines")
+    selected = (
+        *("--select", "stg_order_items", "stg_orders", "fct_sales"),
+        *("orders_agree_with_their_lines", "a_sale_has_one_version_of_its_customer"),
+    )
+    tested = project.dbt("test", *selected)
     failures = [
         "a_sale_has_one_version_of_its_customer",
         "belongs_to_stg_order_items_order_id",
+        "not_null_stg_order_items_order_id",
+        "not_null_stg_order_items_product_id",
+        "not_null_stg_orders_customer_id",
         "orders_agree_with_their_lines",
         "unique_fct_sales_order_item_id",
     ]
     assert tested.returncode == 1
     assert re.findall(r"FAIL \d+ (\w+?)(?:__\w*)? [ .\[]", tested.stdout) == unordered(failures), tested.stdout
+    assert f"FAIL {forgotten + 1} belongs_to_stg_order_items_order_id" in tested.stdout
     kept = "select tablename from pg_tables where schemaname = 'test_failures'"
     assert [name[:20] for (name,) in project.rows("warehouse", kept)] == unordered(
         [name[:20] for name in [*failures, "recent", "notes", "theirs"]]
@@ -329,31 +371,18 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
 
     with project.connect("warehouse") as connection:
         connection.execute(
-            "update raw.order_items i set order_id = f.order_id, _tidemark_loaded_xid = pg_current_xact_id() "
-            "from marts.fct_sales f where f.order_item_id = i.order_item_id and i.order_id = 999999"
+            "update raw.order_items i set order_id = k.order_id, product_id = k.product_id, "
+            "_tidemark_loaded_xid = pg_current_xact_id() from raw.keyed k "
+            "where k.order_item_id = i.order_item_id and i.order_item_id in (1, 2, 5)"
         )
+        connection.execute("drop table raw.keyed")
+        connection.execute(load("orders", f"customer_id = {customer}", "order_id = 20"))
+        connection.execute(undelete("orders", f"order_id = {cancelled}"))
         connection.execute("update raw._tidemark_runs set ended_at = now() where table_name = 'products'")
     # which also mends what somebody else wrote
-    assert written(project.build("--full-refresh", "--select", "marts"))["fct_sales"] == (0, 0, 1)
-    assert (
-        project.dbt("test", "--select", "stg_order_items", "fct_sales", "orders_agree_with_their_lines").returncode == 0
-    )
+    assert written(project.build("--full-refresh", "--select", "marts"))["fct_sales"][2] == 1
+    assert project.dbt("test", *selected).returncode == 0
     assert project.rows("warehouse", kept) == unordered([("recent",), ("notes",), ("theirs",)])
-
-
-@pytest.mark.long
-def test_the_log_of_model_runs_reaches_back_90_days(project):
-    log = "select count(*) from marts._tidemark_model_runs where run_id in ('at 91 days', 'at 89 days')"
-    with project.connect("warehouse") as connection:
-        connection.execute(
-            "insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds) "
-            "select 'at ' || days || ' days', gen_random_uuid()::text, 'old', 'success', "
-            "now() - make_interval(days => days), 1 "
-            "from unnest('{89, 91}'::int[]) as days"
-        )
-    assert project.rows("warehouse", log) == [(2,)]
-    project.build("--select", "dim_dates")
-    assert project.rows("warehouse", log) == [(1,)]
 
 
 def unordered(names: list[str]) -> Any:

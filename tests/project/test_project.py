@@ -205,3 +205,11 @@ def test_every_column_of_a_view_is_in_its_yaml(path):
     select = path.read_text().split("\nfrom ")[0]
     columns = re.findall(r"(?:\bas |^    (?:\w+\.)?)(\w+),?$", select, re.MULTILINE)
     assert sorted(column["name"] for column in model["columns"]) == sorted(columns)
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.rglob("*.yml")), ids=lambda path: path.stem)
+def test_no_unit_test_needs_the_table_that_is_made_after_it(path):
+    for test in yaml.safe_load(path.read_text()).get("unit_tests", []):
+        for given in test["given"]:
+            # dbt asks the table for its columns to make anything else
+            assert given["input"] != "this" or given["format"] == "sql", test["name"]

@@ -9,7 +9,7 @@
         invocation_id text not null,
         model text not null,
         outcome text not null,
-        started_at timestamptz,
+        started_at timestamptz not null,
         seconds numeric(12, 3) not null,
         rows_written bigint,
         message text,
@@ -29,7 +29,8 @@
         insert into {{ table }} (run_id, invocation_id, model, outcome, started_at, seconds, rows_written, message)
         values (
             {{ dbt.string_literal(run_id) }}, '{{ invocation_id }}', '{{ result.node.name }}', '{{ result.status }}',
-            {{ "'" ~ began ~ "Z'" if began else 'null' }}, {{ result.execution_time }},
+            {# a model that was skipped never began #}
+            '{{ began ~ 'Z' if began else run_started_at }}', {{ result.execution_time }},
             {{ rows if rows is not none and rows | int >= 0 else 'null' }},
             {{ dbt.string_literal(dbt.escape_single_quotes((result.message or '')[:2000])) }}
         )

@@ -1,13 +1,9 @@
 {#-
-  The key of a dimension's row, made of the columns that tell its rows apart: the same in every build, so that facts can
-  hold it before the row is there. Where all of them are null it is the unknown member's.
+  The key of a dimension's row, made of the column that tells its rows apart: the same in every build, so that facts can
+  hold it before the row is there. Where that is null it is the unknown member's.
 -#}
-{% macro surrogate_key(columns) -%}
-    {%- if columns | length == 1 -%}
-    coalesce(md5({{ columns[0] }}::text)::uuid, {{ unknown_key() }})
-    {%- else -%}
-    md5(jsonb_build_array({{ columns | join(', ') }})::text)::uuid
-    {%- endif -%}
+{% macro surrogate_key(column) -%}
+    coalesce(md5({{ column }}::text)::uuid, {{ unknown_key() }})
 {%- endmacro %}
 
 

@@ -8,9 +8,13 @@
             'email', 'first_name', 'last_name', 'phone', 'country',
             'city', 'address', 'attributes', 'marketing_opt_in', 'is_deleted',
         ],
-        updated_at='changed_at',
+        indexes=[{'columns': ['customer_id']}, {'columns': ['dbt_scd_id']}, {'columns': ['loaded_xid']}],
     )
 }}
+
+{%- set changed %}
+    select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }}
+{%- endset %}
 
     select
         customer_id,
@@ -27,11 +31,10 @@
         created_at,
         -- a row that is gone was last changed when that was found
         coalesce(deleted_at, updated_at) as changed_at,
-        loaded_xid,
-        now() as recorded_at
+        {{ version_xid() }} as loaded_xid
     from {{ ref('stg_customers') }}
-    {% if is_incremental() %}
-        where loaded_xid >= {{ horizon() }}
+    {% if snapshot_goes_on() %}
+        where customer_id in (select customer_id from {{ staged_keys(changed) }})
     {% endif %}
 
 {% endsnapshot %}

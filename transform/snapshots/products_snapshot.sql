@@ -8,9 +8,13 @@
             'sku', 'product_name', 'category', 'tags', 'attributes',
             'price', 'cost', 'is_active', 'is_deleted',
         ],
-        updated_at='changed_at',
+        indexes=[{'columns': ['product_id']}, {'columns': ['dbt_scd_id']}, {'columns': ['loaded_xid']}],
     )
 }}
+
+{%- set changed %}
+    select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ horizon() }}
+{%- endset %}
 
     select
         product_id,
@@ -26,11 +30,10 @@
         created_at,
         -- a row that is gone was last changed when that was found
         coalesce(deleted_at, updated_at) as changed_at,
-        loaded_xid,
-        now() as recorded_at
+        {{ version_xid() }} as loaded_xid
     from {{ ref('stg_products') }}
-    {% if is_incremental() %}
-        where loaded_xid >= {{ horizon() }}
+    {% if snapshot_goes_on() %}
+        where product_id in (select product_id from {{ staged_keys(changed) }})
     {% endif %}
 
 {% endsnapshot %}

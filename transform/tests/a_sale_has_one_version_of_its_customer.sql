@@ -1,4 +1,4 @@
--- As of any sale, exactly one version of its customer holds.
+-- As of any sale, exactly one version of its customer holds. What was loaded since either was built is left out.
 select
     sales.order_item_id,
     count(history.version) as versions
@@ -11,5 +11,9 @@ left join {{ ref('dim_customers_history') }} as history
 where
     sales.customer_key != {{ unknown_key() }}
     and sales.order_id not in ({{ orders_in_flight(['fct_sales', 'dim_customers_history']) }})
+    and sales.customer_id not in (
+        select customer_id from {{ ref('stg_customers') }}
+        where loaded_xid >= {{ built_until(['fct_sales', 'dim_customers_history']) }}
+    )
 group by sales.order_item_id
 having count(history.version) != 1

@@ -5,7 +5,7 @@
   Where it stands the horizon is taken first, so that what is committed after the query is read by the next build.
 -#}
 {% macro staged_keys(query) %}
-    {%- if not execute or flags.WHICH not in ['run', 'build'] or model.resource_type == 'unit_test' -%}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot'] or model.resource_type == 'unit_test' -%}
         {{ return('(' ~ query ~ '\n) as changed') }}
     {%- endif -%}
     {%- set name = this.identifier[:50] ~ '__changed' -%}

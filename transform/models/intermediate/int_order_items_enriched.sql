@@ -5,11 +5,16 @@ select
     order_items.order_id,
     order_items.product_id,
     orders.customer_id,
-    {{ surrogate_key(['products.product_id']) }} as product_key,
+    {{ surrogate_key('products.product_id') }} as product_key,
     coalesce(orders.customer_key, {{ unknown_key() }}) as customer_key,
 
     -- text
-    coalesce(orders.order_status, 'unknown') as order_status,
+    -- not joined, as that would read all orders: these are asked for lines whose order isn't there alone
+    coalesce(
+        orders.order_status,
+        (select 'deleted' from {{ ref('stg_orders') }} as gone where gone.order_id = order_items.order_id),
+        'unknown'
+    ) as order_status,
     products.product_name,
     products.category,
 
@@ -23,8 +28,12 @@ select
     order_items.quantity * order_items.unit_cost as cost,
     order_items.quantity * (order_items.unit_price - order_items.unit_cost) - order_items.discount as margin,
 
-    -- booleans
-    coalesce(orders.is_cancelled, false) as is_cancelled,
+    -- booleans: what was deleted with its order, of which the line is yet to be told, is no sale either
+    coalesce(
+        orders.is_cancelled,
+        (select true from {{ ref('stg_orders') }} as gone where gone.order_id = order_items.order_id),
+        false
+    ) as is_cancelled,
 
     -- dates: until its order is there, a line was sold when it was made
     coalesce(orders.ordered_on, {{ utc('order_items.created_at') }}::date) as ordered_on,

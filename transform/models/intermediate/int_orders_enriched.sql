@@ -3,7 +3,7 @@ select
     -- ids
     orders.order_id,
     orders.customer_id,
-    {{ surrogate_key(['customers.customer_id']) }} as customer_key,
+    {{ surrogate_key('customers.customer_id') }} as customer_key,
 
     -- text
     orders.order_status,

@@ -18,13 +18,7 @@
     {{ moved_keys(ref('fct_orders'), 'customer_id') }}
 {%- endset %}
 
-with customers as (
-
-    select * from {{ ref('stg_customers') }}
-
-),
-
-orders as (
+with orders as (
 
     select * from {{ ref('fct_orders') }}
 
@@ -39,6 +33,16 @@ orders as (
     ),
 
 {% endif %}
+
+customers as (
+
+    select * from {{ ref('stg_customers') }}
+    {% if is_incremental() %}
+        -- an array: or PostgreSQL would make a join of it, and read all customers for some
+        where customer_id = any(array(select customer_id from changed))
+    {% endif %}
+
+),
 
 customer_orders as (
 
@@ -63,7 +67,7 @@ known as (
 
     select
         -- ids
-        {{ surrogate_key(['customers.customer_id']) }} as customer_key,
+        {{ surrogate_key('customers.customer_id') }} as customer_key,
         customers.customer_id,
 
         -- text
@@ -95,9 +99,6 @@ known as (
 
     from customers
     left join customer_orders on customers.customer_id = customer_orders.customer_id
-    {% if is_incremental() %}
-        where customers.customer_id in (select customer_id from changed)
-    {% endif %}
 
 ),
 

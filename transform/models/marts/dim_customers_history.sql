@@ -1,17 +1,15 @@
 {{ config(unique_key=['customer_id', 'version']) }}
 
-with snapshots as (
+{%- set changed %}
+    select distinct customer_id from {{ ref('customers_snapshot') }} where loaded_xid >= {{ horizon() }}
+{%- endset %}
+
+with versions as (
 
     select * from {{ ref('customers_snapshot') }}
-
-),
-
-versions as (
-
-    select * from snapshots
     {% if is_incremental() %}
         -- all versions of a customer who has a new one, as that ends the one before
-        where customer_id in (select customer_id from snapshots where loaded_xid >= {{ horizon() }})
+        where customer_id in (select customer_id from {{ staged_keys(changed) }})
     {% endif %}
 
 ),
@@ -20,11 +18,23 @@ numbered as (
 
     select
         *,
-        row_number() over newest_last as version,
-        -- a correction that moves a stamp back begins no earlier than what it corrects
-        max(dbt_valid_from) over newest_last as begins_at
+        row_number() over (partition by customer_id order by dbt_valid_from) as version,
+        max(changed_at) over (
+            partition by customer_id order by dbt_valid_from rows between unbounded preceding and 1 preceding
+        ) as changed_before
     from versions
-    window newest_last as (partition by customer_id order by recorded_at)
+
+),
+
+begun as (
+
+    select
+        *,
+        -- a change that the shop has no later time for (a restored row, a correction) is known from when it was found
+        max(
+            case when changed_at is null or changed_at <= changed_before then dbt_valid_from else changed_at end
+        ) over (partition by customer_id order by version) as begins_at
+    from numbered
 
 ),
 
@@ -32,7 +42,7 @@ final as (
 
     select
         -- ids
-        {{ surrogate_key(['customer_id']) }} as customer_key,
+        {{ surrogate_key('customer_id') }} as customer_key,
         customer_id,
         version::integer as version,
 
@@ -54,7 +64,7 @@ final as (
         case when version = 1 then least(created_at, begins_at) else begins_at end as valid_from,
         lead(begins_at) over next_version as valid_to
 
-    from numbered
+    from begun
     window next_version as (partition by customer_id order by version)
 
 )

@@ -1,4 +1,5 @@
 {{ config(unique_key='product_key') }}
+-- after the sales, so that it has every product that they found: depends_on: {{ ref('fct_sales') }}
 
 with products as (
 
@@ -13,7 +14,7 @@ known as (
 
     select
         -- ids
-        {{ surrogate_key(['product_id']) }} as product_key,
+        {{ surrogate_key('product_id') }} as product_key,
         product_id,
 
         -- text

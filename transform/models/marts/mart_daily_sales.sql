@@ -28,7 +28,7 @@ final as (
 
     select
         sales.ordered_on,
-        products.category,
+        coalesce(products.category, 'Unknown') as category,
         coalesce(customers.country, 'Unknown') as country,
         count(*)::integer as line_count,
         count(distinct sales.order_id)::integer as order_count,
@@ -36,9 +36,10 @@ final as (
         sum(sales.revenue) as revenue,
         sum(sales.margin) as margin
     from sales
-    inner join products on sales.product_key = products.product_key
-    inner join customers on sales.customer_key = customers.customer_key
-    group by sales.ordered_on, products.category, coalesce(customers.country, 'Unknown')
+    -- left: a sale counts before its product or customer is in the dimension
+    left join products on sales.product_key = products.product_key
+    left join customers on sales.customer_key = customers.customer_key
+    group by sales.ordered_on, coalesce(products.category, 'Unknown'), coalesce(customers.country, 'Unknown')
 
 )
 

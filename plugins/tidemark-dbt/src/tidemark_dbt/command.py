@@ -65,8 +65,8 @@ def _connection_keys_but_name(credentials: PostgresCredentials) -> tuple[str, ..
 def _keep_manifest() -> None:
     """Keep the manifest of a whole run that went well: what changes are compared with, and deferred to.
 
-    That of a part says nothing of the rest, that of a developer's own schemas is nobody else's, and one with --empty has
-    no rows to defer to.
+    That of a part says nothing of the rest, that of a developer's own schemas is nobody else's, and one with --empty
+    has no rows to defer to.
     """
     flags = get_flags()
     directory = os.environ.get("DBT_GOOD_RUN_PATH")
