@@ -166,6 +166,7 @@
                     inserted bigint,
                     updated bigint,
                     deleted bigint,
+                    definition text,
                     invocation_id text
                 );
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';
