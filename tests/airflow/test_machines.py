@@ -125,6 +125,7 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         airflow = stack.enter_context(project(receiver))
         checkout = airflow.checkout
         broker = stack.enter_context(redis())
+        logs = stack.enter_context(tempfile.TemporaryDirectory())
         # whoever is on another machine can't start a server here: both are the user's own for them
         passwords = {name: value or "" for name, value in dotenv_values(checkout.root / ".env").items()}
         sides = {f"{side}_POSTGRES_HOST": "127.0.0.1" for side in ("TAP", "TARGET")}
@@ -140,6 +141,8 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
             "MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{port}/meltano",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
+            # a disk that all share, for the API server to show what workers logged
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": logs,
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
         }

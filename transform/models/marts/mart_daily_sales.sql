@@ -7,20 +7,22 @@
 
 with sales as (
 
-    select * from {{ ref('fct_sales') }}
+    -- by name: of what a materialized view reads, nothing can be dropped or altered
+    select ordered_on, order_id, product_key, customer_key, quantity, revenue, margin
+    from {{ ref('fct_sales') }}
     where not is_cancelled
 
 ),
 
 products as (
 
-    select * from {{ ref('dim_products') }}
+    select product_key, category from {{ ref('dim_products') }}
 
 ),
 
 customers as (
 
-    select * from {{ ref('dim_customers') }}
+    select customer_key, country from {{ ref('dim_customers') }}
 
 ),
 
