@@ -57,7 +57,8 @@ class Airflow:
     def _read(self) -> None:
         assert self.process
         assert self.process.stdout
-        self.printed.extend(self.process.stdout)
+        with self.process.stdout as lines:
+            self.printed.extend(lines)
 
     def _ready(self) -> bool:
         assert self.process

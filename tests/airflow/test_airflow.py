@@ -36,13 +36,13 @@ def equal_on_both_sides(airflow: Airflow) -> None:
 
 
 def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
-    """Keep a table of the warehouse from whoever would load it."""
+    """Keep a table of the warehouse from whoever would load it, and not from who reads it."""
     from contextlib import contextmanager  # noqa: PLC0415
 
     @contextmanager
     def lock() -> Iterator[None]:
         with airflow.checkout.connect("warehouse") as connection, connection.transaction():
-            connection.execute(f"lock table {table} in access exclusive mode")
+            connection.execute(f"lock table {table} in exclusive mode")
             yield
 
     return lock()

@@ -139,6 +139,8 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         checkout.env |= sides | {
             "DBT_POSTGRES_USER": "tidemark_transformer",
             "MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{port}/meltano",
+            # longer than the test keeps a table locked
+            "TARGET_POSTGRES_LOCK_TIMEOUT": "600",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
             # a disk that all share, for the API server to show what workers logged

@@ -138,7 +138,7 @@ def test_a_model_shows_its_latest_run_and_when_it_was_last_built(filled):
     failed = """
         insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds, message)
         values ('x', 'x', 'dim_dates', 'error', now(), 1.5, E'\\nit broke\\nat line 3'),
-            ('x', 'x', 'fct_orders', 'skipped', null, 0, null)
+            ('x', 'x', 'fct_orders', 'skipped', now(), 0, null)
     """
     with for_a_while(filled, failed, "delete from marts._tidemark_model_runs where run_id = 'x'"):
         after = {model["model"]: model for model in found()["models"]}
@@ -190,8 +190,8 @@ def test_nothing_that_the_warehouse_says_is_taken_for_markup(filled):
         values ('x', '{bad}', 'x" onload="x', '{bad}');
         insert into raw._tidemark_schema_changes (source, stream, table_name, column_name, change, was, becomes, run_id)
         values ('x', '{bad}', '{bad}', '{bad}', '{bad}', '{bad}', '{bad}', 'x');
-        insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, seconds, message)
-        values ('x', 'x', '{bad}', '"{bad}', 0, '{bad}');
+        insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds, message)
+        values ('x', 'x', '{bad}', '"{bad}', now(), 0, '{bad}');
     """
     back = """
         delete from raw._tidemark_runs where source = 'x'; delete from raw._tidemark_schema_changes where source = 'x';
