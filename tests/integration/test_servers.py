@@ -40,7 +40,7 @@ def test_passwords_are_made_once_and_closed_to_others(checkout):
     dotenv = checkout.root / ".env"
     assert dotenv.stat().st_mode & 0o077 == 0
     before = dotenv.read_text()
-    assert len(before.splitlines()) == 4
+    assert len(before.splitlines()) == 5
     checkout.tidemark("up")
     assert dotenv.read_text() == before
 
