@@ -1,0 +1,170 @@
+"""The values for Airflow's Helm chart held to the project, and to the schema that AIRFLOW_CHART_SCHEMA names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+from jsonschema.validators import validator_for
+
+from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VALUES = yaml.safe_load((REPOSITORY / "deploy" / "helm" / "values.yaml").read_text())
+README = (REPOSITORY / "deploy" / "helm" / "README.md").read_text()
+AIRFLOW_README = (REPOSITORY / "plugins" / "tidemark-airflow" / "README.md").read_text()
+AIRFLOW_ENV = dotenv_values(REPOSITORY / "orchestrate" / "airflow.env")
+PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
+SCHEMA = os.environ.get("AIRFLOW_CHART_SCHEMA")
+COMPONENTS = ("workers", "apiServer", "scheduler", "dagProcessor", "triggerer", "migrateDatabaseJob")
+
+# what only Airflow itself can say: its options, the environment that tidemark-airflow makes of another, a task's time
+ASK = """
+import json, sys
+from pathlib import Path
+from airflow.configuration import conf
+from tidemark_airflow import environment
+from tidemark_airflow.settings import DagSettings
+print(json.dumps({
+    "options": [f"AIRFLOW__{section}__{option}".upper()
+                for section, about in conf.configuration_description.items() for option in about["options"]],
+    "composed": environment.compose(Path(sys.argv[1]), json.loads(sys.argv[2])),
+    "task_s": DagSettings().task_timeout_minutes * 60,
+}))
+"""
+
+
+def of(component: str) -> dict[str, Any]:
+    """Return a component's values: the chart has those of Celery's workers below the workers'."""
+    values: dict[str, Any] = VALUES[component]
+    return values["celery"] if component == "workers" else values
+
+
+def variables() -> list[dict[str, Any]]:
+    """Return all variables that containers are given, the templated ones too."""
+    own = chain.from_iterable(of(name).get("env", ()) for name in COMPONENTS)
+    return [*VALUES["env"], *yaml.safe_load(VALUES["extraEnv"]), *own]
+
+
+def settings() -> set[str]:
+    """Return what is put into airflow.cfg, as variables."""
+    return {f"AIRFLOW__{section}__{option}".upper() for section, own in VALUES["config"].items() for option in own}
+
+
+def leaves(values: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(values, dict | list):
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield from leaves(value, *path, str(key))
+    else:
+        yield path, values
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory) -> dict[str, Any]:
+    # no .env is there, as in an image
+    root = tmp_path_factory.mktemp("project")
+    (root / "orchestrate").mkdir()
+    shutil.copy(REPOSITORY / "orchestrate" / "airflow.env", root / "orchestrate")
+    given = {variable["name"]: variable["value"] for variable in variables() if "value" in variable}
+    done = subprocess.run(
+        [PYTHON, "-c", ASK, root, json.dumps({**given, "AIRFLOW_HOME": "/opt/airflow"})],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(root), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_keda_scales_celery_workers_up_to_as_many_tasks_as_run_at_once(airflow):
+    assert VALUES["executor"] == airflow["composed"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+    keda = of("workers")["keda"]
+    assert keda["enabled"] is True
+    tasks = keda["maxReplicaCount"] * VALUES["config"]["celery"]["worker_concurrency"]
+    assert tasks == int(airflow["composed"]["AIRFLOW__CORE__PARALLELISM"])
+
+
+def test_a_worker_that_is_one_too_many_may_end_the_longest_task(airflow):
+    assert of("workers")["terminationGracePeriodSeconds"] >= airflow["task_s"] + 60
+
+
+def test_every_setting_is_one_that_airflow_has(airflow):
+    named = {variable["name"] for variable in variables() if variable["name"].startswith("AIRFLOW__")} | settings()
+    assert named <= set(airflow["options"])
+    pins = (REPOSITORY / "plugins" / "requirements" / "airflow.txt").read_text()
+    assert f"apache-airflow=={VALUES['airflowVersion']} " in pins
+
+
+def test_every_setting_takes_effect_where_it_stands(airflow):
+    # the environment goes before airflow.cfg, and tidemark-airflow makes one of orchestrate/airflow.env
+    assert not settings() & set(airflow["composed"])
+    past_one_machine = AIRFLOW_README.partition("## Past one machine")[2].partition("\n## ")[0]
+    for variable in variables():
+        name = variable["name"]
+        if name in AIRFLOW_ENV and AIRFLOW_ENV[name] != variable["value"]:
+            assert name in past_one_machine, name
+    assert airflow["composed"]["AIRFLOW__API__HOST"] == "0.0.0.0"  # noqa: S104 - of a container
+    assert "-api-server:" in airflow["composed"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+    assert airflow["composed"]["AIRFLOW__LOGGING__BASE_LOG_FOLDER"] == "/opt/airflow/logs"
+    hosts = [host["name"] for host in VALUES["ingress"]["apiServer"]["hosts"]]
+    assert [airflow["composed"]["AIRFLOW__API__BASE_URL"]] == [f"https://{host}" for host in hosts]
+
+
+def test_every_variable_is_one_that_the_project_tells_of():
+    told = (REPOSITORY / ".env.example").read_text() + AIRFLOW_README + " ".join(AIRFLOW_ENV)
+    for variable in variables():
+        assert re.search(rf"\b{variable['name']}\b", told), variable["name"]
+
+
+def test_secrets_are_there_by_name_alone():
+    for variable in variables():
+        if re.search(r"PASSWORD|SECRET|_KEY$|_URI$|_CONN|BROKER_URL|WEBHOOK_URL", variable["name"]):
+            assert set(variable) == {"name", "valueFrom"}, variable["name"]
+    inline = r"(?i)(password|pass|fernetkey|secretkey|jwtsecret|brokerurl|sshkey|connection|content)"
+    for path, value in leaves(VALUES):
+        assert not any(re.fullmatch(inline, key) for key in path), path
+        assert not re.search(r"://[^/\s]*@", str(value)), path
+
+
+def test_the_readme_names_every_secret_and_key_that_must_be_there():
+    references = [variable["valueFrom"]["secretKeyRef"] for variable in variables() if "valueFrom" in variable]
+    names = {value for path, value in leaves(VALUES) if re.search(r"secretName$", path[-1], re.IGNORECASE)}
+    keys = {"connection", "fernet-key", "api-secret-key", "jwt-secret"}
+    for name in names | keys | {word for reference in references for word in reference.values()}:
+        assert f"`{name}`" in README, name
+
+
+def test_containers_write_where_the_values_say_and_as_nobody_special():
+    assert VALUES["securityContexts"]["pod"]["runAsNonRoot"] is True
+    assert VALUES["securityContexts"]["containers"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    empty = {volume["name"] for volume in VALUES["volumes"] if "emptyDir" in volume}
+    mounts = {mount["mountPath"]: mount["name"] for mount in VALUES["volumeMounts"]}
+    (work,) = (variable["value"] for variable in VALUES["env"] if variable["name"] == "TIDEMARK_WORK_DIR")
+    assert {mounts[path] for path in (work, "/tmp", "/opt/airflow")} == empty  # noqa: S108 - of a container
+    for name in COMPONENTS:
+        assert {"requests", "limits"} <= set(of(name)["resources"]), name
+        assert of(name)["serviceAccount"] == {"automountServiceAccountToken": False}, name
+
+
+@pytest.mark.skipif(SCHEMA is None, reason="needs AIRFLOW_CHART_SCHEMA: the path of a chart's values.schema.json")
+def test_the_chart_takes_the_values():
+    schema = json.loads(Path(SCHEMA or "").read_text())
+    refused = validator_for(schema)(schema).iter_errors(VALUES)
+    assert [f"{error.json_path}: {error.message}" for error in refused] == []
