@@ -34,7 +34,7 @@ _MODEL_RUNS = "_tidemark_model_runs"
 _NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
 # what Meltano, the SDK and dbt say at every run, and nobody needs to know
 _NOISE = re.compile(
-    r"Using logging configuration|Meltano \d|Force option is enabled|Using systemdb|Reading state from|"
+    r"Using logging configuration|Environment |Meltano \d|Force option is enabled|Using systemdb|Reading state from|"
     r"Incremental state has been updated|Running catalog discovery|Run completed|METRIC|Skipping parse of env var|"
     r"(?:tap|target)-\S+ v\d|Reader |\d+ of \d+ (?:START|OK hook)|Running with dbt|Registered adapter|Found \d|"
     r"Concurrency: |Done\.|\d\d:\d\d:\d\d$"
