@@ -11,6 +11,7 @@ from psycopg import errors, sql
 
 from singer_postgres import session
 from tidemark import connections
+from tidemark.backup import settings
 from tidemark.backup.manifest import Counted, Database
 from tidemark.errors import BusyError, TidemarkError, UsageError
 
@@ -173,7 +174,7 @@ def looked_at(side: Side, database: str | None = None) -> Iterator[Contents]:
         except errors.InsufficientPrivilege as error:
             raise UsageError(
                 f"{side.user!r} may not see all of the {side}: {error.diag.message_primary}. Name one who may in "
-                "TIDEMARK_BACKUP_USER and _PASSWORD: a superuser, or a role with GRANT pg_read_all_data."
+                f"{settings.variables(side)}: a superuser, or a role with GRANT pg_read_all_data."
             ) from error
 
 

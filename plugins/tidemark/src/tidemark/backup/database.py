@@ -10,7 +10,7 @@ import psycopg
 from psycopg import conninfo, errors, sql
 
 from tidemark import connections
-from tidemark.backup import clients, contents
+from tidemark.backup import clients, contents, settings
 from tidemark.backup.programs import Program
 from tidemark.errors import BusyError, TidemarkError, UsageError
 
@@ -66,16 +66,21 @@ def refuse_runs(side: Side) -> None:
             raise BusyError(f"Another run is at the {side} ({who}). Wait for its end, then run this again.")
 
 
+def missing_roles(side: Side, was: Database) -> list[str]:
+    """Return the roles that are to be there for what is restored, and aren't."""
+    granted = {role for role, _, _ in was.grants} | {role for role, _ in was.settings if role}
+    with connections.connect(side, database=_MAINTENANCE) as connection:
+        there = {role for (role,) in connection.execute("select rolname from pg_roles")}
+    return sorted({*was.roles, was.owner, *granted} - {"public"} - there)
+
+
 def refuse_missing_roles(side: Side, was: Database) -> None:
     """Stop if what is to be restored belongs to roles that aren't there.
 
     Raises:
         UsageError: some are missing.
     """
-    named = {*was.roles, was.owner, *(role for role, _, _ in was.grants), *(role for role, _ in was.settings if role)}
-    with connections.connect(side, database=_MAINTENANCE) as connection:
-        there = {role for (role,) in connection.execute("select rolname from pg_roles")}
-    if missing := sorted(named - there - {"public"}):
+    if missing := missing_roles(side, was):
         made = " ".join(sql.SQL("CREATE ROLE {};").format(sql.Identifier(role)).as_string() for role in missing)
         raise UsageError(
             f"The {side}'s server lacks roles that the backup's tables belong or are granted to: make them there with "
@@ -85,12 +90,13 @@ def refuse_missing_roles(side: Side, was: Database) -> None:
 
 @contextmanager
 def restored(  # noqa: PLR0913 - all that it takes
-    project: Project, side: Side, was: Database, directory: Path, *, jobs: int, lock: int
+    project: Project, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, any_locale: bool = False
 ) -> Iterator[str]:
     """Yield the name of a new database that holds what was dumped, proven; dropped again if it was not swapped in.
 
     Args:
         side: as who may make databases connects to it.
+        any_locale: where the server lacks that of the dump, its plainest has to do.
 
     Raises:
         UsageError: no pg_restore is new enough, or the role may not do it.
@@ -101,7 +107,7 @@ def restored(  # noqa: PLR0913 - all that it takes
     _drop(side, name)
     try:
         with _explained(side, "The backup can't be restored"):
-            _create(side, name, was)
+            _create(side, name, was, any_locale=any_locale)
             with connections.connect(side, database=name) as connection:
                 _fill(connection, side, was, [programs["pg_restore"], str(directory), f"--jobs={jobs}"], lock)
                 connection.execute("analyze")
@@ -118,23 +124,15 @@ def restored(  # noqa: PLR0913 - all that it takes
         _drop(side, name)
 
 
-def _create(side: Side, name: str, was: Database) -> None:
-    def option(text: str, value: str | None) -> sql.Composable:
-        return sql.SQL(text + " {}").format(sql.Literal(value)) if value else sql.SQL("")
-
+def _create(side: Side, name: str, was: Database, *, any_locale: bool) -> None:
+    plain = was.model_copy(update={"provider": "c", "collate": "C", "ctype": "C", "locale": None})
     with connections.connect(side, database=_MAINTENANCE) as connection:
-        locale = "builtin_locale" if was.provider == "b" else "icu_locale"
-        connection.execute(
-            sql.SQL("create database {} template template0 owner {} {} {} {} {} {}").format(
-                sql.Identifier(name),
-                sql.Identifier(was.owner),
-                option("encoding", was.encoding),
-                option("lc_collate", was.collate),
-                option("lc_ctype", was.ctype),
-                option("locale_provider", {"i": "icu", "b": "builtin"}.get(was.provider)),
-                option(locale, was.locale),
-            )
-        )
+        try:
+            connection.execute(_creation(name, was))
+        except psycopg.Error:
+            if not any_locale:
+                raise
+            connection.execute(_creation(name, plain))
         # what pg_dump leaves out, as it is the database's own
         database = sql.Identifier(name)
         connection.execute(sql.SQL("revoke all on database {} from public").format(database))
@@ -159,13 +157,28 @@ def _create(side: Side, name: str, was: Database) -> None:
             )
 
 
+def _creation(name: str, was: Database) -> sql.Composed:
+    def option(text: str, value: str | None) -> sql.Composable:
+        return sql.SQL(text + " {}").format(sql.Literal(value)) if value else sql.SQL("")
+
+    return sql.SQL("create database {} template template0 owner {} {} {} {} {} {}").format(
+        sql.Identifier(name),
+        sql.Identifier(was.owner),
+        option("encoding", was.encoding),
+        option("lc_collate", was.collate),
+        option("lc_ctype", was.ctype),
+        option("locale_provider", {"i": "icu", "b": "builtin"}.get(was.provider)),
+        option("builtin_locale" if was.provider == "b" else "icu_locale", was.locale),
+    )
+
+
 def _fill(connection: Connection, side: Side, was: Database, command: list[str], lock: int) -> None:
     row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
     elsewhere = row is None or row[0] != was.cluster
     # pg_restore takes a name with "=" in it for more than a name
     base = [*command, f"--dbname={conninfo.make_conninfo(dbname=connection.info.dbname)}", "--no-password"]
     for section in ("pre-data", "data", "post-data"):
-        with Program([*base, f"--section={section}"], side, lock, full=_data_of(side)) as program:
+        with Program([*base, f"--section={section}"], side, lock, full=f"the server of the {side}") as program:
             program.wait()
         if section == "pre-data" and elsewhere:
             connection.execute(_RENUMBER)
@@ -178,10 +191,6 @@ def _fill(connection: Connection, side: Side, was: Database, command: list[str],
                 )
         if section == "data" and elsewhere:
             connection.execute("set client_min_messages = warning; drop schema tidemark_restore cascade")
-
-
-def _data_of(side: Side) -> str:
-    return f"the server of the {side}"
 
 
 def swap(side: Side, new: str, *, aside: str | None) -> None:
@@ -236,8 +245,8 @@ def _explained(side: Side, what: str) -> Iterator[None]:
         yield
     except errors.InsufficientPrivilege as error:
         raise UsageError(
-            f"{what}: {side.user!r} may not: {error.diag.message_primary}. Name one who may in TIDEMARK_BACKUP_USER "
-            "and _PASSWORD: a superuser, or a role with CREATEDB that is a member of all owners."
+            f"{what}: {side.user!r} may not: {error.diag.message_primary}. Name one who may in "
+            f"{settings.variables(side)}: a superuser, or a role with CREATEDB that is a member of all owners."
         ) from error
     except psycopg.Error as error:
         raise contents.ended(error, what) from error

@@ -146,12 +146,10 @@ def _running(scratch: _Scratch, side: Side) -> Iterator[None]:
 def _restore(  # noqa: PLR0913 - each is told apart by its name
     scratch: _Scratch, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, swap: bool
 ) -> None:
-    named = {*was.roles, was.owner, *(role for role, _, _ in was.grants), *(role for role, _ in was.settings if role)}
     with connections.connect(side, database="postgres") as connection:
-        there = {role for (role,) in connection.execute("select rolname from pg_roles")}
-        for role in named - there - {"public"}:
+        for role in database.missing_roles(side, was):
             connection.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
-    with database.restored(scratch, side, was, directory, jobs=jobs, lock=lock) as new:
+    with database.restored(scratch, side, was, directory, jobs=jobs, lock=lock, any_locale=True) as new:
         if swap:
             database.swap(side, new, aside=None)
 

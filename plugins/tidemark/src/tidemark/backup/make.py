@@ -9,9 +9,9 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tidemark import airflow, databases, settings
+from tidemark import airflow, connections, databases, settings
 from tidemark.backup import retention
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.dump import dump
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tidemark.backup.manifest import Database
     from tidemark.backup.place import Place
     from tidemark.project import Project
     from tidemark.settings import Side
@@ -95,30 +96,18 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
     name = new_name(datetime.now(UTC), secrets.token_hex(3))
     _, warehouse = databases.bring_up(project)
     side = backup_settings.login(project, warehouse)
-    with place.writing(name, scratch) as directory:
-        for attempt in range(1, _ATTEMPTS + 1):
-            taken_at = datetime.now(UTC)
-            states = meltano.export(project)
-            (directory / STATE).write_text(json.dumps(states, indent=1) + "\n")
-            try:
-                found = dump(project, side, directory / WAREHOUSE, jobs=options.jobs, lock=lock)
-                break
-            except MovedError as error:
-                shutil.rmtree(directory / WAREHOUSE, ignore_errors=True)
-                if attempt == _ATTEMPTS:
-                    raise TidemarkError(
-                        f"{error} Tables changed their shape during each of {attempt} attempts; run this again at "
-                        "another hour."
-                    ) from error
-                say(f"{error} Once more, as tables changed meanwhile.")
-        say(f"State of {len(states)} pipelines; warehouse: {found.rows:,} rows of {len(found.tables)} tables")
-        with _airflow(project) as metadata:
-            if metadata:
-                more = dump(project, metadata, directory / AIRFLOW, jobs=options.jobs, lock=lock)
-                say(f"Airflow: {more.rows:,} rows of {len(more.tables)} tables")
-            else:
-                more = None
-                say("Airflow: skipped, as it has no database here (AIRFLOW_POSTGRES_HOST names one elsewhere)")
+    # one that can't be had is found before the work, as a backup without it would be none
+    with airflow_side(project) as metadata, place.writing(name, scratch) as directory:
+        if metadata:
+            connections.connect(metadata).close()
+        taken_at, states, found = _pair(project, side, directory, lock, options, say)
+        say(f"Meltano: state of {', '.join(states) or 'nothing'}")
+        say(f"Warehouse: {found.rows:,} rows of {len(found.tables)} tables")
+        more = dump(project, metadata, directory / AIRFLOW, jobs=options.jobs, lock=lock) if metadata else None
+        if more:
+            say(f"Airflow: {more.rows:,} rows of {len(more.tables)} tables")
+        else:
+            say("Airflow: skipped, as it has no database here (AIRFLOW_POSTGRES_HOST names one elsewhere)")
         paths = sorted(path for path in directory.rglob("*") if path.is_file())
         manifest = Manifest(
             name=name,
@@ -134,20 +123,45 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
     return manifest
 
 
+def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project, side: Side, directory: Path, lock: int, options: Options, say: Say
+) -> tuple[datetime, dict[str, Any], Database]:
+    """Take state and then data; return when the state was taken, the state, and what the data is."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        taken_at = datetime.now(UTC)
+        states = meltano.export(project)
+        (directory / STATE).write_text(json.dumps(states, indent=1) + "\n")
+        try:
+            return taken_at, states, dump(project, side, directory / WAREHOUSE, jobs=options.jobs, lock=lock)
+        except MovedError as error:
+            shutil.rmtree(directory / WAREHOUSE, ignore_errors=True)
+            if attempt == _ATTEMPTS:
+                raise TidemarkError(
+                    f"{error} Tables changed their shape during each of {attempt} attempts; run this again at "
+                    "another hour."
+                ) from error
+            say(f"{error} Once more, as tables changed meanwhile.")
+    raise AssertionError
+
+
 def _pipeline(project: Project, warehouse: Side) -> str:
     """Return whose backup it is, for a place that several share."""
     return f"{meltano.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
 
 
 @contextmanager
-def _airflow(project: Project) -> Iterator[Side | None]:
-    """Yield where Airflow's metadata is, its server started for it if it is down; None if there is none."""
+def airflow_side(project: Project, *, new: bool = False) -> Iterator[Side | None]:
+    """Yield where Airflow's metadata is, its server started for it if it is down; None if there is none.
+
+    Args:
+        new: make a server where there is none.
+    """
     side = settings.airflow_database(project)
     if not side.embedded:
         yield side
         return
     server = Server(side, project)
-    if not server.exists():
+    if not new and not server.exists():
         yield None
         return
     ran = server.running()

@@ -17,6 +17,8 @@ from tidemark.errors import TidemarkError
 FILE = "manifest.json"
 STATE = "state.json"
 WAREHOUSE, AIRFLOW = "warehouse", "airflow"
+# what a backup's name ends with until it is complete
+PARTIAL = ".partial"
 _FORMAT = 1
 # sorted as text, they are sorted by time; the end tells apart those of one second
 _NAME = re.compile(r"^tidemark-(\d{8}T\d{6}Z)-[0-9a-f]{6}$")

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tidemark.backup.manifest import FILE, File, Manifest, began
+from tidemark.backup.manifest import FILE, PARTIAL, File, Manifest, began
 from tidemark.errors import TidemarkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PARTIAL = ".partial"
 _CHUNK = 2**20
 
 
@@ -74,12 +73,8 @@ class Place:
 
     def unfinished(self) -> list[str]:
         """Return the directories of what was begun and not completed, ours alone."""
-        return sorted(
-            name
-            for name in self._names()
-            if (began(name.removesuffix(_PARTIAL)) if name.endswith(_PARTIAL) else began(name))
-            and not (began(name) and self._has(name, FILE))
-        )
+        complete = set(self.backups())
+        return sorted(name for name in self._names() if began(name.removesuffix(PARTIAL)) and name not in complete)
 
     def find(self, name: str) -> str:
         """Return the name of a backup; `latest` is one, too.
@@ -159,7 +154,7 @@ class Place:
             scratch: where to make the directory if the place is not on this machine.
         """
         local = self.directory
-        directory = local / f"{name}{_PARTIAL}" if local else scratch / name
+        directory = local / f"{name}{PARTIAL}" if local else scratch / name
         directory.mkdir(parents=True, mode=0o700)
         try:
             yield directory

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemark import airflow, databases, settings
+from tidemark import airflow, databases
 from tidemark.backup import contents, database
 from tidemark.backup import settings as backup_settings
-from tidemark.backup.make import alone
+from tidemark.backup.make import airflow_side, alone
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.locks import hold
@@ -42,17 +42,18 @@ class Options:
 
 @dataclass(frozen=True)
 class _Target:
-    """A database that is to be replaced: by what, from which of the backup's directories, and if it holds anything."""
+    """A database to restore into.
+
+    Attributes:
+        was: what it is to be.
+        directory: of the backup, that has its dump.
+        aside: the name by which what is there is kept; None if it holds nothing.
+    """
 
     side: Side
     was: Database
     directory: str
-    full: bool
-
-    @property
-    def aside(self) -> str | None:
-        stamp = datetime.now(UTC).strftime("_before_%Y%m%d_%H%M%S")
-        return f"{self.side.database[: _LONGEST_NAME - len(stamp)]}{stamp}" if self.full else None
+    aside: str | None
 
 
 def restore(  # noqa: PLR0913 - each is told apart by its name
@@ -74,18 +75,19 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
             f"Backup {manifest.name} is of Meltano's environment {manifest.environment}, and this is "
             f"{meltano.environment(project)}; set MELTANO_ENVIRONMENT to restore it."
         )
-    targets = _targets(project, manifest, options)
-    plan = [f"Will rename the {target.side} to {target.aside}." for target in targets if target.full]
-    if plan and not confirmed(plan):
-        return False
-    with (
-        hold(project.pipeline_lock, doing="running the pipeline"),
-        alone(project) as lock,
-        fetched(place, manifest) as directory,
-    ):
-        for target in targets:
-            _put_back(project, target, directory, options, lock, say)
-        _put_state_back(project, directory, say)
+    with ExitStack() as servers:
+        targets = _targets(project, manifest, options, servers)
+        plan = [f"Will rename the {target.side} to {target.aside}." for target in targets if target.aside]
+        if plan and not confirmed(plan):
+            return False
+        with (
+            hold(project.pipeline_lock, doing="restoring a backup"),
+            alone(project) as lock,
+            fetched(place, manifest) as directory,
+        ):
+            for target in targets:
+                _put_back(project, target, directory, options, lock, say)
+            _put_state_back(project, directory, say)
     return True
 
 
@@ -103,17 +105,17 @@ def fetched(place: Place, manifest: Manifest) -> Iterator[Path]:
         yield place.verify(manifest, Path(name)) or Path(name)
 
 
-def _targets(project: Project, manifest: Manifest, options: Options) -> list[_Target]:
+def _targets(project: Project, manifest: Manifest, options: Options, servers: ExitStack) -> list[_Target]:
     """Return what is to be replaced, if all of it may be."""
-    databases.try_own(project)
     _, warehouse = databases.bring_up(project)
     wanted = [(backup_settings.login(project, warehouse), manifest.warehouse, WAREHOUSE)]
     if options.airflow:
         if manifest.airflow is None:
             raise UsageError(f"Backup {manifest.name} has no Airflow database in it; leave --airflow out.")
         airflow.refuse_running(project)
-        side = settings.admin(project, databases.bring_up_airflow(project))
-        wanted.append((side, manifest.airflow, AIRFLOW))
+        metadata = servers.enter_context(airflow_side(project, new=True))
+        assert metadata
+        wanted.append((metadata, manifest.airflow, AIRFLOW))
     targets = []
     for side, was, directory in wanted:
         with contents.looked_at(side) as there:
@@ -130,24 +132,26 @@ def _targets(project: Project, manifest: Manifest, options: Options) -> list[_Ta
                 "database (TARGET_POSTGRES_DATABASE), or with --replace, which keeps this one under another name."
             )
         database.refuse_missing_roles(side, was)
-        targets.append(_Target(side, was, directory, bool(tables)))
+        stamp = datetime.now(UTC).strftime("_before_%Y%m%d_%H%M%S")
+        aside = f"{side.database[: _LONGEST_NAME - len(stamp)]}{stamp}" if tables else None
+        targets.append(_Target(side, was, directory, aside))
     return targets
 
 
 def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
     project: Project, target: _Target, directory: Path, options: Options, lock: int, say: Say
 ) -> None:
-    side, aside = target.side, target.aside
+    side = target.side
     database.refuse_runs(side)
     with database.restored(
         project, side, target.was, directory / target.directory, jobs=options.jobs, lock=lock
     ) as new:
         # one that began meanwhile
         database.refuse_runs(side)
-        database.swap(side, new, aside=aside)
+        database.swap(side, new, aside=target.aside)
     say(f"Restored the {side}: {target.was.rows:,} rows of {len(target.was.tables)} tables, each as it was dumped.")
-    if aside:
-        say(f"What was there is in {aside}; once you are sure: {_drop_command(side, aside)}")
+    if target.aside:
+        say(f"What was there is in {target.aside}; once you are sure: {_drop_command(side, target.aside)}")
 
 
 def _drop_command(side: Side, name: str) -> str:
@@ -166,4 +170,4 @@ def _put_state_back(project: Project, directory: Path, say: Say) -> None:
             f"The warehouse is restored, and Meltano's state is not: {error} Then set it to what the warehouse holds: "
             "`tidemark state rewind`."
         ) from error
-    say(f"Restored the state of {len(states)} pipelines.")
+    say(f"Restored Meltano's state of {', '.join(states) or 'nothing'}.")

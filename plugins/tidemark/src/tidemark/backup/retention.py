@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tidemark.backup.manifest import began
+from tidemark.backup.manifest import PARTIAL, began
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,5 +34,5 @@ def left_over(names: Iterable[str], *, now: datetime) -> list[str]:
 
 
 def _before(name: str, instant: datetime) -> bool:
-    when = began(name)
+    when = began(name.removesuffix(PARTIAL))
     return when is not None and when < instant

@@ -57,3 +57,8 @@ def login(project: Project, side: Side) -> Side:
         return settings.admin(project, side)
     found = read(project)
     return side.model_copy(update={"user": found.user, "password": found.password}) if found.user else side
+
+
+def variables(side: Side) -> str:
+    """Return the names of the variables that say who dumps and restores `side`."""
+    return f"{_PREFIX if side.side == 'warehouse' else f'{side.prefix}_'}USER and _PASSWORD"

@@ -1,0 +1,422 @@
+"""Backups: what comes back is what was there, a run goes on from it, and what is no backup isn't taken for one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg
+import pytest
+from dotenv import dotenv_values
+
+from tests.integration.conftest import Checkout, make_built
+from tests.singer.test_crashes import wait_for
+from tidemark.backup.manifest import Manifest
+from tidemark.backup.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STREAMS = ("customers", "products", "orders", "order_items")
+AIRFLOW = "create table dag_run (id int primary key, state text); insert into dag_run values (1, 'success')"
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project that was loaded and built, with a database for Airflow."""
+    for checkout in make_built(scale="0.001"):
+        with checkout.connect("source", "postgres") as connection:
+            connection.execute("create database airflow")
+        with checkout.connect("source", "airflow") as connection:
+            connection.execute(AIRFLOW)
+        password = str(dotenv_values(checkout.root / ".env")["TIDEMARK_ADMIN_PASSWORD"])
+        checkout.env |= {
+            "AIRFLOW_POSTGRES_HOST": "127.0.0.1",
+            "AIRFLOW_POSTGRES_PORT": checkout.env["TAP_POSTGRES_PORT"],
+            "AIRFLOW_POSTGRES_USER": "tidemark",
+            "AIRFLOW_POSTGRES_PASSWORD": password,
+        }
+        yield checkout
+
+
+def backups(project: Checkout) -> Path:
+    return project.root / ".tidemark" / "backups"
+
+
+def back_up(project: Checkout, *options: str) -> Path:
+    """Make a backup; return its directory."""
+    before = set(backups(project).glob("*")) if backups(project).exists() else set()
+    project.tidemark("backup", *options)
+    (made,) = {path for path in backups(project).glob("tidemark-*") if path.suffix != ".partial"} - before
+    return made
+
+
+def listed(project: Checkout, *options: str) -> dict[str, bool]:
+    """Return each backup's name, and whether it is good."""
+    return {each["name"]: each["good"] for each in json.loads(project.tidemark("backup", "list", "--json", *options))}
+
+
+PICTURE = {
+    "relations": """
+        select oid::regclass::text, relkind::text, relowner::regrole::text, relacl::text, relispartition,
+            relispopulated, obj_description(oid, 'pg_class')
+        from pg_class where relnamespace::regnamespace::text in ('raw', 'staging', 'intermediate', 'marts') order by 1
+    """,
+    "schemas": """
+        select nspname, nspowner::regrole::text, nspacl::text from pg_namespace where nspname !~ '^pg_' order by 1
+    """,
+    "defaults": """
+        select defaclrole::regrole::text, defaclnamespace::regnamespace::text, defaclacl::text from pg_default_acl
+        order by 1, 2, 3
+    """,
+    "database": """
+        select unnest(datacl)::text, pg_get_userbyid(datdba) from pg_database where datname = current_database()
+        order by 1
+    """,
+}
+
+
+def picture(project: Checkout) -> dict[str, Any]:
+    """Return rows, owners, rights and comments of all that is in the warehouse, as SQL has them."""
+    found: dict[str, Any] = {what: project.rows("warehouse", query) for what, query in PICTURE.items()}
+    # transactions are the cluster's own
+    row = "(to_jsonb(t) - '_tidemark_loaded_xid' - 'loaded_xid')::text"
+    for table, kind, *_ in found["relations"]:
+        if kind in {"r", "m"}:
+            rows = f"select count(*), md5(string_agg({row}, '' order by {row})) from {table} t"
+            found[table] = project.rows("warehouse", rows)
+    return found
+
+
+def as_role(project: Checkout, role: str, query: str) -> None:
+    with project.connect("warehouse") as connection:
+        connection.execute(f"set role {role}")
+        connection.execute(query)
+
+
+def lose_the_warehouse(project: Checkout) -> None:
+    """Leave nothing of the warehouse's server, nor of Meltano's state."""
+    project.tidemark("down")
+    shutil.rmtree(project.root / ".tidemark" / "postgres" / "warehouse")
+    (project.root / ".meltano" / "meltano.db").unlink()
+
+
+def change(project: Checkout, statement: str) -> None:
+    with project.connect("source") as connection:
+        connection.execute(statement)
+
+
+def load(project: Checkout) -> dict[str, dict[str, int]]:
+    """Load; return the rows of each stream."""
+    return json.loads(project.tidemark("run", "--json", "tap-postgres", "target-postgres").splitlines()[-1])["report"][
+        "streams"
+    ]
+
+
+@contextmanager
+def locked(project: Checkout, table: str, mode: str) -> Iterator[None]:
+    with psycopg.connect(project.tidemark("dsn", "warehouse").strip()) as connection:
+        connection.execute(f"lock table {table} in {mode} mode")
+        yield
+        connection.rollback()
+
+
+def waiting(project: Checkout, table: str) -> bool:
+    return bool(project.rows("warehouse", f"select from pg_locks where not granted and relation = '{table}'::regclass"))
+
+
+def assert_well(process: subprocess.Popen[str]) -> None:
+    """Wait for the end of a process, which is to be a good one."""
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+
+
+def is_dump(process: psutil.Process) -> bool:
+    """Whether it is a pg_dump that dumps, and not one that is asked what it is."""
+    with suppress(psutil.NoSuchProcess):
+        return any(word.startswith("--snapshot") for word in process.cmdline())
+    return False
+
+
+def edit(backup: Path, table: str, rows: int) -> None:
+    """Have a backup's manifest say that a table had other rows, as if the dump had lost some."""
+    manifest = json.loads((backup / "manifest.json").read_text())["manifest"]
+    manifest["warehouse"]["tables"][table]["rows"] += rows
+    (backup / "manifest.json").write_text(Manifest.model_validate(manifest).signed())
+
+
+def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_reads_only_what_is_new(project):
+    before = picture(project)
+    assert any(kind == "m" for _, kind, *_ in before["relations"])
+    back_up(project)
+    change(project, "update products set price = price + 1, updated_at = now() where product_id <= 3")
+    lose_the_warehouse(project)
+    said = project.tidemark("restore", "latest")
+    assert "tidemark state check" in said, "it says what to do next"
+    assert picture(project) == before
+    as_role(project, "tidemark_reporter", "select count(*) from marts.fct_sales")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role(project, "tidemark_reporter", "select from raw.orders")
+
+    # another cluster numbers its transactions anew: a row must not look as if it were yet to come
+    ahead = "select count(*) from raw.orders where _tidemark_loaded_xid >= pg_snapshot_xmin(pg_current_snapshot())"
+    assert project.rows("warehouse", ahead) == [(0,)]
+    states = json.loads(project.tidemark("state", "check", "--json"))
+    assert {each["stream"]: each["fit"] for each in states} == {f"public-{name}": "fits" for name in STREAMS}
+    streams = load(project)
+    assert streams["public-products"]["updated"] == 3
+    everything = project.rows("source", "select count(*) from order_items")[0][0]
+    assert sum(stream["read"] for stream in streams.values()) < everything / 2
+    project.tidemark("reconcile")
+
+
+def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
+    back_up(project)
+    before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
+    change(project, "update products set price = price + 1, updated_at = now() where product_id <= 5")
+    said = project.tidemark("backup", "drill", env={"TMPDIR": str(tmp_path)})
+    assert "airflow: 1 rows of 1 tables are as they were dumped" in said
+    assert "state of 4 streams fits" in said
+    assert "A sync went on" in said
+    assert "The drill went well" in said
+    assert (picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()) == before
+    assert list(tmp_path.iterdir()) == []
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or ())
+    ]
+    load(project)
+
+
+def test_a_row_that_is_missing_from_the_dump_is_found_by_the_drill_and_by_a_restore_which_leaves_all_as_it_was(project):
+    backup = back_up(project)
+    edit(backup, "raw.orders", rows=1)
+    before = picture(project)
+    error = project.refusal("backup", "drill", "--no-sync")
+    assert "raw.orders has " in error
+    assert "raw.orders has " in project.refusal("restore", "latest", "--replace", "--yes")
+    assert picture(project) == before
+    there = "select from pg_database where datname like 'warehouse\\_%'"
+    assert project.rows("warehouse", there) == []
+    project.tidemark("state", "check")
+    shutil.rmtree(backup)
+
+
+def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_without_a_gap(project):
+    change(project, "update customers set city = 'Elsewhere', updated_at = now()")
+    change(project, "update orders set shipping_fee = shipping_fee + 1, updated_at = now()")
+    with locked(project, "raw.customers", "share"):
+        run = project.start("run", "tap-postgres", "target-postgres")
+        wait_for(lambda: waiting(project, "raw.customers"))
+        # state is read, and then the dump has to wait: what comes in between is in the one and not in the other
+        with locked(project, "marts.dim_products", "access exclusive"):
+            backup = project.start("backup")
+            wait_for(lambda: waiting(project, "marts.dim_products"))
+            change(project, "update order_items set quantity = quantity + 1, updated_at = now() where order_id <= 50")
+    assert_well(backup)
+    assert_well(run)
+    change(project, "update products set price = price + 1, updated_at = now()")
+    load(project)
+    project.tidemark("restore", "latest", "--replace", "--yes")
+    project.tidemark("state", "check")
+    load(project)
+    project.tidemark("reconcile")
+
+
+def test_a_restore_does_not_overwrite_and_asks_and_replaces_airflow_if_told(project):
+    back_up(project)
+    before = picture(project)
+    error = project.refusal("restore", "latest")
+    assert "--replace" in error
+    assert "holds" in error
+    assert "--yes" in project.refusal("restore", "latest", "--replace")
+    assert picture(project) == before
+    with project.connect("source", "airflow") as connection:
+        connection.execute("update dag_run set state = 'failed'")
+    with locked(project, "raw.customers", "share"):
+        run = project.start("run", "tap-postgres", "target-postgres")
+        change(project, "update customers set city = 'Here', updated_at = now()")
+        wait_for(lambda: project.rows("warehouse", "select from pg_locks where locktype = 'advisory' and objsubid = 1"))
+        busy = project.run("tidemark", "restore", "latest", "--replace", "--yes")
+        assert busy.returncode == 75, busy.stderr
+    assert_well(run)
+    project.tidemark("restore", "latest", "--replace", "--airflow", "--yes")
+    with project.connect("source", "airflow") as connection:
+        assert connection.execute("table dag_run").fetchall() == [(1, "success")]
+    for side, name in (("warehouse", "warehouse"), ("source", "airflow")):
+        assert project.rows(side, f"select datname from pg_database where datname like '{name}_before_%'")
+
+
+def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
+    backup = back_up(project)
+    before = picture(project)
+    data = max((backup / "warehouse").glob("*.dat*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    for command in (["backup", "verify"], ["restore", "latest", "--replace", "--yes"], ["backup", "drill"]):
+        assert f"warehouse/{data.name} of backup {backup.name} is not as it was written" in project.refusal(*command)
+    assert picture(project) == before
+    data.write_bytes(content[:-1])
+    assert listed(project)[backup.name] is False, "cut short, which is seen without reading"
+    manifest = backup / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 1,', '"rows": 2,', 1))
+    assert listed(project)[backup.name] is False
+    assert "was changed since it was written" in project.refusal("backup", "verify")
+    shutil.rmtree(backup)
+
+
+def test_a_backup_that_was_killed_is_none_and_the_next_good_one_removes_it_after_a_day(project):
+    good = listed(project)
+    with locked(project, "marts.dim_products", "access exclusive"):
+        killed = project.start("backup")
+        wait_for(lambda: waiting(project, "marts.dim_products"))
+        (partial,) = backups(project).glob("*.partial")
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    assert listed(project) == good
+    back_up(project)
+    assert partial.exists(), "somebody may yet be at it"
+    yesterday = partial.with_name("tidemark-20260101T000000Z-00000a.partial")
+    partial.rename(yesterday)
+    theirs = backups(project) / "tidemark-notes"
+    theirs.mkdir()
+    back_up(project)
+    assert not yesterday.exists()
+    assert theirs.exists()
+    theirs.rmdir()
+
+
+def test_a_dump_whose_maker_was_killed_keeps_the_next_backup_out_until_it_is_over(project):
+    killed = project.start("backup")
+    dump: list[psutil.Process] = []
+
+    def dumping() -> bool:
+        dump[:] = [each for each in psutil.Process(killed.pid).children(recursive=True) if is_dump(each)]
+        return bool(dump)
+
+    wait_for(dumping)
+    for each in dump:
+        each.suspend()
+    good = listed(project)
+    killed.kill()
+    killed.communicate()
+    busy = project.run("tidemark", "backup")
+    for each in dump:
+        each.kill()
+    assert busy.returncode == 75
+    assert "is making or restoring a backup" in busy.stderr
+    assert listed(project) == good
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in dump))
+    back_up(project)
+
+
+KILLED_IN_UPLOAD = """
+import os, signal, sys
+from pathlib import Path
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from tidemark.backup import make
+from tidemark.backup.place import Place
+from tidemark.project import Project
+
+class Elsewhere(DirFileSystem):
+    sent = 0
+    def put_file(self, *arguments, **options):
+        Elsewhere.sent += 1
+        if Elsewhere.sent == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().put_file(*arguments, **options)
+
+place = Place("memory://elsewhere")
+place._files, place._root = Elsewhere(sys.argv[1], LocalFileSystem()), "backups"
+make.make(Project.find(), place, make.Options(2, None, None), print)
+"""
+
+
+def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
+    def upload(until: int) -> int:
+        command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]
+        return subprocess.run(command, cwd=project.root, env=project.env, check=False, capture_output=True).returncode
+
+    files = len(list(back_up(project).rglob("*.*")))
+    assert upload(until=files) == -signal.SIGKILL, "all was sent but the manifest"
+    assert len(list((tmp_path / "backups").iterdir())) == 1
+    assert listed(project, "--from", str(tmp_path / "backups")) == {}
+    assert upload(until=0) == 0
+    (name,) = listed(project, "--from", f"file://{tmp_path}/backups")
+    project.tidemark("backup", "verify", name, "--from", str(tmp_path / "backups"))
+
+
+def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehouse_are_not(project):
+    for each in backups(project).iterdir():
+        shutil.rmtree(each)
+    first, second = back_up(project), back_up(project)
+    manifest = json.loads((first / "manifest.json").read_text())["manifest"]
+    foreign = backups(project) / "tidemark-20250101T000000Z-00000b"
+    shutil.copytree(second, foreign)
+    (foreign / "manifest.json").write_text(
+        Manifest.model_validate({**manifest, "name": foreign.name, "pipeline": "prod elsewhere:5432/other"}).signed()
+    )
+    project.tidemark("backup", "--keep", "2")
+    assert not first.exists()
+    assert second.exists()
+    assert foreign.exists()
+    assert project.run("tidemark", "backup", "--keep", "1", "--to", "/proc/no/such").returncode
+    assert second.exists(), "nothing is removed after one that failed"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("nosuch://bucket/x", "Protocol not known: nosuch"),
+        ("s3://user:secret@bucket/x", "Install s3fs"),
+        ("/proc/no/such", "name another place"),
+    ],
+)
+def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project, to, said):
+    error = project.refusal("backup", "--to", to)
+    assert said in error
+    assert "secret" not in error
+
+
+def test_a_role_that_may_not_see_all_is_told_who_may(project):
+    login = dotenv_values(project.root / ".env")
+    own = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PASSWORD": str(login["TARGET_POSTGRES_PASSWORD"])}
+    assert "TIDEMARK_BACKUP_USER and _PASSWORD" in project.refusal("backup", env=own)
+    admin = {"TIDEMARK_BACKUP_USER": "tidemark", "TIDEMARK_BACKUP_PASSWORD": str(login["TIDEMARK_ADMIN_PASSWORD"])}
+    back_up(project)
+    assert "Backup tidemark-" in project.tidemark("backup", env={**own, **admin})
+
+
+def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
+    mounted = os.geteuid() == 0 and shutil.which("mount") is not None
+    if (
+        not mounted
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        assert "space" in project.refusal("backup", "--to", str(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_place_in_memory_gives_back_what_it_was_given(tmp_path):
+    place = Place("memory://somewhere/backups")
+    place.prepare()
+    assert place.backups() == []
+    with place.writing("tidemark-20260101T000000Z-00000c", tmp_path) as directory:
+        (directory / "part").mkdir()
+        (directory / "part" / "data").write_bytes(b"rows")
+        (directory / "manifest.json").write_text("{}")
+    assert place.backups() == ["tidemark-20260101T000000Z-00000c"]
+    place.remove("tidemark-20260101T000000Z-00000c")
+    assert place.backups() == place.unfinished() == []
