@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.integration.conftest import Checkout, make_built
+from tests.servers import INSTALLATIONS
 from tests.singer.test_crashes import wait_for
 from tidemark.backup.manifest import Manifest
 from tidemark.backup.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 STREAMS = ("customers", "products", "orders", "order_items")
@@ -58,6 +60,21 @@ def back_up(project: Checkout, *options: str) -> Path:
     return made
 
 
+def newest(project: Checkout) -> Path:
+    """Return the latest backup, whichever test made it."""
+    there = sorted(path for path in backups(project).glob("tidemark-2*") if path.suffix != ".partial")
+    return there[-1] if there else back_up(project)
+
+
+def copy(backup: Path, name: str, edit: Callable[[dict[str, Any]], None] = lambda manifest: None) -> Path:
+    """Make another backup of one, under another name, whose manifest says something else."""
+    shutil.copytree(backup, backup.with_name(name))
+    manifest = {**json.loads((backup / "manifest.json").read_text())["manifest"], "name": name}
+    edit(manifest)
+    backup.with_name(name).joinpath("manifest.json").write_text(Manifest.model_validate(manifest).signed())
+    return backup.with_name(name)
+
+
 def listed(project: Checkout, *options: str) -> dict[str, bool]:
     """Return each backup's name, and whether it is good."""
     return {each["name"]: each["good"] for each in json.loads(project.tidemark("backup", "list", "--json", *options))}
@@ -85,13 +102,14 @@ PICTURE = {
 
 def picture(project: Checkout) -> dict[str, Any]:
     """Return rows, owners, rights and comments of all that is in the warehouse, as SQL has them."""
-    found: dict[str, Any] = {what: project.rows("warehouse", query) for what, query in PICTURE.items()}
     # transactions are the cluster's own
     row = "(to_jsonb(t) - '_tidemark_loaded_xid' - 'loaded_xid')::text"
-    for table, kind, *_ in found["relations"]:
-        if kind in {"r", "m"}:
-            rows = f"select count(*), md5(string_agg({row}, '' order by {row})) from {table} t"
-            found[table] = project.rows("warehouse", rows)
+    with project.connect("warehouse") as connection:
+        found: dict[str, Any] = {what: connection.execute(query).fetchall() for what, query in PICTURE.items()}
+        for table, kind, *_ in found["relations"]:
+            if kind in {"r", "m"}:
+                rows = f"select count(*), md5(string_agg({row}, '' order by {row})) from {table} t"
+                found[table] = connection.execute(rows).fetchall()
     return found
 
 
@@ -145,13 +163,6 @@ def is_dump(process: psutil.Process) -> bool:
     return False
 
 
-def edit(backup: Path, table: str, rows: int) -> None:
-    """Have a backup's manifest say that a table had other rows, as if the dump had lost some."""
-    manifest = json.loads((backup / "manifest.json").read_text())["manifest"]
-    manifest["warehouse"]["tables"][table]["rows"] += rows
-    (backup / "manifest.json").write_text(Manifest.model_validate(manifest).signed())
-
-
 def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_reads_only_what_is_new(project):
     before = picture(project)
     assert any(kind == "m" for _, kind, *_ in before["relations"])
@@ -178,7 +189,7 @@ def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_read
 
 
 def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
-    back_up(project)
+    newest(project)
     before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
     change(project, "update products set price = price + 1, updated_at = now() where product_id <= 5")
     said = project.tidemark("backup", "drill", env={"TMPDIR": str(tmp_path)})
@@ -194,16 +205,18 @@ def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
     load(project)
 
 
-def test_a_row_that_is_missing_from_the_dump_is_found_by_the_drill_and_by_a_restore_which_leaves_all_as_it_was(project):
-    backup = back_up(project)
-    edit(backup, "raw.orders", rows=1)
+def test_a_row_that_is_missing_from_the_dump_is_found_by_drill_and_restore_and_all_is_as_it_was(project):
+    def one_more(manifest: dict[str, Any]) -> None:
+        # as if the dump had lost one
+        manifest["warehouse"]["tables"]["raw.orders"]["rows"] += 1
+
+    backup = copy(newest(project), "tidemark-20990101T000000Z-00000d", one_more)
     before = picture(project)
-    error = project.refusal("backup", "drill", "--no-sync")
-    assert "raw.orders has " in error
-    assert "raw.orders has " in project.refusal("restore", "latest", "--replace", "--yes")
+    for command in (["backup", "drill", "--no-sync"], ["restore", "latest", "--replace", "--yes"]):
+        error = project.refusal(*command)
+        assert "What came back is not what was dumped: raw.orders has " in error
     assert picture(project) == before
-    there = "select from pg_database where datname like 'warehouse\\_%'"
-    assert project.rows("warehouse", there) == []
+    assert project.rows("warehouse", "select from pg_database where datname like 'warehouse\\_%'") == []
     project.tidemark("state", "check")
     shutil.rmtree(backup)
 
@@ -229,22 +242,31 @@ def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_w
     project.tidemark("reconcile")
 
 
-def test_a_restore_does_not_overwrite_and_asks_and_replaces_airflow_if_told(project):
-    back_up(project)
+def test_a_restore_does_not_overwrite_and_asks(project):
+    newest(project)
     before = picture(project)
     error = project.refusal("restore", "latest")
     assert "--replace" in error
     assert "holds" in error
     assert "--yes" in project.refusal("restore", "latest", "--replace")
     assert picture(project) == before
+
+
+@pytest.mark.long
+def test_a_run_from_elsewhere_keeps_a_restore_out_and_airflow_comes_back_where_it_is_asked_for(project, tmp_path):
+    back_up(project)
     with project.connect("source", "airflow") as connection:
         connection.execute("update dag_run set state = 'failed'")
     with locked(project, "raw.customers", "share"):
-        run = project.start("run", "tap-postgres", "target-postgres")
         change(project, "update customers set city = 'Here', updated_at = now()")
-        wait_for(lambda: project.rows("warehouse", "select from pg_locks where locktype = 'advisory' and objsubid = 1"))
+        # a machine of its own, as its directory is
+        sides = {name: str(value) for name, value in dotenv_values(project.root / ".env").items()}
+        sides |= {"TAP_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_HOST": "127.0.0.1"}
+        run = project.start("run", "tap-postgres", "target-postgres", env={**sides, "TIDEMARK_WORK_DIR": str(tmp_path)})
+        wait_for(lambda: waiting(project, "raw.customers"))
         busy = project.run("tidemark", "restore", "latest", "--replace", "--yes")
-        assert busy.returncode == 75, busy.stderr
+    assert busy.returncode == 75, busy.stderr
+    assert "Another run is at the warehouse" in busy.stderr
     assert_well(run)
     project.tidemark("restore", "latest", "--replace", "--airflow", "--yes")
     with project.connect("source", "airflow") as connection:
@@ -253,8 +275,28 @@ def test_a_restore_does_not_overwrite_and_asks_and_replaces_airflow_if_told(proj
         assert project.rows(side, f"select datname from pg_database where datname like '{name}_before_%'")
 
 
-def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
+@pytest.mark.long
+def test_it_can_be_restored_by_hand_as_the_documentation_says(project):
     backup = back_up(project)
+    before = picture(project)
+    with project.connect("warehouse", "postgres") as connection:
+        connection.execute("alter database warehouse rename to kept")
+        connection.execute("create database warehouse")
+    with project.connect("warehouse") as connection:
+        connection.execute(project.tidemark("roles", "warehouse").encode())
+    text = (project.root / "docs" / "backup.md").read_text()
+    (options,) = re.findall(r"^    pg_restore (.*) --dbname=warehouse tidemark-…/warehouse$", text, re.MULTILINE)
+    url = project.tidemark("dsn", "warehouse").strip()
+    program = INSTALLATIONS["embedded"] / "pg_restore"
+    subprocess.run([program, *options.split(), f"--dbname={url}", backup / "warehouse"], check=True)
+    done = project.run("meltano", "state", "import", str(backup / "state.json"))
+    assert done.returncode == 0, done.stderr
+    assert {**picture(project), "database": ()} == {**before, "database": ()}
+    project.tidemark("state", "check")
+
+
+def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
+    backup = copy(newest(project), "tidemark-20990101T000000Z-00000e")
     before = picture(project)
     data = max((backup / "warehouse").glob("*.dat*"), key=lambda path: path.stat().st_size)
     content = bytearray(data.read_bytes())
@@ -272,27 +314,27 @@ def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
     shutil.rmtree(backup)
 
 
-def test_a_backup_that_was_killed_is_none_and_the_next_good_one_removes_it_after_a_day(project):
+def test_a_backup_that_was_killed_is_none_and_a_good_one_removes_it_after_a_day(project):
     good = listed(project)
     with locked(project, "marts.dim_products", "access exclusive"):
         killed = project.start("backup")
         wait_for(lambda: waiting(project, "marts.dim_products"))
-        (partial,) = backups(project).glob("*.partial")
         os.killpg(killed.pid, signal.SIGKILL)
         killed.communicate()
+    (partial,) = backups(project).glob("*.partial")
     assert listed(project) == good
-    back_up(project)
-    assert partial.exists(), "somebody may yet be at it"
     yesterday = partial.with_name("tidemark-20260101T000000Z-00000a.partial")
-    partial.rename(yesterday)
-    theirs = backups(project) / "tidemark-notes"
+    shutil.copytree(partial, yesterday)
+    theirs = partial.with_name("tidemark-notes")
     theirs.mkdir()
     back_up(project)
     assert not yesterday.exists()
+    assert partial.exists(), "somebody may yet be at it"
     assert theirs.exists()
     theirs.rmdir()
 
 
+@pytest.mark.long
 def test_a_dump_whose_maker_was_killed_keeps_the_next_backup_out_until_it_is_over(project):
     killed = project.start("backup")
     dump: list[psutil.Process] = []
@@ -345,7 +387,7 @@ def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
         command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]
         return subprocess.run(command, cwd=project.root, env=project.env, check=False, capture_output=True).returncode
 
-    files = len(list(back_up(project).rglob("*.*")))
+    files = len([path for path in newest(project).rglob("*") if path.is_file()])
     assert upload(until=files) == -signal.SIGKILL, "all was sent but the manifest"
     assert len(list((tmp_path / "backups").iterdir())) == 1
     assert listed(project, "--from", str(tmp_path / "backups")) == {}
@@ -355,21 +397,17 @@ def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
 
 
 def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehouse_are_not(project):
-    for each in backups(project).iterdir():
-        shutil.rmtree(each)
-    first, second = back_up(project), back_up(project)
-    manifest = json.loads((first / "manifest.json").read_text())["manifest"]
-    foreign = backups(project) / "tidemark-20250101T000000Z-00000b"
-    shutil.copytree(second, foreign)
-    (foreign / "manifest.json").write_text(
-        Manifest.model_validate({**manifest, "name": foreign.name, "pipeline": "prod elsewhere:5432/other"}).signed()
-    )
-    project.tidemark("backup", "--keep", "2")
+    second = newest(project)
+    first = copy(second, "tidemark-20260101T000000Z-00000f")
+    damaged = copy(second, "tidemark-20260102T000000Z-00000f")
+    (damaged / "state.json").unlink()
+    foreign = copy(second, "tidemark-20260103T000000Z-00000f", lambda its: its.update(pipeline="prod db:5432/other"))
+    before = listed(project)
+    assert project.run("tidemark", "backup", "--keep", "1", env={"AIRFLOW_POSTGRES_PASSWORD": "wrong"}).returncode == 69
+    assert listed(project) == before, "nothing is removed after one that failed, and nothing is left of it"
+    made = back_up(project, "--keep", "2")
     assert not first.exists()
-    assert second.exists()
-    assert foreign.exists()
-    assert project.run("tidemark", "backup", "--keep", "1", "--to", "/proc/no/such").returncode
-    assert second.exists(), "nothing is removed after one that failed"
+    assert {made, second, damaged, foreign} <= set(backups(project).iterdir())
 
 
 @pytest.mark.parametrize(
@@ -386,12 +424,12 @@ def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project
     assert "secret" not in error
 
 
+@pytest.mark.long
 def test_a_role_that_may_not_see_all_is_told_who_may(project):
     login = dotenv_values(project.root / ".env")
     own = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PASSWORD": str(login["TARGET_POSTGRES_PASSWORD"])}
     assert "TIDEMARK_BACKUP_USER and _PASSWORD" in project.refusal("backup", env=own)
     admin = {"TIDEMARK_BACKUP_USER": "tidemark", "TIDEMARK_BACKUP_PASSWORD": str(login["TIDEMARK_ADMIN_PASSWORD"])}
-    back_up(project)
     assert "Backup tidemark-" in project.tidemark("backup", env={**own, **admin})
 
 
