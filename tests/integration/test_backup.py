@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -16,15 +13,13 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
+from tests.integration.backups import assert_well, back_up, change, copy, listed, locked, newest, waiting
 from tests.integration.conftest import Checkout, make_built
 from tests.servers import INSTALLATIONS
 from tests.singer.test_crashes import wait_for
-from tidemark.backup.manifest import Manifest
-from tidemark.backup.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
 STREAMS = ("customers", "products", "orders", "order_items")
 AIRFLOW = "create table dag_run (id int primary key, state text); insert into dag_run values (1, 'success')"
@@ -46,38 +41,6 @@ def project() -> Iterator[Checkout]:
             "AIRFLOW_POSTGRES_PASSWORD": password,
         }
         yield checkout
-
-
-def backups(project: Checkout) -> Path:
-    return project.root / ".tidemark" / "backups"
-
-
-def back_up(project: Checkout, *options: str) -> Path:
-    """Make a backup; return its directory."""
-    before = set(backups(project).glob("*")) if backups(project).exists() else set()
-    project.tidemark("backup", *options)
-    (made,) = {path for path in backups(project).glob("tidemark-*") if path.suffix != ".partial"} - before
-    return made
-
-
-def newest(project: Checkout) -> Path:
-    """Return the latest backup, whichever test made it."""
-    there = sorted(path for path in backups(project).glob("tidemark-2*") if path.suffix != ".partial")
-    return there[-1] if there else back_up(project)
-
-
-def copy(backup: Path, name: str, edit: Callable[[dict[str, Any]], None] = lambda manifest: None) -> Path:
-    """Make another backup of one, under another name, whose manifest says something else."""
-    shutil.copytree(backup, backup.with_name(name))
-    manifest = {**json.loads((backup / "manifest.json").read_text())["manifest"], "name": name}
-    edit(manifest)
-    backup.with_name(name).joinpath("manifest.json").write_text(Manifest.model_validate(manifest).signed())
-    return backup.with_name(name)
-
-
-def listed(project: Checkout, *options: str) -> dict[str, bool]:
-    """Return each backup's name, and whether it is good."""
-    return {each["name"]: each["good"] for each in json.loads(project.tidemark("backup", "list", "--json", *options))}
 
 
 PICTURE = {
@@ -126,41 +89,11 @@ def lose_the_warehouse(project: Checkout) -> None:
     (project.root / ".meltano" / "meltano.db").unlink()
 
 
-def change(project: Checkout, statement: str) -> None:
-    with project.connect("source") as connection:
-        connection.execute(statement)
-
-
 def load(project: Checkout) -> dict[str, dict[str, int]]:
     """Load; return the rows of each stream."""
     return json.loads(project.tidemark("run", "--json", "tap-postgres", "target-postgres").splitlines()[-1])["report"][
         "streams"
     ]
-
-
-@contextmanager
-def locked(project: Checkout, table: str, mode: str) -> Iterator[None]:
-    with psycopg.connect(project.tidemark("dsn", "warehouse").strip()) as connection:
-        connection.execute(f"lock table {table} in {mode} mode")
-        yield
-        connection.rollback()
-
-
-def waiting(project: Checkout, table: str) -> bool:
-    return bool(project.rows("warehouse", f"select from pg_locks where not granted and relation = '{table}'::regclass"))
-
-
-def assert_well(process: subprocess.Popen[str]) -> None:
-    """Wait for the end of a process, which is to be a good one."""
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, printed
-
-
-def is_dump(process: psutil.Process) -> bool:
-    """Whether it is a pg_dump that dumps, and not one that is asked what it is."""
-    with suppress(psutil.NoSuchProcess):
-        return any(word.startswith("--snapshot") for word in process.cmdline())
-    return False
 
 
 def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_reads_only_what_is_new(project):
@@ -312,149 +245,3 @@ def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
     assert listed(project)[backup.name] is False
     assert "was changed since it was written" in project.refusal("backup", "verify")
     shutil.rmtree(backup)
-
-
-def test_a_backup_that_was_killed_is_none_and_a_good_one_removes_it_after_a_day(project):
-    good = listed(project)
-    with locked(project, "marts.dim_products", "access exclusive"):
-        killed = project.start("backup")
-        wait_for(lambda: waiting(project, "marts.dim_products"))
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.communicate()
-    (partial,) = backups(project).glob("*.partial")
-    assert listed(project) == good
-    yesterday = partial.with_name("tidemark-20260101T000000Z-00000a.partial")
-    shutil.copytree(partial, yesterday)
-    theirs = partial.with_name("tidemark-notes")
-    theirs.mkdir()
-    back_up(project)
-    assert not yesterday.exists()
-    assert partial.exists(), "somebody may yet be at it"
-    assert theirs.exists()
-    theirs.rmdir()
-
-
-@pytest.mark.long
-def test_a_dump_whose_maker_was_killed_keeps_the_next_backup_out_until_it_is_over(project):
-    killed = project.start("backup")
-    dump: list[psutil.Process] = []
-
-    def dumping() -> bool:
-        dump[:] = [each for each in psutil.Process(killed.pid).children(recursive=True) if is_dump(each)]
-        return bool(dump)
-
-    wait_for(dumping)
-    for each in dump:
-        each.suspend()
-    good = listed(project)
-    killed.kill()
-    killed.communicate()
-    busy = project.run("tidemark", "backup")
-    for each in dump:
-        each.kill()
-    assert busy.returncode == 75
-    assert "is making or restoring a backup" in busy.stderr
-    assert listed(project) == good
-    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in dump))
-    back_up(project)
-
-
-KILLED_IN_UPLOAD = """
-import os, signal, sys
-from pathlib import Path
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
-from tidemark.backup import make
-from tidemark.backup.place import Place
-from tidemark.project import Project
-
-class Elsewhere(DirFileSystem):
-    sent = 0
-    def put_file(self, *arguments, **options):
-        Elsewhere.sent += 1
-        if Elsewhere.sent == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().put_file(*arguments, **options)
-
-place = Place("memory://elsewhere")
-place._files, place._root = Elsewhere(sys.argv[1], LocalFileSystem()), "backups"
-make.make(Project.find(), place, make.Options(2, None, None), print)
-"""
-
-
-def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
-    def upload(until: int) -> int:
-        command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]
-        return subprocess.run(command, cwd=project.root, env=project.env, check=False, capture_output=True).returncode
-
-    files = len([path for path in newest(project).rglob("*") if path.is_file()])
-    assert upload(until=files) == -signal.SIGKILL, "all was sent but the manifest"
-    assert len(list((tmp_path / "backups").iterdir())) == 1
-    assert listed(project, "--from", str(tmp_path / "backups")) == {}
-    assert upload(until=0) == 0
-    (name,) = listed(project, "--from", f"file://{tmp_path}/backups")
-    project.tidemark("backup", "verify", name, "--from", str(tmp_path / "backups"))
-
-
-def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehouse_are_not(project):
-    second = newest(project)
-    first = copy(second, "tidemark-20260101T000000Z-00000f")
-    damaged = copy(second, "tidemark-20260102T000000Z-00000f")
-    (damaged / "state.json").unlink()
-    foreign = copy(second, "tidemark-20260103T000000Z-00000f", lambda its: its.update(pipeline="prod db:5432/other"))
-    before = listed(project)
-    assert project.run("tidemark", "backup", "--keep", "1", env={"AIRFLOW_POSTGRES_PASSWORD": "wrong"}).returncode == 69
-    assert listed(project) == before, "nothing is removed after one that failed, and nothing is left of it"
-    made = back_up(project, "--keep", "2")
-    assert not first.exists()
-    assert {made, second, damaged, foreign} <= set(backups(project).iterdir())
-
-
-@pytest.mark.parametrize(
-    ("to", "said"),
-    [
-        ("nosuch://bucket/x", "Protocol not known: nosuch"),
-        ("s3://user:secret@bucket/x", "Install s3fs"),
-        ("/proc/no/such", "name another place"),
-    ],
-)
-def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project, to, said):
-    error = project.refusal("backup", "--to", to)
-    assert said in error
-    assert "secret" not in error
-
-
-@pytest.mark.long
-def test_a_role_that_may_not_see_all_is_told_who_may(project):
-    login = dotenv_values(project.root / ".env")
-    own = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PASSWORD": str(login["TARGET_POSTGRES_PASSWORD"])}
-    assert "TIDEMARK_BACKUP_USER and _PASSWORD" in project.refusal("backup", env=own)
-    admin = {"TIDEMARK_BACKUP_USER": "tidemark", "TIDEMARK_BACKUP_PASSWORD": str(login["TIDEMARK_ADMIN_PASSWORD"])}
-    assert "Backup tidemark-" in project.tidemark("backup", env={**own, **admin})
-
-
-def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
-    mounted = os.geteuid() == 0 and shutil.which("mount") is not None
-    if (
-        not mounted
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=False).returncode
-    ):
-        pytest.skip("needs the right to mount a small tmpfs")
-    try:
-        assert "space" in project.refusal("backup", "--to", str(tmp_path))
-        assert list(tmp_path.iterdir()) == []
-    finally:
-        subprocess.run(["umount", "-l", tmp_path], check=True)
-
-
-def test_a_place_in_memory_gives_back_what_it_was_given(tmp_path):
-    place = Place("memory://somewhere/backups")
-    place.prepare()
-    assert place.backups() == []
-    with place.writing("tidemark-20260101T000000Z-00000c", tmp_path) as directory:
-        (directory / "part").mkdir()
-        (directory / "part" / "data").write_bytes(b"rows")
-        (directory / "manifest.json").write_text("{}")
-    assert place.backups() == ["tidemark-20260101T000000Z-00000c"]
-    place.remove("tidemark-20260101T000000Z-00000c")
-    assert place.backups() == place.unfinished() == []
