@@ -159,6 +159,8 @@ def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project
 
 @pytest.mark.long
 def test_a_role_that_may_not_see_all_is_told_who_may(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("create table marts.closed (x int); grant all on marts.closed to tidemark_transformer")
     login = dotenv_values(project.root / ".env")
     own = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PASSWORD": str(login["TARGET_POSTGRES_PASSWORD"])}
     assert "TIDEMARK_BACKUP_USER and _PASSWORD" in project.refusal("backup", env=own)
