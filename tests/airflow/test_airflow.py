@@ -50,7 +50,9 @@ def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
 
 def test_dags_are_there_and_wait_to_be_started(airflow):
     found = {dag["dag_id"]: dag["is_paused"] for dag in airflow.get("/dags")["dags"]}
-    assert found == dict.fromkeys((WHOLE, LOAD, "models", "hurried-load", "nightly-reconcile", "backfill"), True)
+    assert found == dict.fromkeys(
+        (WHOLE, LOAD, "models", "hurried-load", "nightly-reconcile", "nightly-backup", "backfill"), True
+    )
     assert airflow.get("/importErrors")["import_errors"] == []
     assert f"{airflow.url}\n  user admin, password {airflow.password}" in airflow.said
 

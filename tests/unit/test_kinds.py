@@ -19,6 +19,7 @@ LOAD = "tap-postgres target-postgres"
         ("dbt-postgres:test", "unique_orders failed", Kind.tests),
         ("dbt-postgres:freshness", "freshness of raw.orders failed", Kind.freshness),
         ("tidemark:reconcile", "Source and warehouse differ", Kind.reconcile),
+        ("tidemark:backup", "There is no space left", Kind.backup),
         ("tidemark:check", "An error above would stop a run", Kind.other),
     ],
 )

@@ -14,7 +14,7 @@ from tidemark_airflow import settings
 from tidemark_airflow.alerts import callbacks
 from tidemark_airflow.assets import MARTS, RAW
 from tidemark_airflow.operator import TidemarkOperator
-from tidemark_airflow.pools import SOURCE, WAREHOUSE
+from tidemark_airflow.pools import NONE, SOURCE, WAREHOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
         task_id=step.name,
         arguments=["run", *step.blocks],
         env=env,
-        pool=SOURCE if step.reads_source else WAREHOUSE,
+        pool=SOURCE if step.reads_source else NONE if step.only_backs_up else WAREHOUSE,
         doc_md=f"`meltano run {' '.join(step.blocks)}`",
         asset=RAW if step.loads else MARTS if step.tests else None,
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 SOURCE = "tidemark_source"
 WAREHOUSE = "tidemark_warehouse"
+# Airflow's own, for what waits for nobody
+NONE = "default_pool"
 
 SLOTS = {SOURCE: 1, WAREHOUSE: 1}
 DESCRIPTIONS = {

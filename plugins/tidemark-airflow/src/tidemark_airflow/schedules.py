@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Meltano's words for "when someone says so"
 _BY_HAND = {"@manual", "@none", ""}
 _FIRST_TAP = "tap-postgres"
+_BACKUP = "tidemark:backup"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,12 @@ class Step:
     @property
     def reads_source(self) -> bool:
         """Whether it is a load on the source database."""
-        return self.loads or any(block.startswith("tidemark:") for block in self.blocks)
+        return self.loads or any(block.startswith("tidemark:") for block in self.blocks if block != _BACKUP)
+
+    @property
+    def only_backs_up(self) -> bool:
+        """Whether it is in nobody's way: runs and builds go on beside it."""
+        return set(self.blocks) == {_BACKUP}
 
     @property
     def tests(self) -> bool:

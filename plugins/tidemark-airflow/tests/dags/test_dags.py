@@ -65,6 +65,7 @@ def test_what_reads_the_source_waits_for_its_turn_and_so_does_what_builds(bag):
     assert pools == {
         "extract_load": "tidemark_source",
         "reconcile": "tidemark_source",
+        "backup": "default_pool",
         "dbt_run": "tidemark_warehouse",
         "dbt_test": "tidemark_warehouse",
     }

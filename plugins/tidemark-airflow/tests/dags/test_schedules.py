@@ -21,6 +21,7 @@ def export(*tasks, interval="@daily", **more):
         ("dbt-postgres:run", "dbt_run"),
         ("dbt-postgres:test dbt-postgres:freshness", "dbt_test"),
         ("tidemark:reconcile", "reconcile"),
+        ("tidemark:backup", "backup"),
     ],
 )
 def test_a_task_is_called_by_what_it_does(task, name):

@@ -17,6 +17,7 @@ from rich.table import Table
 from tidemark import __doc__ as _about
 from tidemark import airflow, connections, databases, demo, settings
 from tidemark import status as status_
+from tidemark.backup import command as backups
 from tidemark.errors import Interruption, TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.pipeline import commands
@@ -34,6 +35,7 @@ app.add_typer(demo_app, name="demo")
 airflow_app = typer.Typer(help="Airflow on this machine, which runs the schedules.", no_args_is_help=True)
 app.add_typer(airflow_app, name="airflow")
 app.add_typer(state_app, name="state")
+app.add_typer(backups.backup_app, name="backup")
 console = Console(highlight=False)
 
 
@@ -152,6 +154,7 @@ def pipeline(
 
 app.command()(commands.run)
 app.command()(commands.backfill)
+app.command()(backups.restore)
 
 
 @app.command()

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     tests = "tests"
     freshness = "freshness"
     reconcile = "reconcile"
+    backup = "backup"
     other = "other"
 
 
@@ -44,6 +45,7 @@ _OF_COMMAND = {
     "dbt-postgres:touched-test": Kind.tests,
     "dbt-postgres:freshness": Kind.freshness,
     "tidemark:reconcile": Kind.reconcile,
+    "tidemark:backup": Kind.backup,
 }
 
 

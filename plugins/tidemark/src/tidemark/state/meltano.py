@@ -134,3 +134,22 @@ def clear_all(project: Project) -> list[str]:
         for each in ids:
             service.clear_state(each)
     return ids
+
+
+def export(project: Project) -> dict[str, Any]:
+    """Return all state of this environment as Meltano keeps it, in the form of `meltano state export`."""
+    with _meltano_state(project) as service:
+        return {name: state for name, state in service.export_state().items() if _is_ours(name, project)}
+
+
+def replace(project: Project, states: Mapping[str, Any]) -> None:
+    """Make all state of this environment what `export` returned; that of others, which may be beside it, stays."""
+    with _meltano_state(project) as service:
+        for each in [name for name in service.state_store_manager.get_state_ids() if _is_ours(name, project)]:
+            if each not in states:
+                service.clear_state(each)
+        service.import_state(dict(states))
+
+
+def _is_ours(name: str, project: Project) -> bool:
+    return name.startswith(f"{environment(project)}:")

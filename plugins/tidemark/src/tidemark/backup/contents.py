@@ -1,0 +1,226 @@
+"""What a database holds, looked at in one snapshot: its tables with their rows and checksums, and what makes it up."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors, sql
+
+from singer_postgres import session
+from tidemark import connections
+from tidemark.backup import settings
+from tidemark.backup.manifest import Counted, Database
+from tidemark.errors import BusyError, TidemarkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.settings import Side
+
+    Connection = psycopg.Connection[Any]
+
+_LOCK_TIMEOUT_S = 60
+_ATTEMPTS = 10
+# of users, and not of an extension, whose rows come with it
+_OURS = (
+    "nspname !~ '^pg_' and nspname <> 'information_schema' and not exists (select from pg_catalog.pg_depend "
+    "where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype = 'e')"
+)
+_RELATIONS = f"""
+    select nspname, relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = relnamespace
+    where relkind = any(%s) and {_OURS} order by 1, 2
+"""  # noqa: S608 - fixed text
+_POPULATED = f"""
+    select nspname, relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = relnamespace
+    where relkind = 'm' and relispopulated and {_OURS} order by 1, 2
+"""  # noqa: S608 - fixed text
+# transactions are numbered by each cluster for itself, and a restore renumbers them
+_COLUMNS = """
+    select attname from pg_catalog.pg_attribute
+    where attrelid = %s::regclass and attnum > 0 and not attisdropped and atttypid <> 'pg_catalog.xid8'::regtype
+    order by attnum
+"""
+_DATABASE = """
+    select pg_encoding_to_char(encoding), datlocprovider::text, datcollate, datctype, to_jsonb(d) ->> {locale},
+        pg_get_userbyid(datdba), (select system_identifier::text from pg_control_system()),
+        (select coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, 'public'), privilege_type, is_grantable)
+                order by r.rolname, privilege_type), '[]')
+            from aclexplode(datacl) left join pg_roles r on r.oid = grantee),
+        (select coalesce(jsonb_agg(jsonb_build_array(r.rolname, setting) order by r.rolname, setting), '[]')
+            from pg_db_role_setting s left join pg_roles r on r.oid = setrole cross join unnest(setconfig) setting
+            where setdatabase = d.oid)
+    from pg_database d where datname = current_database()
+"""
+# the bootstrap superuser is in no list of dependencies
+_ROLES = """
+    select distinct rolname from pg_roles r where exists (
+            select from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = r.oid
+                and dbid = (select oid from pg_database where datname = current_database())
+        )
+        or exists (
+            select from pg_class c join pg_namespace n on n.oid = relnamespace
+            where r.oid in (relowner, nspowner) and nspname !~ '^pg_' and nspname <> 'information_schema'
+        )
+    order by 1
+"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A database as a session sees it."""
+
+    side: Side
+    connection: Connection
+
+    def tables(self) -> list[tuple[str, str]]:
+        """Return schema and name of each table that has rows of its own."""
+        return [(schema, name) for schema, name in self.connection.execute(_RELATIONS, [["r"]])]
+
+    def counted(self) -> dict[str, Counted]:
+        """Return what each table holds."""
+        return {self._name(*table): self.count(*table) for table in self.tables()}
+
+    def count(self, schema: str, name: str) -> Counted:
+        """Return what one table holds: one reading of it, and a hash of each row's text."""
+        table = sql.Identifier(schema, name)
+        columns = [column for (column,) in self.connection.execute(_COLUMNS, [table.as_string()])]
+        row = self.connection.execute(
+            # a sum, as rows that are equal would cancel each other out in an exclusive or
+            sql.SQL("select count(*), coalesce(sum(hashtextextended(row({})::text, 0)), 0)::text from only {}").format(
+                sql.SQL(", ").join(map(sql.Identifier, columns)), table
+            )
+        ).fetchone()
+        assert row
+        return Counted(rows=row[0], checksum=row[1])
+
+    def populated(self) -> tuple[str, ...]:
+        """Return the materialized views that hold rows."""
+        return tuple(self._name(*view) for view in self.connection.execute(_POPULATED))
+
+    def cluster(self) -> str:
+        """Return the server's identity."""
+        row = self.connection.execute("select system_identifier::text from pg_control_system()").fetchone()
+        assert row
+        return str(row[0])
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.connection.info.server_version // 10_000
+
+    def database(self, *, client: int, compression: str) -> Database:
+        """Return all that a manifest says of it."""
+        # the column was renamed in 17
+        locale = sql.Literal("datlocale" if self.major >= 17 else "daticulocale")  # noqa: PLR2004
+        row = self.connection.execute(sql.SQL(_DATABASE).format(locale=locale)).fetchone()
+        assert row
+        encoding, provider, collate, ctype, name, owner, cluster, grants, settings = row
+        return Database(
+            server=self.major,
+            client=client,
+            compression=compression,
+            cluster=cluster,
+            encoding=encoding,
+            provider=provider,
+            collate=collate,
+            ctype=ctype,
+            locale=name,
+            owner=owner,
+            grants=grants,
+            settings=settings,
+            roles=tuple(role for (role,) in self.connection.execute(_ROLES)),
+            tables=self.counted(),
+            populated=self.populated(),
+        )
+
+    def differences(self, was: Database) -> list[str]:
+        """Return in words how it differs from what it was."""
+        now = self.counted()
+        found = []
+        for table, expected in was.tables.items():
+            there = now.pop(table, None)
+            if there is None:
+                found.append(f"{table} is missing")
+            elif there.rows != expected.rows:
+                found.append(f"{table} has {there.rows:,} rows in place of {expected.rows:,}")
+            elif there != expected:
+                found.append(f"{table} has other values in its {there.rows:,} rows")
+        found += [f"{table} is one too many" for table in now]
+        return found + [f"{view} was not filled" for view in sorted(set(was.populated) - set(self.populated()))]
+
+    def _name(self, schema: str, name: str) -> str:
+        row = self.connection.execute("select format('%%I.%%I', %s::text, %s::text)", [schema, name]).fetchone()
+        assert row
+        return str(row[0])
+
+
+@contextmanager
+def looked_at(side: Side, database: str | None = None) -> Iterator[Contents]:
+    """Yield a database in a session in which the same rows have the same text on every server.
+
+    Raises:
+        UnreachableError: it can't be reached.
+        UsageError: this role may not see all of it.
+    """
+    with connections.connect(side, database=database) as connection:
+        connection.execute(session.statements(lock_timeout_s=_LOCK_TIMEOUT_S))
+        # rather an error than rows that a policy hides
+        connection.execute("set row_security = off")
+        try:
+            yield Contents(side, connection)
+        except errors.InsufficientPrivilege as error:
+            raise UsageError(
+                f"{side.user!r} may not see all of the {side}: {error.diag.message_primary}. Name one who may in "
+                f"{settings.variables(side)}: a superuser, or a role with GRANT pg_read_all_data."
+            ) from error
+
+
+@contextmanager
+def frozen(side: Side) -> Iterator[tuple[Contents, str]]:
+    """Yield a database as of one instant, and the name by which pg_dump sees the same; nothing of it can go meanwhile.
+
+    The locks come before the snapshot: a table that is truncated between the two would be dumped without its rows,
+    which no snapshot shows.
+
+    Raises:
+        BusyError: tables are being made, dropped or locked all the time.
+    """
+    with looked_at(side) as contents:
+        connection = contents.connection
+        for _ in range(_ATTEMPTS):
+            try:
+                tables = _lockable(connection)
+                connection.execute("begin transaction isolation level repeatable read, read only")
+                for table in tables:
+                    connection.execute(
+                        sql.SQL("lock table only {} in access share mode").format(sql.Identifier(*table))
+                    )
+                row = connection.execute("select pg_export_snapshot()").fetchone()
+                assert row
+                if _lockable(connection) == tables:
+                    break
+            except errors.UndefinedTable:
+                pass
+            except errors.LockNotAvailable as error:
+                raise BusyError(
+                    f"A table of the {side} is locked for longer than {_LOCK_TIMEOUT_S} s; run this again when whoever "
+                    "holds it is done."
+                ) from error
+            connection.execute("rollback")
+        else:
+            raise BusyError(f"Tables of the {side} are made and dropped all the time; run this again later.")
+        yield contents, row[0]
+
+
+def _lockable(connection: Connection) -> list[tuple[str, str]]:
+    return connection.execute(_RELATIONS, [["r", "p"]]).fetchall()
+
+
+def ended(error: psycopg.Error, doing: str) -> TidemarkError:
+    """Return the error of a statement that failed, in one line."""
+    reason = (error.diag.message_primary or str(error)).strip().splitlines()[0]
+    hint = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    return TidemarkError(f"{doing}: {reason}{hint}.")

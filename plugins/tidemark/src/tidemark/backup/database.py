@@ -1,0 +1,252 @@
+"""Restores one database beside the one that is there, and swaps the two by their names."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import conninfo, errors, sql
+
+from tidemark import connections
+from tidemark.backup import clients, contents, settings
+from tidemark.backup.programs import Program
+from tidemark.errors import BusyError, TidemarkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tidemark.backup.manifest import Database
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+    Connection = psycopg.Connection[Any]
+
+_MAINTENANCE = "postgres"
+_LONGEST_NAME = 63
+_RENAME_S = 20
+_END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+# sessions of runs, here or on other machines, that hold one of Tidemark's locks
+_RUNS = """
+    select pid, application_name, coalesce(client_addr::text, 'this machine'),
+        to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
+    from pg_locks join pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1 and application_name like 'tidemark%'
+        and database = (select oid from pg_database where datname = current_database())
+"""
+# a column's transactions become the oldest there is: in another cluster, a number of the old one's may lie years ahead,
+# and a row that bears it would be taken for new by each build until then
+_RENUMBER = """
+    create schema tidemark_restore;
+    create function tidemark_restore.renumber() returns trigger language plpgsql as $$
+    begin
+        return jsonb_populate_record(new, tg_argv[0]::jsonb);
+    end $$;
+"""
+_NUMBERED = """
+    select nspname, relname, jsonb_object_agg(attname, '3')::text
+    from pg_attribute join pg_class c on c.oid = attrelid join pg_namespace n on n.oid = relnamespace
+    where atttypid = 'xid8'::regtype and relkind = 'r' and attnum > 0 and not attisdropped
+        and nspname !~ '^pg_' and relname <> '_tidemark_models'
+    group by 1, 2
+"""
+
+
+def refuse_runs(side: Side) -> None:
+    """Stop if a run is at the database.
+
+    Raises:
+        BusyError: one is.
+    """
+    with connections.connect(side) as connection:
+        if found := connection.execute(_RUNS).fetchone():
+            who = "pid {} of the warehouse, {}, from {}, since {} UTC".format(*found)
+            raise BusyError(f"Another run is at the {side} ({who}). Wait for its end, then run this again.")
+
+
+def missing_roles(side: Side, was: Database) -> list[str]:
+    """Return the roles that are to be there for what is restored, and aren't."""
+    granted = {role for role, _, _ in was.grants} | {role for role, _ in was.settings if role}
+    with connections.connect(side, database=_MAINTENANCE) as connection:
+        there = {role for (role,) in connection.execute("select rolname from pg_roles")}
+    return sorted({*was.roles, was.owner, *granted} - {"public"} - there)
+
+
+def refuse_missing_roles(side: Side, was: Database) -> None:
+    """Stop if what is to be restored belongs to roles that aren't there.
+
+    Raises:
+        UsageError: some are missing.
+    """
+    if missing := missing_roles(side, was):
+        made = " ".join(sql.SQL("CREATE ROLE {};").format(sql.Identifier(role)).as_string() for role in missing)
+        raise UsageError(
+            f"The {side}'s server lacks roles that the backup's tables belong or are granted to: make them there with "
+            f"`tidemark roles {side.side}`, or: {made}"
+        )
+
+
+@contextmanager
+def restored(  # noqa: PLR0913 - all that it takes
+    project: Project, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, any_locale: bool = False
+) -> Iterator[str]:
+    """Yield the name of a new database that holds what was dumped, proven; dropped again if it was not swapped in.
+
+    Args:
+        side: as who may make databases connects to it.
+        any_locale: where the server lacks that of the dump, its plainest has to do.
+
+    Raises:
+        UsageError: no pg_restore is new enough, or the role may not do it.
+        TidemarkError: it failed, or what came back is not what was dumped.
+    """
+    programs = clients.find(project, side, at_least=was.client, compression=was.compression)
+    name = f"{side.database[: _LONGEST_NAME - 10]}_restoring"
+    _drop(side, name)
+    try:
+        with _explained(side, "The backup can't be restored"):
+            _create(side, name, was, any_locale=any_locale)
+            with connections.connect(side, database=name) as connection:
+                _fill(connection, side, was, [programs["pg_restore"], str(directory), f"--jobs={jobs}"], lock)
+                connection.execute("analyze")
+        with contents.looked_at(side, name) as there:
+            if found := there.differences(was):
+                more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
+                raise TidemarkError(
+                    f"What came back is not what was dumped: {'; '.join(found[:3])}{more}. It was dropped again; take "
+                    "another backup: `tidemark backup list`."
+                )
+        yield name
+    finally:
+        # after a swap there is none
+        _drop(side, name)
+
+
+def _create(side: Side, name: str, was: Database, *, any_locale: bool) -> None:
+    plain = was.model_copy(update={"provider": "c", "collate": "C", "ctype": "C", "locale": None})
+    with connections.connect(side, database=_MAINTENANCE) as connection:
+        try:
+            connection.execute(_creation(name, was))
+        except psycopg.Error:
+            if not any_locale:
+                raise
+            connection.execute(_creation(name, plain))
+        # what pg_dump leaves out, as it is the database's own
+        database = sql.Identifier(name)
+        connection.execute(sql.SQL("revoke all on database {} from public").format(database))
+        for role, privilege, grantable in was.grants:
+            connection.execute(
+                sql.SQL("grant {} on database {} to {}{}").format(
+                    sql.SQL(privilege),
+                    database,
+                    sql.SQL("public") if role == "public" else sql.Identifier(role),
+                    sql.SQL(" with grant option" if grantable else ""),
+                )
+            )
+        if not was.grants:
+            connection.execute(sql.SQL("grant connect, temporary on database {} to public").format(database))
+        for whom, setting in was.settings:
+            variable, _, value = setting.partition("=")
+            whose = sql.SQL("role {} in database {}").format(sql.Identifier(whom), database) if whom else None
+            connection.execute(
+                sql.SQL("alter {} set {} to {}").format(
+                    whose or sql.SQL("database {}").format(database), sql.Identifier(variable), sql.Literal(value)
+                )
+            )
+
+
+def _creation(name: str, was: Database) -> sql.Composed:
+    def option(text: str, value: str | None) -> sql.Composable:
+        return sql.SQL(text + " {}").format(sql.Literal(value)) if value else sql.SQL("")
+
+    return sql.SQL("create database {} template template0 owner {} {} {} {} {} {}").format(
+        sql.Identifier(name),
+        sql.Identifier(was.owner),
+        option("encoding", was.encoding),
+        option("lc_collate", was.collate),
+        option("lc_ctype", was.ctype),
+        option("locale_provider", {"i": "icu", "b": "builtin"}.get(was.provider)),
+        option("builtin_locale" if was.provider == "b" else "icu_locale", was.locale),
+    )
+
+
+def _fill(connection: Connection, side: Side, was: Database, command: list[str], lock: int) -> None:
+    row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
+    elsewhere = row is None or row[0] != was.cluster
+    # pg_restore takes a name with "=" in it for more than a name
+    base = [*command, f"--dbname={conninfo.make_conninfo(dbname=connection.info.dbname)}", "--no-password"]
+    for section in ("pre-data", "data", "post-data"):
+        with Program([*base, f"--section={section}"], side, lock, full=f"the server of the {side}") as program:
+            program.wait()
+        if section == "pre-data" and elsewhere:
+            connection.execute(_RENUMBER)
+            for schema, table, values in connection.execute(_NUMBERED).fetchall():
+                connection.execute(
+                    sql.SQL(
+                        "create trigger tidemark_restore before insert on {} for each row "
+                        "execute function tidemark_restore.renumber({})"
+                    ).format(sql.Identifier(schema, table), sql.Literal(values))
+                )
+        if section == "data" and elsewhere:
+            connection.execute("set client_min_messages = warning; drop schema tidemark_restore cascade")
+
+
+def swap(side: Side, new: str, *, aside: str | None) -> None:
+    """Give the new database the name of the side's, and that one the name `aside`, or drop it if there is none.
+
+    Raises:
+        BusyError: sessions come back faster than they are ended; all is as it was.
+        TidemarkError: the server refused; all is as it was.
+    """
+    live = side.database
+    parked = aside or f"{side.database[: _LONGEST_NAME - 10]}_replaced"
+    with (
+        connections.connect(side, database=_MAINTENANCE) as connection,
+        _explained(side, "The databases can't be swapped"),
+    ):
+        _rename(connection, live, parked, side)
+        try:
+            _rename(connection, new, live, side)
+        except BaseException:
+            _rename(connection, parked, live, side)
+            raise
+    if aside is None:
+        _drop(side, parked)
+
+
+def _rename(connection: Connection, name: str, to: str, side: Side) -> None:
+    statement = sql.SQL("alter database {} rename to {}").format(sql.Identifier(name), sql.Identifier(to))
+    deadline = time.monotonic() + _RENAME_S
+    while True:
+        connection.execute(_END_SESSIONS, [name])
+        try:
+            connection.execute(statement)
+        except errors.ObjectInUse as error:
+            if time.monotonic() > deadline:
+                raise BusyError(
+                    f"Others connect to the {side} all the time, so that it can't be renamed; end them, then run this "
+                    "again. Nothing was changed."
+                ) from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _drop(side: Side, name: str) -> None:
+    with connections.connect(side, database=_MAINTENANCE) as connection, _explained(side, f"{name} can't be dropped"):
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def _explained(side: Side, what: str) -> Iterator[None]:
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        raise UsageError(
+            f"{what}: {side.user!r} may not: {error.diag.message_primary}. Name one who may in "
+            f"{settings.variables(side)}: a superuser, or a role with CREATEDB that is a member of all owners."
+        ) from error
+    except psycopg.Error as error:
+        raise contents.ended(error, what) from error

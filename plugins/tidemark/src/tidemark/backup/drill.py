@@ -1,0 +1,232 @@
+"""A restore drill: the backup into a server of its own, compared, and one sync that goes on from it.
+
+Nothing of the configured warehouse or of Meltano's state is touched, and all that was started has ended after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from pydantic import SecretStr
+
+from tidemark import connections, databases, settings
+from tidemark.backup import database
+from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
+from tidemark.backup.restore import fetched
+from tidemark.errors import TidemarkError, UnreachableError, UsageError
+from tidemark.postgres import binaries
+from tidemark.postgres.account import account_for
+from tidemark.postgres.server import Server
+from tidemark.project import Project
+from tidemark.settings import LOOPBACK
+from tidemark.state.meltano import TAP, TARGET, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.backup.make import Say
+    from tidemark.backup.manifest import Database, Manifest
+    from tidemark.backup.place import Place
+    from tidemark.postgres.binaries import Binaries
+    from tidemark.settings import Side, Warehouse
+
+_STOP_S = 30
+
+
+@dataclass(frozen=True)
+class _Scratch(Project):
+    """A directory for one server, whatever TIDEMARK_WORK_DIR says."""
+
+    major: int
+
+    @property
+    def work(self) -> Path:
+        return self.root
+
+
+class _Server(Server):
+    """A server that is as new as the one that was dumped."""
+
+    project: _Scratch
+
+    def _find_programs(self) -> Binaries:
+        named = settings.postgres_bin(self.project)
+        for place in (named, None):
+            found = binaries.find(place)
+            if found.major >= self.project.major:
+                return found
+        raise UsageError(
+            f"The backup is of PostgreSQL {self.project.major}, and there are no server programs as new to restore it "
+            "into; set TIDEMARK_POSTGRES_BIN to a directory that has them."
+        )
+
+
+def drill(  # noqa: PLR0913 - each is told apart by its name
+    project: Project, place: Place, name: str, *, jobs: int, sync: bool, say: Say
+) -> None:
+    """Restore a backup and go on from it, elsewhere.
+
+    Args:
+        sync: run a load from the source, too.
+
+    Raises:
+        TidemarkError: the backup is damaged, can't be restored, is not what was dumped, or can't be gone on from.
+    """
+    began = time.monotonic()
+    manifest = place.manifest(place.find(name))
+    newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
+    with fetched(place, manifest) as directory, _scratch(newest) as scratch:
+        say(f"{manifest.name}: {len(manifest.files)} files are as they were written")
+        _, warehouse = settings.read(project)
+        side = _side(scratch, warehouse)
+        with _running(scratch, side), (scratch.root / "lock").open("w") as lock:
+            for what, was in ((WAREHOUSE, manifest.warehouse), (AIRFLOW, manifest.airflow)):
+                if was:
+                    _restore(
+                        scratch, side, was, directory / what, jobs=jobs, lock=lock.fileno(), swap=what == WAREHOUSE
+                    )
+                    say(f"{what}: {was.rows:,} rows of {len(was.tables)} tables are as they were dumped")
+            if sync:
+                _go_on(project, scratch, warehouse, side, manifest, directory / STATE, say)
+    say(f"The drill went well; {time.monotonic() - began:.1f} s")
+
+
+@contextmanager
+def _scratch(major: int) -> Iterator[_Scratch]:
+    root = Path(tempfile.mkdtemp(prefix="tidemark-drill-"))
+    try:
+        if account_for(root / "none", root).switch:
+            # the server's user has to get in
+            root.chmod(0o711)
+        (root / ".env").touch(mode=0o600)
+        (root / ".env").write_text(f"TIDEMARK_ADMIN_PASSWORD={secrets.token_urlsafe(24)}\n")
+        yield _Scratch(root, major)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _side(scratch: _Scratch, warehouse: Warehouse) -> Side:
+    """Return the scratch server's database, which no variable names."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = probe.getsockname()[1]
+    own = {"host": None, "port": port, "ssl_enable": False, "ssl_certificate_authority": None}
+    return settings.admin(scratch, warehouse.model_copy(update=own))
+
+
+@contextmanager
+def _running(scratch: _Scratch, side: Side) -> Iterator[None]:
+    server = _Server(side, scratch)
+    server.check()
+    server.prepare()
+    try:
+        server.start()
+        server.make_database()
+        yield
+    finally:
+        if server.exists():
+            server.delete()
+        # where it had to be outside, as root's temporary directory was closed to it
+        with suppress(OSError):
+            Path(os.path.realpath(scratch.state_dir / "postgres")).rmdir()
+
+
+def _restore(  # noqa: PLR0913 - each is told apart by its name
+    scratch: _Scratch, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, swap: bool
+) -> None:
+    with connections.connect(side, database="postgres") as connection:
+        for role in database.missing_roles(side, was):
+            connection.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
+    with database.restored(scratch, side, was, directory, jobs=jobs, lock=lock, any_locale=True) as new:
+        if swap:
+            database.swap(side, new, aside=None)
+
+
+def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project, scratch: _Scratch, warehouse: Warehouse, side: Side, manifest: Manifest, state: Path, say: Say
+) -> None:
+    """Prove that the next run after a restore goes on without a gap."""
+    source, _ = databases.bring_up(project)
+    try:
+        connections.connect(source).close()
+    except UnreachableError as error:
+        say(f"No sync was tried, as the source is not to be had: {error}")
+        return
+    password = secrets.token_urlsafe(24)
+    with connections.connect(side) as connection:
+        connection.execute(
+            sql.SQL("alter role {} login password {}").format(sql.Identifier(warehouse.user), sql.Literal(password))
+        )
+    target = warehouse.model_copy(update={"host": LOOPBACK, "port": side.port, "password": SecretStr(password)})
+    child = _Child(
+        project,
+        {
+            **source.variables(),
+            **target.variables(),
+            "TARGET_POSTGRES_SSL_ENABLE": "false",
+            # state of its own, wherever the project's is
+            "MELTANO_DATABASE_URI": f"sqlite:///{scratch.root}/meltano.db",
+            "MELTANO_STATE_BACKEND_URI": "systemdb",
+            "MELTANO_ENVIRONMENT": environment(project),
+            "TIDEMARK_WORK_DIR": str(scratch.root / "work"),
+        },
+    )
+    (scratch.root / "work").mkdir()
+    child.run("meltano", "state", "import", str(state))
+    standings = json.loads(child.run("tidemark", "state", "check", "--json"))
+    say(f"state of {len(standings)} streams fits: none is ahead of the warehouse")
+    report: dict[str, Any] = json.loads(child.run("tidemark", "run", "--json", TAP, TARGET).splitlines()[-1])["report"]
+    rows = [sum(stream.get(what, 0) for stream in report["streams"].values()) for what in ("read", "inserted")]
+    say(f"A sync went on from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, {rows[1]:,} of them new")
+
+
+@dataclass(frozen=True)
+class _Child:
+    """Programs of the project, in surroundings that lead to the scratch server."""
+
+    project: Project
+    variables: dict[str, str]
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run one to its end, and return what it printed.
+
+        Raises:
+            TidemarkError: it failed.
+        """
+        with subprocess.Popen(
+            [self.project.meltano.with_name(program), *arguments],
+            cwd=self.project.root,
+            env={**os.environ, **self.variables, "MELTANO_PROJECT_ROOT": str(self.project.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as child:
+            try:
+                printed, said = child.communicate()
+            except BaseException:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.communicate(timeout=_STOP_S)
+                child.kill()
+                raise
+        if child.returncode:
+            lines = said.strip().splitlines() or printed.strip().splitlines() or ["it said nothing"]
+            raise TidemarkError(
+                f"The restored pair can't be gone on from: {program} {' '.join(arguments[:2])}: "
+                f"{lines[-1].removeprefix('error: ')}"
+            )
+        return printed

@@ -1,0 +1,191 @@
+"""Makes a backup: Meltano's state first, then the data that it was told of."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tidemark import airflow, connections, databases, settings
+from tidemark.backup import retention
+from tidemark.backup import settings as backup_settings
+from tidemark.backup.dump import dump
+from tidemark.backup.manifest import AIRFLOW, FILE, STATE, WAREHOUSE, Manifest, new_name
+from tidemark.backup.place import file
+from tidemark.backup.programs import MovedError
+from tidemark.errors import TidemarkError
+from tidemark.locks import hold
+from tidemark.postgres import fleet
+from tidemark.postgres.server import Server
+from tidemark.state import meltano
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tidemark.backup.manifest import Database
+    from tidemark.backup.place import Place
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+_ATTEMPTS = 3
+
+
+class Say(Protocol):
+    """Is given each thing that was done."""
+
+    def __call__(self, text: str) -> None:
+        """Take a line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a backup is made, and which older ones are removed after it."""
+
+    jobs: int
+    keep: int | None
+    keep_days: float | None
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[int]:
+    """Keep other backups and restores of this project out; yields the lock, for children to keep."""
+    with hold(project.state_dir / "backup.lock", doing="making or restoring a backup") as lock:
+        yield lock
+
+
+def make(project: Project, place: Place, options: Options, say: Say) -> Manifest:
+    """Make a backup of everything, and remove those that have had their time.
+
+    No lock that a run wants is held: runs go on, and the dump shows one instant of what they do. State was told only of
+    rows that were committed, and it is read before that instant, so all that it knows of is in the dump. What is
+    loaded between the two the next run after a restore reads again.
+
+    Raises:
+        BusyError: another backup or restore is under way.
+        UsageError: the place, a program or a login will not do.
+        TidemarkError: a database can't be reached or dumped, or there is no room.
+    """
+    place.prepare()
+    with alone(project) as lock:
+        scratch = project.state_dir / "backup"
+        # only ever ours, and whoever left something there is gone
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            manifest = _made(project, place, scratch, lock, options, say)
+        except OSError as error:
+            raise TidemarkError(
+                f"The backup can't be written to {error.filename or place.name}: {error.strerror}; free some space, "
+                "or name another place (--to). What was written so far was removed."
+            ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        _retire(place, manifest, options, say)
+    return manifest
+
+
+def _made(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project, place: Place, scratch: Path, lock: int, options: Options, say: Say
+) -> Manifest:
+    began = time.monotonic()
+    name = new_name(datetime.now(UTC), secrets.token_hex(3))
+    _, warehouse = databases.bring_up(project)
+    side = backup_settings.login(project, warehouse)
+    # one that can't be had is found before the work, as a backup without it would be none
+    with airflow_side(project) as metadata, place.writing(name, scratch) as directory:
+        if metadata:
+            connections.connect(metadata).close()
+        taken_at, states, found = _pair(project, side, directory, lock, options, say)
+        say(f"Meltano: state of {', '.join(states) or 'nothing'}")
+        say(f"Warehouse: {found.rows:,} rows of {len(found.tables)} tables")
+        more = dump(project, metadata, directory / AIRFLOW, jobs=options.jobs, lock=lock) if metadata else None
+        if more:
+            say(f"Airflow: {more.rows:,} rows of {len(more.tables)} tables")
+        else:
+            say("Airflow: skipped, as it has no database here (AIRFLOW_POSTGRES_HOST names one elsewhere)")
+        paths = sorted(path for path in directory.rglob("*") if path.is_file())
+        manifest = Manifest(
+            name=name,
+            pipeline=_pipeline(project, warehouse),
+            environment=meltano.environment(project),
+            state_taken_at=taken_at,
+            seconds=round(time.monotonic() - began, 3),
+            warehouse=found,
+            airflow=more,
+            files={path.relative_to(directory).as_posix(): file(path) for path in paths},
+        )
+        (directory / FILE).write_text(manifest.signed())
+    return manifest
+
+
+def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project, side: Side, directory: Path, lock: int, options: Options, say: Say
+) -> tuple[datetime, dict[str, Any], Database]:
+    """Take state and then data; return when the state was taken, the state, and what the data is."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        taken_at = datetime.now(UTC)
+        states = meltano.export(project)
+        (directory / STATE).write_text(json.dumps(states, indent=1) + "\n")
+        try:
+            return taken_at, states, dump(project, side, directory / WAREHOUSE, jobs=options.jobs, lock=lock)
+        except MovedError as error:
+            shutil.rmtree(directory / WAREHOUSE, ignore_errors=True)
+            if attempt == _ATTEMPTS:
+                raise TidemarkError(
+                    f"{error} Tables changed their shape during each of {attempt} attempts; run this again at "
+                    "another hour."
+                ) from error
+            say(f"{error} Once more, as tables changed meanwhile.")
+    raise AssertionError
+
+
+def _pipeline(project: Project, warehouse: Side) -> str:
+    """Return whose backup it is, for a place that several share."""
+    return f"{meltano.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
+
+
+@contextmanager
+def airflow_side(project: Project, *, new: bool = False) -> Iterator[Side | None]:
+    """Yield where Airflow's metadata is, its server started for it if it is down; None if there is none.
+
+    Args:
+        new: make a server where there is none.
+    """
+    side = settings.airflow_database(project)
+    if not side.embedded:
+        yield side
+        return
+    server = Server(side, project)
+    if not new and not server.exists():
+        yield None
+        return
+    ran = server.running()
+    try:
+        yield settings.admin(project, databases.bring_up_airflow(project))
+    finally:
+        if not ran and not airflow.running(project):
+            fleet.stop(project, [side])
+
+
+def _retire(place: Place, newest: Manifest, options: Options, say: Say) -> None:
+    """Remove what has had its time. Never what isn't ours, nor the newest good one, which has just been made."""
+    now = datetime.now(UTC)
+    good = []
+    for name in place.backups():
+        try:
+            found = place.manifest(name)
+        except TidemarkError:
+            # damaged: for someone to look at
+            continue
+        if found.pipeline == newest.pipeline and not place.missing(found):
+            good.append(name)
+    removed = retention.outlived(good, now=now, keep=options.keep, keep_days=options.keep_days)
+    removed += retention.left_over(place.unfinished(), now=now)
+    for name in removed:
+        place.remove(name)
+        say(f"Removed {name}")

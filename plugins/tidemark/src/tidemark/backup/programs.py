@@ -1,0 +1,110 @@
+"""Runs pg_dump and pg_restore: their connection out of everybody's sight, their errors as one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING, Self
+
+from tidemark.errors import TidemarkError
+from tidemark.locks import share
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tidemark.settings import Side
+
+_STOP_S = 10
+_FULL = ("No space left on device", "Disk quota exceeded", "wrote only")
+# DDL came between: pg_dump's workers take their locks without waiting
+_MOVED = ("could not obtain lock on relation", "does not exist", "deadlock detected", "lock timeout")
+# what pg_restore of 17 or later sets in every server, and those before 17 don't know
+_UNKNOWN = 'unrecognized configuration parameter "transaction_timeout"'
+
+# of the surroundings, what would lead elsewhere or change what is written
+_OTHERS = {"PGOPTIONS", "PGHOSTADDR", "PGSERVICE", "PGTZ", "PGDATESTYLE", "PGCLIENTENCODING"}
+
+
+class MovedError(TidemarkError):
+    """Tables changed under pg_dump; another attempt may do."""
+
+
+class Program:
+    """A program under way; it has ended when this is left.
+
+    Should this process die, the program, which goes on to its end, keeps the lock until then.
+    """
+
+    def __init__(self, command: Sequence[str], side: Side, lock: int, *, full: Path | str) -> None:
+        """Start it.
+
+        Args:
+            full: what to name if there is no more room.
+        """
+        self._name = os.path.basename(command[0])  # noqa: PTH119 - text
+        self._side = side
+        self._full = full
+        self._child = subprocess.Popen(
+            command,
+            env=_environment(side),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=[lock],
+        )
+        share(lock, self._child.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            # told to end, it cancels what its workers are at
+            self._child.terminate()
+            try:
+                self._child.communicate(timeout=_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.communicate()
+
+    def wait(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            MovedError: tables changed under it.
+            TidemarkError: it failed.
+        """
+        _, said = self._child.communicate()
+        complaints = [line for line in said.splitlines() if "error:" in line and _UNKNOWN not in line]
+        if self._child.returncode == 0 or (not complaints and _UNKNOWN in said):
+            return
+        if any(sign in said for sign in _FULL):
+            raise TidemarkError(f"There is no space left in {self._full}: free some, or keep fewer backups (--keep).")
+        lines = complaints or said.strip().splitlines() or ["it said nothing"]
+        reason = re.sub(r"^\w+: (?:error: )?", "", lines[0]).rstrip(".")
+        kind = MovedError if any(sign in said for sign in _MOVED) else TidemarkError
+        raise kind(f"{self._name} failed for the {self._side}: {reason}.")
+
+
+def _environment(side: Side) -> dict[str, str]:
+    """Return the environment in which libpq connects to `side`: not the arguments, which all users can read."""
+    ours = {
+        "PGHOST": side.address,
+        "PGPORT": str(side.port),
+        "PGUSER": side.user,
+        "PGDATABASE": side.database,
+        "PGAPPNAME": "tidemark backup",
+        "PGCONNECT_TIMEOUT": "10",
+        "LC_ALL": "C",
+    }
+    if side.password:
+        ours["PGPASSWORD"] = side.password.get_secret_value()
+    if side.ssl_enable:
+        ours["PGSSLMODE"] = side.ssl_mode
+    if side.ssl_certificate_authority:
+        ours["PGSSLROOTCERT"] = side.ssl_certificate_authority
+    return {**{name: value for name, value in os.environ.items() if name not in _OTHERS}, **ours}

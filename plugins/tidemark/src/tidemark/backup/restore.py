@@ -1,0 +1,173 @@
+"""Puts a backup back: the warehouse into a new database that then takes the name of the old, and Meltano's state."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemark import airflow, databases
+from tidemark.backup import contents, database
+from tidemark.backup import settings as backup_settings
+from tidemark.backup.make import airflow_side, alone
+from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.locks import hold
+from tidemark.state import meltano
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tidemark.backup.make import Say
+    from tidemark.backup.manifest import Database, Manifest
+    from tidemark.backup.place import Place
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+_LONGEST_NAME = 63
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is restored, and whether what is there may be put aside."""
+
+    replace: bool
+    airflow: bool
+    jobs: int
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A database to restore into.
+
+    Attributes:
+        was: what it is to be.
+        directory: of the backup, that has its dump.
+        aside: the name by which what is there is kept; None if it holds nothing.
+    """
+
+    side: Side
+    was: Database
+    directory: str
+    aside: str | None
+
+
+def restore(  # noqa: PLR0913 - each is told apart by its name
+    project: Project, place: Place, name: str, options: Options, *, say: Say, confirmed: Callable[[list[str]], bool]
+) -> bool:
+    """Restore a backup into the configured databases; return whether it was done.
+
+    Args:
+        confirmed: is asked, with what will happen, before something is put aside.
+
+    Raises:
+        BusyError: a run, a backup or a restore is under way.
+        UsageError: there is no such backup, or a database holds something and is not to be replaced.
+        TidemarkError: a file was changed, or it failed; what was there is as it was.
+    """
+    manifest = place.manifest(place.find(name))
+    if manifest.environment != meltano.environment(project):
+        raise UsageError(
+            f"Backup {manifest.name} is of Meltano's environment {manifest.environment}, and this is "
+            f"{meltano.environment(project)}; set MELTANO_ENVIRONMENT to restore it."
+        )
+    with ExitStack() as servers:
+        targets = _targets(project, manifest, options, servers)
+        plan = [f"Will rename the {target.side} to {target.aside}." for target in targets if target.aside]
+        if plan and not confirmed(plan):
+            return False
+        with (
+            hold(project.pipeline_lock, doing="restoring a backup"),
+            alone(project) as lock,
+            fetched(place, manifest) as directory,
+        ):
+            for target in targets:
+                _put_back(project, target, directory, options, lock, say)
+            _put_state_back(project, directory, say)
+    return True
+
+
+@contextmanager
+def fetched(place: Place, manifest: Manifest) -> Iterator[Path]:
+    """Yield the directory of a backup's files, each as it was written.
+
+    Raises:
+        TidemarkError: one is not.
+    """
+    if place.directory:
+        yield place.verify(manifest) or place.directory
+        return
+    with tempfile.TemporaryDirectory(prefix="tidemark-restore-") as name:
+        yield place.verify(manifest, Path(name)) or Path(name)
+
+
+def _targets(project: Project, manifest: Manifest, options: Options, servers: ExitStack) -> list[_Target]:
+    """Return what is to be replaced, if all of it may be."""
+    _, warehouse = databases.bring_up(project)
+    wanted = [(backup_settings.login(project, warehouse), manifest.warehouse, WAREHOUSE)]
+    if options.airflow:
+        if manifest.airflow is None:
+            raise UsageError(f"Backup {manifest.name} has no Airflow database in it; leave --airflow out.")
+        airflow.refuse_running(project)
+        metadata = servers.enter_context(airflow_side(project, new=True))
+        assert metadata
+        wanted.append((metadata, manifest.airflow, AIRFLOW))
+    targets = []
+    for side, was, directory in wanted:
+        with contents.looked_at(side) as there:
+            tables = there.tables()
+            if there.major < was.server:
+                raise UsageError(
+                    f"Backup {manifest.name} is of PostgreSQL {was.server}, and the {side} is {there.major}; restore "
+                    "it into one that is not older."
+                )
+        if tables and not options.replace:
+            schemas = ", ".join(sorted({schema for schema, _ in tables}))
+            raise UsageError(
+                f"The {side} holds {len(tables)} tables (in {schemas}) and would be lost; restore into an empty "
+                "database (TARGET_POSTGRES_DATABASE), or with --replace, which keeps this one under another name."
+            )
+        database.refuse_missing_roles(side, was)
+        stamp = datetime.now(UTC).strftime("_before_%Y%m%d_%H%M%S")
+        aside = f"{side.database[: _LONGEST_NAME - len(stamp)]}{stamp}" if tables else None
+        targets.append(_Target(side, was, directory, aside))
+    return targets
+
+
+def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project, target: _Target, directory: Path, options: Options, lock: int, say: Say
+) -> None:
+    side = target.side
+    database.refuse_runs(side)
+    with database.restored(
+        project, side, target.was, directory / target.directory, jobs=options.jobs, lock=lock
+    ) as new:
+        # one that began meanwhile
+        database.refuse_runs(side)
+        database.swap(side, new, aside=target.aside)
+    say(f"Restored the {side}: {target.was.rows:,} rows of {len(target.was.tables)} tables, each as it was dumped.")
+    if target.aside:
+        say(f"What was there is in {target.aside}; once you are sure: {_drop_command(side, target.aside)}")
+
+
+def _drop_command(side: Side, name: str) -> str:
+    if side.side == "warehouse" and side.embedded:
+        return f".venv/bin/tidemark psql warehouse -c 'drop database {name}'"
+    return f'DROP DATABASE "{name}";'
+
+
+def _put_state_back(project: Project, directory: Path, say: Say) -> None:
+    """Restore Meltano's state, last: until then it is ahead of the warehouse, which a run refuses."""
+    states = json.loads((directory / STATE).read_text())
+    try:
+        meltano.replace(project, states)
+    except TidemarkError as error:
+        raise TidemarkError(
+            f"The warehouse is restored, and Meltano's state is not: {error} Then set it to what the warehouse holds: "
+            "`tidemark state rewind`."
+        ) from error
+    say(f"Restored Meltano's state of {', '.join(states) or 'nothing'}.")

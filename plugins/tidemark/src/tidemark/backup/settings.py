@@ -1,0 +1,64 @@
+"""What backups are told by variables: where they go, how many are kept, and who connects."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tidemark import settings
+from tidemark.errors import UsageError
+
+if TYPE_CHECKING:
+    from tidemark.project import Project
+    from tidemark.settings import Side
+
+_PREFIX = "TIDEMARK_BACKUP_"
+
+
+class BackupSettings(BaseSettings):
+    """Fields are the variables `TIDEMARK_BACKUP_TO` and so on; the command's options go before them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
+    )
+    to: str | None = None
+    keep: int | None = Field(default=None, ge=1)
+    keep_days: float | None = Field(default=None, gt=0)
+    jobs: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
+    user: str | None = None
+    password: SecretStr | None = None
+
+
+def read(project: Project) -> BackupSettings:
+    """Read them.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    try:
+        return BackupSettings(_env_file=project.dotenv)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"{_PREFIX}{str(first['loc'][0]).upper()}"
+        raise UsageError(f"{name} is {first['input']!r}: {first['msg']}; correct it.") from None
+
+
+def destination(project: Project, named: str | None) -> str:
+    """Return where backups are: what was named, or the variable's, or a directory of this machine."""
+    return named or read(project).to or str(project.state_dir / "backups")
+
+
+def login(project: Project, side: Side) -> Side:
+    """Return `side` as whoever dumps and restores it connects: an embedded server's owner, or who is named for it."""
+    if side.embedded or side.side != "warehouse":
+        return settings.admin(project, side)
+    found = read(project)
+    return side.model_copy(update={"user": found.user, "password": found.password}) if found.user else side
+
+
+def variables(side: Side) -> str:
+    """Return the names of the variables that say who dumps and restores `side`."""
+    return f"{_PREFIX if side.side == 'warehouse' else f'{side.prefix}_'}USER and _PASSWORD"

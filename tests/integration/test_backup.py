@@ -1,0 +1,250 @@
+"""Backups: what comes back is what was there, a run goes on from it, and what is no backup isn't taken for one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg
+import pytest
+from dotenv import dotenv_values
+
+from tests.integration.backups import assert_well, back_up, change, copy, listed, locked, newest, waiting
+from tests.integration.conftest import Checkout, make_built
+from tests.servers import INSTALLATIONS
+from tests.singer.test_crashes import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STREAMS = ("customers", "products", "orders", "order_items")
+AIRFLOW = "create table dag_run (id int primary key, state text); insert into dag_run values (1, 'success')"
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project that was loaded and built, with a database for Airflow."""
+    for checkout in make_built(scale="0.001"):
+        with checkout.connect("source", "postgres") as connection:
+            connection.execute("create database airflow")
+        with checkout.connect("source", "airflow") as connection:
+            connection.execute(AIRFLOW)
+        password = str(dotenv_values(checkout.root / ".env")["TIDEMARK_ADMIN_PASSWORD"])
+        checkout.env |= {
+            "AIRFLOW_POSTGRES_HOST": "127.0.0.1",
+            "AIRFLOW_POSTGRES_PORT": checkout.env["TAP_POSTGRES_PORT"],
+            "AIRFLOW_POSTGRES_USER": "tidemark",
+            "AIRFLOW_POSTGRES_PASSWORD": password,
+        }
+        yield checkout
+
+
+PICTURE = {
+    "relations": """
+        select oid::regclass::text, relkind::text, relowner::regrole::text, relacl::text, relispartition,
+            relispopulated, obj_description(oid, 'pg_class')
+        from pg_class where relnamespace::regnamespace::text in ('raw', 'staging', 'intermediate', 'marts') order by 1
+    """,
+    "schemas": """
+        select nspname, nspowner::regrole::text, nspacl::text from pg_namespace where nspname !~ '^pg_' order by 1
+    """,
+    "defaults": """
+        select defaclrole::regrole::text, defaclnamespace::regnamespace::text, defaclacl::text from pg_default_acl
+        order by 1, 2, 3
+    """,
+    "database": """
+        select unnest(datacl)::text, pg_get_userbyid(datdba) from pg_database where datname = current_database()
+        order by 1
+    """,
+}
+
+
+def picture(project: Checkout) -> dict[str, Any]:
+    """Return rows, owners, rights and comments of all that is in the warehouse, as SQL has them."""
+    # transactions are the cluster's own
+    row = "(to_jsonb(t) - '_tidemark_loaded_xid' - 'loaded_xid')::text"
+    with project.connect("warehouse") as connection:
+        found: dict[str, Any] = {what: connection.execute(query).fetchall() for what, query in PICTURE.items()}
+        for table, kind, *_ in found["relations"]:
+            if kind in {"r", "m"}:
+                rows = f"select count(*), md5(string_agg({row}, '' order by {row})) from {table} t"
+                found[table] = connection.execute(rows).fetchall()
+    return found
+
+
+def as_role(project: Checkout, role: str, query: str) -> None:
+    with project.connect("warehouse") as connection:
+        connection.execute(f"set role {role}")
+        connection.execute(query)
+
+
+def lose_the_warehouse(project: Checkout) -> None:
+    """Leave nothing of the warehouse's server, nor of Meltano's state."""
+    project.tidemark("down")
+    shutil.rmtree(project.root / ".tidemark" / "postgres" / "warehouse")
+    (project.root / ".meltano" / "meltano.db").unlink()
+
+
+def load(project: Checkout) -> dict[str, dict[str, int]]:
+    """Load; return the rows of each stream."""
+    return json.loads(project.tidemark("run", "--json", "tap-postgres", "target-postgres").splitlines()[-1])["report"][
+        "streams"
+    ]
+
+
+def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_reads_only_what_is_new(project):
+    with project.connect("warehouse") as connection:
+        # as of a cluster that is years old
+        connection.execute("update raw.orders set _tidemark_loaded_xid = '90000000000'")
+    before = picture(project)
+    assert any(kind == "m" for _, kind, *_ in before["relations"])
+    back_up(project)
+    change(project, "update products set price = price + 1, updated_at = now() where product_id <= 3")
+    lose_the_warehouse(project)
+    said = project.tidemark("restore", "latest")
+    assert "tidemark state check" in said, "it says what to do next"
+    assert picture(project) == before
+    as_role(project, "tidemark_reporter", "select count(*) from marts.fct_sales")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role(project, "tidemark_reporter", "select from raw.orders")
+
+    # another cluster numbers its transactions anew: a row must not look as if it were yet to come
+    ahead = "select count(*) from raw.orders where _tidemark_loaded_xid >= pg_snapshot_xmin(pg_current_snapshot())"
+    assert project.rows("warehouse", ahead) == [(0,)]
+    states = json.loads(project.tidemark("state", "check", "--json"))
+    assert {each["stream"]: each["fit"] for each in states} == {f"public-{name}": "fits" for name in STREAMS}
+    streams = load(project)
+    assert streams["public-products"]["updated"] == 3
+    everything = project.rows("source", "select count(*) from order_items")[0][0]
+    assert sum(stream["read"] for stream in streams.values()) < everything / 2
+    project.tidemark("reconcile")
+
+
+def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
+    newest(project)
+    before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
+    change(project, "update products set price = price + 1, updated_at = now() where product_id <= 5")
+    said = project.tidemark("backup", "drill", env={"TMPDIR": str(tmp_path)})
+    assert "airflow: 1 rows of 1 tables are as they were dumped" in said
+    assert "state of 4 streams fits" in said
+    assert "A sync went on" in said
+    assert "The drill went well" in said
+    assert (picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()) == before
+    assert list(tmp_path.iterdir()) == []
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or ())
+    ]
+    load(project)
+
+
+def test_a_row_that_is_missing_from_the_dump_is_found_by_drill_and_restore_and_all_is_as_it_was(project):
+    def one_more(manifest: dict[str, Any]) -> None:
+        # as if the dump had lost one
+        manifest["warehouse"]["tables"]["raw.orders"]["rows"] += 1
+
+    backup = copy(newest(project), "tidemark-20990101T000000Z-00000d", one_more)
+    before = picture(project)
+    for command in (["backup", "drill", "--no-sync"], ["restore", "latest", "--replace", "--yes"]):
+        error = project.refusal(*command)
+        assert "What came back is not what was dumped: raw.orders has " in error
+    assert picture(project) == before
+    assert project.rows("warehouse", "select from pg_database where datname like 'warehouse\\_%'") == []
+    project.tidemark("state", "check")
+    shutil.rmtree(backup)
+
+
+def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_without_a_gap(project):
+    change(project, "update customers set city = 'Elsewhere', updated_at = now()")
+    change(project, "update orders set shipping_fee = shipping_fee + 1, updated_at = now()")
+    with locked(project, "raw.customers", "share"):
+        run = project.start("run", "tap-postgres", "target-postgres")
+        wait_for(lambda: waiting(project, "raw.customers"))
+        # state is read, and then the dump has to wait: what comes in between is in the one and not in the other
+        with locked(project, "marts.dim_products", "access exclusive"):
+            backup = project.start("backup")
+            wait_for(lambda: waiting(project, "marts.dim_products"))
+            change(project, "update order_items set quantity = quantity + 1, updated_at = now() where order_id <= 50")
+    assert_well(backup)
+    assert_well(run)
+    change(project, "update products set price = price + 1, updated_at = now()")
+    load(project)
+    project.tidemark("restore", "latest", "--replace", "--yes")
+    project.tidemark("state", "check")
+    load(project)
+    project.tidemark("reconcile")
+
+
+def test_a_restore_does_not_overwrite_and_asks(project):
+    newest(project)
+    before = picture(project)
+    error = project.refusal("restore", "latest")
+    assert "--replace" in error
+    assert "holds" in error
+    assert "--yes" in project.refusal("restore", "latest", "--replace")
+    assert picture(project) == before
+
+
+@pytest.mark.long
+def test_a_run_from_elsewhere_keeps_a_restore_out_and_airflow_comes_back_where_it_is_asked_for(project, tmp_path):
+    back_up(project)
+    with project.connect("source", "airflow") as connection:
+        connection.execute("update dag_run set state = 'failed'")
+    with locked(project, "raw.customers", "share"):
+        change(project, "update customers set city = 'Here', updated_at = now()")
+        # a machine of its own, as its directory is
+        sides = {name: str(value) for name, value in dotenv_values(project.root / ".env").items()}
+        sides |= {"TAP_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_HOST": "127.0.0.1"}
+        run = project.start("run", "tap-postgres", "target-postgres", env={**sides, "TIDEMARK_WORK_DIR": str(tmp_path)})
+        wait_for(lambda: waiting(project, "raw.customers"))
+        busy = project.run("tidemark", "restore", "latest", "--replace", "--yes")
+    assert busy.returncode == 75, busy.stderr
+    assert "Another run is at the warehouse" in busy.stderr
+    assert_well(run)
+    project.tidemark("restore", "latest", "--replace", "--airflow", "--yes")
+    with project.connect("source", "airflow") as connection:
+        assert connection.execute("table dag_run").fetchall() == [(1, "success")]
+    for side, name in (("warehouse", "warehouse"), ("source", "airflow")):
+        assert project.rows(side, f"select datname from pg_database where datname like '{name}_before_%'")
+
+
+@pytest.mark.long
+def test_it_can_be_restored_by_hand_as_the_documentation_says(project):
+    backup = back_up(project)
+    before = picture(project)
+    with project.connect("warehouse", "postgres") as connection:
+        connection.execute("alter database warehouse rename to kept")
+        connection.execute("create database warehouse")
+    with project.connect("warehouse") as connection:
+        connection.execute(project.tidemark("roles", "warehouse").encode())
+    text = (project.root / "docs" / "backup.md").read_text()
+    (options,) = re.findall(r"^    pg_restore (.*) --dbname=warehouse tidemark-…/warehouse$", text, re.MULTILINE)
+    url = project.tidemark("dsn", "warehouse").strip()
+    program = INSTALLATIONS["embedded"] / "pg_restore"
+    subprocess.run([program, *options.split(), f"--dbname={url}", backup / "warehouse"], check=True)
+    done = project.run("meltano", "state", "import", str(backup / "state.json"))
+    assert done.returncode == 0, done.stderr
+    assert {**picture(project), "database": ()} == {**before, "database": ()}
+    project.tidemark("state", "check")
+
+
+def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
+    backup = copy(newest(project), "tidemark-20990101T000000Z-00000e")
+    before = picture(project)
+    data = max((backup / "warehouse").glob("*.dat*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    for command in (["backup", "verify"], ["restore", "latest", "--replace", "--yes"], ["backup", "drill"]):
+        assert f"warehouse/{data.name} of backup {backup.name} is not as it was written" in project.refusal(*command)
+    assert picture(project) == before
+    data.write_bytes(content[:-1])
+    assert listed(project)[backup.name] is False, "cut short, which is seen without reading"
+    manifest = backup / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 1,', '"rows": 2,', 1))
+    assert listed(project)[backup.name] is False
+    assert "was changed since it was written" in project.refusal("backup", "verify")
+    shutil.rmtree(backup)

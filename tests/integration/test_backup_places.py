@@ -1,0 +1,195 @@
+"""What is kept, where, and for how long; and what was cut short, damaged or can't be, which is no backup."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from dotenv import dotenv_values
+
+from tests.integration.backups import back_up, backups, copy, listed, locked, newest, waiting
+from tests.integration.conftest import Checkout, make_checkout
+from tests.singer.test_crashes import wait_for
+from tidemark.backup.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project that was loaded."""
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.001")
+        checkout.extract_and_load()
+        yield checkout
+
+
+def is_dump(process: psutil.Process) -> bool:
+    """Whether it is a pg_dump that dumps, and not one that is asked what it is."""
+    with suppress(psutil.NoSuchProcess):
+        return any(word.startswith("--snapshot") for word in process.cmdline())
+    return False
+
+
+def test_a_backup_that_was_killed_is_none_and_a_good_one_removes_it_after_a_day(project):
+    good = listed(project)
+    with locked(project, "raw.products", "access exclusive"):
+        killed = project.start("backup")
+        wait_for(lambda: waiting(project, "raw.products"))
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    (partial,) = backups(project).glob("*.partial")
+    assert listed(project) == good
+    yesterday = partial.with_name("tidemark-20260101T000000Z-00000a.partial")
+    shutil.copytree(partial, yesterday)
+    theirs = partial.with_name("tidemark-notes")
+    theirs.mkdir()
+    back_up(project)
+    assert not yesterday.exists()
+    assert partial.exists(), "somebody may yet be at it"
+    assert theirs.exists()
+    theirs.rmdir()
+
+
+@pytest.mark.long
+def test_a_dump_whose_maker_was_killed_keeps_the_next_backup_out_until_it_is_over(project):
+    killed = project.start("backup")
+    dump: list[psutil.Process] = []
+
+    def dumping() -> bool:
+        dump[:] = [each for each in psutil.Process(killed.pid).children(recursive=True) if is_dump(each)]
+        return bool(dump)
+
+    wait_for(dumping)
+    for each in dump:
+        each.suspend()
+    good = listed(project)
+    killed.kill()
+    killed.communicate()
+    busy = project.run("tidemark", "backup")
+    for each in dump:
+        each.kill()
+    assert busy.returncode == 75
+    assert "is making or restoring a backup" in busy.stderr
+    assert listed(project) == good
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in dump))
+    back_up(project)
+
+
+KILLED_IN_UPLOAD = """
+import os, signal, sys
+from pathlib import Path
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from tidemark.backup import make
+from tidemark.backup.place import Place
+from tidemark.project import Project
+
+class Elsewhere(DirFileSystem):
+    sent = 0
+    def put_file(self, *arguments, **options):
+        Elsewhere.sent += 1
+        if Elsewhere.sent == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().put_file(*arguments, **options)
+
+place = Place("memory://elsewhere")
+place._files, place._root = Elsewhere(sys.argv[1], LocalFileSystem()), "backups"
+make.make(Project.find(), place, make.Options(2, None, None), print)
+"""
+
+
+def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
+    def upload(until: int) -> int:
+        command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]
+        return subprocess.run(command, cwd=project.root, env=project.env, check=False, capture_output=True).returncode
+
+    files = len([path for path in newest(project).rglob("*") if path.is_file()])
+    assert upload(until=files) == -signal.SIGKILL, "all was sent but the manifest"
+    assert len(list((tmp_path / "backups").iterdir())) == 1
+    assert listed(project, "--from", str(tmp_path / "backups")) == {}
+    assert upload(until=0) == 0
+    (name,) = listed(project, "--from", f"file://{tmp_path}/backups")
+    project.tidemark("backup", "verify", name, "--from", str(tmp_path / "backups"))
+
+
+def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehouse_are_not(project):
+    second = newest(project)
+    first = copy(second, "tidemark-20260101T000000Z-00000f")
+    damaged = copy(second, "tidemark-20260102T000000Z-00000f")
+    (damaged / "state.json").unlink()
+    foreign = copy(second, "tidemark-20260103T000000Z-00000f", lambda its: its.update(pipeline="prod db:5432/other"))
+    before = listed(project)
+    assert (
+        project.run(
+            "tidemark",
+            "backup",
+            "--keep",
+            "1",
+            env={"AIRFLOW_POSTGRES_HOST": "127.0.0.1", "AIRFLOW_POSTGRES_PORT": "1"},
+        ).returncode
+        == 69
+    )
+    assert listed(project) == before, "nothing is removed after one that failed, and nothing is left of it"
+    made = back_up(project, "--keep", "2")
+    assert not first.exists()
+    assert {made, second, damaged, foreign} <= set(backups(project).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("nosuch://bucket/x", "Protocol not known: nosuch"),
+        ("s3://user:secret@bucket/x", "Install s3fs"),
+        ("/proc/no/such", "name another place"),
+    ],
+)
+def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project, to, said):
+    error = project.refusal("backup", "--to", to)
+    assert said in error
+    assert "secret" not in error
+
+
+@pytest.mark.long
+def test_a_role_that_may_not_see_all_is_told_who_may(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("create table marts.closed (x int); grant all on marts.closed to tidemark_transformer")
+    login = dotenv_values(project.root / ".env")
+    own = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PASSWORD": str(login["TARGET_POSTGRES_PASSWORD"])}
+    assert "TIDEMARK_BACKUP_USER and _PASSWORD" in project.refusal("backup", env=own)
+    admin = {"TIDEMARK_BACKUP_USER": "tidemark", "TIDEMARK_BACKUP_PASSWORD": str(login["TIDEMARK_ADMIN_PASSWORD"])}
+    assert "Backup tidemark-" in project.tidemark("backup", env={**own, **admin})
+
+
+def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
+    mounted = os.geteuid() == 0 and shutil.which("mount") is not None
+    if (
+        not mounted
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        assert "space" in project.refusal("backup", "--to", str(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_place_in_memory_gives_back_what_it_was_given(tmp_path):
+    place = Place("memory://somewhere/backups")
+    place.prepare()
+    assert place.backups() == []
+    with place.writing("tidemark-20260101T000000Z-00000c", tmp_path) as directory:
+        (directory / "part").mkdir()
+        (directory / "part" / "data").write_bytes(b"rows")
+        (directory / "manifest.json").write_text("{}")
+    assert place.backups() == ["tidemark-20260101T000000Z-00000c"]
+    place.remove("tidemark-20260101T000000Z-00000c")
+    assert place.backups() == place.unfinished() == []
