@@ -8,7 +8,14 @@
 with sales as (
 
     -- by name: of what a materialized view reads, nothing can be dropped or altered
-    select ordered_on, order_id, product_key, customer_key, quantity, revenue, margin
+    select
+        ordered_on,
+        order_id,
+        product_key,
+        customer_key,
+        quantity,
+        revenue,
+        margin
     from {{ ref('fct_sales') }}
     where not is_cancelled
 
@@ -16,13 +23,19 @@ with sales as (
 
 products as (
 
-    select product_key, category from {{ ref('dim_products') }}
+    select
+        product_key,
+        category
+    from {{ ref('dim_products') }}
 
 ),
 
 customers as (
 
-    select customer_key, country from {{ ref('dim_customers') }}
+    select
+        customer_key,
+        country
+    from {{ ref('dim_customers') }}
 
 ),
 
