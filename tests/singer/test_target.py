@@ -150,9 +150,10 @@ def test_the_same_again_writes_nothing(messages):
     messages.schema().chunk(rows, LATE).batch(END).ok()
     ((before,),) = messages.pipe.rows("select pg_current_wal_lsn()")
     messages.schema().chunk(rows, LATE).batch(END).ok()
-    # a write of every row, even one that changes nothing, would be 7 MB and more
+    # a write of every row, even one that changes nothing, would be 7 MB and more; what the server writes of its own
+    # accord, such as a checkpoint, counts too
     ((written,),) = messages.pipe.rows(f"select pg_wal_lsn_diff(pg_current_wal_lsn(), '{before}')")
-    assert written < 70_000
+    assert written < 700_000
 
 
 def test_a_row_that_comes_back_is_undeleted(messages):
