@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in .venv/bin/python python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
+# workers take tasks from a queue; without them the scheduler runs tasks itself
+compose-up: export AIRFLOW_EXECUTOR = $(if $(WORKERS),CeleryExecutor,LocalExecutor)
 
 .PHONY: help
 help: ## show this help
@@ -54,6 +57,28 @@ airflow-down: setup ## end it from elsewhere; its data stays
 schedules: setup ## write orchestrate/schedules.json anew, from which Airflow's DAGs are made
 	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
 
+.PHONY: secrets
+secrets: ## make the passwords, keys and certificates of docker compose, in .secrets/; what is there stays
+	@docker/secrets.sh
+
+.PHONY: compose-up
+compose-up: secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
+	@$(COMPOSE) $(if $(WORKERS),--profile celery) up --detach --wait $(if $(TIDEMARK_VERSION),,--build) $(if $(WORKERS),--scale airflow-worker=$(WORKERS))
+	@echo "Airflow is on http://127.0.0.1:$(or $(AIRFLOW_PORT),8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
+
+.PHONY: compose-down
+compose-down: ## end them; their data stays
+	@$(COMPOSE) --profile celery --profile jobs down
+
+.PHONY: compose-logs
+compose-logs: ## follow what they log (SERVICE=airflow-scheduler for one)
+	@$(COMPOSE) --profile celery logs --follow --tail 100 $(SERVICE)
+
+.PHONY: compose-run
+compose-run: secrets ## run a job in them, as in make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
+	@test -n "$(BLOCKS)" || { echo 'error: name what to run: make compose-run BLOCKS="tap-postgres target-postgres"' >&2; exit 1; }
+	@$(COMPOSE) run --rm etl tidemark run $(BLOCKS)
+
 .PHONY: docs
 docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
 	@$(BIN)/tidemark docs
@@ -78,6 +103,10 @@ test-long: setup-dev ## run the tests that take long: all pairs of versions, a s
 .PHONY: test-airflow
 test-airflow: setup-dev ## run the tests that start Airflow: runs, failures, alerts, backfills, several machines, its pages
 	@$(BIN)/pytest -m airflow --numprocesses=1 tests/airflow
+
+.PHONY: test-compose
+test-compose: setup-dev ## build the images, start all services and try them, in a Docker of this machine
+	@$(BIN)/pytest -m compose --numprocesses=0 --timeout=1800 tests/compose
 
 .PHONY: chaos
 chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=30, KILLS=200)

@@ -1,0 +1,20 @@
+#!/bin/bash
+# At a server's first start: the roles that `tidemark roles` prints, and a password for each that logs in.
+# ROLES is a list of ROLE=SECRET; the SQL is in /etc/tidemark/roles.sql.
+set -euo pipefail
+
+sql() {
+    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
+}
+
+sql --file /etc/tidemark/roles.sql
+if [ -r /etc/tidemark/more.sql ]; then sql --file /etc/tidemark/more.sql; fi
+for pair in $ROLES; do
+    # psql reads the password from the environment: no list of processes shows it
+    ROLE=${pair%%=*} SECRET=${pair#*=}
+    PASSWORD=${!SECRET:?"the secret $SECRET is missing"} ROLE=$ROLE sql <<'SQL'
+\getenv role ROLE
+\getenv password PASSWORD
+ALTER ROLE :"role" LOGIN PASSWORD :'password';
+SQL
+done
