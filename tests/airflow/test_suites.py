@@ -19,6 +19,7 @@ TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
 @pytest.mark.parametrize(
     ("which", "least"),
     [
+        pytest.param(("tests/environment",), 12, id="environment"),
         pytest.param(("tests/dags",), 30, id="dags"),
         pytest.param(("tests/alerts", "--ignore=tests/alerts/test_runs.py"), 30, id="alerts"),
         # these run Airflow's own processes

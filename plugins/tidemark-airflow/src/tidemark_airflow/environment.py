@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from dotenv import dotenv_values
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 # of .env, what Airflow and our plugin in it read: no password of the source's or of the warehouse's writers
 _OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_", "DBT_SCHEMA_PREFIX")
 _NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES_PASSWORD"}
+_CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+# what psycopg is told by Airflow's asynchronous sessions
+UNPREPARED = {"prepare_threshold": None}
+# as pydantic has it for source and warehouse
+_TRUE = {"1", "on", "t", "true", "y", "yes"}
 _SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
 
 
@@ -49,12 +54,13 @@ def compose(root: Path, process: Mapping[str, str]) -> dict[str, str]:
     work = Path(found.get("TIDEMARK_WORK_DIR") or root)
     home = found.setdefault("AIRFLOW_HOME", str(work / ".tidemark" / "airflow"))
     address = f"http://{found['AIRFLOW__API__HOST']}:{found['AIRFLOW__API__PORT']}"
+    found.setdefault(_CONNECTION, _metadata(found))
     derived = {
         "MELTANO_PROJECT_ROOT": str(root),
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "orchestrate" / "dags"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{home}/passwords.json",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _metadata(found),
+        **_asynchronous(found),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         # libpq's: Airflow wants its times in UTC, whatever the server's default is
@@ -79,7 +85,32 @@ def _metadata(found: Mapping[str, str]) -> str:
 
     login = f"{part('USER', 'airflow')}:{part('PASSWORD', '')}"
     host = f"{part('HOST', '127.0.0.1')}:{part('PORT', '5435')}"
-    return f"postgresql+psycopg2://{login}@{host}/{part('DATABASE', 'airflow')}"
+    return f"postgresql+psycopg2://{login}@{host}/{part('DATABASE', 'airflow')}{_tls(found)}"
+
+
+def _tls(found: Mapping[str, str]) -> str:
+    """Return libpq's words for TLS, as source and warehouse have it."""
+    if found.get("AIRFLOW_POSTGRES_SSL_ENABLE", "").lower() not in _TRUE:
+        return ""
+    words = {"sslmode": found.get("AIRFLOW_POSTGRES_SSL_MODE") or "verify-full"}
+    if authority := found.get("AIRFLOW_POSTGRES_SSL_CERTIFICATE_AUTHORITY"):
+        words["sslrootcert"] = authority
+    return f"?{urlencode(words, quote_via=quote)}"
+
+
+def _asynchronous(found: Mapping[str, str]) -> dict[str, str]:
+    """Return how Airflow's asynchronous sessions connect: as the others do, by psycopg.
+
+    Airflow itself would use asyncpg, which knows none of libpq's words for TLS, and prepares statements that a pooler
+    then looks for in another session.
+    """
+    kind, _, rest = found[_CONNECTION].partition("://")
+    if kind.partition("+")[0] != "postgresql" or f"{_CONNECTION}_ASYNC" in found:
+        return {}
+    return {
+        f"{_CONNECTION}_ASYNC": f"postgresql+psycopg_async://{rest}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "tidemark_airflow.environment.UNPREPARED",
+    }
 
 
 def _read(path: Path) -> dict[str, str]:

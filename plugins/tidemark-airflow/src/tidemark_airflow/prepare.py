@@ -1,12 +1,16 @@
-"""Brings the metadata's database up to date: Airflow's tables, and the pools that the DAGs name."""
+"""Brings the metadata's database up to date: the tables of Airflow and its providers, the pools, the administrator."""
 
 from __future__ import annotations
 
+import os
+
+from airflow.configuration import conf
 from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from tidemark_airflow import logins
 from tidemark_airflow.pools import DESCRIPTIONS, SLOTS
 
 
@@ -17,3 +21,4 @@ def prepare() -> None:
         known = set(session.scalars(select(Pool.pool)))
         for name in SLOTS.keys() - known:
             session.add(Pool(pool=name, slots=SLOTS[name], description=DESCRIPTIONS[name], include_deferred=False))
+    logins.ensure(conf.get("core", "auth_manager"), os.environ.get("AIRFLOW_ADMIN_PASSWORD"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tidemark_airflow import logins
 from tidemark_airflow.alerts import settings
 from tidemark_airflow.errors import UsageError
 from tidemark_airflow.supervisor import Component, Supervisor
@@ -42,7 +42,7 @@ def serve() -> int:
         directory.mkdir(parents=True, exist_ok=True)
     _refuse_bad_alerts()
     _refuse_taken_port()
-    login = _login()
+    login = logins.note(os.environ)
     _say("Preparing Airflow's metadata …")
     _prepare(logs / "prepare.log")
     _say("Starting Airflow's API server, scheduler, DAG processor and triggerer …")
@@ -112,17 +112,6 @@ def _refuse_taken_port() -> None:
                 f"Airflow can't listen on {host}:{port} ({error.strerror}); end the program that does, or put another "
                 "AIRFLOW__API__PORT in .env."
             ) from None
-
-
-def _login() -> str:
-    """Write down the administrator's password where Airflow's simple login reads it; return what to tell the user."""
-    password = os.environ.get("AIRFLOW_ADMIN_PASSWORD")
-    if not password:
-        return "log in as AIRFLOW__CORE__AUTH_MANAGER has it"
-    file = Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
-    file.touch(mode=0o600)
-    file.write_text(json.dumps({"admin": password}))
-    return f"user admin, password {password} (AIRFLOW_ADMIN_PASSWORD in .env)"
 
 
 def _prepare(log: Path) -> None:

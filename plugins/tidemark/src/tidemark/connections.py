@@ -88,4 +88,5 @@ def _advice(side: Side, reason: str) -> str:
         "does not exist": "DATABASE",
     }
     variables = next((names for word, names in mends.items() if word in reason), "HOST and _PORT")
-    return f"check {side.prefix}_{variables} in the environment or .env"
+    prefix = side.login_prefix if variables.startswith(("HOST", "USER")) else side.prefix
+    return f"check {prefix}_{variables} in the environment or .env"

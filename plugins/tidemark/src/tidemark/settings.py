@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SideName = Literal["source", "warehouse"]
 ServerName = Literal["source", "warehouse", "airflow"]
 LOOPBACK = "127.0.0.1"
-_S = TypeVar("_S", bound="Side")
+_S = TypeVar("_S", "Source", "Warehouse", "AirflowDatabase", "TransformerLogin")
 # whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
@@ -49,6 +49,11 @@ class Side(BaseSettings):
     def address(self) -> str:
         """The host to connect to."""
         return self.host or LOOPBACK
+
+    @property
+    def login_prefix(self) -> str:
+        """How the variables begin that say how to get there, and as whom."""
+        return self.prefix
 
     def variables(self) -> dict[str, str]:
         """Return the settings as variables for a child: none empty, which tap, target and dbt each take otherwise."""
@@ -91,6 +96,15 @@ class Warehouse(Side):
     default_target_schema: str = "raw"
 
 
+class Models(Warehouse):
+    """The warehouse as dbt connects to it, where that is not as the target does."""
+
+    @property
+    def login_prefix(self) -> str:
+        """How the variables begin that say how to get there, and as whom."""
+        return TransformerLogin.prefix
+
+
 class AirflowDatabase(Side):
     """What Airflow keeps its metadata in."""
 
@@ -128,11 +142,14 @@ class Machine(BaseSettings):
 
 
 class TransformerLogin(BaseSettings):
-    """Who dbt is in the warehouse."""
+    """Who dbt is in the warehouse, and how it gets there."""
 
     model_config = SettingsConfigDict(
         env_prefix="DBT_POSTGRES_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
     )
+    prefix: ClassVar[str] = "DBT_POSTGRES"
+    host: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
     user: str | None = None
     password: SecretStr | None = None
 
@@ -156,11 +173,19 @@ def admin(project: Project, side: Side) -> Side:
 
 
 def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
-    """Return the warehouse as dbt connects to it; as the target does where no other user is named."""
-    login = TransformerLogin(_env_file=project.dotenv)  # type: ignore[call-arg]
-    if login.user is None and not warehouse.embedded:
+    """Return the warehouse as dbt connects to it; as the target does, in all that isn't named for dbt.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    own = _read(TransformerLogin, project)
+    if not (warehouse.embedded or own.host or own.port or own.user):
         return warehouse
-    return warehouse.model_copy(update={"user": login.user or TRANSFORMER, "password": login.password})
+    login = {"user": warehouse.user, "password": warehouse.password}
+    if own.user or warehouse.embedded:
+        login = {"user": own.user or TRANSFORMER, "password": own.password}
+    way = {"host": own.host or warehouse.host, "port": own.port or warehouse.port}
+    return Models.model_construct(**{**dict(warehouse), **login, **way})
 
 
 def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
@@ -170,10 +195,15 @@ def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
 
 
 def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, str]:
-    """Return what tells a child who dbt is."""
+    """Return what tells a child who dbt is, and how it gets to the warehouse."""
     side = transformer(project, warehouse)
     password = {"DBT_POSTGRES_PASSWORD": side.password.get_secret_value()} if side.password else {}
-    return {"DBT_POSTGRES_USER": side.user, **password}
+    return {
+        "DBT_POSTGRES_HOST": side.address,
+        "DBT_POSTGRES_PORT": str(side.port),
+        "DBT_POSTGRES_USER": side.user,
+        **password,
+    }
 
 
 def postgres_bin(project: Project) -> Path | None:
