@@ -20,7 +20,9 @@ def main() -> NoReturn:
     """Run a command."""
     try:
         # before anything of Airflow's is imported: it reads its settings then, and makes files where they say
-        os.environ.update(environment.compose(environment.project_root(), os.environ))
+        # the locks under which tables are made and altered are a session's
+        pooled = sys.argv[1:2] not in (["serve"], ["prepare"])
+        os.environ.update(environment.compose(environment.project_root(), os.environ, pooled=pooled))
         match sys.argv[1:]:
             case ["serve"]:
                 environment.refuse_without_secrets(os.environ)

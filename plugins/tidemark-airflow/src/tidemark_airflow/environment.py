@@ -40,12 +40,13 @@ def project_root() -> Path:
     raise UsageError(f"There is no meltano.yml in {here} or above it; run this inside a Tidemark project.")
 
 
-def compose(root: Path, process: Mapping[str, str]) -> dict[str, str]:
+def compose(root: Path, process: Mapping[str, str], *, pooled: bool = True) -> dict[str, str]:
     """Return the environment for Airflow.
 
     Args:
         root: the project.
         process: the environment of this process.
+        pooled: whether the metadata's database may be reached by its pooler, if it has one.
     """
     dotenv = {
         name: value for name, value in _read(root / ".env").items() if name.startswith(_OURS) and name not in _NOT_OURS
@@ -54,7 +55,7 @@ def compose(root: Path, process: Mapping[str, str]) -> dict[str, str]:
     work = Path(found.get("TIDEMARK_WORK_DIR") or root)
     home = found.setdefault("AIRFLOW_HOME", str(work / ".tidemark" / "airflow"))
     address = f"http://{found['AIRFLOW__API__HOST']}:{found['AIRFLOW__API__PORT']}"
-    found.setdefault(_CONNECTION, _metadata(found))
+    found.setdefault(_CONNECTION, _metadata(found, pooled=pooled))
     derived = {
         "MELTANO_PROJECT_ROOT": str(root),
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "orchestrate" / "dags"),
@@ -79,12 +80,13 @@ def refuse_without_secrets(environment: Mapping[str, str]) -> None:
         raise UsageError(f"{', '.join(missing)} is not set; `make airflow` makes it in .env, or put one there.")
 
 
-def _metadata(found: Mapping[str, str]) -> str:
+def _metadata(found: Mapping[str, str], *, pooled: bool) -> str:
     def part(name: str, default: str) -> str:
         return quote(found.get(f"AIRFLOW_POSTGRES_{name}") or default, safe="")
 
     login = f"{part('USER', 'airflow')}:{part('PASSWORD', '')}"
-    host = f"{part('HOST', '127.0.0.1')}:{part('PORT', '5435')}"
+    at = "POOLER_" if pooled and found.get("AIRFLOW_POSTGRES_POOLER_HOST") else ""
+    host = f"{part(f'{at}HOST', '127.0.0.1')}:{part(f'{at}PORT', '6432' if at else '5435')}"
     return f"postgresql+psycopg2://{login}@{host}/{part('DATABASE', 'airflow')}{_tls(found)}"
 
 

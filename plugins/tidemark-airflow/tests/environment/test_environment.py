@@ -16,7 +16,7 @@ FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 def compose(tmp_path):
     (tmp_path / "orchestrate").mkdir()
     (tmp_path / "orchestrate" / "airflow.env").write_text("AIRFLOW__API__HOST=127.0.0.1\nAIRFLOW__API__PORT=8080\n")
-    return lambda **process: environment.compose(tmp_path, process)
+    return lambda pooled=True, **process: environment.compose(tmp_path, process, pooled=pooled)
 
 
 def test_the_metadata_is_where_its_variables_say(compose):
@@ -46,6 +46,14 @@ def test_the_metadata_is_reached_over_tls_in_the_words_of_source_and_warehouse(c
     found = compose(**{f"AIRFLOW_POSTGRES_SSL_{name}": value for name, value in variables.items()})
     for name in (SYNC, ASYNC):
         assert dict(make_url(found[name]).query) == words
+
+
+def test_a_pooler_is_for_all_but_what_makes_and_alters_tables(compose):
+    named = {"AIRFLOW_POSTGRES_HOST": "db", "AIRFLOW_POSTGRES_POOLER_HOST": "pooler"}
+    for name in (SYNC, ASYNC):
+        assert (make_url(compose(**named)[name]).host, make_url(compose(**named)[name]).port) == ("pooler", 6432)
+        direct = make_url(compose(**named, pooled=False)[name])
+        assert (direct.host, direct.port) == ("db", 5435)
 
 
 def test_asynchronous_sessions_connect_as_the_others_do_and_prepare_nothing(compose):
