@@ -19,6 +19,8 @@ _DIRECTORIES = {
     "DBT_POSTGRES_TARGET_PATH": ".meltano/dbt/target",
     "DBT_POSTGRES_GOOD_RUN_PATH": ".meltano/dbt/good",
     "DBT_POSTGRES_LOG_PATH": "logs",
+    # where Meltano logs, besides: below a home, which a container's user may not have
+    "XDG_STATE_HOME": ".state",
 }
 # where Meltano looks for each kind of plugin's environments
 _KINDS = ("extractors", "loaders", "utilities")
