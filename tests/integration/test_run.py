@@ -102,6 +102,9 @@ def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(p
         assert (work / ".meltano" / "meltano.db").exists()
         assert (work / ".meltano" / "dbt" / "good" / "manifest.json").exists()
         assert (work / ".meltano" / "run").stat().st_mode & 0o077 == 0
+        # nor does Meltano's own command line, which goes on from there
+        assert "tap-postgres-to-target-postgres" in project.tidemark("meltano", "state", "list", env=own)
+        assert "staging.stg_orders" in project.tidemark("trace", "public-orders", "1", env=own)
     assert files() == before
 
 

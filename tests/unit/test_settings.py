@@ -14,7 +14,7 @@ from tidemark.secrets_file import ensure_passwords
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Project:
     for name in os.environ:
-        if name.startswith(("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK", "MELTANO")):
+        if name.startswith(("TAP_POSTGRES", "TARGET_POSTGRES", "DBT_POSTGRES", "TIDEMARK", "MELTANO")):
             monkeypatch.delenv(name)
     (tmp_path / "meltano.yml").touch()
     return Project(tmp_path)
@@ -46,6 +46,36 @@ def test_a_line_of_the_file_that_is_no_setting_is_named(project):
     project.dotenv.write_text("# mine\nTAP_POSTGRES_HOST=db.example.com\nthis is = not 'a setting\n")
     with pytest.raises(UsageError, match=r"Line 3 of .*\.env can't be read"):
         settings.read(project)
+
+
+def test_dbt_has_its_own_way_to_the_warehouse_where_one_is_named(project, monkeypatch):
+    project.dotenv.write_text("TARGET_POSTGRES_HOST=pool.example\nTARGET_POSTGRES_PASSWORD=x\n")
+    _, warehouse = settings.read(project)
+    assert settings.transformer(project, warehouse) == warehouse
+    monkeypatch.setenv("DBT_POSTGRES_HOST", "direct.example")
+    monkeypatch.setenv("DBT_POSTGRES_PORT", "6543")
+    assert settings.transformer_variables(project, warehouse) == {
+        "DBT_POSTGRES_HOST": "direct.example",
+        "DBT_POSTGRES_PORT": "6543",
+        "DBT_POSTGRES_USER": "tidemark_loader",
+        "DBT_POSTGRES_PASSWORD": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "named"), [("refused", "DBT_POSTGRES_HOST"), ("no ssl error", "TARGET_POSTGRES_SSL")]
+)
+def test_what_dbt_is_told_alone_is_named_where_dbts_way_is_closed(project, monkeypatch, reason, named):
+    monkeypatch.setenv("TARGET_POSTGRES_HOST", "pool.example")
+    monkeypatch.setenv("DBT_POSTGRES_HOST", "direct.example")
+    side = settings.transformer(project, settings.read(project)[1])
+    assert f"check {named}" in connections._explain(side, psycopg.OperationalError(reason))
+
+
+def test_a_port_of_dbt_that_is_none_is_named_with_its_variable(project, monkeypatch):
+    monkeypatch.setenv("DBT_POSTGRES_PORT", "x")
+    with pytest.raises(UsageError, match="DBT_POSTGRES_PORT is 'x'"):
+        settings.transformer(project, settings.read(project)[1])
 
 
 def test_a_child_is_given_no_empty_setting(project, monkeypatch):

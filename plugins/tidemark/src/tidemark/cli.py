@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,11 +16,12 @@ from rich.table import Table
 from tidemark import __doc__ as _about
 from tidemark import airflow, connections, databases, demo, settings
 from tidemark import status as status_
+from tidemark.backup import clients
 from tidemark.backup import command as backups
 from tidemark.errors import Interruption, TidemarkError, UsageError
 from tidemark.locks import hold
 from tidemark.pipeline import commands
-from tidemark.postgres import binaries, fleet
+from tidemark.postgres import fleet
 from tidemark.postgres.server import Server
 from tidemark.project import Project
 from tidemark.state.command import state_app
@@ -103,7 +103,7 @@ def roles(side: SideArgument) -> None:
 def psql(side: SideArgument, context: typer.Context) -> None:
     """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
     chosen = _side(side)
-    program = _psql(chosen)
+    program = clients.psql(Project.find(), chosen)
     # not in the arguments, which all users of the machine can read
     password = {"PGPASSWORD": chosen.password.get_secret_value()} if chosen.password else {}
     # psql takes our place: its exit status, its terminal
@@ -150,6 +150,14 @@ def pipeline(
     from tidemark.pipeline.run import run  # noqa: PLC0415
 
     run(Project.find(), console, scale=scale)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def meltano(context: typer.Context) -> None:
+    """Run Meltano's own command line, which then writes below TIDEMARK_WORK_DIR as well."""
+    project = Project.find()
+    os.chdir(project.root)
+    os.execv(project.meltano, [str(project.meltano), *context.args])  # noqa: S606
 
 
 app.command()(commands.run)
@@ -296,17 +304,19 @@ def schedules() -> None:
 
 @app.command()
 def docs(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = settings.LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port there.")] = 8081,
 ) -> None:
-    """Build the models' documentation and serve it until Ctrl-C."""
+    """Build the models' documentation and serve it until Ctrl-C or SIGTERM."""
     from tidemark import documentation  # noqa: PLC0415
 
     project = Project.find()
     databases.bring_up(project)
     with console.status("Building the documentation …"):
         directory = documentation.build(project)
-    with documentation.serving(directory, port) as serve:
-        console.print(f"The documentation is on http://127.0.0.1:{port}; Ctrl-C ends this.")
+    with documentation.serving(directory, host, port) as serve:
+        address = f"[{host}]" if ":" in host else host
+        console.print(f"The documentation is on http://{address}:{port}; Ctrl-C ends this.")
         # here, Ctrl-C is how the command ends well
         with suppress(Interruption):
             serve()
@@ -316,22 +326,6 @@ def _side(option: SideOption) -> Side:
     project = Project.find()
     source, warehouse = settings.read(project)
     return settings.admin(project, source if option is SideOption.source else warehouse)
-
-
-def _psql(side: Side) -> str:
-    """Return the psql to use on `side`: the wheel's has no TLS, which only a server of the user's may want."""
-    installed = shutil.which("psql")
-    if installed and not side.embedded:
-        return installed
-    try:
-        beside = binaries.find(settings.postgres_bin(Project.find()))["psql"]
-        if os.access(beside, os.X_OK):
-            return beside
-    except UsageError:
-        pass
-    if installed:
-        return installed
-    raise UsageError("There is no psql, neither beside the server's programs nor on PATH; install a PostgreSQL client.")
 
 
 def _confirmed() -> bool:

@@ -1,8 +1,9 @@
-"""The models' documentation: built by dbt, served on this machine alone."""
+"""The models' documentation: built by dbt, served on this machine alone unless another address is named."""
 
 from __future__ import annotations
 
 import errno
+import socket
 import subprocess
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.settings import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def build(project: Project) -> Path:
             f"dbt could not build the documentation: {said[-1] if said else 'it did not say why'}; "
             "run `.venv/bin/meltano invoke dbt-postgres:docs` for all that it says."
         )
-    return project.root / ".meltano" / "dbt" / "target"
+    return project.dbt_target
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -50,19 +50,29 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(directory: Path, port: int) -> Iterator[Callable[[], None]]:
-    """Listen on `port` and yield what serves the files of `directory` until it is interrupted.
+def serving(directory: Path, host: str, port: int) -> Iterator[Callable[[], None]]:
+    """Listen on `port` of `host` and yield what serves the files of `directory` until it is interrupted.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: the port is taken, or the address is none of this machine's.
     """
     try:
-        server = ThreadingHTTPServer((LOOPBACK, port), partial(_Quiet, directory=str(directory)))
+        server = _server(host)((host, port), partial(_Quiet, directory=str(directory)))
     except OSError as error:
-        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
-            raise
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            raise UsageError(
+                f"Port {port} is taken or closed to you; name another: `.venv/bin/tidemark docs --port {port + 1}`."
+            ) from None
         raise UsageError(
-            f"Port {port} is taken or closed to you; name another: `.venv/bin/tidemark docs --port {port + 1}`."
+            f"--host is {host!r}, which can't be listened on ({error.strerror}); write an address of this machine, "
+            "such as 127.0.0.1, or 0.0.0.0 for all of them."
         ) from None
     with server:
         yield server.serve_forever
+
+
+def _server(host: str) -> type[ThreadingHTTPServer]:
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server

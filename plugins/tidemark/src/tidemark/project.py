@@ -68,6 +68,11 @@ class Project:
         return self.root / "demo" / "shop"
 
     @property
+    def dbt_target(self) -> Path:
+        """Where dbt writes its manifest and its documentation: a run's own directory, if it has one."""
+        return Path(os.environ.get("DBT_POSTGRES_TARGET_PATH") or self.work / ".meltano" / "dbt" / "target")
+
+    @property
     def run_log(self) -> Path:
         """JSON lines of every Meltano run (logging.yaml)."""
         return self.work / "logs" / "meltano.jsonl"

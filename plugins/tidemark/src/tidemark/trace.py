@@ -78,7 +78,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[Place]:
             raise UsageError(f"{', '.join(key)} is no key of {stream}: {wanted} is asked for.") from error
         if not any(place.count for place in places):
             raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
-        manifest = project.root / ".meltano" / "dbt" / "target" / "manifest.json"
+        manifest = project.dbt_target / "manifest.json"
         # what dbt built, dbt's user may read
         with connect(settings.transformer(project, ends.warehouse)) as models:
             found = [row.in_model(models, model) for model in models_of(manifest, pair.schema, table.name)]

