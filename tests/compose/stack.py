@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml, as `make compose-up` starts them, from a copy of the project under another name."""
+"""The services of docker-compose.yml, as `make compose-up` starts them, of a copy of the project."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from tests.airflow.server import Airflow, until
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PORTS = ("SOURCE_DB_PORT", "TARGET_DB_PORT", "AIRFLOW_PORT", "DBT_DOCS_PORT")
 # a Docker without a bridge of its own, as in a laboratory, builds in the host's network
@@ -30,7 +32,7 @@ services:
 )  # fmt: skip
 
 
-class Failed(AssertionError):
+class FailedError(AssertionError):
     """A command that was meant to go well did not."""
 
 
@@ -87,7 +89,9 @@ class Stack:
         """Run a command that is meant to go well; return what it printed."""
         done = self.command(*words)
         if done.returncode:
-            raise Failed(f"{' '.join(words)}: status {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-8000:]}")
+            raise FailedError(
+                f"{' '.join(words)}: status {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-8000:]}"
+            )
         return done.stdout
 
     def make(self, target: str, **variables: Any) -> str:
@@ -134,9 +138,10 @@ class Stack:
 
     def sql(self, service: str, database: str, statement: str) -> str:
         """Ask a server from within its container, as its owner; return the rows as text."""
-        done = self.exec(service, "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--dbname", database, "-c", statement)
+        psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align"]
+        done = self.exec(service, *psql, "--dbname", database, "--command", statement)
         if done.returncode:
-            raise Failed(done.stderr)
+            raise FailedError(done.stderr)
         return done.stdout.strip()
 
     def source(self, statement: str) -> str:

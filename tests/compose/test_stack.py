@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +81,8 @@ def test_no_process_is_root_or_may_become_it_and_none_writes_to_its_image(stack)
             assert host["CapDrop"] == ["ALL"], name
             assert not host["CapAdd"], name
             assert "no-new-privileges:true" in host["SecurityOpt"], name
-            assert host["Memory"] and host["NanoCpus"], name
+            assert host["Memory"], name
+            assert host["NanoCpus"], name
             assert host["LogConfig"]["Config"]["max-size"], name
             if each["State"]["Running"]:
                 top = stack.ok("docker", "top", each["Id"], "-eo", "uid,cmd").splitlines()[1:]
@@ -123,7 +123,7 @@ def test_a_server_takes_no_connection_without_tls_or_a_password_and_none_of_its_
     user = login.partition(":")[0]
     superuser = {"source_db": "SOURCE", "target_db": "WAREHOUSE", "airflow_db": "AIRFLOW"}[server]
     owner = "postgres:" + stack.secret(f"{superuser}_SUPERUSER_PASSWORD")
-    ca = "/run/secrets/ca.crt"
+    ca, others = "/run/secrets/ca.crt", "/etc/ssl/certs/ca-certificates.crt"
     address = f"{server}:{SERVERS[server]}/{database}"
     attempts = {
         f"postgresql://{login}@{address}?sslmode=verify-full&sslrootcert={ca}": "",
@@ -132,7 +132,7 @@ def test_a_server_takes_no_connection_without_tls_or_a_password_and_none_of_its_
         f"postgresql://{user}:wrong@{address}?sslmode=require": "password authentication failed",
         f"postgresql://{owner}@{address}?sslmode=require": "rejects connection",
         # another authority's word is not enough
-        f"postgresql://{login}@{address}?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt": "verify failed",
+        f"postgresql://{login}@{address}?sslmode=verify-full&sslrootcert={others}": "verify failed",
     }
     for dsn, refusal in attempts.items():
         done = stack.run("etl", "psql", "--no-password", dsn, "--command", "select 1")
@@ -199,6 +199,14 @@ def held(stack: Stack, table: str) -> subprocess.Popen[bytes]:
     return holder
 
 
+def release(stack: Stack, holder: subprocess.Popen[bytes]) -> None:
+    stack.warehouse(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()"
+    )
+    holder.wait(timeout=60)
+
+
 WAITING = "select count(*) from pg_stat_activity where usename = 'tidemark_loader' and wait_event_type = 'Lock'"
 
 
@@ -223,8 +231,7 @@ def test_a_killed_job_leaves_no_lock_and_the_next_ends_with_the_right_rows(stack
     (container,) = stack.ok("docker", "ps", "--quiet", "--filter", f"name={stack.name}-etl-run").split()
     stack.ok("docker", "kill", container)
     job.communicate(timeout=60)
-    stack.warehouse("select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()")
-    holder.wait(timeout=60)
+    release(stack, holder)
     stack.make("compose-run", BLOCKS="tap-postgres target-postgres")
     assert_right(stack)
 
@@ -271,7 +278,8 @@ def texts(stack: Stack) -> dict[str, bytes]:
     found["DAG's source"] = stack.airflow.session.get(
         f"{stack.airflow.url}/api/v2/dagSources/{DAG}", headers={"Accept": "text/plain"}, timeout=30
     ).content
-    for path in ("dags", f"dags/{DAG}/details", f"dags/{DAG}/dagRuns/~/taskInstances", "importErrors", "connections", "variables", "config"):
+    own = [f"dags/{DAG}/details", f"dags/{DAG}/dagRuns/~/taskInstances"]
+    for path in (*own, "dags", "importErrors", "connections", "variables", "config"):
         found[f"/api/v2/{path}"] = stack.airflow.session.get(f"{stack.airflow.url}/api/v2/{path}", timeout=60).content
     return found
 

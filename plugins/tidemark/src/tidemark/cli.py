@@ -311,7 +311,7 @@ def docs(
     from tidemark import documentation  # noqa: PLC0415
 
     project = Project.find()
-    databases.bring_up(project)
+    databases.bring_up_warehouse(project)
     with console.status("Building the documentation …"):
         directory = documentation.build(project)
     with documentation.serving(directory, host, port) as serve:

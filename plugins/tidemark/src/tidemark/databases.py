@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tidemark import secrets_file, settings
 from tidemark.connections import connect
 from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tidemark.project import Project
-    from tidemark.settings import AirflowDatabase, Source, Warehouse
+    from tidemark.settings import AirflowDatabase, Side, Source, Warehouse
+
+_Sides = TypeVar("_Sides", bound="tuple[Side, ...]")
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
@@ -19,14 +23,18 @@ def bring_up(project: Project) -> tuple[Source, Warehouse]:
     Raises:
         UsageError, TidemarkError: a server can't be started; see `Server.check` and `Server.start`.
     """
-    with fleet.alone(project):
-        sides = settings.read(project)
-        # all refusals come before anything is made
-        fleet.check(project, sides)
-        if secrets_file.ensure_passwords(project, sides):
-            sides = settings.read(project)
-        fleet.start(project, sides)
-    return sides
+    source, warehouse = _bring_up(project, settings.read)
+    return source, warehouse
+
+
+def bring_up_warehouse(project: Project) -> Warehouse:
+    """Start the embedded server of the warehouse unless that is the user's own; return its settings.
+
+    Raises:
+        UsageError, TidemarkError: it can't be started.
+    """
+    (side,) = _bring_up(project, lambda project: settings.read(project)[1:])
+    return side
 
 
 def bring_up_airflow(project: Project) -> AirflowDatabase:
@@ -35,13 +43,19 @@ def bring_up_airflow(project: Project) -> AirflowDatabase:
     Raises:
         UsageError, TidemarkError: it can't be started.
     """
-    with fleet.alone(project):
-        side = settings.airflow_database(project)
-        fleet.check(project, [side])
-        if secrets_file.ensure_passwords(project, [side]):
-            side = settings.airflow_database(project)
-        fleet.start(project, [side])
+    (side,) = _bring_up(project, lambda project: (settings.airflow_database(project),))
     return side
+
+
+def _bring_up(project: Project, read: Callable[[Project], _Sides]) -> _Sides:
+    with fleet.alone(project):
+        sides = read(project)
+        # all refusals come before anything is made
+        fleet.check(project, sides)
+        if secrets_file.ensure_passwords(project, sides):
+            sides = read(project)
+        fleet.start(project, sides)
+    return sides
 
 
 def try_own(project: Project) -> None:

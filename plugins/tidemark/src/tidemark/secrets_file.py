@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dotenv
 
 from tidemark import settings
+from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,9 +49,15 @@ def ensure_airflow(project: Project) -> None:
 
 def _write(project: Project, values: Mapping[str, str]) -> None:
     if values:
-        # neither set_key nor a copy of .env.example is closed to others
-        project.dotenv.touch()
-        project.dotenv.chmod(0o600)
+        try:
+            # neither set_key nor a copy of .env.example is closed to others
+            project.dotenv.touch()
+            project.dotenv.chmod(0o600)
+        except OSError as error:
+            raise UsageError(
+                f"{', '.join(values)} can't be made, as {project.dotenv} can't be written: {error.strerror}; name hosts "
+                "of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST), or set these."
+            ) from None
     for name, value in values.items():
         # letters, digits, -, _ and = only: needs no quoting in a shell, a URL or a file
         dotenv.set_key(project.dotenv, name, value, quote_mode="never")
