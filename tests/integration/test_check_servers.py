@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import shutil
-import subprocess
-import tempfile
-import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
+from tests.integration import pgbouncer
 from tests.integration.conftest import free_port
 from tests.integration.test_check import SIDES, check, execute, shops
 
@@ -58,19 +51,23 @@ def test_a_side_that_cannot_be_reached_is_an_error_as_elsewhere(checkout):
     assert "TAP_POSTGRES_HOST" in error
 
 
-@pytest.mark.skipif(not shutil.which("pgbouncer"), reason="needs PgBouncer (Debian: pgbouncer)")
+@pgbouncer.wanted
 @pytest.mark.parametrize(
     ("mode", "size", "errors"),
     [("transaction", 5, 1), ("transaction", 1, 1), ("session", 5, 0)],
     ids=["transaction", "transaction-of-one", "session"],
 )
 def test_a_pooler_that_splits_sessions_is_an_error_and_one_that_does_not_is_not(checkout, mode, size, errors):
-    with pooler(checkout, mode, size) as pool:
-        env = {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PORT": str(pool["port"])}
-        env |= {f"TARGET_POSTGRES_{name.upper()}": pool[name] for name in ("user", "password")}
+    with pgbouncer.pooling(checkout, mode, size=size) as port:
+        env = {
+            "TARGET_POSTGRES_HOST": "127.0.0.1",
+            "TARGET_POSTGRES_PORT": str(port),
+            "TARGET_POSTGRES_USER": "tidemark",
+        }
+        env["TARGET_POSTGRES_PASSWORD"] = pgbouncer.password(checkout, "tidemark")
         found = check(checkout, env)
         # what it sets must not stay behind for the pool's next user
-        with psycopg.connect(**pool) as connection:
+        with pgbouncer.connect(checkout, port, "tidemark", "warehouse") as connection:
             assert connection.execute("show search_path").fetchone() == ('"$user", public',)
     assert [finding["level"] for finding in found] == ["error"] * errors
     assert all("pool_mode = session" in finding["what"] for finding in found)
@@ -92,42 +89,3 @@ def test_a_standby_is_a_warning_as_a_source_and_an_error_as_a_warehouse(checkout
         for signal in signals:
             signal.unlink()
         checkout.tidemark("up")
-
-
-@contextmanager
-def pooler(checkout: Checkout, mode: str, size: int) -> Iterator[dict[str, Any]]:
-    """Run PgBouncer in front of the warehouse; yield how to connect to it."""
-    target = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "warehouse").strip())
-    port = free_port()
-    directory = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=checkout.root))
-    (directory / "users").write_text(f'"{target["user"]}" "{target["password"]}"\n')
-    (directory / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host=127.0.0.1 port={target['port']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nauth_type = scram-sha-256\nauth_file = {directory}/users\nunix_socket_dir =\n"
-        f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
-    )
-    program = [shutil.which("pgbouncer"), directory / "pgbouncer.ini"]
-    if getpass.getuser() == "root":
-        # it refuses to be root
-        for path in (directory, *directory.iterdir()):
-            shutil.chown(path, "nobody")
-        program[1:1] = ["-u", "nobody"]
-    child = subprocess.Popen(program, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 10
-        while not answers(target | {"port": port}):
-            assert child.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield target | {"port": port}
-    finally:
-        child.terminate()
-        child.wait()
-
-
-def answers(parameters: dict[str, Any]) -> bool:
-    try:
-        psycopg.connect(**parameters).close()
-    except psycopg.OperationalError:
-        return False
-    return True

@@ -16,15 +16,17 @@ from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt.lock import BusyError, TransformLock
+from tidemark_dbt.lock import BusyError, TransformLock, require_session
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from dbt.config.profile import Profile
 
-# the others only read, or write files
+# the others read, or write files
 _WRITING = frozenset({"run", "build", "test", "snapshot", "seed", "retry", "clone", "run-operation"})
+# of those, what connects; `debug` says itself what it finds
+_READING = frozenset({"compile", "freshness", "generate", "show"})
 _load_profile = requires.load_profile
 _connection_keys = PostgresCredentials._connection_keys  # noqa: SLF001
 # dbt ends with a status of its own, whatever the error
@@ -84,7 +86,11 @@ def _keep_manifest() -> None:
 def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
     global _status  # noqa: PLW0603
     profile = _load_profile(*args)
-    if get_flags().WHICH in _WRITING and profile.credentials.type == "postgres":
+    if profile.credentials.type != "postgres":
+        return profile
+    if get_flags().WHICH in _READING:
+        require_session(profile.credentials)
+    if get_flags().WHICH in _WRITING:
         lock = TransformLock(profile.credentials)
         try:
             lock.take(starter=starter)

@@ -20,6 +20,8 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
+from singer_postgres import pooling
+
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
 
@@ -40,6 +42,10 @@ _END_SESSIONS = """
 
 class BusyError(DbtRuntimeError):
     """Another run holds the lock."""
+
+
+class PooledError(DbtRuntimeError):
+    """A pooler is in between that keeps no sessions, or not what they are told at their start."""
 
 
 class TransformLock:
@@ -81,16 +87,7 @@ class TransformLock:
                 raise BusyError(self._busy(cursor.fetchone()))
 
     def _connect(self) -> Any:
-        connection = Connection(
-            type="postgres",
-            name="transform lock",
-            state=ConnectionState.INIT,
-            transaction_open=False,
-            handle=None,
-            credentials=self._credentials.replace(application_name="tidemark-dbt lock"),
-        )
-        session = PostgresConnectionManager.open(connection).handle
-        session.autocommit = True
+        session = _open(self._credentials)
         with session.cursor() as cursor:
             cursor.execute("set idle_session_timeout = 0")
         return session
@@ -120,6 +117,47 @@ class TransformLock:
                 except (DbtBaseException, psycopg2.Error):
                     # the warehouse is away, as dbt will find
                     continue
+
+
+def require_session(credentials: PostgresCredentials) -> None:
+    """Stop if dbt would have no session of the server's that stays; its temporary tables and settings need one.
+
+    Raises:
+        PooledError: it would not.
+        DbtDatabaseError: the warehouse can't be reached.
+    """
+    _open(credentials).close()
+
+
+def _open(credentials: PostgresCredentials) -> Any:
+    """Return a session in autocommit."""
+    session = _connect(credentials)
+    try:
+        pooling.require_session(session, lambda: _connect(credentials), variables="DBT_POSTGRES_HOST and _PORT")
+    except pooling.PooledError as error:
+        raise PooledError(str(error)) from error
+    # libpq gives it to the server at the start, where a pooler may leave it out
+    wanted, found = os.environ.get("PGTZ"), session.get_parameter_status("TimeZone")
+    if wanted and found != wanted:
+        raise PooledError(
+            f"{credentials.host}:{credentials.port} is a pooler that drops what a session is told at its start: "
+            f"its time zone is {found}, not {wanted}. In DBT_POSTGRES_HOST and _PORT, name the server itself."
+        )
+    return session
+
+
+def _connect(credentials: PostgresCredentials) -> Any:
+    connection = Connection(
+        type="postgres",
+        name="transform lock",
+        state=ConnectionState.INIT,
+        transaction_open=False,
+        handle=None,
+        credentials=credentials.replace(application_name="tidemark-dbt lock"),
+    )
+    session = PostgresConnectionManager.open(connection).handle
+    session.autocommit = True
+    return session
 
 
 def _end(why: str) -> None:

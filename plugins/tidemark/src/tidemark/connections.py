@@ -9,7 +9,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import conninfo
 
-from tidemark.errors import UnreachableError
+from singer_postgres import pooling
+from tidemark.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from tidemark.settings import Side
@@ -38,12 +39,32 @@ def parameters(side: Side) -> dict[str, Any]:
     return dict(conninfo.conninfo_to_dict(url(side)))
 
 
-def connect(side: Side, *, database: str | None = None) -> psycopg.Connection[Any]:
+def connect(side: Side, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
     """Connect to `side` in UTC and autocommit, or to another `database` on its server.
+
+    Args:
+        any_pool: also where a pooler in between keeps no sessions.
 
     Raises:
         UnreachableError: it can't be reached, or refuses this user.
+        UsageError: a pooler is in between that keeps no sessions.
     """
+
+    def another() -> psycopg.Connection[Any]:
+        return _open(side, database)
+
+    connection = another()
+    if not any_pool:
+        try:
+            pooling.require_session(connection, another, variables=f"{side.login_prefix}_HOST and _PORT")
+        except pooling.PooledError as error:
+            raise UsageError(str(error)) from error
+    # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
+    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'")
+    return connection
+
+
+def _open(side: Side, database: str | None) -> psycopg.Connection[Any]:
     parameters: dict[str, Any] = {
         "connect_timeout": _TIMEOUT_S,
         "application_name": "tidemark",
@@ -52,12 +73,9 @@ def connect(side: Side, *, database: str | None = None) -> psycopg.Connection[An
     if database:
         parameters["dbname"] = database
     try:
-        connection = psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
+        return psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
     except psycopg.OperationalError as error:
         raise UnreachableError(_explain(side, error)) from error
-    # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
-    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'")
-    return connection
 
 
 def _explain(side: Side, error: psycopg.OperationalError) -> str:
@@ -72,6 +90,8 @@ def _explain(side: Side, error: psycopg.OperationalError) -> str:
 def _advice(side: Side, reason: str) -> str:
     if "starting up" in reason or "too many clients" in reason or "connection slots" in reason:
         return "run this again in a moment"
+    if "startup parameter" in reason:
+        return "unset PGOPTIONS, or have the pooler take it (ignore_startup_parameters)"
     if side.embedded:
         if "password" in reason:
             return (

@@ -58,12 +58,16 @@ def _bring_up(project: Project, read: Callable[[Project], _Sides]) -> _Sides:
     return sides
 
 
-def try_own(project: Project) -> None:
+def try_own(project: Project, *, any_pool: bool = False) -> None:
     """Connect to the databases that are the user's.
+
+    Args:
+        any_pool: also where a pooler in between keeps no sessions.
 
     Raises:
         UnreachableError: one does not answer.
+        UsageError: a pooler is in between that keeps no sessions.
     """
     for side in settings.read(project):
         if not side.embedded:
-            connect(side).close()
+            connect(side, any_pool=any_pool).close()

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from tidemark import connections, runs, settings
-from tidemark.errors import UnreachableError
+from tidemark.errors import UnreachableError, UsageError
 from tidemark.postgres.server import Server
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def show_runs(console: Console, project: Project, *, as_json: bool) -> None:
     try:
         with connections.connect(warehouse) as connection:
             found = runs.latest(connection, warehouse.default_target_schema)
-    except UnreachableError:
+    except (UnreachableError, UsageError):
         # said above
         return
     if as_json:
@@ -62,7 +62,7 @@ def _facts(side: Side, project: Project) -> dict[str, object]:
         with connections.connect(side) as connection:
             version = connection.info.parameter_status("server_version") or "?"
         state = f"up, PostgreSQL {version.split(' ')[0]}"
-    except UnreachableError as error:
+    except (UnreachableError, UsageError) as error:
         state = "down" if side.embedded and running is None else str(error)
     return {
         "side": side.side,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import sql
 
-from singer_postgres import failures, session
+from singer_postgres import failures, pooling, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,22 @@ class Source:
 
         Raises:
             psycopg2.OperationalError: there is none to be had.
+            PooledError: a pooler is in between that keeps no sessions.
         """
+        connection = self._open()
+        pooling.require_session(connection, self._open, variables="TAP_POSTGRES_HOST and _PORT")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
+                # a row that a policy hides is an error, not a row less
+                + "; SET row_security = off"
+                + "; SET default_transaction_read_only = on"
+            )
+            if self.mask_key is not None:
+                cursor.execute(self.mask_key)
+        return connection
+
+    def _open(self) -> Connection:
         connection = psycopg2.connect(
             self.dsn(),
             application_name=session.TAP,
@@ -59,15 +74,6 @@ class Source:
             keepalives_count=3,
         )
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(
-                session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
-                # a row that a policy hides is an error, not a row less
-                + "; SET row_security = off"
-                + "; SET default_transaction_read_only = on"
-            )
-            if self.mask_key is not None:
-                cursor.execute(self.mask_key)
         return connection
 
 

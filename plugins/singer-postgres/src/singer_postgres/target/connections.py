@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres import failures, session
+from singer_postgres import failures, pooling, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,16 +47,10 @@ class Warehouse:
 
         Raises:
             psycopg.OperationalError: there is none to be had.
+            PooledError: a pooler is in between that keeps no sessions.
         """
-        parameters: dict[str, Any] = {
-            "connect_timeout": 30,
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            **self.parameters(),
-            "application_name": APPLICATION_NAME,
-        }
-        connection = psycopg.connect(autocommit=True, **parameters)
+        connection = self._open()
+        pooling.require_session(connection, self._open, variables="TARGET_POSTGRES_HOST and _PORT")
         connection.execute(
             session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
         )
@@ -65,6 +59,17 @@ class Warehouse:
             connection.execute("SET client_connection_check_interval = '1s'")
             connection.execute(_KEEPALIVES)
         return connection
+
+    def _open(self) -> psycopg.Connection[Any]:
+        parameters: dict[str, Any] = {
+            "connect_timeout": 30,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            **self.parameters(),
+            "application_name": APPLICATION_NAME,
+        }
+        return psycopg.connect(autocommit=True, **parameters)
 
 
 def end_session(connection: psycopg.Connection[Any], pid: int) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres import failures
+from singer_postgres import failures, pooling
 from singer_postgres.target.connections import end_session
 from singer_postgres.target.streams import Attempt
 
@@ -77,7 +77,7 @@ class _Worker:
             self.connection = self.warehouse.connect_once()
             if self._broken is not None:
                 end_session(self.connection, self._broken)
-            self._broken = self.connection.info.backend_pid
+            self._broken = pooling.server_pid(self.connection)
         return self.connection
 
     def close(self) -> None:

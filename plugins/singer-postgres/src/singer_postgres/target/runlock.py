@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from singer_postgres import pooling
 from singer_postgres.errors import BusyError, RunError
 from singer_postgres.target.connections import end_session
 
@@ -77,7 +78,7 @@ class RunLock:
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = self._warehouse.connect_once()
-        self._pid = connection.info.backend_pid
+        self._pid = pooling.server_pid(connection)
         return connection
 
     def _take(self, key: int, stream: str, schema: str, table: str) -> None:
@@ -107,7 +108,7 @@ class RunLock:
         if not row or not row[0]:
             msg = (
                 "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
-                "loaded; run this again. If a transaction pooler is in between, connect past it."
+                "loaded; run this again."
             )
             raise RunError(msg)
 

@@ -33,7 +33,7 @@ def check(project: Project) -> list[Finding]:
         UnreachableError: a database does not answer, or not to the end.
         TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
     """
-    databases.try_own(project)
+    databases.try_own(project, any_pool=True)
     source_side, warehouse_side = databases.bring_up(project)
     configuration = streams.configuration(project)
     with _session(source_side) as connection:
@@ -88,7 +88,7 @@ def _source(
 @contextmanager
 def _session(side: Side) -> Iterator[psycopg.Connection[Any]]:
     try:
-        with connect(side) as connection:
+        with connect(side, any_pool=True) as connection:
             # a statement prepared in one session is not there in the next, if a pooler changes them
             connection.prepare_threshold = None
             yield connection

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres import pooling
 from tidemark.check.finding import Finding, Level, statement
 from tidemark.connections import connect
 
@@ -30,7 +30,7 @@ class Server:
         version: the major one.
         read_only: sessions begin read only, other than on a standby.
         clock_ahead_s: of this machine's clock; negative if it is behind.
-        pooled: two sessions shared one backend, or one session had two.
+        pooled: what a pooler in between does that no session outlasts; None if there is none, or one that keeps them.
     """
 
     version: int
@@ -41,11 +41,11 @@ class Server:
     role: str
     database: str
     clock_ahead_s: float
-    pooled: bool
+    pooled: str | None
 
 
 def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
-    """Ask the server of `connection`, which is in autocommit; a second connection is opened for a moment."""
+    """Ask the server of `connection`, which is in autocommit; behind a pooler, a second one is opened for a moment."""
     row = connection.execute(
         "select current_setting('server_version_num')::int / 10000, "
         "split_part(current_setting('server_version'), ' ', 1), "
@@ -53,7 +53,7 @@ def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
         "current_setting('default_transaction_read_only') = 'on', current_user::text, current_database()::text"
     ).fetchone()
     assert row
-    facts = (*row, _clock_ahead_s(connection), _pooled(side, connection))
+    facts = (*row, _clock_ahead_s(connection), pooling.fault(connection, lambda: connect(side, any_pool=True)))
     return Server(*facts)
 
 
@@ -67,40 +67,6 @@ def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
         assert row
         measured.append((took, row[0] - sent - took / 2))
     return float(min(measured)[1])
-
-
-def _pooled(side: Side, connection: psycopg.Connection[Any]) -> bool:
-    """Return whether a pooler gives each transaction any backend it has.
-
-    While a session is idle, such a pooler lends its backend to the next one that begins a transaction. A setting of
-    our own shows it: application_name and the like are what poolers take along.
-    """
-    token = uuid.uuid4().hex
-    with connect(side) as other:
-        other.prepare_threshold = None
-        for _ in range(_ROUNDS):
-            mine = _session(connection, token)
-            # it's busy from here on
-            other.execute("begin")
-            borrowed = _session(other)
-            # not asked again if it was: of a pool of one, there'd be no other to answer
-            if borrowed[0] == mine[0] or borrowed[1] == token or _session(connection) != mine:
-                return True
-            other.execute("rollback")
-    return False
-
-
-def _session(connection: psycopg.Connection[Any], token: str | None = None) -> tuple[int, str | None]:
-    """Return the backend's process id and its token, which is set if one is given."""
-    value = (
-        "pg_catalog.set_config('tidemark.session', %s, false)"
-        if token
-        else "pg_catalog.current_setting('tidemark.session', true)"
-    )
-    query = f"select pg_catalog.pg_backend_pid(), {value}"
-    row = connection.execute(query, [token] if token else None).fetchone()
-    assert row
-    return row[0], row[1]
 
 
 def findings(side: SideName, server: Server) -> list[Finding]:
@@ -139,8 +105,8 @@ def _encoding(side: SideName, server: Server) -> Iterator[Finding]:
 def _sessions(side: SideName, server: Server) -> Iterator[Finding]:
     if server.pooled:
         what = (
-            "a pooler gives each transaction another session, and snapshots, stages and locks need one that stays: "
-            "connect to the server itself, or to a pool with pool_mode = session"
+            f"a pooler {server.pooled}, and snapshots, stages and locks need one that stays: connect to the server "
+            "itself, or to a pool with pool_mode = session"
         )
         yield Finding(side, Level.error, what)
 

@@ -1,0 +1,195 @@
+"""A whole job through a pool that keeps sessions, and the refusal of each part behind one that does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.integration import pgbouncer
+from tests.integration.conftest import make_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+pytestmark = pgbouncer.wanted
+AIRFLOW = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
+REFUSED = "is a pooler that lends a session for one transaction, and what is done here needs a session that stays: in "
+LOAD = ("tap-postgres", "target-postgres")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    for checkout in make_checkout():
+        checkout.tidemark("demo", "load", "--scale", "0.002")
+        with checkout.connect("warehouse") as connection:
+            connection.execute("create database untouched")
+            connection.execute("grant create on database untouched to tidemark_loader, tidemark_transformer")
+        for side in ("source", "warehouse"):
+            with checkout.connect(side) as connection:
+                # what a session is told at its start has to get through
+                connection.execute("alter role all set timezone = 'Asia/Tokyo'; alter role all set datestyle = 'SQL'")
+        yield checkout
+
+
+@pytest.fixture(scope="module")
+def sessions(project: Checkout) -> Iterator[dict[str, str]]:
+    """Variables that lead through a pool that keeps sessions."""
+    with pgbouncer.pooling(project, "session") as port:
+        yield {**through(port, "TAP"), **through(port, "TARGET"), "DBT_POSTGRES_USER": "tidemark_transformer"}
+
+
+@pytest.fixture(scope="module")
+def transactions(project: Checkout) -> Iterator[int]:
+    with pgbouncer.pooling(project, "transaction") as port:
+        yield port
+
+
+def through(port: int, side: str) -> dict[str, str]:
+    return {f"{side}_POSTGRES_HOST": "127.0.0.1", f"{side}_POSTGRES_PORT": str(port)}
+
+
+def direct(project: Checkout, side: str) -> dict[str, str]:
+    return through(int(project.env[f"{side}_POSTGRES_PORT"]), side)
+
+
+def untouched(project: Checkout, port: int) -> bool:
+    """Tell whether nothing was written, set or locked behind a pool."""
+    with project.connect("warehouse", "untouched") as connection:
+        made = connection.execute("select relname from pg_class where oid >= 16384").fetchall()
+    for side in ("source", "warehouse"):
+        assert project.rows(side, "select * from pg_locks where locktype = 'advisory'") == []
+    left = []
+    for role, database in (
+        ("tidemark_reader", "shop"),
+        ("tidemark_loader", "untouched"),
+        ("tidemark_transformer", "untouched"),
+    ):
+        with pgbouncer.connect(project, port, role, database) as connection:
+            left += connection.execute(
+                "select name, setting from pg_settings where source = 'session' and name not in "
+                "('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')"
+            ).fetchall()
+    return not made and not left
+
+
+@pytest.mark.parametrize("side", ["TAP", "TARGET"])
+def test_a_load_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project, transactions, side):
+    other = "TARGET" if side == "TAP" else "TAP"
+    env = {**direct(project, other), **through(transactions, side), "TARGET_POSTGRES_DATABASE": "untouched"}
+    # by tap or target itself, and by what would start them
+    done = project.run("meltano", "run", *LOAD, env={**env, "MELTANO_RUN_FORCE": "1"})
+    said = [line for line in (done.stdout + done.stderr).splitlines() if REFUSED in line and f"{side}_POSTGRES" in line]
+    assert done.returncode
+    assert said
+    assert "Traceback" not in done.stdout + done.stderr
+    line = project.refusal("run", *LOAD, env=env)
+    assert line.startswith(f"error: 127.0.0.1:{transactions} {REFUSED}{side}_POSTGRES_HOST and _PORT, name the server")
+    assert untouched(project, transactions)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reconcile",),
+        ("reconcile", "--repair"),
+        ("state", "check"),
+        ("state", "rewind"),
+        ("backup",),
+        ("trace", "public-orders", "1"),
+        ("backfill", "public-orders", "--all"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project, transactions, command):
+    env = {**direct(project, "TAP"), **through(transactions, "TARGET"), "TARGET_POSTGRES_DATABASE": "untouched"}
+    assert f"{REFUSED}TARGET_POSTGRES_HOST" in project.refusal(*command, env=env)
+    assert untouched(project, transactions)
+
+
+@pytest.mark.parametrize("command", [("build",), ("source", "freshness"), ("docs", "generate")], ids=" ".join)
+def test_dbt_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project, transactions, command):
+    env = {**direct(project, "TARGET"), **through(transactions, "DBT"), "TARGET_POSTGRES_DATABASE": "untouched"}
+    done = project.dbt(*command, env={**env, "DBT_POSTGRES_USER": "tidemark_transformer"})
+    assert done.returncode
+    (line,) = (line for line in done.stdout.splitlines() if REFUSED in line)
+    assert line.endswith("in DBT_POSTGRES_HOST and _PORT, name the server itself, or a pool with pool_mode = session.")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert untouched(project, transactions)
+
+
+def test_status_says_what_is_in_between(project, transactions):
+    env = {**direct(project, "TAP"), **through(transactions, "TARGET")}
+    facts = [json.loads(line) for line in project.tidemark("status", "--json", env=env).splitlines()]
+    assert "pool_mode = session" in facts[1]["state"]
+    assert facts[0]["state"].startswith("up")
+
+
+def test_a_pool_of_statements_is_refused(project):
+    with pgbouncer.pooling(project, "statement") as port:
+        line = project.refusal("run", *LOAD, env={**through(port, "TAP"), **direct(project, "TARGET")})
+    assert "is a pooler that lends a session for one statement" in line
+
+
+def test_a_whole_job_goes_through_a_pool_of_sessions_and_has_the_right_rows(project, sessions):
+    project.tidemark("run", *LOAD, "dbt-postgres:run", env=sessions)
+    project.tidemark("demo", "change", "--rows", "50")
+    project.tidemark("run", *LOAD, "dbt-postgres:build", env=sessions)
+    # what the change deleted has no replication key to be found by
+    project.tidemark("reconcile", "--repair", env=sessions)
+    # and past the pool
+    project.tidemark("reconcile")
+    assert project.rows("warehouse", "select count(*) from marts.fct_orders where ordered_at is not null")[0][0] > 900
+
+
+def test_records_are_committed_under_the_lock_of_a_session_that_a_pool_keeps(project, sessions):
+    own = {"TAP_POSTGRES_USE_COPY": "false", "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": "raw_records"}
+    done = project.run("meltano", "run", "--no-state-update", "--force", *LOAD, env={**sessions, **own})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for table in ("customers", "orders", "order_items", "products"):
+        (there,), (here,) = (
+            project.rows(side, f"select count(*), max(updated_at) from {schema}.{table}")
+            for side, schema in (("source", "public"), ("warehouse", "raw_records"))
+        )
+        assert there == here
+
+
+def test_two_runs_keep_apart_through_a_pool_of_sessions(project, sessions):
+    port = int(sessions["TARGET_POSTGRES_PORT"])
+    key = int.from_bytes(hashlib.sha256(b"tidemark transform\0marts").digest()[:8], signed=True)
+    with pgbouncer.connect(project, port, "tidemark_transformer", "warehouse") as other:
+        other.execute("select pg_advisory_lock(%s)", [key])
+        done = project.dbt("build", env=sessions)
+        assert done.returncode == os.EX_TEMPFAIL
+        assert "Another run is building the models" in done.stdout
+    # and one that is gone keeps nobody out
+    project.build("--select", "dim_dates", env=sessions)
+
+
+def test_airflows_page_of_streams_is_read_through_a_pool_of_transactions(project, transactions, sessions):
+    project.tidemark("run", *LOAD, env=sessions)
+    script = """
+from tidemark_airflow.streams.history import overview
+from tidemark_airflow.streams.settings import Monitor, Warehouse
+for _ in range(12):
+    found = overview(Warehouse(), Monitor())
+print(sorted({stream.stream for stream in found.streams}), found.notes)
+"""
+    login = {"TIDEMARK_MONITOR_PASSWORD": pgbouncer.password(project, "tidemark_watcher")}
+    done = subprocess.run(
+        [AIRFLOW, "-c", script],
+        env={**project.env, **login, **through(transactions, "TARGET")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['public-customers', 'public-order_items', 'public-orders', 'public-products'] []"
+    assert untouched(project, transactions)
