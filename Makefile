@@ -127,13 +127,29 @@ bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same 
 bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
 	@$(BIN)/python -m bench.transform
 
+# of what is in git, and of what could be
+LISTED := git ls-files --cached --others --exclude-standard
+
 .PHONY: lint
-lint: setup-dev ## check Python, types, SQL and YAML
+lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and shell scripts
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
 	@$(BIN)/yamllint --strict .
+	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows
+	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.dependabot
+	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jactionlint --strict-exit --no-online
+	@$(LISTED) '*Dockerfile' | xargs -r $(BIN)/hadolint --failure-threshold=warning
+	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
+		$(LISTED) '*.sh' .ci/run .ci/secrets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
+	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
+
+.PHONY: security
+security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory (ADVISORIES=required in CI)
+	@.ci/secrets
+	@$(BIN)/python .ci/advisories.py $(if $(ADVISORIES),--$(ADVISORIES))
 
 .PHONY: format
 format: setup-dev ## mend what lint can mend by itself
@@ -141,11 +157,25 @@ format: setup-dev ## mend what lint can mend by itself
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/sqlfluff fix --disable-progress-bar --quiet transform demo
 
+.PHONY: wheels
+wheels: setup ## build the packages of plugins/ into dist/, by the pinned build backend and without a network
+	@rm -rf dist
+	@for package in plugins/*/pyproject.toml; do \
+		$(BIN)/uv build --quiet --offline --wheel --no-build-isolation --python $(BIN)/python --out-dir dist "$${package%/*}" || exit; done
+	@ls dist/*.whl
+
+.PHONY: release-notes
+release-notes: python ## print what the changelog has of a version, if all files are of it (TAG=v0.1.0)
+	@$(PYTHON) .ci/release.py $(TAG)
+
+# at the head of each file, as that is where Dependabot reads how to compile it again
+COMPILED := --universal --python-version 3.11 --generate-hashes
+
 .PHONY: requirements
 requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
 	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow dev singer-test; do \
-		../../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
+		UV_CUSTOM_COMPILE_COMMAND="make requirements ($(COMPILED))" ../../$(BIN)/uv pip compile --quiet $(COMPILED) --no-annotate \
+			--no-emit-index-url $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
 
 .PHONY: clean
 clean: ## remove what was installed and built; data, state and settings stay

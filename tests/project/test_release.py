@@ -1,0 +1,107 @@
+"""A release: one version in all files, its notes from the changelog, and wheels that are the same wherever they are built."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+from zipfile import ZipFile
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PACKAGES = sorted((REPOSITORY / "plugins").glob("*/pyproject.toml"))
+VERSIONS = {file.parent.name: tomllib.loads(file.read_text())["project"]["version"] for file in PACKAGES}
+
+
+def test_all_that_names_a_version_names_one():
+    (version,) = set(VERSIONS.values())
+    helm = yaml.safe_load((REPOSITORY / "deploy/helm/values.yaml").read_text())["images"]["airflow"]["tag"]
+    wheels = re.findall(r"tidemark_\w+-([\d.]+)-py3", (REPOSITORY / "plugins/singer-postgres/README.md").read_text())
+    assert wheels
+    assert {helm, *wheels} == {version}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What a release looks at, as it will be on that day."""
+    for name in [".ci/release.py", "CHANGELOG.md", *(str(file.relative_to(REPOSITORY)) for file in PACKAGES)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    changes = (tmp_path / "CHANGELOG.md").read_text()
+    (tmp_path / "CHANGELOG.md").write_text(
+        changes.replace("## [Unreleased]", "## [Unreleased]\n\n## [9.8.0] - 2026-12-01", 1)
+        + "\n\n## [0.0.9] - 2020-01-01\n\n- Long ago.\n"
+    )
+    for file in tmp_path.glob("plugins/*/pyproject.toml"):
+        file.write_text(file.read_text().replace(f'version = "{VERSIONS["tidemark"]}"', 'version = "9.8.0"'))
+    return tmp_path
+
+
+def notes(project: Path, tag: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, project / ".ci" / "release.py", tag]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(project):
+    done = notes(project, "v9.8.0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("### Added")
+    assert "`make pipeline`" in done.stdout
+    assert "Long ago" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("tag", "file", "old", "new", "says"),
+    [
+        ("v9.8.1", "CHANGELOG.md", "", "", "has version 9.8.0 and the tag is 'v9.8.1'"),
+        ("v9.8.0", "plugins/tidemark-dbt/pyproject.toml", "9.8.0", "9.8.1", "plugins/tidemark-dbt/pyproject.toml has"),
+        ("v9.8.0", "CHANGELOG.md", "2026-12-01", "soon", "nothing under '## [9.8.0] - YYYY-MM-DD'"),
+    ],
+    ids=["another tag", "a package left behind", "no date"],
+)
+def test_a_release_that_does_not_fit_its_tag_is_refused_in_one_line(project, tag, file, old, new, says):
+    path = project / file
+    path.write_text(path.read_text().replace(old, new))
+    done = notes(project, tag)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+
+
+def build(into: Path) -> dict[str, str]:
+    """Build all wheels as `make wheels` does; return what each file's bytes are."""
+    copy = into / "checkout"
+    for name in ("Makefile", "LICENSE"):
+        copy.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, copy / name)
+    ignored = shutil.ignore_patterns("__pycache__", "tests", "dist")
+    shutil.copytree(REPOSITORY / "plugins", copy / "plugins", symlinks=True, ignore=ignored)
+    (copy / ".venv").symlink_to(REPOSITORY / ".venv")
+    # what is installed here is not to be installed again there
+    command = ["make", "--silent", "--old-file=setup", "wheels"]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in (copy / "dist").glob("*.whl")}
+
+
+def test_wheels_hold_code_and_licence_and_are_the_same_bytes_when_built_elsewhere(tmp_path):
+    built = build(tmp_path)
+    assert len(built) == len(PACKAGES)
+    for name in built:
+        with ZipFile(tmp_path / "checkout" / "dist" / name) as wheel:
+            names = wheel.namelist()
+        assert not [each for each in names if "test" in each.partition("/")[0]]
+        assert [each for each in names if each.endswith("/licenses/LICENSE")]
+        assert [each for each in names if each.endswith("/entry.py")] or "singer" in name
+    (tmp_path / "elsewhere").mkdir()
+    assert build(tmp_path / "elsewhere") == built
