@@ -21,7 +21,7 @@ for name in $(env | sed -n 's/^\([A-Z0-9_]*\)=$/\1/p'); do unset "$name"; done
 # Servers refuse a key that others may read, and compose mounts a secret as it is on the host. Memory that is there in
 # every container, is writable in a read-only one, and keeps its mode when it is started again.
 if [ -r /run/secrets/server.key ]; then
-    mkdir -p -m 0700 /dev/shm/tls
+    [ -d /dev/shm/tls ] || mkdir -m 0700 /dev/shm/tls
     (umask 077 && cat /run/secrets/server.key > /dev/shm/tls/server.key)
 fi
 
