@@ -63,7 +63,8 @@ secrets: ## make the passwords, keys and certificates of docker compose, in .sec
 
 .PHONY: compose-up
 compose-up: secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
-	@$(if $(TIDEMARK_VERSION),,$(COMPOSE) build --quiet etl airflow-init pgbouncer)
+	@# one after the other: what the second stands on is the first
+	@$(if $(TIDEMARK_VERSION),,$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer)
 	@$(COMPOSE) $(if $(WORKERS),--profile celery) up --detach --wait $(if $(WORKERS),--scale airflow-worker=$(WORKERS))
 	@echo "Airflow is on http://127.0.0.1:$(or $(AIRFLOW_PORT),8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
 
