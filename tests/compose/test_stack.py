@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def assert_right(stack: Stack) -> None:
     """Compare source and warehouse row by row, and the facts with the source."""
     done = stack.run("etl", "tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "missing" not in done.stdout, done.stdout
+    assert not re.search(r": (missing|different) ", done.stdout), done.stdout
     assert stack.warehouse("select count(*) from raw.orders where _sdc_deleted_at is null") == stack.source(
         "select count(*) from orders"
     )
@@ -85,9 +86,9 @@ def test_no_process_is_root_or_may_become_it_and_none_writes_to_its_image(stack)
             assert host["NanoCpus"], name
             assert host["LogConfig"]["Config"]["max-size"], name
             if each["State"]["Running"]:
-                top = stack.ok("docker", "top", each["Id"], "-eo", "uid,cmd").splitlines()[1:]
+                top = stack.ok("docker", "top", each["Id"], "-eo", "pid,uid,args").splitlines()[1:]
                 assert top
-                assert [line for line in top if line.split()[0] == "0"] == [], name
+                assert [line for line in top if line.split()[1] == "0"] == [], name
                 assert stack.exec(name, "sh", "-c", "touch /x || touch /opt/tidemark/x || touch /etc/x").returncode
 
 
@@ -210,7 +211,18 @@ def release(stack: Stack, holder: subprocess.Popen[bytes]) -> None:
 WAITING = "select count(*) from pg_stat_activity where usename = 'tidemark_loader' and wait_event_type = 'Lock'"
 
 
+def quiet(stack: Stack) -> None:
+    """Wait until no run of the DAG is under way: the first one that is started brings along that of the last hour."""
+
+    def ended() -> bool:
+        runs = stack.airflow.get(f"/dags/{DAG}/dagRuns")["dag_runs"]
+        return {run["state"] for run in runs} <= {"success", "failed"}
+
+    until(ended, "no run is under way")
+
+
 def test_a_warehouse_that_is_restarted_in_mid_load_ends_with_the_right_rows(stack):
+    quiet(stack)
     changed(stack, 2000)
     holder = held(stack, "raw.order_items")
     run = stack.airflow.trigger(DAG)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.airflow.server import until
-from tests.compose.test_stack import DAG, WAITING, assert_right, changed, held, release
+from tests.compose.test_stack import DAG, WAITING, assert_right, changed, held, quiet, release
 
 if TYPE_CHECKING:
     from tests.compose.stack import Stack
@@ -42,6 +42,7 @@ def test_two_workers_share_the_tasks_and_one_that_is_killed_in_mid_load_is_stood
     for dag in (DAG, "nightly-backup"):
         airflow.unpause(dag)
     airflow.run(DAG)
+    quiet(stack)
     changed(stack)
     holder = held(stack, "raw.order_items")
     load = airflow.trigger(DAG)

