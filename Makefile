@@ -138,9 +138,9 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
 	@$(BIN)/yamllint --strict .
-	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows
-	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.dependabot
-	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec
+	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows
+	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot
+	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jactionlint --strict-exit --no-online
 	@$(LISTED) '*Dockerfile' | xargs -r $(BIN)/hadolint --failure-threshold=warning
 	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
@@ -148,7 +148,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
 
 .PHONY: security
-security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory (ADVISORIES=required in CI)
+security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory
 	@.ci/secrets
 	@$(BIN)/python .ci/advisories.py $(if $(ADVISORIES),--$(ADVISORIES))
 

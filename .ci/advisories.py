@@ -45,7 +45,7 @@ def audit(packages: list[str], service: str) -> subprocess.CompletedProcess[str]
         file.flush()
         program = Path(sys.executable).with_name("pip-audit")
         options = ["--disable-pip", "--no-deps", "--progress-spinner=off", "--timeout=10", "--desc=off"]
-        command = [program, *options, "--vulnerability-service=osv", f"--osv-url={service}", "-r", file.name]
+        command = [str(program), *options, "--vulnerability-service=osv", f"--osv-url={service}", "-r", file.name]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,6 @@
 """Makes sure that the files are of the version that is to be released, and prints its section of the changelog.
 
-    python .ci/release.py v0.1.0
+python .ci/release.py v0.1.0
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def versions() -> dict[str, str]:
 
 def notes(version: str) -> str | None:
     """Return what the changelog has of a version, if it has that under a date."""
-    found = re.search(_SECTION.format(re.escape(version)), (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL)
+    found = re.search(
+        _SECTION.format(re.escape(version)), (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     return found[1].strip() if found else None
 
 

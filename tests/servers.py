@@ -1,8 +1,14 @@
-"""The PostgreSQL installations that the tests run on: the wheel's, and the system's where there is one."""
+"""The PostgreSQL installations that the tests run on.
+
+`embedded` is what embedded servers are run from: the wheel's programs, or those that TIDEMARK_POSTGRES_BIN names, as
+for a user. `system` is a second one, for tests of versions that meet: the wheel's if others were named, or else the
+system's newest, where there is one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -19,7 +25,8 @@ def _wheel() -> Path:
     return Path(spec.submodule_search_locations[0], "pginstall", "bin")
 
 
-def _major(directory: Path) -> int:
+def major(directory: Path) -> int:
+    """Return the major version of the programs there."""
     answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\) (\d+)", answer)
     return int(found[1]) if found else 0
@@ -28,8 +35,14 @@ def _major(directory: Path) -> int:
 def _system() -> dict[str, Path]:
     """Return the newest installation of a version that the project supports, if there is one."""
     directories = [path.parent for place in _PLACES for path in Path("/").glob(f"{place}/postgres")]
-    usable = [directory for directory in directories if _major(directory) >= _OLDEST]
-    return {"system": max(usable, key=_major)} if usable else {}
+    usable = [directory for directory in directories if major(directory) >= _OLDEST]
+    return {"system": max(usable, key=major)} if usable else {}
 
 
-INSTALLATIONS = {"embedded": _wheel(), **_system()}
+_NAMED = os.environ.get("TIDEMARK_POSTGRES_BIN")
+INSTALLATIONS = {"embedded": Path(_NAMED), "system": _wheel()} if _NAMED else {"embedded": _wheel(), **_system()}
+
+
+def variable(installation: str) -> str:
+    """Return the value of TIDEMARK_POSTGRES_BIN with which a project runs its servers from this installation."""
+    return "" if INSTALLATIONS[installation] == _wheel() else str(INSTALLATIONS[installation])

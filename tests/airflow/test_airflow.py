@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests import leaks
 from tests.airflow.browser import CHROMIUM, looking_at
 from tests.airflow.server import until
 from tests.conftest import REPOSITORY
@@ -194,6 +196,33 @@ def test_a_person_sees_the_graph_and_the_page_of_streams(airflow):
         page.screenshot(path=SCREENSHOTS / "airflow-streams.png")
         for table in TABLES:
             assert streams.get_by_text(f"public-{table}").first.is_visible()
+
+
+def test_secrets_are_in_no_page_no_log_and_no_file_but_where_they_are_kept(airflow, receiver):
+    root = airflow.checkout.root
+    secrets = {**leaks.secrets(root), "TIDEMARK_ALERTS_WEBHOOK_URL": receiver.url}
+    assert len(secrets) == 11
+    run = airflow.get(f"/dags/{WHOLE}/dagRuns", state="success")["dag_runs"][-1]["dag_run_id"]
+    named = {"dag_id": WHOLE, "dag_run_id": run, "task_id": "extract_load", "try_number": 1, "map_index": -1}
+    described = airflow.session.get(f"{airflow.url}/openapi.json", timeout=30).json()["paths"]
+    # one of those that log in and out would end this session
+    paths = [path for path, methods in described.items() if "get" in methods and "/auth/" not in path]
+    pages = [re.sub(r"{(\w+)}", lambda name: str(named.get(name[1], 1)), path) for path in paths]
+    answers = {}
+    for page in (*pages, "/", "/streams", "/ui/config", "/ui/dags", f"/ui/grid/runs/{WHOLE}"):
+        # logs come without an end
+        with airflow.session.get(airflow.url + page, timeout=30, stream=True) as answer:
+            answers[page] = answer.status_code
+            assert leaks.in_text(secrets, answer.raw.read(5_000_000, decode_content=True).decode()) == [], page
+    assert answers[f"/api/v2/dagSources/{WHOLE}"] == 200
+    assert answers[f"/api/v2/dags/{WHOLE}/dagRuns/{run}/taskInstances/extract_load/logs/1"] == 200
+    # all settings on a page
+    assert answers["/api/v2/config"] == 403
+    # whoever starts it is told the login; Airflow reads it in a file of its own
+    assert set(leaks.in_text(secrets, airflow.said)) == {"AIRFLOW_ADMIN_PASSWORD"}
+    kept = ".tidemark/airflow/passwords.json"
+    assert leaks.in_files(secrets, root, ("logs", ".meltano", ".tidemark")) == [f"AIRFLOW_ADMIN_PASSWORD in {kept}"]
+    assert (root / kept).stat().st_mode & 0o777 == 0o600
 
 
 def test_what_airflow_ran_is_what_a_full_build_has(airflow):

@@ -24,7 +24,7 @@ from dotenv import dotenv_values
 
 from tests import programs
 from tests.conftest import REPOSITORY
-from tests.servers import INSTALLATIONS
+from tests.servers import INSTALLATIONS, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,7 +207,7 @@ def make_checkout(installation: str = "embedded", parent: str | None = None) -> 
     env |= {
         "TAP_POSTGRES_PORT": source_port,
         "TARGET_POSTGRES_PORT": warehouse_port,
-        "TIDEMARK_POSTGRES_BIN": "" if installation == "embedded" else str(INSTALLATIONS[installation]),
+        "TIDEMARK_POSTGRES_BIN": variable(installation),
         "COLUMNS": "200",
     }
     checkout = Checkout(root, env)

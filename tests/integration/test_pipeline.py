@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from tests import leaks
 from tests.integration.conftest import Checkout, free_port, make_checkout
 
 if TYPE_CHECKING:
@@ -327,17 +328,21 @@ def test_a_table_is_added_as_the_readme_says(loaded):
         extractors.write_text(before)
 
 
-def test_nobody_else_can_read_the_passwords(loaded):
-    checkout, _ = loaded
-    password = checkout.urls.get("source", checkout.tidemark("dsn", "source")).split(":")[2].split("@")[0]
-    holders = [
-        path
-        for directory in (checkout.root / ".meltano", checkout.root / "logs", checkout.root / ".tidemark")
-        for path in directory.rglob("*")
-        if path.is_file() and "venv" not in path.parts and password.encode() in path.read_bytes()
+def test_passwords_are_in_no_log_no_output_and_no_file_but_env(loaded):
+    checkout, first = loaded
+    debug = {"MELTANO_RUN_FORCE": "1", **leaks.talkative(checkout.root)}
+    runs = [
+        checkout.run("meltano", "run", "tap-postgres", "target-postgres", env={**debug, **more})
+        for more in ({}, {"TAP_POSTGRES_DATABASE": "no"}, {"TARGET_POSTGRES_DATABASE": "no"})
     ]
-    assert all(path.stat().st_mode & 0o077 == 0 for path in holders), holders
-    assert not [path for path in holders if "logs" in path.parts]
+    assert [done.returncode for done in runs] == [0, 1, 1]
+    assert "[debug " in runs[0].stderr
+    runs += [checkout.run("tidemark", "--debug", "status"), checkout.dbt("debug", env=debug), first.second]
+    assert len(secrets := leaks.secrets(checkout.root)) == 5
+    assert leaks.in_text(secrets, first.printed + "".join(done.stdout + done.stderr for done in runs)) == []
+    # the servers' own data too, where each password is a hash
+    assert leaks.in_files(secrets, checkout.root, ("logs", ".meltano", ".tidemark")) == []
+    assert (checkout.root / ".env").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.long
