@@ -33,7 +33,7 @@ def stack(stack: Stack) -> Stack:
 
 def changed(stack: Stack, rows: int = 500) -> None:
     """Make traffic in the shop."""
-    file = "/etc/tidemark/shop/change.sql"
+    file = "/etc/tidemark-shop/change.sql"
     statement = ["psql", "--quiet", "--dbname", "shop", "--single-transaction", "--file", file]
     done = stack.command(
         *stack.compose_command, "exec", "--no-TTY", "--env", f"PGOPTIONS=-c demo.rows={rows}", "source_db", *statement

@@ -1,14 +1,13 @@
 #!/bin/bash
 # At a server's first start: the roles that `tidemark roles` prints, and a password for each that logs in.
-# ROLES is a list of ROLE=SECRET; the SQL is in /etc/tidemark/roles.sql.
+# ROLES_SQL is a list of files, ROLES one of ROLE=SECRET.
 set -euo pipefail
 
 sql() {
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
 }
 
-sql --file /etc/tidemark/roles.sql
-if [ -r /etc/tidemark/more.sql ]; then sql --file /etc/tidemark/more.sql; fi
+for file in $ROLES_SQL; do sql --file "$file"; done
 for pair in $ROLES; do
     # psql reads the password from the environment: no list of processes shows it
     ROLE=${pair%%=*} SECRET=${pair#*=}

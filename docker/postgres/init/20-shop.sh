@@ -7,5 +7,5 @@ if [ "${SHOP_SCALE:-0}" = 0 ]; then exit; fi
 as_of=$(date --utc +%Y-%m-%dT00:00:00+00:00)
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --single-transaction --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
     --command "set demo.scale = '$SHOP_SCALE'" --command "set demo.as_of = '$as_of'" \
-    --file /etc/tidemark/shop/1_tables.sql --file /etc/tidemark/shop/2_rows.sql --file /etc/tidemark/shop/3_constraints.sql \
+    --file /etc/tidemark-shop/1_tables.sql --file /etc/tidemark-shop/2_rows.sql --file /etc/tidemark-shop/3_constraints.sql \
     --command "comment on schema public is 'Tidemark demo shop, scale $SHOP_SCALE, until $as_of'"
