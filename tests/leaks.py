@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
@@ -35,10 +36,12 @@ def in_files(hidden: Mapping[str, str], root: Path, directories: Iterable[str]) 
     for directory in directories:
         assert (root / directory).is_dir(), directory
         for path in (root / directory).rglob("*"):
-            if path.is_file() and not _INSTALLED & {*path.parts}:
-                content = path.read_bytes()
-                names = [name for name, value in hidden.items() if value.encode() in content]
-                found += [f"{name} in {path.relative_to(root)}" for name in names]
+            # servers that run remove files of theirs
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file() and not _INSTALLED & {*path.parts}:
+                    content = path.read_bytes()
+                    names = [name for name, value in hidden.items() if value.encode() in content]
+                    found += [f"{name} in {path.relative_to(root)}" for name in names]
     return found
 
 
