@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.compose.stack import Stack
+from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,4 +40,8 @@ def stack(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     try:
         yield found
     finally:
+        # what CI keeps of a failure
+        logs = REPOSITORY / "logs"
+        logs.mkdir(exist_ok=True)
+        (logs / f"{found.name}.log").write_text(found.compose("logs", "--no-color", "--timestamps"))
         found.compose("down", "--volumes", "--timeout", "5")

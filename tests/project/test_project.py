@@ -155,6 +155,26 @@ def test_every_make_target_is_explained():
     }
 
 
+def test_every_make_target_of_the_workflows_and_the_docs_exists():
+    there = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    files = [*REPOSITORY.glob(".github/workflows/*.yml"), *REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+    for file in files:
+        asked = set(re.findall(r"(?:^ {4}|`|run: )make (?:--silent )?([a-z-]+)", file.read_text(), re.MULTILINE))
+        assert asked <= there, file.name
+
+
+def test_compose_mounts_what_is_there_and_names_every_secret_that_is_made():
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    script = (REPOSITORY / "docker" / "secrets.sh").read_text()
+    for name, where in compose["secrets"].items():
+        assert where["file"] == f".secrets/{name}"
+        assert name.rpartition(".")[0] in script if "." in name else re.search(rf"\b{name}\b", script), name
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert not source.startswith("./") or (REPOSITORY / source).exists(), (name, source)
+
+
 def test_every_model_is_described_beside_it():
     models = [path for path in FILES if path.match("transform/models/*/*.sql")]
     assert models
