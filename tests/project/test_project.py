@@ -201,7 +201,7 @@ def test_no_file_is_two_files():
 
 
 def test_what_a_run_writes_is_ignored():
-    for name in (".env", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
+    for name in (".env", ".secrets/x", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
         assert subprocess.run(["git", "check-ignore", "-q", name], cwd=REPOSITORY, check=False).returncode == 0, name
 
 
