@@ -231,7 +231,8 @@ def test_a_warehouse_that_is_restarted_in_mid_load_ends_with_the_right_rows(stac
     stack.compose("restart", "target_db")
     holder.wait(timeout=60)
     assert stack.airflow.wait(DAG, run) == "success", stack.airflow.logs(DAG, run)
-    assert stack.airflow.tasks(DAG, run)["extract_load"][1] > 1
+    # by the target itself, or by Airflow
+    assert "is tried again" in stack.airflow.logs(DAG, run) or stack.airflow.tasks(DAG, run)["extract_load"][1] > 1
     assert_right(stack)
 
 
@@ -257,7 +258,7 @@ def test_a_backup_is_made_proven_and_restored(stack):
     # whoever holds a connection for later holds the database too
     stack.compose("stop", "airflow-scheduler", "dbt", "pgbouncer")
     try:
-        done = stack.run("etl", "tidemark", "restore", "latest", "--replace")
+        done = stack.run("etl", "tidemark", "restore", "latest", "--replace", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         stack.make("compose-up")
