@@ -5,8 +5,6 @@ PYTHON ?= $(shell for p in .venv/bin/python python3 python3.13 python3.12 python
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
-# workers take tasks from a queue; without them the scheduler runs tasks itself
-compose-up: export AIRFLOW_EXECUTOR = $(if $(WORKERS),CeleryExecutor,LocalExecutor)
 
 .PHONY: help
 help: ## show this help
@@ -61,12 +59,23 @@ schedules: setup ## write orchestrate/schedules.json anew, from which Airflow's 
 secrets: ## make the passwords, keys and certificates of docker compose, in .secrets/; what is there stays
 	@docker/secrets.sh
 
+.PHONY: compose-ready
+compose-ready:
+	@$(COMPOSE) config --quiet || { echo "error: docker compose 2.24 or later is needed, and Docker as this user may use it." >&2; exit 1; }
+	@chmod -R a+rX docker demo/shop plugins/tidemark/src/tidemark/roles
+
 .PHONY: compose-up
-compose-up: secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
-	@# one after the other: what the second stands on is the first
-	@$(if $(TIDEMARK_VERSION),,$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer)
-	@$(COMPOSE) $(if $(WORKERS),--profile celery) up --detach --wait $(if $(WORKERS),--scale airflow-worker=$(WORKERS))
-	@echo "Airflow is on http://127.0.0.1:$(or $(AIRFLOW_PORT),8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
+compose-up: export COMPOSE_PROFILES := $(if $(WORKERS),celery,$(COMPOSE_PROFILES))
+compose-up: export AIRFLOW_EXECUTOR := $(if $(WORKERS),CeleryExecutor,$(AIRFLOW_EXECUTOR))
+compose-up: compose-ready secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
+	@# images one after the other: what the second stands on is the first
+	@if $(COMPOSE) config --images | grep -q -e '-airflow:local$$'; then \
+		$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer; \
+	else $(COMPOSE) pull --quiet etl airflow-init pgbouncer; fi
+	@# workers that are not wanted any more
+	@$(COMPOSE) config --services | grep -qx airflow-worker || $(COMPOSE) --profile celery rm --stop --force airflow-worker redis >/dev/null 2>&1
+	@$(COMPOSE) up --detach --wait --no-build
+	@echo "Airflow is on http://$$($(COMPOSE) port airflow-api-server 8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
 
 .PHONY: compose-down
 compose-down: ## end them; their data stays
@@ -77,7 +86,7 @@ compose-logs: ## follow what they log (SERVICE=airflow-scheduler for one)
 	@$(COMPOSE) --profile celery logs --follow --tail 100 $(SERVICE)
 
 .PHONY: compose-run
-compose-run: secrets ## run a job in them, as in make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
+compose-run: compose-ready secrets ## run a job in them, as in make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
 	@test -n "$(BLOCKS)" || { echo 'error: name what to run: make compose-run BLOCKS="tap-postgres target-postgres"' >&2; exit 1; }
 	@$(COMPOSE) run --rm etl tidemark run $(BLOCKS)
 

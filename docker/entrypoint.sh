@@ -5,12 +5,12 @@ set -eu
 
 for file in /run/secrets/*; do
     name=${file##*/}
-    # certificates are files, and stay so
-    case $name in *[!A-Z0-9_]* | '') continue ;; esac
-    if [ ! -r "$file" ]; then
+    if [ -e "$file" ] && [ ! -r "$file" ]; then
         echo "error: $file can't be read by user $(id -u); run 'make secrets', which mends what may read it." >&2
         exit 1
     fi
+    # certificates are files, and stay so
+    case $name in *[!A-Z0-9_]* | '') continue ;; esac
     value=$(cat "$file")
     [ -z "$value" ] || export "$name=$value"
 done

@@ -11,7 +11,10 @@ command -v openssl >/dev/null || { echo "error: openssl is needed to make secret
 # The directory keeps others of this machine out. Compose mounts each file with the mode that it has here, for a user of the
 # container's own, so that the files themselves have to be readable.
 mkdir -p "$directory"
-chmod 0700 "$directory"
+if ! chmod 0700 "$directory" 2>/dev/null; then
+    echo "error: $directory belongs to another user, as after a sudo; give it back: sudo chown -R $(id -un) $directory" >&2
+    exit 1
+fi
 cd "$directory"
 umask 022
 # two of these at once would each make a CA
@@ -67,23 +70,28 @@ if [ ! -e ca.crt ]; then
     made=$((made + 1))
 fi
 
+# whether a server's certificate is there, fits its key and the authority, and is good for a while
 thirty_days=2592000
+good() {
+    [ -e "$1.crt" ] && [ -e "$1.key" ] && openssl x509 -checkend "$thirty_days" -noout -in "$1.crt" >/dev/null &&
+        openssl verify -CAfile ca.crt "$1.crt" >/dev/null 2>&1 &&
+        [ "$(openssl x509 -pubkey -noout -in "$1.crt")" = "$(openssl pkey -pubout -in "$1.key")" ]
+}
+renewed=
 for server in source_db target_db airflow_db pgbouncer redis; do
-    if [ -e "$server.crt" ] && [ -e "$server.key" ] && openssl x509 -checkend "$thirty_days" -noout -in "$server.crt" >/dev/null &&
-        openssl verify -CAfile ca.crt "$server.crt" >/dev/null 2>&1; then
-        continue
-    fi
+    if good "$server"; then continue; fi
+    if [ -e "$server.crt" ]; then renewed="$renewed $server"; fi
     if [ ! -e ca.key ]; then
         echo "error: the certificate of $server has to be made and .secrets/ca.key is not here; put it back, or delete ca.crt too." >&2
         exit 1
     fi
-    key "$server.key"
-    chmod 0644 "$server.key"
+    key "$server.key.new"
     # localhost for a client on the host, by the published port
     printf 'subjectAltName=DNS:%s,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\n' \
         "$server" > "$server.ext"
-    openssl req -new -key "$server.key" -subj "/CN=$server" |
+    openssl req -new -key "$server.key.new" -subj "/CN=$server" |
         openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -days 825 -extfile "$server.ext" -out "$server.crt.new" 2>/dev/null
+    mv "$server.key.new" "$server.key"
     mv "$server.crt.new" "$server.crt"
     rm -f "$server.ext"
     made=$((made + 1))
@@ -91,4 +99,7 @@ done
 
 # what an earlier umask or an editor has closed
 find . -type f ! -name ca.key ! -name .lock -exec chmod 0644 {} +
+if [ -n "$renewed" ]; then
+    echo "Certificates were made anew of:$renewed. Servers take them when they start: docker compose restart$renewed"
+fi
 if [ "$made" != 0 ]; then echo "Secrets are in $directory/: $made made. It is never committed; keep a copy in a safe place."; fi

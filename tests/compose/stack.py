@@ -65,7 +65,7 @@ class Stack:
         for each in filter(None, files):
             if (REPOSITORY / each).is_file():
                 (self.root / each).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / each, self.root / each)
+                shutil.copy2(REPOSITORY / each, self.root / each, follow_symlinks=False)
         if "DOCKER_BUILDKIT" in self.engine:
             (self.root / "docker-compose.override.yml").write_text(_HOST_NETWORK)
         self.airflow = StackAirflow(self)
