@@ -1,12 +1,18 @@
-"""What every test may use: the repository, and the header that says which PostgreSQL versions the run is on."""
+"""What every test may use: the repository, what the run's workers share, and the header with PostgreSQL's versions."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.servers import INSTALLATIONS
 
+_SHARED = "TESTS_SHARED"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -16,3 +22,26 @@ def pytest_report_header() -> list[str]:
         answer = subprocess.run([f"{directory}/postgres", "--version"], capture_output=True, text=True, check=True)
         versions.append(f"{name}: {answer.stdout.strip()}")
     return versions
+
+
+def memory() -> str | None:
+    """Return a directory in memory if there is one with room: most of a test's time is waiting for fsync."""
+    shared = Path("/dev/shm")  # noqa: S108
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * 2**30
+    return str(shared) if roomy else None
+
+
+@functools.cache
+def shared() -> Path:
+    """Return a directory that all processes of this run share, and that goes with the first of them."""
+    if _SHARED not in os.environ:
+        os.environ[_SHARED] = tempfile.mkdtemp(prefix="tidemark-tests-", dir=memory())
+        atexit.register(shutil.rmtree, os.environ[_SHARED])
+        # not closed to the user who runs the servers when root runs the tests
+        Path(os.environ[_SHARED]).chmod(0o755)
+    return Path(os.environ[_SHARED])
+
+
+def pytest_configure() -> None:
+    # before there are workers, who then know of it
+    shared()

@@ -3,9 +3,13 @@
     python forks.py tap 3
 
 The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number
-is that of a listening socket. A request is the program's command line, the patches to it, its directory and its
-environment (null to leave them), as JSON, with its three standard streams; the answers are the process's id and, when
-it ended, its status as `subprocess` has it. Ends with its standard input.
+is that of a listening socket. A request is the program's command line, the patches to it, its directory, its
+environment (null to leave them) and its umask, as a line of JSON, with its three standard streams; the answers are the
+process's id and, when it ended, its status as `subprocess` has it. The process is killed when whoever asked for it is
+gone before that. Ends with its standard input.
+
+A program whose environment has FORKS, a JSON object of such sockets by the programs' names, has the programs that it
+starts forked, too: it starts fork.py in their place.
 """
 
 from __future__ import annotations
@@ -14,10 +18,13 @@ import gc
 import importlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
+import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 
 def patch(names: list[str]) -> None:
@@ -44,11 +51,30 @@ def parse_once() -> None:
     PostgresCredentials._connection_keys = lambda self: tuple(key for key in keys(self) if key not in {"host", "port"})
 
 
+def fork_what_it_starts(sockets: dict[str, str]) -> None:
+    """Let this program start others by asking for them at `sockets`."""
+    begin = subprocess.Popen.__init__
+
+    def ask(self: subprocess.Popen, args: object, *rest: object, **options: object) -> None:
+        if not isinstance(args, (str, bytes)):
+            args = list(args)
+            if address := sockets.get(Path(args[0]).name):
+                args = [sys.executable, "-IS", Path(__file__).with_name("fork.py"), address, *args]
+        begin(self, args, *rest, **options)
+
+    subprocess.Popen.__init__ = ask
+
+
 # what each program imports by and by, and nothing that looks at its environment as it is imported
 IMPORTS = {
     "tap": ["singer_postgres.command", "singer_postgres.tap.tap", "singer_postgres.tap.quick"],
     "target": ["singer_postgres.command", "singer_postgres.target.target"],
-    "meltano": ["meltano.cli", "meltano.core.db", "meltano.core.migration_service", "sqlalchemy.dialects.sqlite"],
+    "meltano": [
+        *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.state_store.azure"),
+        *("meltano.core.state_store.google", "meltano.core.state_store.s3", "meltano.migrations.utils.dialect_typing"),
+        *("alembic.command", "anyio._backends._asyncio", "concurrent_log_handler", "mako.template", "sqlite3"),
+        *("sqlalchemy.dialects.mssql", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
+    ],
     "dbt": [
         *("dbt.cli.main", "dbt.task.build", "dbt.task.test", "dbt.task.freshness", "dbt.parser.manifest"),
         *("dbt.adapters.postgres", "tidemark_dbt.command"),
@@ -69,37 +95,48 @@ ENTRIES = {
 }
 
 
-def serve(listener: socket.socket) -> tuple[list[str], list[str], list[int], str | None, dict[str, str] | None]:
-    """Fork at each request; return it, with its streams after its patches, in the process that is to run it."""
+def serve(listener: socket.socket) -> tuple[list[object], list[int]]:
+    """Fork at each request; return it, and its streams, in the process that is to run it."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    callers: dict[int, socket.socket] = {}
-    ready = selectors.DefaultSelector()
-    for each in (listener, woken, sys.stdin):
-        ready.register(each, selectors.EVENT_READ)
+    callers: dict[socket.socket, int] = {}
     while True:
-        for key, _ in ready.select():
-            if key.fileobj is sys.stdin:
-                os._exit(0)
-            elif key.fileobj is listener:
-                caller, _ = listener.accept()
-                request, streams, _, _ = socket.recv_fds(caller, 262_144, 3)
-                if not (pid := os.fork()):
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    command, patches, directory, environment = json.loads(request)
-                    return command, patches, streams, directory, environment
-                for stream in streams:
-                    os.close(stream)
-                callers[pid] = caller
+        readable, _, _ = select.select([listener, woken, sys.stdin, *callers], [], [])
+        if sys.stdin in readable:
+            os._exit(0)
+        if woken in readable:
+            os.read(woken, 4096)
+            bury(callers)
+        # nobody says anything after a request, so that these are gone
+        for caller in callers.keys() & set(readable):
+            os.kill(callers.pop(caller), signal.SIGKILL)
+            caller.close()
+        if listener in readable:
+            caller, _ = listener.accept()
+            request, streams, _, _ = socket.recv_fds(caller, 65_536, 3)
+            while request[-1:] != b"\n":
+                request += caller.recv(65_536)
+            if not (pid := os.fork()):
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                return json.loads(request), streams
+            for stream in streams:
+                os.close(stream)
+            callers[caller] = pid
+            with suppress(OSError):
                 caller.sendall(f"{pid}\n".encode())
-            else:
-                os.read(woken, 4096)
-                while callers and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                    with callers.pop(ended[0]) as caller:
-                        caller.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
+
+
+def bury(callers: dict[socket.socket, int]) -> None:
+    """Collect the processes that have ended, and tell who asked for them."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            for caller in [caller for caller, pid in callers.items() if pid == ended[0]]:
+                del callers[caller]
+                with caller, suppress(OSError):
+                    caller.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
 
 
 if __name__ == "__main__":
@@ -111,7 +148,7 @@ if __name__ == "__main__":
     if program == "dbt":
         parse_once()
     gc.freeze()
-    sys.argv, patches, streams, directory, environment = serve(socket.socket(fileno=int(number)))
+    (sys.argv, patches, directory, environment, umask), streams = serve(socket.socket(fileno=int(number)))
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)
     os.closerange(3, 64)
@@ -120,6 +157,10 @@ if __name__ == "__main__":
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)
+    if umask is not None:
+        os.umask(umask)
+    if "FORKS" in os.environ:
+        fork_what_it_starts(json.loads(os.environ["FORKS"]))
     if patches:
         patch(patches)
     module, function = ENTRIES[program]

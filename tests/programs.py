@@ -108,8 +108,8 @@ def start(  # noqa: PLR0913 - each is told apart by its name
     if writer is None:
         reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     streams = [stdin.fileno(), writer.fileno(), stderr.fileno()]
-    request = [[str(part) for part in command], [*patches], None if cwd is None else str(cwd), env]
-    socket.send_fds(caller, [json.dumps(request).encode()], streams)
+    request = [[str(part) for part in command], [*patches], None if cwd is None else str(cwd), env, None]
+    socket.send_fds(caller, [f"{json.dumps(request)}\n".encode()], streams)
     if reader:
         writer.close()
     return Process(caller, reader)
@@ -118,7 +118,9 @@ def start(  # noqa: PLR0913 - each is told apart by its name
 def run(
     command: list[Any], *, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command` to its end and return what it printed."""
+    """Run `command` to its end and return what it printed; what it starts is forked, too."""
+    if env is not None:
+        env = {**env, "FORKS": json.dumps({program.name: _forks(program) for program in NAMES})}
     with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
         process = start(command, stdin=nothing, stdout=out, stderr=err, cwd=cwd, env=env)
         try:

@@ -3,8 +3,7 @@ other data. Nothing of the user's project is read or touched."""
 
 from __future__ import annotations
 
-import atexit
-import functools
+import fcntl
 import os
 import shutil
 import signal
@@ -23,14 +22,15 @@ import pytest
 from dotenv import dotenv_values
 
 from tests import programs
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, memory, shared
 from tests.servers import INSTALLATIONS, variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
+SCALE = "0.002"
 # what dbt parsed of the project, which it looks through for changes instead of parsing all anew
 _PARSED = "partial_parse.msgpack"
 
@@ -109,17 +109,23 @@ class Checkout:
         }
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
         full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
-        parsed = directories["DBT_TARGET_PATH"] / _PARSED
-        shared = _of_this_run() / _PARSED
-        if shared.exists() and not parsed.exists():
-            parsed.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(shared, parsed)
+        parsed = self.seed_parsed()
+        known = shared() / _PARSED
         done = programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
-        if parsed.exists() and not shared.exists():
-            half = shared.with_suffix(f".{os.getpid()}")
+        if parsed.exists() and not known.exists():
+            half = known.with_suffix(f".{os.getpid()}")
             shutil.copy(parsed, half)
-            half.rename(shared)
+            half.rename(known)
         return done
+
+    def seed_parsed(self, target: Path | None = None) -> Path:
+        """Spare dbt the parsing, if another project of this run was parsed; return the file that it goes by."""
+        parsed = (target or self.root / ".meltano" / "dbt" / "target") / _PARSED
+        known = shared() / _PARSED
+        if known.exists() and not parsed.exists():
+            parsed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(known, parsed)
+        return parsed
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Build models and snapshots, which is meant to succeed; return what dbt printed."""
@@ -165,28 +171,50 @@ class Checkout:
             return connection.execute(query).fetchall()  # type: ignore[arg-type]
 
 
-def _memory() -> str | None:
-    """Return a directory in memory if there is one with room: most of a test's time is waiting for fsync."""
-    shared = Path("/dev/shm")  # noqa: S108
-    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * 2**30
-    return str(shared) if roomy else None
+# what a project has behind it, each after the one before
+STAGES: dict[str, Callable[[Checkout], object]] = {
+    "up": lambda checkout: checkout.tidemark("up"),
+    "loaded": lambda checkout: (checkout.tidemark("demo", "load", "--scale", SCALE), checkout.extract_and_load()),
+    "built": lambda checkout: checkout.build(),
+}
 
 
-@functools.cache
-def _of_this_run() -> Path:
-    """Return a directory that the workers of this run share."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    directory = Path(tempfile.gettempdir()) / f"tidemark-tests-{run}"
-    directory.mkdir(exist_ok=True)
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
+def make_checkout(installation: str = "embedded", stage: str | None = None) -> Iterator[Checkout]:
+    """Make a project, in memory if there is room.
 
-
-def make_checkout(installation: str = "embedded", parent: str | None = None) -> Iterator[Checkout]:
-    """Make a project, in `parent` if one is named, or else in memory if there is room."""
+    Args:
+        installation: which PostgreSQL its servers are of.
+        stage: one of STAGES, for a project with servers that run and all that comes before; none for a fresh clone.
+    """
     # not pytest's tmp_path: that is closed to the user who runs the servers when root runs the tests
-    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=parent or _memory()))
+    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=memory()))
     root.chmod(0o755)
+    if stage is None:
+        _clone(root)
+    else:
+        _copy(_project_at(stage, installation), root)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    source_port, warehouse_port = free_ports(2)
+    env |= {
+        "TAP_POSTGRES_PORT": source_port,
+        "TARGET_POSTGRES_PORT": warehouse_port,
+        "TIDEMARK_POSTGRES_BIN": variable(installation),
+        "COLUMNS": "200",
+    }
+    checkout = Checkout(root, env)
+    try:
+        if stage is not None:
+            checkout.seed_parsed()
+            checkout.tidemark("up")
+        yield checkout
+    finally:
+        checkout.kill_servers()
+        # a test may have moved it
+        shutil.rmtree(os.path.realpath(checkout.root / ".tidemark" / "postgres"), ignore_errors=True)
+        shutil.rmtree(checkout.root)
+
+
+def _clone(root: Path) -> None:
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -202,36 +230,40 @@ def make_checkout(installation: str = "embedded", parent: str | None = None) -> 
     (root / ".meltano").mkdir()
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    source_port, warehouse_port = free_ports(2)
-    env |= {
-        "TAP_POSTGRES_PORT": source_port,
-        "TARGET_POSTGRES_PORT": warehouse_port,
-        "TIDEMARK_POSTGRES_BIN": variable(installation),
-        "COLUMNS": "200",
-    }
-    checkout = Checkout(root, env)
-    try:
-        yield checkout
-    finally:
-        checkout.kill_servers()
-        # a test may have moved it
-        shutil.rmtree(os.path.realpath(checkout.root / ".tidemark" / "postgres"), ignore_errors=True)
-        shutil.rmtree(checkout.root)
 
 
-def make_built(installation: str = "embedded", scale: str = "0.002") -> Iterator[Checkout]:
-    """Make a project whose shop was loaded and whose marts were built."""
-    for checkout in make_checkout(installation):
-        checkout.tidemark("demo", "load", "--scale", scale)
-        checkout.extract_and_load()
-        checkout.build()
-        yield checkout
+def _project_at(stage: str, installation: str) -> Path:
+    """Return a project at that stage whose servers are down; the first who asks makes it for all of this run."""
+    made = shared() / f"{stage}-{installation}"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            stages = list(STAGES)
+            before = stages.index(stage) - 1
+            for checkout in make_checkout(installation, stage=stages[before] if before >= 0 else None):
+                STAGES[stage](checkout)
+                checkout.tidemark("down")
+                half = made.with_suffix(".half")
+                half.mkdir()
+                _copy(checkout.root, half)
+                half.rename(made)
+    return made
+
+
+def _copy(project: Path, root: Path) -> None:
+    """Copy a whole project; its data stays its owner's, who is root's choice."""
+    subprocess.run(["cp", "-a", f"{project}/.", str(root)], check=True)
 
 
 @pytest.fixture
 def checkout() -> Iterator[Checkout]:
     yield from make_checkout()
+
+
+@pytest.fixture
+def started() -> Iterator[Checkout]:
+    """A project whose servers were started, for tests of what comes after."""
+    yield from make_checkout(stage="up")
 
 
 @pytest.fixture(params=sorted(INSTALLATIONS))
@@ -242,4 +274,4 @@ def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checko
 @pytest.fixture
 def checkout_on_the_systems_postgres() -> Iterator[Checkout]:
     """A project whose servers are those of the system's package, where there is one: it is to do as well there."""
-    yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded")
+    yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded", stage="up")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, delete, load, undelete
 from tests.servers import INSTALLATIONS
 
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     # on the system's PostgreSQL, where there is one, as the other tests of the marts are on the newest
-    yield from make_built("system" if "system" in INSTALLATIONS else "embedded")
+    yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded", stage="built")
 
 
 def change(project: Checkout, draw: random.Random) -> None:

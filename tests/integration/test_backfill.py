@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.singer.test_crashes import wait_for
 from tidemark.locks import hold
 
@@ -24,7 +24,7 @@ NEWEST = "select stream, max(extracted_at) from raw._tidemark_runs where outcome
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built."""
-    yield from make_built()
+    yield from make_checkout(stage="built")
 
 
 def change(project: Checkout, statement: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.integration.backups import assert_well, back_up, change, copy, listed, locked, newest, waiting
-from tests.integration.conftest import Checkout, make_built
+from tests.integration.conftest import Checkout, make_checkout
 from tests.servers import INSTALLATIONS
 from tests.singer.test_crashes import wait_for
 
@@ -28,7 +28,7 @@ AIRFLOW = "create table dag_run (id int primary key, state text); insert into da
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built, with a database for Airflow."""
-    for checkout in make_built(scale="0.001"):
+    for checkout in make_checkout(stage="built"):
         with checkout.connect("source", "postgres") as connection:
             connection.execute("create database airflow")
         with checkout.connect("source", "airflow") as connection:

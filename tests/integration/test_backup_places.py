@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded."""
-    for checkout in make_checkout():
-        checkout.tidemark("demo", "load", "--scale", "0.001")
-        checkout.extract_and_load()
-        yield checkout
+    yield from make_checkout(stage="loaded")
 
 
 def is_dump(process: psutil.Process) -> bool:

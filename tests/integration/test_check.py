@@ -33,7 +33,7 @@ def checkout() -> Iterator[Checkout]:
 
 def shops() -> Iterator[Checkout]:
     """Both servers, with the demo shop and roles that may do nothing yet; each test puts back what it breaks."""
-    for made in make_checkout():
+    for made in make_checkout(stage="up"):
         made.tidemark("demo", "load", "--scale", "0.001")
         for side in SIDES:
             execute(made, side, f"create role {quoted(READER)} login password 'secret'")

@@ -26,12 +26,7 @@ RUN = ("invoke", "dbt-postgres:run", "--select", "fct_orders")
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for checkout in make_checkout():
-        checkout.tidemark("demo", "load", "--scale", "0.001")
-        checkout.tidemark("up")
-        checkout.extract_and_load()
-        assert checkout.run("meltano", "invoke", "dbt-postgres:run").returncode == 0
-        yield checkout
+    yield from make_checkout(stage="built")
 
 
 @pytest.fixture

@@ -18,40 +18,39 @@ def test_the_same_scale_and_end_make_the_same_shop_on_every_version(checkout_on_
     assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
 
 
-def test_loading_twice_changes_nothing_and_another_shop_is_refused(checkout):
-    assert "Loaded" in checkout.tidemark("demo", "load", "--scale", "0.001")
-    before = checkout.rows("source", FINGERPRINT)
-    assert "Found" in checkout.tidemark("demo", "load", "--scale", "0.001")
-    error = checkout.refusal("demo", "load", "--scale", "0.002")
+def test_loading_twice_changes_nothing_and_another_shop_is_refused(started):
+    assert "Loaded" in started.tidemark("demo", "load", "--scale", "0.001")
+    before = started.rows("source", FINGERPRINT)
+    assert "Found" in started.tidemark("demo", "load", "--scale", "0.001")
+    error = started.refusal("demo", "load", "--scale", "0.002")
     assert "scale 0.001" in error
     assert "tidemark reset" in error
-    assert "tidemark reset" in checkout.refusal("demo", "load", "--scale", "0.001", "--as-of", "2020-01-01")
-    assert checkout.rows("source", FINGERPRINT) == before
+    assert "tidemark reset" in started.refusal("demo", "load", "--scale", "0.001", "--as-of", "2020-01-01")
+    assert started.rows("source", FINGERPRINT) == before
 
 
-def test_a_database_with_other_tables_is_left_alone(checkout):
-    checkout.tidemark("up")
-    with checkout.connect("source") as connection:
+def test_a_database_with_other_tables_is_left_alone(started):
+    with started.connect("source") as connection:
         connection.execute("create table precious (id int)")
-    assert "precious" in checkout.refusal("demo", "load")
-    assert "no demo shop" in checkout.refusal("demo", "change")
+    assert "precious" in started.refusal("demo", "load")
+    assert "no demo shop" in started.refusal("demo", "change")
 
 
-def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(checkout):
-    checkout.tidemark("demo", "load", "--scale", "0.01")
-    ((before,),) = checkout.rows("source", "select now()")
-    printed = checkout.tidemark("demo", "change", "--rows", "1000", "--seed", "7")
+def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(started):
+    started.tidemark("demo", "load", "--scale", "0.01")
+    ((before,),) = started.rows("source", "select now()")
+    printed = started.tidemark("demo", "change", "--rows", "1000", "--seed", "7")
     for what in ("address changed", "price changed", "status moved", "new", "deleted"):
         assert what in printed
     for table in ("customers", "products", "orders", "order_items"):
-        ((touched, wrong),) = checkout.rows(
+        ((touched, wrong),) = started.rows(
             "source",
             f"select count(*) filter (where updated_at >= '{before}'), "
             f"count(*) filter (where updated_at < created_at) from {table}",
         )
         assert touched > 0
         assert wrong == 0
-    ((touched,),) = checkout.rows(
+    ((touched,),) = started.rows(
         "source",
         " union all ".join(
             f"select count(*) from {table} where updated_at >= '{before}'"
@@ -61,11 +60,11 @@ def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(checkout):
     assert 500 <= touched <= 1500
 
 
-def test_the_stamps_are_the_triggers_and_spread_over_three_years(checkout):
-    checkout.tidemark("demo", "load", "--scale", "0.01")
-    ((years,),) = checkout.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
+def test_the_stamps_are_the_triggers_and_spread_over_three_years(started):
+    started.tidemark("demo", "load", "--scale", "0.01")
+    ((years,),) = started.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
     assert years >= 3
-    with checkout.connect("source") as connection:
+    with started.connect("source") as connection:
         row = connection.execute(
             "update orders set updated_at = '1999-01-01', created_at = '1999-01-01' where order_id = 1 "
             "returning updated_at = now(), created_at = ordered_at"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, delete, undelete
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built. Each test leaves it built."""
-    yield from make_built()
+    yield from make_checkout(stage="built")
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, load, written
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    yield from make_built()
+    yield from make_checkout(stage="built")
 
 
 @contextmanager

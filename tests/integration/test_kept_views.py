@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.integration.test_kept import edited, refused
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SET_ASIDE = "select relname from pg_class where relname like '%\\_\\_old\\_%' or
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for project in make_built():
+    for project in make_checkout(stage="built"):
         with project.connect("warehouse") as connection:
             connection.execute(
                 "create role viewer; grant select on staging.stg_products, intermediate.int_order_items_enriched, "

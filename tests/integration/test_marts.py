@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 from tests.integration.marts import (
     KEPT,
     UNKNOWN,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     """A project that was loaded and built. Each test leaves it built."""
-    yield from make_built()
+    yield from make_checkout(stage="built")
 
 
 def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):

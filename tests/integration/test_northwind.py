@@ -16,9 +16,8 @@ NORTHWIND = Path(
 
 
 @pytest.mark.skipif(not NORTHWIND.is_file(), reason="needs the Northwind dump; name it in NORTHWIND_SQL")
-def test_northwind_arrives_by_configuration_alone(checkout):
-    checkout.tidemark("up")
-    with checkout.connect("source", "postgres") as connection:
+def test_northwind_arrives_by_configuration_alone(started):
+    with started.connect("source", "postgres") as connection:
         connection.execute("create database northwind")
     elsewhere = {
         "TAP_POSTGRES_DATABASE": "northwind",
@@ -27,11 +26,11 @@ def test_northwind_arrives_by_configuration_alone(checkout):
         "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": "raw_northwind",
         "MELTANO_RUN_STATE_ID_SUFFIX": "northwind",
     }
-    checkout.tidemark("psql", "source", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(NORTHWIND), env=elsewhere)
+    started.tidemark("psql", "source", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(NORTHWIND), env=elsewhere)
     for _ in range(2):  # the second run must not double a row
-        checkout.extract_and_load(elsewhere)
+        started.extract_and_load(elsewhere)
 
-    with checkout.connect("source", "northwind") as source, checkout.connect("warehouse") as warehouse:
+    with started.connect("source", "northwind") as source, started.connect("warehouse") as warehouse:
         tables = [
             (name, columns)
             for name, columns in source.execute(

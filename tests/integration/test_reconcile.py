@@ -39,7 +39,7 @@ STREAMS = ("public-plain", "public-composite", "public-whole", "public-heap")
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Checkout]:
     """The tables, loaded once; each test leaves source and warehouse equal."""
-    for checkout in make_checkout():
+    for checkout in make_checkout(stage="up"):
         path = checkout.root / "extract" / "extractors.meltano.yml"
         config = yaml.safe_load(path.read_text())
         (tap,) = config["plugins"]["extractors"]
@@ -52,7 +52,6 @@ def loaded() -> Iterator[Checkout]:
             "where": {"public-plain": "id %% 100 <> 50 and note not like '%%x'".replace("%%", "%")},
         }
         path.write_text(yaml.safe_dump(config))
-        checkout.tidemark("up")
         with checkout.connect("source") as connection:
             connection.execute("create type mood as enum ('glad')")
             connection.execute(TABLES)

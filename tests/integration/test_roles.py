@@ -9,7 +9,7 @@ import pytest
 from dotenv import dotenv_values, unset_key
 from psycopg import errors
 
-from tests.integration.conftest import make_built
+from tests.integration.conftest import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ MAY_NOT = {
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    for checkout in make_built(scale="0.001"):
+    for checkout in make_checkout(stage="built"):
         checkout.tidemark("reconcile", "public-products")
         yield checkout
 

@@ -27,12 +27,11 @@ def test_up_down_and_status_tell_what_runs(checkout_on_each_postgres):
     assert "No server was running" in checkout.tidemark("down")
 
 
-def test_the_servers_listen_on_loopback_alone_and_want_a_password(checkout):
-    checkout.tidemark("up")
-    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+def test_the_servers_listen_on_loopback_alone_and_want_a_password(started):
+    pid_file = started.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     sockets = psutil.Process(int(pid_file.read_text().split()[0])).net_connections("inet")
     assert {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
-    assert "authentication failed" in checkout.refusal("demo", "load", env={"TIDEMARK_ADMIN_PASSWORD": "wrong"})
+    assert "authentication failed" in started.refusal("demo", "load", env={"TIDEMARK_ADMIN_PASSWORD": "wrong"})
 
 
 def test_passwords_are_made_once_and_closed_to_others(checkout):
@@ -52,32 +51,29 @@ def test_two_that_start_the_servers_at_once_agree_on_the_passwords(checkout):
         assert printed.count("up, PostgreSQL") == 2, printed
 
 
-def test_a_lost_password_is_asked_for_and_not_made_up(checkout):
-    checkout.tidemark("up")
-    checkout.tidemark("down")
-    (checkout.root / ".env").unlink()
-    assert "TIDEMARK_ADMIN_PASSWORD is not set" in checkout.refusal("up")
-    assert not (checkout.root / ".env").exists()
+def test_a_lost_password_is_asked_for_and_not_made_up(started):
+    started.tidemark("down")
+    (started.root / ".env").unlink()
+    assert "TIDEMARK_ADMIN_PASSWORD is not set" in started.refusal("up")
+    assert not (started.root / ".env").exists()
 
 
-def test_servers_need_nothing_of_the_environment_that_set_up_may_rebuild(checkout):
-    checkout.tidemark("up")
-    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+def test_servers_need_nothing_of_the_environment_that_set_up_may_rebuild(started):
+    pid_file = started.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     server = psutil.Process(int(pid_file.read_text().split()[0]))
     mapped = [Path(region.path) for region in server.memory_maps() if region.path.startswith("/")]
     assert not [path for path in (Path(server.exe()), *mapped) if ".venv" in path.parts]
 
 
-def test_servers_of_a_project_that_was_moved_are_known_and_can_be_stopped(checkout):
-    checkout.tidemark("up")
-    before = checkout.root
-    checkout.root = before.with_name(before.name + "-moved")
-    before.rename(checkout.root)
-    error = checkout.refusal("up")
+def test_servers_of_a_project_that_was_moved_are_known_and_can_be_stopped(started):
+    before = started.root
+    started.root = before.with_name(before.name + "-moved")
+    before.rename(started.root)
+    error = started.refusal("up")
     assert str(before) in error
     assert "tidemark down" in error
-    assert "source, warehouse" in checkout.tidemark("down")
-    checkout.tidemark("up")
+    assert "source, warehouse" in started.tidemark("down")
+    started.tidemark("up")
 
 
 def test_a_taken_port_is_named_and_neither_server_starts(checkout):
@@ -90,35 +86,34 @@ def test_a_taken_port_is_named_and_neither_server_starts(checkout):
     assert checkout.tidemark("status").count("down") == 2
 
 
-def test_a_killed_server_comes_back_with_its_data(checkout):
-    checkout.tidemark("demo", "load", "--scale", "0.001")
-    before = checkout.rows("source", "select count(*) from orders")
-    kill_server(checkout, "source")
-    checkout.tidemark("up")
-    assert checkout.rows("source", "select count(*) from orders") == before
+def test_a_killed_server_comes_back_with_its_data(started):
+    started.tidemark("demo", "load", "--scale", "0.001")
+    before = started.rows("source", "select count(*) from orders")
+    kill_server(started, "source")
+    started.tidemark("up")
+    assert started.rows("source", "select count(*) from orders") == before
 
 
-def test_a_stale_pid_file_that_names_another_program_is_explained(checkout):
-    checkout.tidemark("up")
-    pid_file = checkout.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
+def test_a_stale_pid_file_that_names_another_program_is_explained(started):
+    pid_file = started.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     stale = pid_file.read_text()
-    checkout.tidemark("down")
+    started.tidemark("down")
     pid_file.write_text("\n".join([str(os.getpid()), *stale.splitlines()[1:]]))
-    error = checkout.refusal("up")
+    error = started.refusal("up")
     assert str(pid_file) in error
     assert f"pid {os.getpid()} is now another program" in error
     pid_file.unlink()
-    checkout.tidemark("up")
+    started.tidemark("up")
 
 
 @pytest.mark.skipif("system" not in INSTALLATIONS, reason="needs a second PostgreSQL, as Debian's postgresql-15")
-def test_data_of_another_major_version_is_refused_and_kept(checkout):
-    checkout.tidemark("up")
-    checkout.tidemark("down")
-    error = checkout.refusal("up", env={"TIDEMARK_POSTGRES_BIN": variable("system")})
+def test_data_of_another_major_version_is_refused_and_kept(started):
+    started.tidemark("down")
+    system = {"TIDEMARK_POSTGRES_BIN": variable("system")}
+    error = started.refusal("up", env=system)
     assert f"was made by PostgreSQL {major(INSTALLATIONS['embedded'])}" in error
     assert "TIDEMARK_POSTGRES_BIN" in error
-    checkout.tidemark("up")
+    started.tidemark("up")
 
 
 def test_missing_programs_are_named(checkout):
@@ -153,10 +148,9 @@ def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout, mebibytes)
         subprocess.run(["umount", "-l", mount], check=True)
 
 
-def test_a_side_with_a_host_of_its_own_gets_no_server(checkout):
-    checkout.tidemark("up")
-    port = checkout.env["TAP_POSTGRES_PORT"]
-    url = checkout.tidemark("dsn", "source").strip()
+def test_a_side_with_a_host_of_its_own_gets_no_server(started):
+    port = started.env["TAP_POSTGRES_PORT"]
+    url = started.tidemark("dsn", "source").strip()
     other = {
         "TARGET_POSTGRES_HOST": "localhost",
         "TARGET_POSTGRES_PORT": port,
@@ -164,21 +158,21 @@ def test_a_side_with_a_host_of_its_own_gets_no_server(checkout):
         "TARGET_POSTGRES_USER": "tidemark",
         "TARGET_POSTGRES_PASSWORD": url.split(":")[2].split("@")[0],
     }
-    checkout.tidemark("down")
-    checkout.tidemark("up", env={**other, "TARGET_POSTGRES_HOST": "127.0.0.1"})
-    status = checkout.tidemark("status", env=other)
+    started.tidemark("down")
+    started.tidemark("up", env={**other, "TARGET_POSTGRES_HOST": "127.0.0.1"})
+    status = started.tidemark("status", env=other)
     assert "yours" in status
-    assert not (checkout.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid").exists()
+    assert not (started.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid").exists()
 
 
-def test_reset_asks_and_then_deletes_only_what_it_named(checkout):
-    checkout.tidemark("demo", "load", "--scale", "0.001")
-    assert "reset --yes" in checkout.refusal("reset")
-    assert checkout.rows("source", "select count(*) > 0 from orders") == [(True,)]
-    printed = checkout.tidemark("reset", "--yes")
-    assert str(checkout.root / ".tidemark" / "postgres" / "source") in printed
-    assert (checkout.root / ".env").exists()
-    assert "nothing to delete" in checkout.tidemark("reset", "--yes")
+def test_reset_asks_and_then_deletes_only_what_it_named(started):
+    started.tidemark("demo", "load", "--scale", "0.001")
+    assert "reset --yes" in started.refusal("reset")
+    assert started.rows("source", "select count(*) > 0 from orders") == [(True,)]
+    printed = started.tidemark("reset", "--yes")
+    assert str(started.root / ".tidemark" / "postgres" / "source") in printed
+    assert (started.root / ".env").exists()
+    assert "nothing to delete" in started.tidemark("reset", "--yes")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's projects lie where the servers' user can't go")

@@ -28,14 +28,13 @@ pytestmark = pytest.mark.long
 def primary() -> Iterator[Checkout]:
     if BIN is None or not (BIN / "pg_basebackup").exists():
         pytest.skip("there is no pg_basebackup to make a standby with")
-    for checkout in make_checkout("system"):
+    for checkout in make_checkout("system", stage="up"):
         checkout.env |= {
             "TAP_POSTGRES__SELECT": '["public-notes.*"]',
             "TAP_POSTGRES__METADATA": f'{{"public-notes": {INCREMENTAL}}}',
             "TAP_POSTGRES_LOOKBACK_SECONDS": "5",
             "TAP_POSTGRES_LONGEST_TRANSACTION_SECONDS": "600",
         }
-        checkout.tidemark("up")
         with checkout.connect("source") as connection:
             connection.execute("create table notes (id int primary key, updated_at timestamptz default now())")
             connection.execute("insert into notes select generate_series(1, 20000)")

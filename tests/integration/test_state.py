@@ -12,10 +12,9 @@ from tests.integration.conftest import make_checkout
 @pytest.fixture(scope="module")
 def project():
     """A project with two small tables, loaded."""
-    for checkout in make_checkout():
+    for checkout in make_checkout(stage="up"):
         # nothing but these is read
         extractors = checkout.root / "extract" / "extractors.meltano.yml"
-        checkout.tidemark("up")
         with checkout.connect("source") as connection:
             connection.execute("""
                 create table notes (id int primary key, note text, updated_at timestamptz not null default now());

@@ -204,8 +204,7 @@ def installed() -> Iterator[Callable[[str], Checkout]]:
 
         def get(installation: str) -> Checkout:
             if installation not in made:
-                made[installation] = stack.enter_context(contextmanager(make_checkout)(installation))
-                made[installation].tidemark("up")
+                made[installation] = stack.enter_context(contextmanager(make_checkout)(installation, "up"))
             return made[installation]
 
         yield get

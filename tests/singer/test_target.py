@@ -123,8 +123,10 @@ def test_a_stream_that_fails_keeps_its_bookmark_and_the_others_move_theirs(messa
     messages.batch(END, stream="public-others").batch(END).state(state(4, 2))
     done = messages.run()
     assert done.returncode == 1
-    assert json.loads(done.stdout.splitlines()[-1]) == state(1, 2)
-    assert notes(messages) == {1: "a"}
+    # the chunk before the one that fails is loaded at the same time, and left out with it if it is not done by then
+    before = notes(messages)
+    assert before in ({}, {1: "a"})
+    assert json.loads(done.stdout.splitlines()[-1]) == state(len(before), 2)
     assert messages.pipe.rows("select id from raw.others") == [(1,)]
     runs = dict(messages.pipe.rows("select stream, outcome from raw._tidemark_runs"))
     assert runs == {"public-orders": "failed", "public-others": "succeeded"}

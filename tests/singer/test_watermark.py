@@ -26,6 +26,12 @@ def make_orders(pipe: Pipe, type_: str = "timestamptz") -> None:
     )
 
 
+def look_back_a_second(pipe: Pipe) -> None:
+    """Have bookmarks look back a second alone, less than the tap does for anyone, so that two are long after."""
+    pipe.tap["lookback_seconds"] = 1
+    pipe.patches = ["no lookback"]
+
+
 @contextmanager
 def writer(pipe: Pipe, **options: Any) -> Iterator[psycopg.Connection[Any]]:
     """A session with a transaction open."""
@@ -88,12 +94,13 @@ def test_after_a_change_of_the_whole_table_an_idle_run_reads_nothing(pipe):
     for table, type_ in (("instants", "timestamptz"), ("local", "timestamp")):
         pipe.do(f"create table {table} (id int primary key, updated_at {type_})")
         pipe.do(f"insert into {table} select n, now() at time zone 'UTC' from generate_series(1, 500) n")
-    pipe.tap |= {"timestamp_timezone": "UTC", "lookback_seconds": 5}
+    look_back_a_second(pipe)
+    pipe.tap["timestamp_timezone"] = "UTC"
     streams = {f"public-{table}": INCREMENTAL for table in ("instants", "local")}
     state = pipe.sync(streams).ok().state
     pipe.do("update instants set updated_at = now(); update local set updated_at = now() at time zone 'UTC'")
     with pipe.source() as connection:
-        connection.execute("select pg_sleep(6)")
+        connection.execute("select pg_sleep(2)")
     state = pipe.sync(streams, state).ok().state
     idle = pipe.sync(streams, state, listen=True).ok()
     assert sum(message["encoding"]["rows"] for message in idle.messages if message["type"] == "BATCH") == 0
@@ -119,10 +126,11 @@ def role(pipe: Pipe, *, superuser: bool = False) -> Iterator[str]:
 
 def test_without_the_right_to_see_other_sessions_bookmarks_stay_behind_and_the_grant_is_named(pipe):
     make_orders(pipe)
-    pipe.tap |= {"lookback_seconds": 5, "longest_transaction_seconds": 600}
+    look_back_a_second(pipe)
+    pipe.tap["longest_transaction_seconds"] = 600
     with role(pipe) as owner, psycopg.connect(owner) as late:
         late.execute("insert into orders (note, updated_at) values ('late', now())")
-        late.execute("select pg_sleep(6)")
+        late.execute("select pg_sleep(2)")
         synced = pipe.sync(BY_STAMP).ok()
         late.commit()
         (warning,) = warnings(synced.tap_log)
@@ -134,10 +142,10 @@ def test_without_the_right_to_see_other_sessions_bookmarks_stay_behind_and_the_g
 
 def test_a_session_that_hides_its_activity_holds_bookmarks_behind(pipe):
     make_orders(pipe)
-    pipe.tap["lookback_seconds"] = 5
+    look_back_a_second(pipe)
     with writer(pipe, options="-c track_activities=off") as late:
         late.execute("insert into orders (note, updated_at) values ('late', now())")
-        late.execute("select pg_sleep(6)")
+        late.execute("select pg_sleep(2)")
         synced = pipe.sync(BY_STAMP).ok()
         late.commit()
     (warning,) = warnings(synced.tap_log)
@@ -150,11 +158,11 @@ def test_a_session_that_hides_its_activity_holds_bookmarks_behind(pipe):
 @pytest.mark.parametrize("streams", [BY_STAMP, BY_ID], ids=["by time", "by number"])
 def test_a_prepared_transaction_holds_bookmarks_where_they_are(pipe, streams):
     make_orders(pipe)
-    pipe.tap["lookback_seconds"] = 5
+    look_back_a_second(pipe)
     state = pipe.sync(streams).ok().state
     with writer(pipe) as late:
         late.execute("insert into orders (note, updated_at) values ('late', now())")
-        late.execute("select pg_sleep(6)")
+        late.execute("select pg_sleep(2)")
         late.execute("prepare transaction 'transfer 7'")
     pipe.do("insert into orders (note, updated_at) values ('newer', now())")
     synced = pipe.sync(streams, state).ok()

@@ -11,7 +11,7 @@ import sys
 import yaml
 from dotenv import dotenv_values
 
-from tests.integration.conftest import Checkout, make_built
+from tests.integration.conftest import Checkout, make_checkout
 
 
 def fill(project: Checkout) -> None:
@@ -45,7 +45,7 @@ def fill(project: Checkout) -> None:
 
 
 def main() -> None:
-    for project in make_built(scale="0.001"):
+    for project in make_checkout(stage="built"):
         fill(project)
         env = {**project.env, **dotenv_values(project.root / ".env")}
         said = {
