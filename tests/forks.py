@@ -111,10 +111,15 @@ IMPORTS = {
         *("dbt.adapters.postgres", "tidemark_dbt.command"),
     ],
     "tidemark": [
-        *("typer", "rich.console", "rich.table", "yaml", "psutil", "psycopg", "pydantic_settings", "structlog"),
         *("meltano.core.db", "meltano.core.migration_service", "meltano.core.state_service", "meltano.core.project"),
         *("meltano.core.plugin.settings_service", "meltano.core.plugin.singer.catalog", "sqlalchemy.dialects.sqlite"),
-        *("singer_postgres.tap.watermark", "singer_postgres.target.merge", "singer_postgres.target.history"),
+        *("meltano.core.schedule", "meltano.core.state_store.azure", "meltano.core.state_store.google"),
+        *("meltano.core.state_store.s3", "meltano.core.task_sets", "jsonschema.validators", "rich.live", "rich.status"),
+        *("singer_postgres.tap.select", "singer_postgres.tap.watermark", "singer_postgres.target.bookmarks"),
+        *("singer_postgres.target.history", "singer_postgres.target.merge", "singer_postgres.target.runlock"),
+        *("tidemark.cli", "tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore"),
+        *("tidemark.check.run", "tidemark.entry", "tidemark.pipeline.run", "tidemark.reconcile.run"),
+        *("tidemark.reconcile.show", "tidemark.state.meltano", "tidemark.trace"),
     ],
 }
 ENTRIES = {

@@ -29,6 +29,7 @@ TIDEMARK = REPOSITORY / ".venv/bin/tidemark"
 MELTANO = REPOSITORY / ".venv/bin/meltano"
 DBT = REPOSITORY / ".meltano/utilities/dbt-postgres/venv/bin/tidemark-dbt"
 NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano", DBT: "dbt"}
+WIDTH = "200"
 _TIMEOUT_S = 120
 
 
@@ -77,6 +78,8 @@ def _forks(program: Path) -> str:
         command = [program.parent / "python", Path(__file__).with_name("forks.py")]
         number = listener.fileno()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
+        # which rich looks at as tidemark is imported
+        env["COLUMNS"] = WIDTH
         command += [NAMES[program], str(number), directory]
         server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=env)
     atexit.register(server.communicate)

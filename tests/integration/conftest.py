@@ -181,7 +181,7 @@ def make_checkout(installation: str = "embedded", stage: str | None = None) -> I
         "TAP_POSTGRES_PORT": source_port,
         "TARGET_POSTGRES_PORT": warehouse_port,
         "TIDEMARK_POSTGRES_BIN": "" if installation == "embedded" else str(INSTALLATIONS[installation]),
-        "COLUMNS": "200",
+        "COLUMNS": programs.WIDTH,
     }
     checkout = Checkout(root, env)
     try:
