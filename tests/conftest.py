@@ -9,10 +9,16 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.servers import INSTALLATIONS
 
+if TYPE_CHECKING:
+    import pytest
+
 _SHARED = "TESTS_SHARED"
+# those with the longest files first, so that no worker is left with one when the others have done
+_ORDER = ("integration", "chaos", "singer", "airflow", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -45,3 +51,7 @@ def shared() -> Path:
 def pytest_configure() -> None:
     # before there are workers, who then know of it
     shared()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _ORDER.index(item.path.parent.name))

@@ -1,12 +1,12 @@
 """Imports all of a program once, then forks a process that runs it at every request.
 
-    python forks.py tap 3
+    python forks.py tap 3 /tmp/forks
 
 The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number
-is that of a listening socket. A request is the program's command line, the patches to it, its directory, its
-environment (null to leave them) and its umask, as a line of JSON, with its three standard streams; the answers are the
-process's id and, when it ended, its status as `subprocess` has it. The process is killed when whoever asked for it is
-gone before that. Ends with its standard input.
+is that of a listening socket, and the directory takes what it keeps. A request is the program's command line, the
+patches to it, its directory, its environment (null to leave them) and its umask, as a line of JSON, with its three
+standard streams; the answers are the process's id and, when it ended, its status as `subprocess` has it. The process is
+killed when whoever asked for it is gone before that. Ends with its standard input.
 
 A program whose environment has FORKS, a JSON object of such sockets by the programs' names, has the programs that it
 starts forked, too: it starts fork.py in their place.
@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,8 +48,28 @@ def parse_once() -> None:
     """Let dbt take what it parsed for one test's servers for those of another: it would parse anew for a new port."""
     from dbt.adapters.postgres.connections import PostgresCredentials  # noqa: PLC0415
 
+    from tidemark_dbt import command  # noqa: PLC0415
+
     keys = PostgresCredentials._connection_keys
-    PostgresCredentials._connection_keys = lambda self: tuple(key for key in keys(self) if key not in {"host", "port"})
+    command._connection_keys = lambda self: tuple(key for key in keys(self) if key not in {"host", "port"})
+    PostgresCredentials._connection_keys = command._connection_keys_but_name
+
+
+def parse_beforehand(kept: str) -> Path:
+    """Have dbt parse the project, and return what it keeps of that, in the directory `kept`.
+
+    dbt makes code for its dataclasses and templates as it goes, which a process that is forked then has.
+    """
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415
+
+    project = Path(__file__).parent.parent / "transform"
+    where = [f"--project-dir={project}", f"--profiles-dir={project / 'profiles'}", f"--target-path={kept}"]
+    # a process that is forked from one that has used its static parser waits for it for ever
+    quietly = ["--log-level=none", "--log-level-file=none", "--no-static-parser"]
+    done = dbtRunner().invoke([*quietly, "parse", f"--log-path={kept}", *where])
+    if not done.success:
+        raise SystemExit(f"dbt can't parse {project}: {done.exception}")
+    return Path(kept, "partial_parse.msgpack")
 
 
 def fork_what_it_starts(sockets: dict[str, str]) -> None:
@@ -63,6 +84,16 @@ def fork_what_it_starts(sockets: dict[str, str]) -> None:
         begin(self, args, *rest, **options)
 
     subprocess.Popen.__init__ = ask
+
+
+def resume(parsed: Path) -> None:
+    """Have a dbt that was forked go by what was parsed, and by nothing else of the process that did it."""
+    tracker = importlib.import_module("multiprocessing.resource_tracker")._resource_tracker
+    # its pipe was closed with all others
+    tracker._fd = tracker._pid = None
+    if not (own := Path(os.environ["DBT_TARGET_PATH"], parsed.name)).exists():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(parsed, own)
 
 
 # what each program imports by and by, and nothing that looks at its environment as it is imported
@@ -80,10 +111,15 @@ IMPORTS = {
         *("dbt.adapters.postgres", "tidemark_dbt.command"),
     ],
     "tidemark": [
-        *("typer", "rich.console", "rich.table", "yaml", "psutil", "psycopg", "pydantic_settings", "structlog"),
         *("meltano.core.db", "meltano.core.migration_service", "meltano.core.state_service", "meltano.core.project"),
         *("meltano.core.plugin.settings_service", "meltano.core.plugin.singer.catalog", "sqlalchemy.dialects.sqlite"),
-        *("singer_postgres.tap.watermark", "singer_postgres.target.merge", "singer_postgres.target.history"),
+        *("meltano.core.schedule", "meltano.core.state_store.azure", "meltano.core.state_store.google"),
+        *("meltano.core.state_store.s3", "meltano.core.task_sets", "jsonschema.validators", "rich.live", "rich.status"),
+        *("singer_postgres.tap.select", "singer_postgres.tap.watermark", "singer_postgres.target.bookmarks"),
+        *("singer_postgres.target.history", "singer_postgres.target.merge", "singer_postgres.target.runlock"),
+        *("tidemark.cli", "tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore"),
+        *("tidemark.check.run", "tidemark.entry", "tidemark.pipeline.run", "tidemark.reconcile.run"),
+        *("tidemark.reconcile.show", "tidemark.state.meltano", "tidemark.trace"),
     ],
 }
 ENTRIES = {
@@ -140,13 +176,14 @@ def bury(callers: dict[socket.socket, int]) -> None:
 
 
 if __name__ == "__main__":
-    program, number = sys.argv[1:]
+    program, number, kept = sys.argv[1:]
     if program in {"tap", "target"}:
         importlib.import_module("singer_postgres.lazy").install()
     for module in IMPORTS[program]:
         importlib.import_module(module)
     if program == "dbt":
         parse_once()
+        parsed = parse_beforehand(kept)
     gc.freeze()
     (sys.argv, patches, directory, environment, umask), streams = serve(socket.socket(fileno=int(number)))
     for standard, stream in enumerate(streams):
@@ -161,6 +198,8 @@ if __name__ == "__main__":
         os.umask(umask)
     if "FORKS" in os.environ:
         fork_what_it_starts(json.loads(os.environ["FORKS"]))
+    if program == "dbt":
+        resume(parsed)
     if patches:
         patch(patches)
     module, function = ENTRIES[program]

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, shared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ TIDEMARK = REPOSITORY / ".venv/bin/tidemark"
 MELTANO = REPOSITORY / ".venv/bin/meltano"
 DBT = REPOSITORY / ".meltano/utilities/dbt-postgres/venv/bin/tidemark-dbt"
 NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano", DBT: "dbt"}
+WIDTH = "200"
 _TIMEOUT_S = 120
 
 
@@ -69,17 +70,18 @@ class Process:
 @functools.cache
 def _forks(program: Path) -> str:
     """Return the address of the process that forks `program`; it lives as long as this one."""
-    directory = tempfile.TemporaryDirectory(prefix="tidemark-forks-")
-    address = f"{directory.name}/socket"
+    directory = tempfile.mkdtemp(prefix="forks-", dir=shared())
+    address = f"{directory}/socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         command = [program.parent / "python", Path(__file__).with_name("forks.py")]
         number = listener.fileno()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
-        command += [NAMES[program], str(number)]
+        # which rich looks at as tidemark is imported
+        env["COLUMNS"] = WIDTH
+        command += [NAMES[program], str(number), directory]
         server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=env)
-    atexit.register(directory.cleanup)
     atexit.register(server.communicate)
     return address
 

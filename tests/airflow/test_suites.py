@@ -19,9 +19,11 @@ TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
 @pytest.mark.parametrize(
     ("which", "least"),
     [
-        pytest.param(("tests/environment",), 12, id="environment"),
-        pytest.param(("tests/dags",), 30, id="dags"),
-        pytest.param(("tests/alerts", "--ignore=tests/alerts/test_runs.py"), 30, id="alerts"),
+        pytest.param(
+            ("tests/environment", "tests/dags", "tests/alerts", "--ignore=tests/alerts/test_runs.py"),
+            72,
+            id="environment, dags, alerts",
+        ),
         # these run Airflow's own processes
         pytest.param(("tests/alerts/test_runs.py",), 8, id="runs", marks=pytest.mark.airflow),
         pytest.param(("tests/streams",), 30, id="streams", marks=[pytest.mark.airflow, pytest.mark.timeout(600)]),

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
 SCALE = "0.002"
-# what dbt parsed of the project, which it looks through for changes instead of parsing all anew
-_PARSED = "partial_parse.msgpack"
 
 
 def free_port() -> int:
@@ -109,23 +107,7 @@ class Checkout:
         }
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
         full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
-        parsed = self.seed_parsed()
-        known = shared() / _PARSED
-        done = programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
-        if parsed.exists() and not known.exists():
-            half = known.with_suffix(f".{os.getpid()}")
-            shutil.copy(parsed, half)
-            half.rename(known)
-        return done
-
-    def seed_parsed(self, target: Path | None = None) -> Path:
-        """Spare dbt the parsing, if another project of this run was parsed; return the file that it goes by."""
-        parsed = (target or self.root / ".meltano" / "dbt" / "target") / _PARSED
-        known = shared() / _PARSED
-        if known.exists() and not parsed.exists():
-            parsed.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(known, parsed)
-        return parsed
+        return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Build models and snapshots, which is meant to succeed; return what dbt printed."""
@@ -199,12 +181,11 @@ def make_checkout(installation: str = "embedded", stage: str | None = None) -> I
         "TAP_POSTGRES_PORT": source_port,
         "TARGET_POSTGRES_PORT": warehouse_port,
         "TIDEMARK_POSTGRES_BIN": variable(installation),
-        "COLUMNS": "200",
+        "COLUMNS": programs.WIDTH,
     }
     checkout = Checkout(root, env)
     try:
         if stage is not None:
-            checkout.seed_parsed()
             checkout.tidemark("up")
         yield checkout
     finally:

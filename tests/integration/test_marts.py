@@ -35,6 +35,11 @@ def project() -> Iterator[Checkout]:
     yield from make_checkout(stage="built")
 
 
+def build_tables(project: Checkout) -> dict[str, tuple[int, int, int]]:
+    """Build what holds rows, as the views are what they were; return how many rows of each mart that wrote."""
+    return written(project.build("--exclude", "config.materialized:kept_view"))
+
+
 def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):
     assert written(project.build()) == dict.fromkeys(KEPT, (0, 0, 0))
     project.tidemark("demo", "change", "--rows", "100", "--seed", "3")
@@ -52,7 +57,7 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     with project.connect("warehouse") as connection:
         connection.execute(delete("order_items", "order_id = 11"))
         connection.execute(delete("orders", "order_id in (11, 12)"))
-    counts = written(project.build())
+    counts = build_tables(project)
     assert counts["fct_orders"][2] == 2
     assert project.rows("warehouse", "select count(*) from marts.fct_sales where order_id = 11") == [(0,)]
     # the other's lines are there until they are found to be gone too, and are no sales
@@ -63,7 +68,7 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     with project.connect("warehouse") as connection:
         connection.execute(undelete("order_items", "order_id = 11"))
         connection.execute(undelete("orders", "order_id in (11, 12)"))
-    assert written(project.build())["fct_orders"][0] == 2
+    assert build_tables(project)["fct_orders"][0] == 2
     assert project.rows(
         "warehouse",
         "select order_status not in ('unknown', 'deleted') from marts.fct_sales where order_id = 12 limit 1",
@@ -73,21 +78,18 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
 
 def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(project):
     with project.connect("warehouse") as connection:
-        ((line, old, new),) = connection.execute(
-            "select a.order_item_id, a.order_id, b.order_id from raw.order_items a, raw.orders b, raw.orders o "
+        ((line, new),) = connection.execute(
+            "select a.order_item_id, b.order_id from raw.order_items a, raw.orders b, raw.orders o "
             "where o.order_id = a.order_id and b.customer_id <> o.customer_id and b.order_id > 100 "
             "and date_trunc('month', b.ordered_at) <> date_trunc('month', o.ordered_at) limit 1"
         ).fetchall()
         connection.execute(load("order_items", f"order_id = {new}", f"order_item_id = {line}"))
-    counts = written(project.build())
+    counts = build_tables(project)
     # to another month's partition
     assert counts["fct_sales"] == (0, 1, 0)
     assert counts["fct_orders"] == (0, 2, 0)
     assert counts["dim_customers"] == (0, 2, 0)
     assert_as_a_full_build_has_them(project)
-    with project.connect("warehouse") as connection:
-        connection.execute(load("order_items", f"order_id = {old}", f"order_item_id = {line}"))
-    project.build()
 
 
 @pytest.mark.long
@@ -98,11 +100,11 @@ def test_an_order_that_gets_another_customer_changes_both(project):
             "where cancelled_at is null limit 1"
         ).fetchall()
         connection.execute(load("orders", f"customer_id = {new}", f"order_id = {order}"))
-    assert written(project.build())["dim_customers"] == (0, 2, 0)
+    assert build_tables(project)["dim_customers"] == (0, 2, 0)
     assert_as_a_full_build_has_them(project)
     with project.connect("warehouse") as connection:
         connection.execute(load("orders", f"customer_id = {old}", f"order_id = {order}"))
-    project.build()
+    build_tables(project)
 
 
 @pytest.mark.long
@@ -133,7 +135,7 @@ def test_a_sale_is_kept_without_its_product_and_customer_and_finds_them_when_the
         for table, place in (("products", "away"), ("customers", "gone")):
             connection.execute(f"update raw.{place} set _tidemark_loaded_xid = pg_current_xact_id()")
             connection.execute(f"insert into raw.{table} select * from raw.{place}; drop table raw.{place}")
-    project.build()
+    build_tables(project)
     assert project.rows(
         "warehouse", f"select count(*) from marts.fct_sales where '{UNKNOWN}' in (product_key, customer_key)"
     ) == [(0,)]
@@ -147,9 +149,9 @@ def test_a_chunk_that_commits_while_dbt_runs_is_in_the_next_build(project):
         # rows of later transactions are committed before it, and built
         with project.connect("warehouse") as other:
             other.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id between 21 and 30"))
-        assert written(project.build())["fct_orders"] == (0, 10, 0)
+        assert build_tables(project)["fct_orders"] == (0, 10, 0)
         loader.commit()
-    assert written(project.build())["fct_orders"] == (0, 20, 0)
+    assert build_tables(project)["fct_orders"] == (0, 20, 0)
     assert_as_a_full_build_has_them(project)
 
 
@@ -219,7 +221,7 @@ def test_a_new_months_partition_is_made_under_a_reader_that_holds_the_table(proj
     with project.connect("warehouse") as connection:
         connection.execute(load("orders", "ordered_at = '2031-05-06 12:00+00'", "order_id = 40"))
     with reading(project, "select count(*) from marts.fct_sales, pg_sleep(0.3)") as answers:
-        project.build()
+        build_tables(project)
     assert all(isinstance(answer, int) for answer in answers)
     assert project.rows("warehouse", "select count(*) > 0 from marts.fct_sales_2031_05") == [(True,)]
     assert project.rows("warehouse", "select count(*) from marts.fct_sales_default") == [(0,)]
@@ -265,7 +267,7 @@ def test_a_load_amid_a_build_and_rows_that_come_back_leave_every_test_true(proje
     ]
     with project.connect("warehouse") as connection:
         connection.execute(load("order_items", f"product_id = {old}", f"order_item_id = {line}"))
-    project.build()
+    build_tables(project)
 
 
 def test_the_products_are_built_after_the_sales_that_found_them(project):
@@ -311,7 +313,7 @@ def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
         connection.execute(load("order_items", "order_id = null", "order_item_id = 2"))
         ((customer,),) = connection.execute("select customer_id from raw.orders where order_id = 20").fetchall()
         connection.execute(load("orders", "customer_id = null", "order_id = 20"))
-    project.build()
+    build_tables(project)
     facts = "select count(*), sum(revenue), bool_and(is_cancelled), min(order_status) from marts.fct_sales where"
     ((forgotten, *said),) = project.rows("warehouse", f"{facts} order_id = {cancelled}")
     assert said == [revenue, True, "deleted"]

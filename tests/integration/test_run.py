@@ -92,7 +92,6 @@ def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(p
     sides = {f"{side}_POSTGRES_HOST": "127.0.0.1" for side in ("TAP", "TARGET")}
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        project.seed_parsed(work / ".meltano" / "dbt" / "target")
         own = {**sides, "DBT_POSTGRES_USER": "tidemark_transformer", "TIDEMARK_WORK_DIR": directory}
         done = project.run("tidemark", "run", *LOAD, "dbt-postgres:run", env=own)
         assert done.returncode == 0, done.stdout + done.stderr

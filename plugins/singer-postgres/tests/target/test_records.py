@@ -10,7 +10,8 @@ import pytest
 
 from singer_postgres.target.connections import Warehouse
 
-BOTH = pytest.mark.parametrize("kind", ["stock", "ours"])
+# `make test-long` looks whether the stock target still does the same
+BOTH = pytest.mark.parametrize("kind", [pytest.param("stock", marks=pytest.mark.long), "ours"])
 NUMBERS = {"id": {"type": "integer"}, "n": {"type": ["integer", "null"]}}
 
 

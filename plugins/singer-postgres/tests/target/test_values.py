@@ -24,7 +24,7 @@ JSON = st.recursive(
 ARRAYS = {"type": "array", "items": {"type": ["string", "null"]}}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, JSON, st.lists(TEXT | st.none(), max_size=4)), min_size=1, max_size=50))
 def test_text_arrays_and_json_arrive_as_they_left(ours, values):
     properties = {"id": {"type": "integer"}, "text": {"type": "string"}, "json": {"type": ["object", "array"]}}
