@@ -65,8 +65,11 @@ compose-ready:
 	@chmod -R a+rX docker demo/shop plugins/tidemark/src/tidemark/roles
 
 .PHONY: compose-up
-compose-up: export COMPOSE_PROFILES := $(if $(WORKERS),celery,$(COMPOSE_PROFILES))
-compose-up: export AIRFLOW_EXECUTOR := $(if $(WORKERS),CeleryExecutor,$(AIRFLOW_EXECUTOR))
+# an empty variable would go before what .env says
+ifdef WORKERS
+compose-up: export COMPOSE_PROFILES := celery
+compose-up: export AIRFLOW_EXECUTOR := CeleryExecutor
+endif
 compose-up: compose-ready secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
 	@# images one after the other: what the second stands on is the first
 	@if $(COMPOSE) config --images | grep -q -e '-airflow:local$$'; then \
