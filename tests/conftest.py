@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHARED = "TESTS_SHARED"
 # those with the longest files first, so that no worker is left with one when the others have done
-_ORDER = ("integration", "chaos", "singer", "airflow", "project", "unit")
+_ORDER = ("integration", "chaos", "singer", "airflow", "compose", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
