@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.integration.test_pipeline import assert_raw_equals_source
+from tidemark.errors import Interruption
+from tidemark.pipeline.meltano import run
+from tidemark.project import Project
 
 CTRL_C, TERMINATED = 130, 143
 
@@ -60,6 +66,39 @@ def test_an_unreachable_database_is_named_and_nothing_is_made(checkout, side):
         assert part in error
     assert not (checkout.root / ".env").exists()
     assert not (checkout.root / ".tidemark" / "postgres").exists()
+
+
+def test_a_signal_that_comes_while_meltano_is_being_started_leaves_none_behind(tmp_path, monkeypatch):
+    meltano = tmp_path / ".venv" / "bin" / "meltano"
+    meltano.parent.mkdir(parents=True)
+    meltano.write_text("#!/bin/sh\nexec sleep 60\n")
+    meltano.chmod(0o755)
+    (tmp_path / ".tidemark").mkdir()
+    shutil.copy(REPOSITORY / "logging.yaml", tmp_path)
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(psutil.Process(self.pid))
+            signal.raise_signal(signal.SIGTERM)
+
+    def interrupt(number, _):
+        raise Interruption(number)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with (
+            (tmp_path / "lock").open("w") as lock,
+            pytest.raises(Interruption),
+            run(Project(tmp_path), ["tap", "target"], run_id="1", lock=lock.fileno(), environment={}),
+        ):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not started[0].is_running()
 
 
 def _is_server(process: psutil.Process) -> bool:

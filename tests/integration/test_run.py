@@ -72,7 +72,8 @@ def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project)
             stderr=subprocess.PIPE,
         )
         me = psutil.Process(run.pid)
-        wait_for(lambda: any("target-postgres" in " ".join(each.cmdline()) for each in me.children(recursive=True)))
+        waiting = "select 1 from pg_locks where not granted and relation = 'raw.orders'::regclass"
+        wait_for(lambda: project.rows("warehouse", waiting))
         started = me.children(recursive=True)
         # what the kernel does when the starter dies
         assert run.stdin

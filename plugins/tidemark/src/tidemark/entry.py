@@ -7,17 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from tidemark.errors import Interruption, TidemarkError
+from tidemark.signals import ENDING
 
 if TYPE_CHECKING:
     from types import FrameType
 
-# Ctrl-C, a supervisor's stop, a terminal that was closed
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def main() -> None:
     """Run the command line; errors that a user can cause end in one line and a status that is not 0."""
-    for number in _SIGNALS:
+    for number in ENDING:
         signal.signal(number, _interrupt)
     try:
         # late, as half a second of imports is time enough for a Ctrl-C
@@ -50,7 +48,7 @@ def main() -> None:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     """End in an orderly way. That takes a moment, in which a second signal must not cut it short."""
-    for each in _SIGNALS:
+    for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise Interruption(number)
 

@@ -13,6 +13,7 @@ import yaml
 from tidemark.errors import TidemarkError
 from tidemark.locks import share
 from tidemark.pipeline.events import Event, parse
+from tidemark.signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,39 +49,41 @@ def run(  # noqa: PLR0913 - each is told apart by its name
     config = project.state_dir / "logging.yaml"
     config.write_text(yaml.safe_dump(_logging_as_json(project)))
     options = ["--no-install", f"--run-id={run_id}", *([] if save_state else ["--no-state-update"])]
-    child = subprocess.Popen(
-        [project.meltano, f"--log-config={config}", "run", *options, *blocks],
-        cwd=project.root,
-        # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
-        # refuse the next for five minutes
-        env={
-            **os.environ,
-            **environment,
-            "MELTANO_RUN_FORCE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "TIDEMARK_RUN_ID": run_id,
-        },
-        # Meltano writes each plugin's settings to a file, passwords included
-        umask=0o077,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        pass_fds=[lock],
-    )
-    assert child.stderr
-    try:
-        share(lock, child.pid)
-        events = _events(child.stderr)
-        yield events
-        # a child whose pipe nobody empties would never end
-        for _ in events:
-            pass
-        child.wait()
-    except BaseException:
-        _stop(child)
-        raise
+    with held_back() as let_go:
+        child = subprocess.Popen(
+            [project.meltano, f"--log-config={config}", "run", *options, *blocks],
+            cwd=project.root,
+            # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
+            # refuse the next for five minutes
+            env={
+                **os.environ,
+                **environment,
+                "MELTANO_RUN_FORCE": "1",
+                "PYTHONUNBUFFERED": "1",
+                "TIDEMARK_RUN_ID": run_id,
+            },
+            # Meltano writes each plugin's settings to a file, passwords included
+            umask=0o077,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=[lock],
+        )
+        assert child.stderr
+        try:
+            let_go()
+            share(lock, child.pid)
+            events = _events(child.stderr)
+            yield events
+            # a child whose pipe nobody empties would never end
+            for _ in events:
+                pass
+            child.wait()
+        except BaseException:
+            _stop(child)
+            raise
 
 
 def _events(lines: IO[str]) -> Iterator[Event]:
