@@ -29,6 +29,11 @@ def proxied(request, pipe):
         yield pipe, proxy
 
 
+def wait_for_bytes(proxy, count):
+    """Wait until it has carried more than `count` in all."""
+    wait_for(lambda: proxy.bytes > count)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied, method):
     pipe, proxy = proxied
@@ -42,7 +47,12 @@ def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied, method):
             state = None
             with pipe.warehouse() as connection:
                 connection.execute("drop schema if exists raw cascade")
+        carried = proxy.bytes
         processes = pipe.start(catalog, state)
+        if number % 5 == 0:
+            # of all rows, not of none: once it has begun, however long that takes here
+            wait_for_bytes(proxy, carried + chance.randint(0, 2_000_000))
+            proxy.cut()
         for _ in range(chance.randint(1, 3)):
             time.sleep(chance.uniform(0.05, 0.7))
             proxy.cut()
@@ -64,7 +74,7 @@ def test_a_connection_that_stands_still_for_a_while_costs_that_while_alone(proxi
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
     before = proxy.bytes
     processes = pipe.start(catalog)
-    wait_for(lambda: proxy.bytes > before + 500_000)
+    wait_for_bytes(proxy, before + 500_000)
     proxy.stall()
     time.sleep(2)
     assert all(process.poll() is None for process in processes)

@@ -48,12 +48,15 @@ def warnings(pipe_or_log: str) -> list[str]:
     return [line for line in pipe_or_log.splitlines() if "| WARNING" in line]
 
 
-def test_a_row_that_is_committed_after_a_newer_one_was_read_is_not_missed(pipe):
+@pytest.mark.parametrize("lookback_s", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_a_row_that_is_committed_after_a_newer_one_was_read_is_not_missed(pipe, lookback_s):
     make_orders(pipe)
-    pipe.tap["lookback_seconds"] = 5
+    if lookback_s == 1:
+        look_back_a_second(pipe)
+    pipe.tap["lookback_seconds"] = lookback_s
     with writer(pipe) as late:
         late.execute("insert into orders (note, updated_at) values ('late', now())")
-        late.execute("select pg_sleep(6)")
+        late.execute(f"select pg_sleep({lookback_s + 1})")
         pipe.do("insert into orders (note, updated_at) values ('newer', now())")
         synced = pipe.sync(BY_STAMP).ok()
         pid = late.info.backend_pid
