@@ -20,6 +20,7 @@ from tests.singer.test_crashes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 STREAMS = ("customers", "products", "orders", "order_items")
 AIRFLOW = "create table dag_run (id int primary key, state text); insert into dag_run values (1, 'success')"
@@ -157,7 +158,8 @@ def test_a_row_that_is_missing_from_the_dump_is_found_by_drill_and_restore_and_a
     shutil.rmtree(backup)
 
 
-def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_without_a_gap(project):
+def back_up_amid_a_load(project: Checkout) -> None:
+    """Make a backup whose state is read before a load goes on, and whose data is dumped when it is over."""
     change(project, "update customers set city = 'Elsewhere', updated_at = now()")
     change(project, "update orders set shipping_fee = shipping_fee + 1, updated_at = now()")
     with locked(project, "raw.customers", "share"):
@@ -170,6 +172,30 @@ def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_w
             change(project, "update order_items set quantity = quantity + 1, updated_at = now() where order_id <= 50")
     assert_well(backup)
     assert_well(run)
+
+
+def bookmarks_in(backup: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return each stream's bookmark as the state of a backup has it, and as its data has it."""
+    (state,) = json.loads((backup / "state.json").read_text()).values()
+    told = {
+        name: each["replication_key_value"] for name, each in state["completed"]["singer_state"]["bookmarks"].items()
+    }
+    table = ("--data-only", "--schema=raw", "--table=_tidemark_state", "--file=-")
+    command = [INSTALLATIONS["embedded"] / "pg_restore", *table, backup / "warehouse"]
+    dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return told, dict(re.findall(r"^\S+\t(public-\S+)\t\S+\t(\S+)\t", dumped, re.MULTILINE))
+
+
+def test_a_backup_in_the_midst_of_a_load_has_state_of_what_is_in_its_data_and_of_no_more(project):
+    back_up_amid_a_load(project)
+    state, data = bookmarks_in(newest(project))
+    assert state.keys() == data.keys() == {f"public-{name}" for name in STREAMS}
+    assert not [stream for stream in state if state[stream] > data[stream]]
+
+
+@pytest.mark.long
+def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_without_a_gap(project):
+    back_up_amid_a_load(project)
     change(project, "update products set price = price + 1, updated_at = now()")
     load(project)
     project.tidemark("restore", "latest", "--replace", "--yes")

@@ -125,14 +125,31 @@ def test_a_second_run_writes_nothing_and_a_change_is_moved(loaded):
     assert checkout.rows("warehouse", f"{idle} where run_id = 'idle'") == [(0, 4)]
 
     checkout.tidemark("demo", "change", "--rows", "400", "--seed", "1")
-    moved = streams(checkout.tidemark("pipeline"))
-    assert moved["public-customers"]["new"] == 8
-    assert moved["public-customers"]["changed"] == 20
-    assert moved["public-products"]["changed"] == 12
-    assert moved["public-orders"]["new"] == 60
+    # without the tests, which the next of these runs
+    said = checkout.tidemark("run", "tap-postgres", "target-postgres", "dbt-postgres:run", "--json")
+    moved = json.loads(said.splitlines()[-1])["report"]["streams"]
+    assert (moved["public-customers"]["inserted"], moved["public-customers"]["updated"]) == (8, 20)
+    assert moved["public-products"]["updated"] == 12
+    assert moved["public-orders"]["inserted"] == 60
     assert facts_are_what_a_full_build_would_give(checkout)
     # no replication key shows a hard delete; all else is as in the shop
     assert_raw_equals_source(checkout, deleted_stay=True)
+
+
+def test_a_failing_test_fails_the_run_and_is_named(loaded):
+    checkout, _ = loaded
+    # not one that the next run reads again, and mends
+    oldest = "order_id = (select order_id from raw.orders order by updated_at limit 1)"
+    with checkout.connect("warehouse") as connection:
+        ((status,),) = connection.execute(f"select status from raw.orders where {oldest}").fetchall()
+        connection.execute(f"update raw.orders set status = 'lost' where {oldest}")
+    try:
+        error = checkout.refusal("pipeline")
+        assert error.startswith("error: Test failed: accepted_values_")
+        assert "logs/meltano.jsonl" in error
+    finally:
+        with checkout.connect("warehouse") as connection:
+            connection.execute(f"update raw.orders set status = %s where {oldest}", [status])
 
 
 def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
@@ -242,22 +259,6 @@ def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
     assert done.stdout.count("PASS freshness of raw.") == 4
     # what dbt parsed before does for this, though its sessions have another name
     assert "Unable to do partial parsing" not in done.stdout
-
-
-def test_a_failing_test_fails_the_run_and_is_named(loaded):
-    checkout, _ = loaded
-    # not one that the next run reads again, and mends
-    oldest = "order_id = (select order_id from raw.orders order by updated_at limit 1)"
-    with checkout.connect("warehouse") as connection:
-        ((status,),) = connection.execute(f"select status from raw.orders where {oldest}").fetchall()
-        connection.execute(f"update raw.orders set status = 'lost' where {oldest}")
-    try:
-        error = checkout.refusal("pipeline")
-        assert error.startswith("error: Test failed: accepted_values_")
-        assert "logs/meltano.jsonl" in error
-    finally:
-        with checkout.connect("warehouse") as connection:
-            connection.execute(f"update raw.orders set status = %s where {oldest}", [status])
 
 
 def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_mends_it(loaded):
