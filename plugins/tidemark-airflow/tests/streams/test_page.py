@@ -56,7 +56,7 @@ def stream(name: str) -> dict[str, Any]:
 def test_a_stream_shows_what_its_runs_did_and_how_far_and_fresh_it_is(filled):
     customers = stream("public-customers")
     assert [run["outcome"] for run in customers["runs"]] == ["succeeded"] * 3
-    assert [run["rows_read"] for run in customers["runs"][:2]] == [100, 1]
+    assert [run["rows_read"] for run in customers["runs"][:2]] == [200, 1]
     assert customers["runs"][1]["rows_updated"] == 1
     with psycopg.connect(filled.owner) as connection:
         ((bookmark,),) = connection.execute(
@@ -134,7 +134,7 @@ def test_a_model_shows_its_latest_run_and_when_it_was_last_built(filled):
     before = {model["model"]: model for model in found()["models"]}
     assert len(before) >= 15
     assert {model["outcome"] for model in before.values()} == {"success"}
-    assert before["fct_orders"]["rows"] == 500
+    assert before["fct_orders"]["rows"] == 1000
     failed = """
         insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds, message)
         values ('x', 'x', 'dim_dates', 'error', now(), 1.5, E'\\nit broke\\nat line 3'),
