@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-TABLES = {
-    "customers": "customer_id",
-    "products": "product_id",
-    "orders": "order_id",
-    "order_items": "order_item_id",
-}
+TABLES = {"customers": "customer_id", "products": "product_id", "orders": "order_id", "order_items": "order_item_id"}
 
 
 @dataclass(frozen=True)
