@@ -49,7 +49,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit("error: another session of the benchmark is running here; wait for its end.")
-    with lock, contextmanager(make_checkout)("embedded", str(work)) as checkout:
+    with lock, contextmanager(make_checkout)("embedded", parent=work) as checkout:
         checkout.tidemark("up")
         with _CONSOLE.status("Making the data"):
             dataset = data.prepare(checkout, scale=scale, tpch=tpch, work=work)
@@ -67,7 +67,10 @@ def main() -> None:
                 _CONSOLE.print(f"round {turn + 1} of {rounds}: {peer.name}")
                 _round(peer, setting, section, turn)
                 section.save()
-    plot.draw(work)
+    try:
+        plot.draw(work)
+    except subprocess.CalledProcessError as error:
+        _CONSOLE.print(f"results.svg was not drawn anew: {str(error.stderr or error).strip()}", style="yellow")
 
 
 def _prepared(peer: Peer, section: report.Section) -> Peer | None:

@@ -113,7 +113,7 @@ def checksums(connection: psycopg.Connection[Any], dataset: Dataset, schema: str
 
 
 def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -> None:
-    connection.execute(_TPCH)  # type: ignore[arg-type]
+    connection.execute(_TPCH)
     files = work / f"tpch-{factor:g}"
     if not files.exists():
         python = venv(work, "tpch", ["duckdb==1.4.1", "duckdb-extension-tpch==1.4.1"])

@@ -7,11 +7,12 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
+
+from bench.report import DIRECTORY
 
 _TABLE = """
     create table lines (line_id bigint primary key, order_id bigint not null, product_id bigint not null,
@@ -21,7 +22,7 @@ _TABLE = """
     select n, n / 3, n %% 1000, 1 + n %% 5, n %% 10000 / 100.0, n %% 7, stamp, stamp
     from generate_series(1, %s) n, lateral (select timestamptz '2025-01-01' + n * interval '1 second') s (stamp);
 """
-_RESULT = Path(__file__).with_name("reconcile.md")
+_RESULT = DIRECTORY / "reconcile.md"
 _CONSOLE = Console()
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     rows, rounds = int(os.environ.get("ROWS") or 10_000_000), int(os.environ.get("ROUNDS") or 3)
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
-    with contextmanager(make_checkout)("embedded", str(work)) as checkout:
+    with contextmanager(make_checkout)("embedded", parent=work) as checkout:
         checkout.tidemark("up")
         with _CONSOLE.status("Making the rows, and loading them"):
             _load(checkout, rows)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from bench.measure import Measured
     from bench.peers.base import Peer, Setting
 
-RESULTS = Path(__file__).with_name("results.json")
+# a trial run, whose figures say nothing, has another directory
+DIRECTORY = Path(os.environ.get("RESULTS") or Path(__file__).parent).resolve()
+RESULTS = DIRECTORY / "results.json"
 KINDS = ("first load", "idle", "1 % changed")
 _SERVER_SETTINGS = (
     *("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size", "checkpoint_timeout"),

@@ -9,13 +9,14 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
 
-_RESULT = Path(__file__).with_name("transform.md")
+from bench.report import DIRECTORY
+
+_RESULT = DIRECTORY / "transform.md"
 _CONSOLE = Console()
 _LATEST = """
     select model, seconds, coalesce(rows_written, 0) from marts._tidemark_model_runs
@@ -41,7 +42,7 @@ def main() -> None:
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
     for scale in scales:
-        with contextmanager(make_checkout)("embedded", str(work)) as checkout:
+        with contextmanager(make_checkout)("embedded", parent=work) as checkout:
             with _CONSOLE.status(f"Loading the shop at scale {scale:g}"):
                 _run(checkout, "demo", "load", "--scale", f"{scale:g}", program="tidemark")
                 _run(checkout, "run", "tap-postgres", "target-postgres")
@@ -53,7 +54,7 @@ def main() -> None:
                 changed[scale].append(_build(checkout))
                 _CONSOLE.print(f"scale {scale:g}, {rows:,} rows changed: {changed[scale][-1].seconds:.1f} s")
     _RESULT.write_text(_report(rows, full, changed))
-    _CONSOLE.print(f"Written: {_RESULT.relative_to(REPOSITORY)}")
+    _CONSOLE.print(f"Written: {_RESULT}")
 
 
 def _build(checkout: Checkout) -> Build:

@@ -26,6 +26,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def patch(names: list[str]) -> None:
@@ -37,7 +38,7 @@ def patch(names: list[str]) -> None:
     if "no watermark" in names:
         read = horizon.read
 
-        def blindfolded(connection: object) -> object:
+        def blindfolded(connection: Any) -> horizon.Horizon:
             found = read(connection)
             return horizon.Horizon(found.now, found.now)
 
@@ -76,14 +77,14 @@ def fork_what_it_starts(sockets: dict[str, str]) -> None:
     """Let this program start others by asking for them at `sockets`."""
     begin = subprocess.Popen.__init__
 
-    def ask(self: subprocess.Popen, args: object, *rest: object, **options: object) -> None:
+    def ask(self: subprocess.Popen[Any], args: Any, *rest: Any, **options: Any) -> None:
         if not isinstance(args, (str, bytes)):
             args = list(args)
             if address := sockets.get(Path(args[0]).name):
                 args = [sys.executable, "-IS", Path(__file__).with_name("fork.py"), address, *args]
         begin(self, args, *rest, **options)
 
-    subprocess.Popen.__init__ = ask
+    subprocess.Popen.__init__ = ask  # type: ignore[method-assign]
 
 
 def resume(parsed: Path) -> None:
@@ -131,7 +132,7 @@ ENTRIES = {
 }
 
 
-def serve(listener: socket.socket) -> tuple[list[object], list[int]]:
+def serve(listener: socket.socket) -> tuple[list[Any], list[int]]:
     """Fork at each request; return it, and its streams, in the process that is to run it."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)

@@ -75,7 +75,7 @@ def _forks(program: Path) -> str:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        command = [program.parent / "python", Path(__file__).with_name("forks.py")]
+        command: list[str | Path] = [program.parent / "python", Path(__file__).with_name("forks.py")]
         number = listener.fileno()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
         # which rich looks at as tidemark is imported

@@ -22,7 +22,7 @@ class Dlt(Peer):
     """dlt's sql_database source."""
 
     backend = "pyarrow"
-    packages = (
+    packages: tuple[str, ...] = (
         "dlt[postgres,sql_database]==1.31.0",
         "pyarrow==22.0.0",
         "psycopg2-binary==2.9.12",

@@ -12,6 +12,8 @@ from bench import measure
 from bench.peers.base import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.measure import Measured
 
 _QUIET: dict[str, Any] = {"capture_output": True, "text": True}
@@ -90,7 +92,7 @@ class Stock(Peer):
         return measure.run([command], env=environment, cwd=self._root, log=self.setting.log)
 
 
-def _plugin(name: str, package: str, values: dict[str, object]) -> dict[str, object]:
+def _plugin(name: str, package: str, values: Mapping[str, object]) -> dict[str, object]:
     kinds = {bool: "boolean", int: "integer", list: "array"}
     settings = [
         {"name": key, "value": value, **({"kind": kinds[type(value)]} if type(value) in kinds else {})}

@@ -136,9 +136,10 @@ class Airflow:
     def component(self, name: str) -> psutil.Process:
         """Return the process of one of Airflow's components."""
         assert self.process
+        pid = self.process.pid
 
         def found() -> psutil.Process | None:
-            for each in psutil.Process(self.process.pid).children(recursive=True):
+            for each in psutil.Process(pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if name in each.cmdline() and any(word.endswith("/airflow") for word in each.cmdline()):
                         return each

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import psycopg
@@ -143,33 +143,44 @@ class Checkout:
     def connect(self, side: str, database: str | None = None) -> psycopg.Connection[Any]:
         if side not in self.urls:
             self.urls[side] = self.tidemark("dsn", side).strip()
-        overrides = {"dbname": database} if database else {}
+        overrides: dict[str, Any] = {"dbname": database} if database else {}
         return psycopg.connect(
             self.urls[side], autocommit=True, options="-c TimeZone=UTC -c DateStyle=ISO", **overrides
         )
 
     def rows(self, side: str, query: str) -> list[tuple[Any, ...]]:
         with self.connect(side) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()
+
+
+Stage = Literal["up", "loaded", "built"]
+
+
+def _load_shop(checkout: Checkout) -> None:
+    checkout.tidemark("demo", "load", "--scale", SCALE)
+    checkout.extract_and_load()
 
 
 # what a project has behind it, each after the one before
-STAGES: dict[str, Callable[[Checkout], object]] = {
+STAGES: dict[Stage, Callable[[Checkout], object]] = {
     "up": lambda checkout: checkout.tidemark("up"),
-    "loaded": lambda checkout: (checkout.tidemark("demo", "load", "--scale", SCALE), checkout.extract_and_load()),
+    "loaded": _load_shop,
     "built": lambda checkout: checkout.build(),
 }
 
 
-def make_checkout(installation: str = "embedded", stage: str | None = None) -> Iterator[Checkout]:
+def make_checkout(
+    installation: str = "embedded", stage: Stage | None = None, *, parent: Path | None = None
+) -> Iterator[Checkout]:
     """Make a project, in memory if there is room.
 
     Args:
         installation: which PostgreSQL its servers are of.
-        stage: one of STAGES, for a project with servers that run and all that comes before; none for a fresh clone.
+        stage: a project with servers that run and all that comes before; none for a fresh clone.
+        parent: make it in this directory: of a disk, to measure what a disk costs.
     """
     # not pytest's tmp_path: that is closed to the user who runs the servers when root runs the tests
-    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=memory()))
+    root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=parent or memory()))
     root.chmod(0o755)
     if stage is None:
         _clone(root)
@@ -213,7 +224,7 @@ def _clone(root: Path) -> None:
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
 
 
-def _project_at(stage: str, installation: str) -> Path:
+def _project_at(stage: Stage, installation: str) -> Path:
     """Return a project at that stage whose servers are down; the first who asks makes it for all of this run."""
     made = shared() / f"{stage}-{installation}"
     with made.with_suffix(".lock").open("w") as lock:

@@ -138,7 +138,7 @@ class Pipe:
         """
         catalog = streams if "streams" in streams else self.catalog(streams)
         tap_config, target_config = self.configs()
-        command = [TAP, "--config", tap_config, "--catalog", self._file("catalog.json", catalog)]
+        command: list[Any] = [TAP, "--config", tap_config, "--catalog", self._file("catalog.json", catalog)]
         if state is not None:
             command += ["--state", self._file("state.json", state)]
         messages = self.directory / "messages"
@@ -152,7 +152,7 @@ class Pipe:
                 programs.start(command, stdin=nothing, stdout=None, stderr=tap_log, patches=self.patches)
             ]
             if listen:
-                listener = ["tee", messages]
+                listener: list[Any] = ["tee", messages]
                 processes.append(subprocess.Popen(listener, stdin=processes[0].stdout, stdout=subprocess.PIPE))
             command = [TARGET, "--config", target_config]
             processes.append(programs.start(command, stdin=processes[-1].stdout, stdout=states, stderr=target_log))
@@ -181,7 +181,7 @@ class Pipe:
 def _connection(url: str) -> dict[str, Any]:
     parts = psycopg.conninfo.conninfo_to_dict(url)
     names = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
-    return {name: int(parts[key]) if key == "port" else parts[key] for key, name in names.items()}
+    return {name: int(str(parts[key])) if key == "port" else parts[key] for key, name in names.items()}
 
 
 @contextmanager

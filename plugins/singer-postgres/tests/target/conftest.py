@@ -101,9 +101,10 @@ class Fed:
 
 
 def _kind(error: Exception) -> str:
-    """Return the name of an error's class; of a database's errors, that of PEP 249, as each driver has its own."""
+    """Return the name of an error's class: PEP 249's or the SDK's where it is a subclass, as drivers and we have."""
     names = [base.__name__ for base in type(error).__mro__]
-    return next((name for name in names if name in {"DataError", "IntegrityError", "ProgrammingError"}), names[0])
+    common = {"DataError", "IntegrityError", "ProgrammingError", "InvalidInputLine"}
+    return next((name for name in names if name in common), names[0])
 
 
 def connection_parameters() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Any
 
 from singer_sdk.singerlib.encoding import SimpleSingerReader
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.singerlib.json import deserialize_json
 
 from singer_postgres.errors import RunError
@@ -24,6 +25,10 @@ _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
 _SHOWN_CHARACTERS = 120
 
 
+class InvalidMessageError(RunError, InvalidInputLine):
+    """A line of the input is no Singer message: the SDK's error for it, told in one line."""
+
+
 class Reader(SimpleSingerReader):
     """The SDK's reader, with errors for people."""
 
@@ -33,7 +38,7 @@ class Reader(SimpleSingerReader):
         """Hand each message to the callback of its type; return how many of each there were.
 
         Raises:
-            RunError: a line is no message.
+            InvalidMessageError: a line is no message.
         """
         counts: Counter[str] = Counter()
         number = 0
@@ -45,7 +50,7 @@ class Reader(SimpleSingerReader):
                 counts[kind] += 1
         except UnicodeDecodeError as error:
             msg = f"Line {number + 1} of the input, or one soon after, is not UTF-8: {error.reason}. Mend the tap."
-            raise RunError(msg) from error
+            raise InvalidMessageError(msg) from error
         return counts
 
 
@@ -70,8 +75,10 @@ def _message(number: int, line: str) -> dict[str, Any]:
     return message
 
 
-def _refusal(number: int, what: str, line: str) -> RunError:
+def _refusal(number: int, what: str, line: str) -> InvalidMessageError:
     shown = line.strip()
     if len(shown) > _SHOWN_CHARACTERS:
         shown = f"{shown[:_SHOWN_CHARACTERS]}…"
-    return RunError(f"Line {number} of the input is {what}: {shown!r}. What sends it is no Singer tap, or was cut off.")
+    return InvalidMessageError(
+        f"Line {number} of the input is {what}: {shown!r}. What sends it is no Singer tap, or was cut off."
+    )

@@ -1,0 +1,52 @@
+"""The benchmarks run: each on very little data, whose figures say nothing and are kept apart from the real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def bench(module: str, results, **options: str) -> str:
+    """Run a benchmark as its make target does; return what it printed."""
+    done = subprocess.run(
+        [REPOSITORY / ".venv" / "bin" / "python", "-m", module],
+        cwd=REPOSITORY,
+        env={**os.environ, "RESULTS": str(results), "ROUNDS": "1", **options},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.long
+def test_the_benchmark_of_loads_runs_and_its_rows_are_right(tmp_path):
+    bench("bench", tmp_path, SCALE="0.002", PEERS="raw,tidemark")
+    (section,) = json.loads((tmp_path / "results.json").read_text()).values()
+    runs = {
+        name: {kind: [run["right"] for run in each] for kind, each in peer["runs"].items()}
+        for name, peer in section["peers"].items()
+    }
+    assert runs == {
+        "raw COPY": {"first load": [True]},
+        "tidemark": {"first load": [True], "idle": [True], "1 % changed": [True]},
+    }
+    assert "| tidemark |" in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.long
+def test_the_benchmark_of_reconcile_runs(tmp_path):
+    bench("bench.reconcile", tmp_path, ROWS="20000")
+    assert "| `tidemark reconcile`, start-up included |" in (tmp_path / "reconcile.md").read_text()
+
+
+@pytest.mark.long
+def test_the_benchmark_of_builds_runs(tmp_path):
+    bench("bench.transform", tmp_path, SCALES="0.002", ROWS="50")
+    assert "| 0.002 | whole |" in (tmp_path / "transform.md").read_text()
