@@ -185,10 +185,10 @@ def _connection(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _fresh_database(checkout: Checkout, side: str) -> Iterator[str]:
+def _fresh_database(checkout: Checkout, side: str, options: str = "") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with checkout.connect(side, "postgres") as connection:
-        connection.execute(f"create database {name}")
+        connection.execute(f"create database {name} {options}")
     try:
         yield psycopg.conninfo.make_conninfo(checkout.urls[side], dbname=name)
     finally:
@@ -223,14 +223,14 @@ def prepares(installed: Callable[[str], Checkout]) -> None:
 
 
 @pytest.fixture
-def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[[str, str], Pipe]]:
-    """Makes a pipe from one installation to another."""
+def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[..., Pipe]]:
+    """Makes a pipe from one installation to another, with options of the source's CREATE DATABASE."""
     with ExitStack() as stack:
 
-        def make(source: str = "embedded", warehouse: str = "embedded") -> Pipe:
+        def make(source: str = "embedded", warehouse: str = "embedded", options: str = "") -> Pipe:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-pipe-")))
             return Pipe(
-                stack.enter_context(_fresh_database(installed(source), "source")),
+                stack.enter_context(_fresh_database(installed(source), "source", options)),
                 stack.enter_context(_fresh_database(installed(warehouse), "warehouse")),
                 directory,
             )
@@ -239,9 +239,15 @@ def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[[str, s
 
 
 @pytest.fixture
-def pipe(make_pipe: Callable[[str, str], Pipe]) -> Pipe:
+def pipe(make_pipe: Callable[..., Pipe]) -> Pipe:
     """A pipe between two servers of the newest version."""
     return make_pipe("embedded", "embedded")
+
+
+@pytest.fixture
+def ascii_pipe(make_pipe: Callable[..., Pipe]) -> Pipe:
+    """A pipe from a database whose text is any bytes."""
+    return make_pipe(options="encoding 'SQL_ASCII' template template0 locale 'C'")
 
 
 def _pairs() -> list[Any]:
@@ -254,7 +260,7 @@ def _pairs() -> list[Any]:
 
 
 @pytest.fixture(params=_pairs())
-def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[[str, str], Pipe]) -> Pipe:
+def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[..., Pipe]) -> Pipe:
     """A pipe between servers of each version and each other."""
     return make_pipe(*request.param)
 

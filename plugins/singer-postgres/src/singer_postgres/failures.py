@@ -17,21 +17,33 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 # classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
+_SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
+# of a server that ends a session, or begins none
 _CLASSES = ("08",)
 _CODES = frozenset(
     {
-        "40001",  # serialization_failure
-        "40P01",  # deadlock_detected
+        _SERIALIZATION_FAILURE,  # a standby ends sessions with it, too
         "53300",  # too_many_connections
         "57P01",  # admin_shutdown
         "57P02",  # crash_shutdown
         "57P03",  # cannot_connect_now
     }
 )
-# a stream's own: its data, its columns, what is locked, limits, time-outs. Others (no disk) would meet every stream.
-_OF_STREAM = ("0A", "21", "22", "23", "42", "44", "54", "55P03", "57014", "2BP01")
+# of a statement that the server ended and whose session goes on. A foreign data wrapper, or a function, may raise any
+# other code there, those of a lost connection included: they say nothing of ours.
+_CODES_OF_STATEMENTS = frozenset({_SERIALIZATION_FAILURE, _DEADLOCK})
+# what every stream meets that is written to the same server
+_OF_SERVERS_WRITTEN_TO = frozenset(
+    {
+        "25006",  # read_only_sql_transaction
+        "53100",  # disk_full
+        "53200",  # out_of_memory
+        "53300",  # too_many_connections
+    }
+)
 # where there is no code, as a connection was not made or broke: what libpq and the server say
-_BUSY = ("too many clients", "connection slots", "starting up", "shutting down", "recovery mode", "not yet accepting")
+_CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
+_BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
 _BROKEN = (
     *("connection refused", "connection reset", "connection timed out", "timeout expired", "broken pipe"),
     *("server closed the connection", "terminating connection", "connection already closed", "connection is closed"),
@@ -55,29 +67,59 @@ def passes(error: BaseException, *, reached: bool = True) -> bool:
     """
     if not _is_of_driver(error):
         return False
+    if keeps_session(error):
+        return _code(error) in _CODES_OF_STATEMENTS
     if code := _code(error):
         return code.startswith(_CLASSES) or code in _CODES
     text = str(error).lower()
     return any(word in text for word in (*_BUSY, *(_BROKEN if reached else ())))
 
 
-def is_of_stream(error: BaseException) -> bool:
-    """Return whether other streams may do better."""
+def is_crowded(error: BaseException) -> bool:
+    """Return whether a connection was refused as there are as many as the server, the database or the role may have."""
+    if not _is_of_driver(error) or keeps_session(error):
+        return False
+    return _code(error) == "53300" or any(word in str(error).lower() for word in _CROWDED)
+
+
+def is_of_stream(error: BaseException, *, writing: bool = False) -> bool:
+    """Return whether other streams may do better: whatever a statement raises is its stream's.
+
+    Args:
+        error: of either driver, or one of ours.
+        writing: the server is written to, and its disk and memory are everyone's.
+    """
     if isinstance(error, SingerPostgresError):
         return not isinstance(error, RunError)
-    return _is_of_driver(error) and _code(error).startswith(_OF_STREAM)
+    if not _is_of_driver(error):
+        return False
+    if writing and _code(error) in _OF_SERVERS_WRITTEN_TO:
+        return False
+    return keeps_session(error) or _is_of_client(error)
 
 
-def named(error: Exception, doing: str, more: str = "") -> Exception:
+def keeps_session(error: BaseException) -> bool:
+    """Return whether the server ended a statement alone, and the session goes on."""
+    severity = getattr(getattr(error, "diag", None), "severity_nonlocalized", None)
+    return severity is not None and severity not in {"FATAL", "PANIC"}
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Return whether a driver refused a value before the server saw it."""
+    return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
+
+
+def named(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
     """Return an error of a driver as one of ours, which says what was being done; others as they are.
 
     Args:
-        more: what is to be known besides, of an error that ends a stream alone whatever it is.
+        more: what is to be known besides.
+        of_stream: it ends a stream alone.
     """
     if not _is_of_driver(error):
         return error
     what = " ".join(str(error).split()).rstrip(".")
-    ours = (SingerPostgresError if is_of_stream(error) or more else RunError)(f"{doing} failed: {what}{more}.")
+    ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more}.")
     ours.__cause__ = error
     return ours
 

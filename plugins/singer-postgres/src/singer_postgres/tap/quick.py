@@ -6,6 +6,7 @@ It takes a sixth of the time. What isn't plain (TLS, SSH tunnels, URLs, stream m
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,9 @@ def discover(arguments: Sequence[str]) -> str | None:
         return None
     dsn = make_dsn(**{parameter: config[name] for name, parameter in _CONNECTION.items()})
     with closing(Source(dsn=lambda: dsn).connect()) as connection:
-        found = relations.in_schemas(connection, config.get("filter_schemas") or ())
+        found, left_out = relations.in_schemas(connection, config.get("filter_schemas") or ())
+    for relation in left_out:
+        sys.stderr.write(f"{relation}\n")
     return json.dumps(catalog(found, config), indent=2)
 
 

@@ -171,6 +171,9 @@ def _refuse_another(task: Task, error: Exception) -> None:
     """
     plan = task.stream.plan
     if plan.method == "INCREMENTAL" and not plan.key:
-        raise named(error, plan, "; without a key it can't go on, as rows would double. Run this again") from error
-    if task.turn >= _MOST_TURNS:
-        raise named(error, plan, f", again and again, in {task.turn + 1} attempts") from error
+        why = "; without a key it can't go on, as rows would double. Run this again"
+    elif task.turn >= _MOST_TURNS:
+        why = f", again and again, in {task.turn + 1} attempts"
+    else:
+        return
+    raise named(error, plan, why, of_stream=True) from error

@@ -81,12 +81,15 @@ _RELATIONS = """
 """
 _COLUMNS = """
     select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod), attnotnull, attnum,
-        -- an array of one, whatever the column's type
-        case when atthasmissing then (attmissingval::text::text[])[1] end,
-        (atthasdef or attidentity <> '') and not atthasmissing
+        {past}
     from pg_catalog.pg_attribute
     where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
     order by attrelid, attnum
+"""
+# an array of one, whatever the column's type
+_PAST = """
+        case when atthasmissing then (attmissingval::text::text[])[1] end,
+        (atthasdef or attidentity <> '') and not atthasmissing
 """
 _TYPES = """
     with recursive wanted(oid) as (
@@ -133,15 +136,73 @@ _LEAVES = """
     order by c.oid
 """
 
+_ESCAPED_NAME = """
+    select encode(convert_to(n.nspname || '.' || c.relname, getdatabaseencoding()), 'escape')
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = %s
+"""
 
-def in_schemas(connection: Connection, schemas: Sequence[str]) -> list[Relation]:
-    """Return all relations of `schemas`, or of all schemas but the system's. Partitions are part of their table."""
-    return _find(
-        connection,
-        "not c.relispartition and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' "
-        "and (%s::text[] is null or n.nspname = any(%s::text[]))",
-        [list(schemas) or None] * 2,
-    )
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A relation that can't be described.
+
+    Attributes:
+        name: with bytes that are no ASCII escaped.
+        why: what the server says.
+    """
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is left out of the catalog, as it can't be described: {self.why}"
+
+
+def in_schemas(connection: Connection, schemas: Sequence[str]) -> tuple[list[Relation], list[LeftOut]]:
+    """Return all relations of `schemas`, or of all schemas but the system's, and those that can't be described.
+
+    Partitions are part of their table.
+    """
+    with connection.cursor() as cursor:
+        # in several snapshots, a table would have columns of types that are gone
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursor.execute(
+            "select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+            "where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition "
+            "and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' "
+            "and (%s::text[] is null or n.nspname = any(%s::text[]))",
+            [list(schemas) or None] * 2,
+        )
+        oids = [oid for (oid,) in cursor.fetchall()]
+        left_out: list[LeftOut] = []
+        found = _describe(connection, oids, left_out)
+        cursor.execute("COMMIT")
+    return sorted(found, key=lambda relation: (relation.schema, relation.name)), left_out
+
+
+def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) -> list[Relation]:
+    """Return the relations `oids`; of many, each half by itself where there is one that can't be described."""
+    from singer_postgres.failures import keeps_session  # noqa: PLC0415 - not everyone who asks for one relation has it
+
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT described")
+        try:
+            return _find(connection, "c.oid = any(%s::bigint[]::oid[])", [oids], past=False)
+        except Exception as error:
+            # of either driver, as all here
+            if not keeps_session(error):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT described")
+            if len(oids) == 1:
+                cursor.execute(_ESCAPED_NAME, oids)
+                row = cursor.fetchone()
+                left_out.append(LeftOut(row[0] if row else f"oid {oids[0]}", " ".join(str(error).split())))
+                return []
+    middle = len(oids) // 2
+    return [
+        *_describe(connection, oids[:middle], left_out),
+        *_describe(connection, oids[middle:], left_out),
+    ]
 
 
 def named(connection: Connection, schema: str, name: str) -> Relation | None:
@@ -162,12 +223,17 @@ def named(connection: Connection, schema: str, name: str) -> Relation | None:
     return replace(relation, leaves=tuple(Leaf(*row[:-1]) for row in rows))
 
 
-def _find(connection: Connection, condition: str, parameters: Sequence[Any]) -> list[Relation]:
+def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, past: bool = True) -> list[Relation]:
+    """Return the relations that meet a condition.
+
+    Args:
+        past: say what rows hold that are older than a column; made by its type's own function, which may raise.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
         heads = cursor.fetchall()
         oids = [head[0] for head in heads]
-        cursor.execute(_COLUMNS, [oids])
+        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, false"), [oids])
         attributes = cursor.fetchall()
         cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
         types = {row[0]: Type(*row) for row in cursor.fetchall()}

@@ -101,7 +101,7 @@ class Schedule:
                     try:
                         self.tried(plan, partial(self._open, plan))
                     except (psycopg2.Error, SingerPostgresError) as error:
-                        self._events.put(Failed(named(error, plan), plan))
+                        self._events.put(Failed(self._named(error, plan), plan))
                 stream, leaf, blocks, may_roll = self._tasks.popleft()
                 if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
                     try:
@@ -315,7 +315,20 @@ class Schedule:
         if stream.left >= 0:
             # whoever is at another of its ranges doesn't end it
             stream.left = -1
-            self._events.put(Failed(named(error, stream.plan), stream.plan))
+            self._events.put(Failed(self._named(error, stream.plan), stream.plan))
+
+    def _named(self, error: Exception, plan: StreamPlan) -> Exception:
+        return named(error, plan, of_stream=failures.is_of_stream(error) or self._is_reached())
+
+    def _is_reached(self) -> bool:
+        """Return whether the source is there: a connection that breaks again and again is then its stream's."""
+        if self._identity is None:
+            return False
+        try:
+            self._source.connect_once().close()
+        except (psycopg2.Error, SingerPostgresError):
+            return False
+        return True
 
     def _retire(self, stream: OpenStream) -> None:
         if stream.snapshot:
@@ -336,6 +349,6 @@ class Schedule:
         return self._idle.pop() if self._idle else self._source.connect_once()
 
 
-def named(error: Exception, plan: StreamPlan, more: str = "") -> Exception:
+def named(error: Exception, plan: StreamPlan, more: str = "", *, of_stream: bool) -> Exception:
     """Return the error with the stream's name in it, if it is one of the database's."""
-    return failures.named(error, f"Reading {plan.stream}", more)
+    return failures.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)

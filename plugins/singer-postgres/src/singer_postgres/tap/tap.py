@@ -127,7 +127,9 @@ class TapPostgres(MeltanoLabsTap):
             return self.input_catalog.to_dict()
         if self._catalog_dict is None:
             with _closing(self._catalogs) as connection:
-                found = relations.in_schemas(connection, self.config.get("filter_schemas") or ())
+                found, left_out = relations.in_schemas(connection, self.config.get("filter_schemas") or ())
+            for relation in left_out:
+                self.logger.warning("%s", relation)
             self._catalog_dict = catalog(found, self.config)
         return self._catalog_dict
 

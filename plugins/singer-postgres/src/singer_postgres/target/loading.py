@@ -168,8 +168,9 @@ class Loading:
                     self._discard(job)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
-                    named = failures.named(error, doing)
-                    if not failures.is_of_stream(error) or not self._give_up(job, named):
+                    of_stream = failures.is_of_stream(error, writing=True)
+                    named = failures.named(error, doing, of_stream=of_stream)
+                    if not of_stream or not self._give_up(job, named):
                         self._fail(named)
         except Exception as error:  # noqa: BLE001
             self._fail(error)

@@ -232,7 +232,7 @@ class RecordSink(PostgresSink):
         try:
             self._load(context["records"])
         except (*_OF_RECORDS, psycopg.Error, SingerPostgresError) as error:
-            if not failures.is_of_stream(error) and not isinstance(error, _OF_RECORDS):
+            if not failures.is_of_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
                 raise
             if not self._target.stream_failed(context["number"], self.stream_name, self.history, error):
                 raise

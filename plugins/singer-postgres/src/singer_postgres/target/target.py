@@ -10,11 +10,13 @@ import uuid
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
+import psycopg
 import sqlalchemy as sa
 from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
+from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
@@ -120,10 +122,7 @@ class TargetPostgres(MeltanoLabsTarget):
         described = message_dict.get(FORMAT)
         if described is None:
             self._loads.pop(message_dict.get("stream", ""), None)
-            super()._process_schema_message(message_dict)
-            # records of the old schema first: full batches of the new one would not wait for them
-            for replaced in self._sinks_to_clear:
-                self.drain_one(replaced)
+            self._process_schema_of_records(message_dict)
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
@@ -143,7 +142,38 @@ class TargetPostgres(MeltanoLabsTarget):
         self._loads[stream] = load
         self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
 
+    def _process_schema_of_records(self, message_dict: dict[str, Any]) -> None:
+        stream = message_dict.get("stream", "")
+        if self.has_failed(stream):
+            return
+        number = self.batch_began()
+        try:
+            super()._process_schema_message(message_dict)
+        except (psycopg.Error, SingerPostgresError) as error:
+            if not failures.is_of_stream(error, writing=True) or not self.stream_failed(number, stream, None, error):
+                raise
+            return
+        self.batch_committed(number)
+        # records of the old schema first: full batches of the new one would not wait for them
+        for replaced in self._sinks_to_clear:
+            self.drain_one(replaced)
+
+    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+        stream = message_dict.get("stream", "")
+        if self.has_failed(stream):
+            return
+        number = self.batch_began()
+        try:
+            super()._process_activate_version_message(message_dict)
+        except (psycopg.Error, SingerPostgresError) as error:
+            if not failures.is_of_stream(error, writing=True) or not self.stream_failed(number, stream, None, error):
+                raise
+        else:
+            self.batch_committed(number)
+
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
+        if self.has_failed(message_dict["stream"]) and message_dict["stream"] not in self._loads:
+            return
         encoding = message_dict["encoding"]
         if encoding.get("format") != FORMAT:
             super()._process_batch_message(message_dict)
@@ -234,16 +264,18 @@ class TargetPostgres(MeltanoLabsTarget):
     def _chunk_failed(self, number: int, load: StreamLoad, error: Exception | None) -> bool:
         return self.stream_failed(number, load.stream, load.history, error)
 
-    def stream_failed(self, number: int, stream: str, history: StreamRun, error: Exception | None) -> bool:
+    def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
         """Note that a chunk, or a batch of records, of a stream that failed is left out; return whether others go on.
 
         Args:
+            history: the stream's, if it has begun.
             error: why the stream failed, if it is this that failed first.
         """
         goes_on = bool(self.config["on_stream_error"] == "continue")
         if error is not None:
             self._failed[stream] = error
-            history.fail(self.warehouse, error)
+            if history is not None:
+                history.fail(self.warehouse, error)
             if goes_on:
                 what = " ".join(str(error).split())
                 self.logger.warning("Nothing more of %s is loaded, and the other streams go on: %s", stream, what)

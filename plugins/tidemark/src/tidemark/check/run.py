@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from tidemark.project import Project
     from tidemark.settings import Side, Source
 
-# Types are then told with their schemas, nothing of a user's own takes the place of the system's, and a table that
-# someone alters, which can't be measured, is not waited for long. All this for a transaction alone: settings of a
-# session would stay behind in a pool, for whoever gets it next.
-_READING = "set transaction read only; set local search_path = ''; set local lock_timeout = '10s'"
+# One snapshot, or beside DDL a table would have columns of types that are gone. Types are then told with their schemas,
+# nothing of a user's own takes the place of the system's, and a table that someone alters, which can't be measured, is
+# not waited for long. All this for a transaction alone: settings of a session would stay behind in a pool, for whoever
+# gets it next.
+_READING = (
+    "set transaction isolation level repeatable read, read only; "
+    "set local search_path = ''; set local lock_timeout = '10s'"
+)
 
 
 def check(project: Project) -> list[Finding]:

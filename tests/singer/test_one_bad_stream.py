@@ -1,0 +1,107 @@
+"""What one stream's statements raise ends that stream, and the others arrive."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+from tests import programs
+from tests.programs import TAP
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+
+GOOD = "create table good (id int primary key, updated_at timestamptz default now()); insert into good values (1), (2);"
+BAD = """
+    create materialized view a_unpopulated as select 1 as id with no data;
+    create function raises(code text) returns int language plpgsql as
+        $$ begin raise exception 'raised %', code using errcode = code; end $$;
+    create view a_raises as select public.raises('P0001') as id;
+    create view a_internal as select public.raises('XX000') as id;
+    create view a_corrupt as select public.raises('XX001') as id;
+    create view a_lost as select public.raises('08006') as id;
+    create view a_shut as select public.raises('57P01') as id;
+    create view a_full as select public.raises('53100') as id;
+    create extension postgres_fdw;
+    create server gone foreign data wrapper postgres_fdw options (host '127.0.0.1', port '1', dbname 'x');
+    create user mapping for public server gone options (user 'x', password 'x');
+    create foreign table a_foreign (id int) server gone;
+    create view a_huge as
+        select repeat('x', 600000000)::text as one, repeat('y', 600000000)::text as other where random() >= 0;
+"""
+BAD_ONES = ("unpopulated", "raises", "internal", "corrupt", "lost", "shut", "full", "foreign")
+
+
+def test_whatever_one_streams_statements_raise_the_others_arrive_and_nothing_is_tried_in_vain(pipe):
+    pipe.do(GOOD + BAD)
+    began = time.monotonic()
+    streams = {f"public-a_{name}": FULL_TABLE for name in (*BAD_ONES, "huge")}
+    synced = pipe.sync({**streams, "public-good": INCREMENTAL})
+    assert synced.tap_status == 1
+    assert "Traceback" not in synced.tap_log
+    assert pipe.rows("select count(*) from raw.good") == [(2,)]
+    last = synced.tap_log.strip().splitlines()[-1]
+    for name in streams:
+        assert f"{name}: Reading {name} failed: " in last, synced.tap_log
+    assert "is tried again" not in synced.tap_log
+    assert time.monotonic() - began < 60
+    assert synced.state["bookmarks"].keys() >= {"public-good"}
+
+
+def test_whatever_one_streams_rows_raise_in_the_warehouse_the_others_arrive(pipe):
+    pipe.do(GOOD + "create table bad as table good; alter table bad add primary key (id)")
+    catalog = pipe.catalog({"public-bad": INCREMENTAL, "public-good": INCREMENTAL})
+    state = pipe.sync(catalog).ok().state
+    with pipe.warehouse() as connection:
+        connection.execute(
+            "create function refuse() returns trigger language plpgsql as "
+            "$$ begin raise exception 'refused' using errcode = '08006'; end $$; "
+            "create trigger refuse before insert or update on raw.bad for each row execute function refuse()"
+        )
+    pipe.do("update bad set updated_at = now()")
+    for number, settings in enumerate(({}, {"use_copy": False}), start=3):
+        pipe.tap |= settings
+        pipe.do(f"insert into good values ({number})")
+        synced = pipe.sync(catalog, state)
+        assert synced.target_status == 1
+        assert "Traceback" not in synced.target_log
+        assert "refused" in synced.target_log.strip().splitlines()[-1]
+        assert pipe.rows("select (select count(*) from raw.bad), (select max(id) from raw.good)") == [(2, number)]
+        assert synced.state["bookmarks"]["public-bad"] == state["bookmarks"]["public-bad"]
+
+
+def test_a_discovery_beside_ddl_describes_what_is_there(pipe):
+    pipe.do(GOOD)
+    stop = threading.Event()
+
+    def alter() -> None:
+        with pipe.source() as connection:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                connection.execute(
+                    f"create type mood_{number} as enum ('a'); create table t_{number} (id int, mood mood_{number}); "
+                    f"alter table t_{number} add column late mood_{number} default 'a'"
+                )
+                connection.execute(f"drop table t_{number}; drop type mood_{number}")
+
+    thread = threading.Thread(target=alter)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert "public-good" in {stream["tap_stream_id"] for stream in pipe.discover()["streams"]}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_names_that_are_no_text_end_no_discovery_and_are_told_of(ascii_pipe):
+    pipe = ascii_pipe
+    with pipe.source(client_encoding="SQL_ASCII") as connection:
+        connection.execute(GOOD.encode())
+        connection.execute(b'create table "caf\xe9" (id int); create table columns (id int, "caf\xe9" int)')
+    done = programs.run([TAP, "--config", pipe.configs()[0], "--discover"])
+    assert done.returncode == 0
+    assert [stream["tap_stream_id"] for stream in json.loads(done.stdout)["streams"]] == ["public-good"]
+    assert r"public.caf\351 is left out of the catalog" in done.stderr
+    assert "public.columns is left out of the catalog" in done.stderr
+    pipe.sync({"public-good": INCREMENTAL}).ok()
