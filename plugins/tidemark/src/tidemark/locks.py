@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ from tidemark.errors import BusyError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# what is waited for is the start of a server or two
+_PATIENCE_S = 300.0
+_POLL_S = 0.1
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) ->
     Args:
         path: made when missing, never removed (removing it would let two holders in).
         doing: what the holder does, for the message to whoever comes second.
-        wait: wait for the lock rather than raise.
+        wait: wait for the lock for some minutes, rather than raise at once.
         shared: hold it beside others that share it, and keep out those that don't.
 
     Raises:
@@ -43,7 +48,7 @@ def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) ->
         ) from None
     try:
         try:
-            alone = _lock(descriptor, wait=wait, shared=shared)
+            alone = _lock(descriptor, patience_s=_PATIENCE_S if wait else 0, shared=shared)
         except BlockingIOError:
             raise BusyError(
                 f"Another process (pid {_holder(descriptor)}) is {doing}; wait for it to end, then run this again."
@@ -56,18 +61,30 @@ def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) ->
         os.close(descriptor)
 
 
-def _lock(descriptor: int, *, wait: bool, shared: bool) -> bool:
+def _lock(descriptor: int, *, patience_s: float, shared: bool) -> bool:
     """Lock it; return whether nobody else holds it.
 
     Raises:
-        BlockingIOError: somebody does who keeps us out, and we are not to wait.
+        BlockingIOError: somebody does who keeps us out, and goes on to.
     """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _try_lock(descriptor, shared=shared)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
+
+
+def _try_lock(descriptor: int, *, shared: bool) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         return not shared
     if shared:
+        # a step down, which waits for nobody
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     return True
 

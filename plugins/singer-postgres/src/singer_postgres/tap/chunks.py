@@ -16,7 +16,7 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from singer_postgres.errors import SingerPostgresError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _POLL_S = 0.01
+_SWEEP_S = 60.0
 # how much is gathered before a file is written to
 _BUFFER_BYTES, _SMALLEST_BUFFER_BYTES = 2**20, 2**13
 
@@ -55,7 +56,7 @@ class ChunkFiles:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             with (base / "lock").open("w") as sweeping:
                 # or another run's sweep could come between this directory and its lock
-                fcntl.flock(sweeping, fcntl.LOCK_EX)
+                _lock(sweeping, base)
                 _sweep(base)
                 self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=base))
                 self._lock = (self.directory / "lock").open("w")
@@ -88,6 +89,12 @@ class ChunkFiles:
                 self._existing.discard(path)
             return len(self._existing)
 
+    def on_their_way(self) -> int:
+        """Return the number of files that were announced and that the target has not taken away."""
+        with self._room:
+            self.outstanding()
+            return len(self._announced)
+
     def announce(self, path: Path) -> None:
         """Hand a file over to the target."""
         with self._room:
@@ -113,6 +120,26 @@ class ChunkFiles:
         """Remove the directory, and what the target has left in it."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.close()
+
+
+def _lock(file: IO[str], base: Path) -> None:
+    """Lock what keeps sweeps apart; each takes as long as it takes to remove what killed runs left.
+
+    Raises:
+        SingerPostgresError: somebody holds it all the time.
+    """
+    deadline = time.monotonic() + _SWEEP_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                msg = (
+                    f"Another process has held {file.name} for {_SWEEP_S:.0f} s, which is taken for moments alone; end "
+                    f"it (fuser {file.name}), or name another chunk_dir than {base}."
+                )
+                raise SingerPostgresError(msg) from None
+        time.sleep(_POLL_S)
 
 
 def _sweep(base: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.tap import TapPostgres
 
 _TICK_S = 1.0
+_SILENCE_S = 60.0
 _DRAIN_POLL_S = 0.02
 
 
@@ -55,14 +56,17 @@ class Copying:
         """
         # what was read of it while another stream was asked for
         self._count(stream, counter)
+        heard = time.monotonic()
         while stream.name not in self._finished:
             try:
                 event = self._reading.events.get(timeout=_TICK_S)
             except queue.Empty:
                 self._reading.expire()
             else:
-                self._take(event)
-            self._progress.tell()
+                if not self._is_late(event):
+                    self._take(event)
+                heard = time.monotonic()
+            heard = self._tell_of_silence(heard)
             self._count(stream, counter)
         if len(self._finished) == len(self._streams):
             self._close()
@@ -70,6 +74,14 @@ class Copying:
     def _count(self, stream: CopyStream, counter: Counter) -> None:
         counter.increment(self._rows[stream.name])
         self._rows[stream.name] = 0
+
+    def _is_late(self, event: Event) -> bool:
+        """Return whether an event came after the end of its stream, for which nobody waits; take its file away."""
+        if event.plan is None or event.plan.stream not in self._finished:
+            return False
+        if isinstance(event, Read) and event.path is not None:
+            self._files.discard(event.path)
+        return True
 
     def _take(self, event: Event) -> None:
         match event:
@@ -127,14 +139,25 @@ class Copying:
 
     def _close(self) -> None:
         """Stay until the target has taken the last chunk away, then remove the directory."""
-        warned = time.monotonic()
-        while self._files.outstanding():
+        # what a worker still reads is of a stream that failed: nobody will take that
+        self._files.stop()
+        heard = time.monotonic()
+        while self._files.on_their_way():
             time.sleep(_DRAIN_POLL_S)
-            self._progress.tell()
-            if time.monotonic() - warned > 60:  # noqa: PLR2004 - once a minute
-                self._tap.logger.warning("Waiting for the target to load %d chunks", self._files.outstanding())
-                warned = time.monotonic()
+            heard = self._tell_of_silence(heard)
         self._files.close()
+
+    def _tell_of_silence(self, since: float) -> float:
+        """Say once a minute what the run waits for; return since when nobody was told."""
+        self._progress.tell()
+        if time.monotonic() - since < _SILENCE_S:
+            return since
+        if waiting := self._files.on_their_way():
+            self._tap.logger.warning("Waiting for the target to load %d chunks", waiting)
+        else:
+            names = ", ".join(sorted(self._streams.keys() - self._finished))
+            self._tap.logger.warning("Waiting for the source to give rows of %s", names)
+        return time.monotonic()
 
 
 def _schema(stream: CopyStream, columns: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
@@ -57,6 +58,14 @@ class StreamPlan:
         return self.start is None if self.backfill is None else self.backfill.is_all
 
 
+class Status(Enum):
+    """What became of a stream."""
+
+    READING = "reading"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
 @dataclass
 class OpenStream:
     """A stream that is being read."""
@@ -69,6 +78,7 @@ class OpenStream:
     """What all its chunks have in common."""
     left: int = 0
     """Ranges not yet read."""
+    status: Status = Status.READING
     turn: int = 0
     """How often it was begun anew."""
 

@@ -155,7 +155,7 @@ class Reading:
         if last:
             self._announce(task, chunk, last, rows=rows)
         elif resumable:
-            self.events.put(Read(stream.plan, chunk, None))
+            self._schedule.announced(task, Read(stream.plan, chunk, None))
         self._schedule.done(task)
 
     def _announce(self, task: Task, chunk: Chunk, file: ChunkFile, *, rows: int = 0) -> None:

@@ -17,7 +17,7 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import ranges
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.identity import identity
-from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
+from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.wire import BlockRange, Table
 
@@ -117,13 +117,15 @@ class Schedule:
                 return Task(stream, snapshot, leaf, blocks, may_roll, stream.turn)
 
     def again(self, task: Task) -> Task | None:
-        """Return a range once more, under a new snapshot; None if its whole stream is begun anew.
+        """Return a range once more, under a new snapshot; None if its stream failed or is begun anew.
 
         Raises:
             SingerPostgresError, psycopg2.Error: it can't be.
         """
         stream = task.stream
         with self._lock:
+            if not _is_current(task):
+                return None
             if stream.plan.method == "FULL_TABLE":
                 self._begin_again(task)
                 return None
@@ -140,9 +142,12 @@ class Schedule:
             task.snapshot.used()
 
     def announced(self, task: Task, event: Event) -> bool:
-        """Hand on what was read, unless the stream was begun anew, whose end may come first; return whether it was."""
+        """Hand on what was read; return False if its stream has failed, or was begun anew.
+
+        A stream's end is the last event of it: whoever takes the events listens no longer then.
+        """
         with self._lock:
-            if task.turn != task.stream.turn:
+            if not _is_current(task):
                 return False
             self._events.put(event)
             return True
@@ -151,6 +156,8 @@ class Schedule:
         """Read in ranges what turned out to be more than one chunk."""
         with self._lock:
             stream = task.stream
+            if not _is_current(task):
+                return
             if stream.snapshot is None:
                 self._renew(stream)
             self._schedule(stream, whole=True)
@@ -284,10 +291,8 @@ class Schedule:
         stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position)
 
     def _begin_again(self, task: Task) -> None:
-        """Read a stream anew, all of whose rows must be of one snapshot, unless someone has seen to that."""
+        """Read a stream anew, all of whose rows must be of one snapshot."""
         stream = task.stream
-        if stream.left < 0 or task.turn != stream.turn:
-            return
         self._take_snapshot(stream)
         self._tasks = deque(other for other in self._tasks if other[0] is not stream)
         stream.turn += 1
@@ -298,23 +303,20 @@ class Schedule:
     def _end_if_empty(self, stream: OpenStream) -> None:
         if not stream.left:
             self._retire(stream)
+            stream.status = Status.FINISHED
             self._events.put(Finished(stream.plan, replace(stream.chunk, last=True)))
 
     def _finish(self, task: Task) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
-        stream = task.stream
-        if stream.left < 0 or stream.turn != task.turn:
-            return
-        stream.left -= 1
-        if not stream.left:
-            self._events.put(Finished(stream.plan, replace(stream.chunk, last=True)))
+        if _is_current(task):
+            task.stream.left -= 1
+            self._end_if_empty(task.stream)
 
     def _leave_out(self, stream: OpenStream, error: Exception) -> None:
         self._tasks = deque(task for task in self._tasks if task[0] is not stream)
         self._retire(stream)
-        if stream.left >= 0:
-            # whoever is at another of its ranges doesn't end it
-            stream.left = -1
+        if stream.status is Status.READING:
+            stream.status = Status.FAILED
             self._events.put(Failed(self._named(error, stream.plan), stream.plan))
 
     def _named(self, error: Exception, plan: StreamPlan) -> Exception:
@@ -347,6 +349,11 @@ class Schedule:
 
     def _connect(self) -> Connection:
         return self._idle.pop() if self._idle else self._source.connect_once()
+
+
+def _is_current(task: Task) -> bool:
+    """Return whether what is read of the task still counts."""
+    return task.stream.status is Status.READING and task.turn == task.stream.turn
 
 
 def named(error: Exception, plan: StreamPlan, more: str = "", *, of_stream: bool) -> Exception:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures, pooling
+from singer_postgres.errors import RunError
 from singer_postgres.target.connections import end_session
 from singer_postgres.target.streams import Attempt
 
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _LOGGER = logging.getLogger("target-postgres")
+# a chunk takes seconds; one that takes this long is named in the log, and again after each further period
+_OVERDUE_S = 60.0
+# how long the server may take to settle a transaction whose connection broke
+_SETTLE_S = 60.0
+_BLOCKERS = """
+    select coalesce(string_agg(concat('pid ', pid, ' (', usename, ', ', nullif(application_name, ''), ')'), ', '), '')
+    from pg_catalog.pg_stat_activity where pid = any(pg_blocking_pids(%s))
+"""
 
 
 @dataclass
@@ -68,16 +77,19 @@ class _Worker:
 
     warehouse: Warehouse
     connection: Connection | None = None
-    _broken: int | None = None
-    """Process id of the last session, which broke."""
+    job: _Job | None = None
+    since: float = 0.0
+    """When it took its job, by the monotonic clock."""
+    pid: int | None = None
+    """Process id of the last session; there is no connection if it broke."""
 
     def connect(self) -> Connection:
         """Return a connection that is open."""
         if self.connection is None:
             self.connection = self.warehouse.connect_once()
-            if self._broken is not None:
-                end_session(self.connection, self._broken)
-            self._broken = pooling.server_pid(self.connection)
+            if self.pid is not None:
+                end_session(self.connection, self.pid)
+            self.pid = pooling.server_pid(self.connection)
         return self.connection
 
     def close(self) -> None:
@@ -120,8 +132,9 @@ class Loading:
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
         self._streams: dict[str, _Stream] = {}
         self._threads: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
         self._opening = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped, self._ended = threading.Event(), threading.Event()
         self._error: Exception | None = None
         self._reached = False
 
@@ -135,6 +148,8 @@ class Loading:
         stream = self._streams.setdefault(load.stream, _Stream())
         self._jobs.put(_Job(number, load, chunk, path, stream, stream.given))
         stream.given += 1
+        if not self._workers:
+            threading.Thread(target=self._watch, name="loader-watch", daemon=True).start()
         if len(self._threads) < self._parallel:
             thread = threading.Thread(target=self._work, name=f"loader-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -149,8 +164,10 @@ class Loading:
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
+            # however long it takes: the watch says what it waits for
             thread.join()
         self._threads.clear()
+        self._ended.set()
         self.raise_error()
 
     def raise_error(self) -> None:
@@ -160,8 +177,10 @@ class Loading:
 
     def _work(self) -> None:
         worker = _Worker(self._warehouse)
+        self._workers.append(worker)
         try:
             while (job := self._next()) is not None:
+                worker.job, worker.since = job, time.monotonic()
                 try:
                     self._load(worker, job)
                 except Stopped:
@@ -172,10 +191,30 @@ class Loading:
                     named = failures.named(error, doing, of_stream=of_stream)
                     if not of_stream or not self._give_up(job, named):
                         self._fail(named)
+                finally:
+                    worker.job = None
         except Exception as error:  # noqa: BLE001
             self._fail(error)
         finally:
             worker.close()
+
+    def _watch(self) -> None:
+        """Say what chunks wait for that take long."""
+        while not self._ended.wait(_OVERDUE_S):
+            for worker in self._workers:
+                job, seconds = worker.job, time.monotonic() - worker.since
+                if job is None or seconds < _OVERDUE_S:
+                    continue
+                _LOGGER.warning(
+                    "Loading a chunk of %s has taken %.0f s so far%s", job.load.stream, seconds, self._why(worker)
+                )
+
+    def _why(self, worker: _Worker) -> str:
+        with suppress(Exception), self._warehouse.connect_once() as connection:
+            row = connection.execute(_BLOCKERS, [worker.pid]).fetchone()
+            if row and row[0]:
+                return f": it waits for {row[0]}"
+        return ""
 
     def _next(self) -> _Job | None:
         while not self._stopped.is_set():
@@ -306,10 +345,22 @@ class Loading:
 
 
 def _was_committed(connection: Connection, xid: str) -> bool:
-    """Return whether a transaction of a connection that broke was committed, once that is settled."""
+    """Return whether a transaction of a connection that broke was committed, once that is settled.
+
+    Raises:
+        RunError: it is not settled in time.
+    """
+    deadline = time.monotonic() + _SETTLE_S
     while True:
         row = connection.execute("select pg_xact_status(%s::xid8)", [xid]).fetchone()
         assert row
         if row[0] != "in progress":
             return bool(row[0] == "committed")
+        if time.monotonic() > deadline:
+            msg = (
+                f"Transaction {xid} of the warehouse is still open {_SETTLE_S:.0f} s after its connection was lost. "
+                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
+                "run this again."
+            )
+            raise RunError(msg)
         time.sleep(0.1)

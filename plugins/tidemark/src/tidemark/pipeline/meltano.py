@@ -80,7 +80,13 @@ def run(  # noqa: PLR0913 - each is told apart by its name
             # a child whose pipe nobody empties would never end
             for _ in events:
                 pass
-            child.wait()
+            try:
+                child.wait(timeout=_STOP_S)
+            except subprocess.TimeoutExpired:
+                raise TidemarkError(
+                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {_STOP_S} s; it was ended. "
+                    f"Run this again. All that was logged: grep {run_id} {project.run_log}"
+                ) from None
         except BaseException:
             _stop(child)
             raise
@@ -114,7 +120,8 @@ def _stop(child: subprocess.Popen[str]) -> None:
         child.communicate(timeout=_STOP_S)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.communicate()
+        # not for the end of its log, which a plugin that it left behind may hold open
+        child.wait()
     for plugin in plugins:
         with suppress(psutil.NoSuchProcess):
             plugin.terminate()

@@ -1,0 +1,80 @@
+"""Whatever arrives of a stream after its end, the run ends."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap.chunks import ChunkFiles
+from singer_postgres.tap.copying import Copying
+from singer_postgres.tap.events import Failed, Finished, Opened, Read
+from singer_postgres.tap.opening import StreamPlan
+from singer_postgres.tap.select import Shape
+from singer_postgres.wire import Chunk, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from singer_postgres.tap.events import Event
+
+BROKEN, SOUND = (
+    StreamPlan(name, "public", name, "FULL_TABLE", ("id",), ("id",)) for name in ("public-broken", "public-sound")
+)
+_TABLE = Table("1/1", "public", "broken", (), ("id",), "FULL_TABLE")
+_LATE: dict[str, Callable[[Path], Event]] = {
+    "opened": lambda _: Opened(BROKEN, _TABLE, Shape(1, 1, ()), 0),
+    "a chunk": lambda path: Read(BROKEN, Chunk(), path, 1),
+    "an empty range": lambda _: Read(BROKEN, Chunk(blocks=(1, 0, None)), None),
+    "finished": lambda _: Finished(BROKEN, Chunk(last=True)),
+    "failed": lambda _: Failed(SingerPostgresError("once more"), BROKEN),
+}
+
+
+class _Tap:
+    """As much of a tap as takes part."""
+
+    logger = logging.getLogger("tap-postgres")
+    failed: list[str]
+
+    def stream_failed(self, stream: str, _: Exception) -> None:
+        self.failed.append(stream)
+
+
+@pytest.mark.parametrize("late", _LATE)
+@pytest.mark.parametrize("end", ["failed", "finished"])
+def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], late: str, end: str
+) -> None:
+    files = ChunkFiles(tmp_path, limit=4)
+    events: queue.Queue[Event] = queue.Queue()
+    tap: Any = _Tap()
+    tap.failed = []
+    streams: list[Any] = [
+        SimpleNamespace(name=plan.stream, replication_key=None, schema={}) for plan in (BROKEN, SOUND)
+    ]
+    reading: Any = SimpleNamespace(events=events, expire=lambda: None)
+    copying = Copying(tap, streams, files, reading)
+    path = files.new()
+    path.touch()
+    # what still stands when all has ended: a range that its worker is at
+    files.new()
+    for stream, plan in zip(streams, (BROKEN, SOUND), strict=True):
+        copying._progress.opened(stream.name, None)  # else it would have to write a SCHEMA
+        events.put(
+            Failed(SingerPostgresError("no"), plan)
+            if plan is BROKEN and end == "failed"
+            else Finished(plan, Chunk(last=True))
+        )
+        if plan is BROKEN:
+            events.put(_LATE[late](path))
+    for stream in streams:
+        copying.finish(stream, SimpleNamespace(increment=lambda _: None))  # type: ignore[arg-type]
+    assert tap.failed == ["public-broken"] * (end == "failed")
+    assert not files.directory.exists()
+    assert capsys.readouterr().out.count('"stream": "public-broken"') == (end == "finished")

@@ -1,0 +1,65 @@
+"""A stream that fails while others of its ranges are under way: the run ends, in seconds, and says why."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+
+ROWS = """
+    create table {name} (id int primary key, note text, updated_at timestamptz not null default now());
+    insert into {name} select n, repeat(md5(n::text), 20), now() from generate_series(1, 20000) n;
+    analyze {name};
+"""
+METHODS = [pytest.param(INCREMENTAL, id="incremental"), pytest.param(FULL_TABLE, id="full-table")]
+_SECONDS = 20
+
+
+def in_time(pipe, streams):
+    """Return what a run left behind that ended by itself, soon."""
+    began = time.monotonic()
+    processes = pipe.start(streams)
+    try:
+        for process in processes:
+            process.wait(timeout=_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+    assert time.monotonic() - began < _SECONDS
+    return pipe.finish(processes)
+
+
+@pytest.mark.parametrize(
+    "bad", [1, pytest.param(10_000, marks=pytest.mark.long), 20_000], ids=["first", "middle", "last"]
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_that_cannot_be_read_ends_its_stream_in_seconds_and_the_other_streams_arrive(pipe, method, bad):
+    pipe.do(ROWS.format(name="big") + ROWS.format(name="other"))
+    pipe.tap |= {"chunk_size_mb": 1, "where": {"public-big": f"1 / (id - {bad}) is not null"}}
+    synced = in_time(pipe, {"public-big": method, "public-other": method})
+    assert (synced.tap_status, synced.target_status) == (1, 0)
+    assert "Reading public-big failed: division by zero" in synced.errors[0]
+    assert pipe.rows("select count(*) from raw.other") == [(20_000,)]
+    # with one stream, nobody listens any more once that has failed
+    alone = in_time(pipe, {"public-big": method})
+    assert (alone.tap_status, alone.target_status) == (1, 0)
+    assert not list(pipe.chunks.glob("run-*"))
+
+
+@pytest.mark.parametrize("on_error", ["continue", pytest.param("stop", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_that_the_warehouse_refuses_ends_the_run_in_seconds_while_the_tap_goes_on(pipe, method, on_error):
+    pipe.do(ROWS.format(name="big"))
+    pipe.tap |= {"chunk_size_mb": 1}
+    pipe.target |= {"on_stream_error": on_error}
+    in_time(pipe, {"public-big": INCREMENTAL})
+    with pipe.warehouse() as connection:
+        connection.execute("alter table raw.big add check (id <> 7777) not valid")
+    pipe.do("update big set note = 'changed'")
+    synced = in_time(pipe, {"public-big": method})
+    assert synced.target_status == 1
+    assert "violates check constraint" in synced.target_log
+    # with "stop", the next run removes what this one left
+    assert on_error == "stop" or not list(pipe.chunks.glob("run-*"))
