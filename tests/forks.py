@@ -34,7 +34,10 @@ def patch(names: list[str]) -> None:
     from singer_postgres.tap import horizon, watermark  # noqa: PLC0415
 
     if "no lookback" in names:
+        from singer_postgres.tap import ordered  # noqa: PLC0415 - not to be had in each environment
+
         watermark.LOOKBACK_FLOOR_S = 0
+        ordered.LAG_ROWS = 1
     if "no watermark" in names:
         read = horizon.read
 

@@ -22,6 +22,8 @@ Method = Literal["INCREMENTAL", "FULL_TABLE"]
 FIRST_LOAD = "first_load"
 # and, beside a bookmark or a first load: what of the table it is of, as Shape.to_json() has it
 SHAPE = "shape"
+# and, of a replication key that is not a time: what earlier runs saw of its values, as KeyTrail.to_json() has it
+KEY_TRAIL = "key_trail"
 
 
 @dataclass(frozen=True)

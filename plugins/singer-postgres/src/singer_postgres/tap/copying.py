@@ -115,7 +115,7 @@ class Copying:
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, chunk.to_json(), [])
                 if plan.method == "INCREMENTAL" and plan.backfill is None:
-                    stream.set_bookmark(chunk.end, self._shapes[stream.name])
+                    stream.set_bookmark(chunk.end, self._shapes[stream.name], plan.trail)
                     self._tap.state_writer.write_state(self._tap.state)
                 self._progress.finished(stream.name)
                 self._finished.add(stream.name)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import backfill, horizon, watermark
+from singer_postgres.tap import backfill, horizon, ordered, watermark
 from singer_postgres.tap.select import Selection, Shape, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
@@ -15,13 +15,13 @@ from singer_postgres.wire import BlockRange, Chunk, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.backfill import Backfill
     from singer_postgres.tap.notices import Notices
+    from singer_postgres.tap.ordered import KeyTrail
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class StreamPlan:
         start: the bookmark to read from; None to read from the beginning.
         begun: of a first load that was cut short: its watermark, and the ranges that are loaded.
         shape: what of the table was read until then.
+        trail: what was seen of a replication key that is not a time; of an open stream, what its state is to keep.
         backfill: what is read in place of all that; None if nothing is.
     """
 
@@ -47,6 +48,7 @@ class StreamPlan:
     start: str | None = None
     begun: tuple[str | None, tuple[BlockRange, ...]] | None = None
     shape: Shape | None = None
+    trail: KeyTrail | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     allow_duplicates: bool = False
@@ -114,9 +116,9 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
         plan, end = _instant(snapshot, plan, key, notices)
         bound = key.bound(connection, plan.start) if plan.start is not None else None
     else:
-        # the largest value is asked for first, then what is open, then the snapshot is taken
+        # the largest values are asked for first, then what is open, then the snapshot is taken
+        plan, end = ordered.bookmark(snapshot.release(), plan, selection, key, notices)
         bound = key.bound(connection, plan.start) if plan.start is not None else None
-        end = _largest(snapshot.release(), plan, selection, key, notices)
         snapshot = Snapshot(connection, plan.schema, plan.name)
         selection = _selection(snapshot, plan)
     chunk = replace(_chunk(snapshot, plan), end=end)
@@ -162,59 +164,8 @@ def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices:
             f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone doesn't say in which it is "
             "written: all rows of the last 12 hours are read at each run. Set it, such as to UTC.",
         )
-    if found.blind:
-        minutes = lookback.longest.total_seconds() / 60
-        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind}")
-    if found.prepared:
-        gid, since = found.prepared
-        notices.warn(
-            "prepared",
-            f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
-            "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
-        )
-    elif found.holder and found.now - found.at > lookback.usual:
-        notices.warn(
-            "holder",
-            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.at)}, since "
-            f"{horizon.iso(found.at)}: bookmarks stay there, and what changed since is read at each run until it ends.",
-        )
+    watermark.tell(found, lookback, notices)
     return plan, horizon.iso(found.settled(start, longest=lookback.longest))
-
-
-def _largest(
-    connection: Connection,
-    plan: StreamPlan,
-    selection: Selection,
-    key: ReplicationKey,
-    notices: Notices,
-) -> str | None:
-    """Return the bookmark that reading a stream leads to whose key has an order and is no time."""
-    if sequence := watermark.cached_sequence(connection, selection, key.column.name):
-        notices.warn(
-            sequence,
-            f"{sequence}, which fills {key.column.name} of {plan.stream}, hands out blocks of values: one that is used "
-            f"late is missed. Mend it with: ALTER SEQUENCE {sequence} CACHE 1;",
-        )
-    bound = key.bound(connection, plan.start) if plan.start is not None else None
-    largest = key.largest(connection, selection, bound)
-    found, settled = watermark.outlived(connection)
-    if found.blind:
-        notices.warn("blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind}")
-    if settled:
-        return largest or plan.start
-    waits_for = found.holder or f"prepared transaction {found.prepared and found.prepared[0]!r}"
-    notices.warn(
-        "holder",
-        f"The bookmark of {plan.stream} stays at {plan.start or 'the beginning'} while {waits_for} is open, since "
-        f"{horizon.iso(found.prepared[1] if found.prepared else found.at)}: it may yet add smaller values of "
-        f"{key.column.name}.",
-    )
-    return plan.start
-
-
-def _spoken(length: timedelta) -> str:
-    minutes = round(length.total_seconds() / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour
 
 
 def _replication_key(plan: StreamPlan, selection: Selection, lookback: Lookback) -> ReplicationKey:

@@ -60,7 +60,8 @@ SETTINGS = th.PropertiesList(
         default=60,
         title="Lookback",
         description="How far before its bookmark an INCREMENTAL stream with a time stamp for key is read again; "
-        "at least 5. Rows that are read again unchanged are not written again.",
+        "at least 5. Of other keys, the bookmark is what was seen that long ago. Rows that are read again unchanged "
+        "are not written again.",
     ),
     th.Property(
         "on_stream_error",

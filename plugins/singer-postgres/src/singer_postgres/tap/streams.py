@@ -16,8 +16,9 @@ from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import records
 from singer_postgres.tap.backfill import Backfill
 from singer_postgres.tap.opening import StreamPlan
+from singer_postgres.tap.ordered import KeyTrail
 from singer_postgres.tap.select import Shape
-from singer_postgres.wire import FIRST_LOAD, SHAPE
+from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -104,6 +105,7 @@ class CopyStream(PostgresStream):
             start=self._start if asked is None else None,
             begun=self._begun if asked is None else None,
             shape=self._shape if asked is None else None,
+            trail=self._trail if asked is None else None,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
             where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
@@ -133,6 +135,12 @@ class CopyStream(PostgresStream):
         return Shape.from_json(shape) if shape else None
 
     @property
+    def _trail(self) -> KeyTrail | None:
+        state = self.get_context_state(None)
+        trail = state.get(KEY_TRAIL) if state.get("replication_key") == self.replication_key else None
+        return KeyTrail.from_json(trail) if trail else None
+
+    @property
     def _begun(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
         begun = self.get_context_state(None).get(FIRST_LOAD)
         if not begun or self.replication_method != "INCREMENTAL":
@@ -150,7 +158,7 @@ class CopyStream(PostgresStream):
         with self._tap.open_stream(self.plan) as opened:
             assert opened.snapshot
             self._extracted_at = datetime.fromisoformat(opened.snapshot.at)
-            last = None
+            rows, last = 0, None
             for row in records.read(
                 opened.snapshot.connection,
                 opened.selection,
@@ -159,12 +167,12 @@ class CopyStream(PostgresStream):
                 order_by=self.replication_key,
                 limit=limit,
             ):
-                last = row
+                rows, last = rows + 1, row
                 yield row
             if self.replication_method == "INCREMENTAL":
-                # a limit is a cut in the order of the replication key
-                value = last.get(self.replication_key) if limit and last else opened.chunk.end
-                self.set_bookmark(None if value is None else str(value), opened.selection.shape())
+                # a limit that was reached is a cut in the order of the replication key
+                value = last.get(self.replication_key) if last and rows == limit else opened.chunk.end
+                self.set_bookmark(None if value is None else str(value), opened.selection.shape(), opened.plan.trail)
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):
@@ -172,11 +180,13 @@ class CopyStream(PostgresStream):
             message.time_extracted = self._extracted_at
             yield message
 
-    def set_bookmark(self, value: str | None, shape: Shape) -> None:
-        """Note how far the stream is complete. Written as it is: it may lie before the last one."""
+    def set_bookmark(self, value: str | None, shape: Shape, trail: KeyTrail | None) -> None:
+        """Note how far the stream is complete. Written as it is: it may lie before the last one, or be none."""
         state = self.get_context_state(None)
         state[SHAPE] = shape.to_json()
-        if value is not None:
+        if trail is not None or KEY_TRAIL in state:
+            state[KEY_TRAIL] = trail.to_json() if trail is not None else []
+        if value is not None or "replication_key_value" in state:
             state["replication_key"] = self.replication_key
             state["replication_key_value"] = value
         if FIRST_LOAD in state:

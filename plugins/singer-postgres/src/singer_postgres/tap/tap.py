@@ -29,13 +29,14 @@ from singer_postgres.tap.copying import Copying, watch_reader
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.notices import Notices
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
+from singer_postgres.tap.ordered import KeyTrail
 from singer_postgres.tap.reading import Reading
 from singer_postgres.tap.schedule import Settings
 from singer_postgres.tap.select import Shape, mask_key_statement
 from singer_postgres.tap.settings import SETTINGS
 from singer_postgres.tap.streams import CopyStream, first_load
 from singer_postgres.tap.watermark import Lookback
-from singer_postgres.wire import FIRST_LOAD, SHAPE
+from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ class TapPostgres(MeltanoLabsTap):
             if not isinstance(entry, dict):
                 msg = f"The state of {stream} is {_shown(entry)}, and not an object; correct it, or clear the state."
                 raise SingerPostgresError(msg)
-            for key, read in ((SHAPE, Shape.from_json), (FIRST_LOAD, first_load)):
+            for key, read in ((SHAPE, Shape.from_json), (FIRST_LOAD, first_load), (KEY_TRAIL, KeyTrail.from_json)):
                 try:
                     entry.get(key) and read(entry[key])
                 except (ValueError, TypeError) as error:

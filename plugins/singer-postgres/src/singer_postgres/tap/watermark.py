@@ -2,12 +2,11 @@
 
 A transaction stamps its rows with its start, and may commit after one that began later was read. So the bookmark of a
 stream is never the newest value seen, but one before which nothing was still open when the snapshot was taken: an
-instant for keys that are times, and for other keys the largest value of a moment whose transactions have all ended.
+instant for keys that are times. `ordered.py` has the bookmark of other keys.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,16 +19,13 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.horizon import Horizon
+    from singer_postgres.tap.notices import Notices
     from singer_postgres.tap.relations import Column
-    from singer_postgres.tap.select import Selection
 
 # a transaction's start is fixed shortly before other sessions can see it
 LOOKBACK_FLOOR_S = 5
 # where the zone is unknown, local times are taken for the earliest on earth: rows are read too often, none is missed
 _EARLIEST = timedelta(hours=-12)
-# how long to wait for the transactions that might yet add smaller keys; most take milliseconds
-_PATIENCE_S = 2.0
-_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -134,59 +130,27 @@ class ReplicationKey:
         # none: a bookmark in the future
         return row[0] if row and row[0] is not None else _EARLIEST
 
-    def largest(self, connection: Connection, selection: Selection, bound: sql.Composable | None) -> str | None:
-        """Return the largest value that there is now, as text; None if there is none."""
-        # qualified: alone, it would be the output's text
-        name = sql.Identifier(selection.relation.name, self.column.name)
-        conditions = [
-            sql.SQL("{} IS NOT NULL").format(name),
-            *(sql.SQL(f"({clause}\n)") for clause in selection.where),
-            *([bound] if bound else []),
-        ]
-        # not max(): types such as uuid have an order and no max
-        query = sql.SQL("SELECT {name}::text FROM {table} WHERE {conditions} ORDER BY {name} DESC LIMIT 1").format(
-            name=name,
-            table=sql.Identifier(selection.relation.schema, selection.relation.name),
-            conditions=sql.SQL(" AND ").join(conditions),
+
+def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
+    """Warn of what holds bookmarks back."""
+    if found.blind:
+        minutes = lookback.longest.total_seconds() / 60
+        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind}")
+    if found.prepared:
+        gid, since = found.prepared
+        notices.warn(
+            "prepared",
+            f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
+            "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
         )
-        with connection.cursor() as cursor:
-            cursor.execute(query)
-            row = cursor.fetchone()
-        return None if row is None else str(row[0])
-
-
-def outlived(connection: Connection) -> tuple[Horizon, bool]:
-    """Wait, for a short while, for all transactions to end that are open now.
-
-    Returns:
-        The transactions that then are open, and whether none of them was when this was asked.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("select clock_timestamp()")
-        row = cursor.fetchone()
-    assert row
-    asked: datetime = row[0]
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        found = horizon.read(connection)
-        ended = found.at >= asked and not found.prepared
-        if ended or found.blind or time.monotonic() > until:
-            return found, ended or bool(found.blind and not found.prepared)
-        time.sleep(_POLL_S)
-
-
-def cached_sequence(connection: Connection, selection: Selection, column: str) -> str | None:
-    """Return the sequence that fills `column`, if it hands values out in blocks: a session may use its own late."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            select seqrelid::regclass::text from pg_catalog.pg_sequence
-            join pg_catalog.pg_depend on objid = seqrelid and classid = 'pg_catalog.pg_class'::regclass
-            join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
-            where refclassid = 'pg_catalog.pg_class'::regclass and refobjid = %s::bigint::oid and attname = %s
-                and seqcache > 1
-            """,
-            [selection.relation.oid, column],
+    elif found.holder and found.now - found.at > lookback.usual:
+        notices.warn(
+            "holder",
+            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.at)}, since "
+            f"{horizon.iso(found.at)}: bookmarks stay there, and what changed since is read at each run until it ends.",
         )
-        row = cursor.fetchone()
-    return None if row is None else str(row[0])
+
+
+def _spoken(length: timedelta) -> str:
+    minutes = round(length.total_seconds() / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour

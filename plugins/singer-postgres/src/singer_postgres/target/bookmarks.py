@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from singer_postgres.wire import BlockRange, Chunk, Table
 
 TABLE = "_tidemark_state"
+RUNS = "_tidemark_runs"
 _TABLE = OwnTable(
     TABLE,
     (
@@ -188,7 +189,7 @@ class StateTable:
                 "bookmark yet: run the pipeline without `backfill` first."
             )
             raise SingerPostgresError(msg)
-        missed = held.misses(chunk.start, chunk.resumed, chunk.end)
+        missed = self.misses(connection, table.source, stream, held, chunk.start, chunk.resumed, chunk.end)
         if not missed and not empty:
             self._refuse_others(stream, table, others)
         if missed:
@@ -201,6 +202,36 @@ class StateTable:
             )
             raise SingerPostgresError(msg)
         return held.bookmark
+
+    def misses(  # noqa: PLR0913, PLR0917 - what is here, and what is read
+        self,
+        connection: psycopg.Connection[Any],
+        source: str,
+        stream: str,
+        held: Held,
+        start: str | None,
+        resumed: Sequence[BlockRange] = (),
+        end: str | None = None,
+    ) -> str | None:
+        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+
+        Of two texts, only the source knows which comes first. One that was the bookmark of an earlier run was passed.
+        """
+        if start is not None and held.bookmark is not None and start in self.passed(connection, source, stream, start):
+            start = held.bookmark
+        return held.misses(start, resumed, end)
+
+    def passed(self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str) -> frozenset[str]:
+        """Return the earlier bookmarks of a stream; none where they can be compared with `bookmark`."""
+        if _has_known_order(bookmark):
+            return frozenset()
+        runs = sql.Identifier(self.schema, RUNS)
+        there = connection.execute("SELECT to_regclass(%s)", [runs.as_string()]).fetchone()
+        if not there or there[0] is None:
+            return frozenset()
+        query = "SELECT DISTINCT bookmark_after FROM {} WHERE source = {} AND stream = {} AND outcome = 'succeeded'"
+        rows = connection.execute(sql.SQL(query).format(runs, sql.Literal(source), sql.Literal(stream))).fetchall()
+        return frozenset(row[0] for row in rows if row[0] is not None)
 
     def held(self, connection: psycopg.Connection[Any], source: str) -> dict[str, Held]:
         """Return what is here of a source, by stream; the table of this class must be there."""
@@ -333,6 +364,10 @@ def comparable(bookmark: str, other: str) -> bool:
     return all((of(bookmark) is None) == (of(other) is None) for of in (_instant, _number))
 
 
+def _has_known_order(bookmark: str) -> bool:
+    return _instant(bookmark) is not None or _number(bookmark) is not None
+
+
 def _instant(text: str) -> datetime | None:
     try:
         value = datetime.fromisoformat(text)
@@ -344,6 +379,8 @@ def _instant(text: str) -> datetime | None:
 
 def _number(text: str) -> Decimal | None:
     try:
-        return Decimal(text)
+        value = Decimal(text)
     except InvalidOperation:
         return None
+    # NaN, which earlier releases could make a bookmark, can't be compared
+    return None if value.is_nan() else value

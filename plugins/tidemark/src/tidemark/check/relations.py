@@ -207,11 +207,12 @@ def details(connection: psycopg.Connection[Any], relations: Iterable[Relation]) 
     return found
 
 
-def has_largest(connection: psycopg.Connection[Any], type_: str) -> bool:
-    """Return whether values of `type_`, as format_type() gives it, have an order and a largest one."""
+def has_order(connection: psycopg.Connection[Any], type_: str) -> bool:
+    """Return whether values of `type_`, as format_type() gives it, can be sorted, as the tap sorts them."""
+    query = sql.SQL("select value from (values (null::{})) one (value) order by value").format(sql.SQL(type_))
     try:
         with connection.transaction():
-            connection.execute(sql.SQL("select pg_catalog.max(null::{})").format(sql.SQL(type_)))
-    except (errors.UndefinedFunction, errors.AmbiguousFunction):
+            connection.execute(query)
+    except errors.UndefinedFunction:
         return False
     return True

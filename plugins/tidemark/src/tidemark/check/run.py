@@ -78,7 +78,7 @@ def _source(
             details[stream.relation.oid],
             configuration,
             seen.role,
-            lambda type_: relations.has_largest(connection, type_),
+            lambda type_: relations.has_order(connection, type_),
         )
         found += about
         if not about:

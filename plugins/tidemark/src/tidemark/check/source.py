@@ -22,20 +22,20 @@ _MOST_COLUMNS = 1590
 
 
 def findings(
-    stream: Stream, details: Details, configuration: Configuration, role: str, has_largest: Callable[[str], bool]
+    stream: Stream, details: Details, configuration: Configuration, role: str, has_order: Callable[[str], bool]
 ) -> list[Finding]:
     """Return all that there is to say about a stream; nothing if it is in order.
 
     Args:
         role: that the tap reads as.
-        has_largest: whether values of a type have an order and a largest one.
+        has_order: whether values of a type can be sorted.
     """
     return [
         *method_findings(stream),
         *_access(stream, details, role),
         *_kind(stream, details, role),
         *_key(stream, details, configuration),
-        *(_replication_key(stream, details, has_largest) if stream.incremental and stream.replication_key else ()),
+        *(_replication_key(stream, details, has_order) if stream.incremental and stream.replication_key else ()),
         *_columns(stream, details, configuration),
     ]
 
@@ -123,7 +123,7 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
     yield _finding(stream, Level.error, what, *mend)
 
 
-def _replication_key(stream: Stream, details: Details, has_largest: Callable[[str], bool]) -> Iterator[Finding]:
+def _replication_key(stream: Stream, details: Details, has_order: Callable[[str], bool]) -> Iterator[Finding]:
     column = stream.relation.columns.get(stream.replication_key or "")
     if column is None:
         times = [each.name for each in stream.relation.columns.values() if each.type.startswith("timestamp")]
@@ -131,16 +131,17 @@ def _replication_key(stream: Stream, details: Details, has_largest: Callable[[st
         what = f"has no column {stream.replication_key}, its replication key{hint}"
         yield _finding(stream, Level.error, what)
         return
-    if not has_largest(column.type):
-        what = f"replication key {column.name} is of type {column.type}, whose values have no largest one"
-        yield _finding(stream, Level.error, f"{what}: take a time stamp, or read the stream whole")
+    if not has_order(column.type):
+        what = f"replication key {column.name} is of type {column.type}, whose values have no order"
+        advice = "take a time stamp, or read the stream whole (replication-method: FULL_TABLE)"
+        yield _finding(stream, Level.error, f"{what}: {advice}")
         return
     # the type below a domain counts
     if not (column.landing.type.startswith("timestamp") and column.landing.type.endswith("with time zone")):
         what = f"replication key {column.name} is of type {column.type}, not timestamptz"
-        yield _finding(
-            stream, Level.note, f"{what}: a row committed after one with a larger key was read can be missed"
-        )
+        if not column.landing.type.startswith(("timestamp", "date")):
+            what = f"replication key {column.name} is of type {column.type}, not a time"
+        yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
     if not column.not_null and stream.relation.kind in "rpf":
         what = f"replication key {column.name} can be null; such rows are read again at every run"
         mend = statement(
@@ -149,6 +150,12 @@ def _replication_key(stream: Stream, details: Details, has_largest: Callable[[st
         yield _finding(stream, Level.note, what, mend)
     if stream.relation.kind in "rpm":
         yield from _index(stream, details, column)
+
+
+def _doubt(column: Column) -> str:
+    if column.landing.type.startswith(("timestamp", "date")):
+        return "rows are read again for as long as timestamp_timezone leaves in doubt when they were written"
+    return "a row that changes and keeps its value is not read again"
 
 
 def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding]:

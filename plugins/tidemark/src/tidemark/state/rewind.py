@@ -73,7 +73,7 @@ def _entry(standing: Standing, to: str | None) -> Mapping[str, Any] | None:
         value = held.bookmark if held.bookmark and comparable(held.bookmark, standing.bookmark or "") else None
     elif to == BEGINNING:
         value = None
-    elif held.bookmark is None or not comparable(held.bookmark, to) or not reaches(held.bookmark, to):
+    elif held.bookmark is None or not (to in standing.passed or _reaches(held.bookmark, to)):
         holds = f"up to {held.bookmark}" if held.bookmark else "no bookmark's rows"
         raise UsageError(
             f"--to is {to}, and the warehouse holds {standing.stream} {holds}: write a value like that, and not past "
@@ -84,6 +84,10 @@ def _entry(standing: Standing, to: str | None) -> Mapping[str, Any] | None:
     if value is None or "replication_key" not in standing.entry or not _holds_all_columns(standing):
         return None
     return {**standing.entry, "replication_key_value": value, FIRST_LOAD: []}
+
+
+def _reaches(bookmark: str, to: str) -> bool:
+    return comparable(bookmark, to) and reaches(bookmark, to)
 
 
 def _holds_all_columns(standing: Standing) -> bool:

@@ -43,6 +43,7 @@ class Standing:
         entry: what Meltano holds of it, as the tap wrote it.
         held: what the warehouse holds.
         said: in words, what will come of it.
+        passed: earlier bookmarks, where only the source knows which of two comes first.
     """
 
     stream: str
@@ -50,6 +51,7 @@ class Standing:
     held: Held
     fit: Fit
     said: str
+    passed: frozenset[str] = frozenset()
 
     @property
     def bookmark(self) -> str | None:
@@ -82,7 +84,9 @@ def standings(project: Project) -> list[Standing]:
     with connections.connect(warehouse) as connection:
         there, others = _held(connection, warehouse, name)
         return [
-            _standing(connection, warehouse, stream, entries.get(stream, {}), there.get(stream), others.get(stream))
+            _standing(
+                connection, warehouse, name, stream, entries.get(stream, {}), there.get(stream), others.get(stream)
+            )
             for stream in sorted(entries.keys() | there.keys())
         ]
 
@@ -105,6 +109,7 @@ def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[di
 def _standing(  # noqa: PLR0913, PLR0917 - all that is known of it
     connection: Connection,
     warehouse: Warehouse,
+    source: str,
     stream: str,
     entry: Mapping[str, Any],
     held: Held | None,
@@ -118,14 +123,18 @@ def _standing(  # noqa: PLR0913, PLR0917 - all that is known of it
     value = entry.get("replication_key_value")
     start = None if value is None else str(value)
     watermark, resumed = entry.get(FIRST_LOAD) or (None, ())
-    if missed := held.misses(start, [(node, first, after) for node, first, after in resumed], watermark):
+    table = StateTable(warehouse.default_target_schema)
+    ranges = [(node, first, after) for node, first, after in resumed]
+    if missed := table.misses(connection, source, stream, held, start, ranges, watermark):
         return Standing(stream, entry, held, Fit.ahead, f"{missed} would be missed")
     if start is None:
         said = "read from its beginning at the next run" if held.bookmark else "read whole at each run"
         return Standing(stream, entry, held, Fit.behind if held.bookmark else Fit.fits, said)
+    passed = table.passed(connection, source, stream, held.bookmark) if held.bookmark else frozenset()
     if held.bookmark and not reaches(start, held.bookmark):
-        return Standing(stream, entry, held, Fit.behind, "the rows between are read again, which changes nothing")
-    return Standing(stream, entry, held, Fit.fits, "")
+        said = "the rows between are read again, which changes nothing"
+        return Standing(stream, entry, held, Fit.behind, said, passed)
+    return Standing(stream, entry, held, Fit.fits, "", passed)
 
 
 def _is_empty(connection: Connection, schema: str, table: str) -> bool:
