@@ -5,6 +5,11 @@ COPY's text form of a value depends on these, so both ends set them; a server's 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # the tap's sessions, by which they are told from those that write
 TAP = "tidemark tap-postgres"
 
@@ -25,20 +30,37 @@ SETTINGS = {
     # every name is written out in full
     "search_path": "",
     "standard_conforming_strings": "on",
-    # one that holds a snapshot or a lock is idle by design
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
+    # serializable is refused by a standby, and makes writers fail that do nothing wrong
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
 }
+_TRANSACTION_TIMEOUT_SINCE = 17_00_00
 
 
-def statements(*, statement_timeout_s: float = 0, lock_timeout_s: float = 0) -> str:
+def unlimited(server_version: int) -> dict[str, str]:
+    """Return the settings of a session that holds a snapshot or a lock, and so is long and idle by design.
+
+    Args:
+        server_version: as `server_version_num` has it.
+    """
+    since_17 = {"transaction_timeout": "0"} if server_version >= _TRANSACTION_TIMEOUT_SINCE else {}
+    return {"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", **since_17}
+
+
+def statements(server_version: int, *, statement_timeout_s: float = 0, lock_timeout_s: float = 0) -> str:
     """Return the SQL that gives a session these settings, in one round trip.
 
     Sent as statements and not as the connection's `options`: poolers refuse or forget those.
     """
     settings = {
         **SETTINGS,
+        **unlimited(server_version),
         "statement_timeout": f"{round(statement_timeout_s * 1000)}",
         "lock_timeout": f"{round(lock_timeout_s * 1000)}",
     }
+    return as_sql(settings)
+
+
+def as_sql(settings: Mapping[str, str]) -> str:
+    """Return the SQL that makes these settings."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())

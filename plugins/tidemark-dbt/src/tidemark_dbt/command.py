@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from dbt.adapters.postgres.connections import PostgresCredentials
+from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
 from dbt.cli import requires
 from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt.lock import BusyError, TransformLock, require_session
+from tidemark_dbt.lock import BusyError, TransformLock, open_unlimited, require_session
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,6 +48,7 @@ def run(*, starter: int | None) -> NoReturn:
     # dbt calls this once it has read its command line, and before it connects
     requires.load_profile = partial(_load_profile_and_lock, starter)
     PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
+    PostgresConnectionManager.open = staticmethod(open_unlimited)
     try:
         cli(prog_name="dbt")
     except SystemExit as end:

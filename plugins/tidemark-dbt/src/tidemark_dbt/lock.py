@@ -20,13 +20,14 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
-from singer_postgres import pooling
+from singer_postgres import pooling, session
 
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
 
 _LOOK_EVERY_S = 3.0
 _VARIABLES = "DBT_POSTGRES_HOST and _PORT"
+_open_by_dbt = PostgresConnectionManager.open
 # what libpq gives the server at the start of each of dbt's sessions
 _TOLD = {"PGTZ": "TimeZone", "PGDATESTYLE": "DateStyle"}
 _HOLDER = """
@@ -90,10 +91,9 @@ class TransformLock:
                 raise BusyError(self._busy(cursor.fetchone()))
 
     def _connect(self) -> Any:
-        session = _open(self._credentials)
-        with session.cursor() as cursor:
-            cursor.execute("set idle_session_timeout = 0")
-        return session
+        opened = _open(self._credentials)
+        _unlimit(opened)
+        return opened
 
     def _busy(self, holder: tuple[Any, ...] | None) -> str:
         who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
@@ -132,16 +132,32 @@ def require_session(credentials: PostgresCredentials) -> None:
     _open(credentials).close()
 
 
+def open_unlimited(connection: Connection) -> Connection:
+    """Open a session of dbt's, which no time-out of its role's transactions ends while a model is built."""
+    if connection.state == ConnectionState.OPEN:
+        return connection
+    opened = _open_by_dbt(connection)
+    _unlimit(opened.handle)
+    return opened
+
+
+def _unlimit(handle: Any) -> None:
+    with handle.cursor() as cursor:
+        cursor.execute(session.as_sql(session.unlimited(int(cursor.connection.server_version))))
+    if not handle.autocommit:
+        handle.commit()
+
+
 def _open(credentials: PostgresCredentials) -> Any:
     """Return a session in autocommit."""
-    session = _connect(credentials)
+    opened = _connect(credentials)
     told = {name: os.environ[variable] for variable, name in _TOLD.items() if os.environ.get(variable)}
     try:
-        pooling.require_session(session, lambda: _connect(credentials), variables=_VARIABLES)
-        pooling.require_told(session, told, variables=_VARIABLES)
+        pooling.require_session(opened, lambda: _connect(credentials), variables=_VARIABLES)
+        pooling.require_told(opened, told, variables=_VARIABLES)
     except pooling.PooledError as error:
         raise PooledError(str(error)) from error
-    return session
+    return opened
 
 
 def _connect(credentials: PostgresCredentials) -> Any:
@@ -153,9 +169,9 @@ def _connect(credentials: PostgresCredentials) -> Any:
         handle=None,
         credentials=credentials.replace(application_name="tidemark-dbt lock"),
     )
-    session = PostgresConnectionManager.open(connection).handle
-    session.autocommit = True
-    return session
+    handle = _open_by_dbt(connection).handle
+    handle.autocommit = True
+    return handle
 
 
 def _end(why: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import conninfo
 
-from singer_postgres import pooling
+from singer_postgres import pooling, session
 from tidemark.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def connect(side: Side, *, database: str | None = None, any_pool: bool = False) 
             pooling.require_session(connection, another, variables=f"{side.login_prefix}_HOST and _PORT")
         except pooling.PooledError as error:
             raise UsageError(str(error)) from error
+        connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
     # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
     connection.execute("set time zone 'UTC'; set datestyle to 'ISO'")
     return connection

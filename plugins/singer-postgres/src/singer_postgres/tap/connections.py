@@ -53,7 +53,11 @@ class Source:
         pooling.require_session(connection, self._open, variables="TAP_POSTGRES_HOST and _PORT")
         with connection.cursor() as cursor:
             cursor.execute(
-                session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
+                session.statements(
+                    connection.info.server_version,
+                    statement_timeout_s=self.statement_timeout_s,
+                    lock_timeout_s=self.lock_timeout_s,
+                )
                 # a row that a policy hides is an error, not a row less
                 + "; SET row_security = off"
                 + "; SET default_transaction_read_only = on"

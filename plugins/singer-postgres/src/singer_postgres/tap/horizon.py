@@ -31,10 +31,12 @@ _ACTIVITY = """
         order by xact_start limit 1
     ) oldest on true
 """
-# the instant up to which a standby has what its primary committed
-_REPLAYED = """
-    select coalesce(pg_last_xact_replay_timestamp(), (select checkpoint_time from pg_catalog.pg_control_checkpoint()))
-"""
+# the instant up to which a standby has what its primary committed; of one that replayed nothing yet, that of its start.
+# Not in one statement: a function that the role may not execute is an error though it isn't needed.
+_REPLAYED = (
+    "select pg_last_xact_replay_timestamp()",
+    "select checkpoint_time from pg_catalog.pg_control_checkpoint()",
+)
 # read after the activity: what is neither there nor here has ended
 _PREPARED = """
     select gid, prepared from pg_catalog.pg_prepared_xacts where database = current_database()
@@ -95,9 +97,11 @@ def read(connection: Connection) -> Horizon:
         assert row
         now, standby, hidden, silent, role, since, pid, user, application = row
         replayed = None
-        if standby:
-            cursor.execute(_REPLAYED)
+        for statement in _REPLAYED if standby else ():
+            cursor.execute(statement)
             (replayed,) = cursor.fetchone() or (None,)
+            if replayed is not None:
+                break
         cursor.execute(_PREPARED)
         prepared = cursor.fetchone()
     at = min(instant for instant in (now, since, replayed) if instant is not None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import backfill, horizon, ordered, watermark
-from singer_postgres.tap.select import Selection, Shape, select
+from singer_postgres.tap.select import Selection, Shape, refuse_unreadable, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
 from singer_postgres.wire import BlockRange, Chunk, Method
@@ -171,6 +171,7 @@ def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices:
 def _replication_key(plan: StreamPlan, selection: Selection, lookback: Lookback) -> ReplicationKey:
     for column in selection.relation.columns:
         if column.name == plan.replication_key:
+            refuse_unreadable(selection.relation, [column])
             return ReplicationKey(column, lookback)
     msg = (
         f"{plan.stream} is INCREMENTAL, and {selection.relation} has no column "

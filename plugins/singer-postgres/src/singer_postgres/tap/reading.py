@@ -21,6 +21,7 @@ from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopp
 from singer_postgres.tap.connections import Worker
 from singer_postgres.tap.events import Event, Failed, Read
 from singer_postgres.tap.schedule import Schedule, Settings, Task, named
+from singer_postgres.tap.workers import Crowded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,8 +66,15 @@ class Reading:
             while True:
                 # room first: a snapshot is not to be held while the target is slow
                 path = self._files.new()
-                task = self._schedule.next()
+                try:
+                    task = self._schedule.next()
+                except Crowded:
+                    self._files.discard(path)
+                    return
                 if task is None:
+                    self._files.discard(path)
+                    return
+                if not self._finds_room(worker, task):
                     self._files.discard(path)
                     return
                 try:
@@ -79,6 +87,17 @@ class Reading:
             self.events.put(Failed(error, None))
         finally:
             worker.close()
+
+    def _finds_room(self, worker: Worker, task: Task) -> bool:
+        """Return False if the source takes no more connections, and other workers have one: they read the rest."""
+        try:
+            worker.connect()
+        except psycopg2.Error as error:
+            if self._schedule.workers.leaves(error):
+                self._schedule.put_back(task)
+                return False
+            # to be met again where it is tried more than once
+        return True
 
     def _read_on(self, worker: Worker, first: Task, path: Path) -> None:
         """Read one range; again, under a new snapshot, if its connection breaks."""

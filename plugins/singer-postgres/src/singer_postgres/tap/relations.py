@@ -29,6 +29,8 @@ class Column:
     """What rows hold in it that were there before it was added, as text."""
     past_unknown: bool = False
     """Such rows hold values that were made for each of them."""
+    readable: bool = True
+    """The role that asks may read it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ _COLUMNS = """
 # an array of one, whatever the column's type
 _PAST = """
         case when atthasmissing then (attmissingval::text::text[])[1] end,
-        (atthasdef or attidentity <> '') and not atthasmissing
+        (atthasdef or attidentity <> '') and not atthasmissing,
+        pg_catalog.has_column_privilege(attrelid, attnum, 'select')
 """
 _TYPES = """
     with recursive wanted(oid) as (
@@ -233,7 +236,7 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
         heads = cursor.fetchall()
         oids = [head[0] for head in heads]
-        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, false"), [oids])
+        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, false, true"), [oids])
         attributes = cursor.fetchall()
         cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
         types = {row[0]: Type(*row) for row in cursor.fetchall()}

@@ -19,6 +19,7 @@ from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.identity import identity
 from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import Snapshot
+from singer_postgres.tap.workers import NEEDED, Crowded, Workers
 from singer_postgres.wire import BlockRange, Table
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Schedule:
         self._retiring: list[Snapshot] = []
         self._idle: list[Connection] = []
         self._identity: str | None = None
+        self.workers = Workers(settings.parallel)
 
     def next(self) -> Task | None:
         """Return the next range to read, opening the next stream when the current one is handed out."""
@@ -100,12 +102,18 @@ class Schedule:
                     plan = self._plans.popleft()
                     try:
                         self.tried(plan, partial(self._open, plan))
+                    except Crowded:
+                        self._plans.appendleft(plan)
+                        raise
                     except (psycopg2.Error, SingerPostgresError) as error:
                         self._events.put(Failed(self._named(error, plan), plan))
                 stream, leaf, blocks, may_roll = self._tasks.popleft()
                 if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
                     try:
                         self.tried(stream.plan, partial(self._renew, stream))
+                    except Crowded:
+                        self._tasks.appendleft((stream, leaf, blocks, may_roll))
+                        raise
                     except (psycopg2.Error, SingerPostgresError) as error:
                         self._leave_out(stream, error)
                         continue
@@ -135,6 +143,18 @@ class Schedule:
             task.snapshot.use()
             self._retire(stream)
             return task
+
+    def put_back(self, task: Task) -> None:
+        """Leave a range that was not begun to another worker."""
+        with self._lock:
+            task.snapshot.used()
+            stream = task.stream
+            if stream.left < 0 or task.turn != stream.turn:
+                return
+            if stream.snapshot is None and task.snapshot in self._retiring:
+                self._retiring.remove(task.snapshot)
+                stream.snapshot = task.snapshot
+            self._tasks.appendleft((stream, task.leaf, task.blocks, task.may_roll))
 
     def entered(self, task: Task) -> None:
         """Note that the task's transaction has begun, or never will: its snapshot needs to be held no longer for it."""
@@ -193,6 +213,8 @@ class Schedule:
             _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)
 
         def passes(error: BaseException) -> bool:
+            if self.workers.leaves(error):
+                raise Crowded from error
             return failures.passes(error, reached=self._identity is not None)
 
         failures.retried(attempt, passes=passes, told=told)
@@ -320,7 +342,8 @@ class Schedule:
             self._events.put(Failed(self._named(error, stream.plan), stream.plan))
 
     def _named(self, error: Exception, plan: StreamPlan) -> Exception:
-        return named(error, plan, of_stream=failures.is_of_stream(error) or self._is_reached())
+        more = NEEDED if failures.is_crowded(error) else ""
+        return named(error, plan, more, of_stream=failures.is_of_stream(error) or self._is_reached())
 
     def _is_reached(self) -> bool:
         """Return whether the source is there: a connection that breaks again and again is then its stream's."""

@@ -183,6 +183,7 @@ def select(
         msg = f"masks of {relation} name {', '.join(unknown)}, and it has no such column; correct `masks`."
         raise SingerPostgresError(msg)
     columns = tuple(column for column in relation.columns if column.name in wanted)
+    refuse_unreadable(relation, columns)
     for column in columns:
         mask = masks.get(column.name)
         if mask is not None and mask not in MASKS:
@@ -198,6 +199,32 @@ def select(
             )
             raise SingerPostgresError(msg)
     return Selection(relation, columns, masks, where)
+
+
+def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
+    """Raise if this role has no grant to read one of `columns`.
+
+    Raises:
+        SingerPostgresError: it names the statement that gives it.
+    """
+    unreadable = [column.name for column in columns if not column.readable]
+    if not unreadable:
+        return
+    names = ", ".join(map(_quoted, unreadable))
+    if not any(column.readable for column in relation.columns):
+        grant = f"GRANT SELECT ON {_quoted(relation.schema)}.{_quoted(relation.name)} TO …;"
+        msg = f"permission denied for {relation}: this role may read no column of it. {grant}"
+    else:
+        grant = f"GRANT SELECT ({names}) ON {_quoted(relation.schema)}.{_quoted(relation.name)} TO …;"
+        msg = (
+            f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect what is not to be read."
+        )
+    raise SingerPostgresError(msg)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _between(blocks: BlockRange) -> list[sql.Composable]:

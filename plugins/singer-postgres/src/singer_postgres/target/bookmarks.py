@@ -15,11 +15,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from singer_postgres.errors import RunError, SingerPostgresError
+from singer_postgres.target import elsewhere
 from singer_postgres.target.drift import Shape
 from singer_postgres.target.own_tables import OwnTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import psycopg
 
@@ -189,9 +190,10 @@ class StateTable:
                 "bookmark yet: run the pipeline without `backfill` first."
             )
             raise SingerPostgresError(msg)
+        elsewhere.refuse_other_rights(self.schema, stream, table, others)
         missed = self.misses(connection, table.source, stream, held, chunk.start, chunk.resumed, chunk.end)
         if not missed and not empty:
-            self._refuse_others(stream, table, others)
+            elsewhere.refuse_others(self.schema, stream, table, others)
         if missed:
             said = f"up to {chunk.start}" if chunk.start else "in part"
             holds = f"them up to {held.bookmark}" if held.bookmark else "none of this source's rows"
@@ -253,23 +255,6 @@ class StateTable:
             f"The source's clock went back: {stream} was read at {was}, and it is {now} there now. Wait until it is "
             f"past that; or, if the clock was wrong before, in the warehouse: {mend}"
         )
-
-    def _refuse_others(self, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
-        """Refuse to mix rows that nothing could tell apart."""
-        for source, other in others:
-            name = f"{self.schema}.{table.name}"
-            if other != stream:
-                msg = (
-                    f"{name} holds the rows of {other}, and {stream} would go into the same table. "
-                    "Unset the target's default_target_schema to keep the source's schemas apart."
-                )
-            else:
-                moved = f"UPDATE {self.schema}.{TABLE} SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
-                msg = (
-                    f"{name} holds the rows of another database ({source}; this one is {table.source}), and the two "
-                    f"would mix. Load this one into a schema or warehouse of its own. If it is the same, moved: {moved}"
-                )
-            raise SingerPostgresError(msg)
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
         """Note that the stream is read from its beginning."""

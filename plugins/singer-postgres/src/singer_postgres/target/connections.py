@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures, pooling, session
+from singer_postgres.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("target-postgres")
 # a client whose machine is gone is noticed within half a minute
 _KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+# how long the server may take to settle a transaction whose connection broke
+_SETTLE_S = 60.0
 APPLICATION_NAME = "tidemark target-postgres"
 
 
@@ -52,7 +56,11 @@ class Warehouse:
         connection = self._open()
         pooling.require_session(connection, self._open, variables="TARGET_POSTGRES_HOST and _PORT")
         connection.execute(
-            session.statements(statement_timeout_s=self.statement_timeout_s, lock_timeout_s=self.lock_timeout_s)
+            session.statements(
+                connection.info.server_version,
+                statement_timeout_s=self.statement_timeout_s,
+                lock_timeout_s=self.lock_timeout_s,
+            )
         )
         # a statement that runs on for a client that is gone keeps its locks until it ends; not every platform can tell
         with suppress(psycopg.Error):
@@ -80,3 +88,25 @@ def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
             "where pid = %s and application_name = %s and usename = current_user",
             [pid, APPLICATION_NAME],
         )
+
+
+def was_committed(connection: psycopg.Connection[Any], xid: str) -> bool:
+    """Return whether a transaction of a connection that broke was committed, once that is settled.
+
+    Raises:
+        RunError: it is not settled in time.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        row = connection.execute("select pg_xact_status(%s::xid8)", [xid]).fetchone()
+        assert row
+        if row[0] != "in progress":
+            return bool(row[0] == "committed")
+        if time.monotonic() > deadline:
+            msg = (
+                f"Transaction {xid} of the warehouse is still open {_SETTLE_S:.0f} s after its connection was lost. "
+                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
+                "run this again."
+            )
+            raise RunError(msg)
+        time.sleep(0.1)

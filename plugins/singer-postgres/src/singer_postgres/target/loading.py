@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures, pooling
-from singer_postgres.errors import RunError
-from singer_postgres.target.connections import end_session
+from singer_postgres.target.connections import end_session, was_committed
 from singer_postgres.target.streams import Attempt
 
 if TYPE_CHECKING:
@@ -38,12 +37,15 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("target-postgres")
 # a chunk takes seconds; one that takes this long is named in the log, and again after each further period
 _OVERDUE_S = 60.0
-# how long the server may take to settle a transaction whose connection broke
-_SETTLE_S = 60.0
 _BLOCKERS = """
     select coalesce(string_agg(concat('pid ', pid, ' (', usename, ', ', nullif(application_name, ''), ')'), ', '), '')
     from pg_catalog.pg_stat_activity where pid = any(pg_blocking_pids(%s))
 """
+
+_CROWDED = (
+    "; loading needs two connections at once, of which one keeps other runs out (max_parallel = 1): raise the limit of "
+    "the role, the database or the server"
+)
 
 
 @dataclass
@@ -135,6 +137,11 @@ class Loading:
         self._workers: list[_Worker] = []
         self._opening = threading.Lock()
         self._stopped, self._ended = threading.Event(), threading.Event()
+
+        self._opening, self._joining = threading.Lock(), threading.Lock()
+        self._begun = threading.Event()
+        self._joined = 0
+        self._stopped = threading.Event()
         self._error: Exception | None = None
         self._reached = False
 
@@ -179,6 +186,8 @@ class Loading:
         worker = _Worker(self._warehouse)
         self._workers.append(worker)
         try:
+            if not self._finds_room(worker):
+                return
             while (job := self._next()) is not None:
                 worker.job, worker.since = job, time.monotonic()
                 try:
@@ -188,7 +197,8 @@ class Loading:
                 except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
                     of_stream = failures.is_of_stream(error, writing=True)
-                    named = failures.named(error, doing, of_stream=of_stream)
+                    more = _CROWDED if failures.is_crowded(error) else ""
+                    named = failures.named(error, doing, more, of_stream=of_stream)
                     if not of_stream or not self._give_up(job, named):
                         self._fail(named)
                 finally:
@@ -215,6 +225,27 @@ class Loading:
             if row and row[0]:
                 return f": it waits for {row[0]}"
         return ""
+
+    def _finds_room(self, worker: _Worker) -> bool:
+        """Return False if the warehouse takes no more connections, and other workers are there to load the rest."""
+        with self._joining:
+            if not self._joined:
+                self._joined = 1
+                return True
+            # a load does with one worker, and not without the connection that holds its lock
+            while not self._begun.wait(timeout=0.5):
+                if self._stopped.is_set():
+                    return False
+            try:
+                worker.connect()
+            except psycopg.Error as error:
+                if failures.is_crowded(error):
+                    what = " ".join(str(error).split())
+                    _LOGGER.warning("Loading with %d at once, and not with more (max_parallel): %s", self._joined, what)
+                    return False
+                # to be met again where it is tried more than once
+            self._joined += 1
+            return True
 
     def _next(self) -> _Job | None:
         while not self._stopped.is_set():
@@ -243,8 +274,11 @@ class Loading:
             raise Stopped
         if job.turn == 0:
             # one at a time: two that make the same schema at once would trip over each other
-            with self._opening:
-                self._tried(worker, job, lambda connection, _: job.load.open(connection, job.chunk))
+            try:
+                with self._opening:
+                    self._tried(worker, job, lambda connection, _: job.load.open(connection, job.chunk))
+            finally:
+                self._begun.set()
             job.load.opened.set()
         while not job.load.opened.wait(timeout=0.5):
             if is_over():
@@ -286,7 +320,7 @@ class Loading:
                 self._lock.renew()
                 if job.load.opened.is_set():
                     job.load.confirm(connection)
-            if attempt.xid is not None and _was_committed(connection, attempt.xid):
+            if attempt.xid is not None and was_committed(connection, attempt.xid):
                 return
             attempt.xid = None
             try:
@@ -342,25 +376,3 @@ class Loading:
             return
         # it may be waiting for input that will not come before there is room for it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-
-def _was_committed(connection: Connection, xid: str) -> bool:
-    """Return whether a transaction of a connection that broke was committed, once that is settled.
-
-    Raises:
-        RunError: it is not settled in time.
-    """
-    deadline = time.monotonic() + _SETTLE_S
-    while True:
-        row = connection.execute("select pg_xact_status(%s::xid8)", [xid]).fetchone()
-        assert row
-        if row[0] != "in progress":
-            return bool(row[0] == "committed")
-        if time.monotonic() > deadline:
-            msg = (
-                f"Transaction {xid} of the warehouse is still open {_SETTLE_S:.0f} s after its connection was lost. "
-                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
-                "run this again."
-            )
-            raise RunError(msg)
-        time.sleep(0.1)

@@ -166,7 +166,7 @@ def looked_at(side: Side, database: str | None = None) -> Iterator[Contents]:
         UsageError: this role may not see all of it.
     """
     with connections.connect(side, database=database) as connection:
-        connection.execute(session.statements(lock_timeout_s=_LOCK_TIMEOUT_S))
+        connection.execute(session.statements(connection.info.server_version, lock_timeout_s=_LOCK_TIMEOUT_S))
         # rather an error than rows that a policy hides
         connection.execute("set row_security = off")
         try:

@@ -44,11 +44,16 @@ class Finding:
         }
 
 
-def statement(template: LiteralString, **parts: str | tuple[str, ...]) -> str:
+def statement(template: LiteralString, **parts: str | tuple[str, ...] | list[str]) -> str:
     """Return a statement for people to run: `template` with each {name} replaced by a quoted identifier.
 
     Args:
-        parts: a tuple is a name qualified by its schema.
+        parts: a tuple is a name qualified by its schema, a list is several names.
     """
-    identifiers = {name: sql.Identifier(*([part] if isinstance(part, str) else part)) for name, part in parts.items()}
+    identifiers = {
+        name: sql.SQL(", ").join(map(sql.Identifier, part))
+        if isinstance(part, list)
+        else sql.Identifier(*([part] if isinstance(part, str) else part))
+        for name, part in parts.items()
+    }
     return sql.SQL(template).format(**identifiers).as_string(None)

@@ -77,6 +77,8 @@ class Details:
 
     Attributes:
         usable: this role has USAGE on its schema.
+        readable: it has SELECT on all of it.
+        unreadable: columns that it may not read.
         inherited: other tables, which are no partitions of it, inherit from it.
         key: what tells its rows apart; empty if nothing does.
         nullable_key: a unique index that would, if its columns could not be null.
@@ -84,6 +86,7 @@ class Details:
 
     usable: bool
     readable: bool
+    unreadable: tuple[str, ...]
     hides_rows: bool
     owned: bool
     inherited: bool
@@ -127,7 +130,11 @@ _TYPES = """
 # the tap takes the primary key, or else a unique index that is as good: whole, immediate, of columns that can't be null
 _KEYS = """
     select c.oid::bigint, pg_catalog.has_schema_privilege(c.relnamespace, 'usage'),
-        pg_catalog.has_table_privilege(c.oid, 'select'), pg_catalog.row_security_active(c.oid),
+        pg_catalog.has_table_privilege(c.oid, 'select'),
+        array(
+            select attname::text from pg_catalog.pg_attribute where attrelid = c.oid and attnum > 0
+            and not attisdropped and not pg_catalog.has_column_privilege(c.oid, attnum, 'select') order by attnum
+        ), pg_catalog.row_security_active(c.oid),
         pg_catalog.pg_has_role(c.relowner, 'usage'),
         c.relkind = 'r' and exists (select from pg_catalog.pg_inherits where inhparent = c.oid),
         best.names, best.whole
@@ -190,11 +197,14 @@ def details(connection: psycopg.Connection[Any], relations: Iterable[Relation]) 
     for table, column, valid, *path in connection.execute(_INDEXES, [sorted(tables)]):
         indexes.setdefault(table, []).append(Index(table, column, valid, (path[0], path[1])))
     found = {}
-    for oid, usable, readable, hides_rows, owned, inherited, names, whole in connection.execute(_KEYS, [oids]):
+    for oid, usable, readable, unreadable, hides_rows, owned, inherited, names, whole in connection.execute(
+        _KEYS, [oids]
+    ):
         parts = tuple(leaves.get(oid, ()))
         found[oid] = Details(
             usable,
             readable,
+            tuple(unreadable),
             hides_rows,
             owned,
             inherited,

@@ -50,9 +50,20 @@ def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
         grant = statement("GRANT USAGE ON SCHEMA {schema} TO {role}", schema=path[0], role=role)
         yield _finding(stream, Level.error, f"{role} may not use schema {path[0]}", grant)
     if not details.readable:
+        key = stream.key or details.key
+        wanted = {*key, *(column.name for column in stream.columns), stream.replication_key}
+        read = [name for name in stream.relation.columns if name in wanted]
+        closed = [name for name in read if name in details.unreadable]
         grant = statement("GRANT SELECT ON {table} TO {role}", table=path, role=role)
-        what = f"{role} has no SELECT on it; a grant of single columns won't do, as the tap locks the table's shape"
-        yield _finding(stream, Level.error, what, grant)
+        if len(details.unreadable) == len(stream.relation.columns):
+            yield _finding(stream, Level.error, f"{role} has no SELECT on it", grant)
+        elif closed:
+            columns = statement("GRANT SELECT ({columns}) ON {table} TO {role}", columns=closed, table=path, role=role)
+            what = f"{role} may not read {', '.join(closed)} of it; deselect what it is not to read"
+            yield _finding(stream, Level.error, what, columns)
+        else:
+            what = f"{role} has SELECT on single columns: read in one go, not cut into ranges read in parallel"
+            yield _finding(stream, Level.note, what, grant)
     if details.hides_rows or any(leaf.hides_rows and leaf.readable for leaf in details.leaves):
         mend = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
         if details.owned:

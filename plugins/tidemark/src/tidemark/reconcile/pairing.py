@@ -70,11 +70,11 @@ class Ends:
     def connected(self) -> Iterator[tuple[Connection, Connection]]:
         """Connect to the source as the tap does, read only and with the key of the masks, and to the warehouse."""
         with connections.connect(self.source) as source, connections.connect(self.warehouse) as warehouse:
-            source.execute(session.statements(lock_timeout_s=30))
+            source.execute(session.statements(source.info.server_version, lock_timeout_s=30))
             source.execute("SET row_security = off; SET default_transaction_read_only = on")
             if self.configuration.mask_secret:
                 source.execute(select.mask_key_statement(self.configuration.mask_secret))
-            warehouse.execute(session.statements(lock_timeout_s=60))
+            warehouse.execute(session.statements(warehouse.info.server_version, lock_timeout_s=60))
             yield source, warehouse
 
     def pair(

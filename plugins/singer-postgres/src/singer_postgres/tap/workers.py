@@ -1,0 +1,37 @@
+"""How many workers read at once: fewer than was asked for, where the source takes no more connections."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from singer_postgres import failures
+
+_LOGGER = logging.getLogger("tap-postgres")
+# what to know of an error that no other worker can make up for
+NEEDED = (
+    "; reading needs two connections at once, of which one holds the snapshot (max_parallel = 1), and up to twice "
+    "max_parallel are used: raise the limit of the role, the database or the server"
+)
+
+
+class Crowded(Exception):  # noqa: N818 - not an error: other workers go on
+    """The source takes no more connections than other workers have already."""
+
+
+class Workers:
+    """Those that are there."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._leaving = threading.Lock()
+
+    def leaves(self, error: BaseException) -> bool:
+        """Return whether a worker that got no connection is to end, as there are others; count it off if so."""
+        with self._leaving:
+            if self._count == 1 or not failures.is_crowded(error):
+                return False
+            self._count -= 1
+        what = " ".join(str(error).split())
+        _LOGGER.warning("Reading with %d at once, and not with more (max_parallel): %s", self._count, what)
+        return True
