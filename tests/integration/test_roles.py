@@ -157,6 +157,22 @@ def test_each_part_of_a_run_connects_as_its_own_role(project):
     assert project.rows("warehouse", owners.format("marts")) == [("tidemark_transformer",)]
 
 
+def test_a_column_that_is_widened_is_loaded_and_built_by_roles_that_stay_apart(project):
+    with project.connect("source") as connection:
+        connection.execute("alter table order_items alter quantity type bigint")
+        connection.execute("update order_items set quantity = 33 where order_item_id = 1")
+    project.extract_and_load()
+    type_ = (
+        "select format_type(atttypid, -1) from pg_attribute where attname = 'quantity' and attrelid = '{}'::regclass"
+    )
+    for relation in ("raw.order_items", "staging.stg_order_items", "intermediate.int_order_items_enriched"):
+        assert project.rows("warehouse", type_.format(relation)) == [("bigint",)]
+    project.build("--select", "stg_order_items", "int_order_items_enriched", "fct_sales")
+    assert project.rows("warehouse", "select quantity from marts.fct_sales where order_item_id = 1") == [(33,)]
+    owners = "select distinct viewowner from pg_views where schemaname in ('staging', 'intermediate')"
+    assert project.rows("warehouse", owners) == [("tidemark_transformer",)]
+
+
 def test_the_sql_can_be_run_again_and_on_a_server_of_ones_own(project):
     for side in ("source", "warehouse"):
         with project.connect(side) as connection:

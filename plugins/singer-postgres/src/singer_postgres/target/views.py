@@ -2,6 +2,9 @@
 
 The views are dropped and made again in the same transaction: definition, owner, grants, options and comments as they
 were; materialized ones with their indexes, and filled. What can't be put back as it was is not taken away.
+
+Views of a role that this one has no rights of are set aside and put back by that role's own functions, where it lends
+them: `tidemark roles warehouse` has them for the views that dbt makes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from psycopg import errors, sql
 from singer_postgres.errors import SingerPostgresError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     Connection = psycopg.Connection[Any]
@@ -34,8 +39,18 @@ _DEPENDENT = """
         c.relkind = 'm' and c.relispopulated,
         exists (select from pg_catalog.pg_trigger where tgrelid = c.oid and not tgisinternal)
         or exists (select from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN')
+        or exists (select from pg_catalog.pg_attrdef where adrelid = c.oid),
+        case when pg_catalog.pg_has_role(c.relowner, 'usage') then 'owned'
+            when lender.proowner is null then 'not lent'
+            when pg_catalog.pg_has_role(lender.proowner, c.relowner, 'usage') then 'lent' else 'foreign' end,
+        current_user::text, pg_catalog.pg_get_userbyid(lender.proowner)
     from (select oid, max(depth) as depth from reads where depth > 0 group by oid) deepest
     join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    left join (
+        select proowner from pg_catalog.pg_proc p join pg_catalog.pg_namespace s on s.oid = p.pronamespace
+        where s.nspname = 'tidemark' and p.proname = 'set_view_aside' and p.prosecdef
+            and pg_catalog.has_schema_privilege(s.oid, 'usage') and pg_catalog.has_function_privilege(p.oid, 'execute')
+    ) lender on true
     order by depth, c.oid
 """
 _GRANTS = """
@@ -76,7 +91,7 @@ class _View:
 
     @property
     def _what(self) -> sql.SQL:
-        return sql.SQL("MATERIALIZED VIEW" if self.kind == "m" else "VIEW")
+        return sql.SQL(_kind(self.kind))
 
     def drop(self, connection: Connection) -> None:
         """Drop it alone: what else depends on it keeps it."""
@@ -121,6 +136,25 @@ class _View:
             )
 
 
+@dataclass
+class _LentView:
+    """A view of another role's, which that role's functions set aside and put back."""
+
+    name: sql.Identifier
+    oid: int
+    _aside: int | None = None
+
+    def drop(self, connection: Connection) -> None:
+        """Have it saved and dropped."""
+        row = connection.execute("SELECT tidemark.set_view_aside(%s::oid)", [self.oid]).fetchone()
+        assert row
+        self._aside = row[0]
+
+    def make(self, connection: Connection) -> None:
+        """Have it made as it was."""
+        connection.execute("SELECT tidemark.put_view_back(%s)", [self._aside])
+
+
 def alter_type(connection: Connection, table: sql.Identifier, column: str, type_: str) -> list[str]:
     """Change the type of a column; return the views that were made again for it.
 
@@ -135,6 +169,8 @@ def alter_type(connection: Connection, table: sql.Identifier, column: str, type_
         with connection.transaction():
             connection.execute(statement)
     except errors.FeatureNotSupported:
+        # nobody makes another view on it meanwhile
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
         views = _dependent(connection, table)
         if not views:
             raise
@@ -147,24 +183,52 @@ def alter_type(connection: Connection, table: sql.Identifier, column: str, type_
     return []
 
 
-def _dependent(connection: Connection, table: sql.Identifier) -> list[_View]:
+def refusals(connection: Connection, table: sql.Identifier) -> list[str]:
+    """Return why columns of `table` that views read can't change their type; nothing if they can."""
+    return [why for *_, why in _found(connection, table) if why]
+
+
+def _dependent(connection: Connection, table: sql.Identifier) -> list[_View | _LentView]:
     """Return the views that depend on `table`, each after those that it reads."""
-    views = []
-    for oid, kind, schema, name, definition, owner, options, filled, has_more in connection.execute(
-        _DEPENDENT, {"table": table.as_string(connection)}
-    ).fetchall():
-        if kind not in "vm" or has_more:
-            msg = (
-                f"{schema}.{name}, which reads the column, has triggers or rules, or is no view: it can't be made "
-                "again as it is. Drop it, run this again, and put it back."
-            )
-            raise SingerPostgresError(msg)
+    views: list[_View | _LentView] = []
+    for (oid, kind, schema, name, definition, owner, options, filled), lent, why in _found(connection, table):
+        if why:
+            raise SingerPostgresError(why)
+        view = sql.Identifier(schema, name)
+        if lent:
+            views.append(_LentView(view, oid))
+            continue
         comments = connection.execute(_COMMENTS, [oid]).fetchall()
         indexes = [row[0] for row in connection.execute(_INDEXES, [oid])]
         grants = _grants(connection, oid)
-        view = sql.Identifier(schema, name)
         views.append(_View(kind, view, definition, owner, options, filled, grants, comments, indexes))
     return views
+
+
+def _found(connection: Connection, table: sql.Identifier) -> Iterator[tuple[tuple[Any, ...], bool, str]]:
+    """Yield each dependent view, whether it is lent, and why it can't be made again, if it can't."""
+    for *view, has_more, right, role, lender in connection.execute(
+        _DEPENDENT, {"table": table.as_string(connection)}
+    ).fetchall():
+        _, kind, schema, name, _, owner, *_ = view
+        says = f"{schema}.{name}, which reads {'.'.join(table._obj)},"  # noqa: SLF001 - has no public name
+        drop = f"DROP {_kind(kind)} {sql.Identifier(schema, name).as_string(connection)} CASCADE;"
+        drop = f"Drop it, with what stands on it, run this again, and put it back: {drop}"
+        why = ""
+        if kind not in "vm" or has_more:
+            why = f"{says} has triggers, rules or defaults, or is not a view: it can't be made again as it is. {drop}"
+        elif right == "not lent":
+            why = (
+                f"{says} belongs to {owner}, so {role} can't make it again. Run the SQL of `tidemark roles warehouse` "
+                f"in the warehouse as its owner, which lets {role} have the views of dbt's role made again. {drop}"
+            )
+        elif right == "foreign":
+            why = f"{says} belongs to {owner}, and not to {role} or {lender}: it can't be made again. {drop}"
+        yield tuple(view), right == "lent", why
+
+
+def _kind(kind: str) -> str:
+    return "MATERIALIZED VIEW" if kind == "m" else "VIEW"
 
 
 def _grants(connection: Connection, oid: int) -> list[Grant]:

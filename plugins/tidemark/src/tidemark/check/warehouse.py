@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
+from singer_postgres.target import views
 from tidemark.check.finding import Finding, Level, statement
 from tidemark.check.types import Way
 
@@ -70,6 +73,7 @@ def read(connection: psycopg.Connection[Any], schema: str, streams: Iterable[Str
     names = [_STATE_TABLE, *(stream.relation.name for stream in streams)]
     tables = [RawTable(*found) for found in connection.execute(_TABLES, [schema, names])]
     yield from ownership(tables, schema, rights.role, streams)
+    yield from widening(connection, tables, schema, streams)
     yield from collisions(streams, schema)
     # by type: what has it in the source, and where
     wanted: dict[tuple[str, str | None], list[str]] = {}
@@ -120,6 +124,18 @@ def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Itera
             mend = statement("ALTER TABLE {table} OWNER TO {role}", table=(schema, table.name), role=role)
             what = f"{schema}.{table.name} belongs to {table.owner}, and only its owner can add the columns it may need"
             yield Finding("warehouse", Level.error, what, (mend,), stream)
+
+
+def widening(
+    connection: psycopg.Connection[Any], tables: Iterable[RawTable], schema: str, streams: Iterable[Stream]
+) -> Iterator[Finding]:
+    """Yield the views that would keep a column of raw from being widened as the source's is."""
+    stream_of = {stream.relation.name: stream.name for stream in streams}
+    for table in tables:
+        if table.owned and table.kind in "rp" and table.name in stream_of:
+            for why in views.refusals(connection, sql.Identifier(schema, table.name)):
+                what = f"a column of {schema}.{table.name} can't be widened when the source's is: {why}"
+                yield Finding("warehouse", Level.warning, what, (), stream_of[table.name])
 
 
 def collisions(streams: Iterable[Stream], schema: str) -> Iterator[Finding]:

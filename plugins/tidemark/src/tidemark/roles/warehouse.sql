@@ -64,3 +64,140 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- PostgreSQL widens no column that a view reads. The views on raw are the transformer's, which lends the loader two
+-- functions for that: one saves what a view is made again from and drops it, the other makes it again. The loader hands
+-- them no SQL and sees no rows, and a transaction that does not make every view again does not commit.
+CREATE SCHEMA IF NOT EXISTS tidemark AUTHORIZATION tidemark_transformer;
+GRANT USAGE ON SCHEMA tidemark TO tidemark_loader;
+CREATE TABLE IF NOT EXISTS tidemark.views_set_aside (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    name text NOT NULL,
+    statements text[] NOT NULL,
+    grants text[] NOT NULL
+);
+ALTER TABLE tidemark.views_set_aside OWNER TO tidemark_transformer;
+
+CREATE OR REPLACE FUNCTION tidemark.set_view_aside(view oid) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found record;
+    aside bigint;
+BEGIN
+    SELECT relkind, CASE relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END AS kind, relowner,
+        format('%I.%I', nspname, relname) AS name,
+        CASE relkind WHEN 'm' THEN CASE WHEN relispopulated THEN ' WITH DATA' ELSE ' WITH NO DATA' END ELSE '' END AS filled
+    INTO STRICT found
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = view;
+    IF found.relkind NOT IN ('v', 'm') OR NOT pg_has_role(current_user, found.relowner, 'usage')
+        OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = view AND NOT tgisinternal)
+        OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = view AND rulename <> '_RETURN')
+        OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = view)
+    THEN
+        RAISE EXCEPTION '% can''t be made again as it is', found.name USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- for the sake of the caller's own tables alone
+    IF NOT EXISTS (
+        WITH RECURSIVE below (oid) AS (
+            SELECT view
+            UNION
+            SELECT refobjid FROM below JOIN pg_rewrite ON ev_class = below.oid
+            JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+                AND refclassid = 'pg_class'::regclass
+        )
+        SELECT FROM below JOIN pg_class USING (oid)
+        WHERE relkind IN ('r', 'p') AND pg_has_role(session_user, relowner, 'usage')
+    ) THEN
+        RAISE EXCEPTION '% reads no table of %', found.name, session_user USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- a lock, so that nobody replaces the view between its definition's being read and its drop
+    EXECUTE format('EXPLAIN SELECT FROM %s', found.name);
+    INSERT INTO tidemark.views_set_aside (name, statements, grants)
+    SELECT found.name,
+        ARRAY[format(
+            'CREATE %s %s%s AS %s%s', found.kind, found.name,
+            (SELECT ' WITH (' || array_to_string(reloptions, ', ') || ')' FROM pg_class WHERE oid = view),
+            rtrim(pg_get_viewdef(view), '; '), found.filled
+        )]
+        || ARRAY(SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = view ORDER BY indexrelid)
+        || ARRAY(
+            SELECT format('COMMENT ON %s IS %L', coalesce(
+                'COLUMN ' || found.name || '.' || quote_ident(attname), found.kind || ' ' || found.name
+            ), description)
+            FROM pg_description LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0
+            WHERE classoid = 'pg_class'::regclass AND objoid = view
+        )
+        || format('ALTER %s %s OWNER TO %I', found.kind, found.name, pg_get_userbyid(found.relowner)),
+        ARRAY(
+            SELECT format(
+                'GRANT %s%s ON %s TO %s%s', privilege_type, ' (' || quote_ident(attname) || ')', found.name,
+                CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+            )
+            FROM (
+                SELECT acl.*, NULL AS attname FROM pg_class, aclexplode(relacl) AS acl WHERE oid = view
+                UNION ALL
+                SELECT acl.*, attname FROM pg_attribute, aclexplode(attacl) AS acl WHERE attrelid = view
+            ) AS granted
+            WHERE grantee <> found.relowner
+        )
+    RETURNING id INTO aside;
+    EXECUTE format('DROP %s %s', found.kind, found.name);
+    RETURN aside;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tidemark.put_view_back(aside bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    saved record;
+    statement text;
+BEGIN
+    DELETE FROM tidemark.views_set_aside WHERE id = aside AND xid = pg_current_xact_id() RETURNING * INTO STRICT saved;
+    FOREACH statement IN ARRAY saved.statements LOOP
+        EXECUTE statement;
+    END LOOP;
+    -- what default privileges gave that it didn't have
+    FOR statement IN
+        SELECT DISTINCT format(
+            'REVOKE ALL ON %s FROM %s', saved.name,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+        )
+        FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = saved.name::regclass AND grantee <> relowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    FOREACH statement IN ARRAY saved.grants LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tidemark.refuse_lost_view() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tidemark.views_set_aside WHERE id = NEW.id) THEN
+        RAISE EXCEPTION '% was set aside and not put back', NEW.name USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- the transformer's before they have its rights, and the loader's to call before that
+ALTER FUNCTION tidemark.set_view_aside(oid) OWNER TO tidemark_transformer;
+ALTER FUNCTION tidemark.put_view_back(bigint) OWNER TO tidemark_transformer;
+ALTER FUNCTION tidemark.refuse_lost_view() OWNER TO tidemark_transformer;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidemark FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tidemark.set_view_aside(oid), tidemark.put_view_back(bigint) TO tidemark_loader;
+ALTER FUNCTION tidemark.set_view_aside(oid) SECURITY DEFINER;
+ALTER FUNCTION tidemark.put_view_back(bigint) SECURITY DEFINER;
+ALTER FUNCTION tidemark.refuse_lost_view() SECURITY DEFINER;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'tidemark.views_set_aside'::regclass AND NOT tgisinternal) THEN
+        CREATE CONSTRAINT TRIGGER every_view_is_put_back AFTER INSERT ON tidemark.views_set_aside
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tidemark.refuse_lost_view();
+    END IF;
+END
+$$;

@@ -1,0 +1,187 @@
+"""A column of raw that is widened under views of dbt's role, by a loader that has no rights of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from dotenv import dotenv_values
+from psycopg import errors
+
+from tests.singer.conftest import INCREMENTAL
+from tidemark import roles
+from tidemark.check import warehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.conftest import Checkout
+    from tests.singer.conftest import Pipe, Synced
+
+STREAMS = {"public-orders": INCREMENTAL}
+ORDERS = """
+    create table orders (id int primary key, note varchar(10), updated_at timestamptz default now());
+    insert into orders select n, 'note ' || n, now() - interval '1 day' from generate_series(1, 3) n;
+"""
+# as dbt has them: views on views, materialized ones, a developer's with a prefix; and one of the loader's between
+VIEWS = """
+    set role tidemark_loader;
+    create view raw.notes as select id, note from raw.orders;
+    grant select on raw.notes to tidemark_transformer;
+    set role tidemark_transformer;
+    create schema ana_staging;
+    alter default privileges in schema intermediate grant select on tables to tidemark_monitor;
+    create view staging.stg with (security_barrier) as select id, note, note > 'm' as late from raw.orders;
+    create view ana_staging.stg as select n.note, s.late from raw.notes n join staging.stg s using (id);
+    create materialized view intermediate."a Sum" as select note, count(*) as n from staging.stg group by note;
+    create unique index "by Note" on intermediate."a Sum" (note);
+    create materialized view intermediate.unfilled as select note from ana_staging.stg with no data;
+    comment on view staging.stg is 'It''s $$ cleaned'; comment on column staging.stg.note is 'as typed';
+    comment on materialized view intermediate."a Sum" is 'summed';
+    grant select on staging.stg to tidemark_reporter with grant option;
+    grant select (late) on ana_staging.stg to public;
+    revoke select on intermediate.unfilled from tidemark_monitor;
+    reset role;
+"""
+SEEN = """
+    select c.oid::regclass::text, relkind, pg_get_userbyid(relowner), relacl::text, reloptions::text, relispopulated,
+        obj_description(c.oid, 'pg_class'), pg_get_viewdef(c.oid),
+        (select array_agg(row(attname, attacl, col_description(c.oid, attnum))::text order by attnum)
+            from pg_attribute where attrelid = c.oid and attnum > 0),
+        (select array_agg(pg_get_indexdef(indexrelid)) from pg_index where indrelid = c.oid)
+    from pg_class c where relkind in ('v', 'm') and relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+    order by 1
+"""
+
+
+@pytest.fixture
+def with_roles(pipe: Pipe, installed: Callable[[str], Checkout]) -> Pipe:
+    """A pipe into a warehouse with the roles that we ship, which was loaded once and has views."""
+    apply_roles(pipe)
+    password = dotenv_values(installed("embedded").root / ".env")["TARGET_POSTGRES_PASSWORD"]
+    pipe.target |= {"user": "tidemark_loader", "password": password}
+    pipe.do(ORDERS)
+    pipe.state = pipe.sync(STREAMS).ok().state
+    execute(pipe, VIEWS)
+    return pipe
+
+
+def apply_roles(pipe: Pipe) -> None:
+    execute(pipe, roles.statements("warehouse"))
+
+
+def execute(pipe: Pipe, statements: str) -> None:
+    with pipe.warehouse() as connection:
+        connection.execute(statements.encode())
+
+
+def widened(pipe: Pipe, type_: str = "text") -> Synced:
+    pipe.do(
+        f"alter table orders alter note type {type_}; update orders set note = 'much longer now', updated_at = now()"
+    )
+    return pipe.sync(STREAMS, pipe.state)
+
+
+def refused(synced: Synced) -> str:
+    assert synced.target_status == 1
+    (error,) = {line.split(" | ")[-1] for line in synced.errors}
+    return error
+
+
+def as_loader(pipe: Pipe) -> psycopg.Connection[Any]:
+    user, password = pipe.target["user"], pipe.target["password"]
+    return psycopg.connect(pipe.warehouse_url, user=user, password=password)
+
+
+def test_views_of_dbts_role_are_made_again_as_they_were_for_a_loader_that_may_not_touch_them(with_roles):
+    before = with_roles.rows(SEEN)
+    assert len(before) == 5
+    # the SQL can be run again at any time
+    apply_roles(with_roles)
+    widened(with_roles, "varchar(20)").ok()
+    after = with_roles.rows(SEEN)
+    same = [[value for place, value in enumerate(view) if place != 7] for view in before]
+    assert [[value for place, value in enumerate(view) if place != 7] for view in after] == same
+    assert with_roles.rows('select * from intermediate."a Sum" order by 1') == [(f"note {n}", 1) for n in (1, 2, 3)]
+    assert with_roles.rows("select distinct note from ana_staging.stg") == [("much longer now",)]
+    assert with_roles.rows("select count(*) from tidemark.views_set_aside") == [(0,)]
+    # once more: what was made again can be made again
+    widened(with_roles, "text").ok()
+    assert len(with_roles.rows(SEEN)) == 5
+
+
+def test_a_view_of_someone_elses_is_left_alone_and_the_error_names_it_and_what_to_do(with_roles):
+    name = with_roles.rows("select current_database()")[0][0]
+    ana = f"{name}_ana"
+    execute(
+        with_roles,
+        f"create role {ana}; create schema ana authorization {ana}; grant usage on schema staging to {ana}; "
+        f"grant select on staging.stg to {ana}; set role {ana}; create view ana.mine as select note from staging.stg",
+    )
+    try:
+        before = with_roles.rows(SEEN)
+        error = refused(widened(with_roles))
+        assert f"ana.mine, which reads raw.orders, belongs to {ana}" in error
+        assert with_roles.rows(SEEN) == before
+        execute(with_roles, error[error.index("DROP VIEW") :])
+        with_roles.sync(STREAMS, with_roles.state).ok()
+        execute(with_roles, f"set role {ana}; create view ana.mine as select note from staging.stg")
+    finally:
+        execute(with_roles, f"drop owned by {ana} cascade; drop role {ana}")
+
+
+def test_a_warehouse_whose_roles_are_older_says_so_and_is_well_once_they_are_brought_up_to_date(with_roles):
+    execute(with_roles, "drop schema tidemark cascade")
+    error = refused(widened(with_roles))
+    assert "staging.stg, which reads raw.orders, belongs to tidemark_transformer" in error
+    assert "Run the SQL of `tidemark roles warehouse`" in error
+    stream = SimpleNamespace(name="public-orders", relation=SimpleNamespace(name="orders"))
+    table = warehouse.RawTable("orders", "r", "tidemark_loader", owned=True)
+    with as_loader(with_roles) as loader:
+        findings = list(warehouse.widening(loader, [table], "raw", [stream]))
+        assert {finding.stream for finding in findings} == {"public-orders"}
+        assert "`tidemark roles warehouse`" in str(findings[0])
+        apply_roles(with_roles)
+        assert not list(warehouse.widening(loader, [table], "raw", [stream]))
+    with_roles.sync(STREAMS, with_roles.state).ok()
+    assert with_roles.rows("select distinct note from staging.stg") == [("much longer now",)]
+
+
+def test_what_the_loader_is_lent_is_no_way_to_take_a_view_or_to_bring_in_sql(with_roles):
+    execute(
+        with_roles,
+        "set role tidemark_transformer; create table marts.t (x int); create view marts.v as select x from marts.t",
+    )
+    aside = "select tidemark.set_view_aside(%s::oid)"
+    names = "marts.v", "raw.notes", "staging.stg", 'intermediate."a Sum"'
+    theirs, own, below, total = (with_roles.rows(f"select '{name}'::regclass::oid::bigint")[0][0] for name in names)
+    with as_loader(with_roles) as loader:
+        for oid, error in (
+            # it reads nothing of the loader's
+            (theirs, errors.InsufficientPrivilege),
+            # it isn't the transformer's
+            (own, errors.InsufficientPrivilege),
+            # what stands on it isn't set aside
+            (below, errors.DependentObjectsStillExist),
+        ):
+            with pytest.raises(error):
+                loader.execute(aside, [oid])
+            loader.rollback()
+        for statement in (
+            "insert into tidemark.views_set_aside (name, statements, grants) values ('x', '{drop table t}', '{}')",
+            "update tidemark.views_set_aside set statements = '{}'",
+            "alter table tidemark.views_set_aside disable trigger all",
+            "create or replace function tidemark.put_view_back(aside bigint) returns void language sql as ''",
+            "select from marts.t",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                loader.execute(statement)
+            loader.rollback()
+        loader.execute(aside, [total])
+        with pytest.raises(errors.IntegrityConstraintViolation, match=r"was set aside and not put"):
+            loader.commit()
+    for role in ("tidemark_reporter", "tidemark_monitor"):
+        with with_roles.warehouse() as connection, pytest.raises(errors.InsufficientPrivilege):
+            connection.execute(f"set role {role}; select tidemark.set_view_aside({total})")
