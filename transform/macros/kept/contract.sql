@@ -48,7 +48,7 @@
         {%- if row[0] == 'missing' -%}
             {#- those without a name of their own were named for the temporary table -#}
             {%- do contract.missing.append({
-                'kind': row[1], 'name': row[2] | replace(model_.shape, this.identifier[:50]), 'definition': row[3]
+                'kind': row[1], 'name': row[2] | replace(model_.shape | replace('"', ''), this.identifier[:50]), 'definition': row[3]
             }) -%}
         {%- else -%}
             {%- do contract[row[0]].append(row[2]) -%}

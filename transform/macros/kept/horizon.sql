@@ -8,25 +8,49 @@
 
 {#- The horizon of the model at hand, as SQL. Only under is_incremental(). -#}
 {% macro horizon() -%}
-    '{{ kept_horizon(this) }}'::xid8
+    '{{ kept_own_horizon() }}'::xid8
 {%- endmacro %}
 
 
 {#-
-  Whether the model at hand may build on what is there. Not if the warehouse was restored into another cluster: its
-  transactions are numbered anew.
+  Whether the model at hand may build on what is there. Not if the warehouse was restored into another cluster, whose
+  transactions are numbered anew; nor if nothing says how far what it reads goes, or rows without a transaction of
+  their own, such as a seed's, changed since.
 -#}
 {% macro is_incremental() %}
     {%- if not execute or should_full_refresh() -%}
         {{ return(false) }}
     {%- endif -%}
     {%- if model.config.materialized in ['kept_incremental', 'partitioned_incremental'] or model.resource_type == 'snapshot' -%}
-        {{ return(kept_horizon(this) is not none) }}
+        {{ return(kept_own_horizon() is not none) }}
     {%- endif -%}
     {{ return(dbt.is_incremental()) }}
 {% endmacro %}
 
 
+{#- Asked for once a model and run: the SQL that it was compiled to and the merge are to go by the same answer. -#}
+{% macro kept_own_horizon() %}
+    {%- if not execute -%}{{ return(none) }}{%- endif -%}
+    {%- set asked = 'horizon of ' ~ model.unique_id ~ ' in ' ~ invocation_id -%}
+    {%- if asked not in graph -%}
+        {%- do graph.update({asked: kept_noted_horizon()}) -%}
+    {%- endif -%}
+    {{ return(graph[asked]) }}
+{% endmacro %}
+
+
+{% macro kept_noted_horizon() %}
+    {%- set found = kept_horizon(this) -%}
+    {%- if found in (none, '0') -%}{{ return(none) }}{%- endif -%}
+    {%- set snapshot = run_query(
+        "select to_jsonb(noted) ->> 'read_snapshot' from " ~ kept_control(this) ~ " as noted where model = '"
+        ~ this.identifier ~ "'"
+    ).columns[0].values()[0] -%}
+    {{ return(none if kept_is_remade_below(snapshot) else found) }}
+{% endmacro %}
+
+
+{#- How far a kept table goes; none if that isn't known in this cluster. -#}
 {% macro kept_horizon(relation) %}
     {%- if not execute -%}{{ return(none) }}{%- endif -%}
     {%- set there = run_query(
@@ -41,6 +65,35 @@
 {% endmacro %}
 
 
+{#-
+  Whether rows changed below the model, since it read with that snapshot, that have no transaction of their own by which
+  to find them: those of a seed, or of an incremental model that was built whole.
+-#}
+{% macro kept_is_remade_below(snapshot) %}
+    {%- set nodes = kept_nodes_below(model.depends_on.nodes)
+        | selectattr('config.materialized', 'in', kept_noted_kinds()) | list -%}
+    {#- what was noted before there were snapshots took such tables for raw -#}
+    {%- if nodes and snapshot is none -%}{{ return(true) }}{%- endif -%}
+    {%- for node in nodes if node.config.materialized in ['seed', 'incremental'] -%}
+        {%- set is_seed = node.resource_type == 'seed' -%}
+        {%- set relation = run_query(
+            "select quote_ident(nspname), relname::text, to_regclass(quote_ident(nspname) || '._tidemark_models') is not null "
+            ~ "from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
+            ~ "where pg_class.oid = " ~ kept_node_oid(node)
+        ) -%}
+        {%- set remade = [] -%}
+        {%- if relation | length and relation[0][2] -%}
+            {%- set remade = run_query(
+                "select not pg_visible_in_snapshot((to_jsonb(noted) ->> 'remade_xid')::xid8, '" ~ snapshot
+                ~ "') from " ~ relation[0][0] ~ "._tidemark_models as noted where model = '" ~ relation[0][1] ~ "'"
+            ).columns[0].values() | list -%}
+        {%- endif -%}
+        {%- if (remade[0] if remade and remade[0] is not none else is_seed) -%}{{ return(true) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(false) }}
+{% endmacro %}
+
+
 {% macro kept_control(relation) -%}
     {{ adapter.quote(relation.schema) }}._tidemark_models
 {%- endmacro %}
@@ -52,32 +105,30 @@
 {%- endmacro %}
 
 
-{#- The horizon of a build that begins now. -#}
+{#-
+  The horizon of the build at hand: how far all goes that it reads. To be asked for before the model's rows are computed;
+  staged_keys, which reads before that, takes the notes that it rests on.
+-#}
 {% macro kept_new_horizon() %}
-    {%- set horizons = ['pg_snapshot_xmin(pg_current_snapshot())'] -%}
-    {%- for relation in kept_above(model.depends_on.nodes) -%}
-        {%- do horizons.append("'" ~ (kept_horizon(relation) or 0) ~ "'::xid8") -%}
-    {%- endfor -%}
-    {{ return(run_query('select least(' ~ horizons | join(', ') ~ ')::text').columns[0].values()[0]) }}
+    {%- set taken = run_query("select to_regclass('pg_temp." ~ kept_temp('notes') ~ "') is not null").columns[0].values()[0] -%}
+    {%- if not taken -%}
+        {{ kept_take_notes() }}
+    {%- endif -%}
+    {%- if model.resource_type != 'seed' -%}
+        {{ kept_add_read(model.compiled_code) }}
+    {%- endif -%}
+    {{ return(kept_reach()) }}
 {% endmacro %}
 
 
-{#- The kept tables and snapshots that these nodes are, or that stand behind them. -#}
-{% macro kept_above(ids) %}
-    {%- set found = {} -%}
-    {%- for id in ids if id in graph.nodes -%}
-        {%- set node = graph.nodes[id] -%}
-        {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'snapshot'] -%}
-            {%- do found.update({
-                id: api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)
-            }) -%}
-        {%- elif node.resource_type == 'model' -%}
-            {%- for relation in kept_above(node.depends_on.nodes) -%}
-                {%- do found.update({relation | string: relation}) -%}
-            {%- endfor -%}
-        {%- endif -%}
-    {%- endfor -%}
-    {{ return(found.values() | list) }}
+{#- What is beside the model at hand for the time of its build, and is to go before the next. -#}
+{% macro kept_clear() %}
+    {% call statement('clear') %}
+        drop table if exists
+            pg_temp.{{ kept_temp('notes') }}, pg_temp.{{ kept_temp('read') }}, pg_temp.{{ kept_temp('stage') }},
+            pg_temp.{{ kept_temp('gone') }}, pg_temp.{{ kept_temp('plan') }}, pg_temp.{{ kept_temp('shape') }},
+            pg_temp.{{ kept_temp('changed') }}
+    {% endcall %}
 {% endmacro %}
 
 
@@ -86,17 +137,26 @@
     {%- set rows = written.inserted + written.updated + written.deleted -%}
     {% call statement('note') %}
         insert into {{ kept_control(relation) }} as noted
-        (model, horizon, cluster, built_at, changed_at, rows_total, rows_since_analyze, inserted, updated, deleted, invocation_id)
+        (
+            model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
+            inserted, updated, deleted, invocation_id
+        )
         values (
             '{{ relation.identifier }}', '{{ horizon }}', {{ kept_cluster() }}, clock_timestamp(), clock_timestamp(),
-            {{ written.inserted }}, {{ rows }}, {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }},
-            '{{ invocation_id }}'
+            pg_current_xact_id(), {{ kept_read_snapshot() }}, {{ written.inserted }}, {{ rows }},
+            {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}'
         )
         on conflict (model) do update set
             horizon = excluded.horizon,
             cluster = excluded.cluster,
             built_at = excluded.built_at,
             changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
+            -- a number of another cluster's says nothing in this one
+            changed_xid = case
+                when {{ rows }} > 0 or noted.cluster <> excluded.cluster then excluded.changed_xid
+                else coalesce(noted.changed_xid, excluded.changed_xid)
+            end,
+            read_snapshot = excluded.read_snapshot,
             rows_total = {{
                 written.total if written.total is defined else 'noted.rows_total + excluded.inserted - excluded.deleted'
             }},
@@ -107,6 +167,12 @@
             invocation_id = excluded.invocation_id
     {% endcall %}
 {% endmacro %}
+
+
+{#- The snapshot in which the notes were taken that the build at hand rests on. -#}
+{% macro kept_read_snapshot() -%}
+    (select snapshot from pg_temp.{{ kept_temp('notes') }} where snapshot is not null)
+{%- endmacro %}
 
 
 {#-
@@ -142,13 +208,18 @@
             ~ 'or deleted by a full refresh. Use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select, to try models.'
         ) -%}
     {%- endif -%}
-    {%- set kept = {} -%}
-    {%- for node in graph.nodes.values() -%}
+    {%- set kept, ids, schemas = {}, [], [] -%}
+    {%- for id, node in graph.nodes.items() -%}
         {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'kept_materialized_view', 'snapshot'] -%}
             {%- do kept.setdefault(node.schema, []).append(node.alias) -%}
+            {%- do ids.append(id) -%}
+            {%- do schemas.append(node.schema) -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- for schema in kept.keys() | sort -%}
+    {%- for node in kept_nodes_below(ids) if node.config.materialized in kept_noted_kinds() -%}
+        {%- do schemas.append(node.schema) -%}
+    {%- endfor -%}
+    {%- for schema in schemas | unique | sort -%}
         {%- set quoted = adapter.quote(schema) -%}
         do $tidemark$
         begin
@@ -176,6 +247,15 @@
                 create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
                 comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
             end if;
+            if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 1' then
+                alter table {{ quoted }}._tidemark_models
+                    -- the transaction that last wrote a row, and that which last computed rows anew that bear no stamp
+                    add column if not exists changed_xid xid8,
+                    add column if not exists remade_xid xid8,
+                    -- what the last build could see when it began to read
+                    add column if not exists read_snapshot pg_snapshot;
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 2';
+            end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
                 grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys to tidemark_monitor;
             end if;
@@ -193,6 +273,8 @@
                     {{- ' union all' if not loop.last }}
                 {%- endfor %}
             ) as horizons
+            -- a model of which it is 0 reads all, and no keys
+            where horizon > '0'
             order by horizon limit 1
         );
     {%- endfor -%}

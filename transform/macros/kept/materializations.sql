@@ -34,7 +34,7 @@
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {#- 1: what the table is to hold, beside it, and up to which transaction that is true -#}
-    {%- set horizon = kept_taken_horizon() -%}
+    {%- set horizon = kept_new_horizon() -%}
     {%- set columns = kept_stage(model_, complete) -%}
 
     {%- if there -%}
@@ -51,12 +51,8 @@
         {%- set written = kept_fill(model_, columns) -%}
         {{ kept_indexes(model_) }}
     {%- endif -%}
-    {% call statement('clear') %}
-        drop table {{ model_.stage }}, {{ model_.gone }};
-        drop table if exists
-            pg_temp.{{ model_.plan }}, pg_temp.{{ model_.shape }}, pg_temp.{{ this.identifier[:50] }}__changed
-    {% endcall %}
     {{ kept_note(model_.relation, horizon, written) }}
+    {{ kept_clear() }}
     {%- do store_raw_result(
         name='main',
         message=written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
@@ -102,10 +98,10 @@
     {{ kept_refuse_foreign_keys() }}
     {{ return({
         'relation': this.incorporate(type='table'),
-        'stage': (this.identifier[:50] ~ '__stage'),
-        'gone': (this.identifier[:50] ~ '__gone'),
-        'plan': (this.identifier[:50] ~ '__plan'),
-        'shape': (this.identifier[:50] ~ '__shape'),
+        'stage': kept_temp('stage'),
+        'gone': kept_temp('gone'),
+        'plan': kept_temp('plan'),
+        'shape': kept_temp('shape'),
         'key': key,
         'partition_by': partition_by,
         'partition': partition_by.column if partition_by else none,

@@ -1,7 +1,7 @@
 {#-
-  A materialized view that is refreshed concurrently, so that readers keep the old rows until the new ones are there, and
-  only when a table below it has changed. It survives a full refresh, which has nothing to mend in it. When its
-  definition changes, a new one is filled beside it and takes its name, its owner and its grants.
+  A materialized view that is refreshed concurrently, so that readers keep the old rows until the new ones are there. It
+  is left alone only if nothing below it can have changed: it reads tables alone that note their changes, and no clock.
+  When its definition changes, a new one is filled beside it and takes its name, its owner and its grants.
 -#}
 {% materialization kept_materialized_view, adapter='postgres' %}
     {%- set relation = this.incorporate(type='materialized_view') -%}
@@ -24,24 +24,26 @@
     {%- if not there or not kept_is_defined_so(relation, sql) -%}
         {{ kept_view_fill(relation, indexes, there) }}
         {%- set said = 'CREATE MATERIALIZED VIEW' -%}
-    {%- elif kept_view_is_stale(relation) -%}
-        {% call statement('refresh') %}
-            refresh materialized view concurrently {{ relation }}
-        {% endcall %}
-        {%- set said = 'REFRESH MATERIALIZED VIEW' -%}
     {%- else -%}
-        {%- set said = 'nothing below it changed' -%}
+        {#- by one of them it is refreshed -#}
+        {{ kept_view_indexes(relation, indexes) }}
+        {%- set said = kept_view_refresh(relation) -%}
     {%- endif -%}
-    {{ kept_view_indexes(relation, indexes) }}
     {% call statement('note') %}
-        insert into {{ kept_control(relation) }} (model, horizon, cluster, built_at, changed_at, invocation_id)
+        insert into {{ kept_control(relation) }} as noted
+        (model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, invocation_id)
         values (
-            '{{ relation.identifier }}', '{{ horizon }}', {{ kept_cluster() }}, now(), now(), '{{ invocation_id }}'
+            '{{ relation.identifier }}', '{{ horizon }}', {{ kept_cluster() }}, now(), now(), pg_current_xact_id(),
+            {{ kept_read_snapshot() }}, '{{ invocation_id }}'
         )
         on conflict (model) do update set
             horizon = excluded.horizon, cluster = excluded.cluster, built_at = excluded.built_at,
-            invocation_id = excluded.invocation_id
+            {% if said != kept_view_is_fresh() -%}
+                changed_at = excluded.changed_at, changed_xid = excluded.changed_xid,
+            {%- endif %}
+            read_snapshot = excluded.read_snapshot, invocation_id = excluded.invocation_id
     {% endcall %}
+    {{ kept_clear() }}
     {%- do store_raw_result(name='main', message=said, code=said, rows_affected=-1) -%}
     {%- do apply_grants(relation, config.get('grants'), should_revoke=true) -%}
     {{ kept_docs(relation) }}
@@ -53,19 +55,64 @@
 {% endmaterialization %}
 
 
-{#- Whether a table below it was written since it was built. The times are of the transactions that wrote it. -#}
+{% macro kept_view_is_fresh() %}{{ return('nothing below it changed') }}{% endmacro %}
+
+
+{#- Refreshes it if that can make a difference; returns what it did. -#}
+{% macro kept_view_refresh(relation) %}
+    {%- set populated = run_query(
+        "select relispopulated from pg_catalog.pg_class where oid = '" ~ relation ~ "'::regclass"
+    ).columns[0].values()[0] -%}
+    {%- if populated and not should_full_refresh() and not kept_view_is_stale(relation) -%}
+        {{ return(kept_view_is_fresh()) }}
+    {%- endif -%}
+    {% call statement('refresh') %}
+        {#- one that was restored without its rows can't be read, so nobody is kept from it -#}
+        refresh materialized view {{ 'concurrently' if populated }} {{ relation }}
+    {% endcall %}
+    {{ return('REFRESH MATERIALIZED VIEW') }}
+{% endmacro %}
+
+
+{#-
+  Whether its rows may be others now. What its last build could see is compared with the transaction that last wrote
+  each table below. Rows in raw can go and leave no trace, so a view that reads raw, or a table that notes nothing, is
+  always stale; so is one that reads the clock.
+-#}
 {% macro kept_view_is_stale(relation) %}
-    {%- set changes = ["false"] -%}
-    {%- for above in kept_above(model.depends_on.nodes) -%}
-        {%- do changes.append(
-            "coalesce((select changed_at >= mine.built_at from " ~ kept_control(above) ~ " as theirs where theirs.model = '"
-            ~ above.identifier ~ "'), true)"
-        ) -%}
-    {%- endfor -%}
-    {{ return(run_query(
-        "select " ~ changes | join(' or ') ~ " from " ~ kept_control(relation) ~ " as mine where model = '"
-        ~ relation.identifier ~ "'"
-    ).columns[0].values()[0]) }}
+    {%- set stale -%}
+        with recursive below (oid) as (
+            {{ kept_relations_below(relation) }}
+        ),
+        views (oid) as (
+            select '{{ relation }}'::regclass::oid
+            union
+            select refobjid
+            from views
+            inner join pg_catalog.pg_rewrite on ev_class = views.oid
+            inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass
+            inner join pg_catalog.pg_class on pg_class.oid = refobjid and relkind = 'v'
+            where refclassid = 'pg_class'::regclass
+        ),
+        mine as (
+            select (to_jsonb(noted) ->> 'read_snapshot')::pg_snapshot as snapshot
+            from {{ kept_control(relation) }} as noted
+            where model = '{{ relation.identifier }}' and cluster = {{ kept_cluster() }}
+        )
+        select
+            exists (
+                select
+                from below
+                left join {{ kept_temp('notes') }} as notes on notes.relation = below.oid
+                where coalesce(not pg_visible_in_snapshot(changed_xid, (select snapshot from mine)), true)
+            )
+            or exists (
+                select from views
+                where pg_get_viewdef(oid) ~* '\m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random|age)\('
+                    or pg_get_viewdef(oid) ~ '\m(CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\M'
+            )
+    {%- endset -%}
+    {{ return(run_query(stale).columns[0].values()[0]) }}
 {% endmacro %}
 
 

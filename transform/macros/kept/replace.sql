@@ -8,7 +8,7 @@
 
 {#- A temporary view of that SQL; returns its name. -#}
 {% macro kept_define(definition) %}
-    {%- set name = this.identifier[:50] ~ '__trial' -%}
+    {%- set name = kept_temp('trial') -%}
     {% call statement('define') %}
         drop view if exists pg_temp.{{ name }};
         create temporary view {{ name }} as (

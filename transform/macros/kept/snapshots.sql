@@ -10,16 +10,21 @@
     begin;
     -- a few versions are found by their keys, as in kept_stage
     set local random_page_cost = 1.1;
-    insert into {{ kept_control(this) }} (model, horizon, next_horizon, cluster, built_at, changed_at)
-    values ('{{ this.identifier }}', '0', '{{ kept_taken_horizon() if execute }}', {{ kept_cluster() }}, now(), now())
-    on conflict (model) do update set next_horizon = excluded.next_horizon
+    insert into {{ kept_control(this) }} as noted
+    (model, horizon, next_horizon, cluster, built_at, changed_at, read_snapshot)
+    values (
+        '{{ this.identifier }}', '0', '{{ kept_new_horizon() if execute }}', {{ kept_cluster() }}, now(), now(),
+        {{ kept_read_snapshot() }}
+    )
+    on conflict (model) do update set next_horizon = excluded.next_horizon, read_snapshot = excluded.read_snapshot
 {% endmacro %}
 
 
 {% macro snapshot_ends() %}
+    {%- if execute -%}{{ kept_clear() }}{%- endif -%}
     update {{ kept_control(this) }} set
         horizon = next_horizon, cluster = {{ kept_cluster() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
-        definition = '{{ snapshot_definition() }}', invocation_id = '{{ invocation_id }}'
+        changed_xid = pg_current_xact_id(), definition = '{{ snapshot_definition() }}', invocation_id = '{{ invocation_id }}'
     where model = '{{ this.identifier }}'
 {% endmacro %}
 
@@ -50,7 +55,7 @@
 
 {#- dbt compares with all current versions, of which there is one a key; this with those of the keys that were staged. -#}
 {% macro postgres__snapshot_staging_table(strategy, source_sql, target_relation) %}
-    {%- set staged = this.identifier[:50] ~ '__changed' -%}
+    {%- set staged = kept_temp('changed') -%}
     {%- if run_query("select to_regclass('pg_temp." ~ staged ~ "') is not null").columns[0].values()[0] -%}
         {%- set target_relation = '(select * from ' ~ target_relation ~ ' where ' ~ strategy.unique_key ~ ' in (select '
             ~ strategy.unique_key ~ ' from ' ~ staged ~ ')) as versions' -%}

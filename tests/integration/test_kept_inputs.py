@@ -1,0 +1,189 @@
+"""What a kept model stands on, other than raw and kept tables: it misses no row of that, and is refreshed when it must be."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tests.integration.marts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+SOURCES = """
+sources:
+  - {name: app, schema: raw, tables: [{name: orders}]}
+  - {name: others, schema: elsewhere, tables: [{name: orders}]}
+"""
+FROM_RAW = "select order_id, customer_id, status, shipping_fee, _tidemark_loaded_xid as loaded_xid from {}"
+NEW = "select order_id, customer_id, status, shipping_fee from {}{{% if is_incremental() %}} {} {{% endif %}}"
+FILTER = "where loaded_xid >= {{ horizon() }}"
+KEYED = "materialized='kept_incremental', unique_key='order_id', schema='marts'"
+SUMMED = "materialized='kept_materialized_view', schema='marts', indexes=[{'columns': ['status'], 'unique': true}]"
+SUM = "select status, count(*) as orders from {} group by status"
+
+
+def model(config: str, query: str) -> str:
+    return f"{{{{ config({config}) }}}}\n{query}\n"
+
+
+RAW = "{{ source('app', 'orders') }}"
+STOCK = {
+    "t": model("materialized='table', schema='marts'", FROM_RAW.format(RAW)),
+    "i": model(
+        "materialized='incremental', unique_key='order_id', schema='marts'",
+        FROM_RAW.format(RAW) + "{% if is_incremental() %} where updated_at >= now() - interval '1 year' {% endif %}",
+    ),
+    "v": model("materialized='view', schema='marts'", "select * from {{ ref('t') }}"),
+    "e": model("materialized='ephemeral'", "select * from {{ ref('v') }}"),
+    "m": model("materialized='materialized_view', schema='marts'", FROM_RAW.format(RAW)),
+}
+KEPT = {
+    "k_t": model(KEYED, NEW.format("{{ ref('t') }}", FILTER)),
+    "k_i": model(KEYED, NEW.format("{{ ref('i') }}", FILTER)),
+    "k_e": model(KEYED, NEW.format("{{ ref('e') }}", FILTER)),
+    "k_m": model(KEYED, NEW.format("{{ ref('m') }}", FILTER)),
+    "k_others": model(KEYED, NEW.format("{{ source('others', 'orders') }}", FILTER)),
+    # it finds what changed by one relation, and reads the rows from another
+    "k_keys": model(
+        KEYED,
+        "{%- set changed %} select order_id from {{ ref('t') }} where loaded_xid >= {{ horizon() }} {%- endset %}\n"
+        + NEW.format(RAW, "where order_id in (select order_id from {{ staged_keys(changed) }})"),
+    ),
+    # above one that goes no further than its own input
+    "k_k": model(KEYED, NEW.format(RAW, "where " + FILTER[6:].replace("loaded_xid", "_tidemark_loaded_xid", 1))),
+}
+VIEWS = {
+    "mv_raw": model(SUMMED, SUM.format("{{ ref('kv') }}")),
+    "mv_i": model(SUMMED, SUM.format("{{ ref('i') }}")),
+    "mv_kept": model(SUMMED, SUM.format("{{ ref('k_k') }}")),
+    "mv_day": model(SUMMED, SUM.format("{{ ref('k_k') }} where current_date > '2000-01-01'")),
+    "kv": model("materialized='kept_view', schema='marts'", f"select order_id, status from {RAW}"),
+}
+MODELS = {**STOCK, **KEPT, **VIEWS}
+ORDERS = "select count(*), sum(shipping_fee) from {}"
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project that was loaded and has models of its own, which are built."""
+    for project in make_checkout(stage="loaded"):
+        for directory in ("models", "snapshots", "tests"):
+            shutil.rmtree(project.root / "transform" / directory)
+        models = project.root / "transform" / "models"
+        models.mkdir()
+        (models / "sources.yml").write_text(SOURCES)
+        for name, text in MODELS.items():
+            (models / f"{name}.sql").write_text(text)
+        with project.connect("warehouse") as connection:
+            connection.execute(
+                "create schema elsewhere; create table elsewhere.orders as " + FROM_RAW.format("raw.orders") + ";"
+                "grant usage on schema elsewhere to public; grant select on elsewhere.orders to public"
+            )
+        project.build()
+        yield project
+
+
+def new_orders(project: Checkout, first: int) -> None:
+    """Load 50 new orders and change 20."""
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "create temporary table arrived as select * from raw.orders order by order_id limit 50;"
+            f"update arrived set order_id = order_id + {first}, updated_at = now(), "
+            "_tidemark_loaded_xid = pg_current_xact_id(); insert into raw.orders table arrived"
+        )
+        connection.execute(load("orders", "shipping_fee = shipping_fee + 1, updated_at = now()", "order_id <= 20"))
+
+
+def differing(project: Checkout) -> set[str]:
+    """Return the kept models whose rows are not those of raw."""
+    (expected,) = project.rows("warehouse", ORDERS.format("raw.orders"))
+    return {name for name in KEPT if project.rows("warehouse", ORDERS.format(f"marts.{name}")) != [expected]}
+
+
+def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(project):
+    assert differing(project) == set()
+    new_orders(project, 1_000_000)
+    # these see the new rows in raw, and the inputs have none of them yet
+    project.build("--select", *KEPT)
+    assert differing(project) == KEPT.keys() - {"k_k"}
+    with project.connect("warehouse") as connection:
+        connection.execute("truncate elsewhere.orders")
+        connection.execute("insert into elsewhere.orders " + FROM_RAW.format("raw.orders"))
+    printed = project.build()
+    assert differing(project) == set()
+    assert 'k_others" computes all of its rows at each build' in printed
+    assert "what it reads goes: elsewhere.orders." in printed
+    # an incremental model that was emptied and built whole has rows again that are older than any horizon
+    with project.connect("warehouse") as connection:
+        connection.execute("delete from marts.i where order_id <= 5")
+        connection.execute("delete from marts.k_i where order_id <= 5")
+    project.build("--select", "k_i")
+    assert differing(project) == {"k_i"}
+    project.build("--select", "i", "--full-refresh")
+    project.build("--select", "k_i")
+    assert differing(project) == set()
+
+
+def test_a_developers_model_on_an_input_of_production_misses_nothing_either(project):
+    own = {"DBT_SCHEMA_PREFIX": "ana_"}
+    deferred = ("--select", "k_t", "--defer", "--state", str(project.root / ".meltano" / "dbt" / "good"))
+    project.build(*deferred, env=own)
+    new_orders(project, 2_000_000)
+    project.build(*deferred, env=own)
+    project.build()
+    project.build(*deferred, env=own)
+    assert project.rows("warehouse", ORDERS.format("ana_marts.k_t")) == project.rows(
+        "warehouse", ORDERS.format("raw.orders")
+    )
+
+
+def summed(project: Checkout) -> dict[str, bool]:
+    """Return of each materialized view whether it says what raw does."""
+    ((orders,),) = project.rows("warehouse", "select count(*) from raw.orders")
+    return {
+        name: project.rows("warehouse", f"select sum(orders)::bigint from marts.{name}") == [(orders,)]
+        for name in VIEWS
+        if name.startswith("mv")
+    }
+
+
+def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_changed(project):
+    right = dict.fromkeys((name for name in VIEWS if name.startswith("mv")), True)
+    project.build()
+    assert summed(project) == right
+    new_orders(project, 3_000_000)
+    project.build()
+    assert summed(project) == right
+    # nothing tells of a row that somebody removed
+    with project.connect("warehouse") as connection:
+        connection.execute("delete from raw.orders where order_id = 1")
+        connection.execute("delete from marts.k_k where order_id = 1; delete from marts.i where order_id = 1")
+    printed = project.build("--select", "mv_raw", "mv_kept", "mv_day")
+    assert summed(project) == {**right, "mv_kept": False, "mv_i": False}
+    assert printed.count("[nothing below it changed in") == 1
+    project.build("--select", "mv_kept", "mv_i", "--full-refresh")
+    assert summed(project) == right
+    # what commits while it is refreshed is seen by the next
+    with project.connect("warehouse") as writer:
+        writer.autocommit = False
+        writer.execute("delete from marts.k_k where order_id = 2")
+        writer.execute(
+            "update marts._tidemark_models set changed_at = now(), changed_xid = pg_current_xact_id() "
+            "where model = 'k_k'"
+        )
+        project.build("--select", "mv_kept")
+        writer.commit()
+    project.build("--select", "mv_kept")
+    count = "select (select count(*) from marts.k_k) - (select sum(orders) from marts.mv_kept)"
+    assert project.rows("warehouse", count) == [(0,)]
+    # and one that has lost its rows, as a restore without them leaves it, is filled
+    with project.connect("warehouse") as connection:
+        connection.execute("refresh materialized view marts.mv_kept with no data")
+    project.build("--select", "mv_kept")
+    assert project.rows("warehouse", count) == [(0,)]

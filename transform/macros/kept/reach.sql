@@ -1,0 +1,181 @@
+{#-
+  What a model reads, and how far that goes.
+
+  PostgreSQL says what it reads: a temporary view of the model's SQL is followed, through other views, to the relations
+  that hold rows. So it does not matter what stands between, or how it is named: views, ephemeral models, models of other
+  packages, relations that dbt defers to.
+-#}
+
+{#- Notes how far every table goes, in one snapshot and before the build at hand reads its first row. -#}
+{% macro kept_take_notes() %}
+    {%- set schemas = run_query(
+        "select quote_ident(nspname) from pg_catalog.pg_class inner join pg_catalog.pg_namespace "
+        ~ "on pg_namespace.oid = relnamespace where relname = '_tidemark_models' and relkind = 'r' "
+        ~ "and has_schema_privilege(pg_namespace.oid, 'usage') and has_table_privilege(pg_class.oid, 'select')"
+    ).columns[0].values() -%}
+    {% call statement('take notes') %}
+        drop table if exists pg_temp.{{ kept_temp('notes') }}, pg_temp.{{ kept_temp('read') }};
+        create temporary table {{ kept_temp('read') }} (relation oid);
+        create temporary table {{ kept_temp('notes') }} as
+        select
+            null::oid as relation,
+            pg_snapshot_xmin(pg_current_snapshot()) as horizon,
+            null::xid8 as changed_xid,
+            pg_current_snapshot() as snapshot
+        {% for schema in schemas -%}
+            union all
+            select
+                to_regclass('{{ schema }}.' || quote_ident(model))::oid,
+                case
+                    when cluster = {{ kept_cluster() }} and horizon <= pg_snapshot_xmax(pg_current_snapshot()) then horizon
+                    else '0'
+                end,
+                -- as JSON: the tables of other projects and prefixes may lack this column
+                (to_jsonb(noted) ->> 'changed_xid')::xid8,
+                null
+            from {{ schema }}._tidemark_models as noted
+        {% endfor %}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- Adds to what the build at hand reads the relations of that query. -#}
+{% macro kept_add_read(query) %}
+    {%- set trial = kept_define(query) -%}
+    {% call statement('add read') %}
+        insert into {{ kept_temp('read') }} {{ kept_relations_below(trial) }};
+        drop view {{ trial }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- A query for the relations with rows that a view, materialized or not, reads. -#}
+{% macro kept_relations_below(view) -%}
+    with recursive below (oid) as (
+        select '{{ view }}'::regclass::oid
+        union
+        select refobjid
+        from below
+        inner join pg_catalog.pg_class on pg_class.oid = below.oid
+        inner join pg_catalog.pg_rewrite on ev_class = below.oid
+        inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass
+        where
+            refclassid = 'pg_class'::regclass
+            and (relkind = 'v' or below.oid = '{{ view }}'::regclass)
+    )
+    select oid
+    from below
+    inner join pg_catalog.pg_class using (oid)
+    where
+        relkind in ('r', 'p', 'm', 'f')
+        and oid not in ('{{ view }}'::regclass, coalesce(to_regclass('{{ this }}')::oid, 0))
+        -- what staged_keys made
+        and relpersistence <> 't'
+        -- written with the rows of the models that they speak of
+        and relname not in ('_tidemark_models', '_tidemark_moved_keys')
+{%- endmacro %}
+
+
+{#-
+  How far what was read goes: the oldest transaction that may be missing from any of it; 0 if that can't be known. A
+  table in raw goes as far as the build's own snapshot, another as far as it has been noted.
+-#}
+{% macro kept_reach() %}
+    {%- set reach -%}
+        with read as (
+            select relation, horizon, {{ kept_is_raw('relation') }} as is_raw
+            from (select distinct relation from {{ kept_temp('read') }}) as read
+            left join {{ kept_temp('notes') }} as notes using (relation)
+        ),
+        horizons as (
+            select horizon from {{ kept_temp('notes') }} where snapshot is not null
+            union all
+            select coalesce(horizon, '0') from read where horizon is not null or not is_raw
+            {% for node in kept_nodes_above(model.depends_on.nodes) -%}
+                union all
+                select coalesce(
+                    (select horizon from {{ kept_temp('notes') }} where relation = {{ kept_node_oid(node) }}), '0'
+                )
+            {% endfor %}
+        )
+        select
+            (select horizon::text from horizons order by horizons.horizon limit 1),
+            (select string_agg(relation::regclass::text, ', ') from read where horizon is null and not is_raw)
+    {%- endset -%}
+    {%- set found = run_query(reach)[0] -%}
+    {%- if found[1] and model.config.materialized in ['kept_incremental', 'partitioned_incremental'] -%}
+        {%- do log(
+            this ~ ' computes all of its rows at each build, as nothing says how far what it reads goes: ' ~ found[1] ~ '.',
+            info=true
+        ) -%}
+    {%- endif -%}
+    {{ return(found[0]) }}
+{% endmacro %}
+
+
+{#-
+  Whether a relation has its rows from the loader, which stamps each with the transaction that writes it: it lies beside
+  the loader's own tables, or the stamp is a column's default. A copy of such a table has the column alone.
+-#}
+{% macro kept_is_raw(oid) -%}
+    exists (
+        select
+        from pg_catalog.pg_attribute
+        inner join pg_catalog.pg_class on pg_class.oid = attrelid
+        left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum
+        where
+            attrelid = {{ oid }}
+            and relkind in ('r', 'p')
+            and atttypid = 'xid8'::regtype
+            and not attisdropped
+            and (
+                pg_get_expr(adbin, adrelid) = 'pg_current_xact_id()'
+                or attname = '_tidemark_loaded_xid' and exists (
+                    select from pg_catalog.pg_class as beside
+                    where beside.relnamespace = pg_class.relnamespace and beside.relname = '_tidemark_state'
+                )
+            )
+    )
+{%- endmacro %}
+
+
+{#- The nodes that these are or stand on, however far below. -#}
+{% macro kept_nodes_below(ids) %}
+    {%- set found, ids = {}, ids | list -%}
+    {%- for id in ids -%}
+        {%- if id in graph.nodes and id not in found -%}
+            {%- do found.update({id: graph.nodes[id]}) -%}
+            {%- do ids.extend(graph.nodes[id].depends_on.nodes or []) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found.values() | list) }}
+{% endmacro %}
+
+
+{#- The kept tables and snapshots that these nodes are, or that stand nearest behind them: keys that leave one are read too. -#}
+{% macro kept_nodes_above(ids) %}
+    {%- set found, ids = {}, ids | list -%}
+    {%- set kept = ['kept_table', 'kept_incremental', 'partitioned_incremental', 'snapshot'] -%}
+    {%- for id in ids -%}
+        {%- if id in graph.nodes and id not in found -%}
+            {%- do found.update({id: graph.nodes[id]}) -%}
+            {%- if graph.nodes[id].config.materialized not in kept -%}
+                {%- do ids.extend(graph.nodes[id].depends_on.nodes or []) -%}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found.values() | selectattr('config.materialized', 'in', kept) | list) }}
+{% endmacro %}
+
+
+{#- The relation that stands for a node: its own, or that which dbt defers to where there is no such. -#}
+{% macro kept_node_oid(node) -%}
+    {%- set own = api.Relation.create(schema=node.schema, identifier=node.alias) -%}
+    {%- set deferred = node.get('defer_relation') -%}
+    {%- if deferred -%}
+        {%- set deferred = api.Relation.create(schema=deferred.schema, identifier=deferred.alias) -%}
+        coalesce(to_regclass('{{ own }}'), to_regclass('{{ deferred }}'))::oid
+    {%- else -%}
+        to_regclass('{{ own }}')::oid
+    {%- endif -%}
+{%- endmacro %}

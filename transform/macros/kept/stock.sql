@@ -1,0 +1,41 @@
+{#-
+  Hooks by which dbt's own tables note how far they go, as kept ones do: a table holds what was committed when its build
+  began, and a model on it must not take it for as new as raw. dbt_project.yml gives them to all models; they do nothing
+  for those that need none, nor in a schema without a kept model's notes.
+-#}
+
+{#- What holds rows of its own and is not kept. -#}
+{% macro kept_noted_kinds() %}
+    {{ return(['table', 'incremental', 'materialized_view', 'seed']) }}
+{% endmacro %}
+
+
+{% macro stock_begins() %}
+    {%- if not execute or model.config.materialized not in kept_noted_kinds() -%}{{ return('') }}{%- endif -%}
+    {%- set noted = run_query("select to_regclass('" ~ kept_control(this) ~ "') is not null").columns[0].values()[0] -%}
+    {#- a header may make what the SQL needs, and is run with it alone: how far such a table goes stays unknown -#}
+    {%- if not noted or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
+    {%- set remade = 'null' if is_incremental() or model.config.materialized != 'incremental' else 'pg_current_xact_id()' -%}
+    insert into {{ kept_control(this) }} as noted
+    (model, horizon, next_horizon, cluster, built_at, changed_at, changed_xid, remade_xid)
+    values (
+        '{{ this.identifier }}', '0', '{{ kept_new_horizon() }}', {{ kept_cluster() }}, now(), now(),
+        pg_current_xact_id(), {{ remade }}
+    )
+    on conflict (model) do update set
+        next_horizon = excluded.next_horizon,
+        changed_xid = excluded.changed_xid,
+        remade_xid = coalesce(excluded.remade_xid, noted.remade_xid)
+{% endmacro %}
+
+
+{% macro stock_ends() %}
+    {%- if not execute or model.config.materialized not in kept_noted_kinds() -%}{{ return('') }}{%- endif -%}
+    {%- set noted = run_query("select to_regclass('" ~ kept_control(this) ~ "') is not null").columns[0].values()[0] -%}
+    {%- if not noted or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
+    {{ kept_clear() }}
+    update {{ kept_control(this) }} set
+        horizon = next_horizon, cluster = {{ kept_cluster() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
+        invocation_id = '{{ invocation_id }}'
+    where model = '{{ this.identifier }}'
+{% endmacro %}
