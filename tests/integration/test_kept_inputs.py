@@ -1,4 +1,4 @@
-"""What a kept model stands on, other than raw and kept tables: it misses no row of that, and is refreshed when it must be."""
+"""What a kept model stands on, other than raw and kept tables: it misses no row of that, and is never stale."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@
     {%- endfor -%}
     {%- for name in contract.not_null -%}
         {#- PostgreSQL takes such a constraint for proof, and doesn't look again -#}
-        {%- set proof = adapter.quote(this.identifier[:20] ~ '_' ~ local_md5(name)[:12] ~ '_not_null') -%}
+        {%- set proof = adapter.quote(kept_cut(this.identifier, 20) ~ '_' ~ local_md5(name)[:12] ~ '_not_null') -%}
         {%- do added.append('add constraint ' ~ proof ~ ' check (' ~ adapter.quote(name) ~ ' is not null) not valid') -%}
         {%- do validated.append('validate constraint ' ~ proof) -%}
         {%- do settled.append('alter column ' ~ adapter.quote(name) ~ ' set not null') -%}

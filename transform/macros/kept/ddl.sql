@@ -60,6 +60,12 @@
     kind: what it is to be, as pg_class.relkind has it.
 -#}
 {% macro kept_is_there(relation, kind) %}
+    {%- set bytes = relation.identifier.encode('utf-8') | length -%}
+    {%- if bytes > 63 -%}
+        {%- do exceptions.raise_compiler_error(
+            relation ~ ' has a name of ' ~ bytes ~ ' bytes, and PostgreSQL keeps 63. Give the model a shorter alias.'
+        ) -%}
+    {%- endif -%}
     {%- set found = run_query(
         "select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ relation ~ "')"
     ).columns[0].values() -%}

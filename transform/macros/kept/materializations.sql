@@ -39,13 +39,30 @@
 
     {%- if there -%}
         {#- 2: the table's shape, committed by itself so that no lock on it outlasts the moment, nor an index's making -#}
-        {%- set contract = kept_follow_columns(model_, columns) -%}
+        {%- set contract = kept_contract(model_) -%}
+        {%- set change = kept_changes(model_, columns, contract) -%}
+        {{ kept_prove_contract(model_, columns, contract) }}
+        {%- if change.anew == 'with the shape' -%}
+            {#- old rows would not fit it, and no reader is to find the table without them or the new ones -#}
+            {%- set deleted = kept_delete_all(model_) -%}
+        {%- endif -%}
+        {{ kept_follow(model_, change) }}
         {{ kept_partitions(model_) }}
-        {{ kept_commit() }}
-        {{ kept_indexes(model_) }}
-        {{ kept_commit() }}
-        {#- 3: its rows, and with them how far they go -#}
-        {%- set written = kept_merge(model_, columns, complete) -%}
+        {%- if not change.anew -%}
+            {{ kept_commit() }}
+            {{ kept_indexes(model_) }}
+            {{ kept_commit() }}
+            {#- 3: its rows, and with them how far they go -#}
+            {%- set written = kept_merge(model_, columns, complete) -%}
+        {%- else -%}
+            {%- if change.anew != 'with the shape' -%}
+                {{ kept_commit() }}
+                {%- set deleted = kept_delete_all(model_) -%}
+            {%- endif -%}
+            {%- set written = kept_fill(model_, columns) -%}
+            {%- do written.update({'deleted': deleted}) -%}
+            {{ kept_indexes(model_) }}
+        {%- endif -%}
     {%- else -%}
         {{ kept_create(model_, columns) }}
         {%- set written = kept_fill(model_, columns) -%}

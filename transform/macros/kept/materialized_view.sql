@@ -118,7 +118,7 @@
 
 {#- Makes it, filled and indexed, in the place of what is there. -#}
 {% macro kept_view_fill(relation, indexes, there) %}
-    {%- set filling = relation.incorporate(path={'identifier': relation.identifier[:50] ~ '__filling'}) -%}
+    {%- set filling = relation.incorporate(path={'identifier': kept_name(relation.identifier, '__filling')}) -%}
     {% call statement('fill') %}
         drop materialized view if exists {{ filling }};
         create materialized view {{ filling }} as

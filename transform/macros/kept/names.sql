@@ -9,6 +9,12 @@
 {% endmacro %}
 
 
+{#- The beginning of a name that is no longer than so many bytes. -#}
+{% macro kept_cut(name, bytes) %}
+    {{ return(name.encode('utf-8')[:bytes].decode('utf-8', 'ignore')) }}
+{% endmacro %}
+
+
 {#- A temporary relation of the model at hand, quoted. -#}
 {% macro kept_temp(what) %}
     {{ return(adapter.quote(kept_name(this.identifier, '__' ~ what))) }}

@@ -1,5 +1,6 @@
 {#-
   The partitions that the staged rows need, and a default one. A partition is named for its beginning: fct_sales_2026_01.
+  It is told by its bounds, and not by its name, which another table's partition may have.
 
   What others write where there is no partition yet is in the default one, and goes from there to its own. What stays are
   dates that are none (infinity) or mistakes (before the year 1, after 9999): a partition each would be no help, and the
@@ -8,39 +9,49 @@
 {% macro kept_partitions(model_) %}
     {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
     {%- set relation = model_.relation -%}
-    {%- set stem = relation.identifier[:50] -%}
-    {%- set default = adapter.quote(relation.schema) ~ '.' ~ adapter.quote(stem ~ '_default') -%}
-    {%- set column = adapter.quote(model_.partition) -%}
+    {%- set column, strays = adapter.quote(model_.partition), kept_temp('strays') -%}
     {%- set format = {'day': 'YYYY_MM_DD', 'month': 'YYYY_MM', 'year': 'YYYY'}[model_.grain] -%}
+    {%- set stem = kept_name(relation.identifier, '_' ~ format)[:-(format | length + 1)] -%}
+    {%- set default = kept_default_partition(relation) -%}
+    {%- set type = kept_columns(relation) | selectattr('name', 'equalto', model_.partition) | map(attribute='type') | first -%}
     {%- set ddl -%}
         -- where a time with a zone begins its day is for the table to say, and not for each session
         perform set_config('timezone', 'UTC', true);
-        create table if not exists {{ default }} partition of {{ relation }} default;
+        {% if not default.there -%}
+            create table {{ default.name }} partition of {{ relation }} default;
+        {%- endif %}
         for missing in
-            select
-                starts,
-                starts + interval '1 {{ model_.grain }}' as ends,
-                '{{ stem }}_' || to_char(starts, '{{ format }}') as name
+            select starts, ends, '{{ stem }}_' || to_char(starts, '{{ format }}') as name
             from (
-                select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) as starts from {{ model_.stage }}
-                where {{ column }} between '0001-01-01' and '9999-12-31'
-                union
-                select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) from {{ default }}
-                where {{ column }} between '0001-01-01' and '9999-12-31'
+                select starts, starts + interval '1 {{ model_.grain }}' as ends
+                from (
+                    select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) as starts from {{ model_.stage }}
+                    where {{ column }} between '0001-01-01' and '9999-12-31'
+                    union
+                    select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) from {{ default.name }}
+                    where {{ column }} between '0001-01-01' and '9999-12-31'
+                ) as found
             ) as wanted
             where not exists (
                 select from pg_catalog.pg_inherits inner join pg_catalog.pg_class on pg_class.oid = inhrelid
-                where inhparent = '{{ relation }}'::regclass
-                    and relname = '{{ stem }}_' || to_char(starts, '{{ format }}')
+                where inhparent = '{{ relation }}'::regclass and pg_get_expr(relpartbound, pg_class.oid)
+                    = format('FOR VALUES FROM (%L) TO (%L)', starts::{{ type }}::text, ends::{{ type }}::text)
             )
             order by starts
         loop
+            if exists (
+                select from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+                where nspname = '{{ relation.schema }}' and relname = missing.name and relispartition
+            ) then
+                missing.name := kept_free_name;
+                missing.name := missing.name || to_char(missing.starts, '{{ format }}');
+            end if;
             -- rows in the default partition would keep the new one from being made
-            create temporary table if not exists {{ stem }}__strays (like {{ relation }});
+            create temporary table if not exists {{ strays }} (like {{ relation }});
             with stray as (
-                delete from {{ default }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
+                delete from {{ default.name }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
                 returning *
-            ) insert into {{ stem }}__strays select * from stray;
+            ) insert into {{ strays }} select * from stray;
             begin
                 execute format(
                     'create table %I.%I partition of {{ relation }} for values from (%L) to (%L)',
@@ -56,11 +67,51 @@
                         missing.starts, missing.name, 'Attach it again, or rename it, then run this again.';
             end;
         end loop;
-        if to_regclass('pg_temp.{{ stem }}__strays') is not null then
-            insert into {{ relation }} select * from {{ stem }}__strays;
-            drop table {{ stem }}__strays;
+        if to_regclass('pg_temp.{{ strays }}') is not null then
+            insert into {{ relation }} select * from {{ strays }};
+            drop table {{ strays }};
         end if;
         perform set_config('timezone', zone, true);
     {%- endset -%}
+    {#- for a partition whose name another table's has -#}
+    {%- set free = kept_name(relation.identifier, '_12345678_' ~ format)[:-(format | length + 10)] ~ '_' -%}
+    {%- set ddl = ddl | replace('kept_free_name;', "'" ~ free ~ "' || substr(md5('" ~ relation ~ "'::regclass::oid::text), 1, 8) || '_';") -%}
     {{ kept_ddl('partitions', ddl, declare="missing record; zone text := current_setting('timezone');") }}
+{% endmacro %}
+
+
+{#- The default partition, and whether it is there yet; else under a name that is free. -#}
+{% macro kept_default_partition(relation) %}
+    {%- set found = run_query(
+        "select partdefid, quote_ident(nspname) || '.' || quote_ident(relname) from pg_catalog.pg_partitioned_table "
+        ~ "inner join pg_catalog.pg_class on pg_class.oid = partdefid "
+        ~ "inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
+        ~ "where partrelid = '" ~ relation ~ "'::regclass"
+    ) -%}
+    {%- if found | length -%}{{ return({'there': true, 'name': found[0][1]}) }}{%- endif -%}
+    {%- set names = [] -%}
+    {%- for suffix in ['_default', '_' ~ local_md5(relation ~ invocation_id)[:8] ~ '_default'] -%}
+        {%- set name = relation.incorporate(path={'identifier': kept_name(relation.identifier, suffix)}) -%}
+        {%- if not run_query("select 1 where to_regclass('" ~ name ~ "') is not null") | length -%}
+            {%- do names.append(name) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return({'there': false, 'name': names[0] | string}) }}
+{% endmacro %}
+
+
+{#- What a table is partitioned by is settled when it is made. -#}
+{% macro kept_refuse_partition_key(model_, type) %}
+    {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
+    {%- set by = run_query(
+        "select attname::text, format_type(atttypid, atttypmod) from pg_catalog.pg_partitioned_table "
+        ~ "inner join pg_catalog.pg_attribute on attrelid = partrelid and attnum = partattrs[0] "
+        ~ "where partrelid = '" ~ model_.relation ~ "'::regclass"
+    )[0] -%}
+    {%- if by[0] != model_.partition or (by[1] != type and should_full_refresh()) -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ' is partitioned by ' ~ by[0] ~ ' (' ~ by[1] ~ '), the model by ' ~ model_.partition ~ ' ('
+            ~ type ~ '), and no table can be partitioned anew. Rename it, build this again, and drop the old one.'
+        ) -%}
+    {%- endif -%}
 {% endmacro %}

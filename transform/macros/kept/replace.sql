@@ -49,7 +49,7 @@
 {% macro kept_replace(relation, lost, create) %}
     {%- set models = [] -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'model' -%}
-        {%- do models.append(node.schema ~ '.' ~ node.alias[:49]) -%}
+        {%- do models.append(node.schema ~ '.' ~ kept_cut(node.alias, 49)) -%}
     {%- endfor -%}
     {%- set others = [] -%}
     {%- for row in run_query(
@@ -58,7 +58,7 @@
         ~ "inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
         ~ "where classid = 'pg_rewrite'::regclass and refclassid = 'pg_class'::regclass "
         ~ "and refobjid = '" ~ relation ~ "'::regclass and ev_class <> refobjid order by 1, 2"
-    ) if row[0] ~ '.' ~ row[1].split('__old_')[0][:49] not in models -%}
+    ) if row[0] ~ '.' ~ kept_cut(row[1].split('__old_')[0], 49) not in models -%}
         {%- do others.append(row[0] ~ '.' ~ row[1]) -%}
     {%- endfor -%}
     {%- if others -%}
@@ -68,7 +68,7 @@
         ) -%}
     {%- endif -%}
     {%- set aside = relation.incorporate(path={
-        'identifier': relation.identifier[:49] ~ '__old_' ~ local_md5(invocation_id)[:8]
+        'identifier': kept_cut(relation.identifier, 49) ~ '__old_' ~ local_md5(invocation_id ~ relation.identifier)[:8]
     }) -%}
     {{ kept_ddl(
         'replace',

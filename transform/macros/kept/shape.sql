@@ -23,21 +23,25 @@
 
 
 {#-
-  Brings the table's columns to those of the model, as far as on_schema_change, or a full refresh, allows, and takes away
-  what a contract has no more. Returns what of the contract is still to come, once the rows are there: see contract.sql.
+  What brings the table to the model's shape, as far as on_schema_change, or a full refresh, allows: columns and key as
+  the model has them, and without what a contract has no more. Raises if that is not allowed.
+
+  Returns `actions`, for one ALTER TABLE; `old_indexes`, those that are to go; and `anew`, how all rows are written anew if
+  the old ones can't be compared with the new: 'with the shape' in one transaction if they can't even be cast, 'after it'
+  if the key is another, '' if they can.
 -#}
-{% macro kept_follow_columns(model_, columns) %}
+{% macro kept_changes(model_, columns, contract) %}
     {%- set has, wanted = {}, {} -%}
     {%- for column in kept_columns(model_.relation) -%}
         {%- do has.update({column.name: column.type}) -%}
     {%- endfor -%}
-    {%- set contract = kept_contract(model_) -%}
     {%- for column in contract.columns or columns -%}
         {%- do wanted.update({column.name: column.type}) -%}
     {%- endfor -%}
+    {{ kept_refuse_partition_key(model_, wanted.get(model_.partition, 'no column')) }}
     {%- set all_may_change = should_full_refresh() -%}
     {%- set appends = config.get('on_schema_change') == 'append_new_columns' -%}
-    {%- set actions, refused = [], [] -%}
+    {%- set actions, refused, casts = [], [], {} -%}
     {%- if all_may_change -%}
         {%- for name in contract.gone -%}
             {%- do actions.append('drop constraint ' ~ adapter.quote(name)) -%}
@@ -62,10 +66,7 @@
             {%- endif -%}
         {%- elif not (wanted[name] == type or (not contract.columns and kept_fits(wanted[name], type))) -%}
             {%- if all_may_change -%}
-                {%- do actions.append(
-                    'alter column ' ~ adapter.quote(name) ~ ' type ' ~ wanted[name] ~ ' using ' ~ adapter.quote(name)
-                    ~ '::' ~ wanted[name]
-                ) -%}
+                {%- do casts.update({name: wanted[name]}) -%}
             {%- else -%}
                 {%- do refused.append('has ' ~ name ~ ' as ' ~ type ~ ', the model as ' ~ wanted[name]) -%}
             {%- endif -%}
@@ -79,6 +80,13 @@
             {%- do refused.append('lacks ' ~ constraint.definition) -%}
         {%- endfor -%}
     {%- endif -%}
+    {%- set keys = kept_keys(model_) -%}
+    {%- if keys.old and not all_may_change -%}
+        {%- do refused.append(
+            'has the key (' ~ keys.old | map(attribute='columns') | join('), (') ~ '), the model ('
+            ~ model_.match | join(', ') ~ ')'
+        ) -%}
+    {%- endif -%}
     {%- if refused -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' ' ~ refused | join('; ')
@@ -86,11 +94,119 @@
             ~ 'or set on_schema_change: append_new_columns for columns that are only new.'
         ) -%}
     {%- endif -%}
-    {{ kept_prove_contract(model_, columns, contract) }}
-    {%- if actions -%}
-        {{ kept_ddl('columns', 'alter table ' ~ model_.relation ~ ' ' ~ actions | join(', ') ~ ';') }}
+    {%- set old = keys.old | map(attribute='name') | list -%}
+    {%- if casts -%}
+        {#- their conditions may not hold for the new types; kept_indexes makes them again -#}
+        {%- for row in run_query(
+            "select relname::text from pg_catalog.pg_index inner join pg_catalog.pg_class on pg_class.oid = indexrelid "
+            ~ "where indpred is not null and indrelid = '" ~ model_.relation ~ "'::regclass"
+        ) if kept_is_index_name(model_, row[0]) -%}
+            {%- do old.append(row[0]) -%}
+        {%- endfor -%}
     {%- endif -%}
-    {{ return(contract) }}
+    {%- set castable = not casts or kept_can_cast(model_, casts) -%}
+    {%- for name, type in casts.items() -%}
+        {%- do actions.append(
+            'alter column ' ~ adapter.quote(name) ~ ' type ' ~ type ~ ' using '
+            ~ (adapter.quote(name) if castable else 'null') ~ '::' ~ type
+        ) -%}
+    {%- endfor -%}
+    {%- set anew = '' -%}
+    {%- if all_may_change and not castable -%}
+        {%- set anew = 'with the shape' -%}
+    {%- elif all_may_change and (keys.old or not keys.there) -%}
+        {%- set anew = 'after it' -%}
+    {%- endif -%}
+    {{ return({'actions': actions, 'old_indexes': old | unique | list, 'anew': anew}) }}
+{% endmacro %}
+
+
+{#- Whether all old values can be cast to their columns' new types; nothing is altered. -#}
+{% macro kept_can_cast(model_, casts) %}
+    {%- set trial -%}
+        select
+            {%- for name, type in casts.items() %}
+                count({{ adapter.quote(name) }}::{{ type }}){{ ',' if not loop.last }}
+            {%- endfor %}
+        from {{ model_.relation }}
+    {%- endset -%}
+    {%- set tag = kept_tag(trial) -%}
+    {% call statement('can cast') %}
+        do {{ tag }}
+        begin
+            perform set_config('kept.can_cast', 'yes', true);
+            perform * from ({{ trial }}) as trial;
+        exception when others then
+            -- a value that doesn't cast, or types between which there is no cast; what else is wrong will show again
+            if sqlstate !~ '^(22|42846|42804|23)' then raise; end if;
+            perform set_config('kept.can_cast', 'no', true);
+        end
+        {{ tag }}
+    {% endcall %}
+    {{ return(run_query("select current_setting('kept.can_cast')").columns[0].values()[0] == 'yes') }}
+{% endmacro %}
+
+
+{#- Carries out what kept_changes returned. -#}
+{% macro kept_follow(model_, change) %}
+    {%- set ddl = [] -%}
+    {%- for name in change.old_indexes -%}
+        {%- do ddl.append('drop index ' ~ adapter.quote(model_.relation.schema) ~ '.' ~ adapter.quote(name) ~ ';') -%}
+    {%- endfor -%}
+    {%- if change.actions -%}
+        {%- do ddl.append('alter table ' ~ model_.relation ~ ' ' ~ change.actions | join(', ') ~ ';') -%}
+    {%- endif -%}
+    {%- if ddl -%}
+        {{ kept_ddl('columns', ddl | join(' ')) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Deletes all rows, which others see until this is committed; returns their number. -#}
+{% macro kept_delete_all(model_) %}
+    {% call statement('delete all', fetch_result=True) %}
+        lock table {{ model_.relation }} in share row exclusive mode;
+        with deleted as (
+            delete from {{ model_.relation }} returning *
+        )
+        {{ kept_note_moved_keys(model_, kept_moved_keys_there(model_), 'deleted') }}
+        select count(*) from deleted
+    {% endcall %}
+    {{ return(load_result('delete all').table[0][0] | int) }}
+{% endmacro %}
+
+
+{#- Those of moved_keys that the table has: one that is new was in no row. -#}
+{% macro kept_moved_keys_there(model_) %}
+    {%- set there = kept_columns(model_.relation) | map(attribute='name') | list -%}
+    {{ return((config.get('moved_keys') or []) | select('in', there) | list) }}
+{% endmacro %}
+
+
+{#-
+  Whether the table has a unique index on the model's key, `there`; and unique indexes that earlier builds made and the
+  model does not ask for, `old`: those of a key that it had before.
+-#}
+{% macro kept_keys(model_) %}
+    {%- set asked = [] -%}
+    {%- for index in (config.get('indexes') or []) + (config.get('partial_indexes') or []) if index.get('unique') -%}
+        {%- do asked.append(kept_index_name(model_, index)) -%}
+    {%- endfor -%}
+    {%- set keys = {'there': false, 'old': []} -%}
+    {%- for row in run_query(
+        "select relname::text, indpred is null and indexprs is null, (select string_agg(attname, ', ' order by attname) "
+        ~ "from pg_catalog.pg_attribute where attrelid = indrelid and attnum = any(indkey)), "
+        ~ "exists (select from pg_catalog.pg_constraint where conindid = indexrelid) "
+        ~ "from pg_catalog.pg_index inner join pg_catalog.pg_class on pg_class.oid = indexrelid where indrelid = '"
+        ~ model_.relation ~ "'::regclass and indisunique and indnkeyatts = indnatts order by 1"
+    ) -%}
+        {%- if row[1] and row[2] == model_.match | sort | join(', ') -%}
+            {%- do keys.update({'there': true}) -%}
+        {%- elif not row[3] and row[0] not in asked and kept_is_index_name(model_, row[0]) -%}
+            {%- do keys.old.append({'name': row[0], 'columns': row[2]}) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(keys) }}
 {% endmacro %}
 
 
@@ -104,29 +220,25 @@
 {#- The indexes of `indexes` and `partial_indexes` that are not there yet, and a unique one on the key. -#}
 {% macro kept_indexes(model_) %}
     {%- set wanted = [] -%}
-    {%- set keyed = run_query(
-        "select 1 from pg_catalog.pg_index where indrelid = '" ~ model_.relation ~ "'::regclass and indisunique "
-        ~ "and indpred is null and indexprs is null and indnkeyatts = " ~ model_.match | length
-        ~ " and (select array_agg(attname::text order by attname) from pg_catalog.pg_attribute "
-        ~ "where attrelid = indrelid and attnum = any(indkey)) = array['" ~ model_.match | sort | join("', '") ~ "']"
-    ) | length -%}
-    {%- if not keyed -%}
+    {%- if not kept_keys(model_).there -%}
+        {{ kept_refuse_twice(model_) }}
         {%- do wanted.append({'columns': model_.match, 'unique': true}) -%}
     {%- endif -%}
     {%- for index in (config.get('indexes') or []) + (config.get('partial_indexes') or []) -%}
         {%- do wanted.append(index) -%}
     {%- endfor -%}
     {%- for index in wanted -%}
-        {%- set definition -%}
-            {{ model_.relation }} using {{ index.get('type') or 'btree' }} ({{ kept_list(index.columns) }})
-            {%- if index.get('where') %} where {{ index.where }}{% endif %}
-        {%- endset -%}
-        {%- set name = model_.relation.identifier[:40] ~ '_' ~ local_md5(definition ~ index.get('unique', false))[:12] -%}
-        {%- set there = run_query(
-            "select to_regclass('" ~ adapter.quote(model_.relation.schema) ~ '.' ~ adapter.quote(name)
-            ~ "') is not null"
-        ).columns[0].values()[0] -%}
-        {%- if not there -%}
+        {%- set definition = kept_index_definition(model_, index) -%}
+        {%- set name = kept_index_name(model_, index) -%}
+        {%- set place = adapter.quote(model_.relation.schema) ~ '.' -%}
+        {#- a table that was renamed has its indexes' names still -#}
+        {%- set other = name[:-12] ~ local_md5(name ~ kept_oid(model_.relation))[:12] -%}
+        {%- set taken = run_query(
+            "select indrelid = '" ~ model_.relation ~ "'::regclass from pg_catalog.pg_index where indexrelid in "
+            ~ "(to_regclass('" ~ place ~ adapter.quote(name) ~ "'), to_regclass('" ~ place ~ adapter.quote(other) ~ "'))"
+        ).columns[0].values() | list -%}
+        {%- if true not in taken -%}
+            {%- set name = other if taken else name -%}
             {{ kept_ddl(
                 'index ' ~ loop.index,
                 'create ' ~ ('unique ' if index.get('unique') else '') ~ 'index ' ~ adapter.quote(name) ~ ' on '
@@ -134,4 +246,47 @@
             ) }}
         {%- endif -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{% macro kept_index_definition(model_, index) %}
+    {%- set definition -%}
+        {{ model_.relation }} using {{ index.get('type') or 'btree' }} ({{ kept_list(index.columns) }})
+        {%- if index.get('where') %} where {{ index.where }}{% endif %}
+    {%- endset -%}
+    {{ return(definition) }}
+{% endmacro %}
+
+
+{% macro kept_index_name(model_, index) %}
+    {%- set definition = kept_index_definition(model_, index) -%}
+    {{ return(kept_cut(model_.relation.identifier[:40], 50) ~ '_' ~ local_md5(definition ~ index.get('unique', false))[:12]) }}
+{% endmacro %}
+
+
+{#- Whether an index of the table bears a name that kept_index_name makes. -#}
+{% macro kept_is_index_name(model_, name) %}
+    {%- set stem = kept_cut(model_.relation.identifier[:40], 50) ~ '_' -%}
+    {{ return(name[:-12] == stem and modules.re.fullmatch('[0-9a-f]{12}', name[-12:]) is not none) }}
+{% endmacro %}
+
+
+{% macro kept_oid(relation) %}
+    {{ return(run_query("select '" ~ relation ~ "'::regclass::oid::text").columns[0].values()[0]) }}
+{% endmacro %}
+
+
+{#- Before an index is made of the key: rows that somebody else wrote, or that were written under another key. -#}
+{% macro kept_refuse_twice(model_) %}
+    {%- set key = kept_list(model_.match) -%}
+    {%- set twice = run_query(
+        "select concat_ws(', ', " ~ key ~ "), count(*) from " ~ model_.relation ~ " group by " ~ key
+        ~ " having count(*) > 1 limit 1"
+    ) -%}
+    {%- if twice | length -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ' has no unique index on (' ~ model_.match | join(', ') ~ '), and has ' ~ twice[0][1]
+            ~ ' rows with (' ~ twice[0][0] ~ '). Run it once with --full-refresh, which computes all rows anew.'
+        ) -%}
+    {%- endif -%}
 {% endmacro %}
