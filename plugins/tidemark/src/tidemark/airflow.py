@@ -8,9 +8,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-
-from tidemark import databases, secrets_file, settings
+from tidemark import databases, secrets_file, settings, variables
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.locks import hold, holder, share
 from tidemark.postgres import fleet
@@ -61,7 +59,7 @@ def up(project: Project) -> int:
         # here, as what a task would start were a child of Airflow's
         databases.bring_up(project)
         secrets_file.ensure_airflow(project)
-        own = {**dotenv_values(project.dotenv), **os.environ}.get(_METADATA)
+        own = variables.read(project).get(_METADATA)
         if not own:
             databases.bring_up_airflow(project)
         child = subprocess.Popen(

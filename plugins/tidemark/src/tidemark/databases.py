@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from dotenv import dotenv_values
 
 from singer_postgres import pooling
-from tidemark import secrets_file, settings
+from tidemark import plugin_settings, secrets_file, settings
 from tidemark.connections import connect
 from tidemark.errors import UsageError
 from tidemark.postgres import fleet
@@ -82,7 +80,7 @@ def try_own(project: Project, *, any_pool: bool = False) -> None:
         if not side.embedded:
             connect(side, any_pool=any_pool).close()
     if not any_pool:
-        _refuse_pooled_state({**dotenv_values(project.dotenv), **os.environ}.get(_STATE) or "")
+        _refuse_pooled_state(plugin_settings.database_uri(project))
 
 
 def _refuse_pooled_state(uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tidemark import meltano_project
 from tidemark.errors import UsageError
 from tidemark.state.meltano import TAP
 
@@ -18,25 +19,18 @@ def export(project: Project) -> str:
     Raises:
         UsageError: Meltano's files can't be read, or a schedule's job isn't there.
     """
-    import logging  # noqa: PLC0415
-
-    # a second of imports
-    import structlog  # noqa: PLC0415
     from meltano.core.error import MeltanoError  # noqa: PLC0415
-    from meltano.core.plugin import PluginType  # noqa: PLC0415
-    from meltano.core.project import Project as MeltanoProject  # noqa: PLC0415
     from meltano.core.schedule_service import ScheduleService  # noqa: PLC0415
     from meltano.core.task_sets_service import JobNotFoundError, TaskSetsService  # noqa: PLC0415
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    meltano = meltano_project.find(project)
+    tap, _ = meltano_project.plugin(meltano, TAP)
     try:
-        meltano = MeltanoProject.find(project.root)
         jobs = TaskSetsService(meltano)
         schedules = [
             {"name": each.name, "interval": each.interval, "env": each.env, "tasks": _tasks(jobs, each)}
             for each in ScheduleService(meltano).schedules()
         ]
-        tap = meltano.plugins.find_plugin(TAP, plugin_type=PluginType.EXTRACTORS)
     except (MeltanoError, JobNotFoundError, ValueError) as error:
         raise UsageError(
             f"Meltano can't read its schedules: {' '.join(str(error).split()).rstrip('.')}; see orchestrate/."

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from typing import TYPE_CHECKING
 
 import dotenv
 
-from tidemark import settings
+from tidemark import settings, variables
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
 
 def ensure_airflow(project: Project) -> None:
     """Write to .env what Airflow signs and encrypts with, and its administrator's password, where there is none."""
-    there = {**dotenv.dotenv_values(project.dotenv), **os.environ}
+    there = variables.read(project)
     makers: dict[str, Callable[[], str]] = {
         # Fernet wants 32 bytes
         "AIRFLOW__CORE__FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -44,7 +43,7 @@ def ensure_airflow(project: Project) -> None:
         "AIRFLOW__API_AUTH__JWT_SECRET": lambda: secrets.token_urlsafe(64),
         "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
     }
-    _write(project, {name: make() for name, make in makers.items() if not there.get(name)})
+    _write(project, {name: make() for name, make in makers.items() if name not in there})
 
 
 def _write(project: Project, values: Mapping[str, str]) -> None:

@@ -1,14 +1,13 @@
-"""The two databases, as the environment and .env name them."""
+"""The databases, as the environment, .env and Meltano's own settings name them."""
 
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr
 
+from tidemark import plugin_settings, variables
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,17 +16,17 @@ if TYPE_CHECKING:
 SideName = Literal["source", "warehouse"]
 ServerName = Literal["source", "warehouse", "airflow"]
 LOOPBACK = "127.0.0.1"
-_S = TypeVar("_S", "Source", "Warehouse", "AirflowDatabase", "TransformerLogin")
+_RAW = "raw"
+_S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
 # whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
 WATCHER = "tidemark_watcher"
 
 
-class Side(BaseSettings):
+class Side(BaseModel):
     """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8")
     side: ClassVar[ServerName]
     prefix: ClassVar[str]
 
@@ -64,6 +63,10 @@ class Side(BaseSettings):
             "DATABASE": self.database,
             **({"PASSWORD": self.password.get_secret_value()} if self.password else {}),
         }
+        if self.ssl_enable:
+            found |= {"SSL_ENABLE": "true", "SSL_MODE": self.ssl_mode}
+            if self.ssl_certificate_authority:
+                found["SSL_CERTIFICATE_AUTHORITY"] = self.ssl_certificate_authority
         return {f"{self.prefix}_{name}": value for name, value in found.items()}
 
     def __str__(self) -> str:
@@ -74,7 +77,6 @@ class Side(BaseSettings):
 class Source(Side):
     """What the tap reads."""
 
-    model_config = SettingsConfigDict(env_prefix="TAP_POSTGRES_")
     side = "source"
     prefix = "TAP_POSTGRES"
 
@@ -86,14 +88,19 @@ class Source(Side):
 class Warehouse(Side):
     """What the target writes, and dbt builds in as a user of its own."""
 
-    model_config = SettingsConfigDict(env_prefix="TARGET_POSTGRES_")
     side = "warehouse"
     prefix = "TARGET_POSTGRES"
 
     port: int = Field(default=5434, ge=1, le=65535)
     user: str = "tidemark_loader"
     database: str = "warehouse"
-    default_target_schema: str = "raw"
+    default_target_schema: str = _RAW
+
+    def variables(self) -> dict[str, str]:
+        """Return the settings as variables for a child; dbt has the schema from there."""
+        schema = self.default_target_schema
+        more = {} if schema == _RAW else {f"{self.prefix}_DEFAULT_TARGET_SCHEMA": schema}
+        return {**super().variables(), **more}
 
 
 class Models(Warehouse):
@@ -108,7 +115,6 @@ class Models(Warehouse):
 class AirflowDatabase(Side):
     """What Airflow keeps its metadata in."""
 
-    model_config = SettingsConfigDict(env_prefix="AIRFLOW_POSTGRES_")
     side = "airflow"
     prefix = "AIRFLOW_POSTGRES"
 
@@ -117,36 +123,16 @@ class AirflowDatabase(Side):
     database: str = "airflow"
 
 
-def _refuse_unreadable(dotenv: Path) -> None:
-    """Stop at a line that is no setting; python-dotenv would skip it, and a setting would be lost."""
-    if not dotenv.exists():
-        return
-    with dotenv.open(encoding="utf-8") as lines:
-        for binding in parse_stream(lines):
-            if binding.error:
-                text = binding.original.string.strip()
-                raise UsageError(
-                    f"Line {binding.original.line} of {dotenv} can't be read: {text!r}; write NAME=value, "
-                    "or put a # before it."
-                )
-
-
-class Machine(BaseSettings):
+class Machine(BaseModel):
     """What holds for this machine, whichever databases are used."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TIDEMARK_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
-    )
     postgres_bin: Path | None = None
     admin_password: SecretStr | None = None
 
 
-class TransformerLogin(BaseSettings):
+class TransformerLogin(BaseModel):
     """Who dbt is in the warehouse, and how it gets there."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="DBT_POSTGRES_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
-    )
     prefix: ClassVar[str] = "DBT_POSTGRES"
     host: str | None = None
     port: int | None = Field(default=None, ge=1, le=65535)
@@ -154,12 +140,9 @@ class TransformerLogin(BaseSettings):
     password: SecretStr | None = None
 
 
-class MonitorLogin(BaseSettings):
+class MonitorLogin(BaseModel):
     """Who reads the run history for Airflow's page of streams."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TIDEMARK_MONITOR_", env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
-    )
     user: str = WATCHER
     password: SecretStr | None = None
 
@@ -168,8 +151,7 @@ def admin(project: Project, side: Side) -> Side:
     """Return an embedded `side` as its owner connects to it; a user's own as it is."""
     if not side.embedded:
         return side
-    password = Machine(_env_file=project.dotenv).admin_password  # type: ignore[call-arg]
-    return side.model_copy(update={"user": ADMIN, "password": password})
+    return side.model_copy(update={"user": ADMIN, "password": _machine(project).admin_password})
 
 
 def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
@@ -190,7 +172,7 @@ def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
 
 def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
     """Return the warehouse as whoever watches it connects to it."""
-    login = MonitorLogin(_env_file=project.dotenv)  # type: ignore[call-arg]
+    login = variables.read_into(MonitorLogin, "TIDEMARK_MONITOR_", project)
     return warehouse.model_copy(update={"user": login.user, "password": login.password})
 
 
@@ -208,12 +190,12 @@ def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, s
 
 def postgres_bin(project: Project) -> Path | None:
     """Return TIDEMARK_POSTGRES_BIN: whose programs run the embedded servers, in place of the wheel's."""
-    named = Machine(_env_file=project.dotenv).postgres_bin  # type: ignore[call-arg]
+    named = _machine(project).postgres_bin
     return named.expanduser().resolve() if named else None
 
 
 def read(project: Project) -> tuple[Source, Warehouse]:
-    """Read both sides. The environment goes before .env, as it does in Meltano.
+    """Read both sides, as Meltano does: the environment, .env, its files, its database.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -241,14 +223,18 @@ def airflow_database(project: Project) -> AirflowDatabase:
     Raises:
         UsageError: a variable's value can't be used.
     """
-    return _read(AirflowDatabase, project)
+    return variables.read_into(AirflowDatabase, f"{AirflowDatabase.prefix}_", project)
+
+
+def _machine(project: Project) -> Machine:
+    return variables.read_into(Machine, "TIDEMARK_", project)
 
 
 def _read(kind: type[_S], project: Project) -> _S:
-    _refuse_unreadable(project.dotenv)
-    try:
-        return kind(_env_file=project.dotenv)  # type: ignore[call-arg]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        variable = f"{kind.prefix}_{str(first['loc'][0]).upper()}"
-        raise UsageError(f"{variable} is {first['input']!r}: {first['msg']}; correct it.") from None
+    """Read the settings of the plugin that a database, or a way to it, is for."""
+    plugin = kind.prefix.lower().replace("_", "-")
+    found = plugin_settings.read(project, plugin, list(kind.model_fields))
+    # the address that the plugins have by default is that of our own server, which runs while nobody names one
+    if (host := found.get("host")) and host.is_default and host.value == LOOPBACK:
+        del found["host"]
+    return variables.fill(kind, f"{kind.prefix}_", {name: setting.value for name, setting in found.items()})

@@ -31,7 +31,8 @@ from tidemark.postgres.account import account_for
 from tidemark.postgres.server import Server
 from tidemark.project import Project
 from tidemark.settings import LOOPBACK
-from tidemark.state.meltano import TAP, TARGET, environment
+from tidemark.state.meltano import TAP, TARGET
+from tidemark.variables import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

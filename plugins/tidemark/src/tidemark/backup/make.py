@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidemark import airflow, connections, databases, settings
+from tidemark import airflow, connections, databases, settings, variables
 from tidemark.backup import retention
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.dump import dump
@@ -112,7 +112,7 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
         manifest = Manifest(
             name=name,
             pipeline=_pipeline(project, warehouse),
-            environment=meltano.environment(project),
+            environment=variables.environment(project),
             state_taken_at=taken_at,
             seconds=round(time.monotonic() - began, 3),
             warehouse=found,
@@ -146,7 +146,7 @@ def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
 
 def _pipeline(project: Project, warehouse: Side) -> str:
     """Return whose backup it is, for a place that several share."""
-    return f"{meltano.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
+    return f"{variables.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
 
 
 @contextmanager

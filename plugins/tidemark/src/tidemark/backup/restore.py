@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemark import airflow, databases
+from tidemark import airflow, databases, variables
 from tidemark.backup import contents, database
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.make import airflow_side, alone
@@ -70,10 +70,10 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
         TidemarkError: a file was changed, or it failed; what was there is as it was.
     """
     manifest = place.manifest(place.find(name))
-    if manifest.environment != meltano.environment(project):
+    if manifest.environment != variables.environment(project):
         raise UsageError(
             f"Backup {manifest.name} is of Meltano's environment {manifest.environment}, and this is "
-            f"{meltano.environment(project)}; set MELTANO_ENVIRONMENT to restore it."
+            f"{variables.environment(project)}; set MELTANO_ENVIRONMENT to restore it."
         )
     with ExitStack() as servers:
         targets = _targets(project, manifest, options, servers)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr
 
 from tidemark import settings
-from tidemark.errors import UsageError
+from tidemark import variables as variables_
 
 if TYPE_CHECKING:
     from tidemark.project import Project
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
 _PREFIX = "TIDEMARK_BACKUP_"
 
 
-class BackupSettings(BaseSettings):
+class BackupSettings(BaseModel):
     """Fields are the variables `TIDEMARK_BACKUP_TO` and so on; the command's options go before them."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", env_file_encoding="utf-8"
-    )
     to: str | None = None
     keep: int | None = Field(default=None, ge=1)
     keep_days: float | None = Field(default=None, gt=0)
@@ -38,12 +34,7 @@ def read(project: Project) -> BackupSettings:
     Raises:
         UsageError: a variable's value can't be used.
     """
-    try:
-        return BackupSettings(_env_file=project.dotenv)  # type: ignore[call-arg]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = f"{_PREFIX}{str(first['loc'][0]).upper()}"
-        raise UsageError(f"{name} is {first['input']!r}: {first['msg']}; correct it.") from None
+    return variables_.read_into(BackupSettings, _PREFIX, project)
 
 
 def destination(project: Project, named: str | None) -> str:

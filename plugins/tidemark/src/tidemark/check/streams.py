@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from tidemark import settings
+from tidemark import meltano_project
 from tidemark.check.finding import Finding, Level
 from tidemark.check.relations import KINDS
 from tidemark.errors import UsageError
@@ -14,8 +14,6 @@ from tidemark.state import meltano as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from meltano.core.project import Project as MeltanoProject
 
     from tidemark.check.relations import Column, Relation
     from tidemark.project import Project
@@ -88,31 +86,21 @@ def configuration(project: Project) -> Configuration:
     Raises:
         UsageError: its files, or a variable, can't be read.
     """
-    import logging  # noqa: PLC0415
-
-    # imported late, as not every command can spare the second that it takes
-    import structlog  # noqa: PLC0415
     from meltano.core.error import MeltanoError  # noqa: PLC0415
-    from meltano.core.plugin import PluginType  # noqa: PLC0415
-    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
-    from meltano.core.project import Project as MeltanoProject  # noqa: PLC0415
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    meltano = meltano_project.find(project)
+    extractor, service = meltano_project.plugin(meltano, state.TAP)
+    _, target = meltano_project.plugin(meltano, state.TARGET)
     try:
-        meltano = MeltanoProject.find(project.root)
-        meltano.activate_environment(state.environment(project))
-        extractor = meltano.plugins.find_plugin(state.TAP, plugin_type=PluginType.EXTRACTORS)
-        service = PluginSettingsService(meltano, extractor)
-        # as the tap is given them: what is nested in a file or a variable comes flattened, and is nested again
-        values = {
-            **extractor.process_config(service.as_dict(extras=False)),
-            **{name: service.get(name) for name in _EXTRAS},
-        }
+        with meltano_project.database(meltano) as session:
+            # as the tap is given them: what is nested in a file or a variable comes flattened, and is nested again
+            values = {
+                **extractor.process_config(service.as_dict(extras=False, session=session)),
+                **{name: service.get(name, session=session) for name in _EXTRAS},
+            }
+            history_days = target.get("history_days", session=session)
     except (MeltanoError, ValueError) as error:
-        raise UsageError(
-            f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; "
-            f"see extract/extractors.meltano.yml and the variables that begin with {settings.Source.prefix}."
-        ) from error
+        raise meltano_project.unreadable(error) from error
     return Configuration(
         select=tuple(values["_select"]),
         select_filter=tuple(values["_select_filter"]),
@@ -125,20 +113,15 @@ def configuration(project: Project) -> Configuration:
         lookback_seconds=float(values.get("lookback_seconds") or 60),
         timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],
-        history_days=_history_days(meltano),
+        history_days=_number(history_days),
     )
 
 
-def _history_days(meltano: MeltanoProject) -> float:
-    """Return how long the target keeps its history; as long as by default where it can't be asked."""
-    from meltano.core.error import MeltanoError  # noqa: PLC0415
-    from meltano.core.plugin import PluginType  # noqa: PLC0415
-    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
-
+def _number(history_days: Any) -> float:
+    """Return how long the target keeps its history; as long as by default where that is no number."""
     try:
-        loader = meltano.plugins.find_plugin(state.TARGET, plugin_type=PluginType.LOADERS)
-        return float(PluginSettingsService(meltano, loader).get("history_days"))
-    except (MeltanoError, TypeError, ValueError):
+        return float(history_days)
+    except (TypeError, ValueError):
         return _HISTORY_DAYS
 
 

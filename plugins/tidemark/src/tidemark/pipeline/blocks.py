@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import sql
 
 from singer_postgres.target import drift, history
-from tidemark import connections, databases, settings
+from tidemark import connections, databases, meltano_project, settings
 from tidemark.errors import UnreachableError, UsageError
 from tidemark.locks import hold
 from tidemark.pipeline import meltano
 from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows
 from tidemark.pipeline.kinds import Kind, kind_of, split
 from tidemark.pipeline.outcome import Block, Outcome
-from tidemark.state.meltano import environment
+from tidemark.variables import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +133,7 @@ def run(  # noqa: PLR0913 - each is told apart by its name
         ) as events:
             _follow(events, outcome, say)
         report = Report(run_id, seconds=0)
+        _forgive_inherited(project, outcome)
         _judge(report, outcome)
         _ask_warehouse(project, warehouse, report, moved_since)
     report.seconds = round(time.monotonic() - began, 3)
@@ -165,6 +167,13 @@ def _follow(events: Iterator[Event], outcome: Outcome, say: Listener) -> None:
             case Rows() if time.monotonic() - said > _PROGRESS_S:
                 said = time.monotonic()
                 say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
+
+
+def _forgive_inherited(project: Project, outcome: Outcome) -> None:
+    """Take out the missing streams of which a tap has heard from the tap that it inherits from alone."""
+    for block in outcome.blocks:
+        if block.missing and (named := meltano_project.named_streams(project, block.title.split()[0])) is not None:
+            block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]
 
 
 def _judge(report: Report, outcome: Outcome) -> None:

@@ -23,7 +23,11 @@ _TAIL = 12
 
 @dataclass
 class Block:
-    """One block of the run: its title, what dbt counts in it and how many, whether it ended well, what it said."""
+    """One block of the run: its title, what dbt counts in it and how many, whether it ended well, what it said.
+
+    Attributes:
+        missing: streams that are selected or described, and that the source does not have.
+    """
 
     title: str
     counted: str = "nodes"
@@ -34,6 +38,7 @@ class Block:
     failed_nodes: list[str] = field(default_factory=list)
     last_lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_TAIL))
     errors: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """Add an event that only matters within the block."""
@@ -42,6 +47,8 @@ class Block:
                 self.failed_nodes.append(what)
             case NodeDone(status="OK" | "PASS"):
                 self.passed += 1
+            case StreamMissing(stream):
+                self.missing.append(stream)
             case NodeDone(status="WARN"):
                 self.warned += 1
             case Line(text, _, level) if text.strip():
@@ -58,13 +65,17 @@ class Outcome:
         self.blocks = list(blocks)
         self.rows: dict[str, Counter[str]] = {}
         self.incremental: set[str] = set()
-        self.missing: list[str] = []
         self._done = 0
 
     @property
     def read(self) -> int:
         """How many rows were read."""
         return sum(rows["read"] for rows in self.rows.values())
+
+    @property
+    def missing(self) -> list[str]:
+        """The streams that a source does not have."""
+        return [stream for block in self.blocks for stream in block.missing]
 
     @property
     def block(self) -> Block:
@@ -101,8 +112,6 @@ class Outcome:
                 self.rows.setdefault(stream, Counter())
                 if incremental:
                     self.incremental.add(stream)
-            case StreamMissing(stream):
-                self.missing.append(stream)
             case BlockDone(success, error):
                 self.block.success, self.block.error = success, error
                 self._done += 1

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tidemark import meltano_project, variables
 from tidemark.errors import TidemarkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from meltano.core.project import Project as MeltanoProject
     from meltano.core.state_service import StateService
 
     from tidemark.project import Project
@@ -38,18 +39,14 @@ def shown(value: Any) -> str:
         return str(value)
 
 
-def environment(project: Project) -> str:
-    """Return the name of the Meltano environment that a run would use."""
-    import yaml  # noqa: PLC0415  (not every command needs it)
-
-    named = os.environ.get("MELTANO_ENVIRONMENT")
-    return named or yaml.safe_load((project.root / "meltano.yml").read_text())["default_environment"]
-
-
-def state_id(project: Project) -> str:
+def state_id(meltano: MeltanoProject) -> str:
     """Return the id under which Meltano keeps the pipeline's state."""
-    suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX")
-    return f"{environment(project)}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
+    # which expands what the environment has for a suffix
+    meltano_project.plugin(meltano, TAP)
+    assert meltano.environment
+    # Meltano looks for this variable in the process alone, and not in .env
+    suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX") or meltano.environment.state_id_suffix
+    return f"{meltano.environment.name}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
 
 
 def bookmarks(project: Project) -> dict[str, Bookmark]:
@@ -64,29 +61,29 @@ def bookmarks(project: Project) -> dict[str, Bookmark]:
 def entries(project: Project) -> dict[str, dict[str, Any]]:
     """Return all that the tap has written of each stream into Meltano's state."""
     with _meltano_state(project) as service:
-        found: dict[str, dict[str, Any]] = _payload(service, project).get("singer_state", {}).get("bookmarks", {})
+        found: dict[str, dict[str, Any]] = _payload(service).get("singer_state", {}).get("bookmarks", {})
     return found
 
 
 def put(project: Project, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
     """Write what the tap is to find of some streams; None to have it find nothing."""
     with _meltano_state(project) as service:
-        payload = _payload(service, project)
+        payload = _payload(service)
         bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
         for stream, entry in entries.items():
             bookmarks.pop(stream, None)
             if entry is not None:
                 bookmarks[stream] = entry
-        service.set_state(state_id(project), json.dumps(payload))
+        service.set_state(state_id(service.project), json.dumps(payload))
 
 
-def _payload(service: StateService, project: Project) -> dict[str, Any]:
+def _payload(service: StateService) -> dict[str, Any]:
     """Return Meltano's state.
 
     Raises:
         TidemarkError: it is none.
     """
-    name = state_id(project)
+    name = state_id(service.project)
     try:
         payload: Any = service.get_state(name)
     except ValueError:
@@ -106,25 +103,11 @@ def _payload(service: StateService, project: Project) -> dict[str, Any]:
 def _meltano_state(project: Project) -> Iterator[StateService]:
     """Open Meltano's own state service: `meltano state get` would cost a second more."""
     # imported late, as not every command can spare that second either
-    import sqlalchemy.exc  # noqa: PLC0415
-    import structlog  # noqa: PLC0415
-    from meltano.core.db import project_engine  # noqa: PLC0415
-    from meltano.core.migration_service import MigrationService  # noqa: PLC0415
-    from meltano.core.project import Project as MeltanoProject  # noqa: PLC0415
     from meltano.core.state_service import StateService  # noqa: PLC0415
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    meltano = MeltanoProject.find(project.root)
-    meltano.activate_environment(environment(project))
-    try:
-        engine, make_session = project_engine(meltano)
-        MigrationService(engine).upgrade(silent=True)
-        with closing(make_session()) as session:
-            yield StateService(meltano, session)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise TidemarkError(
-            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check MELTANO_DATABASE_URI."
-        ) from error
+    meltano = meltano_project.find(project)
+    with meltano_project.database(meltano) as session:
+        yield StateService(meltano, session)
 
 
 def clear_all(project: Project) -> list[str]:
@@ -152,4 +135,4 @@ def replace(project: Project, states: Mapping[str, Any]) -> None:
 
 
 def _is_ours(name: str, project: Project) -> bool:
-    return name.startswith(f"{environment(project)}:")
+    return name.startswith(f"{variables.environment(project)}:")

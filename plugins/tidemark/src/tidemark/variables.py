@@ -1,0 +1,96 @@
+"""Variables as Meltano reads them: the process's environment goes before .env, and their names are taken literally."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import BaseModel, ValidationError
+
+from tidemark import project_files
+from tidemark.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tidemark.project import Project
+
+_ENVIRONMENT, _DEFAULT = "MELTANO_ENVIRONMENT", "MELTANO_DEFAULT_ENVIRONMENT"
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def read(project: Project) -> dict[str, str]:
+    """Return all variables, of the process and of .env. One that is empty is one that isn't there.
+
+    Raises:
+        UsageError: .env has a line that is no setting.
+    """
+    return {name: value for name, value in [*_of_dotenv(project.dotenv).items(), *os.environ.items()] if value}
+
+
+def fill(kind: type[_M], prefix: str, values: Mapping[str, str]) -> _M:
+    """Return a `kind` whose fields are `values`, each named by `prefix` and its name where it can't be used.
+
+    Raises:
+        UsageError: a value can't be used.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(
+            f"{prefix}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}; correct it."
+        ) from None
+
+
+def read_into(kind: type[_M], prefix: str, project: Project) -> _M:
+    """Return a `kind` whose fields are the variables that begin with `prefix`.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    found = read(project)
+    named = {name: f"{prefix}{name.upper()}" for name in kind.model_fields}
+    return fill(kind, prefix, {name: found[variable] for name, variable in named.items() if variable in found})
+
+
+def environment(project: Project) -> str:
+    """Return the name of the Meltano environment that a run would use.
+
+    Raises:
+        UsageError: there is none.
+    """
+    dotenv = _of_dotenv(project.dotenv)
+    # as Meltano has it: one of the process hides that of .env, though it is empty
+    name = os.environ.get(_ENVIRONMENT, dotenv.get(_ENVIRONMENT))
+    name = name or read(project).get(_DEFAULT) or project_files.read(project).setting("default_environment")
+    if not name or name.lower() == "null":
+        raise UsageError(
+            f"No Meltano environment is selected, and Meltano keeps no state without one; set {_ENVIRONMENT}, or "
+            "default_environment in meltano.yml."
+        )
+    return name
+
+
+def _of_dotenv(dotenv: Path) -> dict[str, str]:
+    """Return the variables of .env, in which `${NAME}` is expanded, as Meltano and docker compose expand it.
+
+    Raises:
+        UsageError: it has a line that is no setting; python-dotenv would skip it, and a setting would be lost.
+    """
+    if not dotenv.exists():
+        return {}
+    with dotenv.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            if binding.error:
+                # a password may follow the name
+                name, equals, _ = binding.original.string.strip().partition("=")
+                shown = f"{name}{equals}…" if equals else name
+                raise UsageError(
+                    f"Line {binding.original.line} of {dotenv} can't be read: {shown!r}; "
+                    "write NAME=value, in quotes if the value has any, or put a # before it."
+                )
+    return {name: value for name, value in dotenv_values(dotenv, encoding="utf-8").items() if value is not None}
