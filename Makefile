@@ -156,7 +156,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jactionlint --strict-exit --no-online
 	@$(LISTED) '*Dockerfile' | xargs -r $(BIN)/hadolint --failure-threshold=warning
 	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
-		$(LISTED) '*.sh' .ci/run .ci/secrets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
+		$(LISTED) '*.sh' .ci/run .ci/secrets .ci/targets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
 	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
 
 .PHONY: security

@@ -20,8 +20,8 @@ _NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 # what psycopg is told by Airflow's asynchronous sessions
 UNPREPARED = {"prepare_threshold": None}
-# as pydantic has it for source and warehouse
-_TRUE = {"1", "on", "t", "true", "y", "yes"}
+# as Meltano has it for source and warehouse
+_TRUE = {"1", "on", "true", "yes"}
 _SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
 
 
@@ -49,7 +49,10 @@ def compose(root: Path, process: Mapping[str, str], *, pooled: bool = True) -> d
         pooled: whether the metadata's database may be reached by its pooler, if it has one.
     """
     dotenv = {
-        name: value for name, value in _read(root / ".env").items() if name.startswith(_OURS) and name not in _NOT_OURS
+        name: value
+        # expanded, as Meltano and tidemark have it
+        for name, value in _read(root / ".env", expanded=True).items()
+        if name.startswith(_OURS) and name not in _NOT_OURS
     }
     found = {**_read(root / "orchestrate" / "airflow.env"), **dotenv, **process}
     work = Path(found.get("TIDEMARK_WORK_DIR") or root)
@@ -115,5 +118,5 @@ def _asynchronous(found: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> dict[str, str]:
-    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+def _read(path: Path, *, expanded: bool = False) -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(path, interpolate=expanded).items() if value}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.project import Project
+    from tidemark.settings import Warehouse
 
 # components get 30 s to end, and what they leave behind some more
 _STOP_S = 60
@@ -57,14 +58,14 @@ def up(project: Project) -> int:
         raise TidemarkError("Airflow is not installed here; `make airflow` installs and starts it.")
     with hold(_lock(project), doing="running Airflow") as lock:
         # here, as what a task would start were a child of Airflow's
-        databases.bring_up(project)
+        _, warehouse = databases.bring_up(project)
         secrets_file.ensure_airflow(project)
         own = variables.read(project).get(_METADATA)
         if not own:
             databases.bring_up_airflow(project)
         child = subprocess.Popen(
             [program, "serve"],
-            env={**os.environ, "MELTANO_PROJECT_ROOT": str(project.root)},
+            env={**os.environ, **_way_to(warehouse), "MELTANO_PROJECT_ROOT": str(project.root)},
             stdin=subprocess.DEVNULL,
             # a terminal's Ctrl-C comes to us, and goes on to it once
             start_new_session=True,
@@ -78,6 +79,13 @@ def up(project: Project) -> int:
             child.wait()
             if not own:
                 fleet.stop(project, [settings.airflow_database(project)])
+
+
+def _way_to(warehouse: Warehouse) -> dict[str, str]:
+    """Return what Airflow's page of streams needs of a user's own warehouse, which YAML may name; no login in it."""
+    if warehouse.embedded:
+        return {}
+    return {name: value for name, value in warehouse.variables().items() if not name.endswith(("_USER", "_PASSWORD"))}
 
 
 def down(project: Project) -> bool:

@@ -57,6 +57,23 @@ def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setti
     return settings
 
 
+def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> list[str]:
+    """Return the variables that would have to be set for settings that somebody made in YAML or Meltano's database.
+
+    Raises:
+        UsageError, TidemarkError: see `read`.
+    """
+    found = variables.read(project)
+    prefix = plugin.upper().replace("-", "_")
+    named = {name: f"{prefix}_{name.upper()}" for name in names}
+    settings = read(project, plugin, named)
+    return [
+        variable
+        for name, variable in named.items()
+        if name in settings and not settings[name].is_default and variable not in found
+    ]
+
+
 def database_uri(project: Project) -> str:
     """Return where Meltano keeps its state and settings, if not in its own file."""
     named = variables.read(project).get("MELTANO_DATABASE_URI")

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from tidemark.errors import UsageError
 
 
@@ -32,6 +34,11 @@ class Project:
                 return cls(directory)
         raise UsageError(f"There is no meltano.yml in {here} or above it; run this inside a Tidemark project.")
 
+    def variable(self, *names: str) -> str | None:
+        """Return the first of these variables that is set: of the process, or else of .env."""
+        dotenv = dotenv_values(self.dotenv, encoding="utf-8") if self.dotenv.exists() else {}
+        return next((value for name in names if (value := os.environ.get(name) or dotenv.get(name))), None)
+
     @property
     def dotenv(self) -> Path:
         """Settings and secrets of this machine; never committed."""
@@ -40,7 +47,7 @@ class Project:
     @property
     def work(self) -> Path:
         """Where runs write: TIDEMARK_WORK_DIR, for projects that are read only or shared, or else the project."""
-        return Path(os.environ.get("TIDEMARK_WORK_DIR") or self.root).resolve()
+        return Path(self.root, self.variable("TIDEMARK_WORK_DIR") or "").resolve()
 
     @property
     def state_dir(self) -> Path:
@@ -70,7 +77,8 @@ class Project:
     @property
     def dbt_target(self) -> Path:
         """Where dbt writes its manifest and its documentation: a run's own directory, if it has one."""
-        return Path(os.environ.get("DBT_POSTGRES_TARGET_PATH") or self.work / ".meltano" / "dbt" / "target")
+        named = self.variable("DBT_POSTGRES_TARGET_PATH", "DBT_TARGET_PATH")
+        return Path(self.root, named or self.work / ".meltano" / "dbt" / "target")
 
     @property
     def run_log(self) -> Path:

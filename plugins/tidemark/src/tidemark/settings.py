@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from tidemark import plugin_settings, variables
 from tidemark.errors import UsageError
@@ -17,6 +17,7 @@ SideName = Literal["source", "warehouse"]
 ServerName = Literal["source", "warehouse", "airflow"]
 LOOPBACK = "127.0.0.1"
 _RAW = "raw"
+_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
 # whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
 ADMIN = "tidemark"
@@ -38,6 +39,14 @@ class Side(BaseModel):
     ssl_enable: bool = False
     ssl_mode: str = "verify-full"
     ssl_certificate_authority: str | None = None
+
+    @field_validator("ssl_enable", mode="before")
+    @classmethod
+    def _as_meltano_has_it(cls, value: Any) -> Any:
+        """Take the words that Meltano takes for true: another one, such as `y`, it would take for false."""
+        if str(value).lower() not in _WORDS:
+            raise ValueError(f"it is one of {', '.join(_WORDS)}")
+        return _WORDS[str(value).lower()]
 
     @property
     def embedded(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from dotenv.variables import Variable, parse_variables
 from pydantic import BaseModel, ValidationError
 
 from tidemark import project_files
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tidemark.project import Project
 
 _ENVIRONMENT, _DEFAULT = "MELTANO_ENVIRONMENT", "MELTANO_DEFAULT_ENVIRONMENT"
+_OURS = ("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -76,21 +78,35 @@ def environment(project: Project) -> str:
 
 
 def _of_dotenv(dotenv: Path) -> dict[str, str]:
-    """Return the variables of .env, in which `${NAME}` is expanded, as Meltano and docker compose expand it.
+    """Return the variables of .env, in which `${NAME}` is expanded, as Meltano does it.
 
     Raises:
-        UsageError: it has a line that is no setting; python-dotenv would skip it, and a setting would be lost.
+        UsageError: it has a line that is no setting, which python-dotenv would skip; or one of ours has the name of a
+            variable that is not set, which python-dotenv leaves out. Either way a setting would be lost.
     """
     if not dotenv.exists():
         return {}
+    known = set(os.environ)
     with dotenv.open(encoding="utf-8") as lines:
         for binding in parse_stream(lines):
+            line = f"Line {binding.original.line} of {dotenv}"
+            # never the value: it may be a password
             if binding.error:
-                # a password may follow the name
                 name, equals, _ = binding.original.string.strip().partition("=")
-                shown = f"{name}{equals}…" if equals else name
                 raise UsageError(
-                    f"Line {binding.original.line} of {dotenv} can't be read: {shown!r}; "
-                    "write NAME=value, in quotes if the value has any, or put a # before it."
+                    f"{line} can't be read: {f'{name}{equals}…' if equals else name!r}; write NAME=value, in quotes if "
+                    "the value has any, or put a # before it."
                 )
+            if binding.key and binding.key.startswith(_OURS) and not _names(binding.value or "") <= known:
+                raise UsageError(
+                    f"{line} has in {binding.key} a ${{NAME}} of a variable that is not set, so that nothing would "
+                    "stand there; set it above, or write ${:-$}{ where ${ is meant, with the value in single quotes."
+                )
+            known.add(binding.key or "")
     return {name: value for name, value in dotenv_values(dotenv, encoding="utf-8").items() if value is not None}
+
+
+def _names(value: str) -> set[str]:
+    """Return the variables that a value needs."""
+    atoms = parse_variables(value)
+    return {atom.name for atom in atoms if isinstance(atom, Variable) and atom.default is None}

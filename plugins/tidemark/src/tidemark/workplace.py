@@ -22,6 +22,9 @@ _DIRECTORIES = {
     # where Meltano logs, besides: below a home, which a container's user may not have
     "XDG_STATE_HOME": ".state",
 }
+# Meltano and the SDK look for these in the process alone, and not in .env
+_OF_PROCESS = {"MELTANO_SYS_DIR_ROOT", "XDG_STATE_HOME"}
+_VARIABLE = "TIDEMARK_WORK_DIR"
 # where Meltano looks for each kind of plugin's environments
 _KINDS = ("extractors", "loaders", "utilities")
 
@@ -34,8 +37,15 @@ def enter_if_named() -> None:
     Raises:
         UsageError: that directory can't be written, or there is no project.
     """
-    if os.environ.get("TIDEMARK_WORK_DIR"):
-        _enter(Project.find())
+    try:
+        project = Project.find()
+    except UsageError:
+        # what asks for nothing of a project, such as --help, needs none
+        if os.environ.get(_VARIABLE):
+            raise
+        return
+    if project.variable(_VARIABLE):
+        _enter(project)
 
 
 def _enter(project: Project) -> None:
@@ -44,7 +54,8 @@ def _enter(project: Project) -> None:
         for variable, name in _DIRECTORIES.items():
             directory = work / name
             directory.mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault(variable, str(directory))
+            if variable in _OF_PROCESS or not project.variable(variable):
+                os.environ.setdefault(variable, str(directory))
         for kind in _KINDS:
             # a directory of links, and no link to the directory: Meltano makes one there for a plugin that has none
             own = work / ".meltano" / kind
@@ -55,10 +66,11 @@ def _enter(project: Project) -> None:
         (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"TIDEMARK_WORK_DIR is {work}, where {error.filename} can't be made: {error.strerror}; name a directory "
+            f"{_VARIABLE} is {work}, where {error.filename} can't be made: {error.strerror}; name a directory "
             "that this user may write."
         ) from None
-    os.environ.setdefault("MELTANO_PROJECT_READONLY", "true")
+    if not project.variable("MELTANO_PROJECT_READONLY"):
+        os.environ["MELTANO_PROJECT_READONLY"] = "true"
 
 
 def _link(link: Path, to: Path) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tidemark import databases
+from tidemark import databases, plugin_settings
 from tidemark.check import relations, servers, source, streams, warehouse, watching
 from tidemark.check.finding import Finding, Level
 from tidemark.connections import connect
 from tidemark.errors import UnreachableError
+from tidemark.state import meltano as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,9 @@ def check(project: Project) -> list[Finding]:
     with _session(warehouse_side) as connection:
         warehouse_server = servers.read(warehouse_side, connection)
         found += servers.findings("warehouse", warehouse_server)
+        found += servers.unseen(
+            plugin_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
+        )
         with connection.transaction():
             connection.execute(_READING)
             found += warehouse.read(connection, warehouse_side.default_target_schema, selected)

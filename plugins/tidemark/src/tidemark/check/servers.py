@@ -11,7 +11,7 @@ from tidemark.check.finding import Finding, Level, statement
 from tidemark.connections import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import psycopg
 
@@ -123,6 +123,17 @@ def _writable(side: SideName, server: Server) -> Iterator[Finding]:
             database=server.database,
         )
         yield Finding(side, Level.error, f"transactions of {server.role} are read only", (mend,))
+
+
+def unseen(variables: Sequence[str]) -> list[Finding]:
+    """Return what to say of settings of the target that dbt can't see."""
+    if not variables:
+        return []
+    what = (
+        f"{', '.join(variables)}: set in YAML or in Meltano's database, where neither dbt nor Airflow's page of streams"
+        " looks. `tidemark` tells them in its runs; a bare `meltano` and `make dbt` do not, so put it into .env too"
+    )
+    return [Finding("warehouse", Level.warning, what)]
 
 
 def clocks(source: Server, warehouse: Server) -> list[Finding]:

@@ -1,0 +1,344 @@
+"""Every command finds a setting where Meltano finds it, with the value that Meltano has: its own answer is compared."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from meltano.cli.cli import detect_selected_environment
+from meltano.core.project import Project as MeltanoProject
+from meltano.core.settings_store import SettingValueStore
+
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import make_checkout
+from tidemark import meltano_project, plugin_settings, settings, variables
+from tidemark.backup import settings as backup_settings
+from tidemark.check import servers, streams
+from tidemark.project import Project
+
+# by plugin and setting: a value that is not its default, and how tidemark sees it
+CONNECTION = {
+    "tap-postgres": {
+        "host": "source.example",
+        "port": "6001",
+        "user": "some reader",
+        "password": "s3cret",
+        "database": "some app",
+        "ssl_enable": "yes",
+        "ssl_mode": "require",
+        "ssl_certificate_authority": "/etc/a ca.pem",
+    },
+    "target-postgres": {
+        "host": "warehouse.example",
+        "port": "6002",
+        "user": "some loader",
+        "password": "s3cret",
+        "database": "some warehouse",
+        "ssl_enable": "on",
+        "ssl_mode": "require",
+        "ssl_certificate_authority": "/etc/a ca.pem",
+        "default_target_schema": "raw_too",
+    },
+}
+EXTRACTION = {
+    "_select": '["public-customers.*"]',
+    "_metadata": '{"public-customers": {"replication-method": "FULL_TABLE"}}',
+    "filter_schemas": '["other"]',
+    "lookback_seconds": "77",
+    "timestamp_timezone": "Asia/Tokyo",
+    "where": '{"public-customers": "customer_id > 3"}',
+    "masks": '{"public-customers": {"email": "redact"}}',
+}
+STORES = ["process", "dotenv", "environment", "yaml", "database"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The project's files, and no variables of ours."""
+    for name in os.environ:
+        if name.startswith(("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")):
+            monkeypatch.delenv(name)
+    shutil.copy(REPOSITORY / "meltano.yml", tmp_path)
+    for name in ("extract", "load", "transform", "orchestrate"):
+        for path in (REPOSITORY / name).glob("*.meltano.yml"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / name)
+    return Project(tmp_path)
+
+
+def put(project, monkeypatch, store: str, plugin: str, values: dict[str, str]) -> None:
+    """Put settings where Meltano may have them from."""
+    prefix = plugin.upper().replace("-", "_")
+    named = {f"{prefix}_{name.upper()}": value for name, value in values.items()}
+    if store == "process":
+        for name, value in named.items():
+            monkeypatch.setenv(name, value)
+    elif store == "dotenv":
+        project.dotenv.write_text("".join(f"{name}='{value}'\n" for name, value in named.items()))
+    elif store == "environment":
+        path = project.root / "meltano.yml"
+        kind = "extractors" if plugin.startswith("tap") else "loaders"
+        content = yaml.safe_load(path.read_text())
+        extras = {name[1:]: json.loads(value) for name, value in values.items() if name.startswith("_")}
+        config = {name: json_of(value) for name, value in values.items() if not name.startswith("_")}
+        content["environments"][0]["config"] = {"plugins": {kind: [{"name": plugin, "config": config, **extras}]}}
+        path.write_text(yaml.safe_dump(content))
+    elif store == "yaml":
+        path = next(project.root.glob(f"{'extract' if plugin.startswith('tap') else 'load'}/*.yml"))
+        content = yaml.safe_load(path.read_text())
+        (entry,) = next(iter(content["plugins"].values()))
+        entry["config"] = {name: json_of(value) for name, value in values.items() if not name.startswith("_")}
+        entry |= {name[1:]: json.loads(value) for name, value in values.items() if name.startswith("_")}
+        path.write_text(yaml.safe_dump(content))
+    else:
+        meltano = meltano_project.find(project)
+        _, service = meltano_project.plugin(meltano, plugin)
+        with meltano_project.database(meltano) as session:
+            for name, value in values.items():
+                service.set(name, json_of(value), store=SettingValueStore.DB, session=session)
+
+
+def json_of(value: str):
+    """Return what is JSON as what it says, as a user would write it in YAML."""
+    return json.loads(value) if value[0] in "[{" else value
+
+
+def of_meltano(project, plugin: str) -> dict:
+    """Return what Meltano itself would give the plugin."""
+    meltano = meltano_project.find(project)
+    found, service = meltano_project.plugin(meltano, plugin)
+    with meltano_project.database(meltano) as session:
+        values = found.process_config(service.as_dict(extras=False, session=session))
+        extras = ("_select", "_metadata") if plugin.startswith("tap") else ()
+        return values | {name: service.get(name, session=session) for name in extras}
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("plugin", CONNECTION)
+def test_connections_are_found_wherever_meltano_finds_them(project, monkeypatch, plugin, store):
+    put(project, monkeypatch, store, plugin, CONNECTION[plugin])
+    side = settings.read(project)[0 if plugin.startswith("tap") else 1]
+    assert not side.embedded
+    meltano = of_meltano(project, plugin)
+    seen = side.model_dump()
+    seen["password"] = side.password.get_secret_value()
+    assert seen == {name: meltano[name] for name in seen}
+    assert seen["host"] == CONNECTION[plugin]["host"]
+    # what starts other programs tells them all of it
+    told = side.variables()
+    prefix = plugin.upper().replace("-", "_")
+    assert {f"{prefix}_{name.upper()}" for name in CONNECTION[plugin]} == told.keys()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_what_is_read_is_found_wherever_meltano_finds_it(project, monkeypatch, store):
+    put(project, monkeypatch, store, "tap-postgres", EXTRACTION)
+    found = streams.configuration(project)
+    meltano = of_meltano(project, "tap-postgres")
+    assert (found.select, found.metadata) == (tuple(meltano["_select"]), meltano["_metadata"])
+    # the project's YAML has these, and goes before the database
+    assert (found.select == ("public-customers.*",)) is (store != "database")
+    assert found.schemas == {"other"} == {*meltano["filter_schemas"]}
+    assert found.lookback_seconds == meltano["lookback_seconds"] == 77
+    assert found.timestamp_timezone == meltano["timestamp_timezone"] == "Asia/Tokyo"
+    assert found.where == {"public-customers": ["customer_id > 3"]}
+    assert found.masks == meltano["masks"] == {"public-customers": {"email": "redact"}}
+
+
+def test_of_two_that_name_a_setting_the_one_wins_that_wins_in_meltano(project, monkeypatch):
+    for number, store in enumerate(reversed(STORES), 1):
+        put(project, monkeypatch, store, "target-postgres", {"host": f"{store}.example", "port": f"{7000 + number}"})
+        _, warehouse = settings.read(project)
+        meltano = of_meltano(project, "target-postgres")
+        assert (warehouse.host, warehouse.port) == (meltano["host"], meltano["port"])
+        assert (warehouse.host, warehouse.port) == (f"{store}.example", 7000 + number)
+
+
+def test_check_says_which_settings_of_the_target_dbt_does_not_see(project, monkeypatch):
+    names = ["host", "port"]
+    assert plugin_settings.beyond_variables(project, "target-postgres", names) == []
+    put(project, monkeypatch, "yaml", "target-postgres", {"host": "yaml.example", "port": "7000"})
+    put(project, monkeypatch, "dotenv", "target-postgres", {"port": "7001"})
+    (unseen,) = servers.unseen(plugin_settings.beyond_variables(project, "target-postgres", names))
+    assert unseen.what.startswith("TARGET_POSTGRES_HOST: set in YAML")
+
+
+def test_variables_of_yaml_are_expanded_in_yaml_as_meltano_does_it(project, monkeypatch):
+    monkeypatch.setenv("WHERE", "expanded.example")
+    put(project, monkeypatch, "yaml", "target-postgres", {"host": "$WHERE", "database": "${WHERE}"})
+    _, warehouse = settings.read(project)
+    assert (warehouse.host, warehouse.database) == ("expanded.example", "expanded.example")
+    # and `env` in YAML goes before the environment
+    path = project.root / "meltano.yml"
+    path.write_text(path.read_text() + "env: {TAP_POSTGRES_HOST: env.example}\n")
+    monkeypatch.setenv("TAP_POSTGRES_HOST", "process.example")
+    assert settings.read(project)[0].host == of_meltano(project, "tap-postgres")["host"] == "env.example"
+
+
+def test_names_of_variables_are_taken_literally_as_meltano_takes_them(project, monkeypatch):
+    monkeypatch.setenv("tap_postgres_host", "small.example")
+    project.dotenv.write_text("Target_Postgres_Host=small.example\n")
+    assert [side.embedded for side in settings.read(project)] == [True, True]
+    assert of_meltano(project, "tap-postgres")["host"] == "127.0.0.1"
+
+
+def test_a_word_for_true_that_meltano_takes_for_false_is_refused(project, monkeypatch):
+    monkeypatch.setenv("TAP_POSTGRES_SSL_ENABLE", "y")
+    assert of_meltano(project, "tap-postgres")["ssl_enable"] is False
+    with pytest.raises(settings.UsageError, match=r"TAP_POSTGRES_SSL_ENABLE is 'y': .* one of true, 1, yes, on, false"):
+        settings.read(project)
+
+
+@pytest.mark.parametrize(
+    ("process", "dotenv", "default", "expected"),
+    [
+        ({}, "", "dev", "dev"),
+        ({}, "MELTANO_ENVIRONMENT=prod", "dev", "prod"),
+        ({"MELTANO_ENVIRONMENT": "prod"}, "", "dev", "prod"),
+        ({"MELTANO_ENVIRONMENT": "dev"}, "MELTANO_ENVIRONMENT=prod", "dev", "dev"),
+        ({"MELTANO_ENVIRONMENT": ""}, "MELTANO_ENVIRONMENT=prod", "dev", "dev"),
+        ({}, "MELTANO_ENVIRONMENT=${WHICH:-prod}", "dev", "prod"),
+        ({}, "MELTANO_DEFAULT_ENVIRONMENT=prod", "dev", "prod"),
+        ({}, "MELTANO_ENVIRONMENT=null", "dev", None),
+        ({}, "", None, None),
+    ],
+)
+def test_the_environment_is_the_one_that_meltano_runs_in(  # noqa: PLR0913, PLR0917 - a table's columns
+    project, monkeypatch, process, dotenv, default, expected
+):
+    if default is None:
+        path = project.root / "meltano.yml"
+        path.write_text(path.read_text().replace("default_environment: dev\n", ""))
+    project.dotenv.write_text(f"{dotenv}\n")
+    for name, value in process.items():
+        monkeypatch.setenv(name, value)
+    MeltanoProject.deactivate()
+    meltano = MeltanoProject.find(project.root)
+    selected, _ = detect_selected_environment(cli_environment=None, cli_no_environment=False, project=meltano)
+    assert selected == expected
+    if expected:
+        assert variables.environment(project) == expected
+    else:
+        with pytest.raises(settings.UsageError, match="No Meltano environment is selected"):
+            variables.environment(project)
+
+
+def test_an_environment_that_is_not_there_is_one_line(project):
+    project.dotenv.write_text("MELTANO_ENVIRONMENT=staging\n")
+    with pytest.raises(settings.UsageError, match=r"is 'staging', which meltano\.yml does not have"):
+        meltano_project.find(project)
+
+
+# what tidemark alone reads: a value, and where it is then seen
+OWN = {
+    "DBT_POSTGRES_HOST": ("h.example", lambda project: settings.transformer(project, settings.read(project)[1]).host),
+    "DBT_POSTGRES_PORT": ("6543", lambda project: settings.transformer(project, settings.read(project)[1]).port),
+    "DBT_POSTGRES_USER": ("someone", lambda project: settings.transformer(project, settings.read(project)[1]).user),
+    "DBT_POSTGRES_PASSWORD": ("x", lambda project: settings.transformer(project, settings.read(project)[1]).password),
+    "TIDEMARK_MONITOR_USER": ("someone", lambda project: settings.monitor(project, settings.read(project)[1]).user),
+    "TIDEMARK_MONITOR_PASSWORD": ("x", lambda project: settings.monitor(project, settings.read(project)[1]).password),
+    "TIDEMARK_ADMIN_PASSWORD": ("x", lambda project: settings.admin(project, settings.read(project)[0]).password),
+    "TIDEMARK_POSTGRES_BIN": ("/opt/pg/bin", settings.postgres_bin),
+    "TIDEMARK_WORK_DIR": ("/srv/work", lambda project: project.work),
+    "TIDEMARK_BACKUP_TO": ("/srv/backups", lambda project: backup_settings.destination(project, None)),
+    "TIDEMARK_BACKUP_KEEP": ("14", lambda project: backup_settings.read(project).keep),
+    "TIDEMARK_BACKUP_KEEP_DAYS": ("30", lambda project: round(backup_settings.read(project).keep_days or 0)),
+    "TIDEMARK_BACKUP_JOBS": ("7", lambda project: backup_settings.read(project).jobs),
+    "TIDEMARK_BACKUP_USER": ("someone", lambda project: backup_settings.read(project).user),
+    "TIDEMARK_BACKUP_PASSWORD": ("x", lambda project: backup_settings.read(project).password),
+    "MELTANO_DATABASE_URI": ("sqlite:////srv/m.db", plugin_settings.database_uri),
+    "AIRFLOW_POSTGRES_HOST": ("h.example", lambda project: settings.airflow_database(project).host),
+    "AIRFLOW_POSTGRES_PORT": ("6543", lambda project: settings.airflow_database(project).port),
+    "AIRFLOW_POSTGRES_USER": ("someone", lambda project: settings.airflow_database(project).user),
+    "AIRFLOW_POSTGRES_PASSWORD": ("x", lambda project: settings.airflow_database(project).password),
+    "AIRFLOW_POSTGRES_DATABASE": ("some", lambda project: settings.airflow_database(project).database),
+    "AIRFLOW_POSTGRES_SSL_ENABLE": ("true", lambda project: str(settings.airflow_database(project).ssl_enable).lower()),
+    "AIRFLOW_POSTGRES_SSL_MODE": ("require", lambda project: settings.airflow_database(project).ssl_mode),
+    "AIRFLOW_POSTGRES_SSL_CERTIFICATE_AUTHORITY": (
+        "/etc/ca.pem",
+        lambda project: settings.airflow_database(project).ssl_certificate_authority,
+    ),
+}
+# what tidemark-airflow reads, which has .env from its `compose`
+OF_AIRFLOW = re.compile(r"AIRFLOW_|TIDEMARK_(?:ALERTS|DAG|WORK_DIR|MONITOR)_?|DBT_SCHEMA_PREFIX|MELTANO_DATABASE_URI")
+
+
+def _shown(value) -> str:
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+
+
+@pytest.mark.parametrize("store", ["process", "dotenv"])
+@pytest.mark.parametrize("name", OWN)
+def test_variables_of_tidemarks_own_are_read_from_the_process_and_from_dotenv(project, monkeypatch, name, store):
+    value, seen = OWN[name]
+    # dbt's login counts where it is named
+    project.dotenv.write_text("DBT_POSTGRES_USER=dbt\n" if name == "DBT_POSTGRES_PASSWORD" else "")
+    if store == "process":
+        project.dotenv.write_text(f"{project.dotenv.read_text()}{name}=another\n")
+        monkeypatch.setenv(name, value)
+    else:
+        project.dotenv.write_text(f"{project.dotenv.read_text()}{name}=${{NOT_THERE:-{value}}}\n")
+    assert _shown(seen(project)) == value
+
+
+def test_every_variable_of_the_example_is_in_one_of_these_tables(project, monkeypatch):
+    named = re.findall(r"^#([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), re.MULTILINE)
+    of_plugins = {
+        f"{plugin.upper().replace('-', '_')}_{setting.upper()}"
+        for plugin, table in [*CONNECTION.items(), ("tap-postgres", EXTRACTION)]
+        for setting in table
+    }
+    of_airflow = {name for name in named if OF_AIRFLOW.match(name)}
+    assert {*named} - of_plugins - OWN.keys() - of_airflow == set()
+    monkeypatch.syspath_prepend(REPOSITORY / "plugins/tidemark-airflow/src")
+    environment = importlib.import_module("tidemark_airflow.environment")
+    (project.root / "orchestrate/airflow.env").write_text("AIRFLOW__API__HOST=127.0.0.1\nAIRFLOW__API__PORT=8080\n")
+    project.dotenv.write_text("".join(f"{name}='${{NOT_THERE:-of}} {name}'\n" for name in of_airflow))
+    composed = environment.compose(project.root, {})
+    assert {name: composed.get(name) for name in of_airflow} == {name: f"of {name}" for name in of_airflow}
+
+
+ODD = "sp ace'quote\"double\\back$dollar${brace}#hash%per%41cent@:/?&=;,<>|`~^*()[]{}!+-_.ünï😀"
+
+
+def quoted(value: str) -> str:
+    """Return a value as .env.example says that it is written in .env."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "${:-$}{")
+    return f"'{escaped}'"
+
+
+def test_a_password_of_any_characters_works_in_every_program(monkeypatch):
+    with contextmanager(make_checkout)() as checkout:
+        names = ["TAP_POSTGRES", "TARGET_POSTGRES", "DBT_POSTGRES", "TIDEMARK_MONITOR", "TIDEMARK_ADMIN"]
+        dotenv = checkout.root / ".env"
+        dotenv.write_text("".join(f"{name}_PASSWORD={quoted(name + ODD)}\n" for name in names))
+        checkout.tidemark("up")
+        checkout.tidemark("demo", "load", "--scale", "0.001")
+        # Meltano alone, whose tap, target and dbt have it from .env; tidemark; and libpq by its URL
+        for command in (
+            ("meltano", "run", "tap-postgres", "target-postgres"),
+            ("meltano", "invoke", "dbt-postgres:debug"),
+            ("tidemark", "run", "tap-postgres", "target-postgres"),
+            ("tidemark", "psql", "warehouse", "-c", "select"),
+        ):
+            done = checkout.run(*command)
+            assert done.returncode == 0, (command, done.stdout + done.stderr)
+            assert ODD not in done.stdout + done.stderr
+        assert "All is in order." in checkout.tidemark("check")
+        assert checkout.rows("source", "select 1") == [(1,)]
+        monkeypatch.syspath_prepend(REPOSITORY / "plugins/tidemark-airflow/src")
+        environment = importlib.import_module("tidemark_airflow.environment")
+        composed = environment.compose(checkout.root, {})
+        assert composed["TIDEMARK_MONITOR_PASSWORD"] == f"TIDEMARK_MONITOR{ODD}"
+        # without the quotes' help, one line says what to write
+        dotenv.write_text(dotenv.read_text().replace("${:-$}{", "${"))
+        refusal = checkout.refusal("check")
+        assert "TAP_POSTGRES_PASSWORD" in refusal
+        assert "${:-$}" in refusal
+        assert "brace" not in refusal
