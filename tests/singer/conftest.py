@@ -66,6 +66,8 @@ class Pipe:
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     patches: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    """What Meltano tells the tap."""
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)
@@ -149,7 +151,14 @@ class Pipe:
             )
             nothing = stack.enter_context(Path(os.devnull).open("rb"))
             processes: list[Any] = [
-                programs.start(command, stdin=nothing, stdout=None, stderr=tap_log, patches=self.patches)
+                programs.start(
+                    command,
+                    stdin=nothing,
+                    stdout=None,
+                    stderr=tap_log,
+                    patches=self.patches,
+                    env={**os.environ, **self.env} if self.env else None,
+                )
             ]
             if listen:
                 listener: list[Any] = ["tee", messages]

@@ -105,3 +105,30 @@ def test_names_that_are_no_text_end_no_discovery_and_are_told_of(ascii_pipe):
     assert r"public.caf\351 is left out of the catalog" in done.stderr
     assert "public.columns is left out of the catalog" in done.stderr
     pipe.sync({"public-good": INCREMENTAL}).ok()
+
+
+def test_a_selected_table_that_is_gone_fails_and_the_others_arrive(pipe):
+    pipe.do(GOOD + "".join(f"create table {name} as table good; " for name in ("dropped", "renamed", "moved")))
+    streams = {f"public-{name}": FULL_TABLE for name in ("good", "dropped", "renamed", "moved")}
+    streams["public-renamed"] = streams["public-moved"] = INCREMENTAL
+    pipe.do("alter table renamed add primary key (id); alter table moved add primary key (id)")
+    pipe.env = {"MELTANO_EXTRACT__SELECT": json.dumps([f"{stream}.*" for stream in streams])}
+    state = pipe.sync(streams).ok().state
+    pipe.do("drop table dropped; alter table renamed rename to other; create schema s; alter table moved set schema s")
+    pipe.do("insert into good values (3)")
+    synced = pipe.sync(streams, state)
+    assert (synced.tap_status, synced.target_status) == (1, 0)
+    assert pipe.rows("select (select count(*) from raw.good), (select count(*) from raw.dropped)") == [(3, 2)]
+    last = synced.tap_log.strip().splitlines()[-1]
+    assert "public-dropped is selected, and the source has no such table" in last
+    assert "its table is called public.other now" in last
+    assert "its table is called s.moved now" in last
+    assert synced.state["bookmarks"]["public-renamed"] == state["bookmarks"]["public-renamed"]
+    pipe.env["MELTANO_EXTRACT__SELECT_FILTER"] = '["public-good"]'
+    pipe.sync({"public-good": FULL_TABLE}, state).ok()
+
+
+def test_what_is_not_selected_costs_a_run_nothing(pipe):
+    pipe.do(GOOD + "".join(f"create table t_{number} (id int); " for number in range(50)))
+    synced = pipe.sync({"public-good": FULL_TABLE}).ok()
+    assert "t_1" not in synced.tap_log

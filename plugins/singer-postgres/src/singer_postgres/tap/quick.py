@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import make_dsn
 
-from singer_postgres.tap import relations
+from singer_postgres.tap import relations, wanted
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.discovery import catalog
 
@@ -37,7 +37,7 @@ def discover(arguments: Sequence[str]) -> str | None:
         return None
     dsn = make_dsn(**{parameter: config[name] for name, parameter in _CONNECTION.items()})
     with closing(Source(dsn=lambda: dsn).connect()) as connection:
-        found, left_out = relations.in_schemas(connection, config.get("filter_schemas") or ())
+        found, left_out = relations.in_schemas(connection, config.get("filter_schemas") or (), wanted=wanted.of_run())
     for relation in left_out:
         sys.stderr.write(f"{relation}\n")
     return json.dumps(catalog(found, config), indent=2)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.tap.wanted import Wanted
+
 # r: table, p: partitioned table, v: view, m: materialized view, f: foreign table
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
@@ -161,22 +163,34 @@ class LeftOut:
         return f"{self.name} is left out of the catalog, as it can't be described: {self.why}"
 
 
-def in_schemas(connection: Connection, schemas: Sequence[str]) -> tuple[list[Relation], list[LeftOut]]:
+def in_schemas(
+    connection: Connection, schemas: Sequence[str], *, wanted: Wanted | None = None
+) -> tuple[list[Relation], list[LeftOut]]:
     """Return all relations of `schemas`, or of all schemas but the system's, and those that can't be described.
 
     Partitions are part of their table.
+
+    Args:
+        wanted: leave out what it does not match.
     """
     with connection.cursor() as cursor:
         # in several snapshots, a table would have columns of types that are gone
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         cursor.execute(
-            "select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+            # as bytes: where text is any bytes, there may be names that are no UTF-8
+            "select c.oid::bigint, convert_to(n.nspname || '-' || c.relname, case getdatabaseencoding() "
+            "when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end) "
+            "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
             "where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition "
             "and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' "
             "and (%s::text[] is null or n.nspname = any(%s::text[]))",
             [list(schemas) or None] * 2,
         )
-        oids = [oid for (oid,) in cursor.fetchall()]
+        oids = [
+            oid
+            for oid, name in cursor.fetchall()
+            if wanted is None or wanted.may_match(bytes(name).decode("utf-8", "replace"))
+        ]
         left_out: list[LeftOut] = []
         found = _describe(connection, oids, left_out)
         cursor.execute("COMMIT")
@@ -224,6 +238,39 @@ def named(connection: Connection, schema: str, name: str) -> Relation | None:
         # a foreign partition has no blocks, and one that the role can't read by itself is read through its parent
         return relation
     return replace(relation, leaves=tuple(Leaf(*row[:-1]) for row in rows))
+
+
+_WHEREABOUTS = """
+    select n.nspname || '.' || c.relname, n.nspname || '-' || c.relname = %s, c.relispartition
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and (n.nspname || '-' || c.relname = %s or c.oid = %s::bigint::oid)
+    order by 2 desc limit 1
+"""
+
+
+def why_missing(connection: Connection, stream: str, oid: int) -> str:
+    """Return why the catalog lacks a stream that is selected.
+
+    Args:
+        oid: of its table when it was read last; 0 if that is not known.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_WHEREABOUTS, [stream, stream, oid])
+        row = cursor.fetchone()
+    if row is None:
+        return (
+            f"{stream} is selected, and the source has no such table (SCHEMA-TABLE): it was dropped, or was never "
+            "there. Make it, or take it out of `select`."
+        )
+    name, is_here, is_partition = row
+    if not is_here:
+        return f"{stream} is selected, and its table is called {name} now: rename it back, or correct `select`."
+    if is_partition:
+        return f"{stream} is selected, and {name} is a partition, which is read as part of its table: select that."
+    return (
+        f"{stream} is selected, and {name} is not in the catalog: its schema is not in filter_schemas, or it can't be "
+        "described, which discovery says."
+    )
 
 
 def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, past: bool = True) -> list[Relation]:

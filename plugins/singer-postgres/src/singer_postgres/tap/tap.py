@@ -22,7 +22,7 @@ from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import relations
+from singer_postgres.tap import relations, wanted
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.copying import Copying, watch_reader
@@ -128,14 +128,15 @@ class TapPostgres(MeltanoLabsTap):
             return self.input_catalog.to_dict()
         if self._catalog_dict is None:
             with _closing(self._catalogs) as connection:
-                found, left_out = relations.in_schemas(connection, self.config.get("filter_schemas") or ())
+                schemas = self.config.get("filter_schemas") or ()
+                found, left_out = relations.in_schemas(connection, schemas, wanted=wanted.of_run())
             for relation in left_out:
                 self.logger.warning("%s", relation)
             self._catalog_dict = catalog(found, self.config)
         return self._catalog_dict
 
     def discover_streams(self) -> Sequence[Stream]:
-        """Return the streams of the catalog."""
+        """Return the streams of the catalog; of one that is given, those that are selected."""
         return [
             PostgresLogBasedStream(
                 self, entry, connection_parameters=self.connection_parameters, connector=self.connector
@@ -143,6 +144,8 @@ class TapPostgres(MeltanoLabsTap):
             if entry.get("replication_method") == "LOG_BASED" and self.connector
             else CopyStream(self, entry, connector=self.connector)
             for entry in self.catalog_dict["streams"]
+            # each costs a millisecond and two lines in the log, and a database may have thousands
+            if not self.input_catalog or _is_selected(entry)
         ]
 
     @cached_property
@@ -192,6 +195,7 @@ class TapPostgres(MeltanoLabsTap):
             SingerPostgresError, psycopg2.Error: one could not be read; the others were.
         """
         self._check_backfill()
+        self._check_selected()
         super().sync_all()
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
@@ -220,6 +224,20 @@ class TapPostgres(MeltanoLabsTap):
             with self.open_stream(stream.plan):
                 pass
 
+    def _check_selected(self) -> None:
+        """Fail the streams that Meltano was asked to select and the source no longer has; the others are read."""
+        selected = wanted.wanted() if self.input_catalog else None
+        if selected is None:
+            return
+        missing = selected.missing(entry["tap_stream_id"] for entry in self.catalog_dict["streams"])
+        if not missing:
+            return
+        with _closing(self._catalogs) as connection:
+            for name in missing:
+                state = self.state.get("bookmarks", {}).get(name, {})
+                was = Shape.from_json(state[SHAPE]).relation if state.get(SHAPE) else 0
+                self.stream_failed(name, SingerPostgresError(relations.why_missing(connection, name, was)))
+
     def stream_failed(self, stream: str, error: Exception) -> None:
         """Go on without a stream.
 
@@ -246,6 +264,16 @@ def _closing(source: Source) -> Iterator[Any]:
         yield connection
     finally:
         connection.close()
+
+
+def _is_selected(entry: dict[str, Any]) -> bool:
+    """Return whether a catalog's entry may be of a stream that is read; the SDK decides."""
+    if entry.get("selected"):
+        return True
+    own = [each["metadata"] for each in entry.get("metadata", ()) if not each["breadcrumb"]]
+    return any(
+        each.get("selected") is not False for each in own if each.get("selected", each.get("selected-by-default"))
+    )
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,114 @@
+"""What Meltano was asked to select: it tells its plugins in their environment, and the catalog no longer says.
+
+Of a catalog that Meltano filled in, a table that is selected and gone can't be told from one that was never there.
+Before each run it has everything discovered, to select from; what no pattern names need not be described then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_EXTRA = "MELTANO_EXTRACT__"
+# Meltano's own rule: what is before the first dot that isn't escaped names streams, what is after it columns
+_UNESCAPED_DOT = re.compile(r"(?<!\\)\.")
+# of those that move rows, and of the others, which list all that there is to select
+_RUNNING, _OTHERS = {"run", "el", "elt"}, {"select", "invoke", "config", "test"}
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern of `select` or `select_filter`."""
+
+    streams: str
+    columns: str
+    negated: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read one as Meltano does."""
+        streams, *columns = _UNESCAPED_DOT.split(text.removeprefix("!"), maxsplit=1)
+        return cls(streams.replace("\\.", "."), columns[0] if columns else "*", text.startswith("!"))
+
+    def names_one(self) -> bool:
+        """Return whether it is the name of one stream."""
+        return not any(character in self.streams for character in "*?[")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is selected.
+
+    Attributes:
+        select: patterns of streams and columns.
+        only: patterns of streams that the run is limited to.
+        by_metadata: patterns of streams that `metadata` selects.
+    """
+
+    select: tuple[Pattern, ...]
+    only: tuple[Pattern, ...] = ()
+    by_metadata: tuple[str, ...] = ()
+
+    def may_match(self, stream: str) -> bool:
+        """Return whether a stream may be selected."""
+        return any(fnmatch(stream, pattern.streams) for pattern in self.select if not pattern.negated) or any(
+            fnmatch(stream, pattern) for pattern in self.by_metadata
+        )
+
+    def missing(self, streams: Iterable[str]) -> list[str]:
+        """Return the names of streams that are selected and not among `streams`."""
+        there = set(streams)
+        named = dict.fromkeys(each.streams for each in self.select if each.names_one() and not each.negated)
+        return [name for name in named if name not in there and not self._is_left_out(name)]
+
+    def _is_left_out(self, stream: str) -> bool:
+        excluded = [each for each in (*self.select, *self.only) if each.negated and each.columns == "*"]
+        included = [each for each in self.only if not each.negated]
+        return any(fnmatch(stream, each.streams) for each in excluded) or (
+            bool(included) and not any(fnmatch(stream, each.streams) for each in included)
+        )
+
+
+def wanted(environment: Mapping[str, str] = os.environ) -> Wanted | None:
+    """Return what Meltano was asked to select; None where it isn't Meltano that asks, or where a catalog is given."""
+    if environment.get(f"{_EXTRA}CATALOG"):
+        return None
+    try:
+        select, only, metadata = (
+            json.loads(environment.get(f"{_EXTRA}{name}") or empty)
+            for name, empty in (("SELECT", "[]"), ("SELECT_FILTER", "[]"), ("METADATA", "{}"))
+        )
+        if not select:
+            return None
+        return Wanted(
+            tuple(map(Pattern.parse, select)),
+            tuple(map(Pattern.parse, only)),
+            tuple(stream for stream, values in metadata.items() if isinstance(values, dict) and "selected" in values),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def of_run() -> Wanted | None:
+    """Return what a run that this discovery comes before selects; None if all is to be described.
+
+    Meltano doesn't say what it discovers for, so its own command line is looked at. A catalog that it keeps for the
+    next run must have what may be selected by then.
+    """
+    if os.environ.get(f"{_EXTRA}USE_CACHED_CATALOG") != "false":
+        return None
+    try:
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+    except (OSError, ValueError):
+        # no Linux
+        return None
+    names = [argument for argument in command if argument in _RUNNING | _OTHERS]
+    return wanted() if names and names[0] in _RUNNING and any("meltano" in argument for argument in command) else None
