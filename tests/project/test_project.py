@@ -163,6 +163,18 @@ def test_every_make_target_of_the_workflows_and_the_docs_exists():
         assert asked <= there, file.name
 
 
+def test_every_make_target_is_run_on_a_push_or_at_night():
+    """What nothing runs, rots."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
+    files = [REPOSITORY / ".ci" / name for name in ("run", "targets")]
+    files += [REPOSITORY / ".github" / "workflows" / name for name in ("ci.yml", "nightly.yml", "release.yml")]
+    files += [REPOSITORY / ".github" / "actions" / "setup" / "action.yml"]
+    # with what follows on the line: `make demo-change pipeline`
+    lines = [line for file in files for line in re.findall(r"\bmake (?:--\S+ )?([a-z -]+)", file.read_text())]
+    assert explained - {target for line in lines for target in line.split()} == set()
+
+
 def test_compose_mounts_what_is_there_and_names_every_secret_that_is_made():
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
     script = (REPOSITORY / "docker" / "secrets.sh").read_text()
