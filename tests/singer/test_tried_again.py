@@ -1,0 +1,48 @@
+"""What is tried again and what is not."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+
+ORDERS = """
+    create table orders (id int primary key, note text, updated_at timestamptz not null default now());
+    insert into orders select n, 'first' from generate_series(1, 100) n;
+"""
+STREAMS = {"public-orders": INCREMENTAL}
+
+
+def test_a_load_that_the_server_ends_to_solve_a_deadlock_is_tried_again(pipe):
+    pipe.do(ORDERS)
+    state = pipe.sync(STREAMS).ok().state
+    pipe.do("update orders set note = 'second', updated_at = now()")
+    with pipe.warehouse() as other, pipe.warehouse() as watcher:
+        # in no hurry to look for a deadlock itself, so that the load is the one to be ended
+        other.execute("set deadlock_timeout = '1min'")
+        other.execute("begin; select from raw.orders where id = 50 for update")
+        processes = pipe.start(STREAMS, state)
+        waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        while watcher.execute(waiting).fetchone() is None:
+            time.sleep(0.05)
+        thread = threading.Thread(target=other.execute, args=["select from raw.orders for update"])
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        other.execute("rollback")
+        synced = pipe.finish(processes).ok()
+    assert "deadlock detected" in synced.target_log
+    assert pipe.rows("select note, count(*) from raw.orders group by 1") == [("second", 100)]
+
+
+def test_a_table_that_takes_longer_to_read_whole_than_a_snapshot_is_held_fails_and_keeps_its_rows(pipe):
+    pipe.do(ORDERS)
+    streams = {"public-orders": FULL_TABLE}
+    pipe.sync(streams).ok()
+    pipe.do("insert into orders select n, repeat('x', 500) from generate_series(101, 60000) n")
+    pipe.tap |= {"snapshot_seconds": 0.05, "chunk_size_mb": 1, "chunks_outstanding": 1, "max_parallel": 1}
+    synced = pipe.sync(streams)
+    assert synced.tap_status != 0
+    assert any("snapshot_seconds" in line for line in synced.errors), synced.tap_log
+    assert pipe.rows("select count(*) from raw.orders") == [(100,)]
