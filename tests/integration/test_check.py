@@ -290,8 +290,13 @@ def test_a_replication_key_that_will_not_do_is_told(checkout, column, says):
         checkout, "source", f"create table keyed (id int primary key, {column})", *indexed, then=("drop table keyed",)
     ):
         found = only(check(checkout, streams(keyed="changed")))
+        limited = check(checkout, {**streams(keyed="changed"), "TAP_POSTGRES_START_DATE": "last year"})
     assert found["level"] == says[0]
     assert says[1] in found["what"]
+    errors = [finding["what"] for finding in limited if finding["level"] == "error"]
+    assert any("start_date is 'last year', and not a date or an instant" in error for error in errors)
+    doubted = [finding for finding in limited if "start_date does not limit it" in finding["what"]]
+    assert len(doubted) == ("bigint" in column)
 
 
 def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkout):

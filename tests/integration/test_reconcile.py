@@ -86,6 +86,16 @@ def test_what_was_just_loaded_is_equal(loaded):
     assert "3,0" not in loaded.tidemark("reconcile", "public-whole")
 
 
+def test_rows_from_before_the_start_date_are_no_difference(loaded):
+    do(loaded, "source", "delete from plain where id = 1", "update plain set note = 'changed' where id = 2")
+    tomorrow = {"TAP_POSTGRES_START_DATE": "2999-01-01"}
+    status, results = reconcile(loaded, "public-plain", env=tomorrow)
+    assert (status, results["public-plain"]["missing"], results["public-plain"]["extra"]) == (0, 0, 0)
+    status, results = reconcile(loaded, "public-plain", env={"TAP_POSTGRES_START_DATE": "2020-01-01"})
+    assert (status, results["public-plain"]["extra"], results["public-plain"]["different"]) == (1, 1, 1)
+    reconcile(loaded, "public-plain", "--repair")
+
+
 def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loaded):
     chance = random.Random(7)
     picked = chance.sample([n for n in range(1, 3001) if n % 100 != 50], 40)

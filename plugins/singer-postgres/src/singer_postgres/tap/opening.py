@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import backfill, horizon, ordered, watermark
+from singer_postgres.tap import backfill, horizon, ordered, start_date, watermark
 from singer_postgres.tap.select import Selection, Shape, refuse_unreadable, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
@@ -15,6 +15,7 @@ from singer_postgres.wire import BlockRange, Chunk, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.backfill import Backfill
     from singer_postgres.tap.notices import Notices
     from singer_postgres.tap.ordered import KeyTrail
+    from singer_postgres.tap.relations import Relation
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class StreamPlan:
     trail: KeyTrail | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
+    start_date: datetime | None = None
     allow_duplicates: bool = False
     backfill: Backfill | None = None
 
@@ -99,18 +102,20 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
         )
         raise SingerPostgresError(msg)
     snapshot = Snapshot(connection, plan.schema, plan.name)
+    if plan.method == "INCREMENTAL" and plan.start_date is not None:
+        plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
     selection = _selection(snapshot, plan)
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
         return OpenStream(plan, selection, None, snapshot, _chunk(snapshot, plan))
     if plan.backfill is not None:
-        key = _replication_key(plan, selection, lookback)
+        key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
         return OpenStream(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
     if plan.shape is not None and (why := selection.unread(plan.shape)):
         notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
         plan = replace(plan, start=None, begun=None)
-    key = _replication_key(plan, selection, lookback)
+    key = _replication_key(plan, selection.relation, lookback)
     end: str | None
     if key.is_time:
         plan, end = _instant(snapshot, plan, key, notices)
@@ -168,13 +173,26 @@ def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices:
     return plan, horizon.iso(found.settled(start, longest=lookback.longest))
 
 
-def _replication_key(plan: StreamPlan, selection: Selection, lookback: Lookback) -> ReplicationKey:
-    for column in selection.relation.columns:
+def _from_start_date(plan: StreamPlan, date: datetime, key: ReplicationKey, notices: Notices) -> StreamPlan:
+    """Return the plan with the condition of `start_date` among those that rows must meet."""
+    condition = start_date.condition(date, key)
+    if condition is None:
+        notices.warn(
+            f"start_date of {plan.stream}",
+            f"start_date does not limit {plan.stream}, whose replication key {key.column.name} is of type "
+            f"{key.column.declared} and not a time; limit it with `where`.",
+        )
+        return plan
+    return replace(plan, where=(*plan.where, condition), start_date=None)
+
+
+def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -> ReplicationKey:
+    for column in relation.columns:
         if column.name == plan.replication_key:
-            refuse_unreadable(selection.relation, [column])
+            refuse_unreadable(relation, [column])
             return ReplicationKey(column, lookback)
     msg = (
-        f"{plan.stream} is INCREMENTAL, and {selection.relation} has no column "
+        f"{plan.stream} is INCREMENTAL, and {relation} has no column "
         f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."
     )
     raise SingerPostgresError(msg)

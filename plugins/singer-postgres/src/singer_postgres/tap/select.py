@@ -94,7 +94,7 @@ class Selection:
         if before.relation != now.relation:
             return "it was dropped and made again"
         if before.where != now.where:
-            return "its where clause was changed"
+            return "its where clause, or start_date, was changed"
         masks = {number: mask for _, number, mask in before.columns}
         for column in self.columns:
             if column.number in masks:

@@ -119,6 +119,14 @@ SETTINGS = th.PropertiesList(
         "condition stays in the warehouse as it was.",
     ),
     th.Property(
+        "start_date",
+        th.StringType,
+        title="Start date",
+        description="Date or instant, such as 2026-01-31T12:00:00Z, before which INCREMENTAL streams with a time for "
+        "replication key are not read, nor rows without a value in it. Streams that are read whole, or by other keys, "
+        "are read as ever. With another date, a stream is read again from there; rows that are loaded stay.",
+    ),
+    th.Property(
         "backfill",
         th.ObjectType(
             additional_properties=th.ObjectType(

@@ -13,7 +13,7 @@ import psycopg2
 from tap_postgres.client import PostgresStream
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import records
+from singer_postgres.tap import records, start_date
 from singer_postgres.tap.backfill import Backfill
 from singer_postgres.tap.opening import StreamPlan
 from singer_postgres.tap.ordered import KeyTrail
@@ -108,6 +108,7 @@ class CopyStream(PostgresStream):
             trail=self._trail if asked is None else None,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
             where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
+            start_date=start_date.parsed(self.config.get("start_date")),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
             backfill=None if asked is None else Backfill.of(asked),
         )

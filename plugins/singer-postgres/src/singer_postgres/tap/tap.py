@@ -22,7 +22,7 @@ from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import relations, wanted
+from singer_postgres.tap import relations, start_date, wanted
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.copying import Copying, watch_reader
@@ -65,6 +65,8 @@ class TapPostgres(MeltanoLabsTap):
             msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
             raise SingerPostgresError(msg)
         super().__init__(*args, **kwargs)
+        # the SDK compares it with bookmarks, whatever it is
+        start_date.parsed(self.config.get("start_date"))
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take in the state of earlier runs.

@@ -62,7 +62,8 @@ class ReplicationKey:
     @property
     def is_local(self) -> bool:
         """Whether the key's values are times of a calendar and clock that stand somewhere."""
-        return self._type == "date" or (self._type.startswith("timestamp") and not self.is_instant)
+        one = self._type.startswith("timestamp") and not self._type.endswith("[]")
+        return self._type == "date" or (one and not self.is_instant)
 
     @property
     def is_time(self) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap import start_date
 from tidemark import databases, plugin_settings
 from tidemark.check import relations, servers, source, streams, warehouse, watching
 from tidemark.check.finding import Finding, Level
@@ -75,6 +77,10 @@ def _source(
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
+    try:
+        start_date.parsed(configuration.start_date)
+    except SingerPostgresError as error:
+        found.append(Finding("source", Level.error, str(error).rstrip(".")))
     in_order = []
     for stream in selected:
         about = source.findings(

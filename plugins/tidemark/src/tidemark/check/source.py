@@ -35,7 +35,11 @@ def findings(
         *_access(stream, details, role),
         *_kind(stream, details, role),
         *_key(stream, details, configuration),
-        *(_replication_key(stream, details, has_order) if stream.incremental and stream.replication_key else ()),
+        *(
+            _replication_key(stream, details, configuration, has_order)
+            if stream.incremental and stream.replication_key
+            else ()
+        ),
         *_columns(stream, details, configuration),
     ]
 
@@ -134,7 +138,9 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
     yield _finding(stream, Level.error, what, *mend)
 
 
-def _replication_key(stream: Stream, details: Details, has_order: Callable[[str], bool]) -> Iterator[Finding]:
+def _replication_key(
+    stream: Stream, details: Details, configuration: Configuration, has_order: Callable[[str], bool]
+) -> Iterator[Finding]:
     column = stream.relation.columns.get(stream.replication_key or "")
     if column is None:
         times = [each.name for each in stream.relation.columns.values() if each.type.startswith("timestamp")]
@@ -147,10 +153,15 @@ def _replication_key(stream: Stream, details: Details, has_order: Callable[[str]
         advice = "take a time stamp, or read the stream whole (replication-method: FULL_TABLE)"
         yield _finding(stream, Level.error, f"{what}: {advice}")
         return
+    if configuration.start_date and not _is_time(column):
+        what = (
+            f"start_date does not limit it, as its replication key {column.name} is of type {column.type}, not a time"
+        )
+        yield _finding(stream, Level.warning, f"{what}; limit it with `where`")
     # the type below a domain counts
     if not (column.landing.type.startswith("timestamp") and column.landing.type.endswith("with time zone")):
         what = f"replication key {column.name} is of type {column.type}, not timestamptz"
-        if not column.landing.type.startswith(("timestamp", "date")):
+        if not _is_time(column):
             what = f"replication key {column.name} is of type {column.type}, not a time"
         yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
     if not column.not_null and stream.relation.kind in "rpf":
@@ -163,8 +174,14 @@ def _replication_key(stream: Stream, details: Details, has_order: Callable[[str]
         yield from _index(stream, details, column)
 
 
+def _is_time(column: Column) -> bool:
+    # the type below a domain counts
+    type_ = column.landing.type
+    return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
+
+
 def _doubt(column: Column) -> str:
-    if column.landing.type.startswith(("timestamp", "date")):
+    if _is_time(column):
         return "rows are read again for as long as timestamp_timezone leaves in doubt when they were written"
     return "a row that changes and keeps its value is not read again"
 

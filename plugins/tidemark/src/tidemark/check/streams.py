@@ -33,6 +33,7 @@ class Configuration:
         masks: by stream and column.
         mask_secret: the key of those that are hashes.
         where: conditions that rows must meet, by stream.
+        start_date: before which INCREMENTAL streams are not read.
         lookback_seconds: how far before its bookmark a stream is read.
         timestamp_timezone: in which replication keys without a zone are written.
         catalog: a file that takes the place of discovery and of the rules.
@@ -47,6 +48,7 @@ class Configuration:
     masks: Mapping[str, Mapping[str, str]]
     mask_secret: str | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    start_date: str | None = None
     lookback_seconds: float = 60
     timestamp_timezone: str | None = None
     catalog: str | None = None
@@ -110,6 +112,7 @@ def configuration(project: Project) -> Configuration:
         masks=values.get("masks") or {},
         mask_secret=values.get("mask_secret"),
         where=_where(values),
+        start_date=values.get("start_date"),
         lookback_seconds=float(values.get("lookback_seconds") or 60),
         timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],

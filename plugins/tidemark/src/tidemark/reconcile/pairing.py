@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres import session
-from singer_postgres.tap import identity, relations, select
+from singer_postgres.tap import identity, relations, select, start_date
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
 from singer_postgres.target import bookmarks, tables
 from singer_postgres.wire import Table
@@ -98,12 +98,15 @@ class Ends:
                 "Let the role see all: ALTER ROLE … BYPASSRLS;"
             )
         key = stream.key or relation.key
+        begin = None
+        if stream.incremental and (date := start_date.parsed(configuration.start_date)) is not None:
+            begin = start_date.condition(date, self.replication_key(stream, relation))
         selection = select.select(
             relation,
             [column.name for column in stream.columns],
             key=key,
             masks=configuration.masks.get(name, {}),
-            where=configuration.where.get(name, ()),
+            where=[*configuration.where.get(name, ()), *([begin] if begin else [])],
         )
         schema = self.warehouse.default_target_schema
         raw_types = tables.columns_of(warehouse, schema, relation.name)
@@ -115,6 +118,10 @@ class Ends:
         if bookmark is not None:
             pending = self.replication_key(stream, relation).bound(source, bookmark)
         bounds = None if since is None else _since(since, stream, relation, raw_types)
+        if begin and stream.replication_key not in selection.masks and stream.replication_key in raw_types:
+            # what the warehouse has from before it is not the source's any more
+            also = sql.SQL(begin)
+            bounds = (also, also) if bounds is None else (bounds[0], sql.SQL(" AND ").join([bounds[1], also]))
         pair = Pair(selection, key, schema, raw_types, pending, bounds)
         table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table

@@ -1,0 +1,72 @@
+"""`start_date`: what was written before it is not read, in chunks and in records."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.test_keys import warnings
+
+KEYS = {"stamped": "timestamptz", "local": "timestamp", "dated": "date"}
+
+
+def make(pipe) -> dict[str, dict[str, str]]:
+    for table, type_ in KEYS.items():
+        pipe.do(f"create table {table} (id int primary key, updated_at {type_})")
+        pipe.do(f"insert into {table} values (1, '2022-10-20'), (2, '2022-11-02'), (3, '2022-11-20'), (4, null)")
+    pipe.do("create table numbered (id int primary key); insert into numbered values (1)")
+    pipe.do("create table whole (id int primary key, updated_at date); insert into whole values (1, '2020-01-01')")
+    return {
+        **{f"public-{table}": INCREMENTAL for table in KEYS},
+        "public-numbered": {"replication-method": "INCREMENTAL", "replication-key": "id"},
+        "public-whole": FULL_TABLE,
+    }
+
+
+@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+def test_rows_from_before_the_start_date_or_without_a_stamp_are_not_read(pipe, use_copy):
+    catalog = pipe.catalog(make(pipe))
+    pipe.tap |= {"use_copy": use_copy, "start_date": "2022-11-01T00:00:00+00:00", "timestamp_timezone": "UTC"}
+    first = pipe.sync(catalog).ok()
+    (warning,) = warnings(first.tap_log)
+    assert "start_date does not limit public-numbered, whose replication key id is of type integer" in warning
+    assert all(pipe.rows(f"select id from raw.{table} order by id") == [(2,), (3,)] for table in KEYS)
+    assert pipe.rows("select count(*) from raw.numbered") == pipe.rows("select count(*) from raw.whole") == [(1,)]
+    # with a bookmark that is later, it still holds
+    for table in KEYS:
+        pipe.do(f"insert into {table} values (5, null), (6, '2022-10-21'), (7, now())")
+    second = pipe.sync(catalog, first.state).ok()
+    assert all(pipe.rows(f"select id from raw.{table} order by id") == [(2,), (3,), (7,)] for table in KEYS)
+    # an earlier one is noticed, and what is between read
+    pipe.tap["start_date"] = "2022-10-20"
+    third = pipe.sync(catalog, second.state).ok()
+    assert third.tap_log.count("its where clause, or start_date, was changed") == len(KEYS)
+    assert all(len(pipe.rows(f"select id from raw.{table}")) == 5 for table in KEYS)
+    del pipe.tap["start_date"]
+    pipe.sync(catalog, third.state).ok()
+    assert all(len(pipe.rows(f"select id from raw.{table}")) == 7 for table in KEYS)
+
+
+def test_where_the_zone_of_stamps_is_unknown_what_may_be_of_the_start_date_is_read(pipe):
+    pipe.do("create table a (id int primary key, updated_at timestamp)")
+    pipe.do("insert into a values (1, '2022-10-31 11:59'), (2, '2022-10-31 13:00')")
+    pipe.tap["start_date"] = "2022-11-01T00:00:00Z"
+    pipe.sync({"public-a": INCREMENTAL}).ok()
+    assert pipe.rows("select id from raw.a") == [(2,)]
+
+
+def test_a_backfill_keeps_to_the_start_date(pipe):
+    catalog = pipe.catalog(make(pipe))
+    pipe.tap |= {"start_date": "2022-11-01", "timestamp_timezone": "UTC"}
+    state = pipe.sync(catalog).ok().state
+    pipe.tap["backfill"] = {"public-stamped": {"from": "2022-01-01"}}
+    pipe.sync(pipe.catalog({"public-stamped": INCREMENTAL}), state).ok()
+    assert pipe.rows("select id from raw.stamped order by id") == [(2,), (3,)]
+
+
+def test_a_start_date_that_is_not_one_is_refused_in_one_line(pipe):
+    pipe.do("create table a (id int primary key, updated_at timestamptz)")
+    catalog = pipe.catalog({"public-a": INCREMENTAL})
+    pipe.tap["start_date"] = "last year"
+    (error,) = pipe.sync(catalog).errors
+    assert "start_date is 'last year', and not a date or an instant; write it as 2026-01-31" in error
