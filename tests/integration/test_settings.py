@@ -320,6 +320,11 @@ def test_a_password_of_any_characters_works_in_every_program(monkeypatch):
         dotenv.write_text("".join(f"{name}_PASSWORD={quoted(name + ODD)}\n" for name in names))
         checkout.tidemark("up")
         checkout.tidemark("demo", "load", "--scale", "0.001")
+        # and Meltano's own database by a URL, in which the password is quoted
+        with checkout.connect("warehouse") as connection:
+            connection.execute("create database meltano")
+        uri = f"{checkout.urls['warehouse'].rpartition('/')[0]}/meltano".replace("postgresql:", "postgresql+psycopg:")
+        dotenv.write_text(f"{dotenv.read_text()}MELTANO_DATABASE_URI='{uri}'\n")
         # Meltano alone, whose tap, target and dbt have it from .env; tidemark; and libpq by its URL
         for command in (
             ("meltano", "run", "tap-postgres", "target-postgres"),
@@ -332,6 +337,10 @@ def test_a_password_of_any_characters_works_in_every_program(monkeypatch):
             assert ODD not in done.stdout + done.stderr
         assert "All is in order." in checkout.tidemark("check")
         assert checkout.rows("source", "select 1") == [(1,)]
+        # a setting that Meltano keeps there is found
+        done = checkout.run("meltano", "config", "set", "tap-postgres", "--store=db", "database", "elsewhere")
+        assert done.returncode == 0, done.stderr
+        assert checkout.tidemark("dsn", "source").strip().endswith("/elsewhere")
         monkeypatch.syspath_prepend(REPOSITORY / "plugins/tidemark-airflow/src")
         environment = importlib.import_module("tidemark_airflow.environment")
         composed = environment.compose(checkout.root, {})

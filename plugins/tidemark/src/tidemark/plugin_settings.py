@@ -6,6 +6,7 @@ defaults say all, and Meltano's second of imports is saved.
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -105,9 +106,7 @@ def _stored(project: Project, uri: str) -> bool:
     """Whether Meltano's database holds any settings. If it can't be asked, a run will say so."""
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] in {"postgresql", "postgres"}:
-        with suppress(psycopg.Error), psycopg.connect(f"postgresql://{rest}", connect_timeout=_TIMEOUT_S) as connection:
-            return connection.execute(_STORED).fetchone() is not None
-        return False
+        return _stored_in_postgres(f"postgresql://{rest}")
     if kind not in {"", "sqlite"} or "$" in rest:
         # Meltano knows
         return True
@@ -117,4 +116,12 @@ def _stored(project: Project, uri: str) -> bool:
         return False
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         return database.execute(_STORED).fetchone() is not None
+    return False
+
+
+@functools.cache
+def _stored_in_postgres(uri: str) -> bool:
+    # asked once in a process: where it does not answer, that takes the whole time-out
+    with suppress(psycopg.Error), psycopg.connect(uri, connect_timeout=_TIMEOUT_S) as connection:
+        return connection.execute(_STORED).fetchone() is not None
     return False
