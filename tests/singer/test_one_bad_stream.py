@@ -128,7 +128,13 @@ def test_a_selected_table_that_is_gone_fails_and_the_others_arrive(pipe):
     pipe.sync({"public-good": FULL_TABLE}, state).ok()
 
 
-def test_what_is_not_selected_costs_a_run_nothing(pipe):
+def test_what_is_not_selected_costs_a_run_nothing_and_small_streams_share_states(pipe):
     pipe.do(GOOD + "".join(f"create table t_{number} (id int); " for number in range(50)))
-    synced = pipe.sync({"public-good": FULL_TABLE}).ok()
+    pipe.do("".join(f"create table s_{number} (id int primary key, at timestamptz); " for number in range(30)))
+    key = {"replication-method": "INCREMENTAL", "replication-key": "at"}
+    streams = {"public-good": INCREMENTAL, **{f"public-s_{number}": key for number in range(30)}}
+    state = pipe.sync(streams).ok().state
+    synced = pipe.sync(streams, state, listen=True).ok()
     assert "t_1" not in synced.tap_log
+    assert sum(message["type"] == "STATE" for message in synced.messages) < len(streams) / 2
+    assert synced.state["bookmarks"].keys() == streams.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import select
 import sys
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from singer_postgres.tap.tap import TapPostgres
 
 _TICK_S = 1.0
+# A state has all streams in it: of hundreds of small ones, one at the end of each is much to write, and for target and
+# Meltano to read.
+_STATE_EVERY_S = 1.0
 _SILENCE_S = 60.0
 _DRAIN_POLL_S = 0.02
 
@@ -47,6 +51,7 @@ class Copying:
         self._finished: set[str] = set()
         self._shapes: dict[str, Shape] = {}
         self._progress = Progress(tap.logger)
+        self._state_is_due, self._state_told = False, -math.inf
 
     def finish(self, stream: CopyStream, counter: Counter) -> None:
         """Write messages until all of `stream` is out.
@@ -66,9 +71,12 @@ class Copying:
                 if not self._is_late(event):
                     self._take(event)
                 heard = time.monotonic()
+            if time.monotonic() - self._state_told >= _STATE_EVERY_S:
+                self._tell_state()
             heard = self._tell_of_silence(heard)
             self._count(stream, counter)
         if len(self._finished) == len(self._streams):
+            self._tell_state()
             self._close()
 
     def _count(self, stream: CopyStream, counter: Counter) -> None:
@@ -110,13 +118,14 @@ class Copying:
                     blocks = merged([*map(tuple, done), chunk.blocks])
                     state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
                     state[SHAPE] = self._shapes[stream.name].to_json()
-                    self._tap.state_writer.write_state(self._tap.state)
+                    self._state_is_due = True
+                    self._tell_state()
             case Finished(plan, chunk):
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, chunk.to_json(), [])
                 if plan.method == "INCREMENTAL" and plan.backfill is None:
                     stream.set_bookmark(chunk.end, self._shapes[stream.name], plan.trail)
-                    self._tap.state_writer.write_state(self._tap.state)
+                    self._state_is_due = True
                 self._progress.finished(stream.name)
                 self._finished.add(stream.name)
             case Failed(error, plan):
@@ -127,8 +136,15 @@ class Copying:
                     self._tap.stream_failed(plan.stream, error)
                 except Exception:
                     self._files.stop()
+                    self._tell_state()
                     raise
                 self._finished.add(plan.stream)
+
+    def _tell_state(self) -> None:
+        """Write the state, if it changed since it was written last."""
+        if self._state_is_due:
+            self._tap.state_writer.write_state(self._tap.state)
+            self._state_is_due, self._state_told = False, time.monotonic()
 
     def _write_batch(self, stream: CopyStream, encoding: dict[str, Any], manifest: list[str]) -> None:
         self._write(type="BATCH", stream=stream.name, encoding=encoding, manifest=manifest)

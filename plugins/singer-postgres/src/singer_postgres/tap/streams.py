@@ -76,6 +76,12 @@ class CopyStream(PostgresStream):
             return
         super()._write_schema_message()
 
+    def _write_state_message(self) -> None:
+        if self.why_records is None:
+            # comes with the chunks
+            return
+        super()._write_state_message()
+
     def _sync_batches(self, batch_config: object, context: Context | None = None) -> None:  # noqa: ARG002
         with self.get_record_counter(log_interval=5) as counter:
             self._tap.copying.finish(self, counter)

@@ -183,7 +183,7 @@ class StateTable:
         clock_went_back, was = others.pop((table.source, stream), (False, None))
         if clock_went_back:
             raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
-        held = self.held(connection, table.source).get(stream, Held(table.name)).in_table(empty=empty)
+        held = self.held(connection, table.source, stream).get(stream, Held(table.name)).in_table(empty=empty)
         if chunk.backfill and held.bookmark is None:
             msg = (
                 f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
@@ -235,10 +235,14 @@ class StateTable:
         rows = connection.execute(sql.SQL(query).format(runs, sql.Literal(source), sql.Literal(stream))).fetchall()
         return frozenset(row[0] for row in rows if row[0] is not None)
 
-    def held(self, connection: psycopg.Connection[Any], source: str) -> dict[str, Held]:
-        """Return what is here of a source, by stream; the table of this class must be there."""
+    def held(self, connection: psycopg.Connection[Any], source: str, stream: str | None = None) -> dict[str, Held]:
+        """Return what is here of a source, or of one stream of it, by stream; the table of this class must be there."""
         query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
-        rows = connection.execute(sql.SQL(query).format(self._in_statement), [source]).fetchall()
+        parameters = [source]
+        if stream is not None:
+            query += " AND stream = %s"
+            parameters.append(stream)
+        rows = connection.execute(sql.SQL(query).format(self._in_statement), parameters).fetchall()
         return {
             stream: Held(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
             for stream, table, bookmark, first_load, has_rows, shape in rows
