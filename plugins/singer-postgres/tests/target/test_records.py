@@ -126,7 +126,7 @@ def test_records_of_an_older_schema_never_overwrite_those_of_a_newer_one(ours):
 
 
 @BOTH
-@pytest.mark.parametrize("method", ["append-only", "upsert", "overwrite"])
+@pytest.mark.parametrize("method", ["append-only", "upsert"])
 def test_each_load_method_upserts(kind, targets, method):
     for n in (1, 2):
         targets[kind].feed([schema(NUMBERS), record(id=n, n=n), record(id=7, n=n)], load_method=method)

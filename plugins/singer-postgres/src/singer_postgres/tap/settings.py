@@ -7,6 +7,17 @@ from singer_sdk import typing as th
 _OF_STREAMS = "by stream, such as `public-orders`"
 _KEY_VALUE = th.CustomType({"type": ["string", "number", "null"]})
 
+# of the MeltanoLabs tap and the SDK, by setting and value; None is any
+WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
+    ("batch_config", None): "set use_copy for files of COPY data, or leave it out for records",
+    **{
+        ("default_replication_method", method): "set it in `metadata`, with "
+        f'{{"*": {{"replication-method": "{method}", "replication-key": …}}}}'
+        for method in ("INCREMENTAL", "LOG_BASED")
+    },
+    ("use_singer_decimal", None): "leave it out, as numbers are sent with all their digits",
+}
+
 SETTINGS = th.PropertiesList(
     th.Property(
         "use_copy",

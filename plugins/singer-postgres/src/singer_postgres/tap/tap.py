@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres import failures
+from singer_postgres import configuration, failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import relations, start_date, wanted
 from singer_postgres.tap.chunks import ChunkFiles
@@ -33,7 +33,7 @@ from singer_postgres.tap.ordered import KeyTrail
 from singer_postgres.tap.reading import Reading
 from singer_postgres.tap.schedule import Settings
 from singer_postgres.tap.select import Shape, mask_key_statement
-from singer_postgres.tap.settings import SETTINGS
+from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.streams import CopyStream, first_load
 from singer_postgres.tap.watermark import Lookback
 from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
@@ -196,6 +196,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             SingerPostgresError, psycopg2.Error: one could not be read; the others were.
         """
+        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
         self._check_backfill()
         self._check_selected()
         super().sync_all()

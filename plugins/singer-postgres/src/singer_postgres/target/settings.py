@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from singer_sdk import typing as th
 
+# of the MeltanoLabs target and the SDK, by setting and value
+WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
+    ("load_method", "overwrite"): "a stream that is read whole takes the place of its rows; have the tap read it so",
+}
+
 SETTINGS = th.PropertiesList(
     th.Property(
         "max_parallel",

@@ -16,7 +16,7 @@ from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
-from singer_postgres import failures
+from singer_postgres import configuration, failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
@@ -25,7 +25,7 @@ from singer_postgres.target.loading import Loading
 from singer_postgres.target.messages import Reader
 from singer_postgres.target.pool import Pool
 from singer_postgres.target.runlock import RunLock
-from singer_postgres.target.settings import SETTINGS
+from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.states import States
 from singer_postgres.target.streams import Run, StreamLoad
@@ -135,6 +135,7 @@ class TargetPostgres(MeltanoLabsTarget):
             self.config["history_days"],
         )
         load = StreamLoad(run, stream, Table.from_json(described))
+        self._refuse_to_replace(load)
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
             raise SingerPostgresError(msg)
@@ -200,6 +201,15 @@ class TargetPostgres(MeltanoLabsTarget):
                 msg = (
                     f"{stream} comes as chunks, and {setting} of this target would not be applied to them. "
                     "Set use_copy of the tap to false, or set the maps in the tap."
+                )
+                raise SingerPostgresError(msg)
+
+    def _refuse_to_replace(self, load: StreamLoad) -> None:
+        for setting in ("activate_version", "process_activate_version_messages"):
+            if load.table.method == "FULL_TABLE" and self.config.get(setting) is False:
+                msg = (
+                    f"{load.stream} is read whole and comes as chunks, which take the place of its rows, and {setting} "
+                    "is off: make the stream INCREMENTAL, or set use_copy of the tap to false."
                 )
                 raise SingerPostgresError(msg)
 
@@ -293,6 +303,7 @@ class TargetPostgres(MeltanoLabsTarget):
 
     def listen(self, file_input: IO[str] | None = None) -> None:
         """Process messages to their end; leave no connection behind."""
+        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
         try:
             super().listen(file_input)
         except Exception as error:
