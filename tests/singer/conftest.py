@@ -67,7 +67,7 @@ class Pipe:
     target: dict[str, Any] = field(default_factory=dict)
     patches: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    """What Meltano tells the tap."""
+    """What tap and target are told in their environment."""
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)
@@ -164,7 +164,15 @@ class Pipe:
                 listener: list[Any] = ["tee", messages]
                 processes.append(subprocess.Popen(listener, stdin=processes[0].stdout, stdout=subprocess.PIPE))
             command = [TARGET, "--config", target_config]
-            processes.append(programs.start(command, stdin=processes[-1].stdout, stdout=states, stderr=target_log))
+            processes.append(
+                programs.start(
+                    command,
+                    stdin=processes[-1].stdout,
+                    stdout=states,
+                    stderr=target_log,
+                    env={**os.environ, **self.env} if self.env else None,
+                )
+            )
             for process in processes[:-1]:
                 process.stdout.close()
         return processes

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from tests import programs
+from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 from tests.singer.test_sources import ORDERS, refused
 
@@ -83,3 +92,47 @@ def test_a_role_that_may_not_ask_which_server_it_is_on_is_told_what_it_lacks(pip
     with pipe.warehouse() as connection:
         connection.execute(error[error.index("UPDATE ") :])
     pipe.sync(streams, state).ok()
+
+
+def test_a_password_that_is_not_set_is_looked_for_where_libpq_looks(pipe):
+    pipe.do(ORDERS)
+    ends = [conninfo_to_dict(url) for url in (pipe.source_url, pipe.warehouse_url)]
+    lines = [f"{end['host']}:{end['port']}:*:{end['user']}:{end['password']}\n" for end in ends]
+    passwords = pipe.directory / "passwords"
+    passwords.touch(mode=0o600)
+    passwords.write_text("".join(lines))
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    pipe.tap["password"] = pipe.target["password"] = ""
+    pipe.env = {"PGPASSFILE": str(passwords)}
+    pipe.sync(catalog).ok()
+    passwords.write_text(lines[1])
+    assert "no password supplied" in refused(pipe.sync(catalog))
+    for setting in ("tap", "target"):
+        config = pipe.directory / "bare.json"
+        config.write_text('{"host": "127.0.0.1"}')
+        done = programs.run([{"tap": TAP, "target": TARGET}[setting], "--config", config])
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "to be set" in done.stderr or "is missing" in done.stderr
+
+
+@pytest.mark.long
+def test_a_large_value_takes_a_small_multiple_of_it_in_memory(pipe):
+    size = 48
+    pipe.do(
+        "create table files (id int primary key, doc bytea, ip inet, updated_at timestamptz default now()); "
+        f"insert into files values (1, decode(repeat('00ff5c0a', {size * 2**18}), 'hex'), '10.0.0.1')"
+    )
+    processes = pipe.start({"public-files": INCREMENTAL})
+    peaks = [0, 0]
+    while processes[0].poll() is None:
+        for number, process in enumerate(processes):
+            with suppress(OSError, StopIteration):
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+                peaks[number] = max(peaks[number], int(peak.split()[1]) // 1024)
+        time.sleep(0.02)
+    pipe.finish(processes).ok()
+    # as hex, it is twice as long
+    assert peaks[0] < 150 + 3.5 * 2 * size
+    assert peaks[1] < 150

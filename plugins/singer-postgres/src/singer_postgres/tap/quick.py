@@ -33,9 +33,13 @@ def discover(arguments: Sequence[str]) -> str | None:
             return None
     if config is None or any(config.get(name) for name in _NOT_PLAIN):
         return None
-    if any(config.get(name) is None for name in _CONNECTION):
+    # libpq looks elsewhere for a password that isn't there
+    given = {
+        parameter: config.get(name) for name, parameter in _CONNECTION.items() if name != "password" or config.get(name)
+    }
+    if None in given.values():
         return None
-    dsn = make_dsn(**{parameter: config[name] for name, parameter in _CONNECTION.items()})
+    dsn = make_dsn(**given)
     with closing(Source(dsn=lambda: dsn).connect()) as connection:
         found, left_out = relations.in_schemas(connection, config.get("filter_schemas") or (), wanted=wanted.of_run())
     for relation in left_out:

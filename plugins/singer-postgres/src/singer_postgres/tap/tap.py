@@ -17,11 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres import configuration, failures
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.tap import relations, start_date, wanted
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
@@ -51,7 +53,7 @@ class TapPostgres(MeltanoLabsTap):
     package_name = "tidemark-singer-postgres"
     config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
         **MeltanoLabsTap.config_jsonschema,
-        "properties": {**MeltanoLabsTap.config_jsonschema["properties"], **SETTINGS["properties"]},
+        "properties": {**without_password(MeltanoLabsTap.config_jsonschema["properties"]), **SETTINGS["properties"]},
     }
 
     _catalog_dict: dict[str, Any] | None
@@ -64,7 +66,9 @@ class TapPostgres(MeltanoLabsTap):
         if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
             msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
             raise SingerPostgresError(msg)
-        super().__init__(*args, **kwargs)
+        with settings_told():
+            super().__init__(*args, **kwargs)
+            _ = self.config.get("sqlalchemy_url") or self.config["database"]
         # the SDK compares it with bookmarks, whatever it is
         start_date.parsed(self.config.get("start_date"))
 
@@ -119,7 +123,11 @@ class TapPostgres(MeltanoLabsTap):
     def _dsn(self) -> str:
         # the connector opens the SSH tunnel, if there is one, and then knows its address
         _ = self.connector
-        return self.connection_parameters.render_as_psycopg2_dsn()
+        parameters = parse_dsn(self.connection_parameters.render_as_psycopg2_dsn())
+        if not parameters["password"]:
+            # libpq looks for it elsewhere then, unless it is named as empty
+            del parameters["password"]
+        return make_dsn(**parameters)
 
     # the streams
 

@@ -18,6 +18,7 @@ from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
 from singer_postgres import configuration, failures
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
 from singer_postgres.target.counters import WrittenCounters
@@ -46,12 +47,13 @@ class TargetPostgres(MeltanoLabsTarget):
     message_reader_class = Reader
     config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
         **MeltanoLabsTarget.config_jsonschema,
-        "properties": {**MeltanoLabsTarget.config_jsonschema["properties"], **SETTINGS["properties"]},
+        "properties": {**without_password(MeltanoLabsTarget.config_jsonschema["properties"]), **SETTINGS["properties"]},
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the target."""
-        super().__init__(*args, **kwargs)
+        with settings_told():
+            super().__init__(*args, **kwargs)
         self._loads: dict[str, StreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
@@ -70,6 +72,9 @@ class TargetPostgres(MeltanoLabsTarget):
         # the connector knows the settings for TLS, and opens the SSH tunnel if there is one
         url = sa.make_url(self.target_connector.sqlalchemy_url)
         parameters = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+        if not parameters.get("password"):
+            # libpq looks for it elsewhere then, unless it is named as empty
+            parameters.pop("password", None)
         return Warehouse(
             parameters=lambda: parameters,
             schema=self.config.get("default_target_schema"),
