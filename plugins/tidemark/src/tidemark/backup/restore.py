@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tidemark.settings import Side
 
 _LONGEST_NAME = 63
+# what `tidemark roles` makes in a new warehouse, and `tidemark up` with it: nothing of it is anybody's data
+_OF_ROLES = {("tidemark", "views_set_aside")}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _targets(project: Project, manifest: Manifest, options: Options, servers: Ex
     targets = []
     for side, was, directory in wanted:
         with contents.looked_at(side) as there:
-            tables = there.tables()
+            tables = [table for table in there.tables() if table not in _OF_ROLES]
             if there.major < was.server:
                 raise UsageError(
                     f"Backup {manifest.name} is of PostgreSQL {was.server}, and the {side} is {there.major}; restore "
