@@ -93,9 +93,25 @@ def _uncarried(types: Mapping[str, str]) -> sql.Composable:
     return sql.SQL("CASE {} END").format(sql.SQL(" ").join(cases))
 
 
+# as ISO 8601, and Python, have it: no fraction or one of six digits, and an offset of hours and minutes
+_TIME = r"""(
+    SELECT CASE WHEN strpos(clock, '.') > 0 THEN rpad(clock, 15, '0') ELSE clock END
+        || CASE WHEN length(zone) = 3 THEN zone || ':00' ELSE zone END
+    FROM (SELECT substring({0} from '^[0-9:.]+') AS clock, coalesce(substring({0} from '[-+].*$'), '') AS zone) time
+)"""
+
+
 def _expression(name: str, schema: Mapping[str, Any]) -> sql.Composable:
     column = sql.SQL("selected.") + sql.Identifier(name)
     kinds = set(schema.get("type", []))
+    type_ = str(schema.get("x-sql-datatype", ""))
+    if type_ in {"hstore", "hstore[]"} and "object" in (kinds | set(schema.get("items", {}).get("type", []))):
+        return column + sql.SQL("::" + type_.replace("hstore", "jsonb"))
+    if type_.startswith("time") and not type_.startswith("timestamp") and not type_.endswith("[]"):
+        return sql.SQL(_TIME).format(column + sql.SQL("::text"))
+    if type_.startswith(("character(", "bpchar")) and not type_.endswith("[]"):
+        # a cast to text would take the blanks at its end away
+        return column
     # the driver makes 00:00 of 24:00
     if kinds <= {"string", "null"} and schema.get("format") in {None, "uuid", "time"}:
         return column + sql.SQL("::text")

@@ -138,6 +138,7 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
     "timestamp without time zone": {"type": ["string"], "format": "date-time"},
     "timestamp with time zone": {"type": ["string"], "format": "date-time"},
     "uuid": {"type": ["string"], "format": "uuid"},
+    "hstore": {"type": ["object"], "additionalProperties": True},
 }
 
 

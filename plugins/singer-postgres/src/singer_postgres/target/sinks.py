@@ -141,6 +141,9 @@ class RecordSink(PostgresSink):
         named = schema.get("x-sql-datatype")
         if named and _is_type(connection, str(named)):
             return str(named)
+        if named in {"hstore", "hstore[]"}:
+            # where the warehouse lacks it, text takes its place, as in chunks
+            return named.replace("hstore", "text")
         own = {name: value for name, value in schema.items() if name != "x-sql-datatype"}
         return str(self.connector.to_sql_type(own).compile(dialect=postgresql.dialect()))
 

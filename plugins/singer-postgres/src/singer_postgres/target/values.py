@@ -20,7 +20,9 @@ Converter = Callable[[Any], Any]
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 
 
-def converter(type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: bool = False) -> Converter:
+def converter(  # noqa: PLR0911 - a type each
+    type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: bool = False
+) -> Converter:
     """Return what turns a record's values, other than None, into values for COPY.
 
     Args:
@@ -30,6 +32,8 @@ def converter(type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: 
         base16: values of a bytea column are hexadecimal text where the schema says so.
     """
     bare = _bare(type_)
+    if (source := schema.get("x-sql-datatype")) in {"hstore", "hstore[]"} and bare not in {"json", "jsonb", "jsonb[]"}:
+        return _hstore if source == "hstore" else lambda value: _array(value, _hstore)
     if bare.endswith("[]"):
         element = converter(bare.removesuffix("[]"), {}, sanitize=sanitize)
         return lambda value: _array(value if isinstance(value, list) else [value], element)
@@ -82,6 +86,17 @@ def _text(value: Any) -> Any:
 def _text_sanitized(value: Any) -> Any:
     text = _text(_without_nul(value) if isinstance(value, Mapping | list) else value)
     return text.replace("\0", "\ufffd") if isinstance(text, str) else text
+
+
+def _hstore(value: Any) -> Any:
+    """Return the text form of an hstore, which a record has as an object."""
+    if not isinstance(value, Mapping):
+        return _text(value)
+
+    def quoted(part: Any) -> str:
+        return '"' + str(_text(part)).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    return ", ".join(f"{quoted(name)}=>{'NULL' if part is None else quoted(part)}" for name, part in value.items())
 
 
 def _json(value: Any) -> str:
