@@ -45,9 +45,10 @@
 -#}
 {% macro clear_test_failures(results) %}
     {%- if not execute or flags.WHICH not in ['test', 'build'] -%}{{ return('') }}{%- endif -%}
+    {%- set passed = [] -%}
     {%- for result in results if result.node.resource_type == 'test' and result.node.relation_name -%}
         {%- if result.status == 'pass' -%}
-            drop table if exists {{ result.node.relation_name }};
+            {%- do passed.append(result.node.relation_name) -%}
         {%- elif result.status in ['fail', 'warn'] -%}
             comment on table {{ result.node.relation_name }} is 'failed at {{ run_started_at }}';
         {%- endif -%}
@@ -57,14 +58,28 @@
     declare
         old record;
     begin
+        -- one that someone reads stays until the next run, so that nobody waits for what reads it, as a dump does
+        perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
         for old in
             select format('%I.%I', nspname, relname) as name
             from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
             where nspname = '{{ schema }}' and relkind = 'r' and pg_has_role(relowner, 'usage')
                 and obj_description(pg_class.oid, 'pg_class') ~ '^failed at '
                 and substr(obj_description(pg_class.oid, 'pg_class'), 11)::timestamptz < now() - interval '30 days'
+            union
+            select format('%I.%I', nspname, relname)
+            from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+            where pg_class.oid in (
+                {%- for name in passed %}
+                to_regclass('{{ name | replace("'", "''") }}'),
+                {%- endfor %}
+                null
+            )
         loop
-            execute 'drop table ' || old.name;
+            begin
+                execute 'drop table ' || old.name;
+            exception when lock_not_available then null;
+            end;
         end loop;
     end
     $tidemark$;

@@ -19,9 +19,13 @@
                 exception when lock_not_available or deadlock_detected then
                     attempt := attempt + 1;
                     if attempt >= {{ var("kept_lock_attempts", 120) }} then
-                        raise exception '% could not be altered: others kept it locked in each of % attempts',
-                            '{{ this }}', attempt using errcode = 'lock_not_available',
-                            hint = 'See pg_stat_activity for long transactions that read it, then run this again.';
+                        raise exception '% could not be altered: others kept it locked in each of % attempts: %',
+                            '{{ this }}', attempt, coalesce((
+                                select string_agg(distinct concat('pid ', pid, ' (', usename, ')'), ', ')
+                                from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
+                                where relation = to_regclass('{{ this }}') and granted and pid <> pg_backend_pid()
+                            ), 'they have gone on since') using errcode = 'lock_not_available',
+                            hint = 'Wait for them or end them (pg_terminate_backend), then run this again.';
                     end if;
                     perform pg_sleep(0.2 + 0.3 * random());
                 end;

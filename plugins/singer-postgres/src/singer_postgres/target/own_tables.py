@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target import locks
 
 if TYPE_CHECKING:
     import psycopg
@@ -44,23 +45,7 @@ class OwnTable:
         if self._version(connection, schema) == len(self.steps):
             return
         try:
-            with connection.transaction():
-                # one at a time: others that want the same wait here, and then find it done
-                connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{schema}.{self.name}"])
-                version = self._version(connection, schema)
-                if version > len(self.steps):
-                    msg = (
-                        f"{schema}.{self.name} is of version {version}, and this release knows {len(self.steps)}: a "
-                        "newer one has loaded into this warehouse. Upgrade this one."
-                    )
-                    raise SingerPostgresError(msg)
-                table = sql.Identifier(schema, self.name)
-                for step in self.steps[version:]:
-                    connection.execute(sql.SQL(step).format(table))
-                comment = sql.Literal(_COMMENT.format(len(self.steps)))
-                connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
-                if connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [_MONITOR]).fetchone():
-                    connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
+            locks.politely(connection, lambda: self._make(connection, schema), table=sql.Identifier(schema, self.name))
         except errors.InsufficientPrivilege as error:
             if self._version(connection, schema) != len(self.steps):
                 msg = (
@@ -68,6 +53,24 @@ class OwnTable:
                     f'tables in {schema}, and own the _tidemark_ tables there: GRANT CREATE ON SCHEMA "{schema}" TO …;'
                 )
                 raise SingerPostgresError(msg) from error
+
+    def _make(self, connection: psycopg.Connection[Any], schema: str) -> None:
+        # one at a time: others that want the same wait here, and then find it done
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{schema}.{self.name}"])
+        version = self._version(connection, schema)
+        if version > len(self.steps):
+            msg = (
+                f"{schema}.{self.name} is of version {version}, and this release knows {len(self.steps)}: a "
+                "newer one has loaded into this warehouse. Upgrade this one."
+            )
+            raise SingerPostgresError(msg)
+        table = sql.Identifier(schema, self.name)
+        for step in self.steps[version:]:
+            connection.execute(sql.SQL(step).format(table))
+        comment = sql.Literal(_COMMENT.format(len(self.steps)))
+        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+        if connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [_MONITOR]).fetchone():
+            connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
 
     def _version(self, connection: psycopg.Connection[Any], schema: str) -> int:
         """Return the version that is there: 0 where the table is missing, 1 where nothing says."""

@@ -59,6 +59,7 @@ SETTINGS = th.PropertiesList(
         th.NumberType,
         default=60,
         title="Lock timeout",
-        description="Seconds to wait for what someone has locked, before giving up; 0 to wait for ever.",
+        description="Seconds to wait for what someone has locked, before giving up; 0 to wait for ever. What makes "
+        "readers wait in turn (a table that is altered) is tried for half a second at a time, and lets them pass.",
     ),
 ).to_dict()

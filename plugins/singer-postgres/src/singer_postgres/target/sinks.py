@@ -23,7 +23,7 @@ from target_postgres.sinks import PostgresSink
 
 from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import drift, history, merge, rejects, tables
+from singer_postgres.target import drift, history, locks, merge, rejects, tables
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.history import StreamRun
 from singer_postgres.target.validation import RecordValidator
@@ -113,11 +113,15 @@ class RecordSink(PostgresSink):
                 history.TABLE.ensure(connection, self._destination)
             drift.TABLE.ensure(connection, self._destination)
             table = self._described(connection)
-            with connection.transaction():
+
+            def attempt() -> list[drift.Change]:
                 _, changes = tables.ensure_table(connection, self._destination, table, keep_types=True)
-                tables.ensure_xid_index(connection, self._destination, table.name)
                 drift.record(connection, self.history, changes)
                 self.history.begin(connection, bookmark=None)
+                return changes
+
+            changes = locks.politely(connection, attempt, table=self._name)
+            tables.ensure_xid_index(connection, self._destination, table.name)
             for change in changes:
                 self.logger.warning("%s.%s: %s", self._destination, table.name, change)
             types = tables.columns_of(connection, self._destination, table.name)

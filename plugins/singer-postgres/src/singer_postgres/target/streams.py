@@ -9,12 +9,13 @@ import time
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import drift, files, history, merge, tables
+from singer_postgres.target import drift, files, history, locks, merge, tables
 from singer_postgres.target.bookmarks import StateTable
 from singer_postgres.target.flushing import FlushingWriter
 from singer_postgres.target.history import StreamRun
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.target.connections import Warehouse
+    from singer_postgres.target.drift import Change
     from singer_postgres.target.runlock import RunLock
     from singer_postgres.wire import Chunk, Table
 
@@ -110,31 +112,40 @@ class StreamLoad:
         drift.TABLE.ensure(connection, self.schema)
         if self.history.keep_days:
             history.TABLE.ensure(connection, self.schema)
-        with connection.transaction():
-            self._types = tables.types_here(connection, self.table)
-            before = self._state.shape(connection, self.stream, self.table)
-            self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
-            empty = tables.is_empty(connection, self.schema, self.table.name)
-            self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
-            self._state.take(connection, self.stream, self.table, run_id=self._run.id, position=chunk.position)
-            self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
-            drift.record(connection, self.history, changes)
-            self._prepare(connection, chunk, empty=empty)
+        changes = locks.politely(connection, lambda: self._open(connection, chunk), table=self._target)
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
-
-    def _prepare(self, connection: Connection, chunk: Chunk, *, empty: bool) -> None:
-        """Choose the rows' way into the table."""
         if self._is_full:
             self._drop_full_stages(connection)
-            return
-        if chunk.start is None and not chunk.resumed and not chunk.backfill:
-            self._state.begin(connection, self.stream, self.table)
-            if empty and not self._casts:
-                self._direct = chunk.snapshot
+        elif self._direct is None:
+            tables.ensure_xid_index(connection, self.schema, self.table.name)
+
+    def _open(self, connection: Connection, chunk: Chunk) -> list[Change]:
+        self._types = tables.types_here(connection, self.table)
+        before = self._state.shape(connection, self.stream, self.table)
+        self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
+        empty = tables.is_empty(connection, self.schema, self.table.name)
+        self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
+        self._state.take(connection, self.stream, self.table, run_id=self._run.id, position=chunk.position)
+        self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
+        drift.record(connection, self.history, changes)
+        self._direct = self._straight_in(connection, chunk, empty=empty)
+        return changes
+
+    def _straight_in(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
+        """Return the snapshot whose rows go straight into the table; None if all go through a stage."""
+        if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
+            return None
+        self._state.begin(connection, self.stream, self.table)
+        if not empty or self._casts:
+            return None
+        try:
+            with connection.transaction():
                 tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
-                return
-        tables.ensure_xid_index(connection, self.schema, self.table.name)
+        except errors.LockNotAvailable:
+            # someone reads the empty table, for however long
+            return None
+        return chunk.snapshot
 
     def load(
         self,
@@ -203,9 +214,6 @@ class StreamLoad:
         with connection.transaction():
             xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
             written = self._replace(connection, chunk, full_stage) if self._is_full else Written()
-            tables.drop_defaults(connection, self.schema, self.table.name)
-            if self._direct is not None:
-                tables.ensure_xid_index(connection, self.schema, self.table.name)
             if chunk.backfill:
                 has_rows = any(self._rows.values())
                 self._state.backfilled(connection, self.stream, self.table, chunk, has_rows=has_rows)
@@ -220,9 +228,18 @@ class StreamLoad:
             )
             self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at)
             attempt.written, attempt.xid = written, xid
+        self._tidy(connection)
+
+    def _tidy(self, connection: Connection) -> None:
+        """Do what the rows don't depend on, each in a transaction that holds no lock of another's."""
+        if self._is_full:
+            self._drop_full_stages(connection)
+        tables.drop_defaults(connection, self.schema, self.table.name)
+        tables.ensure_xid_index(connection, self.schema, self.table.name)
         if self._direct is not None:
             # models built next would be planned for a table of unknown size
-            connection.execute(sql.SQL("ANALYZE {}").format(self._target))
+            analyze = sql.SQL("ANALYZE {}").format(self._target)
+            locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
 
     def _stamp(self, chunk: Chunk) -> Stamp:
         return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
@@ -257,7 +274,9 @@ class StreamLoad:
 
         A tap whose connections broke begins the stream anew, under another snapshot: its rows are the only ones then.
         """
-        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{_digest(chunk.snapshot)}")
+        # a name that no earlier run gave: what it left may be in use, as by a dump
+        own = _digest(f"{self._run.id} {self._run.sync_started_at} {chunk.snapshot}")
+        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{own}")
         with self._making:
             if chunk.snapshot not in self._full_stages:
                 # in a transaction of its own, as others are about to use it
@@ -277,7 +296,10 @@ class StreamLoad:
             [sql.Identifier(self.schema).as_string(), f"_tidemark_stage_{self._digest}"],
         ).fetchall()
         for (name,) in found:
-            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(self.schema, name)))
+            stage = sql.Identifier(self.schema, name)
+            drop = sql.SQL("DROP TABLE {}").format(stage)
+            # one attempt: nobody but a dump reads it, and that takes its time
+            locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
     def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> Written:
         """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
@@ -304,8 +326,6 @@ class StreamLoad:
             if not row or not row[0]:
                 deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
                 written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
-        self._drop_full_stages(connection)
-        tables.ensure_xid_index(connection, self.schema, self.table.name)
         return written
 
     def _cast(self, stage: sql.Composable) -> sql.Composable:

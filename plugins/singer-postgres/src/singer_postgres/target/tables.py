@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target import locks
 from singer_postgres.target.drift import Drift
 
 if TYPE_CHECKING:
@@ -210,14 +211,19 @@ def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str, s
 
 
 def drop_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Take the defaults away again, if they are there: they were true of that load alone."""
+    """Take the defaults away again, if they are there: they were true of that load alone. Nothing relies on them."""
     rows = connection.execute(
         "select attname from pg_catalog.pg_attribute "
         "where attrelid = to_regclass(%s) and atthasdef and attname = any(%s)",
         [sql.Identifier(schema, table).as_string(connection), list(METADATA)],
     ).fetchall()
     if rows:
-        _alter_defaults(connection, schema, table, dict.fromkeys(name for (name,) in rows))
+        defaults = dict.fromkeys(name for (name,) in rows)
+        locks.if_possible(
+            connection,
+            lambda: _alter_defaults(connection, schema, table, defaults),
+            table=sql.Identifier(schema, table),
+        )
 
 
 def _alter_defaults(
@@ -232,7 +238,10 @@ def _alter_defaults(
 
 
 def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Index the loading transaction, which incremental models look rows up by."""
+    """Index the loading transaction, which incremental models look rows up by.
+
+    In a transaction of its own, as it takes its time and readers must not wait for what was done before.
+    """
     row = connection.execute(
         "select from pg_catalog.pg_index i join pg_catalog.pg_attribute a "
         "on a.attrelid = i.indrelid and a.attnum = i.indkey[0] "
@@ -240,9 +249,9 @@ def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: st
         [sql.Identifier(schema, table).as_string(connection), LOADED_XID],
     ).fetchone()
     if row is None:
-        connection.execute(
-            sql.SQL("CREATE INDEX ON {} ({})").format(sql.Identifier(schema, table), sql.Identifier(LOADED_XID))
-        )
+        name = sql.Identifier(schema, table)
+        create = sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.Identifier(LOADED_XID))
+        locks.if_possible(connection, lambda: connection.execute(create), table=name)
 
 
 def data_columns(table: Table) -> Sequence[str]:

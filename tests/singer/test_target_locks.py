@@ -1,0 +1,146 @@
+"""What the target alters waits behind its readers, and they never wait behind the target."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import clocks, programs
+from tests.programs import TARGET
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.singer.conftest import Pipe
+
+STREAMS = {"public-orders": INCREMENTAL}
+ORDERS = """
+    create table orders (id int primary key, note varchar(10), updated_at timestamptz default now());
+    insert into orders select n, 'note ' || n, now() - interval '1 day' from generate_series(1, 3) n;
+"""
+
+
+@pytest.fixture
+def loaded(pipe: Pipe) -> Pipe:
+    pipe.do(ORDERS)
+    pipe.state = pipe.sync(STREAMS).ok().state
+    return pipe
+
+
+@contextmanager
+def analyst(pipe: Pipe, relation: str) -> Iterator[Any]:
+    """Someone whose transaction has read a relation, and goes on."""
+    with pipe.warehouse(application_name="an analyst") as connection:
+        connection.execute(f"begin; select from {relation}")
+        try:
+            yield connection
+        finally:
+            # closing it ends its transaction
+            connection.close()
+
+
+def held_up(pipe: Pipe, processes: list[Any]) -> None:
+    """Wait until the target has met the lock at least twice."""
+    deadline = time.monotonic() + 30
+    while (pipe.directory / "target.log").read_text().count("locked by others") < 1:
+        assert time.monotonic() < deadline, (pipe.directory / "target.log").read_text()
+        assert processes[-1].poll() is None, (pipe.directory / "target.log").read_text()
+        time.sleep(0.1)
+    time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("add more text default 'x'", "raw.orders"),
+        ("rename note to remark", "raw.orders"),
+        ("alter note type text", "notes"),
+        ("alter note type text", "raw.orders"),
+    ],
+    ids=["added", "renamed", "widened under a view that is read", "widened"],
+)
+def test_a_table_that_is_read_for_long_is_altered_after_it_while_other_readers_go_on(loaded, change, read):
+    with loaded.warehouse() as connection:
+        connection.execute("create view notes as select id, note from raw.orders")
+    loaded.do(f"alter table orders {change}; update orders set updated_at = now()")
+    with (
+        clocks.reader(loaded.warehouse, "select from raw.orders"),
+        clocks.reader(loaded.warehouse, "select from notes"),
+    ):
+        with analyst(loaded, read):
+            processes = loaded.start(STREAMS, loaded.state)
+            held_up(loaded, processes)
+        loaded.finish(processes).ok()
+    assert loaded.rows("select count(*) from raw._tidemark_schema_changes") == [(1,)]
+
+
+def test_who_is_in_the_way_for_longer_than_lock_timeout_is_named_and_nothing_is_half_done(loaded):
+    loaded.target["lock_timeout"] = 1
+    loaded.do("alter table orders add more text default 'x'; update orders set updated_at = now()")
+    with analyst(loaded, "raw.orders") as connection:
+        synced = loaded.sync(STREAMS, loaded.state)
+        pid = connection.info.backend_pid
+        assert synced.target_status == 1
+        (error,) = {line.split(" | ")[-1] for line in synced.errors}
+        assert "raw.orders could not be altered within 1 s" in error
+        assert f"pid {pid} (" in error
+        assert "an analyst" in error
+        assert loaded.rows("select count(*) from raw._tidemark_schema_changes") == [(0,)]
+        # as the error says
+        loaded.rows(f"select pg_terminate_backend({pid}, 5000)")
+        loaded.sync(STREAMS, loaded.state).ok()
+
+
+def test_an_empty_table_that_is_read_for_long_is_loaded_all_the_same(pipe):
+    pipe.do(ORDERS)
+    pipe.target["lock_timeout"] = 2
+    pipe.sync(STREAMS).ok()
+    with pipe.warehouse() as connection:
+        connection.execute(
+            "truncate raw.orders; delete from raw._tidemark_state; drop index raw.orders__tidemark_loaded_xid_idx"
+        )
+        with analyst(pipe, "raw.orders"), clocks.reader(pipe.warehouse, "select from raw.orders"):
+            pipe.sync(STREAMS).ok()
+    assert pipe.rows("select count(*) from raw.orders") == [(3,)]
+    assert pipe.rows("select count(*) from pg_attrdef where adrelid = 'raw.orders'::regclass") == [(0,)]
+
+
+def test_what_a_killed_run_left_and_a_dump_reads_is_in_nobodys_way(pipe):
+    pipe.do(ORDERS)
+    streams = {"public-orders": FULL_TABLE}
+    pipe.sync(streams).ok()
+    with pipe.warehouse() as connection:
+        digest = "select '_tidemark_stage_' || substr(encode(sha256('public-orders'), 'hex'), 1, 16)"
+        ((stage,),) = connection.execute(digest).fetchall()
+        connection.execute(f"create unlogged table raw.{stage}_left (id int)")
+    pipe.do("insert into orders values (4)")
+    with analyst(pipe, f"raw.{stage}_left"):
+        pipe.sync(streams).ok()
+    assert pipe.rows("select count(*) from raw.orders") == [(4,)]
+    pipe.sync(streams).ok()
+    assert pipe.rows("select count(*) from pg_class where relname like '\\_tidemark\\_stage%'") == [(0,)]
+
+
+def test_records_wait_their_turn_too(loaded):
+    lines = [
+        {"type": "SCHEMA", "stream": "orders", "key_properties": ["id"]},
+        {"type": "RECORD", "stream": "orders", "record": {"id": 9, "more": "x"}},
+    ]
+    lines[0]["schema"] = {"properties": {"id": {"type": "integer"}, "more": {"type": ["string", "null"]}}}
+    _, config = loaded.configs()
+    messages = loaded.directory / "records.singer"
+    messages.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = loaded.directory / "target.log"
+    with clocks.reader(loaded.warehouse, "select from raw.orders"):
+        with analyst(loaded, "raw.orders"), messages.open("rb") as given, log.open("wb") as told:
+            target = programs.start([TARGET, "--config", config], stdin=given, stdout=None, stderr=told)
+            held_up(loaded, [target])
+        target.stdout.read()
+        assert target.wait(timeout=60) == 0, log.read_text()
+        target.stdout.close()
+    assert loaded.rows("select more from raw.orders where id = 9") == [("x",)]
