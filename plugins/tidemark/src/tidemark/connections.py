@@ -61,7 +61,8 @@ def connect(side: Side, *, database: str | None = None, any_pool: bool = False) 
             raise UsageError(str(error)) from error
         connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
     # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
-    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'")
+    # and none of ours waits for ever
+    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'; set lock_timeout = '60s'")
     return connection
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _LOCK_TIMEOUT_S = 60
+_LOCK_AT_ONCE_MS = 500
+_PAUSE_S = 0.5
 _ATTEMPTS = 10
 # of users, and not of an extension, whose rows come with it
 _OURS = (
     "nspname !~ '^pg_' and nspname <> 'information_schema' and not exists (select from pg_catalog.pg_depend "
-    "where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype = 'e')"
+    "where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype = 'e') "
+    # what a load is at, and will drop
+    "and relname !~ '^_tidemark_stage_'"
 )
 _RELATIONS = f"""
     select nspname, relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = relnamespace
@@ -190,11 +195,15 @@ def frozen(side: Side) -> Iterator[tuple[Contents, str]]:
     """
     with looked_at(side) as contents:
         connection = contents.connection
-        for _ in range(_ATTEMPTS):
+        began, moved, locked = time.monotonic(), 0, ""
+        # each attempt waits a moment only, as others wait for the tables that it has by then
+        connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_LOCK_AT_ONCE_MS)))
+        while True:
             try:
                 tables = _lockable(connection)
                 connection.execute("begin transaction isolation level repeatable read, read only")
                 for table in tables:
+                    locked = ".".join(table)
                     connection.execute(
                         sql.SQL("lock table only {} in access share mode").format(sql.Identifier(*table))
                     )
@@ -202,16 +211,19 @@ def frozen(side: Side) -> Iterator[tuple[Contents, str]]:
                 assert row
                 if _lockable(connection) == tables:
                     break
+                moved += 1
             except errors.UndefinedTable:
-                pass
+                moved += 1
             except errors.LockNotAvailable as error:
-                raise BusyError(
-                    f"A table of the {side} is locked for longer than {_LOCK_TIMEOUT_S} s; run this again when whoever "
-                    "holds it is done."
-                ) from error
+                if time.monotonic() - began > _LOCK_TIMEOUT_S:
+                    raise BusyError(
+                        f"Table {locked} of the {side} is locked for longer than {_LOCK_TIMEOUT_S} s; run this again "
+                        "when whoever holds it is done."
+                    ) from error
+                time.sleep(_PAUSE_S)
             connection.execute("rollback")
-        else:
-            raise BusyError(f"Tables of the {side} are made and dropped all the time; run this again later.")
+            if moved == _ATTEMPTS:
+                raise BusyError(f"Tables of the {side} are made and dropped all the time; run this again later.")
         yield contents, row[0]
 
 

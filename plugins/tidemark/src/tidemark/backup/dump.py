@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemark import connections
+from singer_postgres import pooling
+from tidemark import connections, lock_watch
 from tidemark.backup import clients, contents
 from tidemark.backup.clients import COMPRESSIONS
-from tidemark.backup.programs import Program
+from tidemark.backup.programs import MovedError, Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int)
 
     Raises:
         UsageError: no pg_dump is new enough, or the role may not read all.
-        MovedError: tables changed meanwhile.
+        MovedError: tables changed meanwhile, or somebody waited to change one.
         TidemarkError: pg_dump failed.
     """
     with connections.connect(side) as connection:
@@ -32,9 +33,19 @@ def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int)
     with contents.frozen(side) as (frozen, snapshot):
         command = [
             *(programs["pg_dump"], "--format=directory", f"--file={directory}", f"--jobs={jobs}", "--no-password"),
-            *(f"--snapshot={snapshot}", f"--compress={COMPRESSIONS[compression]}", "--lock-wait-timeout=60s"),
+            *(f"--snapshot={snapshot}", f"--compress={COMPRESSIONS[compression]}"),
+            # its tables are locked already: it waits only if somebody else waits for them, who goes first
+            *("--lock-wait-timeout=1s", "--exclude-table=*._tidemark_stage_*"),
         ]
+        pid = pooling.server_pid(frozen.connection)
         with Program(command, side, lock, full=directory.parent) as program:
-            found = frozen.database(client=programs.major, compression=compression)
-            program.wait()
+            try:
+                # loads and models, which ask for half a second at a time, keep nobody waiting
+                with lock_watch.giving_way(side, pid, polite=False, let_go=program.stop):
+                    found = frozen.database(client=programs.major, compression=compression)
+                    program.wait()
+            except lock_watch.GaveWayError as error:
+                raise MovedError(
+                    f"The dump of the {side} gave way to somebody who waited for a table: {error}."
+                ) from error
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidemark import airflow, connections, databases, settings, variables
+from tidemark import airflow, connections, databases, lock_watch, settings, variables
 from tidemark.backup import retention
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.dump import dump
@@ -25,7 +25,7 @@ from tidemark.postgres.server import Server
 from tidemark.state import meltano
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
@@ -103,7 +103,7 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
         taken_at, states, found = _pair(project, side, directory, lock, options, say)
         say(f"Meltano: state of {', '.join(states) or 'nothing'}")
         say(f"Warehouse: {found.rows:,} rows of {len(found.tables)} tables")
-        more = dump(project, metadata, directory / AIRFLOW, jobs=options.jobs, lock=lock) if metadata else None
+        more = _dumped(project, metadata, directory / AIRFLOW, lock, options, say) if metadata else None
         if more:
             say(f"Airflow: {more.rows:,} rows of {len(more.tables)} tables")
         else:
@@ -127,20 +127,39 @@ def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
     project: Project, side: Side, directory: Path, lock: int, options: Options, say: Say
 ) -> tuple[datetime, dict[str, Any], Database]:
     """Take state and then data; return when the state was taken, the state, and what the data is."""
+    taken: list[tuple[datetime, dict[str, Any]]] = []
+
+    def take() -> None:
+        # before each attempt, as it is to be no later than the data
+        taken.append((datetime.now(UTC), meltano.export(project)))
+        (directory / STATE).write_text(json.dumps(taken[-1][1], indent=1) + "\n")
+
+    found = _dumped(project, side, directory / WAREHOUSE, lock, options, say, before=take)
+    return (*taken[-1], found)
+
+
+def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
+    project: Project,
+    side: Side,
+    directory: Path,
+    lock: int,
+    options: Options,
+    say: Say,
+    before: Callable[[], None] = lambda: None,
+) -> Database:
+    """Dump a database, some times anew if its tables changed meanwhile or somebody waited to change one."""
     for attempt in range(1, _ATTEMPTS + 1):
-        taken_at = datetime.now(UTC)
-        states = meltano.export(project)
-        (directory / STATE).write_text(json.dumps(states, indent=1) + "\n")
+        before()
         try:
-            return taken_at, states, dump(project, side, directory / WAREHOUSE, jobs=options.jobs, lock=lock)
+            return dump(project, side, directory, jobs=options.jobs, lock=lock)
         except MovedError as error:
-            shutil.rmtree(directory / WAREHOUSE, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             if attempt == _ATTEMPTS:
                 raise TidemarkError(
-                    f"{error} Tables changed their shape during each of {attempt} attempts; run this again at "
-                    "another hour."
+                    f"{error} So it was in each of {attempt} attempts; run this again at another hour."
                 ) from error
-            say(f"{error} Once more, as tables changed meanwhile.")
+            say(f"{error} Once more.")
+            time.sleep(lock_watch.PAUSE_S)
     raise AssertionError
 
 

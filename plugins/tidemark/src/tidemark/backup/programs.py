@@ -71,6 +71,10 @@ class Program:
                 self._child.kill()
                 self._child.communicate()
 
+    def stop(self) -> None:
+        """Tell it to end, from any thread."""
+        self._child.terminate()
+
     def wait(self) -> None:
         """Wait for its end.
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from singer_postgres import session
+from singer_postgres import pooling, session
 from singer_postgres.tap import identity, relations, select, start_date
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
 from singer_postgres.target import bookmarks, tables
 from singer_postgres.wire import Table
-from tidemark import connections, databases
+from tidemark import connections, databases, lock_watch
 from tidemark.check import relations as checked
 from tidemark.check import streams
 from tidemark.errors import TidemarkError, UsageError
@@ -76,6 +76,20 @@ class Ends:
                 source.execute(select.mask_key_statement(self.configuration.mask_secret))
             warehouse.execute(session.statements(warehouse.info.server_version, lock_timeout_s=60))
             yield source, warehouse
+
+    @contextmanager
+    def giving_way(self, source: Connection, warehouse: Connection) -> Iterator[None]:
+        """End both sessions if somebody waits to alter what one of them reads: both sides are read at one instant.
+
+        Raises:
+            GaveWayError: somebody did.
+        """
+        pids = pooling.server_pid(source), pooling.server_pid(warehouse)
+        with (
+            lock_watch.giving_way(self.source, pids[0], let_go=warehouse.cancel),
+            lock_watch.giving_way(self.warehouse, pids[1], let_go=source.cancel),
+        ):
+            yield
 
     def pair(
         self, source: Connection, warehouse: Connection, stream: Stream, *, since: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from singer_postgres.errors import BusyError as LockedError
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target.connections import Warehouse as TargetWarehouse
 from singer_postgres.target.runlock import RunLock
-from tidemark import connections
+from tidemark import connections, lock_watch
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.reconcile.compare import Difference, compare, recheck
 from tidemark.reconcile.history import History
@@ -91,8 +92,29 @@ def _line(error: Exception) -> str:
 
 
 def _stream(ends: Ends, stream: Stream, options: Options) -> Result:
-    """Compare one stream, and repair it."""
-    with ends.connected() as (source, warehouse):
+    """Compare one stream, and repair it; both sides anew if somebody waited to alter a table of one.
+
+    Raises:
+        TidemarkError: somebody did each time, or it can't be compared or repaired.
+    """
+    who = "somebody"
+    for attempt in range(1, lock_watch.ATTEMPTS + 1):
+        try:
+            return _once(ends, stream, options)
+        except lock_watch.GaveWayError as error:
+            who = f"{error} waited for its table"
+        except psycopg.errors.LockNotAvailable:
+            who = "its table was locked"
+        if attempt < lock_watch.ATTEMPTS:
+            time.sleep(lock_watch.PAUSE_S)
+    raise TidemarkError(
+        f"{stream.name} was given up in each of {lock_watch.ATTEMPTS} attempts, as {who}. Run this again when that is "
+        "over."
+    )
+
+
+def _once(ends: Ends, stream: Stream, options: Options) -> Result:
+    with ends.connected() as (source, warehouse), ends.giving_way(source, warehouse):
         # the source's snapshot first: what the warehouse has beyond it came later
         source.execute(_SNAPSHOT)
         pair, table = ends.pair(source, warehouse, stream, since=options.since)

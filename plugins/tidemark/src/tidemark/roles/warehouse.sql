@@ -77,7 +77,16 @@ CREATE TABLE IF NOT EXISTS tidemark.views_set_aside (
     statements text[] NOT NULL,
     grants text[] NOT NULL
 );
-ALTER TABLE tidemark.views_set_aside OWNER TO tidemark_transformer;
+DO $$
+BEGIN
+    -- not every time: it would wait for a load that has views set aside
+    IF (SELECT relowner::regrole::text FROM pg_class WHERE oid = 'tidemark.views_set_aside'::regclass)
+        <> 'tidemark_transformer'
+    THEN
+        ALTER TABLE tidemark.views_set_aside OWNER TO tidemark_transformer;
+    END IF;
+END
+$$;
 
 CREATE OR REPLACE FUNCTION tidemark.set_view_aside(view oid) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
