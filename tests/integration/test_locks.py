@@ -1,4 +1,4 @@
-"""What reads for long lets go of what somebody waits to alter, so that neither they nor those behind them stand still."""
+"""What reads for long lets go of what somebody waits to alter, so that nobody stands still behind them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def altering(project: Checkout, side: str, table: str, *, once: str) -> Iterator
 
 def test_a_comparison_gives_way_to_who_alters_the_source_and_is_right_all_the_same(project):
     rows = project.rows("source", "select count(*) from products")[0][0]
-    slowly = {"public-products": f"pg_sleep({3 / rows}) is not null"}
+    slowly = {"public-products": f"pg_sleep({6 / rows}) is not null"}
     with (
         clocks.reader(lambda: project.connect("source"), "select from products"),
         altering(project, "source", "products", once="%SELECT%_tidemark_pending%pg_sleep%"),
