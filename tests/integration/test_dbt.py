@@ -82,6 +82,7 @@ def test_the_pipeline_is_told_too_and_what_only_reads_is_not_kept_out(project, b
     assert run.returncode == 0
 
 
+@pytest.mark.long
 def test_what_a_killed_run_left_on_the_server_is_ended_by_the_next(project, blocker):
     run, dbt, session = blocked(project)
     dbt.kill()

@@ -1,6 +1,13 @@
-"""The demo shop."""
+"""The demo shop. The tests that are given `started` have one project, and go by their order."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tests.servers import INSTALLATIONS
 
 FINGERPRINT = """
     select md5(string_agg(md5(row_text), '' order by row_text)) from (
@@ -12,21 +19,16 @@ FINGERPRINT = """
 """
 
 
-def test_the_same_scale_and_end_make_the_same_shop_on_every_version(checkout_on_each_postgres):
-    checkout = checkout_on_each_postgres
-    checkout.tidemark("demo", "load", "--scale", "0.002", "--as-of", "2026-01-01")
-    assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
+@pytest.fixture(scope="module")
+def started():
+    yield from make_checkout(stage="up")
 
 
-def test_loading_twice_changes_nothing_and_another_shop_is_refused(started):
-    assert "Loaded" in started.tidemark("demo", "load", "--scale", "0.001")
-    before = started.rows("source", FINGERPRINT)
-    assert "Found" in started.tidemark("demo", "load", "--scale", "0.001")
-    error = started.refusal("demo", "load", "--scale", "0.002")
-    assert "scale 0.001" in error
-    assert "tidemark reset" in error
-    assert "tidemark reset" in started.refusal("demo", "load", "--scale", "0.001", "--as-of", "2020-01-01")
-    assert started.rows("source", FINGERPRINT) == before
+@pytest.mark.parametrize("installation", sorted(INSTALLATIONS))
+def test_the_same_scale_and_end_make_the_same_shop_on_every_version(installation):
+    with contextmanager(make_checkout)(installation, "up") as checkout:
+        checkout.tidemark("demo", "load", "--scale", "0.002", "--as-of", "2026-01-01")
+        assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
 
 
 def test_a_database_with_other_tables_is_left_alone(started):
@@ -34,10 +36,33 @@ def test_a_database_with_other_tables_is_left_alone(started):
         connection.execute("create table precious (id int)")
     assert "precious" in started.refusal("demo", "load")
     assert "no demo shop" in started.refusal("demo", "change")
+    with started.connect("source") as connection:
+        connection.execute("drop table precious")
+
+
+def test_loading_twice_changes_nothing_and_another_shop_is_refused(started):
+    assert "Loaded" in started.tidemark("demo", "load", "--scale", "0.01")
+    before = started.rows("source", FINGERPRINT)
+    assert "Found" in started.tidemark("demo", "load", "--scale", "0.01")
+    error = started.refusal("demo", "load", "--scale", "0.002")
+    assert "scale 0.01" in error
+    assert "tidemark reset" in error
+    assert "tidemark reset" in started.refusal("demo", "load", "--scale", "0.01", "--as-of", "2020-01-01")
+    assert started.rows("source", FINGERPRINT) == before
+
+
+def test_the_stamps_are_the_triggers_and_spread_over_three_years(started):
+    ((years,),) = started.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
+    assert years >= 3
+    with started.connect("source") as connection:
+        row = connection.execute(
+            "update orders set updated_at = '1999-01-01', created_at = '1999-01-01' where order_id = 1 "
+            "returning updated_at = now(), created_at = ordered_at"
+        ).fetchone()
+    assert row == (True, True)
 
 
 def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(started):
-    started.tidemark("demo", "load", "--scale", "0.01")
     ((before,),) = started.rows("source", "select now()")
     printed = started.tidemark("demo", "change", "--rows", "1000", "--seed", "7")
     for what in ("address changed", "price changed", "status moved", "new", "deleted"):
@@ -58,15 +83,3 @@ def test_a_day_of_traffic_is_stamped_now_and_touches_all_four_tables(started):
         ).join(("select sum(count)::int from (", ") as counts")),
     )
     assert 500 <= touched <= 1500
-
-
-def test_the_stamps_are_the_triggers_and_spread_over_three_years(started):
-    started.tidemark("demo", "load", "--scale", "0.01")
-    ((years,),) = started.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
-    assert years >= 3
-    with started.connect("source") as connection:
-        row = connection.execute(
-            "update orders set updated_at = '1999-01-01', created_at = '1999-01-01' where order_id = 1 "
-            "returning updated_at = now(), created_at = ordered_at"
-        ).fetchone()
-    assert row == (True, True)

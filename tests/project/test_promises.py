@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 import pytest
@@ -31,6 +32,7 @@ def sections(page: str) -> dict[str, str]:
     return {heading: words(text) for heading, text in found.items()}
 
 
+@functools.cache
 def functions(file: str) -> set[str]:
     """Return the names of a file's tests, without running it."""
     tree = ast.parse((REPOSITORY / file).read_text())
