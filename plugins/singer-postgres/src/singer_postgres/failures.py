@@ -133,6 +133,11 @@ def _code(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
 
 
+def longest_wait_s(tries: int) -> float:
+    """Return how long to wait at most before the next try, after some."""
+    return float(min(_LONGEST_S, _FIRST_S * 2**tries))
+
+
 def retried(
     attempt: Callable[[], _T], *, passes: Callable[[Any], bool], told: Callable[[BaseException, float], None]
 ) -> _T:

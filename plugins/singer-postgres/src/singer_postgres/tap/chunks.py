@@ -65,13 +65,16 @@ class ChunkFiles:
             msg = f"chunk_dir {base} can't be used: {error.strerror}; name another directory."
             raise SingerPostgresError(msg) from error
 
-    def new(self) -> Path:
+    def new(self, gave_way: threading.Event | None = None) -> Path:
         """Return the path of a new file, as soon as there is room for one.
 
+        Args:
+            gave_way: set when the file is not wanted any more.
+
         Raises:
-            Stopped: the run ends meanwhile.
+            Stopped: the run ends meanwhile, or the file is not wanted.
         """
-        while not self._stopped.is_set():
+        while not self._stopped.is_set() and not (gave_way and gave_way.is_set()):
             with self._room:
                 if self.outstanding() < self.limit:
                     self._count += 1
@@ -193,6 +196,7 @@ class ChunkWriter(io.RawIOBase):
         binary: the rows come in COPY's binary form.
         done: takes each file but the last, once it is complete.
         may_roll: False to give up with Overflow instead of beginning a second file.
+        gave_way: set when no more is to be read, though there may be no room for a long time.
     """
 
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
@@ -207,6 +211,7 @@ class ChunkWriter(io.RawIOBase):
         binary: bool,
         done: Callable[[ChunkFile], None],
         may_roll: bool = True,
+        gave_way: threading.Event | None = None,
     ) -> None:
         super().__init__()
         self._files = files
@@ -214,8 +219,9 @@ class ChunkWriter(io.RawIOBase):
         self._header, self._trailer = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
         self._done = done
         self._may_roll = may_roll
+        self._gave_way = gave_way
         self._file = ChunkFile(first)
-        self._rolled = self._abandoned = False
+        self._rolled = self._handed_on = self._abandoned = False
 
     def buffered(self) -> io.BufferedWriter:
         """Return the buffer to write rows to."""
@@ -236,9 +242,11 @@ class ChunkWriter(io.RawIOBase):
                 raise self.Overflow
             self._file.write(self._trailer)
             self._file.close()
+            # there may be no other file
+            self._rolled = self._handed_on = True
             self._done(self._file)
-            self._rolled = True
-            self._file = ChunkFile(self._files.new())
+            self._file = ChunkFile(self._files.new(self._gave_way))
+            self._handed_on = False
             self._file.write(self._header)
         self._file.write(data)
         return len(data)
@@ -261,4 +269,5 @@ class ChunkWriter(io.RawIOBase):
         """Remove the current file, and take no more."""
         self._abandoned = True
         self._file.close()
-        self._files.discard(self._file.path)
+        if not self._handed_on:
+            self._files.discard(self._file.path)

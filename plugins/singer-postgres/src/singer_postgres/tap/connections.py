@@ -87,11 +87,14 @@ class Worker:
 
     source: Source
     connection: Connection | None = None
+    pid: int = 0
+    """The server's process."""
 
     def connect(self) -> Connection:
         """Return a connection that is open."""
         if self.connection is None or self.connection.closed:
             self.connection = self.source.connect_once()
+            self.pid = pooling.server_pid(self.connection)
         return self.connection
 
     def close(self) -> None:

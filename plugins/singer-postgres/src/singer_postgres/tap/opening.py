@@ -7,7 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import backfill, horizon, ordered, start_date, watermark
+from singer_postgres.tap import backfill, horizon, locks, ordered, start_date, watermark
+from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.select import Selection, Shape, refuse_unreadable, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.backfill import Backfill
+    from singer_postgres.tap.layout import Layout
     from singer_postgres.tap.notices import Notices
     from singer_postgres.tap.ordered import KeyTrail
     from singer_postgres.tap.relations import Relation
@@ -81,18 +83,43 @@ class OpenStream:
     snapshot: Snapshot | None
     chunk: Chunk
     """What all its chunks have in common."""
+    layout: Layout
+    """The relation, when the ranges were cut that are read now."""
+    relation: Relation
     left: int = 0
     """Ranges not yet read."""
     status: Status = Status.READING
     turn: int = 0
     """How often it was begun anew."""
+    announced: bool = False
+    """Some of it is on its way to the target, since it was begun."""
+    renewing: bool = False
+    """A worker takes a snapshot of it."""
+    expired: bool = False
+    """Its snapshot was given up for its age."""
+    pause: Pause = field(default_factory=Pause)
+    yields: int = 0
+    """How often in a row a range was left to somebody who waited for it."""
+    breaks: int = 0
+    """How often in a row a connection broke."""
+
+    @property
+    def columns_read(self) -> list[str]:
+        """Names of the columns that are read, compared, or named in a condition of the user's."""
+        if self.plan.where:
+            return list(self.layout.columns)
+        names = [column.name for column in self.selection.columns]
+        return [*names, self.plan.replication_key] if self.plan.replication_key else names
 
 
-def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback, notices: Notices) -> OpenStream:
+def open_stream(
+    connection: Connection, plan: StreamPlan, *, lookback: Lookback, notices: Notices, lock_timeout_s: float
+) -> OpenStream:
     """Open the stream of `plan` on `connection`, which holds its snapshot from then on.
 
     Raises:
         SingerPostgresError: it can't be read as planned.
+        LockedError: its table is locked.
     """
     if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
         msg = (
@@ -101,17 +128,17 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
             "allow_duplicates to have such rows doubled."
         )
         raise SingerPostgresError(msg)
-    snapshot = Snapshot(connection, plan.schema, plan.name)
+    snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
     if plan.method == "INCREMENTAL" and plan.start_date is not None:
         plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
-    selection = _selection(snapshot, plan)
+    selection = selection_of(snapshot, plan)
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
-        return OpenStream(plan, selection, None, snapshot, _chunk(snapshot, plan))
+        return _opened(plan, selection, None, snapshot, _chunk(snapshot, plan))
     if plan.backfill is not None:
         key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
-        return OpenStream(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
+        return _opened(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
     if plan.shape is not None and (why := selection.unread(plan.shape)):
         notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
         plan = replace(plan, start=None, begun=None)
@@ -122,17 +149,25 @@ def open_stream(connection: Connection, plan: StreamPlan, *, lookback: Lookback,
         bound = key.bound(connection, plan.start) if plan.start is not None else None
     else:
         # the largest values are asked for first, then what is open, then the snapshot is taken
-        plan, end = ordered.bookmark(snapshot.release(), plan, selection, key, notices)
+        parts = list(snapshot.layout.parts)
+        with locks.at_once(snapshot.release(), parts, lock_timeout_s=lock_timeout_s):
+            plan, end = ordered.bookmark(connection, plan, selection, key, notices)
         bound = key.bound(connection, plan.start) if plan.start is not None else None
-        snapshot = Snapshot(connection, plan.schema, plan.name)
-        selection = _selection(snapshot, plan)
+        snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
+        selection = selection_of(snapshot, plan)
     chunk = replace(_chunk(snapshot, plan), end=end)
     if plan.begun and plan.begun[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.begun[1]} <= known:
             # rows that changed since the first attempt are stamped past its watermark, and come with the next run
             chunk = replace(chunk, end=plan.begun[0], resumed=plan.begun[1])
-    return OpenStream(plan, selection, bound, snapshot, chunk)
+    return _opened(plan, selection, bound, snapshot, chunk)
+
+
+def _opened(
+    plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, chunk: Chunk
+) -> OpenStream:
+    return OpenStream(plan, selection, bound, snapshot, chunk, snapshot.layout, snapshot.relation)
 
 
 def _refuse_range(plan: StreamPlan) -> None:
@@ -148,7 +183,12 @@ def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
     return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position, start=plan.start)
 
 
-def _selection(snapshot: Snapshot, plan: StreamPlan) -> Selection:
+def selection_of(snapshot: Snapshot, plan: StreamPlan) -> Selection:
+    """Return what is read of a relation as it is under a snapshot.
+
+    Raises:
+        SingerPostgresError: a column is missing, or can't be read.
+    """
     return select(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
 
 
@@ -195,4 +235,21 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
         f"{plan.stream} is INCREMENTAL, and {relation} has no column "
         f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."
     )
+    raise SingerPostgresError(msg)
+
+
+def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
+    """Return what is read of a stream that is begun anew.
+
+    Raises:
+        SingerPostgresError: the target was told of other columns, or rows would double.
+    """
+    plan, known = stream.plan, stream.layout
+    columns = known.changed_column(snapshot.layout, stream.columns_read)
+    doubles = plan.method == "INCREMENTAL" and not plan.key and stream.announced
+    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.turn < most_turns:
+        selection = selection_of(snapshot, plan)
+        if selection.wire_columns() == stream.selection.wire_columns():
+            return selection
+    msg = f"{snapshot.relation} was changed while it was being read: {change or 'again and again'}; run this again."
     raise SingerPostgresError(msg)

@@ -2,23 +2,158 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from contextlib import ExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
+from singer_postgres.tap.snapshots import ChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.tap.locks import Watch
+    from singer_postgres.tap.opening import OpenStream, StreamPlan
     from singer_postgres.tap.select import Selection
+    from singer_postgres.tap.snapshots import Snapshot
 
+_LOGGER = logging.getLogger("tap-postgres")
+# how often a table is left to somebody who waits for it
+_MOST_YIELDS = 8
 _FETCH_ROWS = 5_000
 
 
-def read(  # noqa: PLR0913 - each is a part of one query
+class Records:
+    """A stream's rows, read under one snapshot, or on under another where somebody waited for its table.
+
+    Attributes:
+        first: the stream as it was opened first; its bookmark holds for what came later, too.
+        last: the row that was read last.
+        count: how many were read.
+        extracted_at: the instant of the snapshot that the last row was read under.
+    """
+
+    first: OpenStream
+    extracted_at: datetime
+
+    def __init__(  # noqa: PLR0913 - each is told apart by its name
+        self,
+        open_stream: Callable[[StreamPlan], AbstractContextManager[OpenStream]],
+        watch: Watch,
+        plan: StreamPlan,
+        *,
+        properties: Mapping[str, Any],
+        keyed: bool,
+        limit: int | None,
+        lock_timeout_s: float,
+    ) -> None:
+        """Begin with nothing read.
+
+        Args:
+            properties: the stream's JSON schema, by column.
+            keyed: the target was told what tells rows apart: one that comes again replaces what came before.
+            limit: the most rows to read.
+        """
+        self._open_stream = open_stream
+        self._watch = watch
+        self._plan = plan
+        self._properties = properties
+        self._keyed = keyed
+        self._limit = limit
+        self._lock_timeout_s = lock_timeout_s
+        self.last: dict[str, Any] | None = None
+        self.count = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, a few thousand in memory at a time.
+
+        Raises:
+            SingerPostgresError: one can't be carried, or somebody waits for the table again and again.
+        """
+        pause, yields = Pause(), 0
+        while True:
+            try:
+                for rows in self._batches():
+                    for row in rows:
+                        self.last = row
+                        self.count += 1
+                        yield row
+            except LockedError as error:
+                pause.locked(self._plan.stream, str(error), limit_s=self._lock_timeout_s)
+            except ChangedError as error:
+                yields += 1
+                self._require_another(yields, f"it was changed: {error}")
+            except GaveWayError as error:
+                yields += 1
+                pause.longer()
+                self._require_another(yields, f"{error} waited for it")
+            else:
+                return
+            time.sleep(pause.left_s)
+
+    def _require_another(self, yields: int, why: str) -> None:
+        """Stop if what was read can't be read again.
+
+        Raises:
+            SingerPostgresError: it can't.
+        """
+        what = f"Reading {self._plan.stream} was left off, as {why}"
+        if self.last is not None and not self._keyed:
+            msg = f"{what}; without a key it can't go on, as rows would double. Run this again when that is over."
+            raise SingerPostgresError(msg)
+        if yields > _MOST_YIELDS:
+            msg = f"{what}, {yields} times. Run this again when that is over."
+            raise SingerPostgresError(msg)
+        _LOGGER.info("%s; it is read on", what)
+
+    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+        with ExitStack() as stack:
+            opened = stack.enter_context(self._open_stream(self._plan))
+            snapshot = opened.snapshot
+            assert snapshot
+            self._note(opened, snapshot)
+            stack.enter_context(self._watch.over(snapshot.connection, snapshot.pid))
+            stack.enter_context(snapshot.locked())
+            for rows in _read(
+                snapshot.connection,
+                opened.selection,
+                properties=self._properties,
+                bound=self._rest(opened.bound),
+                order_by=self._plan.replication_key,
+                limit=self._limit,
+            ):
+                if len(rows) < _FETCH_ROWS:
+                    # whoever takes them may be slow, and the table is needed no longer
+                    stack.close()
+                yield rows
+
+    def _note(self, opened: OpenStream, snapshot: Snapshot) -> None:
+        self.extracted_at = datetime.fromisoformat(snapshot.at)
+        if not hasattr(self, "first"):
+            self.first = opened
+        elif opened.selection.wire_columns() != self.first.selection.wire_columns():
+            msg = f"{snapshot.relation} was altered while it was being read; run this again."
+            raise SingerPostgresError(msg)
+
+    def _rest(self, bound: sql.Composable | None) -> sql.Composable | None:
+        """Return the condition of the rows that are yet to be read: those come in the order of the replication key."""
+        key = self._plan.replication_key
+        value = self.last.get(key) if self.last and key else None
+        if self._plan.method != "INCREMENTAL" or key is None or value is None:
+            return bound
+        rest = sql.SQL("{} >= {}").format(sql.Identifier(key), sql.Literal(value))
+        return rest if bound is None else sql.SQL("{} AND {}").format(bound, rest)
+
+
+def _read(  # noqa: PLR0913 - each is a part of one query
     connection: Connection,
     selection: Selection,
     *,
@@ -26,16 +161,14 @@ def read(  # noqa: PLR0913 - each is a part of one query
     bound: sql.Composable | None,
     order_by: str | None,
     limit: int | None,
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `selection` under the transaction of `connection`, a few thousand in memory at a time.
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of `selection`, some thousands at a time; fewer the last time.
 
     What has no JSON type of its own comes as the text that PostgreSQL gives.
 
     Args:
-        properties: the stream's JSON schema, by column.
         bound: the condition that follows from the bookmark.
         order_by: a column.
-        limit: the most rows to read.
     """
     names = [column.name for column in selection.columns]
     query = sql.SQL("SELECT {}, {} FROM ({}) selected").format(
@@ -59,15 +192,15 @@ def read(  # noqa: PLR0913 - each is a part of one query
         while True:
             cursor.execute(f"FETCH {_FETCH_ROWS} FROM records")
             rows = cursor.fetchall()
-            for *values, uncarried in rows:
-                if uncarried is not None:
-                    relation = f"{selection.relation}.{uncarried}"
+            for row in rows:
+                if row[-1] is not None:
+                    relation = f"{selection.relation}.{row[-1]}"
                     msg = (
                         f"{relation} has a value that records can't carry as it is (an infinity, NaN, a number past "
-                        f"1.8e308, an array with bounds of its own): set use_copy, mask it, or deselect {uncarried}."
+                        f"1.8e308, an array with bounds of its own): set use_copy, mask it, or deselect {row[-1]}."
                     )
                     raise SingerPostgresError(msg)
-                yield dict(zip(names, values, strict=True))
+            yield [dict(zip(names, row[:-1], strict=True)) for row in rows]
             if len(rows) < _FETCH_ROWS:
                 return
 

@@ -3,68 +3,47 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg2
-from psycopg2 import sql
 
 from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import ranges
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
-from singer_postgres.tap.identity import identity
-from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, open_stream
-from singer_postgres.tap.snapshots import Snapshot
-from singer_postgres.tap.workers import NEEDED, Crowded, Workers
-from singer_postgres.wire import BlockRange, Table
+from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
+from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, selection_anew
+from singer_postgres.tap.server import Server, Settings, tell_of_retry
+from singer_postgres.tap.tasks import Piece, Task, Unopened
+from singer_postgres.tap.workers import Crowded
 
 if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Iterable
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812
-
     from singer_postgres.tap.connections import Source
     from singer_postgres.tap.notices import Notices
-    from singer_postgres.tap.relations import Leaf
-    from singer_postgres.tap.watermark import Lookback
+    from singer_postgres.tap.snapshots import Snapshot
 
 _LOGGER = logging.getLogger("tap-postgres")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much at once."""
-
-    chunk_bytes: int
-    parallel: int
-    snapshot_s: float
-    lookback: Lookback
-
-
-@dataclass(frozen=True)
-class Task:
-    """A range to read.
-
-    Attributes:
-        may_roll: it may fill more than one file.
-        turn: the stream's, when it was handed out.
-    """
-
-    stream: OpenStream
-    snapshot: Snapshot
-    leaf: Leaf | None
-    blocks: BlockRange | None
-    may_roll: bool
-    turn: int
+# how often a stream is begun anew after its connections broke, or after its table was changed
+_MOST_TURNS = 4
+# how often in a row a range is left to somebody who waits for it
+_MOST_YIELDS = 8
+# how long to wait at once for what another worker is about to find
+_TICK_S = 1.0
 
 
 class Schedule:
-    """The streams of one run: their snapshots, and the ranges that are yet to be read."""
+    """The streams of one run: their snapshots, and the ranges that are yet to be read.
+
+    The lock is held for moments, never while a server is asked: a table that is locked keeps nobody from the others.
+    """
 
     def __init__(
         self,
@@ -79,248 +58,226 @@ class Schedule:
         Args:
             events: takes what becomes of the streams.
         """
-        self._source = source
-        self._plans = deque(plans)
+        self.server = Server(source, settings, notices)
+        self._unopened = deque(Unopened(plan) for plan in plans)
+        self._opening = False
         self._settings = settings
-        self._notices = notices
         self._events = events
-        self._lock = threading.Lock()
-        self._tasks: deque[tuple[OpenStream, Leaf | None, BlockRange | None, bool]] = deque()
+        self._changed = threading.Condition()
+        self._pieces: deque[Piece] = deque()
         self._retiring: list[Snapshot] = []
-        self._idle: list[Connection] = []
-        self._identity: str | None = None
-        self.workers = Workers(settings.parallel)
+
+    # what workers ask for
 
     def next(self) -> Task | None:
-        """Return the next range to read, opening the next stream when the current one is handed out."""
-        with self._lock:
-            self._release()
-            while True:
-                while not self._tasks:
-                    if not self._plans:
-                        return None
-                    plan = self._plans.popleft()
-                    try:
-                        self.tried(plan, partial(self._open, plan))
-                    except Crowded:
-                        self._plans.appendleft(plan)
-                        raise
-                    except (psycopg2.Error, SingerPostgresError) as error:
-                        self._events.put(Failed(self._named(error, plan), plan))
-                stream, leaf, blocks, may_roll = self._tasks.popleft()
-                if stream.snapshot is None or stream.snapshot.age_s > self._settings.snapshot_s:
-                    try:
-                        self.tried(stream.plan, partial(self._renew, stream))
-                    except Crowded:
-                        self._tasks.appendleft((stream, leaf, blocks, may_roll))
-                        raise
-                    except (psycopg2.Error, SingerPostgresError) as error:
-                        self._leave_out(stream, error)
-                        continue
-                snapshot = stream.snapshot
-                assert snapshot
-                snapshot.use()
-                if not any(task[0] is stream for task in self._tasks):
-                    self._retire(stream)
-                return Task(stream, snapshot, leaf, blocks, may_roll, stream.turn)
+        """Return the next range to read; None if there is nothing left.
 
-    def again(self, task: Task) -> Task | None:
-        """Return a range once more, under a new snapshot; None if its stream failed or is begun anew.
+        Streams are opened in their order, and one whose table is locked when its turn comes is left for later.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: it can't be.
+            Crowded: there are no more connections to be had, and other workers have some.
         """
-        stream = task.stream
-        with self._lock:
-            if not _is_current(task):
-                return None
-            if stream.plan.method == "FULL_TABLE":
-                self._begin_again(task)
-                return None
-            self._renew(stream)
-            assert stream.snapshot
-            task = replace(task, snapshot=stream.snapshot)
-            task.snapshot.use()
-            self._retire(stream)
-            return task
+        while True:
+            self._release()
+            with self._changed:
+                step = self._next_step()
+                if isinstance(step, float):
+                    self._changed.wait(step)
+                    continue
+            if step is None or isinstance(step, Task):
+                return step
+            try:
+                step()
+            finally:
+                with self._changed:
+                    self._changed.notify_all()
 
     def put_back(self, task: Task) -> None:
         """Leave a range that was not begun to another worker."""
-        with self._lock:
+        with self._changed:
             task.snapshot.used()
-            stream = task.stream
-            if stream.left < 0 or task.turn != stream.turn:
-                return
-            if stream.snapshot is None and task.snapshot in self._retiring:
-                self._retiring.remove(task.snapshot)
-                stream.snapshot = task.snapshot
-            self._tasks.appendleft((stream, task.leaf, task.blocks, task.may_roll))
+            self._put_back(task)
 
-    def entered(self, task: Task) -> None:
-        """Note that the task's transaction has begun, or never will: its snapshot needs to be held no longer for it."""
-        with self._lock:
+    def entered(self, task: Task, *, locked: bool) -> None:
+        """Note that the task's transaction has begun, or never will: its snapshot needs to be held no longer for it.
+
+        Args:
+            locked: the table was to be had.
+        """
+        with self._changed:
             task.snapshot.used()
+            if locked:
+                task.stream.pause.over()
 
     def announced(self, task: Task, event: Event) -> bool:
         """Hand on what was read; return False if its stream has failed, or was begun anew.
 
         A stream's end is the last event of it: whoever takes the events listens no longer then.
         """
-        with self._lock:
-            if not _is_current(task):
+        with self._changed:
+            if not task.is_current:
                 return False
+            task.stream.announced = True
             self._events.put(event)
             return True
 
     def recut(self, task: Task) -> None:
         """Read in ranges what turned out to be more than one chunk."""
-        with self._lock:
-            stream = task.stream
-            if not _is_current(task):
-                return
-            if stream.snapshot is None:
-                self._renew(stream)
-            self._schedule(stream, whole=True)
-            self._finish(task)
+        with self._changed:
+            if task.is_current:
+                self._add(task.stream, self.server.cut(task.stream))
+                self._finish(task)
+                self._changed.notify_all()
 
     def done(self, task: Task) -> None:
         """Count a range off."""
-        with self._lock:
+        with self._changed:
+            task.stream.yields = task.stream.breaks = 0
             self._finish(task)
 
     def give_up(self, stream: OpenStream, error: Exception) -> None:
         """Leave out the rest of a stream that can't be read."""
-        with self._lock:
+        error = self.server.named(error, stream.plan)
+        with self._changed:
             self._leave_out(stream, error)
+
+    # a range that was not read to its end
+
+    def locked_out(self, task: Task, locked_by: str) -> None:
+        """Put back a range of a table that is locked, or that somebody waits for."""
+        stream = task.stream
+        error = self._pause(stream.pause, stream.plan, locked_by)
+        with self._changed:
+            if error is None:
+                self._put_back(task)
+            else:
+                self._leave_out(stream, error)
+
+    def gave_way(self, task: Task, waiter: str, *, announced: bool) -> None:
+        """Put back a range that was left unfinished, as somebody waited for it.
+
+        Args:
+            announced: some of it was.
+        """
+        stream, plan = task.stream, task.stream.plan
+        with self._changed:
+            if not task.is_current:
+                return
+            stream.yields += 1
+            stream.pause.longer()
+            what = f"Reading {plan.stream} left {stream.relation} to {waiter}, which waited for it"
+            if announced and plan.method == "INCREMENTAL" and not plan.key:
+                msg = f"{what}; without a key it can't go on, as rows would double. Run this again when that is over."
+                self._leave_out(stream, SingerPostgresError(msg))
+                return
+            if stream.yields > _MOST_YIELDS:
+                msg = f"{what}, {stream.yields} times in a row. Run this again when that is over."
+                self._leave_out(stream, SingerPostgresError(msg))
+                return
+            _LOGGER.info("%s; it is read again", what)
+            if announced and plan.method == "FULL_TABLE":
+                # of one snapshot, they would double
+                self._begin_anew(task)
+            else:
+                self._put_back(task)
+
+    def changed(self, task: Task, change: str) -> None:
+        """Begin a stream anew whose table was changed."""
+        stream = task.stream
+        with self._changed:
+            if task.is_current:
+                _LOGGER.warning("Reading %s is begun anew: %s", stream.plan.stream, change)
+                self._begin_anew(task)
+
+    def broke(self, task: Task, error: psycopg2.Error) -> None:
+        """Read a range again, under a new snapshot, whose connection broke; a stream that is read whole all of it."""
+        stream, plan = task.stream, task.stream.plan
+        why = None
+        if plan.method == "INCREMENTAL" and not plan.key:
+            # with one, what comes again replaces what came under the old snapshot
+            why = "; without a key it can't go on, as rows would double. Run this again"
+        elif stream.turn >= _MOST_TURNS:
+            why = f", again and again, in {stream.turn + 1} attempts"
+        elif stream.breaks >= failures.TRIES - 1:
+            why = ""
+        failed = self.server.named(error, plan, why) if why is not None else None
+        with self._changed:
+            if not task.is_current:
+                return
+            if failed is not None:
+                self._leave_out(stream, failed)
+                return
+            wait_s = random.uniform(0, failures.longest_wait_s(stream.breaks))  # noqa: S311 - no secret
+            tell_of_retry(plan, error, wait_s)
+            stream.breaks += 1
+            stream.pause.until = max(stream.pause.until, time.monotonic() + wait_s)
+            self._begin_anew(task)
 
     def expire(self) -> None:
         """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            for stream in {id(task[0]): task[0] for task in self._tasks}.values():
-                if stream.snapshot and stream.snapshot.age_s > self._settings.snapshot_s:
-                    self._retire(stream)
-            self._release()
-        finally:
-            self._lock.release()
-
-    def tried(self, plan: StreamPlan, attempt: Callable[[], None]) -> None:
-        """Carry out `attempt`, again if its error may pass."""
-
-        def told(error: BaseException, wait_s: float) -> None:
-            what = " ".join(str(error).split())
-            _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)
-
-        def passes(error: BaseException) -> bool:
-            if self.workers.leaves(error):
-                raise Crowded from error
-            return failures.passes(error, reached=self._identity is not None)
-
-        failures.retried(attempt, passes=passes, told=told)
+        with self._changed:
+            for stream in {id(piece[0]): piece[0] for piece in self._pieces}.values():
+                self._expire(stream)
+        self._release()
 
     # with the lock held
 
-    def _open(self, plan: StreamPlan) -> None:
-        connection = self._connect()
-        try:
-            if self._identity is None:
-                self._identity = identity(connection)
-            stream = open_stream(connection, plan, lookback=self._settings.lookback, notices=self._notices)
-            self._schedule(stream, whole=stream.plan.whole)
-        except BaseException:
-            connection.close()
-            raise
-        plan = stream.plan
-        selection = stream.selection
-        shape = selection.shape()
-        table = Table(
-            self._identity,
-            plan.schema,
-            plan.name,
-            selection.wire_columns(),
-            plan.key,
-            plan.method,
-            selection.binary,
-            relation=shape.relation,
-            width=shape.width,
-        )
-        self._events.put(Opened(plan, table, shape, selection.relation.rows))
-        self._end_if_empty(stream)
+    def _next_step(self) -> Task | Callable[[], None] | float | None:
+        """Return a range to read, or what to do before one can be, or how long to wait; None if all is handed out."""
+        waits: list[float] = []
+        seen: set[int] = set()
+        for number, piece in enumerate(self._pieces):
+            stream = piece[0]
+            if id(stream) in seen:
+                continue
+            seen.add(id(stream))
+            if stream.renewing or stream.pause.left_s:
+                waits.append(stream.pause.left_s or _TICK_S)
+                continue
+            if stream.snapshot and stream.snapshot.was_used:
+                self._expire(stream)
+            if stream.snapshot is None:
+                stream.renewing = True
+                return partial(self._renew, stream)
+            del self._pieces[number]
+            task = Task(stream, stream.snapshot, *piece[1:], stream.turn)
+            task.snapshot.use()
+            if not any(other[0] is stream for other in self._pieces):
+                self._retire(stream)
+            return task
+        for unopened in self._unopened:
+            if self._opening or unopened.pause.left_s:
+                waits.append(unopened.pause.left_s or _TICK_S)
+                continue
+            self._opening = True
+            return partial(self._open, unopened)
+        return min(waits, default=None)
 
-    def _schedule(self, stream: OpenStream, *, whole: bool) -> None:
-        """Put the stream's ranges in the queue."""
-        snapshot = stream.snapshot
-        assert snapshot
-        leaves = snapshot.relation.leaves
-        if not leaves:
-            self._add(stream, [(None, None)], may_roll=True)
-            return
-        if not whole and self._estimate(stream, snapshot) < self._settings.chunk_bytes / 2:
-            # what changed fits one chunk: an index on the replication key finds it
-            self._add(stream, [(None, None)], may_roll=False)
-            return
-        cut = ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
-        self._add(stream, ranges.remaining(cut, stream.chunk.resumed), may_roll=True)
+    def _expire(self, stream: OpenStream) -> None:
+        if stream.snapshot and stream.snapshot.age_s > self._settings.snapshot_s:
+            self._retire(stream)
+            stream.expired = True
 
-    def _add(
-        self, stream: OpenStream, pieces: Iterable[tuple[Leaf | None, BlockRange | None]], *, may_roll: bool
-    ) -> None:
-        tasks = [(stream, leaf, blocks, may_roll) for leaf, blocks in pieces]
-        stream.left += len(tasks)
-        self._tasks.extend(tasks)
-
-    def _estimate(self, stream: OpenStream, snapshot: Snapshot) -> float:
-        """Return the planner's idea of how many bytes the stream's query gives."""
-        with snapshot.connection.cursor() as cursor:
-            cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + stream.selection.query(bound=stream.bound))
-            row = cursor.fetchone()
-        assert row
-        plan = row[0][0]["Plan"]
-        return float(plan["Plan Rows"]) * float(plan["Plan Width"])
-
-    def _renew(self, stream: OpenStream) -> None:
-        """Go on under a new snapshot, the last one having been held for long enough.
-
-        Raises:
-            SingerPostgresError: the stream can't be read under two snapshots.
-        """
-        plan = stream.plan
-        if plan.method == "FULL_TABLE":
-            msg = (
-                f"{plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
-                f"{self._settings.snapshot_s:g}; raise that, or give the stream a replication key."
-            )
-            raise SingerPostgresError(msg)
-        self._take_snapshot(stream)
-
-    def _take_snapshot(self, stream: OpenStream) -> None:
-        plan = stream.plan
-        self._retire(stream)
-        connection = self._connect()
-        try:
-            snapshot = Snapshot(connection, plan.schema, plan.name)
-        except BaseException:
-            connection.close()
-            raise
-        was = {leaf.relfilenode for leaf in stream.selection.relation.leaves}
-        if snapshot.relation != stream.selection.relation or not was <= {
-            leaf.relfilenode for leaf in snapshot.relation.leaves
-        }:
-            msg = f"{snapshot.relation} was altered or rewritten while it was being read; run this again."
-            raise SingerPostgresError(msg)
-        stream.snapshot = snapshot
-        stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position)
-
-    def _begin_again(self, task: Task) -> None:
-        """Read a stream anew, all of whose rows must be of one snapshot."""
+    def _put_back(self, task: Task) -> None:
+        """Have a range read again, under the same snapshot if that is still there."""
         stream = task.stream
-        self._take_snapshot(stream)
-        self._tasks = deque(other for other in self._tasks if other[0] is not stream)
-        stream.turn += 1
-        stream.left = 0
-        self._schedule(stream, whole=True)
-        self._end_if_empty(stream)
+        if not task.is_current:
+            return
+        if stream.snapshot is None and task.snapshot in self._retiring:
+            self._retiring.remove(task.snapshot)
+            stream.snapshot = task.snapshot
+        self._pieces.appendleft(task.piece)
+        self._changed.notify_all()
+
+    def _begin_anew(self, task: Task) -> None:
+        """Have a range read under another snapshot, which begins its stream anew if that has to be."""
+        self._put_back(task)
+        self._retire(task.stream)
+
+    def _add(self, stream: OpenStream, pieces: Iterable[Piece]) -> None:
+        pieces = list(pieces)
+        stream.left += len(pieces)
+        self._pieces.extend(pieces)
 
     def _end_if_empty(self, stream: OpenStream) -> None:
         if not stream.left:
@@ -330,55 +287,125 @@ class Schedule:
 
     def _finish(self, task: Task) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
-        if _is_current(task):
+        if task.is_current:
             task.stream.left -= 1
             self._end_if_empty(task.stream)
 
     def _leave_out(self, stream: OpenStream, error: Exception) -> None:
-        self._tasks = deque(task for task in self._tasks if task[0] is not stream)
+        self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
         self._retire(stream)
         if stream.status is Status.READING:
             stream.status = Status.FAILED
-            self._events.put(Failed(self._named(error, stream.plan), stream.plan))
-
-    def _named(self, error: Exception, plan: StreamPlan) -> Exception:
-        more = NEEDED if failures.is_crowded(error) else ""
-        return named(error, plan, more, of_stream=failures.is_of_stream(error) or self._is_reached())
-
-    def _is_reached(self) -> bool:
-        """Return whether the source is there: a connection that breaks again and again is then its stream's."""
-        if self._identity is None:
-            return False
-        try:
-            self._source.connect_once().close()
-        except (psycopg2.Error, SingerPostgresError):
-            return False
-        return True
+            self._events.put(Failed(error, stream.plan))
 
     def _retire(self, stream: OpenStream) -> None:
         if stream.snapshot:
             self._retiring.append(stream.snapshot)
             stream.snapshot = None
 
+    # without the lock: these ask the server
+
+    def _open(self, unopened: Unopened) -> None:
+        """Open a stream, or leave it for later if its table is locked."""
+        plan = unopened.plan
+        over = True
+        try:
+            stream, pieces = self.server.tried(plan, partial(self.server.opened, plan))
+        except (LockedError, GaveWayError) as locked:
+            error = self._pause(unopened.pause, plan, str(locked))
+            over = error is not None
+            if error is not None:
+                self._events.put(Failed(error, plan))
+        except Crowded:
+            over = False
+            raise
+        except (psycopg2.Error, SingerPostgresError) as error:
+            self._events.put(Failed(self.server.named(error, plan), plan))
+        else:
+            table, shape = self.server.described(stream)
+            with self._changed:
+                self._events.put(Opened(stream.plan, table, shape, stream.relation.rows))
+                self._add(stream, pieces)
+                self._end_if_empty(stream)
+        finally:
+            with self._changed:
+                self._opening = False
+                if over:
+                    self._unopened.remove(unopened)
+
+    def _renew(self, stream: OpenStream) -> None:
+        """Go on under a new snapshot, or begin the stream anew if it can't go on under another."""
+        plan = stream.plan
+        try:
+            self._require_young(stream)
+            snapshot = self.server.tried(plan, partial(self.server.snapshot, stream))
+            try:
+                self._go_on(stream, snapshot)
+            except BaseException:
+                self.server.hand_back(snapshot)
+                raise
+        except (LockedError, GaveWayError) as locked:
+            error = self._pause(stream.pause, plan, str(locked))
+            if error is not None:
+                with self._changed:
+                    self._leave_out(stream, error)
+        except (psycopg2.Error, SingerPostgresError) as error:
+            self.give_up(stream, error)
+        finally:
+            with self._changed:
+                stream.renewing = False
+
+    def _go_on(self, stream: OpenStream, snapshot: Snapshot) -> None:
+        """Read the rest of a stream, or all of it again, under another snapshot.
+
+        Raises:
+            SingerPostgresError: the target was told of other columns, or rows would double.
+        """
+        plan, known = stream.plan, stream.layout
+        change = known.change_under_name(snapshot.layout, columns=stream.columns_read)
+        anew = change is not None or plan.method == "FULL_TABLE"
+        selection = stream.selection
+        if anew:
+            selection = selection_anew(stream, snapshot, change, most_turns=_MOST_YIELDS)
+        with self._changed:
+            if stream.status is not Status.READING:
+                self._retiring.append(snapshot)
+                return
+            stream.snapshot, stream.selection, stream.expired = snapshot, selection, False
+            stream.layout, stream.relation = snapshot.layout, snapshot.relation
+            stream.chunk = replace(
+                stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position
+            )
+            stream.pause.over()
+            if not anew:
+                return
+            self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
+            stream.turn += 1
+            stream.left, stream.announced = 0, False
+            stream.chunk = replace(stream.chunk, resumed=())
+            self._add(stream, self.server.cut(stream))
+            self._end_if_empty(stream)
+
+    def _require_young(self, stream: OpenStream) -> None:
+        if stream.plan.method == "FULL_TABLE" and stream.expired:
+            msg = (
+                f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
+                f"{self._settings.snapshot_s:g}; raise that, or give the stream a replication key."
+            )
+            raise SingerPostgresError(msg)
+
+    def _pause(self, pause: Pause, plan: StreamPlan, locked_by: str) -> SingerPostgresError | None:
+        """Leave a table alone that is locked; return the stream's error if that takes too long."""
+        try:
+            pause.locked(plan.stream, locked_by, limit_s=self.server.lock_timeout_s)
+        except SingerPostgresError as error:
+            return error
+        return None
+
     def _release(self) -> None:
         """End the transactions of retired snapshots that nobody is about to use."""
-        for snapshot in [snapshot for snapshot in self._retiring if not snapshot.needed]:
-            self._retiring.remove(snapshot)
-            try:
-                self._idle.append(snapshot.release())
-            except psycopg2.Error:
-                # it broke, and its transaction ended with it
-                snapshot.connection.close()
-
-    def _connect(self) -> Connection:
-        return self._idle.pop() if self._idle else self._source.connect_once()
-
-
-def _is_current(task: Task) -> bool:
-    """Return whether what is read of the task still counts."""
-    return task.stream.status is Status.READING and task.turn == task.stream.turn
-
-
-def named(error: Exception, plan: StreamPlan, more: str = "", *, of_stream: bool) -> Exception:
-    """Return the error with the stream's name in it, if it is one of the database's."""
-    return failures.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)
+        with self._changed:
+            unneeded = [snapshot for snapshot in self._retiring if not snapshot.needed]
+            self._retiring = [snapshot for snapshot in self._retiring if snapshot.needed]
+        for snapshot in unneeded:
+            self.server.hand_back(snapshot)

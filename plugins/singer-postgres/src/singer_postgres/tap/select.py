@@ -129,18 +129,20 @@ class Selection:
             bound: a further condition.
             more: further expressions.
         """
-        source = leaf or self.relation
         conditions = [sql.SQL(f"({clause}\n)") for clause in self.where]
         if bound is not None:
             conditions.append(bound)
         if blocks is not None:
             conditions.extend(_between(blocks))
-        query = sql.SQL("SELECT {columns} FROM {only}{table}").format(
-            columns=sql.SQL(", ").join([*map(self._named, self.columns), *more]),
-            only=sql.SQL("ONLY " if leaf else ""),
-            table=sql.Identifier(source.schema, source.name),
+        query = sql.SQL("SELECT {columns} FROM {source}").format(
+            columns=sql.SQL(", ").join([*map(self._named, self.columns), *more]), source=self.source(leaf)
         )
         return query + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else query
+
+    def source(self, leaf: Leaf | None = None) -> sql.Composed:
+        """Return what is read: the relation, or one table of it."""
+        of = leaf or self.relation
+        return sql.SQL("ONLY {}" if leaf else "{}").format(sql.Identifier(of.schema, of.name))
 
     def _named(self, column: Column) -> sql.Composable:
         expression = self.expression(column)

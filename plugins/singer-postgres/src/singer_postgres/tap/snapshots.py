@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import horizon, relations
+from singer_postgres.tap import horizon, layout, locks, relations
+from singer_postgres.tap.locks import LockedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from singer_postgres.tap.relations import Relation
 
 # an instant as ISO 8601 in UTC
 _ISO = """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -24,58 +28,128 @@ POSITION = """
     select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
 """
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+BEGIN_HOLDER = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+
+
+class ChangedError(Exception):
+    """A relation was changed in the middle of being read; says what happened to it."""
+
+
+# how often a relation may be changed while its snapshot is taken
+_ATTEMPTS = 10
 
 
 class Snapshot:
-    """An open transaction that exports its snapshot of one relation.
+    """An open transaction that exports its snapshot of one relation, and holds no lock of it.
 
-    The relation is locked against changes of its shape, TRUNCATE and rewrites (ACCESS SHARE) before the snapshot is
-    taken: an older snapshot sees a truncated table as empty.
+    An older snapshot sees a table as empty that was truncated, and a rewritten one has its rows elsewhere. So whoever
+    reads under it locks what it reads (ACCESS SHARE) for that long, and then looks whether the layout is what it was
+    when the snapshot was taken. Read committed: looking sees what was committed since.
     """
 
-    def __init__(self, connection: Connection, schema: str, name: str) -> None:
+    def __init__(self, connection: Connection, schema: str, name: str, *, lock_timeout_s: float) -> None:
         """Take the snapshot.
 
         Raises:
             SingerPostgresError: there is no such relation, or it can't be read.
+            LockedError: it is locked.
         """
         self._connection = connection
         self._users = 0
+        self.was_used = False
+        self._lock_timeout_s = lock_timeout_s
+        # a savepoint is several statements
+        self._alone = threading.RLock()
+        self._name = sql.Identifier(schema, name)
         self.taken = time.monotonic()
         self.horizon = horizon.read(connection)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "select relkind::text from pg_catalog.pg_class where oid = to_regclass(%s)",
-                [sql.Identifier(schema, name).as_string(connection)],
-            )
-            kind = cursor.fetchone()
-            if kind is None:
+        for _ in range(_ATTEMPTS):
+            if self._take(schema, name):
+                return
+        msg = f"{schema}.{name} is altered or rewritten all the time; run this again when that is over."
+        raise SingerPostgresError(msg)
+
+    def _take(self, schema: str, name: str) -> bool:
+        """Take the snapshot; return whether the relation was the same before and after."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(BEGIN_HOLDER)
+            with self._savepoint():
+                before = layout.by_name(self._connection, schema, name)
+            if before is None:
                 msg = f"The source has no {schema}.{name}; correct `select`, or run discovery again."
                 raise SingerPostgresError(msg)
-            cursor.execute(BEGIN)
-            if kind[0] in "rp":
-                cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
-            # the first statement that needs the snapshot takes it, so its own start is the snapshot's instant
-            cursor.execute(f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}")
-            row = cursor.fetchone()
-            cursor.execute(POSITION)
-            (self.position,) = cursor.fetchone()
-        assert row
-        self.id, self.at = map(str, row)
-        self.relation = self._relation(schema, name)
-
-    def _relation(self, schema: str, name: str) -> Relation:
-        found = relations.named(self._connection, schema, name)
-        if found is None:
-            msg = f"The source has no {schema}.{name} any more; run discovery again."
-            raise SingerPostgresError(msg)
-        if found.hides_rows:
-            msg = (
-                f"Row-level security hides rows of {found} from this role: reading it would miss them. "
-                "Let the role see all: ALTER ROLE … BYPASSRLS;"
+            if before.hides_rows:
+                msg = (
+                    f"Row-level security hides rows of {schema}.{name} from this role: reading it would miss them. "
+                    "Let the role see all: ALTER ROLE … BYPASSRLS;"
+                )
+                raise SingerPostgresError(msg)
+            # a statement's own start is the instant of its snapshot
+            cursor.execute(
+                f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}, pg_backend_pid(), ({POSITION})"
             )
-            raise SingerPostgresError(msg)
-        return found
+            row = cursor.fetchone()
+            assert row
+            self.id, self.at, self.pid, self.position = str(row[0]), str(row[1]), int(row[2]), str(row[3])
+            self.layout = before
+            with self._locked():
+                found = relations.named(self._connection, schema, name)
+                after = layout.by_name(self._connection, schema, name)
+            if found is not None and before == after:
+                self.relation = found
+                return True
+            cursor.execute("ROLLBACK")
+            return False
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """Undo what is done, and give back what is locked."""
+        with self._alone, self._connection.cursor() as cursor:
+            cursor.execute("SAVEPOINT moment")
+            try:
+                yield
+            finally:
+                if not self._connection.closed:
+                    cursor.execute("ROLLBACK TO SAVEPOINT moment; RELEASE SAVEPOINT moment")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._savepoint(), self._connection.cursor() as cursor:
+            try:
+                locks.lock(cursor, self._name, lock_timeout_s=self._lock_timeout_s)
+            except LockedError as error:
+                cursor.execute("ROLLBACK TO SAVEPOINT moment")
+                raise LockedError(locks.holder(self._connection, list(self.layout.parts))) from error
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have the relation as it was for what is done on the holder's own connection.
+
+        Raises:
+            LockedError: it is locked.
+            ChangedError: it was changed since the snapshot was taken.
+        """
+        with self._locked():
+            self.require_same(self.layout.parts, ())
+            yield
+
+    def locked_by(self, parts: Iterable[int]) -> str:
+        """Return who keeps readers out of some parts of the relation."""
+        with self._savepoint():
+            return locks.holder(self._connection, list(parts))
+
+    def require_same(self, parts: Iterable[int], columns: Iterable[str]) -> None:
+        """Look whether the relation is what it was, for a reader that has locked some parts of it.
+
+        Raises:
+            ChangedError: it isn't.
+        """
+        parts = list(parts)
+        with self._savepoint():
+            now = layout.by_oid(self._connection, self.layout.oid, parts)
+        if change := self.layout.change(now, parts=parts, columns=columns):
+            raise ChangedError(change)
 
     @property
     def connection(self) -> Connection:
@@ -101,6 +175,7 @@ class Snapshot:
 
     def use(self) -> None:
         """Note that someone is about to begin a transaction under it."""
+        self.was_used = True
         self._users += 1
 
     def used(self) -> None:
@@ -114,6 +189,6 @@ class Snapshot:
 
     def release(self) -> Connection:
         """End the transaction; return its connection for further use."""
-        with self._connection.cursor() as cursor:
+        with self._alone, self._connection.cursor() as cursor:
             cursor.execute("ROLLBACK")
         return self._connection

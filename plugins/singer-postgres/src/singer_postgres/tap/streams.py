@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import RecordMessage
@@ -162,24 +162,23 @@ class CopyStream(PostgresStream):
         if self.ABORT_AT_RECORD_COUNT is not None:
             limits.append(self.ABORT_AT_RECORD_COUNT + 1)
         limit = min((limit for limit in limits if limit), default=None)
-        with self._tap.open_stream(self.plan) as opened:
-            assert opened.snapshot
-            self._extracted_at = datetime.fromisoformat(opened.snapshot.at)
-            rows, last = 0, None
-            for row in records.read(
-                opened.snapshot.connection,
-                opened.selection,
-                properties=self.schema["properties"],
-                bound=opened.bound,
-                order_by=self.replication_key,
-                limit=limit,
-            ):
-                rows, last = rows + 1, row
-                yield row
-            if self.replication_method == "INCREMENTAL":
-                # a limit that was reached is a cut in the order of the replication key
-                value = last.get(self.replication_key) if last and rows == limit else opened.chunk.end
-                self.set_bookmark(None if value is None else str(value), opened.selection.shape(), opened.plan.trail)
+        reading = records.Records(
+            self._tap.open_stream,
+            self._tap.lock_watch,
+            self.plan,
+            properties=self.schema["properties"],
+            keyed=all(map_.transformed_key_properties for map_ in self.stream_maps),
+            limit=limit,
+            lock_timeout_s=self.config["lock_timeout"],
+        )
+        for row in reading:
+            self._extracted_at = reading.extracted_at
+            yield row
+        if self.replication_method == "INCREMENTAL":
+            # a limit that was reached is a cut in the order of the replication key
+            last, first = reading.last, reading.first
+            value = last.get(self.replication_key) if last and reading.count == limit else first.chunk.end
+            self.set_bookmark(None if value is None else str(value), first.selection.shape(), first.plan.trail)
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):

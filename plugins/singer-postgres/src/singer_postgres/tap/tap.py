@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -29,12 +30,13 @@ from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.copying import Copying, watch_reader
 from singer_postgres.tap.discovery import catalog
+from singer_postgres.tap.locks import LockedError, Pause, Watch
 from singer_postgres.tap.notices import Notices
 from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.ordered import KeyTrail
 from singer_postgres.tap.reading import Reading
-from singer_postgres.tap.schedule import Settings
 from singer_postgres.tap.select import Shape, mask_key_statement
+from singer_postgres.tap.server import Settings
 from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.streams import CopyStream, first_load
 from singer_postgres.tap.watermark import Lookback
@@ -172,9 +174,28 @@ class TapPostgres(MeltanoLabsTap):
 
     @contextmanager
     def open_stream(self, plan: StreamPlan) -> Iterator[OpenStream]:
-        """Open a stream that is to be read as records."""
+        """Open a stream that is to be read as records; wait for its table if that is locked."""
+        limit_s = self.source.lock_timeout_s
         with _closing(self.source) as connection:
-            yield open_stream(connection, plan, lookback=self._lookback, notices=self._notices)
+            pause = Pause()
+            while True:
+                try:
+                    with self.lock_watch.over(connection):
+                        opened = open_stream(
+                            connection, plan, lookback=self._lookback, notices=self._notices, lock_timeout_s=limit_s
+                        )
+                    break
+                except LockedError as error:
+                    with connection.cursor() as cursor:
+                        cursor.execute("ROLLBACK")
+                    pause.locked(plan.stream, str(error), limit_s=limit_s)
+                time.sleep(pause.left_s)
+            yield opened
+
+    @cached_property
+    def lock_watch(self) -> Watch:
+        """Who looks for those that wait for tables which are read as records."""
+        return Watch(self.source)
 
     @cached_property
     def copying(self) -> Copying:

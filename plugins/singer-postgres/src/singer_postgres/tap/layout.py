@@ -1,0 +1,149 @@
+"""What a reader relies on while it holds no lock: the tables behind a relation, the files they are in, its columns.
+
+A stream is read in many short transactions. Between two of them anyone may change the table, so each one compares the
+layout, under its own lock, with the one that the stream was opened with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# a partition, a child table, a table below a view: all that a query on the relation reads
+_TREE = """
+    with recursive part(oid) as (
+        select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = %(schema)s and c.relname = %(name)s and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        union
+        select below.oid from part cross join lateral (
+            select inhrelid from pg_catalog.pg_inherits where inhparent = part.oid
+            union all
+            select d.refobjid from pg_catalog.pg_rewrite r
+            join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind = 'v'
+            join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+                and d.refclassid = 'pg_catalog.pg_class'::regclass
+            where r.ev_class = part.oid
+        ) below(oid)
+    )
+"""
+_KNOWN = "with part(oid) as (select unnest(%(oids)s::bigint[]::oid[]))"
+# plain catalog columns: functions that take an oid may answer from the session's cache
+_LAYOUT = """
+    , main(oid) as ({main})
+    select main.oid::bigint, pg_catalog.row_security_active(main.oid),
+        (
+            select json_agg(json_build_array(
+                c.oid::bigint, c.relfilenode::bigint, n.nspname, c.relname,
+                -- of a view that was replaced
+                (select max(r.xmin::text) from pg_catalog.pg_rewrite r where r.ev_class = c.oid and c.relkind = 'v')
+            ))
+            from part join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'p', 'v', 'm', 'f')
+        ),
+        (
+            select json_agg(json_build_array(attnum, attname, atttypid::bigint, atttypmod))
+            from pg_catalog.pg_attribute where attrelid = main.oid and attnum > 0 and not attisdropped
+        )
+    from main
+"""
+_BY_NAME = _TREE + _LAYOUT.format(
+    main="""
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = %(schema)s and c.relname = %(name)s
+"""
+)
+_BY_OID = _KNOWN + _LAYOUT.format(main="select oid from pg_catalog.pg_class where oid = %(oid)s::bigint::oid")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A relation at one instant.
+
+    Attributes:
+        oid: of the relation.
+        hides_rows: row-level security applies to the role that reads.
+        parts: file, schema, name and, of a view, version, of the relation and all that is read with it, by oid.
+        columns: number, type and type modifier of the relation's columns, by name.
+    """
+
+    oid: int
+    hides_rows: bool
+    parts: dict[int, tuple[int, str, str, str | None]]
+    columns: dict[str, tuple[int, int, int]]
+
+    def change(self, now: Layout | None, *, parts: Iterable[int], columns: Iterable[str]) -> str | None:
+        """Return what happened to the relation so that reading can't just go on; None if nothing did.
+
+        Partitions may have come, or been detached, and columns that are not read may have come and gone.
+
+        Args:
+            parts: those that are read.
+            columns: those that are read.
+        """
+        if now is None:
+            return "it was dropped"
+        if change := self.changed_column(now, columns):
+            return change
+        for oid in parts:
+            before, found = self.parts[oid], now.parts.get(oid)
+            if found is None:
+                return f"{before[1]}.{before[2]} was dropped"
+            if found != before:
+                return _difference(before, found)
+        return None
+
+    def changed_column(self, now: Layout, columns: Iterable[str]) -> str | None:
+        """Return what happened to one of the columns that are read; None if nothing did."""
+        for name in columns:
+            if self.columns.get(name) != now.columns.get(name):
+                return f"column {name} was {'altered' if name in now.columns else 'dropped or renamed'}"
+        return None
+
+    def change_under_name(self, now: Layout, *, columns: Iterable[str]) -> str | None:
+        """Return what happened to the relation since, now being what has its name now; None if nothing did."""
+        if now.oid != self.oid:
+            return "it was dropped and made again"
+        if gone := self.parts.keys() - now.parts:
+            _, schema, name, _ = self.parts[min(gone)]
+            return f"{schema}.{name} is part of it no longer"
+        return self.change(now, parts=self.parts, columns=columns)
+
+
+def _difference(before: tuple[int, str, str, str | None], now: tuple[int, str, str, str | None]) -> str:
+    file, schema, name, version = before
+    if now[1:3] != (schema, name):
+        return f"{schema}.{name} was renamed to {now[1]}.{now[2]}"
+    if now[0] != file:
+        return f"{schema}.{name} was truncated or rewritten"
+    assert now[3] != version
+    return f"view {schema}.{name} was replaced"
+
+
+def by_name(connection: Connection, schema: str, name: str) -> Layout | None:
+    """Return the layout of a relation, with all that is read with it; None if there is none."""
+    return _read(connection, _BY_NAME, {"schema": schema, "name": name})
+
+
+def by_oid(connection: Connection, oid: int, parts: Sequence[int]) -> Layout | None:
+    """Return what has become of a relation and of some of its parts; None if it is no more."""
+    return _read(connection, _BY_OID, {"oid": oid, "oids": [oid, *parts]})
+
+
+def _read(connection: Connection, query: str, parameters: dict[str, Any]) -> Layout | None:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    oid, hides_rows, parts, columns = row
+    return Layout(
+        oid,
+        bool(hides_rows),
+        {part: tuple(rest) for part, *rest in parts or ()},
+        {name: (number, type_, modifier) for number, name, type_, modifier in columns or ()},
+    )

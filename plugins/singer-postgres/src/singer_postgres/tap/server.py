@@ -1,0 +1,199 @@
+"""Asks the source for what a schedule needs: streams opened, snapshots taken, tables cut into ranges."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg2
+from psycopg2 import sql
+
+from singer_postgres import failures
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.tap import ranges
+from singer_postgres.tap.identity import identity
+from singer_postgres.tap.locks import LockedError, Watch
+from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
+from singer_postgres.tap.snapshots import ChangedError, Snapshot
+from singer_postgres.tap.workers import NEEDED, Crowded, Workers
+from singer_postgres.wire import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.tap.connections import Source
+    from singer_postgres.tap.notices import Notices
+    from singer_postgres.tap.select import Shape
+    from singer_postgres.tap.tasks import Piece
+    from singer_postgres.tap.watermark import Lookback
+
+_T = TypeVar("_T")
+_LOGGER = logging.getLogger("tap-postgres")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much at once."""
+
+    chunk_bytes: int
+    parallel: int
+    snapshot_s: float
+    lookback: Lookback
+
+
+class Server:
+    """The source, and those of our connections to it that read no rows."""
+
+    def __init__(self, source: Source, settings: Settings, notices: Notices) -> None:
+        """Begin with no connection."""
+        self.watch = Watch(source)
+        self.workers = Workers(settings.parallel)
+        self.lock_timeout_s = source.lock_timeout_s
+        self._source = source
+        self._settings = settings
+        self._notices = notices
+        self._idle: list[Connection] = []
+        self._identity: str | None = None
+
+    def opened(self, plan: StreamPlan) -> tuple[OpenStream, list[Piece]]:
+        """Open a stream; return it with its ranges.
+
+        Raises:
+            SingerPostgresError, psycopg2.Error: it can't be read.
+            LockedError, GaveWayError: its table is locked, or somebody waits for it.
+        """
+        connection = self._connect()
+        with self._kept(connection), self.watch.over(connection):
+            if self._identity is None:
+                self._identity = identity(connection)
+            stream = open_stream(
+                connection,
+                plan,
+                lookback=self._settings.lookback,
+                notices=self._notices,
+                lock_timeout_s=self._source.lock_timeout_s,
+            )
+            if stream.plan.whole or not stream.relation.leaves:
+                return stream, self.cut(stream)
+            if self._estimate(stream) < self._settings.chunk_bytes / 2:
+                # what changed fits one chunk: an index on the replication key finds it
+                return stream, [(stream, None, None, False)]
+            return stream, self.cut(stream)
+
+    def _estimate(self, stream: OpenStream) -> float:
+        """Return the planner's idea of how many bytes the stream's query gives."""
+        snapshot = stream.snapshot
+        assert snapshot
+        try:
+            with snapshot.locked(), snapshot.connection.cursor() as cursor:
+                cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + stream.selection.query(bound=stream.bound))
+                row = cursor.fetchone()
+        except ChangedError as error:
+            # so soon: as if it had been locked all along
+            raise LockedError(str(error)) from error
+        assert row
+        plan = row[0][0]["Plan"]
+        return float(plan["Plan Rows"]) * float(plan["Plan Width"])
+
+    def cut(self, stream: OpenStream) -> list[Piece]:
+        """Return the stream's ranges. Asks nobody."""
+        leaves = stream.relation.leaves
+        if not leaves:
+            return [(stream, None, None, True)]
+        cut = ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
+        return [(stream, leaf, blocks, True) for leaf, blocks in ranges.remaining(cut, stream.chunk.resumed)]
+
+    def described(self, stream: OpenStream) -> tuple[Table, Shape]:
+        """Return what the target and the state are told of a stream."""
+        plan, selection = stream.plan, stream.selection
+        shape = selection.shape()
+        table = Table(
+            self._identity or "",
+            plan.schema,
+            plan.name,
+            selection.wire_columns(),
+            plan.key,
+            plan.method,
+            selection.binary,
+            relation=shape.relation,
+            width=shape.width,
+        )
+        return table, shape
+
+    def snapshot(self, stream: OpenStream) -> Snapshot:
+        """Take another snapshot of a stream.
+
+        Raises:
+            SingerPostgresError, psycopg2.Error: it can't be read any more.
+            LockedError, GaveWayError: its table is locked, or somebody waits for it.
+        """
+        connection = self._connect()
+        with self._kept(connection), self.watch.over(connection):
+            plan = stream.plan
+            return Snapshot(connection, plan.schema, plan.name, lock_timeout_s=self._source.lock_timeout_s)
+
+    def tried(self, plan: StreamPlan, attempt: Callable[[], _T]) -> _T:
+        """Carry out `attempt`, again if its error may pass."""
+
+        def passes(error: BaseException) -> bool:
+            if self.workers.leaves(error):
+                raise Crowded from error
+            return failures.passes(error, reached=self._identity is not None)
+
+        return failures.retried(attempt, passes=passes, told=partial(tell_of_retry, plan))
+
+    def named(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
+        """Return the error with the stream's name in it, if it is one of the database's."""
+        of_stream = bool(more) or failures.is_of_stream(error) or self._is_reached()
+        more = more or (NEEDED if failures.is_crowded(error) else "")
+        return failures.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)
+
+    def _is_reached(self) -> bool:
+        """Return whether the source is there: a connection that breaks again and again is then its stream's."""
+        if self._identity is None:
+            return False
+        try:
+            self._source.connect_once().close()
+        except (psycopg2.Error, SingerPostgresError):
+            return False
+        return True
+
+    def hand_back(self, snapshot: Snapshot) -> None:
+        """End a snapshot, and keep its connection for another one."""
+        try:
+            connection = snapshot.release()
+        except psycopg2.Error:
+            # it broke, and its transaction ended with it
+            snapshot.connection.close()
+        else:
+            self._idle.append(connection)
+
+    @contextmanager
+    def _kept(self, connection: Connection) -> Iterator[None]:
+        """Keep a connection for later that found a table locked; close it after any other error."""
+        try:
+            yield
+        except LockedError:
+            with suppress(psycopg2.Error), connection.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+                self._idle.append(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connect(self) -> Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return self._source.connect_once()
+
+
+def tell_of_retry(plan: StreamPlan, error: BaseException, wait_s: float) -> None:
+    """Log that what failed is tried again."""
+    what = " ".join(str(error).split())
+    _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)

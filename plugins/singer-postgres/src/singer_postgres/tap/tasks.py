@@ -1,0 +1,57 @@
+"""What workers are given to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from singer_postgres.tap.locks import Pause
+from singer_postgres.tap.opening import OpenStream, Status, StreamPlan
+
+if TYPE_CHECKING:
+    from singer_postgres.tap.relations import Leaf
+    from singer_postgres.tap.snapshots import Snapshot
+    from singer_postgres.wire import BlockRange
+
+# a range of a stream: of which table, which blocks, and whether it may fill more than one file
+Piece = tuple[OpenStream, "Leaf | None", "BlockRange | None", bool]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A range to read.
+
+    Attributes:
+        may_roll: it may fill more than one file.
+        turn: the stream's, when it was handed out.
+    """
+
+    stream: OpenStream
+    snapshot: Snapshot
+    leaf: Leaf | None
+    blocks: BlockRange | None
+    may_roll: bool
+    turn: int
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is read of it still counts."""
+        return self.stream.status is Status.READING and self.turn == self.stream.turn
+
+    @property
+    def piece(self) -> Piece:
+        """The range, for another task."""
+        return self.stream, self.leaf, self.blocks, self.may_roll
+
+    @property
+    def parts(self) -> list[int]:
+        """The tables that it reads."""
+        return list(self.stream.layout.parts) if self.leaf is None else [self.leaf.oid]
+
+
+@dataclass(eq=False)
+class Unopened:
+    """A stream whose turn has not come, or whose table was locked when it came."""
+
+    plan: StreamPlan
+    pause: Pause = field(default_factory=Pause)

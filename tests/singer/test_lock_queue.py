@@ -1,0 +1,218 @@
+"""No lock of the tap stops the application: who alters a table waits for the range that is read, and no longer."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.test_crashes import wait_for
+
+# it was lock_timeout, 30 s by default
+MOST_S = 5.0
+ROWS = 20_000
+BIG = f"""
+    create table big (id int primary key, note text, updated_at timestamptz not null default now());
+    insert into big select n, repeat(md5(n::text), 20), now() from generate_series(1, {ROWS}) n;
+    analyze big;
+"""
+PARTS = f"""
+    create table big (id int, note text, updated_at timestamptz not null default now(), primary key (id))
+        partition by range (id);
+    create table big_1 partition of big for values from (0) to (8000);
+    create table big_2 partition of big for values from (8000) to (16000);
+    create table big_3 partition of big default;
+    insert into big select n, repeat(md5(n::text), 20), now() from generate_series(1, {ROWS}) n;
+    analyze big;
+"""
+CHILDREN = f"{BIG}; create table child () inherits (big); insert into child select id + 100000 from only big limit 9"
+VIEW = f"{BIG}; create view seen as select * from big"
+KEYED = {"table-key-properties": ["id"]}
+METHODS = [pytest.param(INCREMENTAL, id="incremental"), pytest.param(FULL_TABLE, id="full-table")]
+LONG = pytest.mark.long
+ADD_COLUMN = "alter table big add column extra int"
+
+
+def slowly(each_s: float = 0.1) -> str:
+    """Return a condition that all rows meet, and that takes its time once a thousand rows."""
+    return f"(id % 1000 <> 0 or pg_sleep({each_s}) is not null)"
+
+
+@dataclass
+class Clock:
+    """How long the application waited."""
+
+    ddl_s: list[float] = field(default_factory=list)
+    longest_read_s: float = 0.0
+
+
+def is_read(pipe) -> bool:
+    """Return whether rows are read."""
+    with pipe.source() as connection:
+        query = """
+            select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                and application_name = 'tidemark tap-postgres' and query ~ '^(COPY|FETCH|DECLARE)'
+        """
+        return bool(connection.execute(query).fetchone())
+
+
+@contextmanager
+def application(pipe, *ddl: str):
+    """Alter the table once it is read, and read it all the time; look at the clock in the end."""
+    clock, over = Clock(), threading.Event()
+
+    def alter() -> None:
+        with pipe.source() as connection:
+            while not is_read(pipe) and not over.wait(0.01):
+                pass
+            for statement in ddl:
+                began = time.monotonic()
+                connection.execute(statement)
+                clock.ddl_s.append(time.monotonic() - began)
+                over.wait(0.3)
+
+    def read() -> None:
+        with pipe.source() as connection:
+            while not over.wait(0.05):
+                began = time.monotonic()
+                # it may be dropped or renamed
+                with suppress(psycopg.errors.UndefinedTable):
+                    connection.execute("select count(*) from big where id = 1")
+                clock.longest_read_s = max(clock.longest_read_s, time.monotonic() - began)
+
+    threads = [threading.Thread(target=alter), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield clock
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert len(clock.ddl_s) == len(ddl), "the table was not altered while it was read"
+    assert max(clock.ddl_s) < MOST_S
+    assert clock.longest_read_s < MOST_S
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("tables", "name"),
+    [
+        pytest.param(BIG, "big", id="table"),
+        pytest.param(PARTS, "big", id="partitions"),
+        pytest.param(CHILDREN, "big", id="inheritance", marks=LONG),
+        pytest.param(VIEW, "seen", id="view"),
+    ],
+)
+@pytest.mark.parametrize("copy", [True, pytest.param(False, marks=LONG)], ids=["chunks", "records"])
+def test_a_column_is_added_while_rows_are_read_and_nobody_waits(pipe, tables, name, method, copy):
+    pipe.do(tables)
+    pipe.tap |= {"use_copy": copy, "chunk_size_mb": 1, "where": {f"public-{name}": slowly()}}
+    catalog = pipe.catalog({f"public-{name}": method | ({} if tables in {BIG, PARTS} else KEYED)})
+    for stream in catalog["streams"]:
+        if stream["tap_stream_id"] == f"public-{name}":
+            # records have it from there
+            stream["key_properties"] = ["id"]
+    with application(pipe, ADD_COLUMN):
+        pipe.finish(pipe.start(catalog)).ok()
+    rows = ROWS + 9 * (tables == CHILDREN)
+    assert pipe.rows(f"select count(*), count(distinct id) from raw.{name}") == [(rows, rows)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("copy", [True, False], ids=["chunks", "records"])
+def test_a_target_that_stands_still_keeps_nobody_from_altering_the_table(pipe, method, copy):
+    pipe.do(BIG if not copy else VIEW)
+    name = "seen" if copy else "big"
+    pipe.tap |= {"use_copy": copy, "chunk_size_mb": 0.5}
+    catalog = pipe.catalog({f"public-{name}": method | KEYED if copy else method})
+    # the target is not to take more than the first chunks
+    pipe.tap["where"] = {f"public-{name}": slowly(0.02)}
+    with application(pipe, ADD_COLUMN) as clock:
+        processes = pipe.start(catalog)
+        processes[-1].send_signal(signal.SIGSTOP)
+        wait_for(lambda: clock.ddl_s)
+        processes[-1].send_signal(signal.SIGCONT)
+        pipe.finish(processes).ok()
+    assert pipe.rows(f"select count(*), count(distinct id) from raw.{name}") == [(ROWS, ROWS)]
+
+
+@LONG
+def test_a_table_that_is_altered_all_the_time_is_given_up_and_who_alters_it_is_named(pipe):
+    pipe.do(VIEW)
+    pipe.tap["where"] = {"public-seen": slowly(0.2)}
+    catalog = pipe.catalog({"public-seen": FULL_TABLE, "public-big": FULL_TABLE})
+    with application(pipe, *(f"alter table big add column extra_{n} int" for n in range(20))):
+        synced = pipe.finish(pipe.start(catalog))
+    assert synced.tap_status == 1
+    assert "Reading public-seen left public.seen to pid " in synced.errors[0]
+    assert " int, which waited for it, 9 times in a row." in synced.errors[0]
+    assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
+
+
+def test_a_table_that_is_locked_for_a_while_is_waited_for_and_the_others_are_read_meanwhile(pipe):
+    pipe.do(f"{BIG}; create table other as table big")
+    pipe.tap["lock_timeout"] = 0
+    catalog = pipe.catalog({"public-big": FULL_TABLE, "public-other": FULL_TABLE})
+    with pipe.source() as connection, connection.transaction():
+        connection.execute("lock table big in access exclusive mode")
+        processes = pipe.start(catalog)
+        wait_for(lambda: pipe.rows("select to_regclass('raw.other') is not null") == [(True,)])
+        wait_for(lambda: pipe.rows("select count(*) from raw.other") == [(ROWS,)])
+    pipe.finish(processes).ok()
+    assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("tables", "ddl", "refusal"),
+    [
+        pytest.param(BIG, "truncate big", None, id="truncate"),
+        pytest.param(BIG, "vacuum full big", None, id="vacuum-full", marks=LONG),
+        pytest.param(BIG, "cluster big using big_pkey", None, id="cluster", marks=LONG),
+        pytest.param(BIG, "reindex table big", None, id="reindex", marks=LONG),
+        pytest.param(BIG, "alter table big alter id type bigint", "column id was altered", id="type"),
+        pytest.param(BIG, "alter table big drop column note", "column note was dropped or renamed", id="drop-column"),
+        pytest.param(BIG, "alter table big rename to large", "has no public.big", id="rename", marks=LONG),
+        pytest.param(BIG, f"drop table big; {BIG}", "dropped and made again", id="drop-create", marks=LONG),
+        pytest.param(PARTS, "alter table big detach partition big_2", None, id="detach"),
+        pytest.param(PARTS, "drop table big_3", None, id="drop-partition", marks=LONG),
+        pytest.param(PARTS, "truncate big_3", None, id="truncate-partition", marks=LONG),
+        pytest.param(VIEW, "truncate big", None, id="truncate-below-view"),
+        pytest.param(
+            VIEW, "create or replace view seen as select * from big where id <= 10000", None, id="view", marks=LONG
+        ),
+    ],
+)
+def test_a_table_is_changed_while_it_is_read_and_the_run_goes_on_or_the_next_brings_it_right(
+    pipe, tables, ddl, refusal, method
+):
+    pipe.do(tables)
+    name = "seen" if tables == VIEW else "big"
+    pipe.tap |= {"chunk_size_mb": 1, "where": {f"public-{name}": slowly()}}
+    metadata = method | KEYED if name == "seen" else method
+    with application(pipe, ddl):
+        synced = pipe.finish(pipe.start({f"public-{name}": metadata}))
+    if refusal is None:
+        synced.ok()
+    else:
+        assert (synced.tap_status, synced.target_status) == (1, 0)
+        assert refusal in synced.errors[0]
+        assert len({line.split("|", 3)[-1] for line in synced.errors}) == 1
+        if "rename" in ddl:
+            pipe.do("alter table large rename to big")
+        pipe.tap.pop("where")
+        pipe.sync({f"public-{name}": metadata}, synced.state).ok()
+    key = "count(distinct id)"
+    ((rows, ids),) = pipe.rows(f"select count(*), {key} from raw.{name} where _sdc_deleted_at is null")
+    assert rows == ids
+    with pipe.source() as connection:
+        now = connection.execute(f"select count(*) from {name}").fetchone()[0]
+    # what is deleted is not seen by a replication key; what is detached was there when the snapshot was taken
+    assert rows == now or (rows >= now and (method is INCREMENTAL or "detach" in ddl or "drop table big_3" in ddl))
