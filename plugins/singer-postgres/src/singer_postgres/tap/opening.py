@@ -253,3 +253,17 @@ def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *
             return selection
     msg = f"{snapshot.relation} was changed while it was being read: {change or 'again and again'}; run this again."
     raise SingerPostgresError(msg)
+
+
+def require_young(stream: OpenStream, snapshot_s: float) -> None:
+    """Stop if a stream would have to go on under another snapshot that is read under one.
+
+    Raises:
+        SingerPostgresError: it would.
+    """
+    if stream.plan.method == "FULL_TABLE" and stream.expired:
+        msg = (
+            f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
+            f"{snapshot_s:g}; raise that, or give the stream a replication key."
+        )
+        raise SingerPostgresError(msg)

@@ -17,7 +17,7 @@ from singer_postgres import failures
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
-from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, selection_anew
+from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, require_young, selection_anew
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
 from singer_postgres.tap.tasks import Piece, Task, Unopened
 from singer_postgres.tap.workers import Crowded
@@ -127,7 +127,6 @@ class Schedule:
             if task.is_current:
                 self._add(task.stream, self.server.cut(task.stream))
                 self._finish(task)
-                self._changed.notify_all()
 
     def done(self, task: Task) -> None:
         """Count a range off."""
@@ -148,10 +147,7 @@ class Schedule:
         stream = task.stream
         error = self._pause(stream.pause, stream.plan, locked_by)
         with self._changed:
-            if error is None:
-                self._put_back(task)
-            else:
-                self._leave_out(stream, error)
+            self._leave_out(stream, error) if error is not None else self._put_back(task)
 
     def gave_way(self, task: Task, waiter: str, *, announced: bool) -> None:
         """Put back a range that was left unfinished, as somebody waited for it.
@@ -166,27 +162,26 @@ class Schedule:
             stream.yields += 1
             stream.pause.longer()
             what = f"Reading {plan.stream} left {stream.relation} to {waiter}, which waited for it"
+            why = None
             if announced and plan.method == "INCREMENTAL" and not plan.key:
-                msg = f"{what}; without a key it can't go on, as rows would double. Run this again when that is over."
-                self._leave_out(stream, SingerPostgresError(msg))
-                return
-            if stream.yields > _MOST_YIELDS:
-                msg = f"{what}, {stream.yields} times in a row. Run this again when that is over."
-                self._leave_out(stream, SingerPostgresError(msg))
+                why = "; without a key it can't go on, as rows would double"
+            elif stream.yields > _MOST_YIELDS:
+                why = f", {stream.yields} times in a row"
+            if why is not None:
+                self._leave_out(stream, SingerPostgresError(f"{what}{why}. Run this again when that is over."))
                 return
             _LOGGER.info("%s; it is read again", what)
-            if announced and plan.method == "FULL_TABLE":
-                # of one snapshot, they would double
+            if announced:
+                # chunks of one snapshot hold each row once
                 self._begin_anew(task)
             else:
                 self._put_back(task)
 
     def changed(self, task: Task, change: str) -> None:
         """Begin a stream anew whose table was changed."""
-        stream = task.stream
         with self._changed:
             if task.is_current:
-                _LOGGER.warning("Reading %s is begun anew: %s", stream.plan.stream, change)
+                _LOGGER.warning("Reading %s is begun anew: %s", task.stream.plan.stream, change)
                 self._begin_anew(task)
 
     def broke(self, task: Task, error: psycopg2.Error) -> None:
@@ -274,10 +269,10 @@ class Schedule:
         self._put_back(task)
         self._retire(task.stream)
 
-    def _add(self, stream: OpenStream, pieces: Iterable[Piece]) -> None:
-        pieces = list(pieces)
+    def _add(self, stream: OpenStream, pieces: list[Piece]) -> None:
         stream.left += len(pieces)
         self._pieces.extend(pieces)
+        self._changed.notify_all()
 
     def _end_if_empty(self, stream: OpenStream) -> None:
         if not stream.left:
@@ -337,7 +332,7 @@ class Schedule:
         """Go on under a new snapshot, or begin the stream anew if it can't go on under another."""
         plan = stream.plan
         try:
-            self._require_young(stream)
+            require_young(stream, self._settings.snapshot_s)
             snapshot = self.server.tried(plan, partial(self.server.snapshot, stream))
             try:
                 self._go_on(stream, snapshot)
@@ -385,14 +380,6 @@ class Schedule:
             stream.chunk = replace(stream.chunk, resumed=())
             self._add(stream, self.server.cut(stream))
             self._end_if_empty(stream)
-
-    def _require_young(self, stream: OpenStream) -> None:
-        if stream.plan.method == "FULL_TABLE" and stream.expired:
-            msg = (
-                f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
-                f"{self._settings.snapshot_s:g}; raise that, or give the stream a replication key."
-            )
-            raise SingerPostgresError(msg)
 
     def _pause(self, pause: Pause, plan: StreamPlan, locked_by: str) -> SingerPostgresError | None:
         """Leave a table alone that is locked; return the stream's error if that takes too long."""

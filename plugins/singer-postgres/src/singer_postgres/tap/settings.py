@@ -55,7 +55,7 @@ SETTINGS = th.PropertiesList(
         default=2,
         title="Parallel reads",
         description="How many streams, or ranges of one table, are read at once, each on a connection of its own. "
-        "One more connection holds the snapshot.",
+        "One more connection holds the snapshot, and another looks for sessions that wait for a table.",
     ),
     th.Property(
         "snapshot_seconds",
@@ -163,6 +163,7 @@ SETTINGS = th.PropertiesList(
         th.NumberType,
         default=30,
         title="Lock timeout",
-        description="Seconds to wait for a table that someone has locked, before giving up; 0 to wait for ever.",
+        description="Seconds to try for a table that someone has locked, before giving up; 0 to try for ever. The "
+        "other streams are read meanwhile.",
     ),
 ).to_dict()
