@@ -110,8 +110,9 @@ class Checkout:
         return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Build models and snapshots, which is meant to succeed; return what dbt printed."""
-        done = self.dbt("build", "--resource-type", "model", "--resource-type", "snapshot", *arguments, env=env)
+        """Build seeds, models and snapshots, which is meant to succeed; return what dbt printed."""
+        types = ("--resource-type", "seed", "--resource-type", "model", "--resource-type", "snapshot")
+        done = self.dbt("build", *types, *arguments, env=env)
         assert done.returncode == 0, done.stdout
         return done.stdout
 

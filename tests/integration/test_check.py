@@ -141,6 +141,14 @@ def test_a_table_read_whole_needs_no_key_and_doubles_may_be_allowed(checkout):
         assert only(check(checkout, streams(unkeyed="updated_at") | allowed))["level"] == "note"
 
 
+def test_deletes_that_incremental_models_would_not_see_are_a_warning(checkout):
+    env = streams(customers=None, products="updated_at")
+    assert check(checkout, env) == []
+    found = only(check(checkout, {**env, "TARGET_POSTGRES_HARD_DELETE": "true"}))
+    assert (found["stream"], found["level"]) == ("public-customers", "warning")
+    assert "set hard_delete: false" in found["what"]
+
+
 def test_a_large_table_without_its_index_is_a_warning_and_a_partial_index_is_none(checkout):
     with broken(
         checkout,

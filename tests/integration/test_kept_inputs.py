@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -187,3 +188,90 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
         connection.execute("refresh materialized view marts.mv_kept with no data")
     project.build("--select", "mv_kept")
     assert project.rows("warehouse", count) == [(0,)]
+
+
+def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(project):
+    transform = project.root / "transform"
+    (transform / "seeds").mkdir()
+    labels = transform / "seeds" / "labels.csv"
+    labels.write_text("status,label\npaid,1\nshipped,2\n")
+    label = "materialized='kept_view', schema='marts'"
+    (transform / "models" / "labelled.sql").write_text(model(label, "select status, label from {{ ref('labels') }}"))
+    (transform / "models" / "k_labels.sql").write_text(
+        model(
+            KEYED,
+            "select order_id, label::text as label from {{ source('app', 'orders') }} "
+            "left join {{ ref('labelled') }} using (status) "
+            "{% if is_incremental() %} where _tidemark_loaded_xid >= {{ horizon() }} {% endif %}",
+        )
+    )
+    (transform / "models" / "mv_labels.sql").write_text(
+        model(SUMMED, "select status, max(label) as label from {{ ref('labels') }} group by status")
+    )
+    found = (
+        "select (select string_agg(distinct label, ' ' order by label) from marts.k_labels), "
+        "(select string_agg(label::text, ' ' order by label) from marts.mv_labels)"
+    )
+    above = ("--select", "labels+")
+    # as the job does it
+    done = project.run("meltano", "invoke", "dbt-postgres:run", *above)
+    assert done.returncode == 0, done.stdout
+    assert project.rows("warehouse", found) == [("1 2", "1 2")]
+    labels.write_text("status,label\npaid,1\nshipped,3\n")
+    # without the seed there is nothing new to see
+    project.build("--select", "k_labels", "mv_labels")
+    assert project.rows("warehouse", found) == [("1 2", "1 2")]
+    project.build(*above)
+    assert project.rows("warehouse", found) == [("1 3", "1 3")]
+    printed = project.build(*above)
+    assert re.search(r"seed file marts.labels \.* ?\[as it was", printed)
+    assert "[0 new, 0 changed, 0 gone in" in printed
+    assert "[nothing below it changed in" in printed
+    # another column, and another type of one that views stand on, which are made again in the same run
+    labels.write_text("status,label,more\npaid,one,x\nshipped,two,y\n")
+    project.build(*above)
+    assert project.rows("warehouse", found) == [("one two", "one two")]
+    # by somebody who is no model's
+    with project.connect("warehouse") as connection:
+        connection.execute("create view public.theirs as select more from marts.labels")
+    labels.write_text("status,label\npaid,one\n")
+    done = project.dbt("build", *above)
+    assert done.returncode == 1
+    assert 'labels" is to change (more), and public.theirs, which no model makes, stand(s) on it' in done.stdout
+    project.build("--full-refresh", "--exclude", "labels+")
+    with project.connect("warehouse") as connection:
+        connection.execute("drop view public.theirs")
+    project.build(*above, "--full-refresh")
+    assert project.rows("warehouse", found) == [("one", "one")]
+    assert project.rows("warehouse", "select from pg_class where relname like '%\\_\\_old\\_%'") == []
+
+
+def test_a_developers_view_on_productions_keeps_production_from_nothing(project):
+    own = {"DBT_SCHEMA_PREFIX": "ana_"}
+    models = project.root / "transform" / "models"
+    project.build()
+    assert project.dbt("build").returncode == 0
+    (models / "own.sql").write_text(
+        model("materialized='kept_view', schema='marts'", "select order_id, status from {{ ref('kv') }}")
+    )
+    deferred = ("--select", "own", "--defer", "--state", str(project.root / ".meltano" / "dbt" / "good"))
+    project.build(*deferred, env=own)
+    hers = (models / "own.sql").read_text()
+    (models / "own.sql").unlink()
+    # in production a column of it gets another type
+    before = (models / "kv.sql").read_text()
+    (models / "kv.sql").write_text(before.replace("order_id, status", "order_id::text as order_id, status"))
+    aside = "select count(*)::int from pg_class where relname like '%\\_\\_old\\_%'"
+    try:
+        project.build("--select", "kv+")
+        assert project.rows("warehouse", "select pg_typeof(order_id)::text from marts.kv limit 1") == [("text",)]
+        # hers reads the old one until she builds it
+        assert project.rows("warehouse", "select pg_typeof(order_id)::text from ana_marts.own limit 1") == [("bigint",)]
+        assert project.rows("warehouse", aside) == [(1,)]
+        (models / "own.sql").write_text(hers)
+        project.build(*deferred, env=own)
+        assert project.rows("warehouse", "select pg_typeof(order_id)::text from ana_marts.own limit 1") == [("text",)]
+        assert project.rows("warehouse", aside) == [(0,)]
+    finally:
+        (models / "own.sql").unlink(missing_ok=True)
+        (models / "kv.sql").write_text(before)

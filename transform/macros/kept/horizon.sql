@@ -201,7 +201,7 @@
 
 {#- on-run-start: the tables that hold the above, in each schema that has kept tables. -#}
 {% macro kept_prepare() %}
-    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'run-operation'] -%}{{ return('') }}{%- endif -%}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
     {%- if flags.EMPTY -%}
         {%- do exceptions.raise_compiler_error(
             '--empty would have kept tables built of no rows, and noted as built: those loaded until now would be missed, '

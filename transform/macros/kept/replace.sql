@@ -1,5 +1,5 @@
 {#-
-  Views and materialized views whose definition changes, told by what PostgreSQL makes of it: a comment or a line break
+  Views and materialized views whose definition changes, and seeds whose columns do. A definition is told by what PostgreSQL makes of it: a comment or a line break
   is no change.
 
   Where a new one can't be put in the old one's place, the old one is set aside under another name. What other models
@@ -48,7 +48,7 @@
 -#}
 {% macro kept_replace(relation, lost, create) %}
     {%- set models = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'model' -%}
+    {%- for node in graph.nodes.values() if node.resource_type in ['model', 'seed'] -%}
         {%- do models.append(node.schema ~ '.' ~ kept_cut(node.alias, 49)) -%}
     {%- endfor -%}
     {%- set others = [] -%}
@@ -58,7 +58,7 @@
         ~ "inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
         ~ "where classid = 'pg_rewrite'::regclass and refclassid = 'pg_class'::regclass "
         ~ "and refobjid = '" ~ relation ~ "'::regclass and ev_class <> refobjid order by 1, 2"
-    ) if row[0] ~ '.' ~ kept_cut(row[1].split('__old_')[0], 49) not in models -%}
+    ) if row[0] ~ '.' ~ kept_cut(row[1].split('__old_')[0], 49) not in models and row[0] not in kept_sandboxes() -%}
         {%- do others.append(row[0] ~ '.' ~ row[1]) -%}
     {%- endfor -%}
     {%- if others -%}
@@ -76,6 +76,59 @@
         ~ kept_copy_grants(aside, relation) ~ kept_drop_set_aside(relation, aside),
         declare='granting text;'
     ) }}
+{% endmacro %}
+
+
+{#-
+  Schemas that another DBT_SCHEMA_PREFIX made. What a developer has in them stands on this project's relations by
+  deferral, and must not keep them from changing: it reads what was set aside until its own next build.
+-#}
+{% macro kept_sandboxes() %}
+    {%- set prefix, bases = env_var('DBT_SCHEMA_PREFIX', '') | length, [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type in ['model', 'seed', 'snapshot'] -%}
+        {%- do bases.append(node.schema[prefix:]) -%}
+    {%- endfor -%}
+    {%- set bases = "array['" ~ bases | unique | join("', '") ~ "']" -%}
+    {{ return(run_query(
+        "select nspname::text from pg_catalog.pg_namespace cross join unnest(" ~ bases ~ ") as base "
+        ~ "where right(nspname, length(base)) = base and nspname <> base and exists (select from pg_catalog.pg_class "
+        ~ "inner join pg_catalog.pg_namespace as beside on beside.oid = relnamespace "
+        ~ "where relname in ('_tidemark_models', '_tidemark_model_runs') and relkind = 'r' "
+        ~ "and beside.nspname in (select left(pg_namespace.nspname, -length(base)) || other from unnest(" ~ bases
+        ~ ") as other))"
+    ).columns[0].values() | list) }}
+{% endmacro %}
+
+
+{#- on-run-start and on-run-end: drops what was set aside and is read by nothing any more. -#}
+{% macro kept_tidy() %}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed'] -%}{{ return('') }}{%- endif -%}
+    {%- set relics = run_query(
+        "select nspname::text, relname::text, relkind::text from pg_catalog.pg_class "
+        ~ "inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace "
+        ~ "where relname ~ '__old_[0-9a-f]{8}$' and relkind in ('v', 'm', 'r') and pg_has_role(relowner, 'usage') "
+        ~ "and not exists (select from pg_catalog.pg_depend inner join pg_catalog.pg_rewrite on pg_rewrite.oid = objid "
+        ~ "where classid = 'pg_rewrite'::regclass and refclassid = 'pg_class'::regclass "
+        ~ "and refobjid = pg_class.oid and ev_class <> refobjid)"
+    ) -%}
+    {%- if not relics | length -%}{{ return('') }}{%- endif -%}
+    {%- set ours = [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type in ['model', 'seed'] -%}
+        {%- do ours.append(node.schema ~ '.' ~ kept_cut(node.alias, 49)) -%}
+    {%- endfor -%}
+    do $tidemark$
+    begin
+        perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
+        {%- for row in relics if row[0] ~ '.' ~ row[1][:-14] in ours %}
+            begin
+                drop {{ {'m': 'materialized view', 'v': 'view', 'r': 'table'}[row[2]] }} if exists
+                    {{ adapter.quote(row[0]) }}.{{ adapter.quote(row[1]) }};
+            exception when dependent_objects_still_exist or lock_not_available then null;
+            end;
+        {%- endfor %}
+        perform set_config('lock_timeout', '0', true);
+    end
+    $tidemark$;
 {% endmacro %}
 
 
@@ -138,14 +191,18 @@
         ~ "select oid::regclass::text, max(relkind::text) from below inner join pg_catalog.pg_class using (oid) "
         ~ "where depth > 0 and relname ~ '__old_[0-9a-f]{8}$' group by oid order by max(depth)"
     ) -%}
-    {%- set drops = [] -%}
+    {%- set drops, kinds = [], {'m': 'materialized view ', 'v': 'view ', 'r': 'table '} -%}
     {%- if aside -%}
-        {%- do drops.append(('materialized view ' if aside.type == 'materialized_view' else 'view ') ~ aside) -%}
+        {%- do drops.append(aside.type | replace('_', ' ') ~ ' ' ~ aside) -%}
     {%- endif -%}
-    {%- for row in relics -%}
-        {%- do drops.append(('materialized view ' if row[1] == 'm' else 'view ') ~ row[0]) -%}
+    {%- for row in relics if row[1] in kinds -%}
+        {%- do drops.append(kinds[row[1]] ~ row[0]) -%}
     {%- endfor -%}
     {%- for drop in drops %}
-        begin drop {{ drop }}; exception when dependent_objects_still_exist then null; end;
+        -- another model that is being replaced reads it too, or whoever has it is of another role: kept_tidy comes again
+        begin
+            drop {{ drop }};
+        exception when dependent_objects_still_exist or lock_not_available or insufficient_privilege then null;
+        end;
     {%- endfor -%}
 {% endmacro %}

@@ -15,17 +15,20 @@
     {%- set noted = run_query("select to_regclass('" ~ kept_control(this) ~ "') is not null").columns[0].values()[0] -%}
     {#- a header may make what the SQL needs, and is run with it alone: how far such a table goes stays unknown -#}
     {%- if not noted or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
-    {%- set remade = 'null' if is_incremental() or model.config.materialized != 'incremental' else 'pg_current_xact_id()' -%}
+    {%- set is_seed = model.resource_type == 'seed' -%}
+    {%- set is_whole = is_seed or (model.config.materialized == 'incremental' and not is_incremental()) -%}
     insert into {{ kept_control(this) }} as noted
     (model, horizon, next_horizon, cluster, built_at, changed_at, changed_xid, remade_xid)
     values (
         '{{ this.identifier }}', '0', '{{ kept_new_horizon() }}', {{ kept_cluster() }}, now(), now(),
-        pg_current_xact_id(), {{ remade }}
+        pg_current_xact_id(), {{ 'pg_current_xact_id()' if is_whole else 'null' }}
     )
     on conflict (model) do update set
-        next_horizon = excluded.next_horizon,
-        changed_xid = excluded.changed_xid,
-        remade_xid = coalesce(excluded.remade_xid, noted.remade_xid)
+        {% if not is_seed -%}
+            changed_xid = excluded.changed_xid,
+            remade_xid = coalesce(excluded.remade_xid, noted.remade_xid),
+        {%- endif %}
+        next_horizon = excluded.next_horizon
 {% endmacro %}
 
 
@@ -33,7 +36,9 @@
     {%- if not execute or model.config.materialized not in kept_noted_kinds() -%}{{ return('') }}{%- endif -%}
     {%- set noted = run_query("select to_regclass('" ~ kept_control(this) ~ "') is not null").columns[0].values()[0] -%}
     {%- if not noted or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
-    {{ kept_clear() }}
+    {%- if model.resource_type != 'seed' -%}
+        {{ kept_clear() }}
+    {%- endif -%}
     update {{ kept_control(this) }} set
         horizon = next_horizon, cluster = {{ kept_cluster() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
         invocation_id = '{{ invocation_id }}'

@@ -35,6 +35,7 @@ def findings(
         *_access(stream, details, role),
         *_kind(stream, details, role),
         *_key(stream, details, configuration),
+        *_deletes(stream, configuration),
         *(
             _replication_key(stream, details, configuration, has_order)
             if stream.incremental and stream.replication_key
@@ -46,6 +47,15 @@ def findings(
 
 def _finding(stream: Stream, level: Level, what: str, *mend: str) -> Finding:
     return Finding("source", level, what, tuple(mend), stream.name)
+
+
+def _deletes(stream: Stream, configuration: Configuration) -> Iterator[Finding]:
+    if configuration.hard_delete and stream.method in {None, "FULL_TABLE"}:
+        what = (
+            "is read whole, and hard_delete is true: rows that go from it are deleted in the warehouse, and incremental "
+            "models keep them until a full refresh; set hard_delete: false in load/loaders.meltano.yml, which marks them"
+        )
+        yield _finding(stream, Level.warning, what)
 
 
 def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ _HISTORY_DAYS = 90
 
 @dataclass(frozen=True)
 class Configuration:
-    """What Meltano hands to the tap, as far as it says what is read, and how long the target keeps its history.
+    """What Meltano hands to the tap, as far as it says what is read, and what the target does with it.
 
     Attributes:
         schemas: those that discovery looks at; all if there are none.
@@ -38,6 +38,7 @@ class Configuration:
         timestamp_timezone: in which replication keys without a zone are written.
         catalog: a file that takes the place of discovery and of the rules.
         history_days: 0 for no history.
+        hard_delete: whether the target deletes rows that a stream read whole no longer has.
     """
 
     select: tuple[str, ...]
@@ -53,6 +54,7 @@ class Configuration:
     timestamp_timezone: str | None = None
     catalog: str | None = None
     history_days: float = _HISTORY_DAYS
+    hard_delete: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def configuration(project: Project) -> Configuration:
                 **{name: service.get(name, session=session) for name in _EXTRAS},
             }
             history_days = target.get("history_days", session=session)
+            hard_delete = target.get("hard_delete", session=session)
     except (MeltanoError, ValueError) as error:
         raise meltano_project.unreadable(error) from error
     return Configuration(
@@ -117,6 +120,7 @@ def configuration(project: Project) -> Configuration:
         timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],
         history_days=_number(history_days),
+        hard_delete=bool(hard_delete),
     )
 
 

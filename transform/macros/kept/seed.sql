@@ -1,0 +1,114 @@
+{#-
+  A seed that is kept: its table is made once, and its rows are written again only if the file has others, in one
+  transaction. dbt's own is truncated at each build, dropped with all that stands on it by a full refresh, and fails when
+  the file has another column. If a column goes or gets another type, the old table is set aside as a view is.
+-#}
+{% materialization seed, adapter='postgres' %}
+    {%- set relation = this.incorporate(type='table') -%}
+    {%- set there = kept_is_there(relation, 'r') -%}
+    {%- set file = load_agate_table() -%}
+    {%- do store_result('agate_table', response='OK', agate_table=file) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ kept_begin() }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- set rows = file.rows | length -%}
+    {{ kept_stage_seed(file) }}
+    {%- if not there -%}
+        {{ kept_ddl('create', 'create table ' ~ relation ~ ' (like ' ~ kept_temp('stage') ~ ');') }}
+    {%- endif -%}
+    {%- set is_new = not there or kept_follow_seed(relation) -%}
+    {%- set is_other = kept_fill_seed(relation, is_new) -%}
+    {%- if is_new -%}
+        {%- do create_indexes(relation) -%}
+    {%- endif -%}
+    {{ kept_clear() }}
+    {%- do store_raw_result(
+        name='main',
+        message=('INSERT ' ~ rows) if is_other else 'as it was',
+        code='INSERT',
+        rows_affected=rows if is_other else 0,
+    ) -%}
+    {%- do apply_grants(relation, config.get('grants'), should_revoke=there) -%}
+    {{ kept_docs(relation) }}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [relation]}) }}
+{% endmaterialization %}
+
+
+{#- The file's rows in a temporary table, with the types that dbt finds in them or column_types names. -#}
+{% macro kept_stage_seed(file) %}
+    {%- set types, quotes = config.get('column_types') or {}, config.get('quote_columns') -%}
+    {%- set stage, columns, names = kept_temp('stage'), [], [] -%}
+    {%- for name in file.column_names -%}
+        {%- set quoted = adapter.quote_seed_column(name | string, quotes) -%}
+        {%- do names.append(quoted) -%}
+        {%- do columns.append(quoted ~ ' ' ~ types.get(name, adapter.convert_type(file, loop.index0))) -%}
+    {%- endfor -%}
+    {% call statement('stage') %}
+        drop table if exists pg_temp.{{ stage }};
+        create temporary table {{ stage }} ({{ columns | join(', ') }})
+    {% endcall %}
+    {%- set row = '(' ~ (['%s'] * names | length) | join(', ') ~ ')' -%}
+    {%- for chunk in file.rows | batch(10000) -%}
+        {%- set values = [] -%}
+        {%- for one in chunk -%}{%- do values.extend(one) -%}{%- endfor -%}
+        {%- do adapter.add_query(
+            'insert into ' ~ stage ~ ' (' ~ names | join(', ') ~ ') values ' ~ ([row] * chunk | length) | join(', '),
+            bindings=values, abridge_sql_log=True
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Gives the table the file's columns; returns whether that made another table of it. -#}
+{% macro kept_follow_seed(relation) %}
+    {%- set has, wanted, lost, added = {}, {}, [], [] -%}
+    {%- for column in kept_columns(relation) -%}{%- do has.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- for column in kept_columns('pg_temp.' ~ kept_temp('stage')) -%}
+        {%- do wanted.update({column.name: column.type}) -%}
+        {%- if column.name not in has -%}
+            {%- do added.append('add column ' ~ adapter.quote(column.name) ~ ' ' ~ column.type) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for name, type in has.items() if wanted.get(name) != type -%}{%- do lost.append(name) -%}{%- endfor -%}
+    {%- if lost -%}
+        {{ kept_replace(relation, lost, 'create table ' ~ relation ~ ' (like ' ~ kept_temp('stage') ~ ');') }}
+    {%- elif added -%}
+        {{ kept_ddl('columns', 'alter table ' ~ relation ~ ' ' ~ added | join(', ') ~ ';') }}
+    {%- endif -%}
+    {{ return(lost | length > 0) }}
+{% endmacro %}
+
+
+{#-
+  Makes the table's rows those of the file, and notes that for the kept models on it, as no row says when it came.
+  Returns whether they were others.
+-#}
+{% macro kept_fill_seed(relation, is_new) %}
+    {%- set names = kept_list(kept_columns('pg_temp.' ~ kept_temp('stage')) | map(attribute='name') | list) -%}
+    {%- set rows = 'select row(' ~ names ~ ')::text from ' -%}
+    {%- set is_other = is_new or run_query(
+        "select exists ((" ~ rows ~ relation ~ " except all " ~ rows
+        ~ kept_temp('stage') ~ ") union all (" ~ rows ~ kept_temp('stage') ~ " except all " ~ rows ~ relation ~ "))"
+    ).columns[0].values()[0] -%}
+    {%- if is_other -%}
+        {% call statement('fill') %}
+            delete from {{ relation }};
+            insert into {{ relation }} ({{ names }}) select {{ names }} from {{ kept_temp('stage') }}
+        {% endcall %}
+        {%- set noted = run_query("select to_regclass('" ~ kept_control(relation) ~ "') is not null").columns[0].values()[0] -%}
+        {%- if noted -%}
+            {% call statement('remade') %}
+                update {{ kept_control(relation) }}
+                set changed_xid = pg_current_xact_id(), remade_xid = pg_current_xact_id()
+                where model = '{{ relation.identifier }}'
+            {% endcall %}
+        {%- endif -%}
+    {%- endif -%}
+    {{ return(is_other) }}
+{% endmacro %}
