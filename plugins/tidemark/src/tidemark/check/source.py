@@ -52,8 +52,9 @@ def _finding(stream: Stream, level: Level, what: str, *mend: str) -> Finding:
 def _deletes(stream: Stream, configuration: Configuration) -> Iterator[Finding]:
     if configuration.hard_delete and stream.method in {None, "FULL_TABLE"}:
         what = (
-            "is read whole, and hard_delete is true: rows that go from it are deleted in the warehouse, and incremental "
-            "models keep them until a full refresh; set hard_delete: false in load/loaders.meltano.yml, which marks them"
+            "is read whole, and hard_delete is true: rows that it no longer has are deleted in the warehouse, and "
+            "incremental models keep them until a full refresh; set hard_delete: false in load/loaders.meltano.yml, "
+            "which marks them"
         )
         yield _finding(stream, Level.warning, what)
 
