@@ -76,23 +76,6 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     assert_as_a_full_build_has_them(project)
 
 
-def test_a_row_that_a_stream_read_whole_no_longer_has_leaves_the_marts_with_the_next_build(project):
-    whole = {"TAP_POSTGRES__METADATA": '{"public-order_items": {"replication-method": "FULL_TABLE"}}'}
-    with project.connect("source") as connection:
-        connection.execute("create table gone as table order_items with no data")
-        connection.execute(
-            "with gone as (delete from order_items where order_id = 13 returning *) insert into gone select * from gone"
-        )
-        ((lines,),) = connection.execute("select count(*) from gone").fetchall()
-    project.extract_and_load(whole)
-    assert build_tables(project)["fct_sales"] == (0, 0, lines)
-    with project.connect("source") as connection:
-        connection.execute("insert into order_items overriding system value table gone; drop table gone")
-    project.extract_and_load(whole)
-    assert build_tables(project)["fct_sales"] == (lines, 0, 0)
-    assert_as_a_full_build_has_them(project)
-
-
 def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(project):
     with project.connect("warehouse") as connection:
         ((line, new),) = connection.execute(
