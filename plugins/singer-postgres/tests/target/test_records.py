@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from singer_sdk.exceptions import InvalidInputLine
 
 from singer_postgres.target.connections import Warehouse
 
@@ -32,6 +35,24 @@ def version(number: int) -> dict[str, Any]:
 def whole(number: int, ids: range) -> list[dict[str, Any]]:
     """Return the messages of a stream read whole."""
     return [schema(NUMBERS), *(record(version=number, id=id_, n=0) for id_ in ids), version(number)]
+
+
+# runs
+
+
+def test_a_target_listens_more_than_once_each_time_in_a_run_of_its_own(ours):
+    target = ours.target(hard_delete=True)
+    given = [whole(1, range(4)), [*whole(2, range(3)), "no JSON"], whole(3, range(1, 3))]
+    for number, lines in enumerate(given):
+        text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+        with pytest.raises(InvalidInputLine) if number == 1 else nullcontext():
+            target.listen(io.StringIO(text))
+    target.target_connector._engine.dispose()
+    assert ours.query("select id, _sdc_table_version from things order by id") == [(1, 3), (2, 3)]
+    runs = "select outcome from _tidemark_runs order by started_at"
+    assert ours.query(runs) == [("succeeded",), ("failed",), ("succeeded",)]
+    # nobody is kept out after it
+    assert ours.feed(whole(4, range(2))).error is None
 
 
 # versions

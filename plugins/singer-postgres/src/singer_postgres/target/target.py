@@ -54,17 +54,27 @@ class TargetPostgres(MeltanoLabsTarget):
         """Initialize the target."""
         with settings_told():
             super().__init__(*args, **kwargs)
+        self._begin()
+        # for the states, and for standard output
+        self._telling = threading.Lock()
+        if threading.current_thread() is threading.main_thread():
+            # a worker that fails wakes the main thread, which waits for input that may never come
+            signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
+
+    def _begin(self) -> None:
+        """Forget the run before, of a target that listens more than once: its locks are given back."""
         self._loads: dict[str, StreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
         self._ended = False
         self._states = States()
-        # for the states, and for standard output
-        self._telling = threading.Lock()
         self._counters: dict[str, tuple[metrics.Counter, WrittenCounters]] = {}
-        if threading.current_thread() is threading.main_thread():
-            # a worker that fails wakes the main thread, which waits for input that may never come
-            signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
+        # a sink takes the lock of its table when it is made
+        self._sinks_active.clear()
+        self._sinks_to_clear.clear()
+        self._latest_state = None
+        for name in ("lock", "pool", "run_id", "_loading"):
+            vars(self).pop(name, None)
 
     @cached_property
     def warehouse(self) -> Warehouse:
@@ -307,7 +317,11 @@ class TargetPostgres(MeltanoLabsTarget):
     # the end
 
     def listen(self, file_input: IO[str] | None = None) -> None:
-        """Process messages to their end; leave no connection behind."""
+        """Process messages to their end, in a run of their own; leave no connection behind."""
+        self._begin()
+        if self._mapper is not None:
+            # which takes a schema that it knows for one whose sink is there
+            self.setup_mapper()
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
         try:
             super().listen(file_input)
