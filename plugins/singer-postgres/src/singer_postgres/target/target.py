@@ -74,7 +74,7 @@ class TargetPostgres(MeltanoLabsTarget):
         self._sinks_to_clear.clear()
         self._latest_state = None
         for name in ("lock", "pool", "run_id", "_loading"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     @cached_property
     def warehouse(self) -> Warehouse:
