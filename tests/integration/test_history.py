@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.conftest import make_checkout
-from tests.integration.marts import assert_as_a_full_build_has_them, delete, undelete
+from tests.integration.marts import assert_as_a_full_build_has_them, delete, load, undelete
+from tests.integration.test_kept import edited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,3 +78,53 @@ def test_a_column_that_history_is_to_follow_as_well_is_filled_by_the_next_build(
         snapshot.write_text(before)
         with project.connect("warehouse") as connection:
             connection.execute("alter table intermediate.customers_snapshot drop column if exists initial")
+
+
+TYPES = (
+    "select format_type(atttypid, atttypmod) from pg_attribute "
+    "where attrelid = 'intermediate.products_snapshot'::regclass and attname in ('sku', 'price') order by 1"
+)
+
+
+def test_a_type_that_grew_in_the_source_rounds_no_version_and_adds_none_that_is_false(project):
+    current = "select price, sku from intermediate.products_snapshot where product_id = {} and dbt_valid_to is null"
+    versions = "select count(*) from intermediate.products_snapshot where product_id in (1, 2)"
+    ((before,),) = project.rows("warehouse", versions)
+    with (
+        edited(
+            project,
+            "models/staging/stg_products.sql",
+            ("price::numeric(12, 2)", "(price + case product_id when 1 then 0.0056 else 0 end)::numeric(14, 4)"),
+            ("{{ cleaned('sku') }} as sku", "{{ cleaned('sku') }}::varchar(70) as sku"),
+        ),
+        project.connect("warehouse") as connection,
+    ):
+        # as it is where a snapshot began with narrower types
+        connection.execute("alter table intermediate.products_snapshot alter sku type varchar(40)")
+        connection.execute(load("products", "price = 12.34, sku = repeat('x', 60)", "product_id = 1"))
+        # touched, and no other than it was
+        connection.execute(load("products", "price = price", "product_id = 2"))
+        project.build("--select", "stg_products", "products_snapshot")
+        assert project.rows("warehouse", current.format(1)) == [(Decimal("12.3456"), "x" * 60)]
+        assert project.rows("warehouse", versions) == [(before + 1,)]
+        assert project.rows("warehouse", TYPES) == [("character varying(70)",), ("numeric(14,4)",)]
+        connection.execute(load("products", "price = price", "product_id in (1, 2)"))
+        project.build("--select", "products_snapshot")
+        assert project.rows("warehouse", versions) == [(before + 1,)]
+        # no type holds both without changing a value
+        with edited(project, "models/staging/stg_products.sql", ("is_active,", "is_active::text as is_active,")):
+            done = project.dbt(
+                "build", "--select", "stg_products", "products_snapshot", "--exclude-resource-type", "test"
+            )
+        assert done.returncode == 1
+        assert 'products_snapshot" has is_active as boolean, the query as text' in done.stdout
+        # as the error has it
+        cast = ("        is_active,\n", "        is_active::boolean as is_active,\n")
+        with (
+            edited(project, "models/staging/stg_products.sql", ("is_active,", "is_active::text as is_active,")),
+            edited(project, "snapshots/products_snapshot.sql", cast),
+        ):
+            project.build("--select", "stg_products", "products_snapshot")
+    # fewer decimals again need no change, and text without a limit does
+    project.build("--select", "stg_products", "products_snapshot")
+    assert project.rows("warehouse", TYPES) == [("numeric(14,4)",), ("text",)]

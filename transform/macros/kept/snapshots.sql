@@ -6,6 +6,7 @@
   bears a stamp again that an older version has. Without it a version is named by the time of the run that records it.
 -#}
 {% macro snapshot_begins() %}
+    {%- if execute -%}{{ snapshot_widen() }}{%- endif -%}
     -- staged_keys ended the one that psycopg2 began, which sends no second: see kept_begin
     begin;
     -- a few versions are found by their keys, as in kept_stage
@@ -27,6 +28,107 @@
         changed_xid = pg_current_xact_id(), definition = '{{ snapshot_definition() }}', invocation_id = '{{ invocation_id }}'
     where model = '{{ this.identifier }}'
 {% endmacro %}
+
+
+{#-
+  Gives the snapshot's columns types that hold the query's values as well as its own. dbt would round those with more
+  decimals, and find them changed at each touch; and would drop what stands on a text column to lengthen it.
+-#}
+{% macro snapshot_widen() %}
+    {%- set there = run_query("select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ this ~ "')") -%}
+    {%- if not there | length or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
+    {%- set trial = kept_define(model.compiled_code) -%}
+    {%- set actions, refused = [], [] -%}
+    {%- for row in run_query(kept_wider_types(this, trial)) -%}
+        {%- if row[3] is none -%}
+            {%- do refused.append(row[0] ~ ' as ' ~ row[1] ~ ', the query as ' ~ row[2]) -%}
+        {%- else -%}
+            {%- do actions.append('alter column ' ~ adapter.quote(row[0]) ~ ' type ' ~ row[3]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {% call statement('compared') %}
+        drop view {{ trial }}
+    {% endcall %}
+    {%- if refused -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has ' ~ refused | join('; ') ~ ', and its versions hold values of the old type. Cast the column in the '
+            ~ "snapshot's query to the old type, or alter the snapshot's column to the new one yourself, then run this again."
+        ) -%}
+    {%- endif -%}
+    {%- if actions -%}
+        {{ kept_ddl('widen', 'alter table ' ~ this ~ ' ' ~ actions | join(', ') ~ ';') }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  A query for the columns of a table whose type does not hold the values that a view has in them: name, both types, and
+  the type that holds either's; null if there is none that keeps every value as it is.
+-#}
+{% macro kept_wider_types(table, view) -%}
+    with columns as (
+        select
+            has.attname::text as name,
+            has.atttypid::regtype as old,
+            wanted.atttypid::regtype as new,
+            has.atttypmod as old_mod,
+            wanted.atttypmod as new_mod,
+            -- precision and scale of a numeric: see numeric_typmod_scale in PostgreSQL's numeric.c
+            ((has.atttypmod - 4) >> 16) & 65535 as old_precision,
+            (((has.atttypmod - 4) & 2047) # 1024) - 1024 as old_scale,
+            ((wanted.atttypmod - 4) >> 16) & 65535 as new_precision,
+            (((wanted.atttypmod - 4) & 2047) # 1024) - 1024 as new_scale,
+            case has.atttypid when 'int2'::regtype then 5 when 'int4'::regtype then 10 when 'int8'::regtype then 19 end as old_digits,
+            case wanted.atttypid when 'int2'::regtype then 5 when 'int4'::regtype then 10 when 'int8'::regtype then 19 end as new_digits,
+            has.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) as old_is_text,
+            wanted.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) as new_is_text
+        from pg_catalog.pg_attribute as has
+        inner join pg_catalog.pg_attribute as wanted on wanted.attname = has.attname
+        where
+            has.attrelid = '{{ table }}'::regclass and has.attnum > 0
+            and wanted.attrelid = '{{ view }}'::regclass and wanted.attnum > 0
+            and (has.atttypid, has.atttypmod) <> (wanted.atttypid, wanted.atttypmod)
+    ),
+    wider as (
+        select
+            name,
+            format_type(old, old_mod) as old_type,
+            format_type(new, new_mod) as new_type,
+            case
+                when old = new and old = 'numeric'::regtype then
+                    case
+                        when old_mod = -1 then ''
+                        when new_mod = -1 then 'numeric'
+                        when old_scale >= new_scale and old_precision - old_scale >= new_precision - new_scale then ''
+                        else format(
+                            'numeric(%s, %s)',
+                            greatest(old_precision - old_scale, new_precision - new_scale) + greatest(old_scale, new_scale),
+                            greatest(old_scale, new_scale)
+                        )
+                    end
+                when old = new and old = 'interval'::regtype then case when old_mod = -1 then '' else 'interval' end
+                -- lengths, and digits of a second
+                when old = new and (old_mod = -1 or old_mod >= new_mod and new_mod <> -1) then ''
+                when old = new then format_type(old, new_mod)
+                when old_digits >= new_digits then ''
+                when old_digits < new_digits then format_type(new, -1)
+                when old_digits is not null and new = 'numeric'::regtype then 'numeric'
+                when old = 'numeric'::regtype and new_digits is not null then
+                    case when old_mod = -1 or old_precision - old_scale >= new_digits then '' else 'numeric' end
+                when old_is_text and new_is_text then
+                    case when old = 'text'::regtype or old = 'varchar'::regtype and old_mod = -1 then '' else 'text' end
+                when (old, new) = ('real'::regtype, 'double precision'::regtype) then 'double precision'
+                when (old, new) = ('double precision'::regtype, 'real'::regtype) then ''
+                when (old, new) = ('date'::regtype, 'timestamp'::regtype) then format_type(new, new_mod)
+                when (old, new) = ('timestamp'::regtype, 'date'::regtype) then ''
+            end as wider
+        from columns
+    )
+    select name, old_type, new_type, wider
+    from wider
+    where wider is distinct from ''
+    order by name
+{%- endmacro %}
 
 
 {#- Whether it compares what was loaded since the last time alone: not when it looks at other columns than it did then. -#}
