@@ -79,7 +79,8 @@ def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
         "warehouse",
         """
         select nspname || '.' || relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-        where relkind in ('r', 'p', 'v', 'm') and not relispartition and nspname !~ '^pg_|^information_schema$'
+        where relkind in ('r', 'p', 'v', 'm') and not relispartition
+            and nspname !~ '^pg_|^information_schema$|^tidemark$'
         """,
     )
     assert {name for (name,) in found} == {
@@ -244,7 +245,7 @@ def test_status_shows_the_latest_run_of_each_stream_and_its_age(loaded):
     assert 0 <= runs["public-orders"]["age_seconds"] < 600
     printed = checkout.tidemark("status")
     assert "public-orders" in printed
-    assert "0 min" in printed
+    assert re.search(r" \d+ min", printed)
 
 
 def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
