@@ -138,6 +138,23 @@ def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loa
     assert_equal(loaded)
 
 
+def test_a_repair_that_repaired_nothing_says_so_and_what_its_advice_is_brings_it_right(loaded):
+    do(loaded, "source", "update plain set amount = 7.25 where id = 7")
+    do(loaded, "warehouse", "alter table raw.plain alter amount type integer")
+    status, results = reconcile(loaded, "public-plain", "--repair")
+    result = results["public-plain"]
+    # 1.00 is no 1
+    assert (status, result["equal"], result["left"]["different"] > 0) == (1, False, True)
+    assert "amount is integer and in the source numeric(12,2)" in result["left"]["why"]
+    assert "`tidemark state rewind public-plain --to beginning`" in result["left"]["why"]
+    done = loaded.run("tidemark", "reconcile", "public-plain", "--repair")
+    assert done.returncode == 1
+    assert "not repaired, still " in done.stdout
+    loaded.tidemark("state", "rewind", "public-plain", "--to", "beginning")
+    loaded.extract_and_load()
+    assert reconcile(loaded, "public-plain")[0] == 0
+
+
 def test_keys_of_any_kind_are_told_apart(loaded):
     do(loaded, "source", "delete from composite where b = 1.3", "update composite set flag = not flag where b = 2.0")
     do(loaded, "warehouse", "delete from raw.composite where b = 3.1", "update raw.whole set note = null where id = 1")

@@ -181,6 +181,31 @@ def test_a_column_that_has_the_name_of_one_of_the_warehouses_own_is_refused(pipe
     assert "public.a has a column _sdc_sequence" in refused(pipe.sync({"public-a": FULL_TABLE}))
 
 
+@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+def test_a_source_that_is_itself_a_warehouse_leaves_this_ones_own_tables_alone(pipe, use_copy):
+    ours = ["state", "runs", "rejects", "schema_changes", "reconciles", "models", "model_runs", "moved_keys", "stage_1"]
+    names = [f"_tidemark_{name}" for name in ours]
+    pipe.do("; ".join(f"create table {name} (id int primary key); insert into {name} values (1)" for name in names))
+    pipe.do("create table z_last (id int primary key); insert into z_last values (1)")
+    pipe.sync({"public-z_last": FULL_TABLE}).ok()
+    state = "select s.stream, s.table_name, s.shape is not null from raw._tidemark_state s"
+    before = pipe.rows(state)
+    pipe.tap["use_copy"] = use_copy
+    pipe.do("insert into z_last values (2)")
+    synced = pipe.sync({f"public-{name}": FULL_TABLE for name in [*names, "z_last"]})
+    assert 1 in {synced.tap_status, synced.target_status}
+    for name in names:
+        assert f"public-{name} would be loaded into a table {name}, and names that begin with _tidemark_" in "".join(
+            synced.errors
+        )
+    assert pipe.rows("select id from raw.z_last order by id") == [(1,), (2,)]
+    assert pipe.rows(state) == before
+    assert not pipe.rows("select 1 from pg_class where relname in ('_tidemark_models', '_tidemark_stage_1')")
+    # by another name, in a view, they can be loaded
+    pipe.do("create view other_state as select * from _tidemark_state")
+    pipe.sync({"public-other_state": FULL_TABLE}).ok()
+
+
 def test_two_tables_whose_streams_would_have_one_name_are_not_confused(pipe):
     pipe.do('create schema "a-b"; create table "a-b".c (id int primary key); insert into "a-b".c values (1)')
     pipe.do('create schema a; create table a."b-c" (id int primary key); insert into a."b-c" values (2)')

@@ -10,4 +10,16 @@ try:
 except ImportError:
     from psycopg import DataError, sql
 
-__all__ = ["DataError", "sql"]
+__all__ = ["DataError", "literal", "sql"]
+
+
+def literal(text: str) -> sql.Composable:
+    """Return a text as SQL, whatever is in it.
+
+    Where the database has standard_conforming_strings off, psycopg2 goes on to write backslashes as if the session had.
+    """
+    if "\\" not in text:
+        return sql.Literal(text)
+    return sql.SQL("pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), 'UTF8')").format(
+        sql.Literal(text.encode().hex())
+    )

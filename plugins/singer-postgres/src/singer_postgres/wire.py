@@ -25,6 +25,23 @@ SHAPE = "shape"
 # and, of a replication key that is not a time: what earlier runs saw of its values, as KeyTrail.to_json() has it
 KEY_TRAIL = "key_trail"
 
+# begins the names of the tables and columns that the warehouse has beside the streams' own
+OWN = "_tidemark_"
+
+
+def refuse_own_name(stream: str, table: str) -> None:
+    """Refuse a stream whose table would be one of the warehouse's own.
+
+    Raises:
+        SingerPostgresError: it would.
+    """
+    if table.startswith(OWN):
+        msg = (
+            f"{stream} would be loaded into a table {table}, and names that begin with {OWN} are those of the "
+            "warehouse's own tables: deselect it, or rename it in a view and select that."
+        )
+        raise SingerPostgresError(msg)
+
 
 @dataclass(frozen=True)
 class WireColumn:

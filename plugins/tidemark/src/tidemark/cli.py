@@ -217,7 +217,9 @@ def reconcile(
         show.show(console, results)
     if failed := [result.stream for result in results if result.error]:
         raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
-    if different := names(results):
+    if (different := names(results)) and repair:
+        raise TidemarkError(f"{different} could not be repaired; see above.")
+    if different:
         raise TidemarkError(f"Source and warehouse differ; mend it with `tidemark reconcile --repair {different}`.")
 
 

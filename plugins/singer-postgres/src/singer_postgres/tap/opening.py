@@ -7,12 +7,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import backfill, horizon, locks, ordered, start_date, watermark
+from singer_postgres.tap import backfill, earlier, horizon, locks, ordered, start_date, watermark
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.select import Selection, Shape, refuse_unreadable, select
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.watermark import Lookback, ReplicationKey
-from singer_postgres.wire import BlockRange, Chunk, Method
+from singer_postgres.wire import BlockRange, Chunk, Method, refuse_own_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,15 +112,26 @@ class OpenStream:
         return [*names, self.plan.replication_key] if self.plan.replication_key else names
 
 
-def open_stream(
-    connection: Connection, plan: StreamPlan, *, lookback: Lookback, notices: Notices, lock_timeout_s: float
+def open_stream(  # noqa: PLR0913 - each is told apart by its name
+    connection: Connection,
+    plan: StreamPlan,
+    *,
+    lookback: Lookback,
+    notices: Notices,
+    lock_timeout_s: float,
+    chunks: bool = True,
 ) -> OpenStream:
     """Open the stream of `plan` on `connection`, which holds its snapshot from then on.
+
+    Args:
+        chunks: it is read for this project's target, which is told what old rows hold in a new column.
 
     Raises:
         SingerPostgresError: it can't be read as planned.
         LockedError: its table is locked.
     """
+    if chunks:
+        refuse_own_name(plan.stream, plan.name)
     if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
         msg = (
             f"{plan.stream} has no primary key, so rows that are read again could not be told from new ones. "
@@ -139,12 +150,10 @@ def open_stream(
         key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
         return _opened(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
-    if plan.shape is not None and (why := selection.unread(plan.shape)):
-        notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
-        plan = replace(plan, start=None, begun=None)
     key = _replication_key(plan, selection.relation, lookback)
     end: str | None
     if key.is_time:
+        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
         plan, end = _instant(snapshot, plan, key, notices)
         bound = key.bound(connection, plan.start) if plan.start is not None else None
     else:
@@ -155,6 +164,8 @@ def open_stream(
         bound = key.bound(connection, plan.start) if plan.start is not None else None
         snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
         selection = selection_of(snapshot, plan)
+        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
+        bound = bound if plan.start is not None else None
     chunk = replace(_chunk(snapshot, plan), end=end)
     if plan.begun and plan.begun[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
@@ -168,6 +179,20 @@ def _opened(
     plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, chunk: Chunk
 ) -> OpenStream:
     return OpenStream(plan, selection, bound, snapshot, chunk, snapshot.layout, snapshot.relation)
+
+
+def _checked(  # noqa: PLR0913 - all that an answer rests on
+    snapshot: Snapshot, selection: Selection, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
+) -> StreamPlan:
+    """Return the plan, from the beginning if what earlier runs read of the stream no longer holds."""
+    if plan.shape is None or (plan.start is None and plan.begun is None):
+        return plan
+    bound = key.bound(snapshot.connection, plan.start) if plan.start is not None else None
+    why = earlier.contradiction(snapshot.connection, selection, plan.shape, bound, past=past)
+    if why is None:
+        return plan
+    notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
+    return replace(plan, start=None, begun=None)
 
 
 def _refuse_range(plan: StreamPlan) -> None:

@@ -28,9 +28,7 @@ class Column:
     not_null: bool
     number: int = 0
     past: str | None = None
-    """What rows hold in it that were there before it was added, as text."""
-    past_unknown: bool = False
-    """Such rows hold values that were made for each of them."""
+    """What rows hold in it that were there before it was added, as its type writes it, unless written anew since."""
     readable: bool = True
     """The role that asks may read it."""
 
@@ -65,6 +63,8 @@ class Relation:
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
     leaves: tuple[Leaf, ...] = field(default=(), compare=False)
+    seen: str | None = field(default=None, compare=False)
+    """A transaction id: the snapshot that this was read under sees all that is older."""
 
     @property
     def width(self) -> int:
@@ -78,22 +78,25 @@ class Relation:
 _RELATIONS = """
     select c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.reltuples,
         c.relhassubclass and c.relkind = 'r' and exists (select from pg_catalog.pg_inherits where inhparent = c.oid),
-        pg_catalog.row_security_active(c.oid)
+        pg_catalog.row_security_active(c.oid), pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and {condition}
     order by n.nspname, c.relname
 """
 _COLUMNS = """
-    select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod), attnotnull, attnum,
-        {past}
-    from pg_catalog.pg_attribute
+    select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod),
+        attnotnull and attnum <> all({unproven}), attnum, {past}
+    from pg_catalog.pg_attribute a
     where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
     order by attrelid, attnum
 """
-# an array of one, whatever the column's type
+# columns that are NOT NULL NOT VALID (from 18 on): rows of before may hold nulls
+_UNPROVEN = """array(
+    select conkey[1] from pg_catalog.pg_constraint where conrelid = a.attrelid and contype = 'n' and not convalidated
+)"""
+# an array of one, whose type only the array itself knows
 _PAST = """
-        case when atthasmissing then (attmissingval::text::text[])[1] end,
-        (atthasdef or attidentity <> '') and not atthasmissing,
+        case when atthasmissing then pg_catalog.array_to_string(attmissingval, '') end,
         pg_catalog.has_column_privilege(attrelid, attnum, 'select')
 """
 _TYPES = """
@@ -125,7 +128,7 @@ _KEYS = """
         and not exists (
             select from unnest(i.indkey::int2[]) with ordinality k(attnum, position)
             join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-            where k.position <= i.indnkeyatts and not a.attnotnull
+            where k.position <= i.indnkeyatts and (not a.attnotnull or a.attnum = any({unproven}))
         )
     order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid
 """
@@ -283,19 +286,19 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
         heads = cursor.fetchall()
         oids = [head[0] for head in heads]
-        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, false, true"), [oids])
+        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, true", unproven=_UNPROVEN), [oids])
         attributes = cursor.fetchall()
         cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
         types = {row[0]: Type(*row) for row in cursor.fetchall()}
-        cursor.execute(_KEYS, [oids])
+        cursor.execute(_KEYS.format(unproven=_UNPROVEN), [oids])
         keys: dict[int, list[str]] = dict(cursor.fetchall())
     columns = _columns(attributes, types)
     found = []
-    for oid, schema, name, kind, rows, inherited, hides_rows in heads:
+    for oid, schema, name, kind, rows, inherited, hides_rows, seen in heads:
         # children of an inheritance parent can hold its key again
         key = () if inherited else tuple(keys.get(oid, ()))
         parts = tuple(columns.get(oid, ()))
-        found.append(Relation(oid, schema, name, kind, rows, inherited, hides_rows, parts, key))
+        found.append(Relation(oid, schema, name, kind, rows, inherited, hides_rows, parts, key, seen=seen))
     return found
 
 

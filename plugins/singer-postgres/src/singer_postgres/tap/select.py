@@ -9,8 +9,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.composing import sql
+from singer_postgres.composing import literal, sql
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target import types
 from singer_postgres.wire import WireColumn
 
 if TYPE_CHECKING:
@@ -32,24 +33,29 @@ class Shape:
     Attributes:
         relation: tells the table from another that had its name before; 0 of what has no rows of its own.
         width: the largest number of a column.
-        columns: name, number and mask of those that were read.
+        columns: name, number, mask and type of those that were read; no type if that was not kept.
         where: the conditions that rows had to meet.
+        seen: a transaction id of the source: all that is older was seen. None if that was not kept.
     """
 
     relation: int
     width: int
-    columns: tuple[tuple[str, int, str | None], ...]
+    columns: tuple[tuple[str, int, str | None, str | None], ...]
     where: tuple[str, ...] = ()
+    seen: str | None = None
 
     def to_json(self) -> list[Any]:
         """Return it as states keep it: as a list, which is replaced where objects would be merged."""
-        return [self.relation, self.width, [list(column) for column in self.columns], list(self.where)]
+        return [self.relation, self.width, [list(column) for column in self.columns], list(self.where), self.seen]
 
     @classmethod
     def from_json(cls, value: Any) -> Shape:
         """Read what `to_json` gave."""
-        relation, width, columns, where = value
-        return cls(relation, width, tuple((name, number, mask) for name, number, mask in columns), tuple(where))
+        relation, width, columns, where, *more = value
+        # releases before this wrote four, and no types
+        (seen,) = more or (None,)
+        read = tuple((name, number, mask, *(type_ or [None])) for name, number, mask, *type_ in columns)
+        return cls(relation, width, read, tuple(where), None if seen is None else str(int(seen)))
 
 
 @dataclass(frozen=True)
@@ -85,27 +91,61 @@ class Selection:
     def shape(self) -> Shape:
         """Return what would be different if old rows lacked something."""
         own_rows = self.relation.kind in "rp"
-        columns = tuple((column.name, column.number, self.masks.get(column.name)) for column in self.columns)
-        return Shape(self.relation.oid if own_rows else 0, self.relation.width, columns, tuple(self.where))
+        columns = tuple(
+            (column.name, column.number, self.masks.get(column.name), wire.type)
+            for column, wire in zip(self.columns, self.wire_columns(), strict=True)
+        )
+        relation = self.relation.oid if own_rows else 0
+        return Shape(relation, self.relation.width, columns, tuple(self.where), self.relation.seen)
+
+    def was_read(self, column: Column, before: Shape) -> bool:
+        """Return whether a column was read before; by its name where numbers change with a view's definition."""
+        return any(
+            column.number == number if before.relation else column.name == name for name, number, *_ in before.columns
+        )
 
     def unread(self, before: Shape) -> str | None:
-        """Return why rows that were read in another shape must be read again; None if they needn't be."""
+        """Return why rows that were read in another shape must be read again, as far as the catalogs tell."""
         now = self.shape()
         if before.relation != now.relation:
             return "it was dropped and made again"
         if before.where != now.where:
             return "its where clause, or start_date, was changed"
-        masks = {number: mask for _, number, mask in before.columns}
-        for column in self.columns:
-            if column.number in masks:
-                if masks[column.number] != self.masks.get(column.name):
+        read = {number if before.relation else name: (mask, type_) for name, number, mask, type_ in before.columns}
+        for column, (_, _, mask, type_) in zip(self.columns, now.columns, strict=True):
+            if self.was_read(column, before):
+                old_mask, old_type = read[column.number if before.relation else column.name]
+                if mask != old_mask:
                     return f"the mask of {column.name} was changed"
-                continue
-            if column.number <= before.width:
+                if old_type and type_ and not (types.widens(old_type, type_) or types.holds(old_type, type_)):
+                    return f"{column.name} was made {type_}"
+            elif before.relation and column.number <= before.width:
                 return f"{column.name} was not selected before"
-            if column.past_unknown or (column.past is not None and column.name in self.masks):
-                return f"{column.name} was added, with values for the rows that were there"
         return None
+
+    def speaks_against(self, column: Column, *, past: bool) -> sql.Composable:
+        """Return the condition of rows that hold another value in a column than the warehouse gives to old rows.
+
+        Args:
+            past: the warehouse is told of a value; else it gives null.
+        """
+        value = self.expression(column)
+        # unlike IS NULL, this takes a composite of nulls for the value that it is
+        if not past or (was := self._past(column)) is None:
+            return sql.SQL("num_nonnulls({}) > 0").format(value)
+        # by the type's own output, as it travels: a cast to text trims character(5)
+        return sql.SQL("(num_nulls({0}) > 0 OR format('%s', {0}) <> {1})").format(value, literal(was))
+
+    def exists(self, condition: sql.Composable, *, table: tuple[str, str] | None = None) -> sql.Composed:
+        """Return the query that tells whether a row meets `condition`, of those that the stream may have.
+
+        Args:
+            table: a part of the relation to look in.
+        """
+        conditions = [*(sql.SQL(f"({clause}\n)") for clause in self.where), condition]
+        return sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+            sql.Identifier(*(table or (self.relation.schema, self.relation.name))), sql.SQL(" AND ").join(conditions)
+        )
 
     @property
     def binary(self) -> bool:

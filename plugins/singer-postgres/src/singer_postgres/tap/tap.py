@@ -182,7 +182,12 @@ class TapPostgres(MeltanoLabsTap):
                 try:
                     with self.lock_watch.over(connection):
                         opened = open_stream(
-                            connection, plan, lookback=self._lookback, notices=self._notices, lock_timeout_s=limit_s
+                            connection,
+                            plan,
+                            lookback=self._lookback,
+                            notices=self._notices,
+                            lock_timeout_s=limit_s,
+                            chunks=False,
                         )
                     break
                 except LockedError as error:

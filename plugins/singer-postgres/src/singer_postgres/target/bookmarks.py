@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 
 from singer_postgres.errors import RunError, SingerPostgresError
 from singer_postgres.target import elsewhere
-from singer_postgres.target.drift import Shape
 from singer_postgres.target.own_tables import OwnTable
+from singer_postgres.target.shapes import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,8 +118,15 @@ class StateTable:
         ).fetchone()
         return Shape.from_json(row[0]) if row and row[0] else None
 
-    def take(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str, position: str | None
+    def take(  # noqa: PLR0913 - each is told apart by its name
+        self,
+        connection: psycopg.Connection[Any],
+        stream: str,
+        table: Table,
+        *,
+        run_id: str,
+        shape: Shape,
+        position: str | None,
     ) -> None:
         """Note which run loads the stream from now on, and what of the source's table it reads.
 
@@ -131,7 +138,14 @@ class StateTable:
                 "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
                 "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
             ).format(self._in_statement),
-            [table.source, stream, table.name, run_id, Jsonb(Shape.of(table).to_json()), position],
+            [table.source, stream, table.name, run_id, Jsonb(shape.to_json()), position],
+        )
+
+    def reshape(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: Shape) -> None:
+        """Note what of the source's table is here, now that all of it is."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self._in_statement),
+            [Jsonb(shape.to_json()), table.source, stream],
         )
 
     def fence(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:

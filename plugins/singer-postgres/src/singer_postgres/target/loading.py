@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures, pooling
+from singer_postgres.target import altered
 from singer_postgres.target.connections import end_session, was_committed
 from singer_postgres.target.streams import Attempt
 
@@ -197,7 +198,8 @@ class Loading:
                 except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
                     of_stream = failures.is_of_stream(error, writing=True)
-                    more = _CROWDED if failures.is_crowded(error) else ""
+                    more = altered.advice(error, job.load.schema, job.load.table.name, stale_key=job.load.stale_key)
+                    more = _CROWDED if failures.is_crowded(error) else more
                     named = failures.named(error, doing, more, of_stream=of_stream)
                     if not of_stream or not self._give_up(job, named):
                         self._fail(named)

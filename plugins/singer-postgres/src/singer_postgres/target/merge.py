@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from singer_postgres.target.tables import LOADED_XID, METADATA
+from singer_postgres.target.drift import LOADED_XID
+from singer_postgres.target.tables import METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,6 +108,63 @@ def counted(insert: sql.Composable) -> sql.Composed:
         "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
         "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
     ).format(insert)
+
+
+def not_as_staged(
+    stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
+) -> sql.Composed:
+    """Return the query that counts the rows that `upsert` was to bring into `target`, and that are not there so."""
+    at = stamp.expressions()["_sdc_extracted_at"]
+    return sql.SQL(
+        "SELECT count(*) FROM {stage} s LEFT JOIN {target} t ON {matched} WHERE t.{first_key} IS NULL OR "
+        "((t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {at}) "
+        "AND ({differs} OR t._sdc_deleted_at IS NOT NULL))"
+    ).format(
+        stage=stage,
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        at=at,
+        differs=differs(columns),
+    )
+
+
+def other_values(
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    compared: Sequence[str],
+    key: Sequence[str],
+) -> sql.Composed:
+    """Return the query that tells whether rows that seem unchanged have other values in some columns.
+
+    Args:
+        columns: those columns; of the key, a row that seems unchanged is there under another.
+        compared: by which a row seems unchanged.
+    """
+    unchanged = sql.SQL("ROW({})::text = ROW({})::text").format(names(compared, "t"), names(compared, "s"))
+    if set(columns) & set(key):
+        return sql.SQL(
+            "SELECT EXISTS (SELECT FROM {stage} s JOIN {target} t ON {unchanged} WHERE t._sdc_deleted_at IS NULL "
+            "AND NOT EXISTS (SELECT FROM {target} o WHERE {same}))"
+        ).format(
+            stage=stage,
+            target=target,
+            unchanged=unchanged,
+            same=sql.SQL(" AND ").join(sql.SQL("o.{0} = s.{0}").format(sql.Identifier(name)) for name in key),
+        )
+    return sql.SQL(
+        "SELECT EXISTS (SELECT FROM {stage} s JOIN {target} t ON {matched} WHERE {unchanged} "
+        "AND num_nonnulls({values}) > 0 AND {differs})"
+    ).format(
+        stage=stage,
+        target=target,
+        matched=matched(key),
+        unchanged=unchanged,
+        values=names(columns, "t"),
+        differs=differs(columns),
+    )
 
 
 def delete_missing(stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool) -> sql.Composed:

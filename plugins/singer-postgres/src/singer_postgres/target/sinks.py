@@ -29,10 +29,10 @@ from singer_postgres.target.history import StreamRun
 from singer_postgres.target.validation import RecordValidator
 from singer_postgres.target.values import converter
 from singer_postgres.target.written import Written
-from singer_postgres.wire import Table, WireColumn
+from singer_postgres.wire import Table, WireColumn, refuse_own_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 
@@ -70,7 +70,7 @@ class RecordSink(PostgresSink):
     @cached_property
     def _columns(self) -> list[str]:
         """The columns that come with records; metadata that the target is told to leave out stays null."""
-        return [name for name in self.schema["properties"] if name != tables.LOADED_XID]
+        return [name for name in self.schema["properties"] if name != drift.LOADED_XID]
 
     @cached_property
     def history(self) -> StreamRun:
@@ -97,6 +97,7 @@ class RecordSink(PostgresSink):
             BusyError: another run loads it.
             SingerPostgresError: it can't hold the stream, or another stream goes into it.
         """
+        refuse_own_name(self.stream_name, self.table_name)
         self._target.claim(self.stream_name, self._destination, self.table_name)
         self._target.lock.take(self.stream_name, self._destination, self.table_name)
         self.append_only = not self.key_properties
@@ -114,8 +115,8 @@ class RecordSink(PostgresSink):
             drift.TABLE.ensure(connection, self._destination)
             table = self._described(connection)
 
-            def attempt() -> list[drift.Change]:
-                _, changes = tables.ensure_table(connection, self._destination, table, keep_types=True)
+            def attempt() -> Sequence[drift.Change]:
+                changes = tables.ensure_table(connection, self._destination, table, keep_types=True).changes
                 drift.record(connection, self.history, changes)
                 self.history.begin(connection, bookmark=None)
                 return changes

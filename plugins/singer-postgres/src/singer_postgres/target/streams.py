@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import drift, files, history, locks, merge, tables
+from singer_postgres.target import altered, drift, files, history, locks, merge, tables
 from singer_postgres.target.bookmarks import StateTable
 from singer_postgres.target.flushing import FlushingWriter
 from singer_postgres.target.history import StreamRun
 from singer_postgres.target.tables import Stamp
 from singer_postgres.target.written import Written
+from singer_postgres.wire import refuse_own_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import psycopg
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from singer_postgres.target.connections import Warehouse
     from singer_postgres.target.drift import Change
     from singer_postgres.target.runlock import RunLock
+    from singer_postgres.target.tables import Ensured
     from singer_postgres.wire import Chunk, Table
 
     Connection = psycopg.Connection[Any]
@@ -91,9 +93,19 @@ class StreamLoad:
         self._bookmark: str | None = None
         self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
-        self._casts: dict[str, str] = {}
+        self._ensured: Ensured | None = None
+        self.stale_key: str | None = None
+        """The table's primary key, where the stream has none any more."""
         self._rows: Counter[str] = Counter()
         """By snapshot."""
+
+    @property
+    def _triggers(self) -> tuple[str, ...]:
+        return self._ensured.triggers if self._ensured else ()
+
+    @property
+    def _casts(self) -> Mapping[str, str]:
+        return self._ensured.casts if self._ensured else {}
 
     @property
     def _is_full(self) -> bool:
@@ -106,6 +118,7 @@ class StreamLoad:
             BusyError: another run loads the table.
             SingerPostgresError: the table can't hold the rows, or lacks rows that come before them.
         """
+        refuse_own_name(self.stream, self.table.name)
         self._run.lock.take(self.stream, self.schema, self.table.name)
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
@@ -120,13 +133,24 @@ class StreamLoad:
         elif self._direct is None:
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
-    def _open(self, connection: Connection, chunk: Chunk) -> list[Change]:
+    def _open(self, connection: Connection, chunk: Chunk) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
         before = self._state.shape(connection, self.stream, self.table)
-        self._casts, changes = tables.ensure_table(connection, self.schema, self.table, before=before)
+        whole = self._is_full or (chunk.start is None and not chunk.resumed and not chunk.backfill)
+        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
+        changes = self._ensured.changes
+        if not self.table.key:
+            self.stale_key = altered.primary_key(connection, self.schema, self.table.name)
         empty = tables.is_empty(connection, self.schema, self.table.name)
         self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
-        self._state.take(connection, self.stream, self.table, run_id=self._run.id, position=chunk.position)
+        self._state.take(
+            connection,
+            self.stream,
+            self.table,
+            run_id=self._run.id,
+            shape=self._ensured.shape,
+            position=chunk.position,
+        )
         self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
         drift.record(connection, self.history, changes)
         self._direct = self._straight_in(connection, chunk, empty=empty)
@@ -137,7 +161,7 @@ class StreamLoad:
         if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
             return None
         self._state.begin(connection, self.stream, self.table)
-        if not empty or self._casts:
+        if not empty or self._casts or self._triggers:
             return None
         try:
             with connection.transaction():
@@ -220,6 +244,8 @@ class StreamLoad:
             else:
                 has_rows = self._rows[chunk.snapshot] > 0
                 self._state.finish(connection, self.stream, self.table, chunk, has_rows=has_rows)
+            if self._ensured and self._ensured.watched:
+                self._state.reshape(connection, self.stream, self.table, self._ensured.whole_shape)
             if written != Written():
                 self.history.count(connection, written)
             # a part of a stream says nothing of how fresh all of it is
@@ -318,14 +344,23 @@ class StreamLoad:
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
         written, stage = Written(), self._cast(full_stage)
         if key:
+            self._refuse_other_values(connection, stage)
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
+            if self._triggers and connection.execute(delete).rowcount:
+                raise SingerPostgresError(self._triggered("deleted"))
             written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
         else:
             row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
             if not row or not row[0]:
                 deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
                 written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+                row = (
+                    self._triggers
+                    and connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
+                )
+                if row and not row[0]:
+                    raise SingerPostgresError(self._triggered("written as they are"))
         return written
 
     def _cast(self, stage: sql.Composable) -> sql.Composable:
@@ -340,11 +375,24 @@ class StreamLoad:
         return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
     def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
-        stage = self._cast(stage)
-        upsert = merge.upsert(stage, self._target, columns=self._columns, key=self.table.key, stamp=stamp)
+        stage, key = self._cast(stage), self.table.key
+        if not self._is_full:
+            self._refuse_other_values(connection, stage)
+        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)
         row = connection.execute(merge.counted(upsert)).fetchone()
         assert row
+        if self._triggers and key:
+            left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)
+            if connection.execute(left).fetchone() != (0,):
+                raise SingerPostgresError(self._triggered("written as they are"))
         return Written(inserted=row[0], updated=row[1])
+
+    def _triggered(self, what: str) -> str:
+        return altered.triggered(self.schema, self.table.name, self._triggers, stream=self.stream, what=what)
+
+    def _refuse_other_values(self, connection: Connection, stage: sql.Composable) -> None:
+        if self._ensured and self._ensured.watched and self.table.key:
+            tables.refuse_other_values(connection, self.schema, self.table, self._ensured, stage)
 
 
 def _digest(text: str) -> str:

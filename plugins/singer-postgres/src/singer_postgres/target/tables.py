@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import locks
-from singer_postgres.target.drift import Drift
+from singer_postgres.target import altered, drift, locks, shapes
+from singer_postgres.target.drift import DELETED_AT, LOADED_XID, Drift
+from singer_postgres.wire import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import psycopg
 
-    from singer_postgres.target.drift import Change, Shape
+    from singer_postgres.target.drift import Change
+    from singer_postgres.target.shapes import Shape
     from singer_postgres.wire import Table
-
-LOADED_XID = "_tidemark_loaded_xid"
 
 # what the Singer SDK says these hold, and how a row gets it. An instant of the source's and numbers of the run are
 # parameters; what the server knows is an expression.
@@ -28,7 +28,7 @@ METADATA: dict[str, tuple[str, str]] = {
     "_sdc_extracted_at": ("timestamp with time zone", "{extracted_at}::timestamptz"),
     "_sdc_received_at": ("timestamp with time zone", "now()"),
     "_sdc_batched_at": ("timestamp with time zone", "now()"),
-    "_sdc_deleted_at": ("timestamp with time zone", "NULL::timestamptz"),
+    DELETED_AT: ("timestamp with time zone", "NULL::timestamptz"),
     "_sdc_sequence": ("bigint", "{sequence}::bigint"),
     "_sdc_table_version": ("bigint", "NULL::bigint"),
     "_sdc_sync_started_at": ("bigint", "{sync_started_at}::bigint"),
@@ -63,27 +63,49 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
-def ensure_table(
+@dataclass(frozen=True)
+class Ensured:
+    """A stream's table, as it was made or changed for the stream.
+
+    Attributes:
+        casts: the types, by name, of columns that take the stream's values by a cast.
+        changes: what became of its columns.
+        shape: what is here of the source's table; while columns are `watched`, they are those of before.
+        whole_shape: what is here once all rows are loaded.
+        watched: columns whose values here must be those that the source's new columns of their names have.
+        compared: columns by which a row is known to be the one that it was.
+        triggers: those that may keep or alter rows.
+    """
+
+    casts: Mapping[str, str]
+    changes: Sequence[Change]
+    shape: Shape
+    whole_shape: Shape
+    watched: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+
+
+def ensure_table(  # noqa: PLR0913 - each is told apart by its name
     connection: psycopg.Connection[Any],
     schema: str,
     table: Table,
     *,
     before: Shape | None = None,
+    whole: bool = False,
     keep_types: bool = False,
-) -> tuple[dict[str, str], list[Change]]:
+) -> Ensured:
     """Make the stream's table, or bring it to the shape that the stream has now.
 
     Args:
         before: what the stream was when it was loaded last.
+        whole: all its rows are read.
         keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
-
-    Returns:
-        The types, by name, of columns that take the stream's values by a cast; and what was changed.
 
     Raises:
         SingerPostgresError: it can't hold the stream's rows as they are.
     """
-    ours = sorted({column.name for column in table.columns} & METADATA.keys())
+    ours = sorted(column.name for column in table.columns if column.name in METADATA or column.name.startswith(OWN))
     if ours:
         msg = (
             f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name of the warehouse's own columns: "
@@ -91,6 +113,7 @@ def ensure_table(
         )
         raise SingerPostgresError(msg)
     wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
+    altered.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
     if not has:
         parts = [_definition(column, type_) for column, type_ in wanted.items()]
@@ -98,14 +121,67 @@ def ensure_table(
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
-        return {}, []
-    drift = Drift(connection, schema, table, before)
-    drift.rename(has)
-    casts = {} if keep_types else drift.retype(wanted, has)
-    drift.add(wanted, has)
-    drift.drop()
-    _refuse_other_key(connection, schema, table)
-    return casts, drift.changes
+        # as the server calls them
+        shape = shapes.shape(table, columns_of(connection, schema, table.name))
+        return Ensured({}, [], shape, shape)
+    _refuse_other_metadata(schema, table, has)
+    found = Drift(connection, schema, table, before, whole=whole)
+    found.rename(wanted, has)
+    old = tuple(name for name in has if name in {column.name for column in table.columns})
+    casts = {} if keep_types else found.retype(wanted, has)
+    found.add(wanted, has)
+    found.drop()
+    _refuse_other_key(connection, schema, table, names_before=found.names_before, there=old)
+    watched = tuple(found.watched)
+    return Ensured(
+        casts,
+        found.changes,
+        found.shape(has),
+        shapes.shape(table, has, before, same=found.is_same),
+        watched,
+        tuple(name for name in old if name not in watched),
+        tuple(altered.triggers(connection, schema, table.name)),
+    )
+
+
+def refuse_other_values(
+    connection: psycopg.Connection[Any], schema: str, table: Table, ensured: Ensured, stage: sql.Composable
+) -> None:
+    """Refuse columns that took the names of others, unless they hold the same in the rows of `stage`.
+
+    Raises:
+        SingerPostgresError: they don't, or nothing shows that they do.
+    """
+    compared = [name for name in ensured.compared if name not in table.key]
+    row = None
+    if compared:
+        # imported late, as that module is made of this one's names
+        from singer_postgres.target import merge  # noqa: PLC0415
+
+        target = sql.Identifier(schema, table.name)
+        query = merge.other_values(stage, target, columns=ensured.watched, compared=compared, key=table.key)
+        row = connection.execute(query).fetchone()
+    if not row or row[0]:
+        raise SingerPostgresError(drift.is_anothers(schema, table, ensured.watched[0]))
+
+
+# the MeltanoLabs target makes them without a zone, and its tables are taken over
+_INSTANTS = {"timestamp with time zone", "timestamp without time zone"}
+
+
+def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) -> None:
+    """Refuse a table whose own columns were altered here: what they say of a row is not kept in the source."""
+    for name, (type_, _) in METADATA.items():
+        here = has.get(name, type_)
+        if here == type_ or {here, type_} <= _INSTANTS:
+            continue
+        quoted = sql.Identifier(name).as_string()
+        msg = (
+            f"{schema}.{table.name}.{name} was altered here, and is {here} now. ALTER TABLE "
+            f"{sql.Identifier(schema, table.name).as_string()} ALTER COLUMN {quoted} TYPE {type_} "
+            f"USING {quoted}::text::{type_};"
+        )
+        raise SingerPostgresError(msg)
 
 
 def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
@@ -169,29 +245,49 @@ def _reads_xml(connection: psycopg.Connection[Any]) -> bool:
     return True
 
 
-def _refuse_other_key(connection: psycopg.Connection[Any], schema: str, table: Table) -> None:
+def _refuse_other_key(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    table: Table,
+    *,
+    names_before: Mapping[str, str],
+    there: Sequence[str],
+) -> None:
+    """Refuse a table whose rows can't be matched by the stream's key.
+
+    Args:
+        names_before: of columns that were renamed in this transaction, which is rolled back.
+        there: columns that were not made in it.
+    """
     if not table.key:
         return
     rows = connection.execute(
         "select array_agg(a.attname::text) from pg_catalog.pg_index i "
-        "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey) "
-        "where i.indrelid = to_regclass(%s) and i.indisunique and i.indpred is null and i.indexprs is null "
-        "group by i.indexrelid",
+        "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid "
+        "and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
+        "where i.indrelid = to_regclass(%s) and i.indisunique and i.indisvalid and i.indimmediate "
+        "and i.indpred is null and i.indexprs is null group by i.indexrelid",
         [sql.Identifier(schema, table.name).as_string(connection)],
     ).fetchall()
-    if not any(set(row[0]) == set(table.key) for row in rows):
-        columns = ", ".join(f'"{column}"' for column in table.key)
-        found = connection.execute(
-            "select conname from pg_catalog.pg_constraint where conrelid = to_regclass(%s) and contype = 'p'",
-            [sql.Identifier(schema, table.name).as_string(connection)],
-        ).fetchone()
-        # the old key would refuse rows that the new one tells apart
-        drop = f'DROP CONSTRAINT "{found[0]}", ' if found else ""
-        msg = (
-            f"{schema}.{table.name} has no unique index on the stream's key ({', '.join(table.key)}), so rows can't be "
-            f'matched. Make one: ALTER TABLE "{schema}"."{table.name}" {drop}ADD PRIMARY KEY ({columns});'
-        )
+    if any(set(row[0]) == set(table.key) for row in rows):
+        return
+    name = sql.Identifier(schema, table.name).as_string()
+    what = (
+        f"{schema}.{table.name} has no unique index on the stream's key ({', '.join(table.key)}), so rows can't be "
+        "matched."
+    )
+    if not set(table.key) <= set(there):
+        msg = f"{what} {drift.keep_apart(schema, table)}"
         raise SingerPostgresError(msg)
+    columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
+    found = altered.primary_key(connection, schema, table.name)
+    # the old key would refuse rows that the new one tells apart
+    drop = f"DROP CONSTRAINT {sql.Identifier(found).as_string()}, " if found else ""
+    msg = (
+        f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
+        f"{drift.keep_apart(schema, table)}"
+    )
+    raise SingerPostgresError(msg)
 
 
 def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:

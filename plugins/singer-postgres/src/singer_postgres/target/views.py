@@ -155,16 +155,24 @@ class _LentView:
         connection.execute("SELECT tidemark.put_view_back(%s)", [self._aside])
 
 
-def alter_type(connection: Connection, table: sql.Identifier, column: str, type_: str) -> list[str]:
+def alter_type(
+    connection: Connection, table: sql.Identifier, column: str, type_: str, *, cast: bool = False
+) -> list[str]:
     """Change the type of a column; return the views that were made again for it.
 
     In a transaction of the caller's, which is rolled back if this raises.
+
+    Args:
+        cast: by a cast, where the server makes none by itself.
 
     Raises:
         SingerPostgresError: a view can't be made again as it is.
         psycopg.Error: the server refuses something.
     """
-    statement = sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(table, sql.Identifier(column), sql.SQL(type_))
+    name = sql.Identifier(column)
+    statement = sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(table, name, sql.SQL(type_))
+    if cast:
+        statement += sql.SQL(" USING {}::{}").format(name, sql.SQL(type_))
     try:
         with connection.transaction():
             connection.execute(statement)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from singer_postgres.target.tables import METADATA
+from singer_postgres.wire import OWN
 from tidemark.check.finding import Finding, Level, statement
 from tidemark.check.relations import KINDS
 from tidemark.check.streams import method_findings
@@ -32,6 +34,7 @@ def findings(
     """
     return [
         *method_findings(stream),
+        *_names(stream),
         *_access(stream, details, role),
         *_kind(stream, details, role),
         *_key(stream, details, configuration),
@@ -230,6 +233,16 @@ def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding
         what,
         statement("CREATE INDEX CONCURRENTLY ON {table} ({column})", table=path, column=column.name),
     )
+
+
+def _names(stream: Stream) -> Iterator[Finding]:
+    name = stream.relation.name
+    if name.startswith(OWN):
+        what = f"names that begin with {OWN} are those of the warehouse's own tables"
+        yield _finding(stream, Level.error, f"{what}: deselect it, or rename it in a view and select that")
+    if ours := [column.name for column in stream.columns if column.name in METADATA or column.name.startswith(OWN)]:
+        what = f"has a column {', '.join(ours)}, a name of the warehouse's own columns"
+        yield _finding(stream, Level.error, f"{what}: deselect it, or rename it in a view and select that")
 
 
 def _columns(stream: Stream, details: Details, configuration: Configuration) -> Iterator[Finding]:

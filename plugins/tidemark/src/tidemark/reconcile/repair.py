@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from singer_postgres.target import history, merge, tables
+from singer_postgres.target import altered, drift, history, merge, tables, types
 from singer_postgres.target.history import StreamRun
 from singer_postgres.target.tables import Stamp
 from singer_postgres.target.written import Written
@@ -95,6 +95,21 @@ def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs 
         run.count(warehouse, written)
         run.end(warehouse, extracted_at=stamp.extracted_at)
     return written
+
+
+def obstacle(warehouse: Connection, pair: Pair, table: Table) -> str:
+    """Return why rows that were written are not as they are in the source; empty if nothing shows it."""
+    name = f"{pair.schema}.{table.name}"
+    wanted = tables.types_here(warehouse, table)
+    cut = [column for column in wanted if not types.holds(pair.raw_types[column], wanted[column])]
+    cut = [column for column in cut if pair.raw_types[column] != wanted[column]]
+    if cut:
+        each = ", ".join(f"{column} is {pair.raw_types[column]} and in the source {wanted[column]}" for column in cut)
+        return f"in {name}, {each}. Have it brought right: {drift.rewind(table)}"
+    if names := altered.triggers(warehouse, pair.schema, table.name):
+        quoted = sql.Identifier(names[0]).as_string()
+        return f"{name} has a trigger of its own. ALTER TABLE {pair.name.as_string()} DISABLE TRIGGER {quoted};"
+    return ""
 
 
 def _stage(warehouse: Connection, pair: Pair, table: Table) -> sql.Composable:

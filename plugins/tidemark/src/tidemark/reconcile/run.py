@@ -17,7 +17,7 @@ from tidemark.errors import BusyError, TidemarkError
 from tidemark.reconcile.compare import Difference, compare, recheck
 from tidemark.reconcile.history import History
 from tidemark.reconcile.pairing import Ends
-from tidemark.reconcile.repair import refuse_deletes, repair
+from tidemark.reconcile.repair import obstacle, refuse_deletes, repair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,17 +41,26 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one stream: what differs (before a repair), and what a repair wrote; or why there is nothing."""
+    """What came of one stream, or why there is nothing.
+
+    Attributes:
+        found: what differs, before a repair.
+        repaired: what a repair wrote.
+        left: what differs after it, of what it was to repair.
+        why: what stands in its way, if that is known.
+    """
 
     stream: str
     found: Difference | None = None
     repaired: Written | None = None
+    left: Difference | None = None
+    why: str = ""
     error: str | None = None
 
     @property
     def equal(self) -> bool:
         """Whether both sides are the same now, as far as the next run doesn't make them."""
-        return self.found is not None and (self.found.equal or self.repaired is not None)
+        return self.found is not None and (self.left or self.found).equal
 
 
 def reconcile(
@@ -139,9 +148,11 @@ def _once(ends: Ends, stream: Stream, options: Options) -> Result:
             found = recheck(source, warehouse, pair, found)
             refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)
             written = repair(source, warehouse, pair, table, stream=stream.name, found=found)
+            left = recheck(source, warehouse, pair, found)
+            why = "" if left.equal else obstacle(warehouse, pair, table)
         finally:
             lock.close()
-    return Result(stream.name, found, written)
+    return Result(stream.name, found, written, left, why)
 
 
 def names(results: Sequence[Result]) -> str:

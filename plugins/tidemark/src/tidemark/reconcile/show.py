@@ -37,6 +37,8 @@ def _as_dict(result: Result) -> dict[str, object]:
     if result.repaired:
         done = result.repaired
         about["repaired"] = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
+    if result.left and not result.left.equal:
+        about["left"] = dict(zip(_KINDS, result.left.counts, strict=True)) | {"why": result.why}
     return about
 
 
@@ -65,14 +67,23 @@ def show(console: Console, results: Sequence[Result]) -> None:
                 more = f" and {len(keys) - _EXAMPLES:,} more" if len(keys) > _EXAMPLES else ""
                 shown = ", ".join(map(_key, keys[:_EXAMPLES]))
                 console.print(f"{result.stream}: {kind} {shown}{more}", soft_wrap=True, markup=False)
-        if result.repaired:
-            done = result.repaired
-            console.print(
-                f"{result.stream}: repaired; {done.inserted:,} rows inserted, {done.updated:,} updated, "
-                f"{done.deleted:,} marked as deleted.",
-                style="green",
-                soft_wrap=True,
-            )
+        _show_repair(console, result)
+
+
+def _show_repair(console: Console, result: Result) -> None:
+    if result.left and not result.left.equal:
+        counts = (f"{count:,} {kind}" for kind, count in zip(_KINDS, result.left.counts, strict=True) if count)
+        why = f": {result.why}" if result.why else "; run the pipeline, and this again"
+        text = f"✗ {result.stream}: not repaired, still {', '.join(counts)}{why}"
+        console.print(text, style="red", soft_wrap=True, markup=False)
+    elif result.repaired:
+        done = result.repaired
+        console.print(
+            f"{result.stream}: repaired; {done.inserted:,} rows inserted, {done.updated:,} updated, "
+            f"{done.deleted:,} marked as deleted.",
+            style="green",
+            soft_wrap=True,
+        )
 
 
 def _key(key: Key) -> str:

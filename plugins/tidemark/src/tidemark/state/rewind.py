@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.errors import BusyError as LockedError
 from singer_postgres.tap import select
-from singer_postgres.target import drift
+from singer_postgres.target import shapes
 from singer_postgres.target.bookmarks import comparable, reaches
 from singer_postgres.target.connections import Warehouse
 from singer_postgres.target.runlock import RunLock
@@ -96,8 +96,9 @@ def _holds_all_columns(standing: Standing) -> bool:
         return True
     if not standing.held.shape:
         return False
-    here = drift.Shape.from_json(standing.held.shape).columns
-    return all(here.get(name, (0,))[0] == number for name, number, _ in select.Shape.from_json(read).columns)
+    columns = shapes.Shape.from_json(standing.held.shape).columns
+    here = {name: column.number for name, column in columns.items() if column.read}
+    return all(here.get(name) == number for name, number, *_ in select.Shape.from_json(read).columns)
 
 
 @contextmanager
