@@ -138,3 +138,37 @@ def test_what_is_not_selected_costs_a_run_nothing_and_small_streams_share_states
     assert "t_1" not in synced.tap_log
     assert sum(message["type"] == "STATE" for message in synced.messages) < len(streams) / 2
     assert synced.state["bookmarks"].keys() == streams.keys()
+
+
+def test_a_function_that_needs_a_search_path_is_told_of_and_the_advice_is_right(pipe):
+    pipe.do(
+        """
+        create table rates (id int, rate int); insert into rates values (1, 7);
+        create function rate_of(i int) returns int language sql stable as 'select rate from rates where id = i';
+        create function rate_of_pl(i int) returns int language plpgsql as
+            'begin return (select rate from rates where id = i); end';
+        create view a as select id, public.rate_of(id) as rate, public.rate_of_pl(id) as other from rates
+        """
+    )
+    synced = pipe.sync({"public-a": FULL_TABLE})
+    assert synced.tap_status == 1
+    assert "ALTER FUNCTION … SET search_path = public" in synced.tap_log.strip().splitlines()[-1]
+    pipe.do("alter function rate_of set search_path = public; alter function rate_of_pl set search_path = public")
+    pipe.sync({"public-a": FULL_TABLE}).ok()
+    assert pipe.rows("select rate, other from raw.a") == [(7, 7)]
+
+
+def test_a_row_that_is_no_text_fails_its_stream_and_deselecting_its_column_helps(ascii_pipe):
+    pipe = ascii_pipe
+    with pipe.source(client_encoding="SQL_ASCII") as connection:
+        connection.execute(GOOD.encode())
+        connection.execute(b"create table bad (id int primary key, note text, updated_at timestamptz default now())")
+        connection.execute(b"insert into bad values (1, 'fine'), (2, E'caf\\xe9')")
+    synced = pipe.sync({"public-bad": INCREMENTAL, "public-good": INCREMENTAL})
+    assert (synced.tap_status, synced.target_status) == (1, 0)
+    last = synced.tap_log.strip().splitlines()[-1]
+    assert "Reading public-bad failed: invalid byte sequence" in last
+    assert "deselect its column" in last
+    assert pipe.rows("select count(*) from raw.good") == [(2,)]
+    pipe.sync({"public-bad": {**INCREMENTAL, "select": ["id", "updated_at"]}}).ok()
+    assert pipe.rows("select count(*) from raw.bad") == [(2,)]

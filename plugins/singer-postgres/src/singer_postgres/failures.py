@@ -41,6 +41,10 @@ _OF_SERVERS_WRITTEN_TO = frozenset(
         "53300",  # too_many_connections
     }
 )
+# undefined_table, undefined_function, undefined_object, invalid_schema_name
+_UNDEFINED = frozenset({"42P01", "42883", "42704", "3F000"})
+# character_not_in_repertoire, untranslatable_character
+_NO_TEXT = frozenset({"22021", "22P05"})
 # where there is no code, as a connection was not made or broke: what libpq and the server say
 _CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
@@ -119,9 +123,25 @@ def named(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> E
     if not _is_of_driver(error):
         return error
     what = " ".join(str(error).split()).rstrip(".")
-    ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more}.")
+    ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more or _advice(error)}.")
     ours.__cause__ = error
     return ours
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about an error, where the server's words don't say it."""
+    code = _code(error)
+    if code in _UNDEFINED and getattr(getattr(error, "diag", None), "internal_query", None):
+        return (
+            "; a function names that without its schema, and is called with an empty search_path, as names are to mean "
+            "the same in every session: give it one of its own, as in ALTER FUNCTION … SET search_path = public"
+        )
+    if code in _NO_TEXT:
+        return (
+            "; a value is no text in the encoding that its database has, or has no form in UTF-8: correct it in the "
+            "source, or deselect its column"
+        )
+    return ""
 
 
 def _is_of_driver(error: BaseException) -> bool:
