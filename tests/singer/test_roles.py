@@ -136,3 +136,29 @@ def test_a_large_value_takes_a_small_multiple_of_it_in_memory(pipe):
     # as hex, it is twice as long
     assert peaks[0] < 150 + 3.5 * 2 * size
     assert peaks[1] < 150
+
+
+def test_a_role_that_may_read_the_selected_columns_reads_them(pipe):
+    pipe.do(
+        ORDERS + "create table parts (id int, note text, at timestamptz, primary key (id)) partition by range (id);"
+    )
+    pipe.do(
+        "create table parts_1 partition of parts for values from (0) to (9); insert into parts values (1, 'a', now())"
+    )
+    pipe.do(READER.format(role="some_columns"))
+    pipe.do(
+        "grant select (id, amount, updated_at) on orders to some_columns; "
+        "grant select (id, at) on parts to some_columns"
+    )
+    pipe.tap |= {"user": "some_columns", "password": "reader", "chunk_size_mb": 0.05}
+    streams = {
+        "public-orders": {**INCREMENTAL, "select": ["id", "amount", "updated_at"]},
+        "public-parts": {"replication-method": "INCREMENTAL", "replication-key": "at", "select": ["id", "at"]},
+    }
+    state = pipe.sync(streams).ok().state
+    pipe.do("update orders set amount = 0, updated_at = now() where id = 1")
+    pipe.sync(streams, state).ok()
+    pipe.sync({"public-parts": {**FULL_TABLE, "select": ["id", "at"]}}).ok()
+    assert pipe.rows("select count(*), count(*) filter (where amount = 0) from raw.orders") == [(5000, 1)]
+    error = refused(pipe.sync({"public-orders": INCREMENTAL}))
+    assert 'GRANT SELECT ("note") ON "public"."orders" TO' in error
