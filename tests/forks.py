@@ -37,7 +37,7 @@ def patch(names: list[str]) -> None:
         from singer_postgres.tap import ordered  # noqa: PLC0415 - not to be had in each environment
 
         watermark.LOOKBACK_FLOOR_S = 0
-        ordered.LAG_ROWS = 1
+        ordered.LAG_ROWS = ordered.FIRST_LAG_ROWS = 1
     if "no watermark" in names:
         read = horizon.read
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 # how many rows the bookmark stays below the largest value: applications that draw values in blocks, and sentinels that
 # look like any value, are within them. They are read at each run, which takes milliseconds.
 LAG_ROWS = 1000
-# as many rows beyond what the key's sequence has handed out are read at each run; more are taken for the rule
-_MOST_BEYOND = 100_000
+# after a first load, when nothing is known yet of a lookback ago; read once more by the next run
+FIRST_LAG_ROWS = 50_000
 # distinct values that nothing gets past, of one key
 _MOST_EXTREMES = 8
 # entries of a trail; a transaction that stays open for days adds one a run
@@ -54,7 +54,9 @@ _EXTREMES = {
 }
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
 # 9999, zzzz, ffffffff-ffff-ffff-ffff-ffffffffffff, 9999-12-31, 255.255.255.255
-_FILLER = re.compile(r"(.)(?:\1|-){3,}|9999-12-31.*|255\.255\.255\.255(/32)?|2147483647|4294967295|9223372036854775807")
+_FILLER = re.compile(
+    r"(.)(?:\1|-){3,}|9{2,}\.9+|9999-12-31.*|255\.255\.255\.255(/32)?|2147483647|4294967295|9223372036854775807"
+)
 
 
 @dataclass(frozen=True)
@@ -64,25 +66,24 @@ class KeyTrail:
     Attributes:
         seen: instants of the source's clock, oldest first, each with the bookmark that its run would have been right
             with had nothing been late. One becomes the bookmark when it is a lookback old.
-        origin: whether the key's values come from a sequence or are the table's own, and the number of that one's file,
-            which a restart or a TRUNCATE changes; None if there is none.
+        files: the numbers of the files of the key's sequence, which a restart changes, and of its table, which a
+            TRUNCATE changes; 0 where there is none.
     """
 
     seen: tuple[tuple[str, str], ...] = ()
-    origin: tuple[str, int] | None = None
+    files: tuple[int, int] = (0, 0)
 
     def to_json(self) -> list[Any]:
         """Return it as states keep it: as a list, which is replaced where objects would be merged."""
-        return [[list(each) for each in self.seen], self.origin and list(self.origin)]
+        return [[list(each) for each in self.seen], list(self.files)]
 
     @classmethod
     def from_json(cls, value: Any) -> KeyTrail:
         """Read what `to_json` gave."""
         if not value:
             return cls()
-        seen, origin = value
-        found = tuple((str(at), str(key)) for at, key in seen)
-        return cls(found, (str(origin[0]), int(origin[1])) if origin else None)
+        seen, (sequence, table) = value
+        return cls(tuple((str(at), str(key)) for at, key in seen), (int(sequence), int(table)))
 
 
 class _Values:
@@ -137,16 +138,6 @@ class _Values:
         condition = [self._compared(*limit) for limit in (*limits, (">=", start))]
         return bool(self._execute(sql.SQL("1"), sql.SQL(" AND ").join(condition) + sql.SQL(" LIMIT 1")))
 
-    def count_beyond(self, value: int, most: int) -> int:
-        """Return how many rows have larger values, counted no further than to `most`."""
-        inner = sql.SQL("SELECT FROM {} WHERE {} LIMIT {}").format(
-            self._table, sql.SQL(" AND ").join([*self._where, self._compared(">", str(value))]), sql.Literal(most)
-        )
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql.SQL("SELECT count(*) FROM ({}) beyond").format(inner))
-            (count,) = cursor.fetchone() or (0,)
-        return int(count)
-
 
 def bookmark(
     connection: Connection, plan: StreamPlan, selection: Selection, key: ReplicationKey, notices: Notices
@@ -165,25 +156,27 @@ def bookmark(
     sequence = sequences.filling(connection, selection.relation.oid, key.column.name)
     if sequence is not None:
         _look_at(sequence, plan, key, notices)
-        if top and _is_beyond(values, top[0], sequence, plan, key, notices):
+        if top and _is_beyond(top[0], sequence, plan, key, notices):
             limits = (("<=", str(sequence.last)),)
             top = values.top(LAG_ROWS, *limits)
-    origin = _origin(sequence, selection)
-    if plan.start is not None and (why := _why_anew(values, plan, sequence, origin, top, limits)):
+    files = _files(sequence, selection)
+    if plan.start is not None and (why := _why_anew(values, plan, sequence, files, top, limits)):
         notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
         plan = replace(plan, start=None, trail=None)
-    safe = _some_rows_below(values, top)
+    safe = _some_rows_below(values, top, limits, LAG_ROWS)
+    seen = ((now, safe),) if safe is not None else ()
     if plan.start is None:
-        end = safe if _settled(connection, plan, key, notices) else None
-        return replace(plan, trail=KeyTrail((), origin)), end
+        settled = _settled(connection, plan, key, notices)
+        end = _some_rows_below(values, top, limits, FIRST_LAG_ROWS) if settled else None
+        return replace(plan, trail=KeyTrail(seen, files)), end
     limit = _limit(connection, key, notices)
-    seen = (*(plan.trail or KeyTrail()).seen, *([(now, safe)] if safe is not None else []))
+    seen = (*(plan.trail or KeyTrail()).seen, *seen)
     due = [number for number, (at, _) in enumerate(seen) if at <= limit]
     end = seen[due[-1]][1] if due else plan.start
     pending = seen[due[-1] + 1 :] if due else seen
     if len(pending) > _MOST_SEEN:
         pending = (*pending[:-1:2], pending[-1])
-    return replace(plan, trail=KeyTrail(pending, origin)), end
+    return replace(plan, trail=KeyTrail(pending, files)), end
 
 
 def _clock(connection: Connection) -> datetime:
@@ -232,23 +225,21 @@ def _nothing_gets_past(top: Several[str], key: ReplicationKey) -> bool:
         return other is not None
 
 
-def _some_rows_below(values: _Values, top: Several[str]) -> str | None:
-    """Return the value LAG_ROWS rows below the largest, or the one next to the largest where many rows have that."""
+def _some_rows_below(values: _Values, top: Several[str], limits: tuple[tuple[str, str], ...], rows: int) -> str | None:
+    """Return the value some rows below the largest. Rows that share the largest count for one."""
     if not top:
         return None
-    if len(top) == LAG_ROWS > 1 and top[0] == top[-1]:
-        return next(iter(values.top(1, ("<", top[0]))), top[0])
-    return top[-1]
+    if len(top) < LAG_ROWS or (rows == LAG_ROWS and (top[0] != top[-1] or rows == 1)):
+        return top[-1]
+    below = values.top(rows, *limits, ("<", top[0]))
+    return below[-1] if below else top[0]
 
 
-def _origin(sequence: Sequence | None, selection: Selection) -> tuple[str, int] | None:
-    if sequence is not None:
-        return "sequence", sequence.filenode
+def _files(sequence: Sequence | None, selection: Selection) -> tuple[int, int]:
     relation = selection.relation
     # partitions come and go
-    if relation.kind == "r" and len(relation.leaves) == 1:
-        return "table", relation.leaves[0].relfilenode
-    return None
+    own = relation.leaves[0].relfilenode if relation.kind == "r" and len(relation.leaves) == 1 else 0
+    return sequence.filenode if sequence is not None else 0, own
 
 
 def _look_at(sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> None:
@@ -272,27 +263,15 @@ def _look_at(sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices:
         )
 
 
-def _is_beyond(  # noqa: PLR0913, PLR0917 - all that is known of the key
-    values: _Values, largest: str, sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices
-) -> bool:
-    """Return whether rows have values that the sequence has yet to reach, and few enough to be read at each run."""
+def _is_beyond(largest: str, sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
+    """Return whether rows have values that the sequence has yet to reach."""
     if sequence.last is None or key.column.landing.type not in _INTEGERS or int(largest) <= sequence.last:
-        return False
-    what = (
-        f"{key.column.name} of {plan.stream} goes up to {largest}, and {sequence.name}, which fills it, has only "
-        f"reached {sequence.last}"
-    )
-    if values.count_beyond(sequence.last, _MOST_BEYOND + 1) > _MOST_BEYOND:
-        notices.warn(
-            sequence.name,
-            f"{what}: a row that gets its value from there is missed. If new rows are to come after the others: "
-            f"SELECT setval('{sequence.name}', {largest});",
-        )
         return False
     notices.warn(
         sequence.name,
-        f"{what}: the bookmark stays below that, and rows beyond it are read at each run. If new rows are to come "
-        f"after them: SELECT setval('{sequence.name}', {largest});",
+        f"{key.column.name} of {plan.stream} goes up to {largest}, and {sequence.name}, which fills it, has only "
+        f"reached {sequence.last}: the bookmark stays below that, and rows beyond it are read at each run. If new rows "
+        f"are to come after them: SELECT setval('{sequence.name}', {largest});",
     )
     return True
 
@@ -301,16 +280,16 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
     values: _Values,
     plan: StreamPlan,
     sequence: Sequence | None,
-    origin: tuple[str, int] | None,
+    files: tuple[int, int],
     top: Several[str],
     limits: tuple[tuple[str, str], ...],
 ) -> str | None:
     """Return why rows may be below the bookmark that no run has read; None if there is no reason."""
-    start, known = plan.start, (plan.trail or KeyTrail()).origin
+    start, known = plan.start, (plan.trail or KeyTrail()).files
     assert start is not None
-    if known and origin and known[0] == origin[0] and known != origin:
-        if sequence is not None:
-            return f"{sequence.name}, which fills its replication key, was restarted or altered"
+    if sequence is not None and known[0] and known[0] != files[0]:
+        return f"{sequence.name}, which fills its replication key, was restarted or altered"
+    if known[1] and files[1] and known[1] != files[1]:
         return "the table was truncated or rewritten"
     try:
         if values.reach(start, *limits):

@@ -26,7 +26,8 @@ class Sequence:
     last: int | None
 
 
-# owned by the column (serial, identity), or named in its default
+# of an identity column, or what the default is: one that a default computes with fills nothing by itself, and one that
+# the column merely owns may fill it no more
 _FILLING = """
     select seqrelid::regclass::text, pg_relation_filenode(seqrelid)::bigint, seqincrement, seqcache,
         case when has_sequence_privilege(seqrelid, 'select, usage') and relpersistence = 'p'
@@ -34,7 +35,7 @@ _FILLING = """
     from (
         select objid as sequence from pg_catalog.pg_depend
         where classid = 'pg_catalog.pg_class'::regclass and refclassid = 'pg_catalog.pg_class'::regclass
-            and refobjid = %(table)s::bigint::oid
+            and refobjid = %(table)s::bigint::oid and deptype = 'i'
             and refobjsubid = (select attnum from pg_catalog.pg_attribute
                 where attrelid = %(table)s::bigint::oid and attname = %(column)s)
         union
@@ -43,9 +44,9 @@ _FILLING = """
         join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
             and d.refclassid = 'pg_catalog.pg_class'::regclass
         where adrelid = %(table)s::bigint::oid and attname = %(column)s
+            and pg_get_expr(adbin, adrelid) like 'nextval(''%%''::regclass)'
     ) filling
     join pg_catalog.pg_sequence on seqrelid = sequence join pg_catalog.pg_class c on c.oid = seqrelid
-    limit 1
 """
 
 
