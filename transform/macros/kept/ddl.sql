@@ -1,6 +1,7 @@
 {#-
   Runs statements that need a lock which readers are in the way of. Each attempt waits a moment only, as those who come
-  after wait behind it; then it lets them pass and tries again.
+  after wait behind it; then it lets them pass and tries again. So it does if PostgreSQL chose one name for the indexes of
+  two models, whose long names begin the same, as both were built at once: it then chooses another.
 -#}
 {% macro kept_ddl(name, ddl, declare='') %}
     {%- set tag = kept_tag(ddl) -%}
@@ -8,6 +9,7 @@
         do {{ tag }}
         declare
             attempt integer := 0;
+            violated text;
             {{ declare }}
         begin
             loop
@@ -16,7 +18,11 @@
                     {{ ddl }}
                     perform set_config('lock_timeout', '0', true);
                     return;
-                exception when lock_not_available or deadlock_detected then
+                exception when lock_not_available or deadlock_detected or unique_violation then
+                    get stacked diagnostics violated = constraint_name;
+                    if sqlstate = '23505' and violated <> 'pg_class_relname_nsp_index' then
+                        raise;
+                    end if;
                     attempt := attempt + 1;
                     if attempt >= {{ var("kept_lock_attempts", 120) }} then
                         raise exception '% could not be altered: others kept it locked in each of % attempts: %',
