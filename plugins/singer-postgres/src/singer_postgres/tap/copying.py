@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from singer_sdk.metrics import Counter
 
     from singer_postgres.tap.chunks import ChunkFiles
+    from singer_postgres.tap.opening import StreamPlan
     from singer_postgres.tap.reading import Reading
     from singer_postgres.tap.select import Shape
     from singer_postgres.tap.streams import CopyStream
     from singer_postgres.tap.tap import TapPostgres
+    from singer_postgres.wire import BlockRange, Chunk
 
 _TICK_S = 1.0
 # A state has all streams in it: of hundreds of small ones, one at the end of each is much to write, and for target and
@@ -113,19 +115,11 @@ class Copying:
                 self._rows[stream.name] += rows
                 self._progress.read(stream.name, rows=rows, bytes_=chunk.bytes)
                 if chunk.blocks is not None:
-                    state = stream.get_context_state(None)
-                    _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)
-                    blocks = merged([*map(tuple, done), chunk.blocks])
-                    state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
-                    state[SHAPE] = self._shapes[stream.name].to_json()
-                    self._state_is_due = True
-                    self._tell_state()
+                    self._note_range(stream, chunk, chunk.blocks)
             case Finished(plan, chunk):
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, chunk.to_json(), [])
-                if plan.method == "INCREMENTAL" and plan.backfill is None:
-                    stream.set_bookmark(chunk.end, self._shapes[stream.name], plan.trail)
-                    self._state_is_due = True
+                self._note_end(stream, plan, chunk)
                 self._progress.finished(stream.name)
                 self._finished.add(stream.name)
             case Failed(error, plan):
@@ -139,6 +133,26 @@ class Copying:
                     self._tell_state()
                     raise
                 self._finished.add(plan.stream)
+
+    def _note_range(self, stream: CopyStream, chunk: Chunk, completed: BlockRange) -> None:
+        """Note, at once, a range of a first load that is complete."""
+        state = stream.get_context_state(None)
+        _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)
+        blocks = merged([*map(tuple, done), completed])
+        state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
+        state[SHAPE] = self._shapes[stream.name].to_json()
+        self._state_is_due = True
+        self._tell_state()
+
+    def _note_end(self, stream: CopyStream, plan: StreamPlan, chunk: Chunk) -> None:
+        if plan.method != "INCREMENTAL" or plan.backfill is not None:
+            return
+        stream.set_bookmark(chunk.end, self._shapes[stream.name], plan.trail)
+        self._state_is_due = True
+        if plan.whole:
+            # the state before says that a first load is under way: the run after a kill would go on with that, and
+            # leave what changed meanwhile to the next
+            self._tell_state()
 
     def _tell_state(self) -> None:
         """Write the state, if it changed since it was written last."""
