@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import psycopg
-
-from singer_postgres import pooling
-from tidemark import plugin_settings, secrets_file, settings
+from tidemark import meltano_project, plugin_settings, secrets_file, settings
 from tidemark.connections import connect
-from tidemark.errors import UsageError
 from tidemark.postgres import fleet
 
 if TYPE_CHECKING:
@@ -20,9 +15,6 @@ if TYPE_CHECKING:
     from tidemark.settings import AirflowDatabase, Side, Source, Warehouse
 
 _Sides = TypeVar("_Sides", bound="tuple[Side, ...]")
-
-_STATE = "MELTANO_DATABASE_URI"
-_TIMEOUT_S = 10
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
@@ -80,21 +72,4 @@ def try_own(project: Project, *, any_pool: bool = False) -> None:
         if not side.embedded:
             connect(side, any_pool=any_pool).close()
     if not any_pool:
-        _refuse_pooled_state(plugin_settings.database_uri(project))
-
-
-def _refuse_pooled_state(uri: str) -> None:
-    """Stop if Meltano's state is behind a pooler that keeps no sessions: its driver prepares what it asks often."""
-    kind, _, rest = uri.partition("://")
-    if kind.partition("+")[0] != "postgresql":
-        return
-
-    def another() -> psycopg.Connection[Any]:
-        return psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=_TIMEOUT_S)
-
-    # if it can't be reached, Meltano says so
-    with suppress(psycopg.Error), another() as connection:
-        try:
-            pooling.require_session(connection, another, variables=_STATE)
-        except pooling.PooledError as error:
-            raise UsageError(str(error)) from error
+        meltano_project.refuse_pool(plugin_settings.database_uri(project))

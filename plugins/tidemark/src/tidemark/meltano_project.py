@@ -6,9 +6,12 @@ Its import takes a second, which not every command can spare: nothing of it is i
 from __future__ import annotations
 
 import logging
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from singer_postgres import pooling
 from tidemark import variables
 from tidemark.errors import TidemarkError, UsageError
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tidemark.project import Project
+
+_URI = "MELTANO_DATABASE_URI"
+_TIMEOUT_S = 10
 
 
 def find(project: Project) -> MeltanoProject:
@@ -63,21 +69,44 @@ def database(meltano: MeltanoProject) -> Iterator[Session]:
     """Open Meltano's own database.
 
     Raises:
+        UsageError: a pooler is in between that keeps no sessions.
         TidemarkError: it can't be used.
     """
     import sqlalchemy.exc  # noqa: PLC0415
     from meltano.core.db import project_engine  # noqa: PLC0415
-    from meltano.core.migration_service import MigrationService  # noqa: PLC0415
+    from meltano.core.migration_service import MigrationError, MigrationService  # noqa: PLC0415
 
+    refuse_pool(meltano.settings.get("database_uri"))
     try:
         engine, make_session = project_engine(meltano)
         MigrationService(engine).upgrade(silent=True)
         with closing(make_session()) as session:
             yield session
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, MigrationError, ImportError) as error:
         raise TidemarkError(
-            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check MELTANO_DATABASE_URI."
+            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check {_URI}."
         ) from error
+
+
+def refuse_pool(uri: str) -> None:
+    """Stop if Meltano's database is behind a pooler that keeps no sessions: its driver prepares what it asks often.
+
+    Raises:
+        UsageError: it is.
+    """
+    kind, _, rest = uri.partition("://")
+    if kind.partition("+")[0] != "postgresql":
+        return
+
+    def another() -> psycopg.Connection[Any]:
+        return psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=_TIMEOUT_S)
+
+    # if it can't be reached, Meltano says so
+    with suppress(psycopg.Error), another() as connection:
+        try:
+            pooling.require_session(connection, another, variables=_URI)
+        except pooling.PooledError as error:
+            raise UsageError(str(error)) from error
 
 
 def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSettingsService]:
