@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,9 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
     meltano = meltano_project.find(project)
     _, service = meltano_project.plugin(meltano, plugin)
     settings = {}
-    with meltano_project.database(meltano) as session:
+    # to open a database that holds no settings would make one where there is none
+    stored = _stored(project, database_uri(project))
+    with meltano_project.database(meltano) if stored else nullcontext() as session:
         for name, variable in names.items():
             value: Any = None
             is_default = False
