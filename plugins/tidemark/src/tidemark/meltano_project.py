@@ -9,15 +9,13 @@ import logging
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
-from singer_postgres import pooling
 from tidemark import variables
 from tidemark.errors import TidemarkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
     from meltano.core.plugin.project_plugin import ProjectPlugin
     from meltano.core.plugin.settings_service import PluginSettingsService
     from meltano.core.project import Project as MeltanoProject
@@ -94,6 +92,10 @@ def refuse_pool(uri: str) -> None:
     Raises:
         UsageError: it is.
     """
+    import psycopg  # noqa: PLC0415
+
+    from singer_postgres import pooling  # noqa: PLC0415
+
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] != "postgresql":
         return
