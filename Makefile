@@ -158,6 +158,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
 		$(LISTED) '*.sh' .ci/run .ci/secrets .ci/targets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
 	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
+	@$(LISTED) '*.py' '*.sql' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "warning: " $$2 " has " $$1 " lines: is it one idea?" }'
 
 .PHONY: security
 security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory

@@ -206,12 +206,6 @@ def test_no_file_names_an_index_a_machine_or_a_password():
         assert not re.search(r"postgresql://\w+:[A-Za-z0-9_-]{16,}@", text), path
 
 
-def test_no_file_is_two_files():
-    for path in FILES:
-        if path.suffix in {".py", ".sql"}:
-            assert len(path.read_text().splitlines()) <= 400, path
-
-
 def test_what_a_run_writes_is_ignored():
     for name in (".env", ".secrets/x", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
         assert subprocess.run(["git", "check-ignore", "-q", name], cwd=REPOSITORY, check=False).returncode == 0, name

@@ -24,7 +24,7 @@ ORDERED = {
     "inet": ("10.0.0.1/8", "10.0.0.2/8"),
     "macaddr": ("08:00:2b:01:02:03", "08:00:2b:01:02:04"),
     "character(4)": ("ab", "ac"),
-    'text collate "C"': ('it\'s \\ "é" %s {x}', "zz"),
+    'text collate "C"': ('it\'s \\ "é" %s {x}', "zz\\n"),
     "name": ("a", "b"),
     "interval": ("1 mon -3 days 04:05:06.789", "2 mon"),
     "time": ("00:00", "24:00"),
@@ -64,6 +64,9 @@ def bookmark(state: dict[str, Any], table: str) -> str | None:
 
 def test_a_key_of_any_type_with_an_order_is_read_on_and_state_that_is_behind_is_taken(pipe):
     pipe.do("create type level as enum ('low', 'mid', 'high'); create domain label as text")
+    with pipe.source() as connection:
+        # under which drivers write backslashes in another way
+        connection.execute(f"alter database {connection.info.dbname} set standard_conforming_strings = off")
     tables = {f"t{number}": type_ for number, type_ in enumerate(ORDERED)}
     for table, type_ in tables.items():
         pipe.do(f"create table {table} (id int primary key, rev {type_})")
@@ -82,6 +85,10 @@ def test_a_key_of_any_type_with_an_order_is_read_on_and_state_that_is_behind_is_
     # of texts, the warehouse can't tell which comes first: it knows that it had this bookmark before
     assert all(bookmark(first.state, table) != bookmark(second.state, table) for table in tables)
     pipe.sync(catalog, first.state).ok()
+    third = pipe.sync(catalog, second.state).ok()
+    assert not [
+        type_ for table, type_ in tables.items() if bookmark(third.state, table) != bookmark(second.state, table)
+    ]
 
 
 def test_values_that_nothing_gets_past_are_read_at_each_run_and_never_become_the_bookmark(pipe):

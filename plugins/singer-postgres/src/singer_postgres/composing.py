@@ -10,7 +10,12 @@ try:
 except ImportError:
     from psycopg import DataError, sql
 
-__all__ = ["DataError", "literal", "sql"]
+__all__ = ["DataError", "literal", "quoted", "sql"]
+
+
+def quoted(*names: str) -> str:
+    """Return a name, each part quoted, as people are shown it in statements."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def literal(text: str) -> sql.Composable:

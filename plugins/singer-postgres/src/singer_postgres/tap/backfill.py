@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.composing import DataError, sql
+from singer_postgres.composing import DataError, literal, sql
 from singer_postgres.errors import SingerPostgresError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _time(stream: str, key: ReplicationKey, name: str, text: str) -> sql.Composa
 
 
 def _cast(text: str, type_: str) -> sql.Composable:
-    return sql.SQL("{}::{}").format(sql.Literal(text), sql.SQL(type_))
+    return sql.SQL("{}::{}").format(literal(text), sql.SQL(type_))
 
 
 def _is_before(connection: Connection, first: sql.Composable, after: sql.Composable) -> bool:

@@ -7,7 +7,18 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import backfill, earlier, horizon, locks, ordered, start_date, watermark
+from singer_postgres.tap import (
+    backfill,
+    earlier,
+    horizon,
+    keys,
+    limits,
+    locks,
+    ordered,
+    relations,
+    start_date,
+    watermark,
+)
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.select import Selection, Shape, refuse_unreadable, select
 from singer_postgres.tap.snapshots import Snapshot
@@ -133,16 +144,13 @@ def open_stream(  # noqa: PLR0913 - each is told apart by its name
     if chunks:
         refuse_own_name(plan.stream, plan.name)
     if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
-        msg = (
-            f"{plan.stream} has no primary key, so rows that are read again could not be told from new ones. "
-            f"Give the table one, or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in "
-            "allow_duplicates to have such rows doubled."
-        )
-        raise SingerPostgresError(msg)
+        raise SingerPostgresError(_no_key(connection, plan))
     snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
     if plan.method == "INCREMENTAL" and plan.start_date is not None:
         plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
     selection = selection_of(snapshot, plan)
+    if chunks:
+        limits.refuse(connection, selection.relation, selection.columns, selection.masks)
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
         return _opened(plan, selection, None, snapshot, _chunk(snapshot, plan))
@@ -206,6 +214,19 @@ def _refuse_range(plan: StreamPlan) -> None:
 
 def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
     return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position, start=plan.start)
+
+
+def _no_key(connection: Connection, plan: StreamPlan) -> str:
+    """Return what to say of a stream without a key that can't be without one."""
+    relation = relations.named(connection, plan.schema, plan.name)
+    lacking = keys.lack(connection, relation) if relation else keys.Lack()
+    why = f" ({lacking.why})" if lacking.why else ""
+    return (
+        f"{plan.stream} has no primary key{why}, so rows that are read again could not be told from new ones. "
+        f"{lacking.advice()}, "
+        f"or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in allow_duplicates to have such "
+        "rows doubled."
+    )
 
 
 def selection_of(snapshot: Snapshot, plan: StreamPlan) -> Selection:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import errors
 
-from singer_postgres.composing import DataError, sql
+from singer_postgres.composing import DataError, literal, sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import horizon, sequences, watermark
 
@@ -107,9 +107,7 @@ class _Values:
         return rows
 
     def _compared(self, sign: str, value: str) -> sql.Composable:
-        return sql.SQL(f"{{}} {sign} {{}}::{{}}").format(
-            self._name, sql.Literal(value), sql.SQL(self._key.column.declared)
-        )
+        return sql.SQL(f"{{}} {sign} {{}}::{{}}").format(self._name, literal(value), sql.SQL(self._key.column.declared))
 
     def top(self, count: int, *limits: tuple[str, str]) -> list[str]:
         """Return the largest values of as many rows, as text, largest first; `limits` are signs and values.
@@ -248,13 +246,7 @@ def _look_at(sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices:
     Raises:
         SingerPostgresError: it makes none.
     """
-    if sequence.increment < 0:
-        msg = (
-            f"{sequence.name}, which fills replication key {key.column.name} of {plan.stream}, counts down, so new "
-            "rows come below the bookmark: take a time stamp, or read the stream whole (replication-method: "
-            "FULL_TABLE)."
-        )
-        raise SingerPostgresError(msg)
+    sequences.refuse_down(sequence, plan.stream, key.column.name)
     if sequence.cache > 1:
         notices.warn(
             sequence.name,

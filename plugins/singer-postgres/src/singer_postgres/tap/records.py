@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
+from singer_postgres.composing import literal
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.snapshots import ChangedError
@@ -149,7 +150,7 @@ class Records:
         value = self.last.get(key) if self.last and key else None
         if self._plan.method != "INCREMENTAL" or key is None or value is None:
             return bound
-        rest = sql.SQL("{} >= {}").format(sql.Identifier(key), sql.Literal(value))
+        rest = sql.SQL("{} >= {}").format(sql.Identifier(key), literal(value))
         return rest if bound is None else sql.SQL("{} AND {}").format(bound, rest)
 
 
@@ -220,7 +221,7 @@ def _uncarried(types: Mapping[str, str]) -> sql.Composable:
             condition = sql.SQL("NOT isfinite({})").format(column)
         else:
             continue
-        cases.append(sql.SQL("WHEN {} THEN {}").format(condition, sql.Literal(name)))
+        cases.append(sql.SQL("WHEN {} THEN {}").format(condition, literal(name)))
     if not cases:
         return sql.SQL("NULL::text")
     return sql.SQL("CASE {} END").format(sql.SQL(" ").join(cases))

@@ -75,6 +75,16 @@ class Relation:
         return f"{self.schema}.{self.name}"
 
 
+# names as bytes: where text is any bytes, there may be some that are no UTF-8
+_HEADS = """
+    select c.oid::bigint, pg_catalog.convert_to(n.nspname, encoding), pg_catalog.convert_to(c.relname, encoding),
+        c.relkind::text, c.relispartition
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace,
+        (select case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end) of(encoding)
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+        and (%s or not c.relispartition and (%s::text[] is null or n.nspname = any(%s::text[])))
+    order by n.nspname, c.relname
+"""
 _RELATIONS = """
     select c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.reltuples,
         c.relhassubclass and c.relkind = 'r' and exists (select from pg_catalog.pg_inherits where inhparent = c.oid),
@@ -91,7 +101,7 @@ _COLUMNS = """
     order by attrelid, attnum
 """
 # columns that are NOT NULL NOT VALID (from 18 on): rows of before may hold nulls
-_UNPROVEN = """array(
+UNPROVEN = """array(
     select conkey[1] from pg_catalog.pg_constraint where conrelid = a.attrelid and contype = 'n' and not convalidated
 )"""
 # an array of one, whose type only the array itself knows
@@ -114,7 +124,8 @@ _TYPES = """
         t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typdelim::text
     from wanted join pg_catalog.pg_type t using (oid)
 """
-# the primary key, or else a unique index that is as good: whole, immediate, of columns that can't be null
+# the primary key, or else a unique index that is as good: whole, of columns that can't be null. What is deferrable is
+# true of all that is committed, which is all that a snapshot sees; what is immediate goes first.
 _KEYS = """
     select distinct on (i.indrelid) i.indrelid::bigint, (
         select array_agg(a.attname::text order by k.position)
@@ -123,14 +134,14 @@ _KEYS = """
         where k.position <= i.indnkeyatts
     )
     from pg_catalog.pg_index i
-    where i.indrelid = any(%s::bigint[]::oid[]) and i.indisunique and i.indisvalid and i.indimmediate
+    where i.indrelid = any(%s::bigint[]::oid[]) and i.indisunique and i.indisvalid
         and i.indpred is null and i.indexprs is null
         and not exists (
             select from unnest(i.indkey::int2[]) with ordinality k(attnum, position)
             join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
             where k.position <= i.indnkeyatts and (not a.attnotnull or a.attnum = any({unproven}))
         )
-    order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid
+    order by i.indrelid, i.indimmediate desc, i.indisprimary desc, i.indnkeyatts, i.indexrelid
 """
 _LEAVES = """
     select c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_relation_filenode(c.oid)::bigint,
@@ -151,6 +162,17 @@ _ESCAPED_NAME = """
 
 
 @dataclass(frozen=True)
+class Head:
+    """A relation's name and kind; in the name, bytes that are no UTF-8 are replaced."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    is_partition: bool
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A relation that can't be described.
 
@@ -159,6 +181,7 @@ class LeftOut:
         why: what the server says.
     """
 
+    oid: int
     name: str
     why: str
 
@@ -179,24 +202,34 @@ def in_schemas(
     with connection.cursor() as cursor:
         # in several snapshots, a table would have columns of types that are gone
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        cursor.execute(
-            # as bytes: where text is any bytes, there may be names that are no UTF-8
-            "select c.oid::bigint, convert_to(n.nspname || '-' || c.relname, case getdatabaseencoding() "
-            "when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end) "
-            "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
-            "where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition "
-            "and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' "
-            "and (%s::text[] is null or n.nspname = any(%s::text[]))",
-            [list(schemas) or None] * 2,
-        )
         oids = [
-            oid
-            for oid, name in cursor.fetchall()
-            if wanted is None or wanted.may_match(bytes(name).decode("utf-8", "replace"))
+            head.oid
+            for head in heads(connection, schemas)
+            if wanted is None or wanted.may_match(f"{head.schema}-{head.name}")
         ]
-        left_out: list[LeftOut] = []
-        found = _describe(connection, oids, left_out)
+        found, left_out = described(connection, oids)
         cursor.execute("COMMIT")
+    return found, left_out
+
+
+def heads(connection: Connection, schemas: Sequence[str] = (), *, every: bool = False) -> list[Head]:
+    """Return what relations `schemas` have, or all schemas but the system's, without partitions.
+
+    Args:
+        every: those of all schemas, and partitions.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HEADS, [every, *[list(schemas) or None] * 2])
+        return [
+            Head(oid, bytes(schema).decode("utf-8", "replace"), bytes(name).decode("utf-8", "replace"), *rest)
+            for oid, schema, name, *rest in cursor.fetchall()
+        ]
+
+
+def described(connection: Connection, oids: Sequence[int]) -> tuple[list[Relation], list[LeftOut]]:
+    """Return the relations `oids`, by name, and those that can't be described. In a transaction of the caller's."""
+    left_out: list[LeftOut] = []
+    found = _describe(connection, list(oids), left_out)
     return sorted(found, key=lambda relation: (relation.schema, relation.name)), left_out
 
 
@@ -216,7 +249,8 @@ def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) 
             if len(oids) == 1:
                 cursor.execute(_ESCAPED_NAME, oids)
                 row = cursor.fetchone()
-                left_out.append(LeftOut(row[0] if row else f"oid {oids[0]}", " ".join(str(error).split())))
+                name = row[0] if row else f"oid {oids[0]}"
+                left_out.append(LeftOut(oids[0], name, " ".join(str(error).split())))
                 return []
     middle = len(oids) // 2
     return [
@@ -286,11 +320,11 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
         heads = cursor.fetchall()
         oids = [head[0] for head in heads]
-        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, true", unproven=_UNPROVEN), [oids])
+        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, true", unproven=UNPROVEN), [oids])
         attributes = cursor.fetchall()
         cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
         types = {row[0]: Type(*row) for row in cursor.fetchall()}
-        cursor.execute(_KEYS.format(unproven=_UNPROVEN), [oids])
+        cursor.execute(_KEYS.format(unproven=UNPROVEN), [oids])
         keys: dict[int, list[str]] = dict(cursor.fetchall())
     columns = _columns(attributes, types)
     found = []

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.composing import literal, sql
+from singer_postgres.composing import literal, quoted, sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.target import types
 from singer_postgres.wire import WireColumn
@@ -252,21 +252,16 @@ def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
     unreadable = [column.name for column in columns if not column.readable]
     if not unreadable:
         return
-    names = ", ".join(map(_quoted, unreadable))
+    names = ", ".join(map(quoted, unreadable))
     if not any(column.readable for column in relation.columns):
-        grant = f"GRANT SELECT ON {_quoted(relation.schema)}.{_quoted(relation.name)} TO …;"
+        grant = f"GRANT SELECT ON {quoted(relation.schema, relation.name)} TO …;"
         msg = f"permission denied for {relation}: this role may read no column of it. {grant}"
     else:
-        grant = f"GRANT SELECT ({names}) ON {_quoted(relation.schema)}.{_quoted(relation.name)} TO …;"
+        grant = f"GRANT SELECT ({names}) ON {quoted(relation.schema, relation.name)} TO …;"
         msg = (
             f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect what is not to be read."
         )
     raise SingerPostgresError(msg)
-
-
-def _quoted(name: str) -> str:
-    """Return a name as SQL has it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _between(blocks: BlockRange) -> list[sql.Composable]:
@@ -283,6 +278,6 @@ def mask_key_statement(secret: str) -> sql.Composed:
     key = hashlib.sha256(secret.encode()).digest().ljust(64, b"\0")
     pads = {INNER: bytes(byte ^ 0x36 for byte in key), OUTER: bytes(byte ^ 0x5C for byte in key)}
     return sql.SQL("SELECT ") + sql.SQL(", ").join(
-        sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), sql.Literal("\\x" + pad.hex()))
+        sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), literal("\\x" + pad.hex()))
         for name, pad in pads.items()
     )

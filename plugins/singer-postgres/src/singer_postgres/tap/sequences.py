@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from singer_postgres.errors import SingerPostgresError
+
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -56,3 +58,17 @@ def filling(connection: Connection, table: int, column: str) -> Sequence | None:
         cursor.execute(_FILLING, {"table": table, "column": column})
         row = cursor.fetchone()
     return None if row is None else Sequence(*row)
+
+
+def refuse_down(sequence: Sequence, stream: str, column: str) -> None:
+    """Raise if new rows of a stream come below its bookmark, as what fills its replication key counts down.
+
+    Raises:
+        SingerPostgresError: it does.
+    """
+    if sequence.increment < 0:
+        msg = (
+            f"{sequence.name}, which fills replication key {column} of {stream}, counts down, so new rows come below "
+            "the bookmark: take a time stamp, or read the stream whole (replication-method: FULL_TABLE)."
+        )
+        raise SingerPostgresError(msg)

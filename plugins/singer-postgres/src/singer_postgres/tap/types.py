@@ -7,7 +7,7 @@ lands as what its text can be read back from; an extension's type stays if the w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _UNREADABLE = frozenset(
         *("pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"),
     }
 )
-
+_KINDS = {"e": "enum", "c": "composite", "r": "range of your own", "m": "multirange of your own"}
 
 # their binary form is the same in all versions that are supported, and a value's meaning in it depends on no setting.
 # Not interval: infinity, which only versions from 17 on have, would become a number in an older one.
@@ -67,11 +67,13 @@ class Landing:
     Attributes:
         extension: the type is an extension's.
         binary: values can travel in their binary form.
+        instead_of: what the source's type is, for people, where the warehouse gets another; else empty.
     """
 
     type: str | None
     extension: bool = False
     binary: bool = False
+    instead_of: str = ""
 
 
 def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
@@ -86,12 +88,13 @@ def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
     if found.element:
         return _array(found, declared, types)
     if found.kind == "d":
-        return landing(found.base, found.base_modifier, types)
+        return replace(landing(found.base, found.base_modifier, types), instead_of=f"domain {found.name}")
     if found.kind == "p" or found.name in _UNREADABLE:
         return Landing(None)
     if _as_text(found):
         # an enum's binary form is its label, as a text's is
-        return Landing("text", binary=found.kind == "e")
+        kind = _KINDS.get(found.kind)
+        return Landing("text", binary=found.kind == "e", instead_of=f"{kind} {found.name}" if kind else found.name)
     if found.built_in:
         return Landing(declared, binary=found.name in _SAME_IN_BINARY)
     return Landing(_unqualified(declared), extension=True)
@@ -108,15 +111,15 @@ def _array(array: Type, declared: str, types: Mapping[int, Type]) -> Landing:
         return landed
     if landed.extension and element.delimiter != ",":
         # where the type is missing, an array of text would be read as if commas were between its elements
-        return Landing("text")
+        return Landing("text", instead_of=f"array of {element.name}")
     if element.kind != "d" and not _as_text(element):
         # as they are, elements keep the array's own modifiers: numeric(12,2)[]. Not an array by its name: int2vector,
         # which refuses what its own binary form is when empty.
         return Landing(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
     if landed.type.endswith("[]"):
         # of a domain of arrays: each element is an array's text, and not one more dimension
-        return Landing("text[]")
-    return Landing(landed.type + "[]", landed.extension)
+        return Landing("text[]", instead_of=f"array of {landed.instead_of}")
+    return Landing(landed.type + "[]", landed.extension, instead_of=f"array of {landed.instead_of}")
 
 
 def _unqualified(declared: str) -> str:

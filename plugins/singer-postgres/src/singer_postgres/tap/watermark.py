@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from singer_postgres.composing import DataError, sql
+from singer_postgres.composing import DataError, literal, sql
 from singer_postgres.errors import SingerPostgresError
 from singer_postgres.tap import horizon
 
@@ -100,7 +100,7 @@ class ReplicationKey:
                 offset = sql.Literal(f"{self._offset(connection, first).total_seconds()} seconds")
                 value = sql.SQL(local).format(value, offset) + sql.SQL(f"::{self._type}")
         else:
-            value = sql.SQL("{}::{}").format(sql.Literal(start), sql.SQL(self.column.declared))
+            value = sql.SQL("{}::{}").format(literal(start), sql.SQL(self.column.declared))
         name = sql.Identifier(self.column.name)
         bound = sql.SQL("{} >= {}").format(name, value)
         return bound if self.column.not_null else sql.SQL("({} OR {} IS NULL)").format(bound, name)

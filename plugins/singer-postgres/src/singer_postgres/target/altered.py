@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target.drift import keep_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
+
+    from singer_postgres.wire import Table
 
     Connection = psycopg.Connection[Any]
 
@@ -102,4 +105,16 @@ def advice(error: BaseException, schema: str, table: str, *, stale_key: str | No
                 f". If it is not the stream's key: ALTER TABLE {name} DROP CONSTRAINT {constraint}, or drop that index"
             )
         return f". The source has such rows: ALTER TABLE {name} DROP CONSTRAINT {constraint}"
+    return ""
+
+
+def room(error: BaseException, schema: str, table: Table) -> str:
+    """Return what to do about rows, or a table, that are too wide here and not in the source; empty for others."""
+    ours = "; in the source it fits, without the eight columns that are added here"
+    if isinstance(error, errors.TooManyColumns):
+        # only a table that is made anew has the room of columns that were dropped
+        return f"{ours}. Deselect columns; those that were dropped here count too. {keep_apart(schema, table)}"
+    # the code is that of other limits too, and the text may be in another language
+    if isinstance(error, errors.ProgramLimitExceeded) and error.diag.source_function == "RelationGetBufferForTuple":
+        return f"{ours}. Deselect columns, or shorten the row in the source"
     return ""

@@ -136,13 +136,9 @@ class Loading:
         self._streams: dict[str, _Stream] = {}
         self._threads: list[threading.Thread] = []
         self._workers: list[_Worker] = []
-        self._opening = threading.Lock()
-        self._stopped, self._ended = threading.Event(), threading.Event()
-
         self._opening, self._joining = threading.Lock(), threading.Lock()
-        self._begun = threading.Event()
+        self._begun, self._stopped, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._joined = 0
-        self._stopped = threading.Event()
         self._error: Exception | None = None
         self._reached = False
 
@@ -199,6 +195,7 @@ class Loading:
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
                     of_stream = failures.is_of_stream(error, writing=True)
                     more = altered.advice(error, job.load.schema, job.load.table.name, stale_key=job.load.stale_key)
+                    more = more or altered.room(error, job.load.schema, job.load.table)
                     more = _CROWDED if failures.is_crowded(error) else more
                     named = failures.named(error, doing, more, of_stream=of_stream)
                     if not of_stream or not self._give_up(job, named):

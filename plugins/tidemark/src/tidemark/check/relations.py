@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
-from tidemark.check.types import Landing, Type, landing
+from singer_postgres.tap import keys, relations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import psycopg
 
-KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column, its type as format_type() gives it."""
-
-    name: str
-    type: str
-    not_null: bool
-    landing: Landing
+    from singer_postgres.tap.keys import Lack
+    from singer_postgres.tap.relations import Column, LeftOut
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table, view or the like; `kind` is one of KINDS."""
+    """A table, view or the like.
+
+    Attributes:
+        kind: one of the tap's KINDS.
+        described: what the tap knows of it; None of what it does not discover.
+    """
 
     oid: int
     schema: str
     name: str
     kind: str
     is_partition: bool
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    described: relations.Relation | None = None
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        """The columns by name."""
+        return {column.name: column for column in self.described.columns} if self.described else {}
 
     @property
     def stream(self) -> str:
@@ -81,7 +83,7 @@ class Details:
         unreadable: columns that it may not read.
         inherited: other tables, which are no partitions of it, inherit from it.
         key: what tells its rows apart; empty if nothing does.
-        nullable_key: a unique index that would, if its columns could not be null.
+        lack: why nothing does.
     """
 
     usable: bool
@@ -91,65 +93,19 @@ class Details:
     owned: bool
     inherited: bool
     key: tuple[str, ...]
-    nullable_key: tuple[str, ...]
+    lack: Lack
     leaves: tuple[Leaf, ...]
     indexes: tuple[Index, ...]
 
 
-_RELATIONS = """
-    select c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relispartition
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-    order by n.nspname, c.relname
-"""
-_COLUMNS = """
-    select attrelid::bigint, attname, pg_catalog.format_type(atttypid, atttypmod), attnotnull, atttypid::bigint
-    from pg_catalog.pg_attribute
-    where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
-    order by attrelid, attnum
-"""
-_TYPES = """
-    with recursive wanted(oid) as (
-        select unnest(%s::bigint[]::oid[])
-        union
-        select part from wanted join pg_catalog.pg_type t using (oid)
-        cross join lateral (values (t.typelem), (t.typbasetype)) parts(part) where part <> 0
-    )
-    select t.oid::bigint,
-        case when t.typnamespace = 'pg_catalog'::regnamespace
-            then pg_catalog.format_type(t.oid, null) else t.typname end,
-        t.typnamespace = 'pg_catalog'::regnamespace, t.typtype::text,
-        -- name, point and the like have elements too, and are no arrays
-        case when t.typcategory = 'A' and t.typlen = -1 then t.typelem else 0 end::bigint,
-        t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod), e.extname
-    from wanted join pg_catalog.pg_type t using (oid)
-    left join pg_catalog.pg_depend d
-        on d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
-    left join pg_catalog.pg_extension e on e.oid = d.refobjid
-"""
-# the tap takes the primary key, or else a unique index that is as good: whole, immediate, of columns that can't be null
-_KEYS = """
+_RIGHTS = """
     select c.oid::bigint, pg_catalog.has_schema_privilege(c.relnamespace, 'usage'),
         pg_catalog.has_table_privilege(c.oid, 'select'),
         array(
             select attname::text from pg_catalog.pg_attribute where attrelid = c.oid and attnum > 0
             and not attisdropped and not pg_catalog.has_column_privilege(c.oid, attnum, 'select') order by attnum
-        ), pg_catalog.row_security_active(c.oid),
-        pg_catalog.pg_has_role(c.relowner, 'usage'),
-        c.relkind = 'r' and exists (select from pg_catalog.pg_inherits where inhparent = c.oid),
-        best.names, best.whole
-    from pg_catalog.pg_class c
-    left join lateral (
-        select array_agg(a.attname::text order by k.position) as names, bool_and(a.attnotnull) as whole
-        from pg_catalog.pg_index i
-        cross join lateral unnest(i.indkey::int2[]) with ordinality k(attnum, position)
-        join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-        where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
-            and i.indexprs is null and k.position <= i.indnkeyatts
-        group by i.indexrelid, i.indisprimary, i.indnkeyatts
-        order by bool_and(a.attnotnull) desc, i.indisprimary desc, i.indnkeyatts, i.indexrelid limit 1
-    ) best on true
-    where c.oid = any(%s::bigint[]::oid[])
+        ), pg_catalog.row_security_active(c.oid), pg_catalog.pg_has_role(c.relowner, 'usage')
+    from pg_catalog.pg_class c where c.oid = any(%s::bigint[]::oid[])
 """
 _LEAVES = """
     select root.oid::bigint, c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_catalog.pg_table_size(c.oid),
@@ -174,21 +130,27 @@ _INDEXES = """
 """
 
 
-def read(connection: psycopg.Connection[Any], schemas: frozenset[str]) -> list[Relation]:
-    """Return all relations but the system's; those in `schemas`, or in all if there are none, with columns."""
-    heads = [Relation(*row) for row in connection.execute(_RELATIONS)]
+def read(connection: psycopg.Connection[Any], schemas: frozenset[str]) -> tuple[list[Relation], list[LeftOut]]:
+    """Return all relations but the system's, and those of `schemas`, or all, that the tap can't describe.
+
+    Those that it discovers are described.
+    """
+    heads = relations.heads(connection, every=True)
     wanted = [head.oid for head in heads if not head.is_partition and (not schemas or head.schema in schemas)]
-    rows = connection.execute(_COLUMNS, [wanted]).fetchall()
-    types = {row[0]: Type(*row) for row in connection.execute(_TYPES, [sorted({row[-1] for row in rows})])}
-    columns: dict[int, dict[str, Column]] = {}
-    for oid, name, declared, not_null, type_ in rows:
-        columns.setdefault(oid, {})[name] = Column(name, declared, not_null, landing(type_, declared, types))
-    return [Relation(**{**vars(head), "columns": columns.get(head.oid, {})}) for head in heads]
+    found, left_out = relations.described(connection, wanted)
+    described = {relation.oid: relation for relation in found}
+    unknown = {each.oid for each in left_out}
+    return [
+        Relation(head.oid, head.schema, head.name, head.kind, head.is_partition, described.get(head.oid))
+        for head in heads
+        if head.oid not in unknown
+    ], left_out
 
 
-def details(connection: psycopg.Connection[Any], relations: Iterable[Relation]) -> dict[int, Details]:
-    """Return the details of `relations` by oid."""
-    oids = [relation.oid for relation in relations]
+def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Relation]) -> dict[int, Details]:
+    """Return the details of relations by oid."""
+    described = {relation.oid: relation for relation in selected}
+    oids = list(described)
     leaves: dict[int, list[Leaf]] = {}
     for root, oid, schema, name, *rest in connection.execute(_LEAVES, [oids]):
         leaves.setdefault(root, []).append(Leaf(oid, (schema, name), *rest))
@@ -197,20 +159,18 @@ def details(connection: psycopg.Connection[Any], relations: Iterable[Relation]) 
     for table, column, valid, *path in connection.execute(_INDEXES, [sorted(tables)]):
         indexes.setdefault(table, []).append(Index(table, column, valid, (path[0], path[1])))
     found = {}
-    for oid, usable, readable, unreadable, hides_rows, owned, inherited, names, whole in connection.execute(
-        _KEYS, [oids]
-    ):
+    for oid, usable, readable, unreadable, hides_rows, owned in connection.execute(_RIGHTS, [oids]):
         parts = tuple(leaves.get(oid, ()))
+        relation = described[oid]
         found[oid] = Details(
             usable,
             readable,
             tuple(unreadable),
             hides_rows,
             owned,
-            inherited,
-            # children of an inheritance parent can hold its key again
-            key=tuple(names) if names and whole and not inherited else (),
-            nullable_key=tuple(names) if names and not whole else (),
+            relation.inherited,
+            key=relation.key,
+            lack=keys.Lack() if relation.key else keys.lack(connection, relation),
             leaves=parts,
             indexes=tuple(index for table in {oid, *(leaf.oid for leaf in parts)} for index in indexes.get(table, ())),
         )
@@ -226,3 +186,21 @@ def has_order(connection: psycopg.Connection[Any], type_: str) -> bool:
     except errors.UndefinedFunction:
         return False
     return True
+
+
+_EXTENSIONS = """
+    select distinct on (t.typname) t.typname::text, e.extname::text from pg_catalog.pg_type t
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
+    join pg_catalog.pg_extension e on e.oid = d.refobjid
+    where t.typname = any(%s) order by t.typname
+"""
+
+
+def extensions(connection: psycopg.Connection[Any], types: Iterable[str]) -> dict[str, str]:
+    """Return which extension has brought each type, of those that one has."""
+    return dict(connection.execute(_EXTENSIONS, [list(types)]).fetchall())
+
+
+def extension_type(column: Column) -> str:
+    """Return the name of the type that an extension gives to a column, or to the elements of its array."""
+    return (column.landing.type or "").partition("(")[0].removesuffix("[]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import start_date
+from singer_postgres.tap import limits, sequences, start_date
 from tidemark import databases, plugin_settings
 from tidemark.check import relations, servers, source, streams, warehouse, watching
 from tidemark.check.finding import Finding, Level
@@ -49,6 +49,8 @@ def check(project: Project) -> list[Finding]:
         with connection.transaction():
             connection.execute(_READING)
             selected, about_source = _source(source_side, connection, configuration)
+            types = {relations.extension_type(each) for stream in selected for each in stream.columns}
+            extensions = relations.extensions(connection, types)
         found += about_source
     with _session(warehouse_side) as connection:
         warehouse_server = servers.read(warehouse_side, connection)
@@ -58,7 +60,7 @@ def check(project: Project) -> list[Finding]:
         )
         with connection.transaction():
             connection.execute(_READING)
-            found += warehouse.read(connection, warehouse_side.default_target_schema, selected)
+            found += warehouse.read(connection, warehouse_side.default_target_schema, selected, extensions)
     return found + servers.clocks(source_server, warehouse_server)
 
 
@@ -66,10 +68,11 @@ def _source(
     side: Source, connection: psycopg.Connection[Any], configuration: streams.Configuration
 ) -> tuple[list[Stream], list[Finding]]:
     """Return the selected streams, and what there is to say of them and of the role that reads them."""
-    all_relations = relations.read(connection, configuration.schemas)
+    all_relations, left_out = relations.read(connection, configuration.schemas)
     discovered = streams.discovered(configuration, all_relations)
     selected = streams.selected(configuration, discovered)
-    details = relations.details(connection, [stream.relation for stream in selected])
+    described = [stream.relation.described for stream in selected if stream.relation.described]
+    details = relations.details(connection, described)
     seen = watching.read(connection)
     found = list(watching.findings(seen, incremental=any(stream.incremental for stream in selected)))
     if side.embedded and not all_relations:
@@ -77,6 +80,7 @@ def _source(
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
+    found += [Finding("source", Level.warning, str(each)) for each in left_out]
     try:
         start_date.parsed(configuration.start_date)
     except SingerPostgresError as error:
@@ -90,6 +94,7 @@ def _source(
             seen.role,
             lambda type_: relations.has_order(connection, type_),
         )
+        about += _refusals(connection, stream, details[stream.relation.oid], configuration)
         found += about
         if not about:
             in_order.append(stream.name)
@@ -97,6 +102,34 @@ def _source(
         count = f"{len(in_order)} stream{'s are' if len(in_order) > 1 else ' is'} in order"
         found.append(Finding("source", Level.ok, f"{count}: {', '.join(in_order)}"))
     return selected, found
+
+
+def _refusals(
+    connection: psycopg.Connection[Any],
+    stream: Stream,
+    details: relations.Details,
+    configuration: streams.Configuration,
+) -> list[Finding]:
+    """Return in the tap's words why it refuses a stream: for its width, or for the sequence of its replication key."""
+    relation = stream.relation.described
+    assert relation
+    masks = configuration.masks.get(stream.name) or {}
+    # the key is read whether selected or not
+    names = {*(column.name for column in stream.columns), *(stream.key or details.key)}
+    columns = [column for column in relation.columns if column.name in names]
+    found = []
+    try:
+        limits.refuse(connection, relation, columns, masks)
+    except SingerPostgresError as error:
+        found.append(str(error).removeprefix(f"{relation} "))
+    if stream.incremental and stream.replication_key:
+        sequence = sequences.filling(connection, relation.oid, stream.replication_key)
+        try:
+            if sequence:
+                sequences.refuse_down(sequence, stream.name, stream.replication_key)
+        except SingerPostgresError as error:
+            found.append(str(error))
+    return [Finding("source", Level.error, what.rstrip("."), stream=stream.name) for what in found]
 
 
 @contextmanager

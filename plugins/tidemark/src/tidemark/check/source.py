@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from singer_postgres.tap.relations import KINDS
 from singer_postgres.target.tables import METADATA
 from singer_postgres.wire import OWN
 from tidemark.check.finding import Finding, Level, statement
-from tidemark.check.relations import KINDS
 from tidemark.check.streams import method_findings
-from tidemark.check.types import Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tidemark.check.relations import Column, Details
+    from singer_postgres.tap.relations import Column
+    from tidemark.check.relations import Details
     from tidemark.check.streams import Configuration, Stream
 
 # below this, a scan of the whole table takes less time than anyone notices
 _LARGE_BYTES = 64 * 2**20
-# a table can have 1,600; the rest is for those that the warehouse adds
-_MOST_COLUMNS = 1590
 
 
 def findings(
@@ -123,32 +121,25 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
         what = "has no primary key; it is in allow_duplicates, so rows that are read again are there twice"
         yield _finding(stream, Level.note, what)
         return
+    lack = details.lack
     what = "is INCREMENTAL and has no primary key, so rows that are read again can't be told from new ones"
-    if relation.kind not in "rp" or details.inherited:
-        yield _finding(
-            stream,
-            Level.error,
-            f"{what}; a {KINDS[relation.kind]} gets one by table-key-properties: [COLUMN] in `metadata`, if that is "
-            "unique, or read it whole (replication-method: FULL_TABLE)",
-        )
-        return
-    what += "; give it one, or read it whole (replication-method: FULL_TABLE)"
-    if details.nullable_key:
-        mend = [
-            statement("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL", table=relation.path, column=column)
-            for column in details.nullable_key
-            if not relation.columns[column].not_null
-        ]
-        what += f". {', '.join(details.nullable_key)} would do if it could not be null"
-    elif relation.kind == "p":
-        mend = []
-        what += ". The key of a partitioned table has the partitioning columns in it"
-    elif "id" in relation.columns:
-        mend = [statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id")]
+    if lack.why:
+        what += f": {lack.why}"
+    mend = lack.statements
+    if lack.declared:
+        what += "; name what tells its rows apart in `metadata` (table-key-properties: [COLUMN])"
     else:
-        what += ". The column below would do if no other does; adding it rewrites the table"
-        template = "ALTER TABLE {table} ADD COLUMN {column} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-        mend = [statement(template, table=relation.path, column="id")]
+        what += "; give it one"
+    what += ", or read it whole (replication-method: FULL_TABLE)"
+    if not (lack.declared or mend):
+        if relation.kind == "p":
+            what += ". The key of a partitioned table has the partitioning columns in it"
+        elif "id" in relation.columns:
+            mend = (statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id"),)
+        else:
+            what += ". The column below would do if no other does; adding it rewrites the table"
+            template = "ALTER TABLE {table} ADD COLUMN {column} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+            mend = (statement(template, table=relation.path, column="id"),)
     yield _finding(stream, Level.error, what, *mend)
 
 
@@ -157,26 +148,25 @@ def _replication_key(
 ) -> Iterator[Finding]:
     column = stream.relation.columns.get(stream.replication_key or "")
     if column is None:
-        times = [each.name for each in stream.relation.columns.values() if each.type.startswith("timestamp")]
+        times = [each.name for each in stream.relation.columns.values() if each.declared.startswith("timestamp")]
         hint = f"; its time stamps are {', '.join(times)}" if times else "; without a column that moves, read it whole"
         what = f"has no column {stream.replication_key}, its replication key{hint}"
         yield _finding(stream, Level.error, what)
         return
-    if not has_order(column.type):
-        what = f"replication key {column.name} is of type {column.type}, whose values have no order"
+    if not has_order(column.declared):
+        what = f"replication key {column.name} is of type {column.declared}, whose values have no order"
         advice = "take a time stamp, or read the stream whole (replication-method: FULL_TABLE)"
         yield _finding(stream, Level.error, f"{what}: {advice}")
         return
     if configuration.start_date and not _is_time(column):
-        what = (
-            f"start_date does not limit it, as its replication key {column.name} is of type {column.type}, not a time"
-        )
-        yield _finding(stream, Level.warning, f"{what}; limit it with `where`")
+        what = f"start_date does not limit it, as its replication key {column.name} is of type {column.declared}"
+        yield _finding(stream, Level.warning, f"{what}, not a time; limit it with `where`")
     # the type below a domain counts
-    if not (column.landing.type.startswith("timestamp") and column.landing.type.endswith("with time zone")):
-        what = f"replication key {column.name} is of type {column.type}, not timestamptz"
+    landed = column.landing.type or ""
+    if not (landed.startswith("timestamp") and landed.endswith("with time zone")):
+        what = f"replication key {column.name} is of type {column.declared}, not timestamptz"
         if not _is_time(column):
-            what = f"replication key {column.name} is of type {column.type}, not a time"
+            what = f"replication key {column.name} is of type {column.declared}, not a time"
         yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
     if not column.not_null and stream.relation.kind in "rpf":
         what = f"replication key {column.name} can be null; such rows are read again at every run"
@@ -190,7 +180,7 @@ def _replication_key(
 
 def _is_time(column: Column) -> bool:
     # the type below a domain counts
-    type_ = column.landing.type
+    type_ = column.landing.type or ""
     return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
 
 
@@ -250,24 +240,17 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
     read = {column.name: column for column in stream.columns}
     # the key is read whether selected or not
     read |= {name: stream.relation.columns[name] for name in key if name in stream.relation.columns}
-    if not read:
-        yield _finding(
-            stream, Level.error, "no column of it is selected; see `select` in extract/extractors.meltano.yml"
-        )
-    if len(read) > _MOST_COLUMNS:
-        what = f"has {len(read):,} selected columns; {_MOST_COLUMNS:,} is the most that fit with those that are added"
-        yield _finding(stream, Level.error, what)
     masks = configuration.masks.get(stream.name) or {}
     plain = [column for column in read.values() if column.name not in masks]
     for column in plain:
-        if column.landing.way is Way.refused:
-            what = f"column {column.name} is of type {column.type}, which can be written and not read again"
+        if column.landing.type is None:
+            what = f"column {column.name} is of type {column.declared}, which can be written and not read again"
             # a dot would part names; a question mark is any character
             pattern = f"!{stream.name.replace('.', '?')}.{column.name.replace('.', '?')}"
             yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
-    changed = [column for column in plain if column.landing.way is Way.changed]
+    changed = [column for column in plain if column.landing.type and column.landing.instead_of]
     if changed:
-        told = "; ".join(f"{column.name} ({column.landing.why}) as {column.landing.type}" for column in changed)
+        told = "; ".join(f"{column.name} ({column.landing.instead_of}) as {column.landing.type}" for column in changed)
         yield _finding(stream, Level.note, f"lands as another type: {told}")
 
 

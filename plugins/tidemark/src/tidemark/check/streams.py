@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.tap.relations import KINDS
 from tidemark import meltano_project
 from tidemark.check.finding import Finding, Level
-from tidemark.check.relations import KINDS
 from tidemark.errors import UsageError
 from tidemark.state import meltano as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tidemark.check.relations import Column, Relation
+    from singer_postgres.tap.relations import Column
+    from tidemark.check.relations import Relation
     from tidemark.project import Project
 
 _EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")

@@ -10,10 +10,10 @@ from psycopg import sql
 
 from singer_postgres.target import views
 from tidemark.check.finding import Finding, Level, statement
-from tidemark.check.types import Way
+from tidemark.check.relations import extension_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import psycopg
 
@@ -63,8 +63,14 @@ _HAS_TYPES = "select distinct typname::text from pg_catalog.pg_type where typnam
 _AVAILABLE = "select name::text from pg_catalog.pg_available_extensions where name = any(%s)"
 
 
-def read(connection: psycopg.Connection[Any], schema: str, streams: Iterable[Stream]) -> Iterator[Finding]:
-    """Ask the warehouse, and yield all that there is to say of it."""
+def read(
+    connection: psycopg.Connection[Any], schema: str, streams: Iterable[Stream], extensions: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Ask the warehouse, and yield all that there is to say of it.
+
+    Args:
+        extensions: of the source: which has brought each type.
+    """
     streams = list(streams)
     row = connection.execute(_RIGHTS, [schema]).fetchone()
     assert row
@@ -79,12 +85,12 @@ def read(connection: psycopg.Connection[Any], schema: str, streams: Iterable[Str
     wanted: dict[tuple[str, str | None], list[str]] = {}
     for stream in streams:
         for column in stream.columns:
-            if column.landing.way is Way.if_known:
-                type_ = column.landing.type.removesuffix("[]")
-                wanted.setdefault((type_, column.landing.extension), []).append(f"{stream.name}.{column.name}")
+            if column.landing.extension:
+                type_ = extension_type(column)
+                wanted.setdefault((type_, extensions.get(type_)), []).append(f"{stream.name}.{column.name}")
     has = {name for (name,) in connection.execute(_HAS_TYPES, [[type_ for type_, _ in wanted]])}
-    extensions = [extension for _, extension in wanted if extension]
-    available = {name for (name,) in connection.execute(_AVAILABLE, [extensions])}
+    brought = [extension for _, extension in wanted if extension]
+    available = {name for (name,) in connection.execute(_AVAILABLE, [brought])}
     for (type_, extension), columns in wanted.items():
         if type_ not in has:
             yield missing_type(type_, extension, columns, available=extension in available)

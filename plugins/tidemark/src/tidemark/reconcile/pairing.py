@@ -58,7 +58,8 @@ class Ends:
         source, warehouse = databases.bring_up(project)
         configuration = streams.configuration(project)
         with connections.connect(source) as connection:
-            found = streams.discovered(configuration, checked.read(connection, configuration.schemas))
+            all_relations, _ = checked.read(connection, configuration.schemas)
+            found = streams.discovered(configuration, all_relations)
             source_id = identity.identity(connection)
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
         if unknown := [name for name in streams_named if name not in selected]:
