@@ -50,6 +50,7 @@ KEPT = {
     "k_e": model(KEYED, NEW.format("{{ ref('e') }}", FILTER)),
     "k_m": model(KEYED, NEW.format("{{ ref('m') }}", FILTER)),
     "k_others": model(KEYED, NEW.format("{{ source('others', 'orders') }}", FILTER)),
+    "k_function": model(KEYED, NEW.format("elsewhere.read_orders()", FILTER)),
     # it finds what changed by one relation, and reads the rows from another
     "k_keys": model(
         KEYED,
@@ -64,6 +65,10 @@ VIEWS = {
     "mv_i": model(SUMMED, SUM.format("{{ ref('i') }}")),
     "mv_kept": model(SUMMED, SUM.format("{{ ref('k_k') }}")),
     "mv_day": model(SUMMED, SUM.format("{{ ref('k_k') }} where current_date > '2000-01-01'")),
+    "mv_function": model(SUMMED, SUM.format("{{ ref('k_k') }} where elsewhere.is_open()")),
+    "mv_sample": model(SUMMED, SUM.format("{{ ref('k_k') }} tablesample system (100)")),
+    "mv_catalog": model(SUMMED, SUM.format("{{ ref('k_k') }} where exists (select from pg_catalog.pg_class)")),
+    "mv_clock": model(SUMMED, SUM.format("{{ ref('k_k') }} where 'now'::text::date > '2000-01-01'")),
     "kv": model("materialized='kept_view', schema='marts'", f"select order_id, status from {RAW}"),
 }
 MODELS = {**STOCK, **KEPT, **VIEWS}
@@ -84,7 +89,12 @@ def project() -> Iterator[Checkout]:
         with project.connect("warehouse") as connection:
             connection.execute(
                 "create schema elsewhere; create table elsewhere.orders as " + FROM_RAW.format("raw.orders") + ";"
-                "grant usage on schema elsewhere to public; grant select on elsewhere.orders to public"
+                "grant usage on schema elsewhere to public; grant select on elsewhere.orders to public;"
+                "create function elsewhere.read_orders() returns table (order_id bigint, customer_id bigint, "
+                "status text, shipping_fee numeric, loaded_xid xid8) language plpgsql stable as "
+                "'begin return query select o.order_id::bigint, o.customer_id::bigint, o.status::text, "
+                "o.shipping_fee::numeric, o.loaded_xid from elsewhere.orders as o; end';"
+                "create function elsewhere.is_open() returns boolean language sql stable as 'select true'"
             )
         project.build()
         yield project
@@ -120,6 +130,7 @@ def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(projec
     assert differing(project) == set()
     assert 'k_others" computes all of its rows at each build' in printed
     assert "what it reads goes: elsewhere.orders." in printed
+    assert "what it reads goes: elsewhere.read_orders()." in printed
     # an incremental model that was emptied and built whole has rows again that are older than any horizon
     with project.connect("warehouse") as connection:
         connection.execute("delete from marts.i where order_id <= 5")
@@ -165,7 +176,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     with project.connect("warehouse") as connection:
         connection.execute("delete from raw.orders where order_id = 1")
         connection.execute("delete from marts.k_k where order_id = 1; delete from marts.i where order_id = 1")
-    printed = project.build("--select", "mv_raw", "mv_kept", "mv_day")
+    printed = project.build("--select", *(name for name in right if name != "mv_i"))
     assert summed(project) == {**right, "mv_kept": False, "mv_i": False}
     assert printed.count("[nothing below it changed in") == 1
     project.build("--select", "mv_kept", "mv_i", "--full-refresh")
@@ -188,6 +199,22 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
         connection.execute("refresh materialized view marts.mv_kept with no data")
     project.build("--select", "mv_kept")
     assert project.rows("warehouse", count) == [(0,)]
+
+
+def test_a_source_with_row_level_security_is_refused_as_its_hidden_rows_would_leave_the_marts(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("alter table raw.orders enable row level security")
+    try:
+        before = project.rows("warehouse", ORDERS.format("marts.k_k"))
+        refused = project.dbt("run")
+        said = " ".join((refused.stdout + refused.stderr).split())
+        assert refused.returncode
+        assert "Row-level security applies to tidemark_transformer in " in said
+        assert '"raw"."orders"' in said
+        assert project.rows("warehouse", ORDERS.format("marts.k_k")) == before
+    finally:
+        with project.connect("warehouse") as connection:
+            connection.execute("alter table raw.orders disable row level security")
 
 
 def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(project):

@@ -182,6 +182,38 @@ def test_what_the_loader_is_lent_is_no_way_to_take_a_view_or_to_bring_in_sql(wit
         loader.execute(aside, [total])
         with pytest.raises(errors.IntegrityConstraintViolation, match=r"was set aside and not put"):
             loader.commit()
+        # a policy of the loader's, which runs with the rights of whoever reads the table
+        loader.execute(
+            "create function raw.runs() returns boolean language plpgsql immutable as "
+            "$$ begin raise 'ran as %', current_user; end $$; "
+            "alter table raw.orders enable row level security; create policy runs on raw.orders using (raw.runs())"
+        )
+        unfilled, ana = with_roles.rows(
+            "select 'intermediate.unfilled'::regclass::oid::bigint, 'ana_staging.stg'::regclass::oid::bigint"
+        )[0]
+        loader.execute(aside, [total])
+        loader.execute(aside, [unfilled])
+        with pytest.raises(errors.InsufficientPrivilege, match="row-level security policy"):
+            loader.execute(aside, [ana])
+        loader.rollback()
     for role in ("tidemark_reporter", "tidemark_monitor"):
         with with_roles.warehouse() as connection, pytest.raises(errors.InsufficientPrivilege):
             connection.execute(f"set role {role}; select tidemark.set_view_aside({total})")
+
+
+def test_what_the_loader_sets_meanwhile_changes_nothing_in_a_view_that_is_made_again(with_roles):
+    execute(
+        with_roles,
+        "set role tidemark_transformer; create view marts.typed as select note, date '2020-02-01' as d, "
+        "interval '1 day -2 hours' as i, '\\' as b, ' or 1 = 1 --' as c, 0.30000000000000004::float8 as f "
+        "from raw.orders",
+    )
+    before = with_roles.rows(SEEN)
+    (oid,) = with_roles.rows("select 'marts.typed'::regclass::oid::bigint")[0]
+    settings = "set datestyle = 'sql, mdy'; set intervalstyle = sql_standard; set extra_float_digits = 0"
+    with as_loader(with_roles) as loader:
+        loader.execute(settings)
+        row = loader.execute("select tidemark.set_view_aside(%s::oid)", [oid]).fetchone()
+        loader.execute("set datestyle = 'sql, dmy'; set standard_conforming_strings = off")
+        loader.execute("select tidemark.put_view_back(%s)", row)
+    assert with_roles.rows(SEEN) == before

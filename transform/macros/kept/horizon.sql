@@ -199,6 +199,27 @@
 {%- endmacro %}
 
 
+{#- Rows of a source that a policy hides from dbt's role would leave the marts as if they had been deleted. -#}
+{% macro kept_refuse_hidden_rows() %}
+    {%- set sources = [] -%}
+    {%- for node in graph.sources.values() -%}
+        {%- set relation = api.Relation.create(schema=node.schema, identifier=node.identifier) -%}
+        {%- do sources.append("('" ~ relation | replace("'", "''") ~ "')") -%}
+    {%- endfor -%}
+    {%- if not sources -%}{{ return('') }}{%- endif -%}
+    {%- set hidden = run_query(
+        "select string_agg(name, ', ' order by name), current_user::text from (values " ~ sources | unique | join(', ')
+        ~ ") as sources (name) where row_security_active(to_regclass(name)::oid)"
+    )[0] -%}
+    {%- if hidden[0] -%}
+        {%- do exceptions.raise_compiler_error(
+            'Row-level security applies to ' ~ hidden[1] ~ ' in ' ~ hidden[0] ~ ': rows that it hides would leave the marts. '
+            ~ 'ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE ' ~ adapter.quote(hidden[1]) ~ ' BYPASSRLS; nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
 {#- on-run-start: the tables that hold the above, in each schema that has kept tables. -#}
 {% macro kept_prepare() %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
@@ -208,6 +229,7 @@
             ~ 'or deleted by a full refresh. Use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select, to try models.'
         ) -%}
     {%- endif -%}
+    {{ kept_refuse_hidden_rows() }}
     {%- set kept, ids, schemas = {}, [], [] -%}
     {%- for id, node in graph.nodes.items() -%}
         {%- if node.config.materialized in ['kept_table', 'kept_incremental', 'partitioned_incremental', 'kept_materialized_view', 'snapshot'] -%}

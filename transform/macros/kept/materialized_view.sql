@@ -77,22 +77,12 @@
 {#-
   Whether its rows may be others now. What its last build could see is compared with the transaction that last wrote
   each table below. Rows in raw can go and leave no trace, so a view that reads raw, or a table that notes nothing, is
-  always stale; so is one that reads the clock.
+  always stale; so is one that reads the clock, or calls functions that may read anything.
 -#}
 {% macro kept_view_is_stale(relation) %}
     {%- set stale -%}
         with recursive below (oid) as (
             {{ kept_relations_below(relation) }}
-        ),
-        views (oid) as (
-            select '{{ relation }}'::regclass::oid
-            union
-            select refobjid
-            from views
-            inner join pg_catalog.pg_rewrite on ev_class = views.oid
-            inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass
-            inner join pg_catalog.pg_class on pg_class.oid = refobjid and relkind = 'v'
-            where refclassid = 'pg_class'::regclass
         ),
         mine as (
             select (to_jsonb(noted) ->> 'read_snapshot')::pg_snapshot as snapshot
@@ -106,14 +96,22 @@
                 left join {{ kept_temp('notes') }} as notes on notes.relation = below.oid
                 where coalesce(not pg_visible_in_snapshot(changed_xid, (select snapshot from mine)), true)
             )
+            or exists ({{ kept_functions_below(relation) }})
             or exists (
-                select from views
-                where pg_get_viewdef(oid) ~* '\m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random|age)\('
-                    or pg_get_viewdef(oid) ~ '\m(CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\M'
+                select from ({{ kept_views_below(relation) }}) as views where pg_get_viewdef(oid) ~ '{{ kept_unsteady() }}'
             )
     {%- endset -%}
     {{ return(run_query(stale).columns[0].values()[0]) }}
 {% endmacro %}
+
+
+{#-
+  What in a view's SQL, as PostgreSQL writes it, makes its rows differ from one moment or role to the next: the clock,
+  chance, the session, samples, and PostgreSQL's own tables and functions, of which no dependency is noted.
+-#}
+{% macro kept_unsteady() -%}
+    \m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|age|random|random_normal|gen_random_uuid|uuidv4|uuidv7|nextval|currval|lastval|current_setting|version|txid_\w+|has_\w+_privilege|inet_\w+|row_security_active|to_reg\w+|(query|table|cursor|schema|database)_to_xml\w*|[oc]\w+_description)\(|\m(CURRENT_\w+|LOCALTIME|LOCALTIMESTAMP|SESSION_USER|USER|SYSTEM_USER|TABLESAMPLE)\M|\minformation_schema\.|\mpg_\w+|''(now|today|tomorrow|yesterday)''::text
+{%- endmacro %}
 
 
 {#- Makes it, filled and indexed, in the place of what is there. -#}

@@ -15,7 +15,7 @@
     ).columns[0].values() -%}
     {% call statement('take notes') %}
         drop table if exists pg_temp.{{ kept_temp('notes') }}, pg_temp.{{ kept_temp('read') }};
-        create temporary table {{ kept_temp('read') }} (relation oid);
+        create temporary table {{ kept_temp('read') }} (relation oid, function oid);
         create temporary table {{ kept_temp('notes') }} as
         select
             null::oid as relation,
@@ -43,7 +43,8 @@
 {% macro kept_add_read(query) %}
     {%- set trial = kept_define(query) -%}
     {% call statement('add read') %}
-        insert into {{ kept_temp('read') }} {{ kept_relations_below(trial) }};
+        insert into {{ kept_temp('read') }} (relation) {{ kept_relations_below(trial) }};
+        insert into {{ kept_temp('read') }} (function) {{ kept_functions_below(trial) }};
         drop view {{ trial }}
     {% endcall %}
 {% endmacro %}
@@ -76,6 +77,48 @@
 {%- endmacro %}
 
 
+{#- A query for what a view reads, itself and the views below it. -#}
+{% macro kept_views_below(view) -%}
+    with recursive views (oid) as (
+        select '{{ view }}'::regclass::oid
+        union
+        select refobjid
+        from views
+        inner join pg_catalog.pg_rewrite on ev_class = views.oid
+        inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass
+        inner join pg_catalog.pg_class on pg_class.oid = refobjid and relkind = 'v'
+        where refclassid = 'pg_class'::regclass
+    )
+    select oid from views
+{%- endmacro %}
+
+
+{#-
+  A query for the functions through which a view may read what PostgreSQL does not say: somebody's own that are not
+  immutable. Those of extensions read no tables, but for dblink's, which read other servers'.
+-#}
+{% macro kept_functions_below(view) -%}
+    select distinct pg_proc.oid
+    from ({{ kept_views_below(view) }}) as views
+    inner join pg_catalog.pg_rewrite on ev_class = views.oid
+    inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
+    -- an operator stands for its function
+    left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
+    inner join pg_catalog.pg_proc
+        on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
+        and calls.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+    left join pg_catalog.pg_depend as made
+        on made.objid = pg_proc.oid and made.classid = 'pg_proc'::regclass and made.deptype = 'e'
+        and made.refclassid = 'pg_extension'::regclass
+    left join pg_catalog.pg_extension on pg_extension.oid = made.refobjid
+    where
+        provolatile <> 'i'
+        and prokind <> 'a'
+        and pronamespace <> 'pg_catalog'::regnamespace
+        and coalesce(extname, 'dblink') = 'dblink'
+{%- endmacro %}
+
+
 {#-
   How far what was read goes: the oldest transaction that may be missing from any of it; 0 if that can't be known. A
   table in raw goes as far as the build's own snapshot, another as far as it has been noted.
@@ -84,13 +127,15 @@
     {%- set reach -%}
         with read as (
             select relation, horizon, {{ kept_is_raw('relation') }} as is_raw
-            from (select distinct relation from {{ kept_temp('read') }}) as read
+            from (select distinct relation from {{ kept_temp('read') }} where relation is not null) as read
             left join {{ kept_temp('notes') }} as notes using (relation)
         ),
         horizons as (
             select horizon from {{ kept_temp('notes') }} where snapshot is not null
             union all
             select coalesce(horizon, '0') from read where horizon is not null or not is_raw
+            union all
+            select '0' from {{ kept_temp('read') }} where function is not null
             {% for node in kept_nodes_above(model.depends_on.nodes) -%}
                 union all
                 select coalesce(
@@ -100,7 +145,11 @@
         )
         select
             (select horizon::text from horizons order by horizons.horizon limit 1),
-            (select string_agg(relation::regclass::text, ', ') from read where horizon is null and not is_raw)
+            (select string_agg(name, ', ') from (
+                select relation::regclass::text as name from read where horizon is null and not is_raw
+                union
+                select function::regprocedure::text from {{ kept_temp('read') }} where function is not null
+            ) as unknown)
     {%- endset -%}
     {%- set found = run_query(reach)[0] -%}
     {%- if found[1] and model.config.materialized in ['kept_incremental', 'partitioned_incremental'] -%}

@@ -89,7 +89,12 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION tidemark.set_view_aside(view oid) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+-- what is saved reads back as the same SQL, whatever the caller sets in between
+SET standard_conforming_strings = on SET datestyle = iso SET intervalstyle = postgres SET extra_float_digits = 1
+-- an error where a policy of the caller's would run with the rights that are lent
+SET row_security = off
+AS $$
 DECLARE
     found record;
     aside bigint;
@@ -122,6 +127,9 @@ BEGIN
     END IF;
     -- a lock, so that nobody replaces the view between its definition's being read and its drop
     EXECUTE format('EXPLAIN SELECT FROM %s', found.name);
+    IF to_regclass(found.name) IS DISTINCT FROM view THEN
+        RAISE EXCEPTION '% was replaced just now', found.name USING ERRCODE = 'lock_not_available';
+    END IF;
     INSERT INTO tidemark.views_set_aside (name, statements, grants)
     SELECT found.name,
         ARRAY[format(
@@ -158,7 +166,10 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION tidemark.put_view_back(aside bigint) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on SET datestyle = iso SET intervalstyle = postgres SET extra_float_digits = 1
+SET row_security = off
+AS $$
 DECLARE
     saved record;
     statement text;
