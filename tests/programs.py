@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import psutil
+
 from tests.conftest import REPOSITORY, shared
 
 if TYPE_CHECKING:
@@ -135,3 +137,11 @@ def run(
             each.seek(0)
             printed.append(each.read().decode())
     return subprocess.CompletedProcess(command, status, *printed)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's arguments; none of one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests import programs
 from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, delete, load, undelete
 from tests.servers import INSTALLATIONS
@@ -56,7 +57,9 @@ def killed_build(project: Checkout, draw: random.Random) -> None:
     deadline = time.monotonic() + 30
     while run.poll() is None and time.monotonic() < deadline:
         found = [
-            each for each in psutil.Process(run.pid).children(recursive=True) if "tidemark-dbt" in str(each.cmdline())
+            each
+            for each in psutil.Process(run.pid).children(recursive=True)
+            if "tidemark-dbt" in str(programs.command_line(each))
         ]
         if found:
             time.sleep(draw.uniform(2.5, 6))

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from dotenv import dotenv_values
 
+from tests import programs
 from tests.integration.backups import back_up, backups, copy, listed, locked, newest, waiting
 from tests.integration.conftest import Checkout, make_checkout
 from tests.singer.test_crashes import wait_for
@@ -31,7 +32,7 @@ def project() -> Iterator[Checkout]:
 def is_dump(process: psutil.Process) -> bool:
     """Whether it is a pg_dump that dumps, and not one that is asked what it is."""
     with suppress(psutil.NoSuchProcess):
-        return any(word.startswith("--snapshot") for word in process.cmdline())
+        return any(word.startswith("--snapshot") for word in programs.command_line(process))
     return False
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests import programs
 from tests.integration.conftest import make_checkout
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def blocked(project: Checkout, *, but: int = 0) -> tuple[subprocess.Popen[str], 
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.1)
     (dbt,) = [
-        each for each in psutil.Process(run.pid).children(recursive=True) if "tidemark-dbt" in str(each.cmdline())
+        each
+        for each in psutil.Process(run.pid).children(recursive=True)
+        if "tidemark-dbt" in str(programs.command_line(each))
     ]
     return run, dbt, sessions[0][0]
 

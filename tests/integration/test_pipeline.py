@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from tests import leaks
+from tests import leaks, programs
 from tests.integration.conftest import Checkout, free_port, make_checkout
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_a_failing_test_fails_the_run_and_is_named(loaded):
 def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
     checkout, _ = loaded
     run = checkout.start("pipeline")
-    while not (meltano := [child for child in _children(run.pid) if "run" in child.cmdline()]):
+    while not (meltano := [child for child in _children(run.pid) if "run" in programs.command_line(child)]):
         time.sleep(0.05)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests import programs
 from tests.integration.conftest import make_checkout
 from tests.singer.test_crashes import wait_for
 
@@ -74,7 +75,10 @@ def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project)
         me = psutil.Process(run.pid)
         # the target can't go on: it asks for the table again and again
         wait_for(
-            lambda: any("tidemark-target" in " ".join(each.cmdline()) for each in me.children(recursive=True)), 120
+            lambda: any(
+                "tidemark-target" in " ".join(programs.command_line(each)) for each in me.children(recursive=True)
+            ),
+            120,
         )
         started = me.children(recursive=True)
         # what the kernel does when the starter dies
