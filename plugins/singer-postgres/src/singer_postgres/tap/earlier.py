@@ -45,6 +45,17 @@ _ATTACHED = """
     join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where parts.is_new and pg_catalog.has_table_privilege(c.oid, 'select') order by 1, 2
 """.format(of_part=_SINCE.format(table="i"))  # noqa: S608
+# TRUNCATE begins a new file, no older than the oldest row in it; so does what moves rows as they are, such as VACUUM
+# FULL. The statistics that VACUUM writes leave the row of pg_class as it is.
+_BEGUN_ANEW = """
+    select count(*), bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
+    from (
+        select %s::bigint::oid as oid
+        union
+        select relid::oid from pg_catalog.pg_partition_tree(%s::bigint::oid)
+    ) part join pg_catalog.pg_class c using (oid)
+    where c.relkind = 'r' and {of_file} and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%s::xid8::xid)
+""".format(of_file=_SINCE.format(table="c"))  # noqa: S608
 # the types that values are made of, with the labels of enums and the parts of composites that were written since
 _TYPES = """
     with recursive made_of(attname, oid) as (
@@ -66,13 +77,14 @@ _TYPES = """
 """.format(of_enum=_SINCE.format(table="e"), of_attribute=_SINCE.format(table="a"))  # noqa: S608
 
 
-def contradiction(  # noqa: PLR0911 - a reason each
+def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
     connection: Connection,
     selection: Selection,
     before: Shape,
     bound: sql.Composable | None,
     *,
     past: bool,
+    stamped: bool,
 ) -> str | None:
     """Return why rows that were read before must be read again; None if they needn't be.
 
@@ -81,6 +93,7 @@ def contradiction(  # noqa: PLR0911 - a reason each
         before: what of the relation was read.
         bound: the condition of the rows that this run reads anyway; None if it reads what was not read yet.
         past: the warehouse is told what old rows hold in a new column, where that is one value.
+        stamped: a row that is changed gets a new replication key.
     """
     if why := selection.unread(before):
         return why
@@ -92,6 +105,8 @@ def contradiction(  # noqa: PLR0911 - a reason each
             return "its definition was replaced"
         if why := _altered(connection, selection, read, before.seen, bound):
             return why
+        if stamped and _was_emptied(connection, selection, before.seen, bound):
+            return "it was truncated, or written anew, and rows were written without a new replication key"
         if why := _of_types(connection, selection, read, before.seen, bound):
             return why
     for some in _pieces(added):
@@ -118,10 +133,25 @@ def _altered(
     # what is computed when it is read, or is on another server, has no rows to look at; others may not be looked at
     computed = [name for name, is_virtual, _ in rows if is_virtual]
     unseen = relation.kind == "f" or (relation.kind == "p" and not relation.leaves) or not rows[0][2]
-    written = sql.SQL("pg_catalog.age(xmin) <= pg_catalog.age({}::xid8::xid)").format(sql.Literal(seen))
-    if computed or unseen or _holds(connection, selection, bound, [written]):
+    if computed or unseen or _holds(connection, selection, bound, [_written(seen)]):
         return f"{', '.join(computed) or which} was altered, and rows were written without a new replication key"
     return None
+
+
+def _was_emptied(connection: Connection, selection: Selection, seen: str, bound: sql.Composable | None) -> bool:
+    """Look for rows that are new in a table that was emptied since, and have old stamps: a restored copy, say."""
+    relation = selection.relation
+    ((count, readable),) = _ask(connection, _BEGUN_ANEW, [relation.oid, relation.oid, seen, seen])
+    if not count or relation.kind not in "rp":
+        return False
+    # of a foreign partition's rows, nothing says when they were written
+    unseen = not readable or (relation.kind == "p" and not relation.leaves)
+    return unseen or _holds(connection, selection, bound, [_written(seen)])
+
+
+def _written(seen: str) -> sql.Composable:
+    """Return the condition of rows that were written since."""
+    return sql.SQL("pg_catalog.age(xmin) <= pg_catalog.age({}::xid8::xid)").format(sql.Literal(seen))
 
 
 def _of_types(

@@ -133,7 +133,7 @@ _INDEXES = """
 def read(connection: psycopg.Connection[Any], schemas: frozenset[str]) -> tuple[list[Relation], list[LeftOut]]:
     """Return all relations but the system's, and those of `schemas`, or all, that the tap can't describe.
 
-    Those that it discovers are described.
+    Those that it discovers are described. In a transaction of the caller's, under one snapshot.
     """
     heads = relations.heads(connection, every=True)
     wanted = [head.oid for head in heads if not head.is_partition and (not schemas or head.schema in schemas)]

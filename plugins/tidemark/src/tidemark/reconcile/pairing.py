@@ -58,7 +58,10 @@ class Ends:
         source, warehouse = databases.bring_up(project)
         configuration = streams.configuration(project)
         with connections.connect(source) as connection:
-            all_relations, _ = checked.read(connection, configuration.schemas)
+            with connection.transaction():
+                # one snapshot, as the tap's discovery has
+                connection.execute("set transaction isolation level repeatable read, read only")
+                all_relations, _ = checked.read(connection, configuration.schemas)
             found = streams.discovered(configuration, all_relations)
             source_id = identity.identity(connection)
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
