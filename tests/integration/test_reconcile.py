@@ -243,6 +243,27 @@ def test_what_cannot_be_compared_is_said(loaded):
     assert all("has not been loaded into elsewhere" in result["error"] for result in json.loads(done.stdout))
 
 
+def test_a_role_that_may_read_the_selected_columns_alone_compares_them(loaded):
+    do(
+        loaded,
+        "source",
+        "create role columns_alone login password 'secret'",
+        "alter table whole add hidden text",
+        "grant select (id, note) on whole to columns_alone",
+    )
+    path = loaded.root / "extract" / "extractors.meltano.yml"
+    before = path.read_text()
+    path.write_text(before.replace("- public-whole.*", "- public-whole.id\n      - public-whole.note"))
+    own = {"TAP_POSTGRES_USER": "columns_alone", "TAP_POSTGRES_PASSWORD": "secret"}
+    try:
+        assert path.read_text() != before
+        status, results = reconcile(loaded, "public-whole", env=own)
+        assert status == 0, results
+    finally:
+        path.write_text(before)
+        do(loaded, "source", "alter table whole drop hidden")
+
+
 def test_a_repair_waits_for_no_run_but_says_that_one_is_at_it(loaded):
     do(loaded, "warehouse", "update raw.plain set amount = -2 where id = 3")
     lock = RunLock(Warehouse(lambda: {"conninfo": loaded.urls["warehouse"]}, "raw"))
