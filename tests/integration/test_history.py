@@ -104,6 +104,11 @@ def test_a_type_that_grew_in_the_source_rounds_no_version_and_adds_none_that_is_
         connection.execute(load("products", "price = 12.34, sku = repeat('x', 60)", "product_id = 1"))
         # touched, and no other than it was
         connection.execute(load("products", "price = price", "product_id = 2"))
+        connection.execute("create view marts.prices as select price, sku from intermediate.products_snapshot")
+        done = project.dbt("build", "--select", "stg_products", "products_snapshot", "--exclude-resource-type", "test")
+        assert done.returncode == 1
+        assert "no column that a view reads: marts.prices. Drop it" in " ".join(done.stdout.split())
+        connection.execute("drop view marts.prices")
         project.build("--select", "stg_products", "products_snapshot")
         assert project.rows("warehouse", current.format(1)) == [(Decimal("12.3456"), "x" * 60)]
         assert project.rows("warehouse", versions) == [(before + 1,)]

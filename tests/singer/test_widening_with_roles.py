@@ -217,3 +217,17 @@ def test_what_the_loader_sets_meanwhile_changes_nothing_in_a_view_that_is_made_a
         loader.execute("set datestyle = 'sql, dmy'; set standard_conforming_strings = off")
         loader.execute("select tidemark.put_view_back(%s)", row)
     assert with_roles.rows(SEEN) == before
+
+
+def test_row_level_security_that_applies_to_the_loader_is_refused_and_its_advice_brings_it_right(with_roles):
+    execute(
+        with_roles,
+        "alter table raw.orders enable row level security, force row level security; "
+        "create policy few on raw.orders using (id < 2)",
+    )
+    with_roles.do("update orders set note = 'newer', updated_at = now()")
+    error = refused(with_roles.sync(STREAMS, with_roles.state))
+    assert "Row-level security of raw.orders applies to the role that loads it: rows would be missed." in error
+    execute(with_roles, error[error.index("ALTER TABLE") :])
+    with_roles.sync(STREAMS, with_roles.state).ok()
+    assert with_roles.rows("select count(*) from raw.orders where note = 'newer'") == [(3,)]

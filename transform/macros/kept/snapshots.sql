@@ -38,12 +38,13 @@
     {%- set there = run_query("select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ this ~ "')") -%}
     {%- if not there | length or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
     {%- set trial = kept_define(model.compiled_code) -%}
-    {%- set actions, refused = [], [] -%}
+    {%- set actions, refused, widened = [], [], [] -%}
     {%- for row in run_query(kept_wider_types(this, trial)) -%}
         {%- if row[3] is none -%}
             {%- do refused.append(row[0] ~ ' as ' ~ row[1] ~ ', the query as ' ~ row[2]) -%}
         {%- else -%}
             {%- do actions.append('alter column ' ~ adapter.quote(row[0]) ~ ' type ' ~ row[3]) -%}
+            {%- do widened.append(row[0]) -%}
         {%- endif -%}
     {%- endfor -%}
     {% call statement('compared') %}
@@ -56,6 +57,19 @@
         ) -%}
     {%- endif -%}
     {%- if actions -%}
+        {%- set views = run_query(
+            "select string_agg(distinct ev_class::regclass::text, ', ') from pg_catalog.pg_depend "
+            ~ "inner join pg_catalog.pg_rewrite on pg_rewrite.oid = objid inner join pg_catalog.pg_attribute "
+            ~ "on attrelid = refobjid and attnum = refobjsubid where classid = 'pg_rewrite'::regclass "
+            ~ "and refclassid = 'pg_class'::regclass and refobjid = '" ~ this ~ "'::regclass "
+            ~ "and attname in ('" ~ widened | map('replace', "'", "''") | join("', '") ~ "')"
+        )[0][0] -%}
+        {%- if views -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ' is to have wider types (' ~ widened | join(', ') ~ '), and PostgreSQL alters no column that a view '
+                ~ 'reads: ' ~ views ~ '. Drop it, with what stands on it, and run this again; a run makes those of models again.'
+            ) -%}
+        {%- endif -%}
         {{ kept_ddl('widen', 'alter table ' ~ this ~ ' ' ~ actions | join(', ') ~ ';') }}
     {%- endif -%}
 {% endmacro %}

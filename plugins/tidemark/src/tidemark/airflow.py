@@ -73,9 +73,11 @@ def up(project: Project) -> int:
         )
         share(lock, child.pid)
         try:
+            # as long as Airflow is to run
             return child.wait()
         finally:
             child.terminate()
+            # it kills in the end what does not end, and its components may not outlive us
             child.wait()
             if not own:
                 fleet.stop(project, [settings.airflow_database(project)])

@@ -11,7 +11,7 @@ from psycopg import conninfo, errors, sql
 
 from tidemark import connections
 from tidemark.backup import clients, contents, settings
-from tidemark.backup.programs import Program
+from tidemark.backup.programs import KEEPALIVES, Program
 from tidemark.errors import BusyError, TidemarkError, UsageError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _fill(connection: Connection, side: Side, was: Database, command: list[str],
     row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
     elsewhere = row is None or row[0] != was.cluster
     # pg_restore takes a name with "=" in it for more than a name
-    base = [*command, f"--dbname={conninfo.make_conninfo(dbname=connection.info.dbname)}", "--no-password"]
+    base = [*command, f"--dbname={conninfo.make_conninfo(KEEPALIVES, dbname=connection.info.dbname)}", "--no-password"]
     for section in ("pre-data", "data", "post-data"):
         with Program([*base, f"--section={section}"], side, lock, full=f"the server of the {side}") as program:
             program.wait()

@@ -217,6 +217,7 @@ class _Child:
             errors="replace",
         ) as child:
             try:
+                # without a limit: a sync takes as long as it takes, and watches its own connections
                 printed, said = child.communicate()
             except BaseException:
                 child.terminate()

@@ -8,7 +8,7 @@ from singer_postgres import pooling
 from tidemark import connections, lock_watch
 from tidemark.backup import clients, contents
 from tidemark.backup.clients import COMPRESSIONS
-from tidemark.backup.programs import MovedError, Program
+from tidemark.backup.programs import KEEPALIVES, MovedError, Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,7 @@ def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int)
     with contents.frozen(side) as (frozen, snapshot):
         command = [
             *(programs["pg_dump"], "--format=directory", f"--file={directory}", f"--jobs={jobs}", "--no-password"),
+            f"--dbname={KEEPALIVES}",
             *(f"--snapshot={snapshot}", f"--compress={COMPRESSIONS[compression]}"),
             # its tables are locked already: it waits only if somebody else waits for them, who goes first
             *("--lock-wait-timeout=1s", "--exclude-table=*._tidemark_stage_*"),

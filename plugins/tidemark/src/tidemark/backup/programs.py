@@ -27,6 +27,10 @@ _UNKNOWN = 'unrecognized configuration parameter "transaction_timeout"'
 _OTHERS = {"PGOPTIONS", "PGHOSTADDR", "PGSERVICE", "PGTZ", "PGDATESTYLE", "PGCLIENTENCODING"}
 
 
+# a server whose machine is gone says nothing, and the kernel's own limit is two hours
+KEEPALIVES = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000"
+
+
 class MovedError(TidemarkError):
     """Tables changed under pg_dump; another attempt may do."""
 
@@ -76,7 +80,7 @@ class Program:
         self._child.terminate()
 
     def wait(self) -> None:
-        """Wait for its end.
+        """Wait for its end, which has no limit, as a database may be large; `KEEPALIVES` end it if its server is gone.
 
         Raises:
             MovedError: tables changed under it.
