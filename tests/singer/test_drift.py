@@ -349,3 +349,52 @@ def test_when_a_where_clause_or_a_mask_changes_all_rows_are_read_again(loaded, c
     assert "Reading public-orders from its beginning" in synced.tap_log
     if change == "masks":
         assert loaded.rows("select distinct note from raw.orders") == [(None,)]
+
+
+VIEWS = """
+    create function doubled(int) returns int language sql as 'select $1 * 2';
+    create table base (id int primary key, n int, updated_at timestamptz not null default now() - interval '1 day');
+    insert into base (id, n) values (1, 1), (2, 2); create table part_2 (like base including defaults);
+    create table restored (like base including all); insert into restored table base;
+    create table part (like base including defaults) partition by list (id); insert into part_2 (id, n) values (2, 2);
+    create table part_1 partition of part for values in (1); insert into part (id, n) values (1, 1);
+    create view inside as select id, n, updated_at from base; create view replaced as select * from inside;
+    create view attached as select * from part; create view again as select * from restored;
+    create view calls as select id, doubled(n) as n, updated_at from base
+"""
+
+
+def test_a_view_is_read_again_when_anything_that_it_is_made_of_is_another(pipe):
+    pipe.do(VIEWS)
+    names = ("replaced", "attached", "again", "calls")
+    streams = {f"public-{name}": {**INCREMENTAL, "table-key-properties": ["id"]} for name in names}
+    state = pipe.sync(streams).ok().state
+    pipe.do("create or replace view inside as select id, n + 10 as n, updated_at from base")
+    pipe.do("alter table part attach partition part_2 for values in (2)")
+    pipe.do("truncate restored; insert into restored select id, n + 100, updated_at from base")
+    pipe.do("create or replace function doubled(int) returns int language sql as 'select $1 * 20'")
+    synced = pipe.sync(streams, state).ok()
+    for name in names:
+        with pipe.source() as connection:
+            there = connection.execute(f"select id, n from {name} order by id").fetchall()
+        assert (name, pipe.rows(f"select id, n from raw.{name} order by id")) == (name, there)
+    assert "function public.doubled(integer) was replaced, which it calls" in synced.tap_log
+    assert "from its beginning" not in pipe.sync(streams, synced.state).ok().tap_log
+
+
+def test_a_label_that_is_renamed_is_followed_in_whatever_is_made_of_it(pipe):
+    pipe.do(
+        """
+        create type mood as enum ('bad', 'ok'); create type moods as range (subtype = mood);
+        create type told as (feels mood, since date);
+        create table a (id int primary key, range moods default '[bad,ok]', several mood[] default '{ok}',
+            told told default row('ok', '2026-01-01'), updated_at timestamptz default now() - interval '1 day');
+        insert into a values (1)
+        """
+    )
+    state = pipe.sync({"public-a": INCREMENTAL}).ok().state
+    pipe.do("""alter type mood rename value 'ok' to 'o"k\\, it is'""")
+    pipe.sync({"public-a": INCREMENTAL}, state).ok()
+    columns = "range::text, several::text, told::text"
+    with pipe.source() as connection:
+        assert pipe.rows(f"select {columns} from raw.a") == connection.execute(f"select {columns} from a").fetchall()

@@ -55,6 +55,31 @@ def test_where_the_zone_of_stamps_is_unknown_what_may_be_of_the_start_date_is_re
     assert pipe.rows("select id from raw.a") == [(2,)]
 
 
+def test_a_day_that_the_start_date_is_in_is_read_whole_where_the_key_is_a_date(pipe):
+    pipe.do("create table a (id int primary key, updated_at date)")
+    pipe.do("insert into a values (1, '2025-12-31'), (2, '2026-01-01'), (3, '2026-01-02')")
+    for start, zone, ids in (
+        ("2026-01-01T00:00:00Z", "Europe/Berlin", [2, 3]),
+        ("2026-01-01T00:00:00Z", "America/New_York", [1, 2, 3]),
+        ("2026-01-01T12:00:00", None, [2, 3]),
+        ("2026-01-01T18:00:00Z", None, [2, 3]),
+    ):
+        pipe.tap |= {"start_date": start, "timestamp_timezone": zone}
+        with pipe.warehouse() as connection:
+            connection.execute("drop schema if exists raw cascade")
+        pipe.sync({"public-a": INCREMENTAL}).ok()
+        assert (start, zone, pipe.rows("select array_agg(id order by id) from raw.a")) == (start, zone, [(ids,)])
+
+
+@pytest.mark.parametrize("start", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"])
+def test_the_first_and_the_last_instant_there_are_can_be_start_dates(pipe, start):
+    catalog = pipe.catalog(make(pipe))
+    pipe.tap["start_date"] = start
+    first = pipe.sync(catalog).ok()
+    pipe.sync(catalog, first.state).ok()
+    assert pipe.rows("select count(*) from raw.dated") == [(3 if start.startswith("0001") else 0,)]
+
+
 def test_a_backfill_keeps_to_the_start_date(pipe):
     catalog = pipe.catalog(make(pipe))
     pipe.tap |= {"start_date": "2022-11-01", "timestamp_timezone": "UTC"}

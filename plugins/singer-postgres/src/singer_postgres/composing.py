@@ -18,13 +18,13 @@ def quoted(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def literal(text: str) -> sql.Composable:
-    """Return a text as SQL, whatever is in it.
+def literal(value: object) -> sql.Composable:
+    """Return a value as SQL, whatever is in a text.
 
     Where the database has standard_conforming_strings off, psycopg2 goes on to write backslashes as if the session had.
     """
-    if "\\" not in text:
-        return sql.Literal(text)
+    if not isinstance(value, str) or "\\" not in value:
+        return sql.Literal(value)
     return sql.SQL("pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), 'UTF8')").format(
-        sql.Literal(text.encode().hex())
+        sql.Literal(value.encode().hex())
     )

@@ -11,23 +11,61 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.composing import literal, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.tap.relations import Column
     from singer_postgres.tap.select import Selection, Shape
 
+# of the text of arrays, composites and ranges
+_ESCAPES = '\\"'
+_NO_ESCAPES = str.maketrans("", "", _ESCAPES)
 # PostgreSQL takes 100 arguments of a function
 _ARGUMENTS = 50
 
 # a row of a catalog, or of a table, that was written since: ages count back from now, whatever xid numbers are reused
 _SINCE = "pg_catalog.age({table}.xmin) <= pg_catalog.age(%s::xid8::xid)"
+# of a view: the views, functions and columns that it is made of, and the tables below it, of which it shows no file
 _REPLACED = """
-    select exists (
-        select from pg_catalog.pg_rewrite r where r.ev_class = %s::bigint::oid and {of_rule}
-    )
-""".format(of_rule=_SINCE.format(table="r"))  # noqa: S608 - no value is in it
+    select 1, n.nspname || '.' || v.relname || ' was replaced'
+    from pg_catalog.pg_rewrite r join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind in ('v', 'm')
+    join pg_catalog.pg_namespace n on n.oid = v.relnamespace
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_rule}
+    union all
+    select 2, 'function ' || p.oid::regprocedure || ' was replaced, which it calls'
+    from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+        and d.refclassid = 'pg_catalog.pg_proc'::regclass
+    join pg_catalog.pg_proc p on p.oid = d.refobjid
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_function}
+    union all
+    select 3, format('column %%I of %%s was altered', a.attname, a.attrelid::regclass)
+    from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> r.ev_class
+    join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid and a.attnum > 0
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_column}
+    union all
+    select 4, i.inhrelid::regclass || ' was attached to what it reads'
+    from pg_catalog.pg_inherits i where i.inhparent = any(%(parts)s::bigint[]::oid[]) and {of_part}
+    union all
+    select 5, c.oid::regclass || ' was truncated, or written anew, and it reads that'
+    from pg_catalog.pg_class c where c.oid = any(%(parts)s::bigint[]::oid[]) and c.relkind = 'r' and {of_file}
+        and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%(seen)s::xid8::xid)
+    order by 1, 2 limit 1
+""".format(  # noqa: S608 - no value is in it
+    **{
+        name: _SINCE.format(table=table).replace("%s", "%(seen)s")
+        for name, table in (
+            ("of_rule", "r"),
+            ("of_function", "p"),
+            ("of_column", "a"),
+            ("of_part", "i"),
+            ("of_file", "c"),
+        )
+    }
+)
 _ALTERED = """
     select a.attname, a.attgenerated = 'v', pg_catalog.has_table_privilege(a.attrelid, 'select')
     from pg_catalog.pg_attribute a
@@ -64,6 +102,10 @@ _TYPES = """
         select attname, part from made_of join pg_catalog.pg_type t using (oid) cross join lateral (
             values (t.typelem), (t.typbasetype)
             union all
+            select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid
+            union all
+            select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid = t.oid
+            union all
             select a.atttypid from pg_catalog.pg_attribute a
             where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
         ) parts(part) where part <> 0
@@ -83,6 +125,7 @@ def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
     before: Shape,
     bound: sql.Composable | None,
     *,
+    parts: Sequence[int],
     past: bool,
     stamped: bool,
 ) -> str | None:
@@ -91,6 +134,7 @@ def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
     Args:
         connection: in the snapshot that the stream is read under.
         before: what of the relation was read.
+        parts: oids of the relation and of all that is read with it.
         bound: the condition of the rows that this run reads anyway; None if it reads what was not read yet.
         past: the warehouse is told what old rows hold in a new column, where that is one value.
         stamped: a row that is changed gets a new replication key.
@@ -101,8 +145,8 @@ def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
     added = [column for column in selection.columns if not selection.was_read(column, before)]
     read = sorted(names - {column.name for column in added})
     if before.seen is not None:
-        if selection.relation.kind in "vm" and _is(connection, _REPLACED, [selection.relation.oid, before.seen]):
-            return "its definition was replaced"
+        if selection.relation.kind in "vm" and (why := _replaced(connection, parts, before.seen)):
+            return why
         if why := _altered(connection, selection, read, before.seen, bound):
             return why
         if stamped and _was_emptied(connection, selection, before.seen, bound):
@@ -117,6 +161,12 @@ def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
     if before.seen is not None and bound is not None:
         return _attached(connection, selection, before.seen, bound)
     return None
+
+
+def _replaced(connection: Connection, parts: Sequence[int], seen: str) -> str | None:
+    """Look for what a view is made of that is another since: of its rows, nothing says when they were written."""
+    rows = _ask(connection, _REPLACED, {"parts": list(parts), "seen": seen})
+    return str(rows[0][1]) if rows else None
 
 
 def _altered(
@@ -159,9 +209,12 @@ def _of_types(
 ) -> str | None:
     """Look for values whose text is another since their type was altered: a renamed label, a further attribute."""
     for name, labels, is_altered in _ask(connection, _TYPES, [selection.relation.oid, list(names), seen, seen]):
-        # a label that was added is in no row of before; one that was renamed is
+        # a label that was added is in no row of before; one that was renamed is. What values it is part of escape it.
         shows = [
-            sql.SQL("position({} in {}::text) > 0").format(literal(label), sql.Identifier(name)) for label in labels
+            sql.SQL("position({} in translate({}::text, {}, '')) > 0").format(
+                literal(label.translate(_NO_ESCAPES)), sql.Identifier(name), literal(_ESCAPES)
+            )
+            for label in labels
         ]
         if is_altered or (shows and _holds(connection, selection, bound, shows)):
             return f"the type of {name} was altered"
@@ -191,7 +244,7 @@ def _pieces(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
 
 
 def _ask(
-    connection: Connection, query: str | sql.Composable, parameters: Sequence[object] = ()
+    connection: Connection, query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object] = ()
 ) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, parameters or None)

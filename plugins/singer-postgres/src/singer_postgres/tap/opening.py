@@ -196,7 +196,15 @@ def _checked(  # noqa: PLR0913 - all that an answer rests on
     if plan.shape is None or (plan.start is None and plan.begun is None):
         return plan
     bound = key.bound(snapshot.connection, plan.start) if plan.start is not None else None
-    why = earlier.contradiction(snapshot.connection, selection, plan.shape, bound, past=past, stamped=key.is_time)
+    why = earlier.contradiction(
+        snapshot.connection,
+        selection,
+        plan.shape,
+        bound,
+        parts=list(snapshot.layout.parts),
+        past=past,
+        stamped=key.is_time,
+    )
     if why is None:
         return plan
     notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")

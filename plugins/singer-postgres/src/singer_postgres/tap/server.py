@@ -179,9 +179,12 @@ class Server:
         try:
             yield
         except LockedError:
-            with suppress(psycopg2.Error), connection.cursor() as cursor:
-                cursor.execute("ROLLBACK")
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
                 self._idle.append(connection)
+            except psycopg2.Error:
+                connection.close()
             raise
         except BaseException:
             connection.close()

@@ -6,7 +6,7 @@ streams that are read whole don't know it; nor do keys that are not times. An ea
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from singer_postgres.errors import SingerPostgresError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.watermark import ReplicationKey
 
 # where the zone is unknown, as much more is read as a time on earth can differ
-_EARLIEST = timedelta(hours=-12)
+_EARLIEST_H = 12
 
 
 def parsed(text: str | None) -> datetime | None:
@@ -40,13 +40,15 @@ def condition(date: datetime, key: ReplicationKey) -> str | None:
     name = '"' + key.column.name.replace('"', '""') + '"'
     if key.is_instant:
         # one without an offset is in UTC
-        instant = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return f"{name} >= '{instant.isoformat()}'::timestamptz"
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return f"{name} >= '{date.isoformat()}'::timestamptz"
+    # a date is read whose day has the instant in it
+    kind = "date" if key.column.landing.type == "date" else "timestamp"
     if date.tzinfo is None:
         # as the column has it
-        return f"{name} >= '{date.isoformat()}'::timestamp"
+        return f"{name} >= '{date.isoformat()}'::timestamp::{kind}"
+    instant = f"'{date.isoformat()}'::timestamptz"
     if key.lookback.zone is not None:
         zone = key.lookback.zone.replace("'", "''")
-        return f"{name} >= ('{date.isoformat()}'::timestamptz AT TIME ZONE '{zone}')"
-    local = date.astimezone(UTC).replace(tzinfo=None) + _EARLIEST
-    return f"{name} >= '{local.isoformat()}'::timestamp"
+        return f"{name} >= ({instant} AT TIME ZONE '{zone}')::{kind}"
+    return f"{name} >= ({instant} AT TIME ZONE 'UTC' - interval '{_EARLIEST_H} hours')::{kind}"

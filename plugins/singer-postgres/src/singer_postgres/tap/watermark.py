@@ -93,7 +93,7 @@ class ReplicationKey:
             SingerPostgresError: `start` is no value of the key.
         """
         if self.is_time:
-            first = self.instant(start) - max(self.lookback.usual, timedelta(seconds=LOOKBACK_FLOOR_S))
+            first = _before(self.instant(start), max(self.lookback.usual, timedelta(seconds=LOOKBACK_FLOOR_S)))
             value = sql.SQL("{}::timestamptz").format(sql.Literal(horizon.iso(first)))
             if self.is_local:
                 local = "({} AT TIME ZONE 'UTC' + {}::interval)"
@@ -130,6 +130,14 @@ class ReplicationKey:
             raise SingerPostgresError(msg) from error
         # none: a bookmark in the future
         return row[0] if row and row[0] is not None else _EARLIEST
+
+
+def _before(instant: datetime, by: timedelta) -> datetime:
+    """Return an instant that is earlier, as far as there are any."""
+    try:
+        return instant - by
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
