@@ -105,6 +105,7 @@ def test_another_key_and_types_that_no_old_value_has_are_followed_in_place_under
     assert written(project.build("--full-refresh")) == dict.fromkeys(KINDS, (0, 0, 0))
 
 
+@pytest.mark.long
 def test_a_key_that_others_broke_and_another_partition_column_are_refused_with_advice_that_works(project):
     for name in KINDS:
         (models(project) / f"{name}.sql").unlink(missing_ok=True)
@@ -147,6 +148,7 @@ LONG = "sales_of_all_shops_with_every_line_and_its_order_of_"
 WIDE = "ä" * 31
 
 
+@pytest.mark.long
 def test_names_that_begin_the_same_or_have_wide_letters_are_told_apart(project):
     for path in models(project).glob("*.sql"):
         path.unlink()

@@ -142,6 +142,7 @@ def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(projec
     assert differing(project) == set()
 
 
+@pytest.mark.long
 def test_a_developers_model_on_an_input_of_production_misses_nothing_either(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
     deferred = ("--select", "k_t", "--defer", "--state", str(project.root / ".meltano" / "dbt" / "good"))
@@ -273,6 +274,7 @@ def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(p
     assert project.rows("warehouse", "select from pg_class where relname like '%\\_\\_old\\_%'") == []
 
 
+@pytest.mark.long
 def test_a_developers_view_on_productions_keeps_production_from_nothing(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
     models = project.root / "transform" / "models"

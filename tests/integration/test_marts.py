@@ -76,6 +76,7 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     assert_as_a_full_build_has_them(project)
 
 
+@pytest.mark.long
 def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(project):
     with project.connect("warehouse") as connection:
         ((line, new),) = connection.execute(
@@ -228,6 +229,7 @@ def test_a_new_months_partition_is_made_under_a_reader_that_holds_the_table(proj
     assert_as_a_full_build_has_them(project)
 
 
+@pytest.mark.long
 def test_a_load_amid_a_build_and_rows_that_come_back_leave_every_test_true(project):
     with project.connect("warehouse") as connection:
         connection.execute(delete("customers", "customer_id = 5"))

@@ -148,6 +148,7 @@ def test_a_failing_test_fails_the_run_and_is_named(loaded):
             connection.execute(f"update raw.orders set status = %s where {oldest}", [status])
 
 
+@pytest.mark.long
 def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
     checkout, _ = loaded
     run = checkout.start("pipeline")

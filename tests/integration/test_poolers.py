@@ -151,9 +151,9 @@ def test_a_pool_of_statements_is_refused(project):
 
 
 def test_a_whole_job_goes_through_a_pool_of_sessions_and_has_the_right_rows(project, sessions):
-    project.tidemark("run", *LOAD, "dbt-postgres:run", env=sessions)
+    project.tidemark("run", *LOAD, env=sessions)
     project.tidemark("demo", "change", "--rows", "50")
-    project.tidemark("run", *LOAD, "dbt-postgres:build", env=sessions)
+    project.tidemark("run", *LOAD, "dbt-postgres:run", env=sessions)
     # what the change deleted has no replication key to be found by
     project.tidemark("reconcile", "--repair", env=sessions)
     # and past the pool
@@ -185,6 +185,7 @@ def test_two_runs_keep_apart_through_a_pool_of_sessions(project, sessions):
     project.build("--select", "dim_dates", env=sessions)
 
 
+@pytest.mark.long
 def test_airflows_page_of_streams_is_read_through_a_pool_of_transactions(project, transactions, sessions):
     project.tidemark("run", *LOAD, env=sessions)
     script = """
@@ -207,6 +208,7 @@ print(sorted({stream.stream for stream in found.streams}), found.notes)
     assert untouched(project, transactions)
 
 
+@pytest.mark.long
 def test_airflows_sessions_of_both_kinds_share_a_pool_of_transactions(project, transactions):
     script = """
 import asyncio, os

@@ -138,6 +138,7 @@ def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loa
     assert_equal(loaded)
 
 
+@pytest.mark.long
 def test_a_repair_that_repaired_nothing_says_so_and_what_its_advice_is_brings_it_right(loaded):
     do(loaded, "source", "update plain set amount = 7.25 where id = 7")
     do(loaded, "warehouse", "alter table raw.plain alter amount type integer")
@@ -155,6 +156,7 @@ def test_a_repair_that_repaired_nothing_says_so_and_what_its_advice_is_brings_it
     assert reconcile(loaded, "public-plain")[0] == 0
 
 
+@pytest.mark.long
 def test_keys_of_any_kind_are_told_apart(loaded):
     do(loaded, "source", "delete from composite where b = 1.3", "update composite set flag = not flag where b = 2.0")
     do(loaded, "warehouse", "delete from raw.composite where b = 3.1", "update raw.whole set note = null where id = 1")

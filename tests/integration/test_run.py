@@ -91,6 +91,7 @@ def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project)
     report(project)
 
 
+@pytest.mark.long
 def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(project):
     def files() -> set[Path]:
         return {path for path in project.root.rglob("*") if "postgres" not in path.parts and "pycache" not in str(path)}
