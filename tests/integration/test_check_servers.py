@@ -38,11 +38,18 @@ def test_a_source_of_another_encoding_is_told_of(checkout):
     execute(checkout, "source", "create database ascii template template0 encoding 'SQL_ASCII' locale 'C'")
     try:
         found = check(checkout, {"TAP_POSTGRES_DATABASE": "ascii"})
+        with checkout.connect("source", "ascii") as connection:
+            connection.execute("set client_encoding = 'SQL_ASCII'")
+            connection.execute(b'create table "caf\xe9" (id int); create table customers (id int, "caf\xe9" int)')
+        named = check(checkout, {"TAP_POSTGRES_DATABASE": "ascii"})
     finally:
         execute(checkout, "source", "drop database ascii")
     assert found[0]["level"] == "warning"
     assert "SQL_ASCII" in found[0]["what"]
     assert any("demo load" in finding["what"] for finding in found)
+    # what the tap leaves out of its catalog, for a name that is not UTF-8
+    left_out = [finding["what"] for finding in named if "is left out of the catalog" in finding["what"]]
+    assert [what.split(" ")[0] for what in left_out] == [r"public.caf\351", "public.customers"]
 
 
 def test_a_side_that_cannot_be_reached_is_an_error_as_elsewhere(checkout):

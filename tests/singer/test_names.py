@@ -169,6 +169,23 @@ def test_a_table_of_1590_columns_arrives_and_one_of_1600_is_refused(pipe):
     assert "public.widest has 1,600 selected columns" in error
 
 
+def test_a_table_whose_columns_were_used_up_here_is_loaded_anew_as_the_error_says(pipe):
+    pipe.do("create table a (id int primary key, updated_at timestamptz default now()); insert into a values (1)")
+    state = pipe.sync({"public-a": INCREMENTAL}).ok().state
+    with pipe.warehouse() as connection:
+        for _ in range(2):
+            connection.execute(f"alter table raw.a {', '.join(f'add x{n} int' for n in range(793))}")
+            connection.execute(f"alter table raw.a {', '.join(f'drop x{n}' for n in range(793))}")
+    pipe.do(f"alter table a {', '.join(f'add y{n} int default {n}' for n in range(9))}; insert into a values (2)")
+    error = refused(pipe.sync({"public-a": INCREMENTAL}, state))
+    assert "tables can have at most 1600 columns" in error
+    assert "those that were dropped here count too" in error
+    with pipe.warehouse() as connection:
+        connection.execute("alter table raw.a rename to before")
+    pipe.sync({"public-a": INCREMENTAL}).ok()
+    assert pipe.rows("select id, y8 from raw.a order by id") == [(1, 8), (2, 8)]
+
+
 def test_a_view_with_a_system_columns_name_is_refused_by_that_name(pipe):
     pipe.do("create table a (id int primary key); insert into a values (1); create view b as select id, xmin from a")
     assert '"xmin" conflicts with a system column name' in refused(pipe.sync({"public-b": FULL_TABLE}))
