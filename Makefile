@@ -150,6 +150,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
 	@$(BIN)/yamllint --strict .
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir "$$(mktemp -d)"
 	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows
 	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot
 	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec
@@ -159,6 +160,17 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 		$(LISTED) '*.sh' .ci/run .ci/secrets .ci/targets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
 	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
 	@$(LISTED) '*.py' '*.sql' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "warning: " $$2 " has " $$1 " lines: is it one idea?" }'
+
+.PHONY: site
+site: setup-dev ## build the documentation as pages that need no network, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html."
+
+REFERENCE ?= docs/reference/commands.md
+
+.PHONY: reference
+reference: setup-dev ## write the page of commands anew, from what they say of themselves
+	@$(BIN)/typer tidemark.cli utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)
 
 .PHONY: security
 security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory

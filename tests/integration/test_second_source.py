@@ -1,4 +1,4 @@
-"""A second source database, added word for word as README.md has it."""
+"""A second source database, added word for word as docs/how-to/tables.md has it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SHOP = ("customers", "order_items", "orders", "products")
 
 
 def recipe() -> dict[str, str]:
-    """Return what README.md adds to which file, as deep as the lists there are."""
-    text = (REPOSITORY / "README.md").read_text()
+    """Return what the page adds to which file, as deep as the lists there are."""
+    text = (REPOSITORY / "docs/how-to/tables.md").read_text()
     (found,) = re.findall(r"\n\n((?:    .*\n|\n)*    - name: target-crm(?:.*\n)(?:    .*\n)*)", text)
     added = {}
     for plugin in re.split(r"\n\n", found.strip("\n")):

@@ -136,10 +136,11 @@ def test_every_variable_of_a_connection_is_in_the_example():
         assert f"{variable}=" in example
 
 
-def test_the_commands_of_the_readme_exist():
-    readme = (REPOSITORY / "README.md").read_text()
+def test_the_commands_of_the_pages_exist():
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    readme = "\n".join(page.read_text() for page in pages)
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z][a-z-]+)", readme)) <= targets
+    assert set(re.findall(r"(?:^ {4}|`)make (?:--silent )?([a-z][a-z-]+)", readme, re.MULTILINE)) <= targets
     commands = {command.callback.__name__ for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"\.venv/bin/tidemark ([a-z]+)", readme)) <= commands
@@ -157,7 +158,7 @@ def test_every_make_target_is_explained():
 
 def test_every_make_target_of_the_workflows_and_the_docs_exists():
     there = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    files = [*REPOSITORY.glob(".github/workflows/*.yml"), *REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+    files = [*REPOSITORY.glob(".github/workflows/*.yml"), *REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
     for file in files:
         asked = set(re.findall(r"(?:^ {4}|`|run: )make (?:--silent )?([a-z-]+)", file.read_text(), re.MULTILINE))
         assert asked <= there, file.name
