@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg import sql
 
+from singer_postgres.errors import SingerPostgresError
+from singer_postgres.target import views
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
 if TYPE_CHECKING:
@@ -251,6 +254,114 @@ def test_a_column_is_widened_under_views_that_keep_definition_owner_grants_and_r
     finally:
         with loaded.warehouse() as connection:
             connection.execute(f"drop owned by {analyst}, {reader} cascade; drop role {analyst}, {reader}")
+
+
+# what a materialized view, its columns and its indexes have besides what CREATE gives
+EXTRAS = """
+    select amname, (select array_agg(row(
+            attname, greatest(attstattarget, -1), attstorage, attcompression, attoptions)::text order by attnum)
+            from pg_attribute where attrelid = c.oid and attnum > 0),
+        (select array_agg(row(
+            i.indexrelid::regclass, indisclustered, obj_description(i.indexrelid),
+            (select array_agg(greatest(attstattarget, -1)) from pg_attribute where attrelid = indexrelid)
+        )::text order by i.indexrelid::regclass::text) from pg_index i where indrelid = c.oid),
+        (select array_agg(row(stxowner, greatest(stxstattarget, -1), obj_description(oid),
+            pg_get_statisticsobjdef(oid))::text) from pg_statistic_ext where stxrelid = c.oid),
+        (select reloptions from pg_class where oid = c.reltoastrelid)
+    from pg_class c join pg_am on pg_am.oid = relam where relname = 'held'
+"""
+MAKE_EXTRAS = """
+    create access method other_heap type table handler heap_tableam_handler;
+    create materialized view held using other_heap as select id, amount, note from raw.orders;
+    create index "by Id" on held (id); create index by_sum on held ((id + 1));
+    create statistics id_amount on id, amount from held; alter statistics id_amount set statistics 50;
+    comment on statistics id_amount is 'go together'; comment on index "by Id" is 'It''s sorted';
+    alter index by_sum alter column 1 set statistics 70;
+    alter materialized view held cluster on "by Id";
+    alter materialized view held alter id set statistics 0, alter note set storage external,
+        alter note set compression pglz, alter amount set (n_distinct = -0.5), set (toast.autovacuum_enabled = off);
+"""
+
+
+def test_a_materialized_view_that_is_made_again_keeps_its_storage_and_statistics(loaded):
+    with loaded.warehouse() as connection:
+        connection.execute(MAKE_EXTRAS)
+    before = loaded.rows(EXTRAS)
+    assert before[0][0] == "other_heap"
+    again(loaded, "alter table orders alter amount type numeric(12,2)").ok()
+    assert loaded.rows(EXTRAS) == before
+
+
+HOLDERS = [
+    ("create function f() returns bigint begin atomic select count(*) from amounts; end", "function public.f()"),
+    (
+        (
+            "create function f() returns bigint begin atomic select sum(amount) from raw.orders; end; "
+            "create view over as select f()"
+        ),
+        "function public.f()",
+    ),
+    ("create function f(a amounts) returns int language sql as 'select 1'", "function public.f(public.amounts)"),
+    ("create function f() returns setof amounts language sql as 'select * from amounts'", "function public.f()"),
+    ("create type pair as (a amounts, n int)", "composite type column public.pair.a"),
+    ("create table noted (a amounts[], n int)", "table column public.noted.a"),
+    ("create table noted (a raw.orders)", "table column public.noted.a"),
+    ("create domain one as amounts", "type public.one"),
+    (
+        "create table t (x int); create policy p on t using (exists (select from amounts where id = x))",
+        "policy p on public.t",
+    ),
+    ("create policy p on raw.orders using (amount > 1)", "policy p on raw.orders"),
+    (
+        (
+            "create function g() returns trigger language plpgsql as 'begin return new; end'; create trigger big before"
+            " update on raw.orders for each row when (new.amount > 1) execute function g()"
+        ),
+        "trigger big on raw.orders",
+    ),
+    (
+        "alter table raw.orders add doubled numeric generated always as (amount * 2) stored",
+        "default value for raw.orders.doubled",
+    ),
+    (
+        "create publication big for table raw.orders where (amount > 1)",
+        "publication relation raw.orders in",
+    ),
+    ("create view casts as select null::amounts as a", "view public.casts"),
+]
+
+
+def test_what_is_no_view_and_keeps_a_column_as_it_is_is_named_beforehand_with_advice_that_works(loaded):
+    table = sql.Identifier("raw", "orders")
+    with loaded.warehouse() as connection:
+        connection.execute("create view amounts as select id, amount from raw.orders")
+        assert not views.refusals(connection, table)
+        for make, name in HOLDERS:
+            with connection.transaction(force_rollback=True):
+                connection.execute(make.encode())
+                (why,) = views.refusals(connection, table)
+                assert why.startswith(name)
+                assert " stands on " in why
+                with pytest.raises(SingerPostgresError) as raised, connection.transaction():
+                    views.alter_type(connection, table, "amount", "numeric(12,2)")
+                assert str(raised.value) == why
+                connection.execute(why.split("put it back: ")[1].encode())
+                views.alter_type(connection, table, "amount", "numeric(12,2)")
+        # what stands on another column is no hindrance
+        with connection.transaction():
+            connection.execute("create policy p on raw.orders using (note > '')")
+            views.alter_type(connection, table, "amount", "numeric(12,2)")
+
+
+def test_a_function_that_reads_a_widened_column_is_named_in_the_error_of_the_run(loaded):
+    with loaded.warehouse() as connection:
+        connection.execute(HOLDERS[0][0].replace("amounts", "raw.orders where amount > 1"))
+    error = error_of(again(loaded, "alter table orders alter amount type numeric(12,2)"))
+    assert "function public.f() stands on raw.orders" in error
+    with loaded.warehouse() as connection:
+        connection.execute(error[error.index("DROP FUNCTION") :].encode())
+    loaded.sync(STREAMS, loaded.state).ok()
+    assert_same(loaded, "id, amount")
 
 
 def test_a_column_that_is_narrowed_loads_into_the_wider_one(loaded):

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from psycopg import errors
 
 from tests.singer.conftest import INCREMENTAL
+from tests.singer.test_drift import EXTRAS, MAKE_EXTRAS
 from tidemark import roles
 from tidemark.check import warehouse
 
@@ -110,6 +111,32 @@ def test_views_of_dbts_role_are_made_again_as_they_were_for_a_loader_that_may_no
     # once more: what was made again can be made again
     widened(with_roles, "text").ok()
     assert len(with_roles.rows(SEEN)) == 5
+
+
+def test_a_materialized_view_of_dbts_role_keeps_its_storage_and_statistics(with_roles):
+    execute(with_roles, "create access method other_heap type table handler heap_tableam_handler")
+    execute(
+        with_roles,
+        "set role tidemark_transformer; set search_path = marts; "
+        + MAKE_EXTRAS.split(";", 1)[1].replace("amount, note from", "id * 2 as amount, note from"),
+    )
+    before = with_roles.rows(EXTRAS)
+    widened(with_roles).ok()
+    assert with_roles.rows(EXTRAS) == before
+
+
+def test_a_function_on_a_view_of_dbts_role_is_named_and_once_it_is_dropped_the_column_is_widened(with_roles):
+    execute(
+        with_roles,
+        "set role tidemark_transformer; create function staging.f() returns bigint "
+        "begin atomic select count(*) from staging.stg; end",
+    )
+    before = with_roles.rows(SEEN)
+    error = refused(widened(with_roles))
+    assert "function staging.f() stands on staging.stg" in error
+    assert with_roles.rows(SEEN) == before
+    execute(with_roles, error[error.index("DROP FUNCTION") :])
+    with_roles.sync(STREAMS, with_roles.state).ok()
 
 
 def test_a_view_of_someone_elses_is_left_alone_and_the_error_names_it_and_what_to_do(with_roles):

@@ -1,7 +1,8 @@
 """Changes a column's type also where views read it, which PostgreSQL refuses.
 
 The views are dropped and made again in the same transaction: definition, owner, grants, options and comments as they
-were; materialized ones with their indexes, and filled. What can't be put back as it was is not taken away.
+were; materialized ones with their indexes, storage and statistics, and filled. What can't be put back as it was is not
+taken away, and what else stands on a view or on the column, such as a function, is named.
 
 Views of a role that this one has no rights of are set aside and put back by that role's own functions, where it lends
 them: `tidemark roles warehouse` has them for the views that dbt makes.
@@ -39,7 +40,10 @@ _DEPENDENT = """
         c.relkind = 'm' and c.relispopulated,
         exists (select from pg_catalog.pg_trigger where tgrelid = c.oid and not tgisinternal)
         or exists (select from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN')
-        or exists (select from pg_catalog.pg_attrdef where adrelid = c.oid),
+        or exists (select from pg_catalog.pg_attrdef where adrelid = c.oid)
+        or exists (
+            select from pg_catalog.pg_seclabel where classoid = 'pg_catalog.pg_class'::regclass and objoid = c.oid
+        ),
         case when pg_catalog.pg_has_role(c.relowner, 'usage') then 'owned'
             when lender.proowner is null then 'not lent'
             when pg_catalog.pg_has_role(lender.proowner, c.relowner, 'usage') then 'lent' else 'foreign' end,
@@ -71,6 +75,125 @@ _COMMENTS = """
     where classoid = 'pg_catalog.pg_class'::regclass and objoid = %s::oid
 """
 _INDEXES = "select pg_catalog.pg_get_indexdef(indexrelid) from pg_catalog.pg_index where indrelid = %s::oid"
+# the clauses that stand before and after the options of a materialized view
+_STORAGE = """
+    select ' USING ' || pg_catalog.quote_ident(amname), ' TABLESPACE ' || pg_catalog.quote_ident(spcname)
+    from pg_catalog.pg_class c join pg_catalog.pg_am on pg_am.oid = relam
+    left join pg_catalog.pg_tablespace on pg_tablespace.oid = reltablespace
+    where c.oid = %s::oid
+"""
+# statements that give a materialized view, its columns and indexes what CREATE doesn't; the roles' SQL has them
+_EXTRAS = """
+    with this as (
+        select c.oid, reltoastrelid, pg_catalog.format('%%I.%%I', nspname, relname) as name
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = relnamespace
+        where c.oid = %s::oid and relkind = 'm'
+    ), indexes as (
+        select i.oid, pg_catalog.format('%%I.%%I', nspname, relname) as name, relname, reltablespace, indisclustered
+        from this join pg_catalog.pg_index on indrelid = this.oid join pg_catalog.pg_class i on i.oid = indexrelid
+        join pg_catalog.pg_namespace n on n.oid = i.relnamespace
+    ), statistics as (
+        select s.oid, stxowner, stxstattarget, pg_catalog.format('%%I.%%I', nspname, stxname) as name
+        from this join pg_catalog.pg_statistic_ext s on stxrelid = this.oid
+        join pg_catalog.pg_namespace n on n.oid = stxnamespace
+    )
+    select pg_catalog.format('ALTER MATERIALIZED VIEW %%s SET (toast.%%s)', name,
+        pg_catalog.array_to_string(reloptions, ', toast.'))
+    from this join pg_catalog.pg_class toast on toast.oid = this.reltoastrelid where reloptions is not null
+    union all
+    select pg_catalog.format('ALTER MATERIALIZED VIEW %%s ALTER COLUMN %%I %%s', name, attname, change)
+    from this join pg_catalog.pg_attribute on attrelid = this.oid and attnum > 0
+    join pg_catalog.pg_type t on t.oid = atttypid
+    cross join lateral (values
+        (case when attstattarget >= 0 then 'SET STATISTICS ' || attstattarget end),
+        ('SET (' || pg_catalog.array_to_string(attoptions, ', ') || ')'),
+        (case when attstorage <> typstorage then 'SET STORAGE ' || case attstorage
+            when 'p' then 'PLAIN' when 'e' then 'EXTERNAL' when 'm' then 'MAIN' else 'EXTENDED' end end),
+        (case attcompression when 'p' then 'SET COMPRESSION pglz' when 'l' then 'SET COMPRESSION lz4' end)
+    ) as changes (change)
+    where change is not null
+    union all
+    select pg_catalog.format('ALTER INDEX %%s SET TABLESPACE %%I', name, spcname)
+    from indexes join pg_catalog.pg_tablespace t on t.oid = reltablespace
+    union all
+    select pg_catalog.format('ALTER INDEX %%s ALTER COLUMN %%s SET STATISTICS %%s', name, attnum, attstattarget)
+    from indexes join pg_catalog.pg_attribute on attrelid = indexes.oid where attstattarget >= 0
+    union all
+    select pg_catalog.format('COMMENT ON INDEX %%s IS %%L', name, description)
+    from indexes join pg_catalog.pg_description on classoid = 'pg_catalog.pg_class'::regclass and objoid = indexes.oid
+    union all
+    select pg_catalog.format('ALTER MATERIALIZED VIEW %%s CLUSTER ON %%I', this.name, relname)
+    from this, indexes where indisclustered
+    union all
+    select statement from statistics cross join lateral (values
+        (pg_catalog.pg_get_statisticsobjdef(oid)),
+        (case when stxstattarget >= 0
+            then pg_catalog.format('ALTER STATISTICS %%s SET STATISTICS %%s', name, stxstattarget) end),
+        (pg_catalog.format('COMMENT ON STATISTICS %%s IS %%L', name,
+            nullif(pg_catalog.obj_description(oid, 'pg_statistic_ext'), ''))),
+        (pg_catalog.format('ALTER STATISTICS %%s OWNER TO %%I', name, pg_catalog.pg_get_userbyid(stxowner)))
+    ) as statements (statement) where statement is not null
+"""
+# what is no view and keeps a view from being dropped, or a column of the table from another type
+_HOLDERS = """
+    with recursive row_types (oid) as (
+        select reltype from pg_catalog.pg_class where oid = %(table)s::regclass
+        union
+        select coalesce(c.reltype, d.objid)
+        from row_types join pg_catalog.pg_depend d on refclassid = 'pg_catalog.pg_type'::regclass
+            and refobjid = row_types.oid
+        left join pg_catalog.pg_class c on d.classid = 'pg_catalog.pg_class'::regclass and c.oid = d.objid
+            and c.relkind = 'c'
+        where d.classid = 'pg_catalog.pg_type'::regclass or c.oid is not null
+    ), views as (
+        select c.oid, reltype, typarray
+        from pg_catalog.pg_class c join pg_catalog.pg_type t on t.oid = reltype
+        where c.oid = any(%(views)s::oid[])
+    ), holders as (
+        select views.oid as held, d.classid, d.objid, d.objsubid
+        from views join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass
+            and d.refobjid = views.oid
+            or d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid in (reltype, typarray)
+        where d.deptype = 'n' and not exists (
+            select from pg_catalog.pg_class c
+            where d.classid = 'pg_catalog.pg_class'::regclass and c.oid = d.objid and relkind in ('v', 'm')
+        )
+        union
+        select d.refobjid, d.classid, d.objid, d.objsubid
+        from pg_catalog.pg_depend d join pg_catalog.pg_attribute on attrelid = d.refobjid and attnum = d.refobjsubid
+        where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = %(table)s::regclass
+            and attname = coalesce(%(column)s, attname)
+            and (d.classid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_trigger'::regclass,
+                    'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_publication_rel'::regclass)
+                or exists (select from pg_catalog.pg_attrdef a where d.classid = 'pg_catalog.pg_attrdef'::regclass
+                    and a.oid = d.objid and adnum <> d.refobjsubid))
+        union
+        select %(table)s::regclass, d.classid, d.objid, d.objsubid
+        from row_types join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_type'::regclass
+            and d.refobjid = row_types.oid and d.classid = 'pg_catalog.pg_class'::regclass
+        join pg_catalog.pg_class c on c.oid = d.objid and c.relkind in ('r', 'p', 'm')
+    )
+    select held::regclass::text, address.type, address.object_names, address.object_args, object.identity, case
+        when classid = 'pg_catalog.pg_attrdef'::regclass
+            then (select attgenerated::text from pg_catalog.pg_attrdef a join pg_catalog.pg_attribute
+                on attrelid = adrelid and attnum = adnum where a.oid = objid)
+        when classid = 'pg_catalog.pg_proc'::regclass and exists (select from pg_catalog.pg_depend
+            where refclassid = named.classid and refobjid = named.objid and deptype = 'n') then 'CASCADE'
+        else '' end
+    from (
+        select holders.held, coalesce(as_view.classid, holders.classid) as classid,
+            coalesce(as_view.objid, holders.objid) as objid, objsubid
+        from holders left join (
+            select oid, 'pg_catalog.pg_class'::regclass::oid as classid, ev_class as objid from pg_catalog.pg_rewrite
+            where rulename = '_RETURN'
+        ) as_view on holders.classid = 'pg_catalog.pg_rewrite'::regclass and as_view.oid = holders.objid
+    ) named
+    cross join lateral pg_catalog.pg_identify_object_as_address(classid, objid, objsubid) address
+    cross join lateral pg_catalog.pg_identify_object(classid, objid, objsubid) object
+    where not (classid = 'pg_catalog.pg_class'::regclass and objid = any(%(views)s::oid[]))
+    group by 1, 2, 3, 4, 5, 6
+    order by 1, 2, 5
+"""
 
 Grant = tuple[str, "str | None", bool, "str | None"]
 
@@ -88,6 +211,8 @@ class _View:
     grants: list[Grant]
     comments: list[tuple[str | None, str]]
     indexes: list[str]
+    storage: tuple[str, str]
+    extras: list[str]
 
     @property
     def _what(self) -> sql.SQL:
@@ -101,12 +226,13 @@ class _View:
         """Make it as it was."""
         options = sql.SQL(f" WITH ({', '.join(self.options)})" if self.options else "")
         query = sql.SQL(self.definition.rstrip().rstrip(";"))
-        statement = sql.SQL("CREATE {} {}{} AS {}").format(self._what, self.name, options, query)
+        using, place = map(sql.SQL, self.storage)
+        statement = sql.SQL("CREATE {} {}{}{}{} AS {}").format(self._what, self.name, using, options, place, query)
         if self.kind == "m":
             statement += sql.SQL(" WITH DATA" if self.filled else " WITH NO DATA")
         connection.execute(statement)
-        for index in self.indexes:
-            connection.execute(sql.SQL(index))
+        for each in self.indexes + self.extras:
+            connection.execute(sql.SQL(each))
         for column, text in self.comments:
             on = sql.SQL("COLUMN {}.{}").format(self.name, sql.Identifier(column)) if column else None
             on = on or sql.SQL("{} {}").format(self._what, self.name)
@@ -176,10 +302,10 @@ def alter_type(
     try:
         with connection.transaction():
             connection.execute(statement)
-    except errors.FeatureNotSupported:
+    except (errors.FeatureNotSupported, errors.SyntaxError):
         # nobody makes another view on it meanwhile
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
-        views = _dependent(connection, table)
+        views = _dependent(connection, table, column)
         if not views:
             raise
         for view in reversed(views):
@@ -192,14 +318,16 @@ def alter_type(
 
 
 def refusals(connection: Connection, table: sql.Identifier) -> list[str]:
-    """Return why columns of `table` that views read can't change their type; nothing if they can."""
-    return [why for *_, why in _found(connection, table) if why]
+    """Return why columns of `table` that something reads can't change their type; nothing if they can."""
+    found = list(_found(connection, table))
+    return [why for *_, why in found if why] + _held(connection, table, None, [view[0] for view, *_ in found])
 
 
-def _dependent(connection: Connection, table: sql.Identifier) -> list[_View | _LentView]:
+def _dependent(connection: Connection, table: sql.Identifier, column: str) -> list[_View | _LentView]:
     """Return the views that depend on `table`, each after those that it reads."""
     views: list[_View | _LentView] = []
-    for (oid, kind, schema, name, definition, owner, options, filled), lent, why in _found(connection, table):
+    found = list(_found(connection, table))
+    for (oid, kind, schema, name, definition, owner, options, filled), lent, why in found:
         if why:
             raise SingerPostgresError(why)
         view = sql.Identifier(schema, name)
@@ -209,8 +337,41 @@ def _dependent(connection: Connection, table: sql.Identifier) -> list[_View | _L
         comments = connection.execute(_COMMENTS, [oid]).fetchall()
         indexes = [row[0] for row in connection.execute(_INDEXES, [oid])]
         grants = _grants(connection, oid)
-        views.append(_View(kind, view, definition, owner, options, filled, grants, comments, indexes))
+        using, place = connection.execute(_STORAGE, [oid]).fetchone() or (None, None)
+        extras = [row[0] for row in connection.execute(_EXTRAS, [oid])]
+        storage = using or "", place or ""
+        views.append(_View(kind, view, definition, owner, options, filled, grants, comments, indexes, storage, extras))
+    for why in _held(connection, table, column, [view[0] for view, *_ in found]):
+        raise SingerPostgresError(why)
     return views
+
+
+def _held(connection: Connection, table: sql.Identifier, column: str | None, views: list[int]) -> list[str]:
+    """Return what else keeps these views of `table` from being dropped, or its column from another type."""
+    parameters = {"table": table.as_string(connection), "column": column, "views": views}
+    return [
+        f"{kind} {identity} stands on {held}, so that it can't be altered. Drop it, or alter it so, run this again, "
+        f"and put it back: {_release(kind, names, arguments, identity, more)};"
+        for held, kind, names, arguments, identity, more in connection.execute(_HOLDERS, parameters)
+    ]
+
+
+def _release(kind: str, names: list[str], arguments: list[str], identity: str, more: str) -> str:
+    """Return the statement that takes an object off what it stands on."""
+    relation, last = (sql.Identifier(*part).as_string() if part else "" for part in (names[:-1], names[-1:]))
+    column = f"ALTER TABLE {relation} ALTER COLUMN {last}"
+    publication = sql.Identifier(*arguments).as_string() if kind == "publication relation" else ""
+    special = {
+        "table column": f"{column} TYPE text USING {last}::text",
+        "composite type column": f"ALTER TYPE {relation} ALTER ATTRIBUTE {last} TYPE text CASCADE",
+        "default value": {"": f"{column} DROP DEFAULT", "s": f"{column} DROP EXPRESSION"}.get(
+            more, f"ALTER TABLE {relation} DROP COLUMN {last}"
+        ),
+        "table constraint": f"ALTER TABLE {relation} DROP CONSTRAINT {last}",
+        "materialized view column": f"DROP MATERIALIZED VIEW {relation}",
+        "publication relation": f"ALTER PUBLICATION {publication} DROP TABLE {relation}.{last}",
+    }
+    return special.get(kind, f"DROP {kind.upper()} {identity}{' CASCADE' if more == 'CASCADE' else ''}")
 
 
 def _found(connection: Connection, table: sql.Identifier) -> Iterator[tuple[tuple[Any, ...], bool, str]]:
@@ -224,7 +385,8 @@ def _found(connection: Connection, table: sql.Identifier) -> Iterator[tuple[tupl
         drop = f"Drop it, with what stands on it, run this again, and put it back: {drop}"
         why = ""
         if kind not in "vm" or has_more:
-            why = f"{says} has triggers, rules or defaults, or is not a view: it can't be made again as it is. {drop}"
+            has = "has triggers, rules, defaults or security labels, or is not a view"
+            why = f"{says} {has}: it can't be made again as it is. {drop}"
         elif right == "not lent":
             why = (
                 f"{says} belongs to {owner}, so {role} can't make it again. Run the SQL of `tidemark roles warehouse` "

@@ -108,6 +108,7 @@ BEGIN
         OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = view AND NOT tgisinternal)
         OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = view AND rulename <> '_RETURN')
         OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = view)
+        OR EXISTS (SELECT FROM pg_seclabel WHERE classoid = 'pg_class'::regclass AND objoid = view)
     THEN
         RAISE EXCEPTION '% can''t be made again as it is', found.name USING ERRCODE = 'insufficient_privilege';
     END IF;
@@ -133,8 +134,13 @@ BEGIN
     INSERT INTO tidemark.views_set_aside (name, statements, grants)
     SELECT found.name,
         ARRAY[format(
-            'CREATE %s %s%s AS %s%s', found.kind, found.name,
+            'CREATE %s %s%s%s%s AS %s%s', found.kind, found.name,
+            (SELECT ' USING ' || quote_ident(amname) FROM pg_class c JOIN pg_am ON pg_am.oid = relam WHERE c.oid = view),
             (SELECT ' WITH (' || array_to_string(reloptions, ', ') || ')' FROM pg_class WHERE oid = view),
+            (
+                SELECT ' TABLESPACE ' || quote_ident(spcname)
+                FROM pg_class c JOIN pg_tablespace t ON t.oid = reltablespace WHERE c.oid = view
+            ),
             rtrim(pg_get_viewdef(view), '; '), found.filled
         )]
         || ARRAY(SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = view ORDER BY indexrelid)
@@ -144,6 +150,58 @@ BEGIN
             ), description)
             FROM pg_description LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0
             WHERE classoid = 'pg_class'::regclass AND objoid = view
+        )
+        -- what of a materialized view, its columns and its indexes CREATE doesn't give
+        || ARRAY(
+            with this as (
+                select c.oid, reltoastrelid, format('%I.%I', nspname, relname) as name
+                from pg_class c join pg_namespace n on n.oid = relnamespace
+                where c.oid = view and relkind = 'm'
+            ), indexes as (
+                select i.oid, format('%I.%I', nspname, relname) as name, relname, reltablespace, indisclustered
+                from this join pg_index on indrelid = this.oid join pg_class i on i.oid = indexrelid
+                join pg_namespace n on n.oid = i.relnamespace
+            ), statistics as (
+                select s.oid, stxowner, stxstattarget, format('%I.%I', nspname, stxname) as name
+                from this join pg_statistic_ext s on stxrelid = this.oid
+                join pg_namespace n on n.oid = stxnamespace
+            )
+            select format('ALTER MATERIALIZED VIEW %s SET (toast.%s)', name,
+                array_to_string(reloptions, ', toast.'))
+            from this join pg_class toast on toast.oid = this.reltoastrelid where reloptions is not null
+            union all
+            select format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I %s', name, attname, change)
+            from this join pg_attribute on attrelid = this.oid and attnum > 0
+            join pg_type t on t.oid = atttypid
+            cross join lateral (values
+                (case when attstattarget >= 0 then 'SET STATISTICS ' || attstattarget end),
+                ('SET (' || array_to_string(attoptions, ', ') || ')'),
+                (case when attstorage <> typstorage then 'SET STORAGE ' || case attstorage
+                    when 'p' then 'PLAIN' when 'e' then 'EXTERNAL' when 'm' then 'MAIN' else 'EXTENDED' end end),
+                (case attcompression when 'p' then 'SET COMPRESSION pglz' when 'l' then 'SET COMPRESSION lz4' end)
+            ) as changes (change)
+            where change is not null
+            union all
+            select format('ALTER INDEX %s SET TABLESPACE %I', name, spcname)
+            from indexes join pg_tablespace t on t.oid = reltablespace
+            union all
+            select format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', name, attnum, attstattarget)
+            from indexes join pg_attribute on attrelid = indexes.oid where attstattarget >= 0
+            union all
+            select format('COMMENT ON INDEX %s IS %L', name, description)
+            from indexes join pg_description on classoid = 'pg_class'::regclass and objoid = indexes.oid
+            union all
+            select format('ALTER MATERIALIZED VIEW %s CLUSTER ON %I', this.name, relname)
+            from this, indexes where indisclustered
+            union all
+            select statement from statistics cross join lateral (values
+                (pg_get_statisticsobjdef(oid)),
+                (case when stxstattarget >= 0
+                    then format('ALTER STATISTICS %s SET STATISTICS %s', name, stxstattarget) end),
+                (format('COMMENT ON STATISTICS %s IS %L', name,
+                    nullif(obj_description(oid, 'pg_statistic_ext'), ''))),
+                (format('ALTER STATISTICS %s OWNER TO %I', name, pg_get_userbyid(stxowner)))
+            ) as statements (statement) where statement is not null
         )
         || format('ALTER %s %s OWNER TO %I', found.kind, found.name, pg_get_userbyid(found.relowner)),
         ARRAY(
