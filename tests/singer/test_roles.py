@@ -94,6 +94,22 @@ def test_a_role_that_may_not_ask_which_server_it_is_on_is_told_what_it_lacks(pip
     pipe.sync(streams, state).ok()
 
 
+def test_the_right_that_a_role_lacks_is_named_with_the_grant_that_gives_it(pipe):
+    pipe.do(ORDERS + READER.format(role="unable") + "grant select on orders to unable")
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    pipe.tap |= {"user": "unable", "password": "reader"}
+    pipe.do(
+        "revoke execute on function pg_export_snapshot() from public; revoke select on pg_prepared_xacts from public"
+    )
+    try:
+        for grant in ("SELECT ON pg_catalog.pg_prepared_xacts", "EXECUTE ON FUNCTION pg_catalog.pg_export_snapshot"):
+            assert f"GRANT {grant} TO its role" in refused(pipe.sync(catalog))
+            pipe.do(f"GRANT {grant} TO unable")
+        pipe.sync(catalog).ok()
+    finally:
+        pipe.do("grant execute on function pg_export_snapshot() to public; grant select on pg_prepared_xacts to public")
+
+
 def test_a_password_that_is_not_set_is_looked_for_where_libpq_looks(pipe):
     pipe.do(ORDERS)
     ends = [conninfo_to_dict(url) for url in (pipe.source_url, pipe.warehouse_url)]

@@ -6,6 +6,7 @@ password or a missing table stays wrong, and is told at once.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import backoff
@@ -45,6 +46,9 @@ _OF_SERVERS_WRITTEN_TO = frozenset(
 _UNDEFINED = frozenset({"42P01", "42883", "42704", "3F000"})
 # character_not_in_repertoire, untranslatable_character
 _NO_TEXT = frozenset({"22021", "22P05"})
+# insufficient_privilege
+_DENIED = "42501"
+_DENIED_OBJECT = re.compile(r"permission denied for (function|view|table) (\S+)")
 # where there is no code, as a connection was not made or broke: what libpq and the server say
 _CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
@@ -141,6 +145,11 @@ def _advice(error: Exception) -> str:
             "; a value is no text in the encoding that its database has, or has no form in UTF-8: correct it in the "
             "source, or deselect its column"
         )
+    if code == _DENIED and (found := _DENIED_OBJECT.search(str(error))):
+        kind, name = found.groups()
+        right = "EXECUTE ON FUNCTION" if kind == "function" else "SELECT ON"
+        schema = "pg_catalog." if name.startswith("pg_") else ""
+        return f": as a superuser of that database, GRANT {right} {schema}{name} TO its role"
     return ""
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOOKBACK_FLOOR_S = 5
 # where the zone is unknown, local times are taken for the earliest on earth: rows are read too often, none is missed
 _EARLIEST = timedelta(hours=-12)
+# the versions since which types have a value before all others, which applications write for "never"
+_MINUS_INFINITY_SINCE = {"date": 0, "real": 0, "double precision": 0, "numeric": 14_00_00, "interval": 17_00_00}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class ReplicationKey:
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
     def bound(self, connection: Connection, start: str) -> sql.Composable:
-        """Return the condition of the rows to read after bookmark `start`. Rows that have no stamp are among them.
+        """Return the condition of the rows to read after bookmark `start`.
+
+        Rows that have no stamp, or minus infinity for one, are among them: no later run would come to them.
 
         Raises:
             SingerPostgresError: `start` is no value of the key.
@@ -102,8 +106,18 @@ class ReplicationKey:
         else:
             value = sql.SQL("{}::{}").format(literal(start), sql.SQL(self.column.declared))
         name = sql.Identifier(self.column.name)
-        bound = sql.SQL("{} >= {}").format(name, value)
-        return bound if self.column.not_null else sql.SQL("({} OR {} IS NULL)").format(bound, name)
+        any_of = [sql.SQL("{} >= {}").format(name, value)]
+        if self._has_minus_infinity(connection):
+            any_of.append(sql.SQL("{} = '-infinity'::{}").format(name, sql.SQL(self._type)))
+        if not self.column.not_null:
+            any_of.append(sql.SQL("{} IS NULL").format(name))
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(any_of))
+
+    def _has_minus_infinity(self, connection: Connection) -> bool:
+        if self._type.startswith("timestamp"):
+            return self.is_time
+        since = _MINUS_INFINITY_SINCE.get(self._type)
+        return since is not None and connection.info.server_version >= since
 
     def _offset(self, connection: Connection, first: datetime) -> timedelta:
         """Return the smallest difference to UTC that local times since `first` may have been written with.
