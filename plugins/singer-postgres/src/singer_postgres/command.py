@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import simplejson
 
+from singer_postgres.errors import one_line
+
 if TYPE_CHECKING:
     from singer_sdk.plugin_base import PluginBase
 
@@ -32,14 +34,9 @@ def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) 
         return 1
     except simplejson.JSONDecodeError as error:
         plugin.logger.error(  # noqa: TRY400 - as below
-            "What --config, --catalog or --state names is no JSON: %s", _line(error), exc_info=debug
+            "What --config, --catalog or --state names is no JSON: %s", one_line(error), exc_info=debug
         )
         return 1
     except expected as error:
-        plugin.logger.error("%s", _line(error), exc_info=debug)  # noqa: TRY400 - the line is for people
+        plugin.logger.error("%s", one_line(error), exc_info=debug)  # noqa: TRY400 - the line is for people
         return getattr(error, "status", 1)
-
-
-def _line(error: BaseException) -> str:
-    """Return the error's message as one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -20,3 +20,8 @@ class BusyError(RunError):
     """Another run is at work; this one may be tried again."""
 
     status = os.EX_TEMPFAIL
+
+
+def one_line(error: object) -> str:
+    """Return what an error says, on one line; its class's name if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import backoff
 
-from singer_postgres.errors import RunError, SingerPostgresError
+from singer_postgres.errors import RunError, SingerPostgresError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ def named(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> E
     """
     if not _is_of_driver(error):
         return error
-    what = " ".join(str(error).split()).rstrip(".")
+    what = one_line(error).rstrip(".")
     ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more or _advice(error)}.")
     ours.__cause__ = error
     return ours

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.errors import one_line
 from singer_postgres.tap.types import Landing, Type, landing
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) 
                 cursor.execute(_ESCAPED_NAME, oids)
                 row = cursor.fetchone()
                 name = row[0] if row else f"oid {oids[0]}"
-                left_out.append(LeftOut(oids[0], name, " ".join(str(error).split())))
+                left_out.append(LeftOut(oids[0], name, one_line(error)))
                 return []
     middle = len(oids) // 2
     return [

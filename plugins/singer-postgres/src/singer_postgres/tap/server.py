@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2 import sql
 
 from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.tap import ranges
 from singer_postgres.tap.identity import identity
 from singer_postgres.tap.locks import LockedError, Watch
@@ -198,5 +198,5 @@ class Server:
 
 def tell_of_retry(plan: StreamPlan, error: BaseException, wait_s: float) -> None:
     """Log that what failed is tried again."""
-    what = " ".join(str(error).split())
+    what = one_line(error)
     _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)

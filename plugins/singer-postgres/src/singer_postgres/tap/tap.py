@@ -23,7 +23,7 @@ from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres import configuration, failures
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.tap import relations, start_date, wanted
 from singer_postgres.tap.chunks import ChunkFiles
@@ -284,7 +284,7 @@ class TapPostgres(MeltanoLabsTap):
         if self.config["on_stream_error"] != "continue" or not failures.is_of_stream(error):
             raise error
         self._failed[stream] = error
-        what = " ".join(str(error).split())
+        what = one_line(error)
         self.logger.warning("Nothing more of %s is read, and the other streams go on: %s", stream, what)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -6,6 +6,7 @@ import logging
 import threading
 
 from singer_postgres import failures
+from singer_postgres.errors import one_line
 
 _LOGGER = logging.getLogger("tap-postgres")
 # what to know of an error that no other worker can make up for
@@ -32,6 +33,6 @@ class Workers:
             if self._count == 1 or not failures.is_crowded(error):
                 return False
             self._count -= 1
-        what = " ".join(str(error).split())
+        what = one_line(error)
         _LOGGER.warning("Reading with %d at once, and not with more (max_parallel): %s", self._count, what)
         return True

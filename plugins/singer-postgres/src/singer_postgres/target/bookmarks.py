@@ -101,8 +101,7 @@ class StateTable:
 
     @property
     def _in_statement(self) -> sql.Composable:
-        """The name as it is written in statements with parameters, which % introduces."""
-        return sql.SQL(self._name.as_string().replace("%", "%%"))
+        return _TABLE.in_statement(self.schema)
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
         """Make the table, or bring it up to date."""

@@ -366,7 +366,7 @@ def record(connection: Connection, run: StreamRun, changes: Iterable[Change]) ->
     statement = sql.SQL(
         "INSERT INTO {} (source, stream, table_name, column_name, change, was, becomes, run_id) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
-    ).format(sql.SQL(sql.Identifier(run.schema, TABLE.name).as_string().replace("%", "%%")))
+    ).format(TABLE.in_statement(run.schema))
     for change in changes:
         about = (change.column, change.change, change.was, change.becomes)
         connection.execute(statement, [run.source, run.stream, run.table, *about, run.run_id])

@@ -78,7 +78,7 @@ class StreamRun:
     def _execute(self, connection: Connection, statement: str, **values: Any) -> None:
         if not self.keep_days:
             return
-        table = sql.SQL(sql.Identifier(self.schema, TABLE.name).as_string().replace("%", "%%"))
+        table = TABLE.in_statement(self.schema)
         own = {"source": self.source, "stream": self.stream, "run_id": self.run_id, "table_name": self.table}
         connection.execute(sql.SQL(statement).format(table), {**own, **values})
 

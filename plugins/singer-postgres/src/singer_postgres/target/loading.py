@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres import failures, pooling
+from singer_postgres.errors import one_line
 from singer_postgres.target import altered
 from singer_postgres.target.connections import end_session, was_committed
 from singer_postgres.target.streams import Attempt
@@ -239,7 +240,7 @@ class Loading:
                 worker.connect()
             except psycopg.Error as error:
                 if failures.is_crowded(error):
-                    what = " ".join(str(error).split())
+                    what = one_line(error)
                     _LOGGER.warning("Loading with %d at once, and not with more (max_parallel): %s", self._joined, what)
                     return False
                 # to be met again where it is tried more than once
@@ -333,7 +334,7 @@ class Loading:
             nonlocal again
             again = True
             worker.close()
-            what = " ".join(str(error).split())
+            what = one_line(error)
             _LOGGER.warning("Loading %s is tried again in %.1f s: %s", job.load.stream, wait_s, what)
 
         def passes(error: BaseException) -> bool:

@@ -36,6 +36,10 @@ class OwnTable:
     name: str
     steps: tuple[str, ...]
 
+    def in_statement(self, schema: str) -> sql.Composable:
+        """Return its name as statements with parameters have it, which % introduces."""
+        return sql.SQL(sql.Identifier(schema, self.name).as_string().replace("%", "%%"))
+
     def ensure(self, connection: psycopg.Connection[Any], schema: str) -> None:
         """Make the table, or bring it up to date.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from singer_postgres.errors import one_line
 from singer_postgres.target.own_tables import OwnTable
 
 if TYPE_CHECKING:
@@ -38,14 +39,14 @@ TABLE = OwnTable(
 
 def put(connection: psycopg.Connection[Any], run: StreamRun, record: Mapping[str, Any], error: BaseException) -> None:
     """Put a record there."""
-    name = sql.SQL(sql.Identifier(run.schema, TABLE.name).as_string().replace("%", "%%"))
+    name = TABLE.in_statement(run.schema)
     connection.execute(
         sql.SQL("INSERT INTO {} (stream, table_name, run_id, error, record) VALUES (%s, %s, %s, %s, %s)").format(name),
         [
             run.stream,
             run.table,
             run.run_id,
-            " ".join(str(error).split()).replace("\0", ""),
+            one_line(error).replace("\0", ""),
             json.dumps(record, default=str),
         ],
     )

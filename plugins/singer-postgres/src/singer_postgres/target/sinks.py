@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql
 from target_postgres.sinks import PostgresSink
 
 from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.target import drift, history, locks, merge, rejects, tables
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.history import StreamRun
@@ -228,7 +228,7 @@ class RecordSink(PostgresSink):
         self._rejected += 1
         self._rows.count(written := Written(rejected=1))
         self.history.count(connection, replace(written, read=1))
-        self.logger.warning("A record was put into _tidemark_rejects: %s", " ".join(str(error).split()))
+        self.logger.warning("A record was put into _tidemark_rejects: %s", one_line(error))
         return True
 
     # their batches
@@ -271,7 +271,7 @@ class RecordSink(PostgresSink):
             return bool(self.key_properties) and failures.passes(error)
 
         def told(error: BaseException, wait_s: float) -> None:
-            self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, " ".join(str(error).split()))
+            self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, one_line(error))
             self._target.lock.renew()
 
         failures.retried(attempt, passes=passes, told=told)

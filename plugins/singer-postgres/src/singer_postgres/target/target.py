@@ -17,7 +17,7 @@ from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
 from singer_postgres import configuration, failures
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.target import files
 from singer_postgres.target.connections import Warehouse
@@ -302,7 +302,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if history is not None:
                 history.fail(self.warehouse, error)
             if goes_on:
-                what = " ".join(str(error).split())
+                what = one_line(error)
                 self.logger.warning("Nothing more of %s is loaded, and the other streams go on: %s", stream, what)
         if goes_on:
             with self._telling:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from singer_postgres.errors import one_line
 from tidemark.backup.manifest import FILE, PARTIAL, File, Manifest, began
 from tidemark.errors import TidemarkError, UsageError
 
@@ -209,7 +210,7 @@ class Place:
             raise TidemarkError(f"Backups at {self.name} can't be {done}: {self._shown(error)}.") from error
 
     def _shown(self, error: Exception) -> str:
-        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        text = one_line(error).rstrip(".")
         return text.replace(self._secret[1], "…") if self._secret else text
 
 

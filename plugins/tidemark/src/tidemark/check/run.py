@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.tap import limits, sequences, start_date
 from tidemark import databases, plugin_settings
 from tidemark.check import relations, servers, source, streams, warehouse, watching
@@ -140,7 +140,7 @@ def _session(side: Side) -> Iterator[psycopg.Connection[Any]]:
             connection.prepare_threshold = None
             yield connection
     except psycopg.OperationalError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UnreachableError(
             f"The {side} did not answer to the end: {reason}; see to that and run this again."
         ) from error

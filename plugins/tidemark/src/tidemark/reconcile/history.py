@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.target.own_tables import OwnTable
 from tidemark import connections
 from tidemark.errors import TidemarkError
@@ -80,7 +80,7 @@ class History:
         except (psycopg.Error, SingerPostgresError, TidemarkError) as error:
             # the next stream's would fail in the same way
             self._kept = False
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = one_line(error).rstrip(".")
             self._warn(f"What was found is not written down in {schema}.{TABLE.name}: {reason}.")
 
     def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: Result) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from singer_postgres.errors import BusyError as LockedError
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.target.connections import Warehouse as TargetWarehouse
 from singer_postgres.target.runlock import RunLock
 from tidemark import connections, lock_watch
@@ -85,19 +85,15 @@ def reconcile(
         try:
             result = _stream(ends, ends.selected[name], options)
         except LockedError as error:
-            history.note(Result(name, error=_line(error)))
+            history.note(Result(name, error=one_line(error)))
             raise BusyError(str(error)) from error
         except (TidemarkError, SingerPostgresError) as error:
-            result = Result(name, error=_line(error))
+            result = Result(name, error=one_line(error))
         except psycopg.Error as error:
-            result = Result(name, error=f"{name}: {_line(error)}")
+            result = Result(name, error=f"{name}: {one_line(error)}")
         history.note(result)
         results.append(result)
     return results
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _stream(ends: Ends, stream: Stream, options: Options) -> Result:
