@@ -94,6 +94,9 @@
             ~ 'or set on_schema_change: append_new_columns for columns that are only new.'
         ) -%}
     {%- endif -%}
+    {%- if all_may_change -%}
+        {{ kept_refuse_held(model_, has.keys() | reject('in', wanted) | list + casts.keys() | list) }}
+    {%- endif -%}
     {%- set old = keys.old | map(attribute='name') | list -%}
     {%- if casts -%}
         {#- their conditions may not hold for the new types; kept_indexes makes them again -#}
@@ -118,6 +121,45 @@
         {%- set anew = 'after it' -%}
     {%- endif -%}
     {{ return({'actions': actions, 'old_indexes': old | unique | list, 'anew': anew}) }}
+{% endmacro %}
+
+
+{#-
+  Refuses columns that are to go or get another type while a view reads them, before anything is changed. Whose view it is
+  decides whether it may go: a developer's, built by deferral, is made again by that developer's next build.
+-#}
+{% macro kept_refuse_held(model_, columns) %}
+    {%- set names = [] -%}
+    {%- for name in columns -%}
+        {%- do names.append("'" ~ name | replace("'", "''") ~ "'") -%}
+    {%- endfor -%}
+    {%- set held = [] if not names else run_query(
+        "with recursive above (oid, depth) as (select ev_class, 1 from pg_catalog.pg_depend "
+        ~ "inner join pg_catalog.pg_rewrite on pg_rewrite.oid = objid and classid = 'pg_rewrite'::regclass "
+        ~ "inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid "
+        ~ "where refclassid = 'pg_class'::regclass and refobjid = '" ~ model_.relation ~ "'::regclass "
+        ~ "and attname in (" ~ names | join(', ') ~ ") union select ev_class, depth + 1 from above "
+        ~ "inner join pg_catalog.pg_depend on refclassid = 'pg_class'::regclass and refobjid = above.oid "
+        ~ "and classid = 'pg_rewrite'::regclass "
+        ~ "inner join pg_catalog.pg_rewrite on pg_rewrite.oid = objid and ev_class <> refobjid) "
+        ~ "select format('%I.%I', nspname, relname), nspname::text, pg_get_userbyid(relowner)::text, "
+        ~ "case relkind when 'm' then 'materialized view' else 'view' end from above "
+        ~ "inner join pg_catalog.pg_class using (oid) inner join pg_catalog.pg_namespace n on n.oid = relnamespace "
+        ~ "where relkind in ('v', 'm') group by 1, 2, 3, 4 order by max(depth) desc, 1"
+    ) -%}
+    {%- set views, drops, sandboxes = [], [], kept_sandboxes() if held else [] -%}
+    {%- for row in held -%}
+        {%- set whose = "in a developer's schema, " if row[1] in sandboxes else '' -%}
+        {%- do views.append(row[3] ~ ' ' ~ row[0] ~ ' (' ~ whose ~ 'owner ' ~ row[2] ~ ')') -%}
+        {%- do drops.append('drop ' ~ row[3] ~ ' ' ~ row[0] ~ ';') -%}
+    {%- endfor -%}
+    {%- if views -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ' is to lose or to change ' ~ columns | join(', ') ~ ', which ' ~ views | join(', ')
+            ~ ' read(s) or stand(s) on. Nothing was changed. A view of a model is made again by its next build; keep the '
+            ~ 'definition of any other. Then run this again, after: ' ~ drops | join(' ')
+        ) -%}
+    {%- endif -%}
 {% endmacro %}
 
 
