@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.singer.conftest import FULL_TABLE
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
 STREAMS = {"public-a": FULL_TABLE}
 
@@ -45,3 +45,19 @@ def test_a_misspelt_setting_is_said_with_the_one_that_is_meant(pipe):
     synced = pipe.sync(STREAMS).ok()
     assert "lookback_second is not a setting and changes nothing; lookback_seconds is one" in synced.tap_log
     assert "hard_deletes is not a setting and changes nothing; hard_delete is one" in synced.target_log
+
+
+@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+def test_dates_as_string_leaves_the_reading_of_the_clock_alone(pipe, use_copy):
+    pipe.do("create table a (id int primary key, day date, updated_at timestamptz default now())")
+    pipe.do("insert into a values (1, '2026-01-31'), (2, '20000-01-01')")
+    pipe.tap |= {"use_copy": use_copy, "dates_as_string": True}
+    catalog = pipe.catalog({"public-a": INCREMENTAL})
+    state = pipe.sync(catalog).ok().state
+    pipe.do("insert into a values (3, '2026-02-01')")
+    pipe.sync(catalog, state).ok()
+    assert pipe.rows("select id, day::text from raw.a order by id") == [
+        (1, "2026-01-31"),
+        (2, "20000-01-01"),
+        (3, "2026-02-01"),
+    ]

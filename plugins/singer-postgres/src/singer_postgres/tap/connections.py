@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import extensions, sql
 
 from singer_postgres import failures, pooling, session
 
@@ -78,6 +78,9 @@ class Source:
             keepalives_count=3,
         )
         connection.autocommit = True
+        # with dates_as_string, the MeltanoLabs tap has instants come as texts on all connections of the process
+        for type_ in (extensions.PYDATE, extensions.PYDATETIME, extensions.PYDATETIMETZ):
+            extensions.register_type(type_, connection)
         return connection
 
 
