@@ -69,6 +69,18 @@ def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied, method):
     assert_equal(pipe)
 
 
+def test_a_first_connection_that_is_cut_as_it_is_made_is_made_again(proxied):
+    pipe, proxy = proxied
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    before, cuts = proxy.bytes, proxy.cuts
+    processes = pipe.start(catalog)
+    wait_for_bytes(proxy, before)
+    proxy.cut()
+    assert proxy.cuts > cuts
+    pipe.finish(processes).ok()
+    assert_equal(pipe)
+
+
 def test_a_connection_that_stands_still_for_a_while_costs_that_while_alone(proxied):
     pipe, proxy = proxied
     catalog = pipe.catalog({"public-orders": INCREMENTAL})

@@ -52,12 +52,14 @@ _DENIED_OBJECT = re.compile(r"permission denied for (function|view|table) (\S+)"
 # where there is no code, as a connection was not made or broke: what libpq and the server say
 _CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
+# nobody is there, now or at all
+_AWAY = ("connection refused", "connection timed out", "timeout expired", "no route to host", "network is unreachable")
+# somebody was there
 _BROKEN = (
-    *("connection refused", "connection reset", "connection timed out", "timeout expired", "broken pipe"),
+    *("connection reset", "broken pipe"),
     *("server closed the connection", "terminating connection", "connection already closed", "connection is closed"),
     *("connection is lost", "could not receive data", "could not send data", "no connection to the server"),
     *("ssl connection has been closed", "ssl syscall error", "eof detected", "consuming input failed"),
-    *("no route to host", "network is unreachable"),
     # what psycopg2 says of a connection that broke in the middle of a COPY
     "no message from the libpq",
 )
@@ -80,7 +82,7 @@ def passes(error: BaseException, *, reached: bool = True) -> bool:
     if code := _code(error):
         return code.startswith(_CLASSES) or code in _CODES
     text = str(error).lower()
-    return any(word in text for word in (*_BUSY, *(_BROKEN if reached else ())))
+    return any(word in text for word in (*_BUSY, *_BROKEN, *(_AWAY if reached else ())))
 
 
 def is_crowded(error: BaseException) -> bool:
