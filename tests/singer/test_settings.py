@@ -61,3 +61,82 @@ def test_dates_as_string_leaves_the_reading_of_the_clock_alone(pipe, use_copy):
         (2, "20000-01-01"),
         (3, "2026-02-01"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("side", "name", "value"),
+    [
+        *(("tap", name, 0) for name in ("max_parallel", "chunks_outstanding", "chunk_size_mb")),
+        *(("tap", name, -1) for name in ("lookback_seconds", "snapshot_seconds", "lock_timeout")),
+        *(("tap", name, 1e15) for name in ("lookback_seconds", "longest_transaction_seconds", "statement_timeout")),
+        *(("target", name, -1) for name in ("max_parallel", "max_rejects", "history_days", "lock_timeout")),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_the_name_of_its_setting(pipe, side, name, value):
+    pipe.do("create table if not exists a (id int primary key)")
+    catalog = pipe.catalog(STREAMS)
+    getattr(pipe, side)[name] = value
+    synced = pipe.sync(catalog)
+    assert (synced.tap_status if side == "tap" else synced.target_status) == 1
+    log = synced.tap_log if side == "tap" else synced.target_log
+    assert f"config['{name}']" in log
+    assert "Traceback" not in log
+
+
+def test_a_number_may_be_written_with_an_exponent(pipe):
+    pipe.do("create table a (id int primary key, updated_at timestamptz default now()); insert into a values (1)")
+    numbers = dict.fromkeys(["lookback_seconds", "longest_transaction_seconds", "snapshot_seconds"], "1e2")
+    catalog = pipe.catalog({"public-a": INCREMENTAL})
+    write = pipe._file
+    pipe._file = lambda name, content: _with_exponents(
+        write(name, {**content, **numbers} if name == "tap.json" else content)
+    )
+    pipe.sync(catalog).ok()
+    assert pipe.rows("select count(*) from raw.a") == [(1,)]
+
+
+def _with_exponents(path):
+    path.write_text(path.read_text().replace('"1e2"', "1e2"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("masks", {"public-peple": {"email": "redact"}}),
+        ("masks", {"people": {"email": "redact"}}),
+        ("where", {"public.people": "false"}),
+        ("stream_options", {"public-people2": {"custom_where_clauses": ["false"]}}),
+        ("allow_duplicates", ["public-People"]),
+    ],
+    ids=["masks", "without-schema", "where", "stream_options", "allow_duplicates"],
+)
+def test_a_misspelt_stream_in_a_setting_stops_the_run_before_a_row_is_read(pipe, name, value):
+    pipe.do("create table people (id int primary key, email text); insert into people values (1, 'ann@example.com')")
+    pipe.tap[name] = value
+    synced = pipe.sync({"public-people": FULL_TABLE})
+    assert synced.tap_status == 1
+    (error,) = synced.errors
+    assert f"{name} names " in error
+    assert "public-people is one" in error
+    assert pipe.rows("select count(*) from pg_tables where schemaname = 'raw' and tablename = 'people'") == [(0,)]
+
+
+def test_settings_of_streams_that_are_not_selected_hold_and_those_of_another_source_are_told(pipe):
+    pipe.do("create table people (id int primary key); create table other (id int primary key, note text)")
+    pipe.tap["masks"] = {"public-other": {"note": "redact"}, "crm-contacts": {"name": "redact"}}
+    log = pipe.sync({"public-people": FULL_TABLE}).ok().tap_log
+    assert "masks names crm-contacts, which the source does not have" in log
+    assert "public-other" not in [word for line in log.splitlines() if "masks names" in line for word in line.split()]
+
+
+@pytest.mark.parametrize("side", ["tap", "target"])
+def test_a_tunnel_that_cannot_be_opened_is_told_in_one_line(pipe, side):
+    pipe.do("create table a (id int primary key)")
+    catalog = pipe.catalog(STREAMS)
+    way = {"enable": True, "host": "127.0.0.1", "port": 1, "username": "x", "private_key": "no key"}
+    getattr(pipe, side)["ssh_tunnel"] = way
+    synced = pipe.sync(catalog)
+    log = synced.tap_log if side == "tap" else synced.target_log
+    assert "The SSH tunnel can't be opened: Could not determine the key type" in log
+    assert "Traceback" not in log

@@ -5,6 +5,8 @@ from __future__ import annotations
 from singer_sdk import typing as th
 
 _OF_STREAMS = "by stream, such as `public-orders`"
+# a year; what PostgreSQL takes, which counts milliseconds in 31 bits; a file that still fits a small disk
+_MOST_SECONDS, _MOST_TIMEOUT_SECONDS, _MOST_MB = 366 * 86_400, 2_147_483, 1_048_576
 _KEY_VALUE = th.CustomType({"type": ["string", "number", "null"]})
 
 # of the MeltanoLabs tap and the SDK, by setting and value; None is any
@@ -37,21 +39,21 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "chunk_size_mb",
-        th.NumberType,
+        th.NumberType(exclusive_minimum=0, maximum=_MOST_MB),
         default=64,
         title="Chunk size",
         description="Size at which a chunk file is cut, in MiB. It is also what a chunk's transaction is about.",
     ),
     th.Property(
         "chunks_outstanding",
-        th.IntegerType,
+        th.IntegerType(minimum=1),
         default=4,
         title="Chunks outstanding",
         description="How many chunk files may exist at once. When that many wait for the target, the tap waits too.",
     ),
     th.Property(
         "max_parallel",
-        th.IntegerType,
+        th.IntegerType(minimum=1),
         default=2,
         title="Parallel reads",
         description="How many streams, or ranges of one table, are read at once, each on a connection of its own. "
@@ -59,7 +61,7 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "snapshot_seconds",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=300,
         title="Snapshot age",
         description="How long one snapshot of the source is held at most. A longer read of an INCREMENTAL stream goes "
@@ -67,7 +69,7 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "lookback_seconds",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=60,
         title="Lookback",
         description="How far before its bookmark an INCREMENTAL stream with a time stamp for key is read again; "
@@ -85,7 +87,7 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "longest_transaction_seconds",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=3600,
         title="Longest transaction",
         description="How long a transaction of the source may be open where open ones can't be seen (on a standby, or "
@@ -153,14 +155,14 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "statement_timeout",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,
         title="Statement timeout",
         description="Seconds after which the source ends a statement; 0 for never.",
     ),
     th.Property(
         "lock_timeout",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=30,
         title="Lock timeout",
         description="Seconds to try for a table that someone has locked, before giving up; 0 to try for ever. The "

@@ -22,7 +22,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres import configuration, failures
+from singer_postgres import configuration, failures, tunnels
 from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.tap import relations, start_date, wanted
@@ -131,6 +131,12 @@ class TapPostgres(MeltanoLabsTap):
             del parameters["password"]
         return make_dsn(**parameters)
 
+    @cached_property
+    def connector(self) -> Any:
+        """The MeltanoLabs connector, which opens the SSH tunnel, if there is one."""
+        with tunnels.told(self.config):
+            return super().connector
+
     # the streams
 
     @property
@@ -167,8 +173,9 @@ class TapPostgres(MeltanoLabsTap):
     @property
     def _lookback(self) -> Lookback:
         return Lookback(
-            usual=timedelta(seconds=self.config["lookback_seconds"]),
-            longest=timedelta(seconds=self.config["longest_transaction_seconds"]),
+            # a number with an exponent comes as a Decimal
+            usual=timedelta(seconds=float(self.config["lookback_seconds"])),
+            longest=timedelta(seconds=float(self.config["longest_transaction_seconds"])),
             zone=self.config.get("timestamp_timezone"),
         )
 
@@ -211,13 +218,13 @@ class TapPostgres(MeltanoLabsTap):
             if isinstance(stream, CopyStream) and stream.selected and stream.why_records is None
         ]
         base = self.config.get("chunk_dir") or Path(tempfile.gettempdir()) / f"tidemark-chunks-{os.getuid()}"
-        files = ChunkFiles(Path(base).absolute(), limit=max(1, self.config["chunks_outstanding"]))
+        files = ChunkFiles(Path(base).absolute(), limit=self.config["chunks_outstanding"])
         watch_reader(files)
         self._files = files
         settings = Settings(
             chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
-            parallel=max(1, self.config["max_parallel"]),
-            snapshot_s=self.config["snapshot_seconds"],
+            parallel=self.config["max_parallel"],
+            snapshot_s=float(self.config["snapshot_seconds"]),
             lookback=self._lookback,
         )
         # plans are made before the first one is carried out: a stream's state changes as it is read
@@ -231,6 +238,7 @@ class TapPostgres(MeltanoLabsTap):
             SingerPostgresError, psycopg2.Error: one could not be read; the others were.
         """
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
+        self._check_names()
         self._check_backfill()
         self._check_selected()
         super().sync_all()
@@ -240,6 +248,20 @@ class TapPostgres(MeltanoLabsTap):
             each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
             msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
             raise SingerPostgresError(msg)
+
+    def _check_names(self) -> None:
+        """Look for settings of streams that the source does not have.
+
+        Raises:
+            SingerPostgresError: a name is misspelt, so that a mask or a condition would not hold.
+        """
+        named = {(name, stream) for name in configuration.BY_STREAM for stream in self.config.get(name) or ()}
+        known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
+        if unknown := sorted(pair for pair in named if pair[1] not in known):
+            # what is not selected may not have been discovered
+            with _closing(self._catalogs) as connection:
+                known |= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
+            configuration.check_names(unknown, known, self.logger)
 
     def _check_backfill(self) -> None:
         """Refuse a backfill that can't be as it is asked for, before anything is read.

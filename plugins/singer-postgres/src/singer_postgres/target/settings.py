@@ -8,11 +8,13 @@ from singer_sdk import typing as th
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
     ("load_method", "overwrite"): "a stream that is read whole takes the place of its rows; have the tap read it so",
 }
+# a century; what PostgreSQL takes, which counts milliseconds in 31 bits
+_MOST_DAYS, _MOST_TIMEOUT_SECONDS = 36_525, 2_147_483
 
 SETTINGS = th.PropertiesList(
     th.Property(
         "max_parallel",
-        th.IntegerType,
+        th.IntegerType(minimum=1),
         default=2,
         title="Parallel loads",
         description="How many chunks are loaded at once, each on a connection of its own.",
@@ -28,7 +30,7 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "max_rejects",
-        th.IntegerType,
+        th.IntegerType(minimum=0),
         default=0,
         title="Rejects at most",
         description="How many records of a stream that its table can't hold are put into `_tidemark_rejects`, with "
@@ -36,7 +38,7 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "history_days",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_DAYS),
         default=90,
         title="Days of history",
         description="How long `_tidemark_runs` keeps what became of each stream in a run; 0 to keep no history.",
@@ -49,14 +51,14 @@ SETTINGS = th.PropertiesList(
     ),
     th.Property(
         "statement_timeout",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,
         title="Statement timeout",
         description="Seconds after which the warehouse ends a statement; 0 for never.",
     ),
     th.Property(
         "lock_timeout",
-        th.NumberType,
+        th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=60,
         title="Lock timeout",
         description="Seconds to wait for what someone has locked, before giving up; 0 to wait for ever. What makes "

@@ -16,7 +16,7 @@ from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
-from singer_postgres import configuration, failures
+from singer_postgres import configuration, failures, tunnels
 from singer_postgres.errors import SingerPostgresError, one_line
 from singer_postgres.passwords import settings_told, without_password
 from singer_postgres.target import files
@@ -75,6 +75,12 @@ class TargetPostgres(MeltanoLabsTarget):
         self._latest_state = None
         for name in ("lock", "pool", "run_id", "_loading"):
             self.__dict__.pop(name, None)
+
+    @property
+    def target_connector(self) -> Any:
+        """The MeltanoLabs connector, which opens the SSH tunnel, if there is one."""
+        with tunnels.told(self.config):
+            return super().target_connector
 
     @cached_property
     def warehouse(self) -> Warehouse:
