@@ -1,4 +1,4 @@
-"""`tidemark check`: what concerns a server as a whole, and the poolers before one."""
+"""`tidemark check`: a server as a whole, the role that loads into it, and poolers in between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration import pgbouncer
 from tests.integration.conftest import free_port
-from tests.integration.test_check import SIDES, check, execute, shops
+from tests.integration.test_check import READER, SIDES, broken, check, execute, quoted, shops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,3 +96,37 @@ def test_a_standby_is_a_warning_as_a_source_and_an_error_as_a_warehouse(checkout
         for signal in signals:
             signal.unlink()
         checkout.tidemark("up")
+
+
+def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
+    role = quoted(READER)
+    env = {
+        "TARGET_POSTGRES_USER": READER,
+        "TARGET_POSTGRES_PASSWORD": "secret",
+        "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": "landing",
+    }
+    with broken(
+        checkout,
+        "warehouse",
+        "revoke temporary on database warehouse from public",
+        then=(
+            f"drop owned by {role} cascade",
+            "drop schema if exists landing cascade",
+            "grant temporary on database warehouse to public",
+        ),
+    ):
+        no_schema, no_temporary = check(checkout, env)
+        assert no_schema["mend"] == [f'GRANT CREATE ON DATABASE "warehouse" TO {role};']
+        assert no_temporary["mend"] == [f'GRANT TEMPORARY ON DATABASE "warehouse" TO {role};']
+        execute(checkout, "warehouse", *no_schema["mend"], *no_temporary["mend"])
+        assert check(checkout, env) == []
+        execute(checkout, "warehouse", "create schema landing", "create table landing.orders (order_id int)")
+        before = check(checkout, env)
+        assert [finding["stream"] for finding in before] == [None, "public-orders"]
+        mends = [statement for finding in before for statement in finding["mend"]]
+        assert mends == [
+            f'GRANT USAGE, CREATE ON SCHEMA "landing" TO {role};',
+            f'ALTER TABLE "landing"."orders" OWNER TO {role};',
+        ]
+        execute(checkout, "warehouse", *mends)
+        assert check(checkout, env) == []

@@ -169,7 +169,7 @@ app.command()(backups.restore)
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """Say what either database lacks for a run, with the SQL that mends it; nothing is changed."""
+    """List what either database lacks for a run, with the SQL that fixes it; change nothing."""
     from tidemark.check import show  # noqa: PLC0415
     from tidemark.check.finding import Level  # noqa: PLC0415
     from tidemark.check.run import check as run  # noqa: PLC0415

@@ -51,7 +51,7 @@ def _print(console: Console, finding: Finding, *, indent: str) -> None:
     # never wrapped: what is one statement is to be copied as one line
     console.print(Text.assemble(indent, (mark, style), " ", finding.what), soft_wrap=True)
     for statement in finding.mend:
-        console.print(Text.assemble(f"{indent}    mend: ", (f"{statement};", "bold")), soft_wrap=True)
+        console.print(Text.assemble(f"{indent}    fix: ", (f"{statement};", "bold")), soft_wrap=True)
 
 
 def _summary(findings: Sequence[Finding]) -> str:
