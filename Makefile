@@ -148,6 +148,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@said=$$(PYTHONPATH=plugins/tidemark-dbt/src:plugins/tidemark-airflow/src $(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; false; }
 	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
 	@$(BIN)/yamllint --strict .
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir "$$(mktemp -d)"
@@ -170,7 +171,7 @@ REFERENCE ?= docs/reference/commands.md
 
 .PHONY: reference
 reference: setup-dev ## write the page of commands anew, from what they say of themselves
-	@$(BIN)/typer tidemark.cli utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)
+	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)
 
 .PHONY: security
 security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory

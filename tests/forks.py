@@ -31,13 +31,13 @@ from typing import Any
 
 def patch(names: list[str]) -> None:
     """Take out of the tap what a test is to show the need for."""
-    from singer_postgres.tap import horizon, watermark  # noqa: PLC0415
+    from singer_postgres.core.source import horizon, watermark  # noqa: PLC0415
 
     if "no lookback" in names:
-        from singer_postgres.tap import ordered  # noqa: PLC0415 - not to be had in each environment
+        from singer_postgres.tap import ordered_bookmark  # noqa: PLC0415 - not to be had in each environment
 
         watermark.LOOKBACK_FLOOR_S = 0
-        ordered.LAG_ROWS = ordered.FIRST_LAG_ROWS = 1
+        ordered_bookmark.LAG_ROWS = ordered_bookmark.FIRST_LAG_ROWS = 1
     if "no watermark" in names:
         read = horizon.read
 
@@ -102,8 +102,8 @@ def resume(parsed: Path) -> None:
 
 # what each program imports by and by, and nothing that looks at its environment as it is imported
 IMPORTS = {
-    "tap": ["singer_postgres.command", "singer_postgres.tap.tap", "singer_postgres.tap.quick"],
-    "target": ["singer_postgres.command", "singer_postgres.target.target"],
+    "tap": ["singer_postgres.singer.command", "singer_postgres.tap.tap", "singer_postgres.tap.fast_discovery"],
+    "target": ["singer_postgres.singer.command", "singer_postgres.target.target"],
     "meltano": [
         *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.state_store.azure"),
         *("meltano.core.state_store.google", "meltano.core.state_store.s3", "meltano.migrations.utils.dialect_typing"),
@@ -119,11 +119,19 @@ IMPORTS = {
         *("meltano.core.plugin.settings_service", "meltano.core.plugin.singer.catalog", "sqlalchemy.dialects.sqlite"),
         *("meltano.core.schedule", "meltano.core.state_store.azure", "meltano.core.state_store.google"),
         *("meltano.core.state_store.s3", "meltano.core.task_sets", "jsonschema.validators", "rich.live", "rich.status"),
-        *("singer_postgres.tap.select", "singer_postgres.tap.watermark", "singer_postgres.target.bookmarks"),
-        *("singer_postgres.target.history", "singer_postgres.target.merge", "singer_postgres.target.runlock"),
-        *("tidemark.cli", "tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore"),
-        *("tidemark.check.run", "tidemark.entry", "tidemark.pipeline.run", "tidemark.reconcile.run"),
-        *("tidemark.reconcile.show", "tidemark.state.meltano", "tidemark.trace"),
+        *(
+            "singer_postgres.core.source.select",
+            "singer_postgres.core.source.watermark",
+            "singer_postgres.core.warehouse.state_table",
+        ),
+        *(
+            "singer_postgres.core.warehouse.run_history",
+            "singer_postgres.core.warehouse.merge",
+            "singer_postgres.core.warehouse.run_lock",
+        ),
+        *("tidemark.cli.app", "tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore"),
+        *("tidemark.inspect.check.run", "tidemark.entry", "tidemark.run.pipeline", "tidemark.inspect.reconcile.run"),
+        *("tidemark.inspect.reconcile.show", "tidemark.project.meltano_state", "tidemark.inspect.trace"),
     ],
 }
 ENTRIES = {
@@ -182,7 +190,7 @@ def bury(callers: dict[socket.socket, int]) -> None:
 if __name__ == "__main__":
     program, number, kept = sys.argv[1:]
     if program in {"tap", "target"}:
-        importlib.import_module("singer_postgres.lazy").install()
+        importlib.import_module("singer_postgres.singer.lazy_imports").install()
     for module in IMPORTS[program]:
         importlib.import_module(module)
     if program == "dbt":

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import psycopg
 
-from singer_postgres.errors import BusyError
-from singer_postgres.target.connections import Warehouse
-from singer_postgres.target.runlock import RunLock
+from singer_postgres.core.errors import BusyError
+from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.run_lock import RunLock
 from tests.chaos.conftest import LONG
 
 RACES = 1000 if LONG else 50

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import make_checkout
 from tests.singer.test_crashes import wait_for
-from tidemark.locks import hold
+from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from tests import programs
 from tests.integration.backups import back_up, backups, copy, listed, locked, newest, waiting
 from tests.integration.conftest import Checkout, make_checkout
 from tests.singer.test_crashes import wait_for
-from tidemark.backup.place import Place
+from tidemark.backup.store import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

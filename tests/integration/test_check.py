@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.conftest import make_checkout
-from tidemark.check import run
-from tidemark.check.finding import Level
 from tidemark.errors import UsageError
-from tidemark.project import Project
+from tidemark.inspect.check import run
+from tidemark.inspect.check.finding import Level
+from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

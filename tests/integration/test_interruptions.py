@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.integration.test_pipeline import assert_raw_equals_source
 from tidemark.errors import Interruption
-from tidemark.pipeline.meltano import run
-from tidemark.project import Project
+from tidemark.project.directory import Project
+from tidemark.run.meltano_run import run
 
 CTRL_C, TERMINATED = 130, 143
 

@@ -14,9 +14,9 @@ import pytest
 from tests import clocks
 from tests.integration.conftest import make_checkout
 from tests.integration.test_marts import load
-from tidemark import databases
 from tidemark.backup import clients, make, settings
-from tidemark.project import Project
+from tidemark.local import databases
+from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

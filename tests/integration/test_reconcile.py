@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from singer_postgres.target.connections import Warehouse
-from singer_postgres.target.runlock import RunLock
+from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.run_lock import RunLock
 from tests.integration.conftest import make_checkout
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from meltano.core.settings_store import SettingValueStore
 
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
-from tidemark import meltano_project, plugin_settings, settings, variables
 from tidemark.backup import settings as backup_settings
-from tidemark.check import servers, streams
-from tidemark.project import Project
+from tidemark.inspect.check import servers, streams
+from tidemark.project import meltano_project, plugin_settings, settings, variables
+from tidemark.project.directory import Project
 
 # by plugin and setting: a value that is not its default, and how tidemark sees it
 CONNECTION = {

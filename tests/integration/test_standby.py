@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import free_port, make_checkout
 from tests.servers import INSTALLATIONS
-from tidemark.postgres.account import account_for
+from tidemark.local.postgres.account import account_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

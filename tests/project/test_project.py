@@ -10,7 +10,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.programs import TIDEMARK
-from tidemark.cli import app
+from tidemark.cli.app import app
 
 FILES = [
     REPOSITORY / name

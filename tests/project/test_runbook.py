@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.conftest import REPOSITORY
-from tidemark.cli import app
-from tidemark.pipeline.kinds import Kind
+from tidemark.cli.app import app
+from tidemark.run.kinds import Kind
 
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))

@@ -6,8 +6,8 @@ import html
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -54,26 +54,17 @@ def test_the_page_of_commands_is_what_the_commands_say_of_themselves():
     assert (REPOSITORY / "docs/reference/commands.md").read_text() == done.stdout, "make reference"
 
 
-def reached(side: str, *first: str) -> set[str]:
-    """Return the modules of tap or target that these import, and that those import, and so on."""
-    found, left = set(), list(first)
-    while left:
-        module = left.pop()
-        if module in found or not (path := PACKAGE / side / f"{module}.py").exists():
-            continue
-        found.add(module)
-        text = path.read_text()
-        left += re.findall(rf"singer_postgres\.{side}\.(\w+)", text)
-        for names in re.findall(rf"from singer_postgres\.{side} import (\([^)]*\)|[^\n]*)", text):
-            left += re.findall(r"\w+", names)
-    return found
-
-
 def test_the_way_of_a_row_names_modules_that_a_run_goes_through():
     text = (REPOSITORY / "docs/explanation/architecture.md").read_text()
     named = re.findall(r"`([\w/.-]+\.(?:py|sql))`", text)
     assert [name for name in named if not ((REPOSITORY / name).exists() or (PACKAGE / name).exists())] == []
-    for side, first in (("tap", ("quick", "tap")), ("target", ("target",))):
-        modules = {Path(name).stem for name in named if name.startswith(f"{side}/")}
-        assert len(modules) > 10
-        assert modules <= reached(side, *first)
+    modules = {f"singer_postgres.{name.removesuffix('.py').replace('/', '.')}" for name in named if "/src/" not in name}
+    graph = grimp.build_graph("singer_postgres")
+    for side in ("tap", "target"):
+        ours = {module for module in modules if module.startswith(f"singer_postgres.{side}.")}
+        assert len(ours) > 4
+        assert ours <= graph.find_upstream_modules(f"singer_postgres.{side}.entry")
+    run = [graph.find_upstream_modules(f"singer_postgres.{side}.entry") for side in ("tap", "target")]
+    core = {module for module in modules if module.startswith("singer_postgres.core.")}
+    assert len(core) > 10
+    assert core <= set().union(*run)

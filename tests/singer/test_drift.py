@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg import sql
 
-from singer_postgres.errors import SingerPostgresError
-from singer_postgres.target import views
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.warehouse import dependent_views
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
 if TYPE_CHECKING:
@@ -249,22 +249,22 @@ def test_what_is_no_view_and_keeps_a_column_as_it_is_is_named_beforehand_with_ad
     table = sql.Identifier("raw", "orders")
     with loaded.warehouse() as connection:
         connection.execute("create view amounts as select id, amount from raw.orders")
-        assert not views.refusals(connection, table)
+        assert not dependent_views.refusals(connection, table)
         for make, name in HOLDERS:
             with connection.transaction(force_rollback=True):
                 connection.execute(make.encode())
-                (why,) = views.refusals(connection, table)
+                (why,) = dependent_views.refusals(connection, table)
                 assert why.startswith(name)
                 assert " stands on " in why
                 with pytest.raises(SingerPostgresError) as raised, connection.transaction():
-                    views.alter_type(connection, table, "amount", "numeric(12,2)")
+                    dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
                 assert str(raised.value) == why
                 connection.execute(why.split("put it back: ")[1].encode())
-                views.alter_type(connection, table, "amount", "numeric(12,2)")
+                dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
         # what stands on another column is no hindrance
         with connection.transaction():
             connection.execute("create policy p on raw.orders using (note > '')")
-            views.alter_type(connection, table, "amount", "numeric(12,2)")
+            dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
 
 
 def test_a_function_that_reads_a_widened_column_is_named_in_the_error_of_the_run(loaded):

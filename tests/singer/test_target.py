@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from singer_postgres.wire import Chunk, Table, WireColumn
+from singer_postgres.core.wire import Chunk, Table, WireColumn
 from tests import programs
 from tests.programs import TARGET
 from tests.singer.conftest import INCREMENTAL, Pipe

@@ -13,7 +13,7 @@ from psycopg import errors
 from tests.singer.conftest import INCREMENTAL
 from tests.singer.test_drift import EXTRAS, MAKE_EXTRAS
 from tidemark import roles
-from tidemark.check import warehouse
+from tidemark.inspect.check import warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

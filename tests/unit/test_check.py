@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from tidemark.check import servers, show
-from tidemark.check.finding import Finding, Level
+from tidemark.inspect.check import servers, show
+from tidemark.inspect.check.finding import Finding, Level
 
 
 def test_findings_are_grouped_by_side_and_stream_each_statement_a_line(capsys):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tidemark import settings
 from tidemark.backup import clients
 from tidemark.errors import UsageError
-from tidemark.postgres import binaries
-from tidemark.project import Project
+from tidemark.local.postgres import binaries
+from tidemark.project import settings
+from tidemark.project.directory import Project
 
 WHEEL = binaries.find(None)
 

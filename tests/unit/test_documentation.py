@@ -6,8 +6,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tidemark import documentation
 from tidemark.errors import UsageError
+from tidemark.local import documentation
 
 
 def free_port() -> int:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan, StreamMissing, parse
+from tidemark.run.events import BlockDone, Line, NodeDone, Rows, StreamBegan, StreamMissing, parse
 
 
 def logged(event: str, **fields: object) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemark.pipeline.kinds import Kind, kind_of, split
+from tidemark.run.kinds import Kind, kind_of, split
 
 LOAD = "tap-postgres target-postgres"
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from tidemark.pipeline.events import BlockDone, Line, NodeDone, Rows, StreamBegan
-from tidemark.pipeline.outcome import Block, Outcome
-from tidemark.pipeline.report import stream_reports
-from tidemark.state.meltano import Bookmark
+from tidemark.project.meltano_state import Bookmark
+from tidemark.run.events import BlockDone, Line, NodeDone, Rows, StreamBegan
+from tidemark.run.outcome import Block, Outcome
+from tidemark.run.report import stream_reports
 
 
 def report(*, incremental: bool = True, **rows: int):

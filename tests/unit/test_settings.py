@@ -5,10 +5,10 @@ import os
 import psycopg
 import pytest
 
-from tidemark import connections, settings
 from tidemark.errors import UsageError
-from tidemark.project import Project
-from tidemark.secrets_file import ensure_passwords
+from tidemark.local.secrets_file import ensure_passwords
+from tidemark.project import connections, settings
+from tidemark.project.directory import Project
 
 
 @pytest.fixture

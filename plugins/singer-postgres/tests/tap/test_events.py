@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source.select import Shape
+from singer_postgres.core.wire import Chunk, Table
+from singer_postgres.tap.batch_writer import Copying
 from singer_postgres.tap.chunks import ChunkFiles
-from singer_postgres.tap.copying import Copying
 from singer_postgres.tap.events import Failed, Finished, Opened, Read
-from singer_postgres.tap.opening import StreamPlan
-from singer_postgres.tap.select import Shape
-from singer_postgres.wire import Chunk, Table
+from singer_postgres.tap.stream_plan import StreamPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from singer_sdk.exceptions import InvalidInputLine
 
-from singer_postgres.target.connections import Warehouse
+from singer_postgres.core.warehouse.connections import Warehouse
 
 # `make test-long` looks whether the stock target still does the same
 BOTH = pytest.mark.parametrize("kind", [pytest.param("stock", marks=pytest.mark.long), "ours"])

@@ -267,7 +267,7 @@ def test_a_warehouse_that_does_not_answer_in_time_is_not_waited_for(filled):
 
 def test_the_address_is_the_pipelines_where_nothing_is_said(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / "tidemark" / "src"))
-    from tidemark import settings  # noqa: PLC0415
+    from tidemark.project import settings  # noqa: PLC0415
 
     monkeypatch.delenv("TARGET_POSTGRES_PORT")
     own, ours = Warehouse(), settings.Warehouse()

@@ -20,7 +20,7 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
-from singer_postgres import pooling, session
+from singer_postgres.core import poolers, session
 
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
@@ -153,9 +153,9 @@ def _open(credentials: PostgresCredentials) -> Any:
     opened = _connect(credentials)
     told = {name: os.environ[variable] for variable, name in _TOLD.items() if os.environ.get(variable)}
     try:
-        pooling.require_session(opened, lambda: _connect(credentials), variables=_VARIABLES)
-        pooling.require_told(opened, told, variables=_VARIABLES)
-    except pooling.PooledError as error:
+        poolers.require_session(opened, lambda: _connect(credentials), variables=_VARIABLES)
+        poolers.require_told(opened, told, variables=_VARIABLES)
+    except poolers.PooledError as error:
         raise PooledError(str(error)) from error
     return opened
 

@@ -19,10 +19,10 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         # late, as half a second of imports is time enough for a Ctrl-C
-        from tidemark import workplace  # noqa: PLC0415
-        from tidemark.cli import app  # noqa: PLC0415
+        from tidemark.cli.app import app  # noqa: PLC0415
+        from tidemark.project import work_dir  # noqa: PLC0415
 
-        workplace.enter_if_named()
+        work_dir.enter_if_named()
         app()
     except Interruption as interruption:
         _say("Interrupted. Run the same command again to go on from where this stopped.")

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core.errors import SingerPostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import extensions, sql
 
-from singer_postgres import failures, pooling, session
+from singer_postgres.core import driver_errors, poolers, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,9 @@ class Source:
 
     def connect(self) -> Connection:
         """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
-        return failures.retried(
+        return driver_errors.retried(
             self.connect_once,
-            passes=lambda error: failures.passes(error, reached=False),
+            passes=lambda error: driver_errors.passes(error, reached=False),
             told=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, str(error).strip()),
         )
 
@@ -50,7 +50,7 @@ class Source:
             PooledError: a pooler is in between that keeps no sessions.
         """
         connection = self._open()
-        pooling.require_session(connection, self._open, variables="TAP_POSTGRES_HOST and _PORT")
+        poolers.require_session(connection, self._open, variables="TAP_POSTGRES_HOST and _PORT")
         with connection.cursor() as cursor:
             cursor.execute(
                 session.statements(
@@ -97,7 +97,7 @@ class Worker:
         """Return a connection that is open."""
         if self.connection is None or self.connection.closed:
             self.connection = self.source.connect_once()
-            self.pid = pooling.server_pid(self.connection)
+            self.pid = poolers.server_pid(self.connection)
         return self.connection
 
     def close(self) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap.types import json_schema
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.types import json_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from singer_postgres.tap.relations import Relation
+    from singer_postgres.core.source.relations import Relation
 
 
 def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[str, Any]:

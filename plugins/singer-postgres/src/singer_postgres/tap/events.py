@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from singer_postgres.tap.opening import StreamPlan
-    from singer_postgres.tap.select import Shape
-    from singer_postgres.wire import Chunk, Table
+    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.wire import Chunk, Table
+    from singer_postgres.tap.stream_plan import StreamPlan
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from singer_postgres import pooling
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core import poolers
+from singer_postgres.core.errors import SingerPostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -218,7 +218,7 @@ class Watch:
         Raises:
             GaveWayError: it was ended, as somebody waited for it.
         """
-        reader = Reader(connection, pooling.server_pid(connection) if pid is None else pid)
+        reader = Reader(connection, poolers.server_pid(connection) if pid is None else pid)
         with self._alone:
             self._readers[reader.pid] = reader
             if self._thread is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from singer_postgres.composing import literal
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.sql_compat import literal
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.snapshots import ChangedError
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.core.source.select import Selection
     from singer_postgres.tap.locks import Watch
-    from singer_postgres.tap.opening import OpenStream, StreamPlan
-    from singer_postgres.tap.select import Selection
     from singer_postgres.tap.snapshots import Snapshot
+    from singer_postgres.tap.stream_plan import StreamPlan
+    from singer_postgres.tap.stream_planning import OpenStream
 
 _LOGGER = logging.getLogger("tap-postgres")
 # how often a table is left to somebody who waits for it

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
-from singer_postgres.tap.opening import OpenStream, Status, StreamPlan, require_young, selection_anew
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
+from singer_postgres.tap.stream_planning import OpenStream, Status, require_young, selection_anew
 from singer_postgres.tap.tasks import Piece, Task, Unopened
 from singer_postgres.tap.workers import Crowded
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Iterable
 
+    from singer_postgres.core.notices import Notices
     from singer_postgres.tap.connections import Source
-    from singer_postgres.tap.notices import Notices
     from singer_postgres.tap.snapshots import Snapshot
+    from singer_postgres.tap.stream_plan import StreamPlan
 
 _LOGGER = logging.getLogger("tap-postgres")
 # how often a stream is begun anew after its connections broke, or after its table was changed
@@ -193,7 +194,7 @@ class Schedule:
             why = "; without a key it can't go on, as rows would double. Run this again"
         elif stream.turn >= _MOST_TURNS:
             why = f", again and again, in {stream.turn + 1} attempts"
-        elif stream.breaks >= failures.TRIES - 1:
+        elif stream.breaks >= driver_errors.TRIES - 1:
             why = ""
         failed = self.server.named(error, plan, why) if why is not None else None
         with self._changed:
@@ -202,7 +203,7 @@ class Schedule:
             if failed is not None:
                 self._leave_out(stream, failed)
                 return
-            wait_s = random.uniform(0, failures.longest_wait_s(stream.breaks))  # noqa: S311 - no secret
+            wait_s = random.uniform(0, driver_errors.longest_wait_s(stream.breaks))  # noqa: S311 - no secret
             tell_of_retry(plan, error, wait_s)
             stream.breaks += 1
             stream.pause.until = max(stream.pause.until, time.monotonic() + wait_s)

@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg2
 from psycopg2 import sql
 
-from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError, one_line
-from singer_postgres.tap import ranges
-from singer_postgres.tap.identity import identity
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.source.identity import identity
+from singer_postgres.core.wire import Table
+from singer_postgres.tap import block_ranges
 from singer_postgres.tap.locks import LockedError, Watch
-from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
 from singer_postgres.tap.snapshots import ChangedError, Snapshot
+from singer_postgres.tap.stream_planning import OpenStream, open_stream
 from singer_postgres.tap.workers import NEEDED, Crowded, Workers
-from singer_postgres.wire import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.core.notices import Notices
+    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.watermark import Lookback
     from singer_postgres.tap.connections import Source
-    from singer_postgres.tap.notices import Notices
-    from singer_postgres.tap.select import Shape
+    from singer_postgres.tap.stream_plan import StreamPlan
     from singer_postgres.tap.tasks import Piece
-    from singer_postgres.tap.watermark import Lookback
 
 _T = TypeVar("_T")
 _LOGGER = logging.getLogger("tap-postgres")
@@ -105,8 +106,8 @@ class Server:
         leaves = stream.relation.leaves
         if not leaves:
             return [(stream, None, None, True)]
-        cut = ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
-        return [(stream, leaf, blocks, True) for leaf, blocks in ranges.remaining(cut, stream.chunk.resumed)]
+        cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
+        return [(stream, leaf, blocks, True) for leaf, blocks in block_ranges.remaining(cut, stream.chunk.resumed)]
 
     def described(self, stream: OpenStream) -> tuple[Table, Shape]:
         """Return what the target and the state are told of a stream."""
@@ -143,15 +144,15 @@ class Server:
         def passes(error: BaseException) -> bool:
             if self.workers.leaves(error):
                 raise Crowded from error
-            return failures.passes(error, reached=self._identity is not None)
+            return driver_errors.passes(error, reached=self._identity is not None)
 
-        return failures.retried(attempt, passes=passes, told=partial(tell_of_retry, plan))
+        return driver_errors.retried(attempt, passes=passes, told=partial(tell_of_retry, plan))
 
     def named(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
         """Return the error with the stream's name in it, if it is one of the database's."""
-        of_stream = bool(more) or failures.is_of_stream(error) or self._is_reached()
-        more = more or (NEEDED if failures.is_crowded(error) else "")
-        return failures.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)
+        of_stream = bool(more) or driver_errors.is_of_stream(error) or self._is_reached()
+        more = more or (NEEDED if driver_errors.is_crowded(error) else "")
+        return driver_errors.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)
 
     def _is_reached(self) -> bool:
         """Return whether the source is there: a connection that breaks again and again is then its stream's."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import horizon, layout, locks, relations
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import horizon, relations
+from singer_postgres.tap import layout, locks
 from singer_postgres.tap.locks import LockedError
 
 if TYPE_CHECKING:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from tap_postgres.client import PostgresStream
 
-from singer_postgres.errors import SingerPostgresError
-from singer_postgres.tap import records, start_date
-from singer_postgres.tap.backfill import Backfill
-from singer_postgres.tap.opening import StreamPlan
-from singer_postgres.tap.ordered import KeyTrail
-from singer_postgres.tap.select import Shape
-from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import start_date
+from singer_postgres.core.source.backfill import Backfill
+from singer_postgres.core.source.select import Shape
+from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.tap import records
+from singer_postgres.tap.key_trail import KeyTrail
+from singer_postgres.tap.stream_plan import StreamPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import RecordMessage
 
-    from singer_postgres.tap.tap import TapPostgres
-    from singer_postgres.wire import BlockRange
+    from singer_postgres.core.wire import BlockRange
+    from singer_postgres.tap.running import RunningTap
 
 
 class CopyStream(PostgresStream):
     """A table, or what can be selected from like one."""
 
-    _tap: TapPostgres
+    _tap: RunningTap
     _extracted_at: datetime | None = None
 
     def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002

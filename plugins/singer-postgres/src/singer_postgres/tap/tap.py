@@ -22,31 +22,34 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres import configuration, failures, tunnels
-from singer_postgres.errors import SingerPostgresError, one_line
-from singer_postgres.passwords import settings_told, without_password
-from singer_postgres.tap import relations, start_date, wanted
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.notices import Notices
+from singer_postgres.core.source import relations, selection, start_date
+from singer_postgres.core.source.select import Shape, mask_key_statement
+from singer_postgres.core.source.watermark import Lookback
+from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.singer import configuration, tunnels
+from singer_postgres.singer.passwords import settings_told, without_password
+from singer_postgres.tap.batch_writer import Copying, watch_reader
+from singer_postgres.tap.chunk_readers import Reading
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
-from singer_postgres.tap.copying import Copying, watch_reader
 from singer_postgres.tap.discovery import catalog
+from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.locks import LockedError, Pause, Watch
-from singer_postgres.tap.notices import Notices
-from singer_postgres.tap.opening import OpenStream, StreamPlan, open_stream
-from singer_postgres.tap.ordered import KeyTrail
-from singer_postgres.tap.reading import Reading
-from singer_postgres.tap.select import Shape, mask_key_statement
 from singer_postgres.tap.server import Settings
 from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
+from singer_postgres.tap.stream_planning import OpenStream, open_stream
 from singer_postgres.tap.streams import CopyStream, first_load
-from singer_postgres.tap.watermark import Lookback
-from singer_postgres.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from singer_sdk import Stream
+
+    from singer_postgres.tap.stream_plan import StreamPlan
 
 
 class TapPostgres(MeltanoLabsTap):
@@ -147,7 +150,7 @@ class TapPostgres(MeltanoLabsTap):
         if self._catalog_dict is None:
             with _closing(self._catalogs) as connection:
                 schemas = self.config.get("filter_schemas") or ()
-                found, left_out = relations.in_schemas(connection, schemas, wanted=wanted.of_run())
+                found, left_out = relations.in_schemas(connection, schemas, wanted=selection.of_run())
             for relation in left_out:
                 self.logger.warning("%s", relation)
             self._catalog_dict = catalog(found, self.config)
@@ -285,7 +288,7 @@ class TapPostgres(MeltanoLabsTap):
 
     def _check_selected(self) -> None:
         """Fail the streams that Meltano was asked to select and the source no longer has; the others are read."""
-        selected = wanted.wanted() if self.input_catalog else None
+        selected = selection.wanted() if self.input_catalog else None
         if selected is None:
             return
         missing = selected.missing(entry["tap_stream_id"] for entry in self.catalog_dict["streams"])
@@ -303,7 +306,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             Exception: `error`, if that is not to be.
         """
-        if self.config["on_stream_error"] != "continue" or not failures.is_of_stream(error):
+        if self.config["on_stream_error"] != "continue" or not driver_errors.is_of_stream(error):
             raise error
         self._failed[stream] = error
         what = one_line(error)

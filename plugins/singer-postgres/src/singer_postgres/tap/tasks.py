@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from singer_postgres.tap.locks import Pause
-from singer_postgres.tap.opening import OpenStream, Status, StreamPlan
+from singer_postgres.tap.stream_planning import OpenStream, Status
 
 if TYPE_CHECKING:
-    from singer_postgres.tap.relations import Leaf
+    from singer_postgres.core.source.relations import Leaf
+    from singer_postgres.core.wire import BlockRange
     from singer_postgres.tap.snapshots import Snapshot
-    from singer_postgres.wire import BlockRange
+    from singer_postgres.tap.stream_plan import StreamPlan
 
 # a range of a stream: of which table, which blocks, and whether it may fill more than one file
 Piece = tuple[OpenStream, "Leaf | None", "BlockRange | None", bool]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from singer_postgres import failures
-from singer_postgres.errors import one_line
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import one_line
 
 _LOGGER = logging.getLogger("tap-postgres")
 # what to know of an error that no other worker can make up for
@@ -30,7 +30,7 @@ class Workers:
     def leaves(self, error: BaseException) -> bool:
         """Return whether a worker that got no connection is to end, as there are others; count it off if so."""
         with self._leaving:
-            if self._count == 1 or not failures.is_crowded(error):
+            if self._count == 1 or not driver_errors.is_crowded(error):
                 return False
             self._count -= 1
         what = one_line(error)

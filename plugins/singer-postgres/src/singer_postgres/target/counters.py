@@ -10,7 +10,7 @@ from singer_sdk.metrics import Counter, Tag
 if TYPE_CHECKING:
     from singer_sdk.metrics import Metric
 
-    from singer_postgres.target.written import Written
+    from singer_postgres.core.warehouse.row_counts import Written
 
 _LOG_EVERY_S = 5
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from singer_postgres import lazy
+from singer_postgres.singer import lazy_imports
 
-lazy.install()
+lazy_imports.install()
 
 import psycopg  # noqa: E402
 from singer_sdk.exceptions import SyncError  # noqa: E402
 
-from singer_postgres.command import run  # noqa: E402
-from singer_postgres.errors import SingerPostgresError  # noqa: E402
+from singer_postgres.core.errors import SingerPostgresError  # noqa: E402
+from singer_postgres.singer.command import run  # noqa: E402
 from singer_postgres.target.target import TargetPostgres  # noqa: E402
 
 

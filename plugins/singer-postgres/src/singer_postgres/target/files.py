@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from singer_postgres.errors import SingerPostgresError
+from singer_postgres.core.errors import SingerPostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from singer_postgres.wire import Chunk
+    from singer_postgres.core.wire import Chunk
 
 _PIECE_BYTES = 2**18
 

@@ -9,7 +9,7 @@ from singer_sdk.singerlib.encoding import SimpleSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.singerlib.json import deserialize_json
 
-from singer_postgres.errors import RunError
+from singer_postgres.core.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,22 +21,23 @@ from singer_sdk.helpers._typing import get_datelike_property_type
 from sqlalchemy.dialects import postgresql
 from target_postgres.sinks import PostgresSink
 
-from singer_postgres import failures
-from singer_postgres.errors import SingerPostgresError, one_line
-from singer_postgres.target import drift, history, locks, merge, rejects, tables
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.warehouse import brief_locks, merge, rejects, run_history, schema_changes, tables
+from singer_postgres.core.warehouse.metadata_columns import METADATA
+from singer_postgres.core.warehouse.row_counts import Written
+from singer_postgres.core.warehouse.run_history import StreamRun
+from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.target.counters import WrittenCounters
-from singer_postgres.target.history import StreamRun
 from singer_postgres.target.validation import RecordValidator
 from singer_postgres.target.values import converter
-from singer_postgres.target.written import Written
-from singer_postgres.wire import Table, WireColumn, refuse_own_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 
-    from singer_postgres.target.target import TargetPostgres
+    from singer_postgres.target.running import RunningTarget
 
 # of a table's or a column's name, in PostgreSQL as it is commonly built
 _NAME_BYTES = 63
@@ -52,7 +53,7 @@ _OWN_INSTANTS = frozenset({"_sdc_received_at", "_sdc_batched_at"})
 class RecordSink(PostgresSink):
     """A stream of RECORD messages."""
 
-    def __init__(self, target: TargetPostgres, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, target: RunningTarget, *args: Any, **kwargs: Any) -> None:
         """Initialize the sink."""
         self._target = target
         super().__init__(target, *args, **kwargs)
@@ -70,7 +71,7 @@ class RecordSink(PostgresSink):
     @cached_property
     def _columns(self) -> list[str]:
         """The columns that come with records; metadata that the target is told to leave out stays null."""
-        return [name for name in self.schema["properties"] if name != drift.LOADED_XID]
+        return [name for name in self.schema["properties"] if name != schema_changes.LOADED_XID]
 
     @cached_property
     def history(self) -> StreamRun:
@@ -111,17 +112,17 @@ class RecordSink(PostgresSink):
         with self._target.pool.connection() as connection:
             tables.ensure_schema(connection, self._destination)
             if self.history.keep_days:
-                history.TABLE.ensure(connection, self._destination)
-            drift.TABLE.ensure(connection, self._destination)
+                run_history.TABLE.ensure(connection, self._destination)
+            schema_changes.TABLE.ensure(connection, self._destination)
             table = self._described(connection)
 
-            def attempt() -> Sequence[drift.Change]:
+            def attempt() -> Sequence[schema_changes.Change]:
                 changes = tables.ensure_table(connection, self._destination, table, keep_types=True).changes
-                drift.record(connection, self.history, changes)
+                schema_changes.record(connection, self.history, changes)
                 self.history.begin(connection, bookmark=None)
                 return changes
 
-            changes = locks.politely(connection, attempt, table=self._name)
+            changes = brief_locks.politely(connection, attempt, table=self._name)
             tables.ensure_xid_index(connection, self._destination, table.name)
             for change in changes:
                 self.logger.warning("%s.%s: %s", self._destination, table.name, change)
@@ -138,7 +139,7 @@ class RecordSink(PostgresSink):
         columns = tuple(
             WireColumn(name, self._type(connection, schema))
             for name, schema in self.schema["properties"].items()
-            if name not in tables.METADATA
+            if name not in METADATA
         )
         return Table("", self._destination, self.table_name, columns, tuple(self.key_properties), "INCREMENTAL")
 
@@ -240,7 +241,7 @@ class RecordSink(PostgresSink):
         try:
             self._load(context["records"])
         except (*_OF_RECORDS, psycopg.Error, SingerPostgresError) as error:
-            if not failures.is_of_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
+            if not driver_errors.is_of_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
                 raise
             if not self._target.stream_failed(context["number"], self.stream_name, self.history, error):
                 raise
@@ -268,13 +269,13 @@ class RecordSink(PostgresSink):
 
         # a batch of records with a key is the same when it comes again; without one, it may be there already
         def passes(error: BaseException) -> bool:
-            return bool(self.key_properties) and failures.passes(error)
+            return bool(self.key_properties) and driver_errors.passes(error)
 
         def told(error: BaseException, wait_s: float) -> None:
             self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, one_line(error))
             self._target.lock.renew()
 
-        failures.retried(attempt, passes=passes, told=told)
+        driver_errors.retried(attempt, passes=passes, told=told)
         self._rows.count(written)
 
     def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> Written:
@@ -298,7 +299,7 @@ class RecordSink(PostgresSink):
             stage,
             self._name,
             columns=self._columns,
-            compared=[name for name in self._columns if name not in tables.METADATA or name in _COMPARED_METADATA],
+            compared=[name for name in self._columns if name not in METADATA or name in _COMPARED_METADATA],
             key=tuple(self.key_properties),
         )
         self._copy(connection, stage, records)

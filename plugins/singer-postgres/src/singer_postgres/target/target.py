@@ -16,27 +16,28 @@ from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
-from singer_postgres import configuration, failures, tunnels
-from singer_postgres.errors import SingerPostgresError, one_line
-from singer_postgres.passwords import settings_told, without_password
+from singer_postgres.core import driver_errors
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.run_lock import RunLock
+from singer_postgres.core.wire import FORMAT, Chunk, Table
+from singer_postgres.singer import configuration, tunnels
+from singer_postgres.singer.passwords import settings_told, without_password
 from singer_postgres.target import files
-from singer_postgres.target.connections import Warehouse
+from singer_postgres.target.chunk_loaders import Loading
+from singer_postgres.target.connection_pool import Pool
 from singer_postgres.target.counters import WrittenCounters
-from singer_postgres.target.loading import Loading
 from singer_postgres.target.messages import Reader
-from singer_postgres.target.pool import Pool
-from singer_postgres.target.runlock import RunLock
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
-from singer_postgres.target.states import States
-from singer_postgres.target.streams import Run, StreamLoad
-from singer_postgres.wire import FORMAT, Chunk, Table
+from singer_postgres.target.state_order import States
+from singer_postgres.target.stream_load import Run, StreamLoad
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from singer_postgres.target.history import StreamRun
-    from singer_postgres.target.written import Written
+    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.run_history import StreamRun
 
 
 class TargetPostgres(MeltanoLabsTarget):
@@ -172,7 +173,9 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super()._process_schema_message(message_dict)
         except (psycopg.Error, SingerPostgresError) as error:
-            if not failures.is_of_stream(error, writing=True) or not self.stream_failed(number, stream, None, error):
+            if not driver_errors.is_of_stream(error, writing=True) or not self.stream_failed(
+                number, stream, None, error
+            ):
                 raise
             return
         self.batch_committed(number)
@@ -188,7 +191,9 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super()._process_activate_version_message(message_dict)
         except (psycopg.Error, SingerPostgresError) as error:
-            if not failures.is_of_stream(error, writing=True) or not self.stream_failed(number, stream, None, error):
+            if not driver_errors.is_of_stream(error, writing=True) or not self.stream_failed(
+                number, stream, None, error
+            ):
                 raise
         else:
             self.batch_committed(number)

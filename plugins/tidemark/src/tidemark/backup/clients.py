@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemark import settings
 from tidemark.errors import UsageError
-from tidemark.postgres import binaries
+from tidemark.local.postgres import binaries
+from tidemark.project import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
 _DUMPING = ("pg_dump", "pg_restore")
 # how pg_dump is told, by what the manifest calls it; a bare number is gzip, as releases before 16 want it

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors, sql
 
-from singer_postgres import session
-from tidemark import connections
+from singer_postgres.core import session
 from tidemark.backup import settings
 from tidemark.backup.manifest import Counted, Database
 from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.project import connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tidemark.settings import Side
+    from tidemark.project.settings import Side
 
     Connection = psycopg.Connection[Any]
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import conninfo, errors, sql
 
-from tidemark import connections
 from tidemark.backup import clients, contents, settings
 from tidemark.backup.programs import KEEPALIVES, Program
 from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.project import connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
     Connection = psycopg.Connection[Any]
 

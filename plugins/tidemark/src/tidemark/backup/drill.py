@@ -21,27 +21,28 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from pydantic import SecretStr
 
-from tidemark import connections, databases, settings
 from tidemark.backup import database
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
 from tidemark.backup.restore import fetched
 from tidemark.errors import TidemarkError, UnreachableError, UsageError
-from tidemark.postgres import binaries
-from tidemark.postgres.account import account_for
-from tidemark.postgres.server import Server
-from tidemark.project import Project
-from tidemark.settings import LOOPBACK
-from tidemark.state.meltano import TAP, TARGET
-from tidemark.variables import environment
+from tidemark.local import databases
+from tidemark.local.postgres import binaries
+from tidemark.local.postgres.account import account_for
+from tidemark.local.postgres.server import Server
+from tidemark.project import connections, settings
+from tidemark.project.directory import Project
+from tidemark.project.meltano_state import TAP, TARGET
+from tidemark.project.settings import LOOPBACK
+from tidemark.project.variables import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tidemark.backup.make import Say
     from tidemark.backup.manifest import Database, Manifest
-    from tidemark.backup.place import Place
-    from tidemark.postgres.binaries import Binaries
-    from tidemark.settings import Side, Warehouse
+    from tidemark.backup.store import Place
+    from tidemark.local.postgres.binaries import Binaries
+    from tidemark.project.settings import Side, Warehouse
 
 _STOP_S = 30
 

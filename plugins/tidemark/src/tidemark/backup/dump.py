@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from singer_postgres import pooling
-from tidemark import connections, lock_watch
+from singer_postgres.core import poolers
 from tidemark.backup import clients, contents
 from tidemark.backup.clients import COMPRESSIONS
 from tidemark.backup.programs import KEEPALIVES, MovedError, Program
+from tidemark.project import connections, lock_watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
 
 def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int) -> Database:
@@ -38,7 +38,7 @@ def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int)
             # its tables are locked already: it waits only if somebody else waits for them, who goes first
             *("--lock-wait-timeout=1s", "--exclude-table=*._tidemark_stage_*"),
         ]
-        pid = pooling.server_pid(frozen.connection)
+        pid = poolers.server_pid(frozen.connection)
         with Program(command, side, lock, full=directory.parent) as program:
             try:
                 # loads and models, which ask for half a second at a time, keep nobody waiting

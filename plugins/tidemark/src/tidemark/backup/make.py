@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidemark import airflow, connections, databases, lock_watch, settings, variables
 from tidemark.backup import retention
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.dump import dump
 from tidemark.backup.manifest import AIRFLOW, FILE, STATE, WAREHOUSE, Manifest, new_name
-from tidemark.backup.place import file
 from tidemark.backup.programs import MovedError
+from tidemark.backup.store import file
 from tidemark.errors import TidemarkError
-from tidemark.locks import hold
-from tidemark.postgres import fleet
-from tidemark.postgres.server import Server
-from tidemark.state import meltano
+from tidemark.local import airflow, databases
+from tidemark.local.postgres import fleet
+from tidemark.local.postgres.server import Server
+from tidemark.project import connections, lock_watch, meltano_state, settings, variables
+from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
-    from tidemark.backup.place import Place
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.backup.store import Place
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
 _ATTEMPTS = 3
 
@@ -131,7 +131,7 @@ def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
 
     def take() -> None:
         # before each attempt, as it is to be no later than the data
-        taken.append((datetime.now(UTC), meltano.export(project)))
+        taken.append((datetime.now(UTC), meltano_state.export(project)))
         (directory / STATE).write_text(json.dumps(taken[-1][1], indent=1) + "\n")
 
     found = _dumped(project, side, directory / WAREHOUSE, lock, options, say, before=take)

@@ -8,13 +8,13 @@ import subprocess
 from typing import TYPE_CHECKING, Self
 
 from tidemark.errors import TidemarkError
-from tidemark.locks import share
+from tidemark.project.file_locks import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tidemark.settings import Side
+    from tidemark.project.settings import Side
 
 _STOP_S = 10
 _FULL = ("No space left on device", "Disk quota exceeded", "wrote only")

@@ -10,23 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemark import airflow, databases, variables
 from tidemark.backup import contents, database
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.make import airflow_side, alone
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.locks import hold
-from tidemark.state import meltano
+from tidemark.local import airflow, databases
+from tidemark.project import meltano_state, variables
+from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tidemark.backup.make import Say
     from tidemark.backup.manifest import Database, Manifest
-    from tidemark.backup.place import Place
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.backup.store import Place
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
 _LONGEST_NAME = 63
 # what `tidemark roles` makes in a new warehouse, and `tidemark up` with it: nothing of it is anybody's data
@@ -166,7 +166,7 @@ def _put_state_back(project: Project, directory: Path, say: Say) -> None:
     """Restore Meltano's state, last: until then it is ahead of the warehouse, which a run refuses."""
     states = json.loads((directory / STATE).read_text())
     try:
-        meltano.replace(project, states)
+        meltano_state.replace(project, states)
     except TidemarkError as error:
         raise TidemarkError(
             f"The warehouse is restored, and Meltano's state is not: {error} Then set it to what the warehouse holds: "

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, SecretStr
 
-from tidemark import settings
-from tidemark import variables as variables_
+from tidemark.project import settings
+from tidemark.project import variables as variables_
 
 if TYPE_CHECKING:
-    from tidemark.project import Project
-    from tidemark.settings import Side
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
 
 _PREFIX = "TIDEMARK_BACKUP_"
 

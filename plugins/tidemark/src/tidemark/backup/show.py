@@ -12,7 +12,7 @@ from tidemark.errors import TidemarkError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tidemark.backup.place import Place
+    from tidemark.backup.store import Place
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024

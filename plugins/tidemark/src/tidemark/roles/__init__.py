@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from tidemark.connections import connect
+from tidemark.project.connections import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import psycopg
     from pydantic import SecretStr
 
-    from tidemark.settings import ServerName, Side
+    from tidemark.project.settings import ServerName, Side
 
 
 # those that the SQL makes and that log in

@@ -1,0 +1,192 @@
+"""What an error concerns: this moment, which passes; one stream, which the others can go on without; or the run.
+
+A server that restarts, a connection that breaks, a deadlock: the same again, a moment later, may well succeed. A wrong
+password or a missing table stays wrong, and is told at once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import backoff
+
+from singer_postgres.core.errors import RunError, SingerPostgresError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+# classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
+_SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
+# of a server that ends a session, or begins none
+_CLASSES = ("08",)
+_CODES = frozenset(
+    {
+        _SERIALIZATION_FAILURE,  # a standby ends sessions with it, too
+        "53300",  # too_many_connections
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+    }
+)
+# of a statement that the server ended and whose session goes on. A foreign data wrapper, or a function, may raise any
+# other code there, those of a lost connection included: they say nothing of ours.
+_CODES_OF_STATEMENTS = frozenset({_SERIALIZATION_FAILURE, _DEADLOCK})
+# what every stream meets that is written to the same server
+_OF_SERVERS_WRITTEN_TO = frozenset(
+    {
+        "25006",  # read_only_sql_transaction
+        "53100",  # disk_full
+        "53200",  # out_of_memory
+        "53300",  # too_many_connections
+    }
+)
+# undefined_table, undefined_function, undefined_object, invalid_schema_name
+_UNDEFINED = frozenset({"42P01", "42883", "42704", "3F000"})
+# character_not_in_repertoire, untranslatable_character
+_NO_TEXT = frozenset({"22021", "22P05"})
+# insufficient_privilege
+_DENIED = "42501"
+_DENIED_OBJECT = re.compile(r"permission denied for (function|view|table) (\S+)")
+# where there is no code, as a connection was not made or broke: what libpq and the server say
+_CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
+_BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
+# nobody is there, now or at all
+_AWAY = ("connection refused", "connection timed out", "timeout expired", "no route to host", "network is unreachable")
+# somebody was there
+_BROKEN = (
+    *("connection reset", "broken pipe"),
+    *("server closed the connection", "terminating connection", "connection already closed", "connection is closed"),
+    *("connection is lost", "could not receive data", "could not send data", "no connection to the server"),
+    *("ssl connection has been closed", "ssl syscall error", "eof detected", "consuming input failed"),
+    # what psycopg2 says of a connection that broke in the middle of a COPY
+    "no message from the libpq",
+)
+TRIES = 8
+# the waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10: a server that restarts is there again by then
+_FIRST_S, _LONGEST_S = 0.5, 10
+
+
+def passes(error: BaseException, *, reached: bool = True) -> bool:
+    """Return whether the same again may succeed.
+
+    Args:
+        error: of either driver.
+        reached: the server was there before; where it never was, a refused connection is a wrong address.
+    """
+    if not _is_of_driver(error):
+        return False
+    if keeps_session(error):
+        return _code(error) in _CODES_OF_STATEMENTS
+    if code := _code(error):
+        return code.startswith(_CLASSES) or code in _CODES
+    text = str(error).lower()
+    return any(word in text for word in (*_BUSY, *_BROKEN, *(_AWAY if reached else ())))
+
+
+def is_crowded(error: BaseException) -> bool:
+    """Return whether a connection was refused as there are as many as the server, the database or the role may have."""
+    if not _is_of_driver(error) or keeps_session(error):
+        return False
+    return _code(error) == "53300" or any(word in str(error).lower() for word in _CROWDED)
+
+
+def is_of_stream(error: BaseException, *, writing: bool = False) -> bool:
+    """Return whether other streams may do better: whatever a statement raises is its stream's.
+
+    Args:
+        error: of either driver, or one of ours.
+        writing: the server is written to, and its disk and memory are everyone's.
+    """
+    if isinstance(error, SingerPostgresError):
+        return not isinstance(error, RunError)
+    if not _is_of_driver(error):
+        return False
+    if writing and _code(error) in _OF_SERVERS_WRITTEN_TO:
+        return False
+    return keeps_session(error) or _is_of_client(error)
+
+
+def keeps_session(error: BaseException) -> bool:
+    """Return whether the server ended a statement alone, and the session goes on."""
+    severity = getattr(getattr(error, "diag", None), "severity_nonlocalized", None)
+    return severity is not None and severity not in {"FATAL", "PANIC"}
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Return whether a driver refused a value before the server saw it."""
+    return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
+
+
+def named(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
+    """Return an error of a driver as one of ours, which says what was being done; others as they are.
+
+    Args:
+        more: what is to be known besides.
+        of_stream: it ends a stream alone.
+    """
+    if not _is_of_driver(error):
+        return error
+    what = one_line(error).rstrip(".")
+    ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more or _advice(error)}.")
+    ours.__cause__ = error
+    return ours
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about an error, where the server's words don't say it."""
+    code = _code(error)
+    if code in _UNDEFINED and getattr(getattr(error, "diag", None), "internal_query", None):
+        return (
+            "; a function names that without its schema, and is called with an empty search_path, as names are to mean "
+            "the same in every session: give it one of its own, as in ALTER FUNCTION … SET search_path = public"
+        )
+    if code in _NO_TEXT:
+        return (
+            "; a value is no text in the encoding that its database has, or has no form in UTF-8: correct it in the "
+            "source, or deselect its column"
+        )
+    if code == _DENIED and (found := _DENIED_OBJECT.search(str(error))):
+        kind, name = found.groups()
+        right = "EXECUTE ON FUNCTION" if kind == "function" else "SELECT ON"
+        schema = "pg_catalog." if name.startswith("pg_") else ""
+        return f": as a superuser of that database, GRANT {right} {schema}{name} TO its role"
+    return ""
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in {"psycopg", "psycopg2"}
+
+
+def _code(error: BaseException) -> str:
+    """Return the SQLSTATE, which each driver names in its own way; empty if there is none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def longest_wait_s(tries: int) -> float:
+    """Return how long to wait at most before the next try, after some."""
+    return float(min(_LONGEST_S, _FIRST_S * 2**tries))
+
+
+def retried(
+    attempt: Callable[[], _T], *, passes: Callable[[Any], bool], told: Callable[[BaseException, float], None]
+) -> _T:
+    """Return what `attempt` returns, trying again with growing, random waits while its errors may pass.
+
+    Args:
+        told: called before each wait with the error and the wait in seconds.
+
+    Raises:
+        Exception: the last one, once it was tried often enough, or one that doesn't pass.
+    """
+    return backoff.on_exception(
+        backoff.expo,
+        Exception,
+        max_tries=TRIES,
+        giveup=lambda error: not passes(error),
+        on_backoff=lambda details: told(details["exception"], details["wait"]),
+        logger=None,
+        factor=_FIRST_S,
+        max_value=_LONGEST_S,
+    )(attempt)()

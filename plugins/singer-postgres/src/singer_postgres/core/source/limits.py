@@ -1,0 +1,76 @@
+"""What fits into a row and a table of the source, and no longer once the warehouse's own columns are beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import SingerPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.source.relations import Column, Relation
+
+# https://www.postgresql.org/docs/current/limits.html; a row by MaxHeapTupleSize, with blocks of 8 KiB
+_COLUMNS, _ROW_BYTES = 1600, 8160
+# `METADATA` of the target: of eight, six hold eight bytes each in a new row, and two are null
+_OWN_COLUMNS, _OWN_BYTES = 8, 48
+# fewer can't fill a row: the widest type that is not moved out of it has 64 bytes, or is a short text
+_FEW = 100
+_ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
+_LENGTHS = """
+    select attnum, attlen, attalign::text from pg_catalog.pg_attribute
+    where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped
+"""
+
+
+def refuse(connection: Connection, relation: Relation, columns: Sequence[Column], masks: Mapping[str, str]) -> None:
+    """Raise if the warehouse could hold no row of `columns`, or no table of them.
+
+    Raises:
+        SingerPostgresError: it could not, whatever the values are.
+    """
+    if not columns:
+        msg = f"{relation} has no column to read; take it out of `select`, or select columns of it."
+        raise SingerPostgresError(msg)
+    most = _COLUMNS - _OWN_COLUMNS
+    if len(columns) > most:
+        msg = (
+            f"{relation} has {len(columns):,} selected columns, and the warehouse adds {_OWN_COLUMNS} to the "
+            f"{_COLUMNS:,} at most that a table can have; deselect {len(columns) - most:,} or more."
+        )
+        raise SingerPostgresError(msg)
+    if len(columns) <= _FEW:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_LENGTHS, [relation.oid])
+        lengths = {number: (length, _ALIGNMENTS[alignment]) for number, length, alignment in cursor.fetchall()}
+    least = _least_bytes(columns, masks, lengths)
+    if least > _ROW_BYTES:
+        msg = (
+            f"{relation} has {len(columns):,} selected columns, which take {least:,} bytes or more of a row with the "
+            f"{_OWN_COLUMNS} that the warehouse adds, and {_ROW_BYTES:,} is the most; deselect some."
+        )
+        raise SingerPostgresError(msg)
+
+
+def _least_bytes(columns: Sequence[Column], masks: Mapping[str, str], lengths: Mapping[int, tuple[int, int]]) -> int:
+    """Return how long a row is at least: what may be null is, and what has no fixed length is one byte long."""
+    bitmap = (len(columns) + _OWN_COLUMNS + 7) // 8
+    size = _up(23 + bitmap, 8)
+    for column in columns:
+        mask = masks.get(column.name)
+        if not column.not_null or mask == "null":
+            continue
+        length, alignment = lengths.get(column.number, (-1, 1))
+        if mask is not None or length < 0 or column.landing.type == "text":
+            size += 1
+        else:
+            size = _up(size, alignment) + length
+    return _up(size, 8) + _OWN_BYTES
+
+
+def _up(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment

@@ -1,0 +1,179 @@
+"""The watermark: how far a stream is complete once it has been read.
+
+A transaction stamps its rows with its start, and may commit after one that began later was read. So the bookmark of a
+stream is never the newest value seen, but one before which nothing was still open when the snapshot was taken: an
+instant for keys that are times. `ordered.py` has the bookmark of other keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import horizon
+from singer_postgres.core.sql_compat import DataError, literal, sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.notices import Notices
+    from singer_postgres.core.source.horizon import Horizon
+    from singer_postgres.core.source.relations import Column
+
+# a transaction's start is fixed shortly before other sessions can see it
+LOOKBACK_FLOOR_S = 5
+# where the zone is unknown, local times are taken for the earliest on earth: rows are read too often, none is missed
+_EARLIEST = timedelta(hours=-12)
+# the versions since which types have a value before all others, which applications write for "never"
+_MINUS_INFINITY_SINCE = {"date": 0, "real": 0, "double precision": 0, "numeric": 14_00_00, "interval": 17_00_00}
+
+
+@dataclass(frozen=True)
+class Lookback:
+    """How far to read before a bookmark.
+
+    Attributes:
+        usual: before any bookmark that is a time.
+        longest: how long a transaction that can't be seen may have been open.
+        zone: in which columns without a zone are written; None if that is unknown.
+    """
+
+    usual: timedelta
+    longest: timedelta
+    zone: str | None
+
+
+@dataclass(frozen=True)
+class ReplicationKey:
+    """A stream's replication key, and the conditions that follow from a bookmark."""
+
+    column: Column
+    lookback: Lookback
+
+    @property
+    def _type(self) -> str:
+        return self.column.landing.type or ""
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether the key's values are instants."""
+        return self._type.startswith("timestamp") and self._type.endswith("with time zone")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the key's values are times of a calendar and clock that stand somewhere."""
+        one = self._type.startswith("timestamp") and not self._type.endswith("[]")
+        return self._type == "date" or (one and not self.is_instant)
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the key's values can be compared with when transactions began."""
+        return self.is_instant or self.is_local
+
+    def instant(self, bookmark: str) -> datetime:
+        """Return what instant a bookmark is. One without an offset is in UTC.
+
+        Raises:
+            SingerPostgresError: it is none.
+        """
+        try:
+            instant = datetime.fromisoformat(bookmark)
+        except ValueError:
+            msg = (
+                f"The state's bookmark {bookmark!r} is no instant (such as 2026-01-31T12:00:00Z), and "
+                f"{self.column.name} is a time; correct the state."
+            )
+            raise SingerPostgresError(msg) from None
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+    def bound(self, connection: Connection, start: str) -> sql.Composable:
+        """Return the condition of the rows to read after bookmark `start`.
+
+        Rows that have no stamp, or minus infinity for one, are among them: no later run would come to them.
+
+        Raises:
+            SingerPostgresError: `start` is no value of the key.
+        """
+        if self.is_time:
+            first = _before(self.instant(start), max(self.lookback.usual, timedelta(seconds=LOOKBACK_FLOOR_S)))
+            value = sql.SQL("{}::timestamptz").format(sql.Literal(horizon.iso(first)))
+            if self.is_local:
+                local = "({} AT TIME ZONE 'UTC' + {}::interval)"
+                offset = sql.Literal(f"{self._offset(connection, first).total_seconds()} seconds")
+                value = sql.SQL(local).format(value, offset) + sql.SQL(f"::{self._type}")
+        else:
+            value = sql.SQL("{}::{}").format(literal(start), sql.SQL(self.column.declared))
+        name = sql.Identifier(self.column.name)
+        any_of = [sql.SQL("{} >= {}").format(name, value)]
+        if self._has_minus_infinity(connection):
+            any_of.append(sql.SQL("{} = '-infinity'::{}").format(name, sql.SQL(self._type)))
+        if not self.column.not_null:
+            any_of.append(sql.SQL("{} IS NULL").format(name))
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(any_of))
+
+    def _has_minus_infinity(self, connection: Connection) -> bool:
+        if self._type.startswith("timestamp"):
+            return self.is_time
+        since = _MINUS_INFINITY_SINCE.get(self._type)
+        return since is not None and connection.info.server_version >= since
+
+    def _offset(self, connection: Connection, first: datetime) -> timedelta:
+        """Return the smallest difference to UTC that local times since `first` may have been written with.
+
+        Where clocks are put back, an hour comes twice: of what was written the second time, some is before what was
+        written the first time.
+        """
+        if self.lookback.zone is None:
+            return _EARLIEST
+        zone = {"zone": self.lookback.zone, "first": first}
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "select min((day at time zone %(zone)s) - (day at time zone 'UTC')) from generate_series("
+                    "%(first)s::timestamptz, now() + interval '2 days', interval '1 day') day",
+                    zone,
+                )
+                row = cursor.fetchone()
+        except DataError as error:
+            msg = (
+                f"timestamp_timezone is {self.lookback.zone!r}, and the source knows no such time zone; write one of "
+                "its pg_timezone_names, such as UTC or Europe/Oslo."
+            )
+            raise SingerPostgresError(msg) from error
+        # none: a bookmark in the future
+        return row[0] if row and row[0] is not None else _EARLIEST
+
+
+def _before(instant: datetime, by: timedelta) -> datetime:
+    """Return an instant that is earlier, as far as there are any."""
+    try:
+        return instant - by
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
+    """Warn of what holds bookmarks back."""
+    if found.blind:
+        minutes = lookback.longest.total_seconds() / 60
+        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind}")
+    if found.prepared:
+        gid, since = found.prepared
+        notices.warn(
+            "prepared",
+            f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
+            "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
+        )
+    elif found.holder and found.now - found.at > lookback.usual:
+        notices.warn(
+            "holder",
+            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.at)}, since "
+            f"{horizon.iso(found.at)}: bookmarks stay there, and what changed since is read at each run until it ends.",
+        )
+
+
+def _spoken(length: timedelta) -> str:
+    minutes = round(length.total_seconds() / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour

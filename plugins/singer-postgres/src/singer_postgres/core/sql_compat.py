@@ -1,0 +1,40 @@
+"""SQL composed by the driver of PostgreSQL that is installed here: psycopg2 beside the tap, psycopg elsewhere.
+
+Both have the same SQL, Identifier, Literal and Composed, and the same classes of errors. Where both are installed, the
+one counts that the program has imported itself, as its connections are made by that one.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg import DataError, Error, errors, sql
+elif "psycopg2" in sys.modules and "psycopg" not in sys.modules:
+    from psycopg2 import DataError, Error, errors, sql
+else:
+    try:
+        from psycopg import DataError, Error, errors, sql
+    except ImportError:
+        from psycopg2 import DataError, Error, errors, sql
+
+__all__ = ["DataError", "Error", "errors", "literal", "quoted", "sql"]
+
+
+def quoted(*names: str) -> str:
+    """Return a name as statements show it to people, with each part quoted."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def literal(value: object) -> sql.Composable:
+    """Return a value as SQL.
+
+    A text with backslashes is written as hex: where the database has standard_conforming_strings off, psycopg2 writes
+    backslashes as if the session had it off too.
+    """
+    if not isinstance(value, str) or "\\" not in value:
+        return sql.Literal(value)
+    return sql.SQL("pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), 'UTF8')").format(
+        sql.Literal(value.encode().hex())
+    )

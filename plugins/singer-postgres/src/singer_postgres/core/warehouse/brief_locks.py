@@ -1,0 +1,117 @@
+"""Transactions that need locks which readers are in the way of: never at the head of a queue for longer than a moment.
+
+Whoever waits for a table's lock makes all that come later wait too. So each attempt waits half a second at most, is
+rolled back with all that it holds, and lets the others pass before the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.sql_compat import errors, sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+_T = TypeVar("_T")
+_LOGGER = logging.getLogger("target-postgres")
+# PQTRANS_IDLE of libpq
+_NO_TRANSACTION = 0
+_ATTEMPT_MS = 500
+_PAUSE_S = (0.2, 0.5)
+_TELL_EVERY_S = 30.0
+# of what can wait for the next run
+_BRIEFLY_S = 5.0
+_TIMEOUT = "select setting::int from pg_catalog.pg_settings where name = 'lock_timeout'"
+# of a table and of the views on it, which are dropped and made again with it
+_HOLDERS = """
+    with recursive relations(oid) as (
+        select to_regclass(%s)::oid
+        union
+        select r.ev_class from relations
+        join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = relations.oid
+            and d.classid = 'pg_catalog.pg_rewrite'::regclass
+        join pg_catalog.pg_rewrite r on r.oid = d.objid
+    )
+    select distinct concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''),
+        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
+    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
+    where locktype = 'relation' and granted and pid <> pg_backend_pid() and relation in (select oid from relations)
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+    order by 1 limit 3
+"""
+
+
+class LockedError(SingerPostgresError):
+    """Others kept a table locked for as long as was waited for them."""
+
+
+def politely(
+    connection: Connection, attempt: Callable[[], _T], *, table: sql.Identifier, patience_s: float | None = None
+) -> _T:
+    """Return what `attempt` returns, carried out in a transaction that waits for no lock for long.
+
+    In a transaction of the caller's it is carried out once, as a part of that.
+
+    Args:
+        table: whose locks, and whose views' locks, are in the way.
+        patience_s: for how long to try; default: the session's lock_timeout, where 0 is for ever.
+
+    Raises:
+        LockedError: others held the locks all that time; it names them.
+    """
+    if connection.info.transaction_status != _NO_TRANSACTION:
+        with connection.transaction():
+            return attempt()
+    row = connection.execute(_TIMEOUT).fetchone()
+    assert row
+    timeout_s = row[0] / 1000
+    patience_s = timeout_s if patience_s is None else patience_s
+    at_once = sql.Literal(min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS))
+    began = told = time.monotonic()
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(at_once))
+                return attempt()
+        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+            now = time.monotonic()
+            if patience_s and now - began >= patience_s:
+                names = ".".join(table._obj)  # noqa: SLF001 - has no public name
+                msg = (
+                    f"{names} could not be altered within {patience_s:g} s (lock_timeout), as others kept it locked: "
+                    f"{_holders(connection, table)}. Wait for them or end them (pg_terminate_backend), then run this "
+                    "again."
+                )
+                raise LockedError(msg) from error
+            if told == began or now - told >= _TELL_EVERY_S:
+                told = now
+                _LOGGER.warning(
+                    "%s is to be altered and is locked by others, who go first: %s",
+                    table.as_string(connection),
+                    _holders(connection, table),
+                )
+            time.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - no secret
+
+
+def if_possible(
+    connection: Connection, attempt: Callable[[], object], *, table: sql.Identifier, patience_s: float = _BRIEFLY_S
+) -> None:
+    """Carry out what the next run can do as well, if nobody is in the way for longer than some seconds."""
+    try:
+        politely(connection, attempt, table=table, patience_s=patience_s)
+    except LockedError as error:
+        _LOGGER.info("Left to the next run: %s", error)
+
+
+def _holders(connection: Connection, table: sql.Identifier) -> str:
+    rows = connection.execute(_HOLDERS, [table.as_string(connection)]).fetchall()
+    return ", ".join(who for (who,) in rows) or "sessions that have gone on since"

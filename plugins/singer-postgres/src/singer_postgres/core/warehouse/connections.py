@@ -1,0 +1,115 @@
+"""Connections to the warehouse, with the session settings that the wire format asks for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core import driver_errors, poolers, session
+from singer_postgres.core.errors import RunError
+from singer_postgres.core.sql_compat import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import psycopg
+
+_LOGGER = logging.getLogger("target-postgres")
+# a client whose machine is gone is noticed within half a minute
+_KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+# how long the server may take to settle a transaction whose connection broke
+_SETTLE_S = 60.0
+APPLICATION_NAME = "tidemark target-postgres"
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """How to connect.
+
+    Attributes:
+        parameters: gives libpq's; called late, as it may start an SSH tunnel.
+        schema: where tables go; None to keep the source's schemas.
+    """
+
+    parameters: Callable[[], Mapping[str, Any]]
+    schema: str | None
+    statement_timeout_s: float = 0
+    lock_timeout_s: float = 0
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
+        return driver_errors.retried(
+            self.connect_once,
+            passes=lambda error: driver_errors.passes(error, reached=False),
+            told=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, error),
+        )
+
+    def connect_once(self) -> psycopg.Connection[Any]:
+        """Return a connection in autocommit.
+
+        Raises:
+            psycopg.OperationalError: there is none to be had.
+            PooledError: a pooler is in between that keeps no sessions.
+        """
+        connection = self._open()
+        poolers.require_session(connection, self._open, variables="TARGET_POSTGRES_HOST and _PORT")
+        connection.execute(
+            session.statements(
+                connection.info.server_version,
+                statement_timeout_s=self.statement_timeout_s,
+                lock_timeout_s=self.lock_timeout_s,
+            )
+        )
+        # a statement that runs on for a client that is gone keeps its locks until it ends; not every platform can tell
+        with suppress(Error):
+            connection.execute("SET client_connection_check_interval = '1s'")
+            connection.execute(_KEEPALIVES)
+        return connection
+
+    def _open(self) -> psycopg.Connection[Any]:
+        parameters: dict[str, Any] = {
+            "connect_timeout": 30,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            **self.parameters(),
+            "application_name": APPLICATION_NAME,
+        }
+        import psycopg  # noqa: PLC0415 - who connects has it
+
+        return psycopg.connect(autocommit=True, **parameters)
+
+
+def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
+    """End what a session of ours left behind that broke: where the network is silent, its server waits on for it."""
+    with suppress(Error):
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity "
+            "where pid = %s and application_name = %s and usename = current_user",
+            [pid, APPLICATION_NAME],
+        )
+
+
+def was_committed(connection: psycopg.Connection[Any], xid: str) -> bool:
+    """Return whether a transaction of a connection that broke was committed, once that is settled.
+
+    Raises:
+        RunError: it is not settled in time.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        row = connection.execute("select pg_xact_status(%s::xid8)", [xid]).fetchone()
+        assert row
+        if row[0] != "in progress":
+            return bool(row[0] == "committed")
+        if time.monotonic() > deadline:
+            msg = (
+                f"Transaction {xid} of the warehouse is still open {_SETTLE_S:.0f} s after its connection was lost. "
+                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
+                "run this again."
+            )
+            raise RunError(msg)
+        time.sleep(0.1)

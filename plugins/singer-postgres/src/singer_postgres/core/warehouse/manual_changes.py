@@ -1,0 +1,119 @@
+"""What someone made of a stream's table here by hand, and with which rows could not be loaded as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.sql_compat import errors, sql
+from singer_postgres.core.warehouse.schema_changes import keep_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from singer_postgres.core.wire import Table
+
+    Connection = psycopg.Connection[Any]
+
+_TABLE = """
+    select relkind::text, pg_catalog.row_security_active(oid), pg_catalog.pg_has_role(relowner, 'usage'),
+        (select min(rulename::text) from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN')
+    from pg_catalog.pg_class c where oid = to_regclass(%s)
+"""
+_TRIGGERS = """
+    select tgname::text from pg_catalog.pg_trigger
+    where tgrelid = to_regclass(%s) and not tgisinternal and tgenabled in ('O', 'A') order by tgname
+"""
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
+_WORDS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE", "S": "SEQUENCE", "c": "TYPE"}
+
+
+def refuse(connection: Connection, schema: str, table: str) -> None:
+    """Refuse what no rows can be loaded into as they are.
+
+    Raises:
+        SingerPostgresError: it is no table, or has a rule or row-level security.
+    """
+    name = sql.Identifier(schema, table).as_string()
+    row = connection.execute(_TABLE, [name]).fetchone()
+    if row is None:
+        return
+    kind, hides_rows, is_ours, rule = row
+    if kind in _KINDS:
+        msg = (
+            f"{schema}.{table} is {_KINDS[kind]}, and the stream's rows go into a table of that name. Move it away: "
+            f"ALTER {_WORDS[kind]} {name} RENAME TO …;"
+        )
+        raise SingerPostgresError(msg)
+    if rule:
+        quoted = sql.Identifier(rule).as_string()
+        msg = f"{schema}.{table} has a rule, {rule}, under which no row can be matched. DROP RULE {quoted} ON {name};"
+        raise SingerPostgresError(msg)
+    if hides_rows:
+        mend = f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY" if is_ours else "ALTER ROLE … BYPASSRLS"
+        msg = f"Row-level security of {schema}.{table} applies to the role that loads it: rows would be missed. {mend};"
+        raise SingerPostgresError(msg)
+
+
+def triggers(connection: Connection, schema: str, table: str) -> list[str]:
+    """Return the triggers of a table that may keep or alter rows."""
+    rows = connection.execute(_TRIGGERS, [sql.Identifier(schema, table).as_string()]).fetchall()
+    return [name for (name,) in rows]
+
+
+def triggered(schema: str, table: str, names: Sequence[str], *, stream: str, what: str) -> str:
+    """Return what to do about triggers with which rows were not written as they are."""
+    return (
+        f"Rows of {stream} were not {what}, as {schema}.{table} has a trigger of its own ({', '.join(names)}); "
+        f"none was loaded. ALTER TABLE {sql.Identifier(schema, table).as_string()} "
+        f"DISABLE TRIGGER {sql.Identifier(names[0]).as_string()};"
+    )
+
+
+def primary_key(connection: Connection, schema: str, table: str) -> str | None:
+    """Return the name of a table's primary key."""
+    row = connection.execute(
+        "select conname::text from pg_catalog.pg_constraint where conrelid = to_regclass(%s) and contype = 'p'",
+        [sql.Identifier(schema, table).as_string()],
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def advice(error: BaseException, schema: str, table: str, *, stale_key: str | None = None) -> str:
+    """Return what to do about a constraint of a stream's table that the source's rows don't meet; empty for others.
+
+    Args:
+        stale_key: the table's primary key, where the stream has none any more.
+    """
+    if not isinstance(error, errors.IntegrityError) or (error.diag.schema_name, error.diag.table_name) != (
+        schema,
+        table,
+    ):
+        return ""
+    name = sql.Identifier(schema, table).as_string()
+    if isinstance(error, errors.NotNullViolation) and error.diag.column_name:
+        column = sql.Identifier(error.diag.column_name).as_string()
+        drop = f"DROP CONSTRAINT {sql.Identifier(stale_key).as_string()}, " if stale_key else ""
+        return f". The source has such rows: ALTER TABLE {name} {drop}ALTER COLUMN {column} DROP NOT NULL"
+    if error.diag.constraint_name:
+        constraint = sql.Identifier(error.diag.constraint_name).as_string()
+        if isinstance(error, errors.UniqueViolation):
+            return (
+                f". If it is not the stream's key: ALTER TABLE {name} DROP CONSTRAINT {constraint}, or drop that index"
+            )
+        return f". The source has such rows: ALTER TABLE {name} DROP CONSTRAINT {constraint}"
+    return ""
+
+
+def room(error: BaseException, schema: str, table: Table) -> str:
+    """Return what to do about rows, or a table, that are too wide here and not in the source; empty for others."""
+    ours = "; in the source it fits, without the eight columns that are added here"
+    if isinstance(error, errors.TooManyColumns):
+        # only a table that is made anew has the room of columns that were dropped
+        return f"{ours}. Deselect columns; those that were dropped here count too. {keep_apart(schema, table)}"
+    # the code is that of other limits too, and the text may be in another language
+    if isinstance(error, errors.ProgramLimitExceeded) and error.diag.source_function == "RelationGetBufferForTuple":
+        return f"{ours}. Deselect columns, or shorten the row in the source"
+    return ""

@@ -1,0 +1,219 @@
+"""The SQL that brings staged rows into a table: new ones in, changed ones over, the rest untouched.
+
+Rows that the table holds already are dropped by a join first, so that a replay takes no lock and writes nothing; a
+no-op ON CONFLICT would lock and log every row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse.metadata_columns import METADATA
+from singer_postgres.core.warehouse.schema_changes import LOADED_XID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from singer_postgres.core.warehouse.metadata_columns import Stamp
+
+
+def upsert(  # noqa: PLR0913 - what the statement is made of
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    key: Sequence[str],
+    stamp: Stamp,
+    guarded: bool = True,
+) -> sql.Composed:
+    """Return the statement that brings the rows of `stage` into `target`; see `counted`.
+
+    Args:
+        guarded: a row that was read before the one that is there (by the instant of its snapshot) changes nothing.
+    """
+    values = stamp.expressions()
+    query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
+        target=target,
+        stage=stage,
+        names=names([*columns, *METADATA]),
+        fields=names(columns, "s"),
+        values=sql.SQL(", ").join(values[name] for name in METADATA),
+    )
+    if not key:
+        return query
+    newer: sql.Composable = sql.SQL("true")
+    if guarded:
+        at = values["_sdc_extracted_at"]
+        newer = sql.SQL("(t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {})").format(at)
+    return query + sql.SQL(
+        " LEFT JOIN {target} t ON {matched} "
+        "WHERE t.{first_key} IS NULL OR ({newer} AND ({differs} OR t._sdc_deleted_at IS NOT NULL)) "
+        "ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
+    ).format(
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        newer=newer,
+        differs=differs(columns),
+        key=names(key),
+        updates=sql.SQL(", ").join(
+            # the key's columns too: 1.0 and 1.00 are one key, and not the same
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
+            for name in [*columns, *METADATA]
+        ),
+    )
+
+
+def upsert_records(
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    compared: Sequence[str],
+    key: Sequence[str],
+) -> sql.Composed:
+    """Return the statement that brings staged records, which have their own metadata, into `target`; see `counted`.
+
+    Args:
+        compared: the columns by which a record is told from the row that is there.
+    """
+    query = sql.SQL(
+        "INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s"
+    ).format(
+        target=target, stage=stage, names=names(columns), fields=names(columns, "s"), xid=sql.Identifier(LOADED_XID)
+    )
+    if not key:
+        return query
+    return query + sql.SQL(
+        " LEFT JOIN {target} t ON {matched} WHERE t.{first_key} IS NULL OR {differs} "
+        "ON CONFLICT ({key}) DO UPDATE SET {updates}"
+    ).format(
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        differs=differs(compared),
+        key=names(key),
+        updates=sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in [*columns, LOADED_XID]
+        ),
+    )
+
+
+def counted(insert: sql.Composable) -> sql.Composed:
+    """Return a query that carries out `insert` and gives the numbers of rows it inserted and updated."""
+    # a row that ON CONFLICT updates was locked first, by which it has an xmax; a new one has none
+    return sql.SQL(
+        "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
+        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
+    ).format(insert)
+
+
+def not_as_staged(
+    stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
+) -> sql.Composed:
+    """Return the query that counts the rows that `upsert` was to bring into `target`, and that are not there so."""
+    at = stamp.expressions()["_sdc_extracted_at"]
+    return sql.SQL(
+        "SELECT count(*) FROM {stage} s LEFT JOIN {target} t ON {matched} WHERE t.{first_key} IS NULL OR "
+        "((t._sdc_extracted_at IS NULL OR t._sdc_extracted_at <= {at}) "
+        "AND ({differs} OR t._sdc_deleted_at IS NOT NULL))"
+    ).format(
+        stage=stage,
+        target=target,
+        matched=matched(key),
+        first_key=sql.Identifier(key[0]),
+        at=at,
+        differs=differs(columns),
+    )
+
+
+def other_values(
+    stage: sql.Composable,
+    target: sql.Composable,
+    *,
+    columns: Sequence[str],
+    compared: Sequence[str],
+    key: Sequence[str],
+) -> sql.Composed:
+    """Return the query that tells whether rows that seem unchanged have other values in some columns.
+
+    Args:
+        columns: those columns; of the key, a row that seems unchanged is there under another.
+        compared: by which a row seems unchanged.
+    """
+    unchanged = sql.SQL("ROW({})::text = ROW({})::text").format(names(compared, "t"), names(compared, "s"))
+    if set(columns) & set(key):
+        return sql.SQL(
+            "SELECT EXISTS (SELECT FROM {stage} s JOIN {target} t ON {unchanged} WHERE t._sdc_deleted_at IS NULL "
+            "AND NOT EXISTS (SELECT FROM {target} o WHERE {same}))"
+        ).format(
+            stage=stage,
+            target=target,
+            unchanged=unchanged,
+            same=sql.SQL(" AND ").join(sql.SQL("o.{0} = s.{0}").format(sql.Identifier(name)) for name in key),
+        )
+    return sql.SQL(
+        "SELECT EXISTS (SELECT FROM {stage} s JOIN {target} t ON {matched} WHERE {unchanged} "
+        "AND num_nonnulls({values}) > 0 AND {differs})"
+    ).format(
+        stage=stage,
+        target=target,
+        matched=matched(key),
+        unchanged=unchanged,
+        values=names(columns, "t"),
+        differs=differs(columns),
+    )
+
+
+def delete_missing(stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool) -> sql.Composed:
+    """Return the statement that deletes, or marks as deleted, the rows of `target` that `stage` has not."""
+    gone = sql.SQL("NOT EXISTS (SELECT FROM {stage} s WHERE {matched})").format(stage=stage, matched=matched(key))
+    if hard:
+        return sql.SQL("DELETE FROM {} t WHERE {}").format(target, gone)
+    return sql.SQL(
+        "UPDATE {} t SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "
+        "WHERE t._sdc_deleted_at IS NULL AND {}"
+    ).format(target, gone)
+
+
+def delete_older(target: sql.Composable, *, version: int, hard: bool) -> sql.Composed:
+    """Return the statement that deletes, or marks as deleted, the rows whose table version is below `version`."""
+    older = sql.SQL("(t._sdc_table_version IS NULL OR t._sdc_table_version < {})").format(sql.Literal(version))
+    if hard:
+        return sql.SQL("DELETE FROM {} t WHERE {}").format(target, older)
+    return sql.SQL(
+        "UPDATE {} t SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "
+        "WHERE t._sdc_deleted_at IS NULL AND {}"
+    ).format(target, older)
+
+
+def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str]) -> sql.Composed:
+    """Return the query that tells whether two tables without a key hold the same rows, as often.
+
+    Compared as text, which every type has.
+    """
+    return sql.SQL(
+        "SELECT NOT EXISTS (SELECT ROW({s})::text FROM {stage} s EXCEPT ALL SELECT ROW({t})::text FROM {target} t) "
+        "AND (SELECT count(*) FROM {stage} s) = (SELECT count(*) FROM {target} t)"
+    ).format(s=names(columns, "s"), t=names(columns, "t"), stage=stage, target=target)
+
+
+def matched(key: Iterable[str]) -> sql.Composable:
+    """Return the condition that `s` and `t` are of one key."""
+    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)
+
+
+def differs(columns: Sequence[str]) -> sql.Composable:
+    """Return the condition that `s` and `t` are not the same, to the bit.
+
+    The comparison of records works for all types, takes nulls for equal and tells 1.0 from 1.00; IS DISTINCT FROM fails
+    on json, xml and point.
+    """
+    return sql.SQL("ROW({})::record *<> ROW({})::record").format(names(columns, "t"), names(columns, "s"))
+
+
+def names(columns: Iterable[str], alias: str | None = None) -> sql.Composable:
+    """Return a list of column names."""
+    qualified = [(alias, column) if alias else (column,) for column in columns]
+    return sql.SQL(", ").join(sql.Identifier(*parts) for parts in qualified)

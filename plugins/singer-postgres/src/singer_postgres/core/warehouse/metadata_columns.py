@@ -1,0 +1,41 @@
+"""The columns that each row has beside the source's: those of the Singer SDK, and the transaction that loaded it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse.schema_changes import DELETED_AT, LOADED_XID
+
+# what the Singer SDK says these hold, and how a row gets it. An instant of the source's and numbers of the run are
+# parameters; what the server knows is an expression.
+METADATA: dict[str, tuple[str, str]] = {
+    "_sdc_extracted_at": ("timestamp with time zone", "{extracted_at}::timestamptz"),
+    "_sdc_received_at": ("timestamp with time zone", "now()"),
+    "_sdc_batched_at": ("timestamp with time zone", "now()"),
+    DELETED_AT: ("timestamp with time zone", "NULL::timestamptz"),
+    "_sdc_sequence": ("bigint", "{sequence}::bigint"),
+    "_sdc_table_version": ("bigint", "NULL::bigint"),
+    "_sdc_sync_started_at": ("bigint", "{sync_started_at}::bigint"),
+    LOADED_XID: ("xid8", "pg_current_xact_id()"),
+}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The values of a chunk's metadata columns that are not the server's to know.
+
+    Attributes:
+        extracted_at: the instant of the snapshot that the rows were read under.
+        sequence: milliseconds since the epoch at which the chunk was queued.
+        sync_started_at: milliseconds since the epoch at which this target started.
+    """
+
+    extracted_at: str
+    sequence: int
+    sync_started_at: int
+
+    def expressions(self) -> dict[str, sql.Composable]:
+        """Return the SQL of each metadata column's value."""
+        values = {name: sql.Literal(value) for name, value in vars(self).items()}
+        return {name: sql.SQL(expression).format(**values) for name, (_, expression) in METADATA.items()}

@@ -1,0 +1,52 @@
+"""Refuses rows of another database than those that a table has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import SingerPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singer_postgres.core.wire import Table
+
+
+def refuse_other_rights(schema: str, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
+    """Refuse what may be the same database, told by its system identifier once and by its name another time."""
+    now, _, oid = table.source.rpartition("/")
+    for source, other in others:
+        was, _, its_oid = source.rpartition("/")
+        if other != stream or oid != its_oid or was.isdigit() == now.isdigit():
+            continue
+        moved = f"UPDATE {schema}._tidemark_state SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
+        if was.isdigit():
+            msg = (
+                f"{stream} was loaded by a role that may execute pg_control_system(), which tells databases apart, "
+                "and the tap's role may not: in the source, GRANT EXECUTE ON FUNCTION "
+                f"pg_catalog.pg_control_system() TO it. If it is to go by the name ({now}): {moved}"
+            )
+        else:
+            msg = (
+                f"{stream} was loaded from {source}, known by its name, as the tap's role might not execute "
+                f"pg_control_system() then, and now it may: if this is the same database, in the warehouse: {moved}"
+            )
+        raise SingerPostgresError(msg)
+
+
+def refuse_others(schema: str, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
+    """Refuse to mix rows that nothing could tell apart."""
+    for source, other in others:
+        name = f"{schema}.{table.name}"
+        if other != stream:
+            msg = (
+                f"{name} holds the rows of {other}, and {stream} would go into the same table. "
+                "Unset the target's default_target_schema to keep the source's schemas apart."
+            )
+        else:
+            moved = f"UPDATE {schema}._tidemark_state SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
+            msg = (
+                f"{name} holds the rows of another database ({source}; this one is {table.source}), and the two "
+                f"would mix. Load this one into a schema or warehouse of its own. If it is the same, moved: {moved}"
+            )
+        raise SingerPostgresError(msg)

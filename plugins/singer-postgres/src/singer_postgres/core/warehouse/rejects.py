@@ -1,0 +1,51 @@
+"""`_tidemark_rejects`: records that their table can't hold, with the reason, for somebody to look at."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import one_line
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse.system_tables import OwnTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import psycopg
+
+    from singer_postgres.core.warehouse.run_history import StreamRun
+
+TABLE = OwnTable(
+    "_tidemark_rejects",
+    (
+        # the record is text: what JSON allows and jsonb doesn't, a NUL character, may be the reason
+        """
+        CREATE TABLE {} (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            source text NOT NULL DEFAULT '',
+            stream text NOT NULL,
+            table_name text NOT NULL,
+            run_id text NOT NULL,
+            rejected_at timestamptz NOT NULL DEFAULT now(),
+            error text NOT NULL,
+            record text NOT NULL
+        )
+        """,
+    ),
+)
+
+
+def put(connection: psycopg.Connection[Any], run: StreamRun, record: Mapping[str, Any], error: BaseException) -> None:
+    """Put a record there."""
+    name = TABLE.in_statement(run.schema)
+    connection.execute(
+        sql.SQL("INSERT INTO {} (stream, table_name, run_id, error, record) VALUES (%s, %s, %s, %s, %s)").format(name),
+        [
+            run.stream,
+            run.table,
+            run.run_id,
+            one_line(error).replace("\0", ""),
+            json.dumps(record, default=str),
+        ],
+    )

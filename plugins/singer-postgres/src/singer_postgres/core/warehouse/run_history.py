@@ -1,0 +1,142 @@
+"""`_tidemark_runs`: what became of each stream in each run, counted in the transactions that load it.
+
+A run that was killed can't say so: the next one of its streams does.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse.system_tables import OwnTable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.row_counts import Written
+
+    Connection = psycopg.Connection[Any]
+
+TABLE = OwnTable(
+    "_tidemark_runs",
+    (
+        """
+        CREATE TABLE {} (
+            source text NOT NULL,
+            stream text NOT NULL,
+            run_id text NOT NULL,
+            table_name text NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            ended_at timestamptz,
+            outcome text NOT NULL DEFAULT 'running'
+                CHECK (outcome IN ('running', 'succeeded', 'failed', 'killed')),
+            rows_read bigint NOT NULL DEFAULT 0,
+            rows_inserted bigint NOT NULL DEFAULT 0,
+            rows_updated bigint NOT NULL DEFAULT 0,
+            rows_unchanged bigint NOT NULL
+                GENERATED ALWAYS AS (greatest(rows_read - rows_inserted - rows_updated - rows_rejected, 0)) STORED,
+            rows_deleted bigint NOT NULL DEFAULT 0,
+            rows_rejected bigint NOT NULL DEFAULT 0,
+            bytes bigint NOT NULL DEFAULT 0,
+            bookmark_before text,
+            bookmark_after text,
+            extracted_at timestamptz,
+            sync_started_at bigint,
+            lag interval GENERATED ALWAYS AS (ended_at - extracted_at) STORED,
+            error text,
+            PRIMARY KEY (source, stream, run_id)
+        )
+        """,
+    ),
+)
+# the stream's lock is held, so that another run that seems to be at it was killed
+_KILLED = """
+    UPDATE {} SET outcome = 'killed', ended_at = clock_timestamp()
+    WHERE source = %(source)s AND stream = %(stream)s AND outcome = 'running' AND run_id <> %(run_id)s
+"""
+_ERROR_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class StreamRun:
+    """One stream in one run: a row of the table."""
+
+    schema: str
+    source: str
+    stream: str
+    run_id: str
+    table: str
+    keep_days: float
+    """0 to keep none."""
+    sync_started_at: int = 0
+    """As its rows have it in `_sdc_sync_started_at`."""
+
+    def _execute(self, connection: Connection, statement: str, **values: Any) -> None:
+        if not self.keep_days:
+            return
+        table = TABLE.in_statement(self.schema)
+        own = {"source": self.source, "stream": self.stream, "run_id": self.run_id, "table_name": self.table}
+        connection.execute(sql.SQL(statement).format(table), {**own, **values})
+
+    def begin(self, connection: Connection, *, bookmark: str | None) -> None:
+        """Note that it has begun."""
+        self._execute(connection, _KILLED)
+        self._execute(
+            connection,
+            "DELETE FROM {} WHERE source = %(source)s AND stream = %(stream)s "
+            "AND started_at < now() - %(days)s * interval '1 day'",
+            days=self.keep_days,
+        )
+        self._execute(
+            connection,
+            "INSERT INTO {} AS run (source, stream, run_id, table_name, bookmark_before, sync_started_at) "
+            "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, %(bookmark)s, %(sync_started_at)s) "
+            "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'running', ended_at = NULL, error = NULL",
+            bookmark=bookmark,
+            sync_started_at=self.sync_started_at,
+        )
+
+    def count(self, connection: Connection, written: Written, *, bytes_: int = 0) -> None:
+        """Add what is loaded in the transaction under way."""
+        self._execute(
+            connection,
+            "UPDATE {} SET rows_read = rows_read + %(read)s, rows_inserted = rows_inserted + %(inserted)s, "
+            "rows_updated = rows_updated + %(updated)s, rows_deleted = rows_deleted + %(deleted)s, "
+            "rows_rejected = rows_rejected + %(rejected)s, bytes = bytes + %(bytes)s "
+            "WHERE source = %(source)s AND stream = %(stream)s AND run_id = %(run_id)s",
+            **vars(written),
+            bytes=bytes_,
+        )
+
+    def end(self, connection: Connection, *, bookmark: str | None = None, extracted_at: str | None = None) -> None:
+        """Note that it ended well, in the transaction that completes it."""
+        self._execute(
+            connection,
+            "UPDATE {} SET outcome = 'succeeded', ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
+            "extracted_at = %(extracted_at)s::timestamptz "
+            "WHERE source = %(source)s AND stream = %(stream)s AND run_id = %(run_id)s",
+            bookmark=bookmark,
+            extracted_at=extracted_at,
+        )
+
+    def fail(self, warehouse: Warehouse, error: BaseException) -> None:
+        """Note, if the warehouse can be reached, that it failed."""
+        if not self.keep_days:
+            return
+        try:
+            with warehouse.connect_once() as connection:
+                TABLE.ensure(connection, self.schema)
+                self._execute(connection, _KILLED)
+                self._execute(
+                    connection,
+                    "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error) VALUES "
+                    "(%(source)s, %(stream)s, %(run_id)s, %(table_name)s, 'failed', clock_timestamp(), %(error)s) "
+                    "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'failed', "
+                    "ended_at = excluded.ended_at, error = excluded.error",
+                    error=str(error).replace("\0", "")[:_ERROR_CHARACTERS],
+                )
+        except Exception as failed:  # noqa: BLE001 - the error itself is told in any case
+            logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)

@@ -1,0 +1,128 @@
+"""One run at a time a table, across all machines that load into this warehouse.
+
+An advisory lock on an idle connection of its own: the server frees it in the moment that its holder dies, however it
+dies, so that a killed run never keeps out the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core import poolers
+from singer_postgres.core.errors import BusyError, RunError
+from singer_postgres.core.sql_compat import Error
+from singer_postgres.core.warehouse.connections import end_session
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from singer_postgres.core.warehouse.connections import Warehouse
+
+_HOLDER = """
+    select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
+    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and (classid::bigint << 32) | objid::bigint = %s
+"""
+_HELD = """
+    select exists (select from pg_catalog.pg_locks where pid = %s and locktype = 'advisory' and granted)
+"""
+
+
+class RunLock:
+    """The locks of one run, each on a table."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._connection: psycopg.Connection[Any] | None = None
+        self._pid = 0
+        self._alone = threading.Lock()
+        self._held: dict[int, tuple[str, str, str]] = {}
+
+    def take(self, stream: str, schema: str, table: str) -> None:
+        """Take the lock of a table, and keep it until this process ends.
+
+        Raises:
+            BusyError: another run holds it.
+        """
+        key = _key(schema, table)
+        with self._alone:
+            if key in self._held:
+                return
+            if self._connection is None:
+                self._connection = self._connect()
+            self._take(key, stream, schema, table)
+            self._held[key] = (stream, schema, table)
+
+    def renew(self) -> None:
+        """Take the locks again if they were lost with their connection.
+
+        Raises:
+            BusyError: another run has come in between.
+        """
+        with self._alone:
+            if self._connection is None:
+                return
+            try:
+                self._connection.execute("select")
+            except Error:
+                self._connection.close()
+                before = self._pid
+                self._connection = self._connect()
+                end_session(self._connection, before)
+                for key, about in self._held.items():
+                    self._take(key, *about)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = self._warehouse.connect_once()
+        self._pid = poolers.server_pid(connection)
+        return connection
+
+    def _take(self, key: int, stream: str, schema: str, table: str) -> None:
+        assert self._connection
+        row = self._connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
+        if not row or not row[0]:
+            raise BusyError(self._busy(stream, schema, table, key))
+
+    def _busy(self, stream: str, schema: str, table: str, key: int) -> str:
+        assert self._connection
+        holder = self._connection.execute(_HOLDER, [key]).fetchone()
+        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
+        return (
+            f"Another run is loading {stream} into {schema}.{table} ({who}). Wait for its end, then run this again; "
+            "what it has loaded is not loaded twice."
+        )
+
+    def confirm(self, connection: psycopg.Connection[Any]) -> None:
+        """Make sure, in a transaction that is about to commit, that the lock was not lost.
+
+        For streams that `_tidemark_state` doesn't know, whose fence is surer.
+
+        Raises:
+            RunError: its connection is gone, and another run may have begun.
+        """
+        row = connection.execute(_HELD, [self._pid]).fetchone()
+        if not row or not row[0]:
+            msg = (
+                "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
+                "loaded; run this again."
+            )
+            raise RunError(msg)
+
+    def close(self) -> None:
+        """Give the locks back."""
+        if self._connection is not None:
+            # a server takes a moment to see that a connection is gone, and the next run may be waiting for this one
+            with suppress(Error):
+                self._connection.execute("select pg_advisory_unlock_all()")
+            self._connection.close()
+
+
+def _key(schema: str, table: str) -> int:
+    """Return the number that stands for a table, of those that advisory locks have."""
+    name = f"tidemark load\0{schema}\0{table}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)

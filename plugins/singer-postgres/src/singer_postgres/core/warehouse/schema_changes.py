@@ -1,0 +1,373 @@
+"""A table of the source that changed its shape: followed where no value is lost, and refused by column where one might.
+
+What was read before is kept in `_tidemark_state`, so that a column that is gone can be told from one that an analyst
+added here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core import widening
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.sql_compat import Error, sql
+from singer_postgres.core.warehouse import dependent_views
+from singer_postgres.core.warehouse.loaded_columns import shape
+from singer_postgres.core.warehouse.system_tables import OwnTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import psycopg
+
+    from singer_postgres.core.warehouse.loaded_columns import Loaded, Shape
+    from singer_postgres.core.warehouse.run_history import StreamRun
+    from singer_postgres.core.wire import Table, WireColumn
+
+    Connection = psycopg.Connection[Any]
+
+LOADED_XID, DELETED_AT = "_tidemark_loaded_xid", "_sdc_deleted_at"
+TABLE = OwnTable(
+    "_tidemark_schema_changes",
+    (
+        """
+        CREATE TABLE {} (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            source text NOT NULL,
+            stream text NOT NULL,
+            table_name text NOT NULL,
+            column_name text NOT NULL,
+            change text NOT NULL,
+            was text,
+            becomes text,
+            run_id text NOT NULL,
+            changed_at timestamptz NOT NULL DEFAULT now()
+        )
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a column.
+
+    `added`, `dropped`, `renamed`, `widened`, `narrowed` in the source alone, or `restored` here, where it was lost.
+    """
+
+    column: str
+    change: str
+    was: str | None = None
+    becomes: str | None = None
+    views: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.column} {self.change}"
+        if self.change == "renamed":
+            text = f"{self.was} renamed to {self.becomes}"
+        elif self.was and self.becomes:
+            text += f" from {self.was} to {self.becomes}"
+        elif self.becomes:
+            text += f", {self.becomes}"
+        kept = {
+            "dropped": "; it stays, with what it held",
+            "narrowed": "; it stays as it is, and takes the values all the same",
+            "restored": "; it was dropped or altered here",
+        }
+        made_again = f"; made again for it: {', '.join(self.views)}" if self.views else ""
+        return text + kept.get(self.change, "") + made_again
+
+
+class Drift:
+    """The changes that bring one table here to the shape of its source's, made in the caller's transaction."""
+
+    def __init__(
+        self, connection: Connection, schema: str, table: Table, before: Shape | None, *, whole: bool = False
+    ) -> None:
+        """Change nothing yet.
+
+        Args:
+            before: what was loaded until now.
+            whole: all rows are read, whether they were before or not.
+        """
+        self._connection = connection
+        self._schema = schema
+        self._name = sql.Identifier(schema, table.name)
+        self._says = f"{schema}.{table.name}"
+        self._table = table
+        self._whole = whole
+        # of a table that was made anew, numbers mean nothing
+        same = before is not None and 0 != before.relation == table.relation
+        self._before = before
+        self._numbered = before if same else None
+        self._origin: dict[str, str] = {}
+        """By name: that of a column here before it was renamed."""
+        self.changes: list[Change] = []
+        self.watched: dict[str, int] = {}
+        """By name: the number of a column of before whose values are here, and must be those of the new one."""
+
+    def rename(self, wanted: Mapping[str, str], has: dict[str, str]) -> None:
+        """Give columns the names that they have in the source now; `has` is changed with them.
+
+        Raises:
+            SingerPostgresError: a name is taken by another column's values.
+        """
+        if self._numbered is None:
+            return
+        loaded = self._numbered.columns
+        names = {column.number: name for name, column in loaded.items() if column.number}
+        now = {column.number: column.name for column in self._table.columns}
+        moves = {
+            old: column.name
+            for column in self._table.columns
+            if (old := names.get(column.number, column.name)) != column.name and old in has
+        }
+        for column in self._table.columns:
+            holder = loaded.get(column.name)
+            if column.name not in has or holder is None or holder.number in {0, column.number}:
+                continue
+            moves_to, is_key = now.get(holder.number), column.name in self._table.key
+            if moves_to is not None and not is_key:
+                # its values move on to the name that they have now
+                continue
+            was = names.get(column.number)
+            if was is not None and was in has:
+                if not self._hold_the_same(column.name, was):
+                    raise SingerPostgresError(self._is_anothers(column.name))
+                # the one was filled from the other, to take its place: both are right under either name
+                del moves[was]
+                if moves_to is not None:
+                    del moves[column.name]
+                    moves[was] = moves_to
+            elif self._whole and self._follows(has[column.name], wanted[column.name]):
+                moves.pop(column.name, None)
+                self.watched[column.name] = holder.number
+            else:
+                raise SingerPostgresError(self._is_anothers(column.name))
+        if taken := [name for was, name in moves.items() if name in has and name not in moves]:
+            raise SingerPostgresError(self._is_anothers(taken[0]))
+        self._move(moves, has)
+
+    def _move(self, moves: Mapping[str, str], has: dict[str, str]) -> None:
+        # two may change names with each other
+        crossing = {was: f"_tidemark_{number}" for number, was in enumerate(moves) if moves[was] in moves}
+        for was, between in crossing.items():
+            self._rename_one(was, between)
+        for was, name in moves.items():
+            self._rename_one(crossing.get(was, was), name)
+            self._origin[name] = was
+            self.changes.append(Change(name, "renamed", was, name))
+        types = {name: has.pop(was) for was, name in moves.items()}
+        has.update(types)
+
+    def _rename_one(self, was: str, name: str) -> None:
+        self._alter("RENAME COLUMN {} TO {}", sql.Identifier(was), sql.Identifier(name))
+
+    def _hold_the_same(self, name: str, other: str) -> bool:
+        """Return whether two columns here hold the same values, wherever the second has one."""
+        row = self._connection.execute(
+            sql.SQL(
+                "SELECT NOT EXISTS (SELECT FROM {} WHERE {}::text <> {}::text OR ({} IS NULL) > ({} IS NULL))"
+            ).format(self._name, *(sql.Identifier(each) for each in (name, other, name, other)))
+        ).fetchone()
+        return bool(row and row[0])
+
+    @staticmethod
+    def _follows(here: str, there: str) -> bool:
+        return here == there or widening.holds(here, there) or widening.widens(here, there)
+
+    def _is_anothers(self, name: str) -> str:
+        return is_anothers(self._schema, self._table, name)
+
+    def retype(self, wanted: Mapping[str, str], has: dict[str, str]) -> dict[str, str]:
+        """Widen columns whose values have become too large for them; `has` is changed with them.
+
+        Returns:
+            The types, by name, of columns that stay as they are and take the source's values by a cast.
+
+        Raises:
+            SingerPostgresError: a column can't hold the values as they are.
+        """
+        casts = {}
+        for column in self._table.columns:
+            there, here = wanted[column.name], has.get(column.name)
+            if here is None:
+                continue
+            was = self._before.columns.get(self._origin.get(column.name, column.name)) if self._before else None
+            if self._was_altered_here(was, column, there, here):
+                self._restore(column, there, here)
+                has[column.name] = there
+            elif here == there:
+                continue
+            elif here == "text" or widening.holds(here, there):
+                casts[column.name] = here
+                if was and was.type != column.type:
+                    self.changes.append(Change(column.name, "narrowed", was.type, column.type))
+            elif widening.widens(here, there):
+                made_again = dependent_views.alter_type(self._connection, self._name, column.name, there)
+                has[column.name] = there
+                self.changes.append(Change(column.name, "widened", here, there, tuple(made_again)))
+            else:
+                raise SingerPostgresError(self._wrong_type(column, there, here))
+        return casts
+
+    @staticmethod
+    def _was_altered_here(was: Loaded | None, column: WireColumn, there: str, here: str) -> bool:
+        """Return whether someone gave a column a type here that may not hold what it held."""
+        if was is None or was.made is None or here == was.made:
+            return False
+        if here == there and was.type != column.type:
+            # it followed the source, as the error says that a run ends with
+            return False
+        return not (widening.holds(here, was.made) or widening.widens(was.made, here))
+
+    def _restore(self, column: WireColumn, there: str, here: str) -> None:
+        """Give a column back its type, as all rows are read.
+
+        Raises:
+            SingerPostgresError: not all rows are; or it can't be.
+        """
+        if not self._whole:
+            msg = (
+                f"{self._says}.{column.name} was altered here, and is {here} now, which may have cost values of it: "
+                f"have them read again, with {rewind(self._table)}."
+            )
+            raise SingerPostgresError(msg)
+        if here == there:
+            made_again: list[str] = []
+        else:
+            try:
+                with self._connection.transaction():
+                    made_again = dependent_views.alter_type(self._connection, self._name, column.name, there, cast=True)
+            except Error as error:
+                raise SingerPostgresError(self._wrong_type(column, there, here)) from error
+        self.changes.append(Change(column.name, "restored", here, there, tuple(made_again)))
+
+    def _wrong_type(self, column: WireColumn, there: str, here: str) -> str:
+        quoted = sql.Identifier(self._origin.get(column.name, column.name)).as_string()
+        table = self._name.as_string()
+        apart = f"ALTER TABLE {table} RENAME COLUMN {quoted} TO …;"
+        if column.name in self._table.key:
+            return (
+                f"{self._says}.{column.name}, of the stream's key, is {here}, and {self._table.schema}."
+                f"{self._table.name}.{column.name} of the source is {there} now. "
+                f"{keep_apart(self._schema, self._table)}"
+            )
+        return (
+            f"{self._says}.{column.name} is {here}, and {self._table.schema}.{self._table.name}.{column.name} of the "
+            f"source is {there} now: its values would be altered or refused. Keep the old values apart, and the new "
+            f"column is added: {apart}"
+        )
+
+    def add(self, wanted: Mapping[str, str], has: dict[str, str]) -> None:
+        """Add the columns that are missing here. Old rows get what they have in the source, where that is one value.
+
+        Raises:
+            SingerPostgresError: one was here, and not all rows are read again.
+        """
+        columns = {column.name: column for column in self._table.columns}
+        missing = {name: type_ for name, type_ in wanted.items() if name not in has}
+        if not missing:
+            return
+        actions, defaults = [], []
+        for name, type_ in missing.items():
+            action = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(type_))
+            past = columns[name].past if name in columns and self._is_new(columns[name]) else None
+            if name == LOADED_XID:
+                # models take all rows for changed, and miss none
+                action += sql.SQL(" DEFAULT pg_current_xact_id()")
+            elif past is not None:
+                # the server notes a constant for the rows that are there, and rewrites none of them
+                action += sql.SQL(" DEFAULT {}").format(sql.Literal(past))
+            if name == LOADED_XID or past is not None:
+                defaults.append(sql.SQL("ALTER COLUMN {} DROP DEFAULT").format(sql.Identifier(name)))
+            actions.append(action)
+            was_here = name in columns and self._was_here(columns[name])
+            if was_here and not self._whole:
+                msg = (
+                    f"{self._says}.{name} was loaded before and is gone: it was dropped or renamed here. Have its "
+                    f"values read again, with {rewind(self._table)}."
+                )
+                raise SingerPostgresError(msg)
+            if name in columns or (self._before is not None and name == DELETED_AT):
+                restored = was_here or name not in columns
+                self.changes.append(Change(name, "restored" if restored else "added", None, type_))
+        self._alter("{}", sql.SQL(", ").join(actions))
+        if defaults:
+            self._alter("{}", sql.SQL(", ").join(defaults))
+        has.update(missing)
+
+    def _is_new(self, column: WireColumn) -> bool:
+        return self._numbered is not None and column.number > self._numbered.width
+
+    def _was_here(self, column: WireColumn) -> bool:
+        """Return whether a column that is missing here was loaded: of a table by its number, of a view by its name."""
+        if self._before is None or self._before.relation != self._table.relation:
+            return False
+        if self._numbered is None:
+            was = self._before.columns.get(column.name)
+            return was is not None and was.read
+        return any(was.read and was.number == column.number for was in self._numbered.columns.values())
+
+    def drop(self) -> None:
+        """Note the columns that are no longer read. They stay here."""
+        if self._before is None:
+            return
+        names = {column.name for column in self._table.columns}
+        renamed = {change.was for change in self.changes if change.change == "renamed"}
+        for name, was in self._before.columns.items():
+            if was.read and name not in names and name not in renamed:
+                self.changes.append(Change(name, "dropped", was.type))
+
+    def shape(self, has: Mapping[str, str]) -> Shape:
+        """Return what is here now, `has` being all columns. What is watched is still the old column's."""
+        return shape(self._table, has, self._before, same=self.is_same, numbers=self.watched)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the source's table is the one that it was."""
+        return self._numbered is not None
+
+    @property
+    def names_before(self) -> dict[str, str]:
+        """The names that renamed columns have until the caller commits."""
+        return dict(self._origin)
+
+    def _alter(self, action: str, *parts: sql.Composable) -> None:
+        self._connection.execute(sql.SQL("ALTER TABLE {} ").format(self._name) + sql.SQL(action).format(*parts))
+
+
+def is_anothers(schema: str, table: Table, name: str) -> str:
+    """Return what to do about a column here that holds another's values."""
+    what = f"{schema}.{table.name}.{name} holds the values of another column, which had that name in the source before."
+    if name in table.key:
+        return f"{what} It is the stream's key. {keep_apart(schema, table)}"
+    return (
+        f"{what} Move it away, and the new one is added: ALTER TABLE {sql.Identifier(schema, table.name).as_string()} "
+        f"RENAME COLUMN {sql.Identifier(name).as_string()} TO …;"
+    )
+
+
+def keep_apart(schema: str, table: Table) -> str:
+    """Return the advice that is always possible."""
+    return (
+        "Keep the old rows apart, and have all rows read anew: "
+        f"ALTER TABLE {sql.Identifier(schema, table.name).as_string()} RENAME TO …; then {rewind(table)}."
+    )
+
+
+def rewind(table: Table) -> str:
+    """Return the advice that has all rows of a stream read again."""
+    return f"`tidemark state rewind {table.schema}-{table.name} --to beginning`, and run this again"
+
+
+def record(connection: Connection, run: StreamRun, changes: Iterable[Change]) -> None:
+    """Write changes down, in the transaction that makes them."""
+    statement = sql.SQL(
+        "INSERT INTO {} (source, stream, table_name, column_name, change, was, becomes, run_id) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+    ).format(TABLE.in_statement(run.schema))
+    for change in changes:
+        about = (change.column, change.change, change.was, change.becomes)
+        connection.execute(statement, [run.source, run.stream, run.table, *about, run.run_id])

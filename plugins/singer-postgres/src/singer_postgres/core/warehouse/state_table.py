@@ -1,0 +1,387 @@
+"""`_tidemark_state`: what of each stream the warehouse holds, committed with the rows themselves.
+
+Meltano's state says where the next run begins; this table says whether the warehouse has all that comes before. State
+that is ahead of it (a restored warehouse, a truncated table, another source under the same name) would skip rows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import RunError, SingerPostgresError
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse import other_source
+from singer_postgres.core.warehouse.loaded_columns import Shape
+from singer_postgres.core.warehouse.system_tables import OwnTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from singer_postgres.core.wire import BlockRange, Chunk, Table
+
+TABLE = "_tidemark_state"
+RUNS = "_tidemark_runs"
+_TABLE = OwnTable(
+    TABLE,
+    (
+        """
+        CREATE TABLE {} (
+            source text NOT NULL,
+            stream text NOT NULL,
+            table_name text NOT NULL,
+            bookmark text,
+            first_load jsonb NOT NULL DEFAULT '[]',
+            has_rows boolean NOT NULL DEFAULT false,
+            extracted_at timestamptz,
+            loaded_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (source, stream)
+        )
+        """,
+        # the run that loads the stream, and what of the source's table was read
+        "ALTER TABLE {} ADD COLUMN run_id text, ADD COLUMN shape jsonb",
+        # how far the source's WAL reached when the stream was read
+        "ALTER TABLE {} ADD COLUMN position pg_lsn",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What of one source's stream the warehouse holds.
+
+    Attributes:
+        table: the name of its table.
+        bookmark: up to where it is complete; None if it isn't yet, or is read whole.
+        first_load: the ranges that are there of a first load that is not complete.
+        has_rows: rows have been loaded, so that an empty table has lost them.
+        shape: what of the source's table was read, as `Shape.to_json` has it.
+    """
+
+    table: str
+    bookmark: str | None = None
+    first_load: tuple[BlockRange, ...] = ()
+    has_rows: bool = False
+    shape: dict[str, Any] | None = None
+
+    def in_table(self, *, empty: bool) -> Held:
+        """Return what it comes to where the table is found so: truncated, or dropped and made again, nothing."""
+        return Held(self.table) if empty and self.has_rows else self
+
+    def misses(self, start: str | None, resumed: Sequence[BlockRange] = (), end: str | None = None) -> str | None:
+        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+
+        Args:
+            resumed: ranges of a first load that are not read again.
+        """
+        if start is not None and (self.bookmark is None or not reaches(self.bookmark, start)):
+            return "the rows between"
+        # a run that was killed when the stream was complete, and its state not yet told, knows less than is here
+        complete = self.bookmark is not None and end is not None and reaches(self.bookmark, end)
+        if not complete and not all(_covers(self.first_load, block_range) for block_range in resumed):
+            return "parts of its first load"
+        return None
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """The table, in the schema that it describes."""
+
+    schema: str
+
+    @property
+    def _name(self) -> sql.Composable:
+        return sql.Identifier(self.schema, TABLE)
+
+    @property
+    def _in_statement(self) -> sql.Composable:
+        return _TABLE.in_statement(self.schema)
+
+    def ensure(self, connection: psycopg.Connection[Any]) -> None:
+        """Make the table, or bring it up to date."""
+        _TABLE.ensure(connection, self.schema)
+
+    def shape(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> Shape | None:
+        """Return what of the source's table was read before; None if that isn't known."""
+        row = connection.execute(
+            sql.SQL("SELECT shape FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
+                self._in_statement
+            ),
+            [table.source, stream, table.name],
+        ).fetchone()
+        return Shape.from_json(row[0]) if row and row[0] else None
+
+    def take(  # noqa: PLR0913 - each is told apart by its name
+        self,
+        connection: psycopg.Connection[Any],
+        stream: str,
+        table: Table,
+        *,
+        run_id: str,
+        shape: Shape,
+        position: str | None,
+    ) -> None:
+        """Note which run loads the stream from now on, and what of the source's table it reads.
+
+        Another that is at it, its lock lost, commits nothing more: see `fence`.
+        """
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} AS state (source, stream, table_name, run_id, shape, position) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
+                "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
+            ).format(self._in_statement),
+            [table.source, stream, table.name, run_id, json.dumps(shape.to_json()), position],
+        )
+
+    def reshape(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: Shape) -> None:
+        """Note what of the source's table is here, now that all of it is."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self._in_statement),
+            [json.dumps(shape.to_json()), table.source, stream],
+        )
+
+    def fence(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
+        """Make sure, in a transaction that is about to commit, that no other run has begun to load the stream.
+
+        Returns:
+            The transaction's id, by which its outcome can be asked for later.
+
+        Raises:
+            RunError: one has.
+        """
+        row = connection.execute(
+            sql.SQL(
+                "SELECT run_id, pg_current_xact_id()::text FROM {} WHERE source = %s AND stream = %s FOR SHARE"
+            ).format(self._in_statement),
+            [table.source, stream],
+        ).fetchone()
+        if row is None or row[0] != run_id:
+            msg = (
+                f"The lock that keeps other runs out of {self.schema}.{table.name} was lost, and another run has begun "
+                "to load it. Nothing more is loaded by this one. If a transaction pooler is between, connect past it."
+            )
+            raise RunError(msg)
+        return str(row[1])
+
+    def check(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
+    ) -> str | None:
+        """Refuse a stream that begins after what is here.
+
+        Args:
+            chunk: the stream's first of this run.
+            empty: the stream's table holds no row.
+
+        Returns:
+            The bookmark up to which it is here.
+
+        Raises:
+            SingerPostgresError: there is a gap, or the table is another stream's.
+        """
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT source, stream, extracted_at > %s::timestamptz, extracted_at::text FROM {} "
+                "WHERE table_name = %s"
+            ).format(self._in_statement),
+            [chunk.snapshot_at or None, table.name],
+        ).fetchall()
+        others = {row[:2]: row[2:] for row in rows}
+        clock_went_back, was = others.pop((table.source, stream), (False, None))
+        if clock_went_back:
+            raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
+        held = self.held(connection, table.source, stream).get(stream, Held(table.name)).in_table(empty=empty)
+        if chunk.backfill and held.bookmark is None:
+            msg = (
+                f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
+                "bookmark yet: run the pipeline without `backfill` first."
+            )
+            raise SingerPostgresError(msg)
+        other_source.refuse_other_rights(self.schema, stream, table, others)
+        missed = self.misses(connection, table.source, stream, held, chunk.start, chunk.resumed, chunk.end)
+        if not missed and not empty:
+            other_source.refuse_others(self.schema, stream, table, others)
+        if missed:
+            said = f"up to {chunk.start}" if chunk.start else "in part"
+            holds = f"them up to {held.bookmark}" if held.bookmark else "none of this source's rows"
+            msg = (
+                f"State says that {stream} was loaded {said}, and {self.schema}.{table.name} holds {holds}: {missed} "
+                f"would be missed. Go back to what is there: `tidemark state rewind {stream}`; or, elsewhere than in "
+                "Tidemark's project, read all anew (nothing is doubled): `meltano run --full-refresh`."
+            )
+            raise SingerPostgresError(msg)
+        return held.bookmark
+
+    def misses(  # noqa: PLR0913, PLR0917 - what is here, and what is read
+        self,
+        connection: psycopg.Connection[Any],
+        source: str,
+        stream: str,
+        held: Held,
+        start: str | None,
+        resumed: Sequence[BlockRange] = (),
+        end: str | None = None,
+    ) -> str | None:
+        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+
+        Of two texts, only the source knows which comes first. One that was the bookmark of an earlier run was passed.
+        """
+        if start is not None and held.bookmark is not None and start in self.passed(connection, source, stream, start):
+            start = held.bookmark
+        return held.misses(start, resumed, end)
+
+    def passed(self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str) -> frozenset[str]:
+        """Return the earlier bookmarks of a stream; none where they can be compared with `bookmark`."""
+        if _has_known_order(bookmark):
+            return frozenset()
+        runs = sql.Identifier(self.schema, RUNS)
+        there = connection.execute("SELECT to_regclass(%s)", [runs.as_string()]).fetchone()
+        if not there or there[0] is None:
+            return frozenset()
+        query = "SELECT DISTINCT bookmark_after FROM {} WHERE source = {} AND stream = {} AND outcome = 'succeeded'"
+        rows = connection.execute(sql.SQL(query).format(runs, sql.Literal(source), sql.Literal(stream))).fetchall()
+        return frozenset(row[0] for row in rows if row[0] is not None)
+
+    def held(self, connection: psycopg.Connection[Any], source: str, stream: str | None = None) -> dict[str, Held]:
+        """Return what is here of a source, or of one stream of it, by stream; the table of this class must be there."""
+        query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
+        parameters = [source]
+        if stream is not None:
+            query += " AND stream = %s"
+            parameters.append(stream)
+        rows = connection.execute(sql.SQL(query).format(self._in_statement), parameters).fetchall()
+        return {
+            stream: Held(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
+            for stream, table, bookmark, first_load, has_rows, shape in rows
+        }
+
+    def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
+        # rows that seem older than those that are there would be taken for a replay
+        now = chunk.snapshot_at
+        mend = (
+            f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
+            f"UPDATE {self.schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
+        )
+        return (
+            f"The source's clock went back: {stream} was read at {was}, and it is {now} there now. Wait until it is "
+            f"past that; or, if the clock was wrong before, in the warehouse: {mend}"
+        )
+
+    def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
+        """Note that the stream is read from its beginning."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s AND first_load <> '[]'").format(
+                self._in_statement
+            ),
+            [table.source, stream],
+        )
+
+    def loaded(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, blocks: BlockRange, *, has_rows: bool
+    ) -> None:
+        """Note a range of a first load, in the transaction that loads it."""
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET first_load = first_load || %s::jsonb, has_rows = has_rows OR %s, loaded_at = now() "
+                "WHERE source = %s AND stream = %s"
+            ).format(self._in_statement),
+            [json.dumps([list(blocks)]), has_rows, table.source, stream],
+        )
+
+    def finish(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+    ) -> None:
+        """Note that the stream is complete up to the end of `chunk`, its last. The same again writes nothing."""
+        connection.execute(
+            sql.SQL(
+                """
+                INSERT INTO {} AS state (source, stream, table_name, bookmark, extracted_at, position, has_rows)
+                VALUES (%(source)s, %(stream)s, %(table)s, %(bookmark)s, %(extracted_at)s, %(position)s, %(has_rows)s)
+                ON CONFLICT (source, stream) DO UPDATE SET
+                    table_name = excluded.table_name, bookmark = excluded.bookmark, first_load = '[]',
+                    extracted_at = excluded.extracted_at, position = excluded.position, loaded_at = now(),
+                    has_rows = state.has_rows OR excluded.has_rows
+                WHERE (state.table_name, state.bookmark, state.first_load, state.extracted_at)
+                    IS DISTINCT FROM (excluded.table_name, excluded.bookmark, '[]'::jsonb, excluded.extracted_at)
+                    OR (excluded.has_rows AND NOT state.has_rows)
+                """
+            ).format(self._in_statement),
+            {
+                "source": table.source,
+                "stream": stream,
+                "table": table.name,
+                "bookmark": chunk.end,
+                "extracted_at": chunk.snapshot_at or None,
+                "position": chunk.position,
+                "has_rows": has_rows,
+            },
+        )
+
+    def backfilled(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+    ) -> None:
+        """Note that rows of the stream were read again: how far it is complete stays as it is."""
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET has_rows = has_rows OR %s, loaded_at = now(), "
+                # by which a source's clock is found to have gone back
+                "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
+            ).format(self._in_statement),
+            [has_rows, chunk.snapshot_at or None, table.source, stream],
+        )
+
+
+def _covers(loaded: Sequence[BlockRange], wanted: BlockRange) -> bool:
+    """Return whether the ranges `loaded`, taken together, hold all of `wanted`."""
+    node, at, after = wanted
+    for other, first, end in sorted(loaded, key=lambda r: (r[0], r[1])):
+        if other == node and first <= at:
+            if end is None:
+                return True
+            at = max(at, end)
+            if after is not None and at >= after:
+                return True
+    return False
+
+
+def reaches(bookmark: str, start: str) -> bool:
+    """Return whether `bookmark` is at `start` or past it, as instants or numbers; text must be the same."""
+    if bookmark == start:
+        return True
+    instants = _instant(bookmark), _instant(start)
+    if instants[0] and instants[1]:
+        return instants[0] >= instants[1]
+    numbers = _number(bookmark), _number(start)
+    return numbers[0] is not None and numbers[1] is not None and numbers[0] >= numbers[1]
+
+
+def comparable(bookmark: str, other: str) -> bool:
+    """Return whether both are instants, or both numbers, or neither."""
+    return all((of(bookmark) is None) == (of(other) is None) for of in (_instant, _number))
+
+
+def _has_known_order(bookmark: str) -> bool:
+    return _instant(bookmark) is not None or _number(bookmark) is not None
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    # without a zone: of a column without one, and compared with its like
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    # NaN, which earlier releases could make a bookmark, can't be compared
+    return None if value.is_nan() else value

@@ -1,0 +1,321 @@
+"""The tables that streams land in: made with the source's exact types, widened by new columns, otherwise left alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.sql_compat import errors, sql
+from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
+from singer_postgres.core.warehouse.metadata_columns import METADATA
+from singer_postgres.core.warehouse.schema_changes import LOADED_XID, Drift
+from singer_postgres.core.wire import OWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import psycopg
+
+    from singer_postgres.core.warehouse.loaded_columns import Shape
+    from singer_postgres.core.warehouse.metadata_columns import Stamp
+    from singer_postgres.core.warehouse.schema_changes import Change
+    from singer_postgres.core.wire import Table
+
+
+def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Make the schema, unless it is there: whoever may not create one can still use it."""
+    found = connection.execute("select from pg_catalog.pg_namespace where nspname = %s", [schema]).fetchone()
+    if found is None:
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+
+
+@dataclass(frozen=True)
+class Ensured:
+    """A stream's table, as it was made or changed for the stream.
+
+    Attributes:
+        casts: the types, by name, of columns that take the stream's values by a cast.
+        changes: what became of its columns.
+        shape: what is here of the source's table; while columns are `watched`, they are those of before.
+        whole_shape: what is here once all rows are loaded.
+        watched: columns whose values here must be those that the source's new columns of their names have.
+        compared: columns by which a row is known to be the one that it was.
+        triggers: those that may keep or alter rows.
+    """
+
+    casts: Mapping[str, str]
+    changes: Sequence[Change]
+    shape: Shape
+    whole_shape: Shape
+    watched: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+
+
+def ensure_table(  # noqa: PLR0913 - each is told apart by its name
+    connection: psycopg.Connection[Any],
+    schema: str,
+    table: Table,
+    *,
+    before: Shape | None = None,
+    whole: bool = False,
+    keep_types: bool = False,
+) -> Ensured:
+    """Make the stream's table, or bring it to the shape that the stream has now.
+
+    Args:
+        before: what the stream was when it was loaded last.
+        whole: all its rows are read.
+        keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
+
+    Raises:
+        SingerPostgresError: it can't hold the stream's rows as they are.
+    """
+    ours = sorted(column.name for column in table.columns if column.name in METADATA or column.name.startswith(OWN))
+    if ours:
+        msg = (
+            f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name of the warehouse's own columns: "
+            "deselect it, or rename it in a view and read that."
+        )
+        raise SingerPostgresError(msg)
+    wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
+    manual_changes.refuse(connection, schema, table.name)
+    has = columns_of(connection, schema, table.name)
+    if not has:
+        parts = [_definition(column, type_) for column, type_ in wanted.items()]
+        if table.key:
+            parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
+        name = sql.Identifier(schema, table.name)
+        connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
+        # as the server calls them
+        shape = loaded_columns.shape(table, columns_of(connection, schema, table.name))
+        return Ensured({}, [], shape, shape)
+    _refuse_other_metadata(schema, table, has)
+    found = Drift(connection, schema, table, before, whole=whole)
+    found.rename(wanted, has)
+    old = tuple(name for name in has if name in {column.name for column in table.columns})
+    casts = {} if keep_types else found.retype(wanted, has)
+    found.add(wanted, has)
+    found.drop()
+    _refuse_other_key(connection, schema, table, names_before=found.names_before, there=old)
+    watched = tuple(found.watched)
+    return Ensured(
+        casts,
+        found.changes,
+        found.shape(has),
+        loaded_columns.shape(table, has, before, same=found.is_same),
+        watched,
+        tuple(name for name in old if name not in watched),
+        tuple(manual_changes.triggers(connection, schema, table.name)),
+    )
+
+
+def refuse_other_values(
+    connection: psycopg.Connection[Any], schema: str, table: Table, ensured: Ensured, stage: sql.Composable
+) -> None:
+    """Refuse columns that took the names of others, unless they hold the same in the rows of `stage`.
+
+    Raises:
+        SingerPostgresError: they don't, or nothing shows that they do.
+    """
+    compared = [name for name in ensured.compared if name not in table.key]
+    row = None
+    if compared:
+        # imported late, as that module is made of this one's names
+        target = sql.Identifier(schema, table.name)
+        query = merge.other_values(stage, target, columns=ensured.watched, compared=compared, key=table.key)
+        row = connection.execute(query).fetchone()
+    if not row or row[0]:
+        raise SingerPostgresError(schema_changes.is_anothers(schema, table, ensured.watched[0]))
+
+
+# the MeltanoLabs target makes them without a zone, and its tables are taken over
+_INSTANTS = {"timestamp with time zone", "timestamp without time zone"}
+
+
+def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) -> None:
+    """Refuse a table whose own columns were altered here: what they say of a row is not kept in the source."""
+    for name, (type_, _) in METADATA.items():
+        here = has.get(name, type_)
+        if here == type_ or {here, type_} <= _INSTANTS:
+            continue
+        quoted = sql.Identifier(name).as_string()
+        msg = (
+            f"{schema}.{table.name}.{name} was altered here, and is {here} now. ALTER TABLE "
+            f"{sql.Identifier(schema, table.name).as_string()} ALTER COLUMN {quoted} TYPE {type_} "
+            f"USING {quoted}::text::{type_};"
+        )
+        raise SingerPostgresError(msg)
+
+
+def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
+    """Return the columns of a table with their types; nothing if there is no such table."""
+    rows = connection.execute(
+        "select attname, format_type(atttypid, atttypmod) from pg_catalog.pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [sql.Identifier(schema, table).as_string(connection)],
+    ).fetchall()
+    return dict(rows)
+
+
+def definitions(types: Mapping[str, str]) -> sql.Composable:
+    """Return the column definitions of a table with columns of `types`."""
+    return sql.SQL(", ").join(_definition(name, type_) for name, type_ in types.items())
+
+
+def _definition(name: str, type_: str) -> sql.Composable:
+    return sql.Identifier(name) + sql.SQL(f" {type_}")
+
+
+def _names(names: Iterable[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, str]:
+    """Return each column's type here: the source's, or text for one that this server lacks."""
+    types = {column.name: column.type for column in table.columns}
+    for column in table.columns:
+        if column.extension:
+            types[column.name] = _extension_type(connection, column.type)
+    # a server that is built without libxml has the type, and reads no value of it
+    xml = {name: type_ for name, type_ in types.items() if type_.removesuffix("[]") == "xml"}
+    if xml and not _reads_xml(connection):
+        types |= {name: type_.replace("xml", "text") for name, type_ in xml.items()}
+    return types
+
+
+def _extension_type(connection: psycopg.Connection[Any], type_: str) -> str:
+    """Return an extension's type as format_type() gives it here, or text if it isn't here."""
+    found = re.fullmatch(r'(?:"((?:[^"]|"")*)"|([^"(\[]+))(.*)', type_)
+    assert found, type_
+    quoted, plain, rest = found.groups()
+    row = connection.execute(
+        "select pg_catalog.format_type(t.oid, null) "
+        "from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace "
+        "where t.typname = %s and t.typtype = 'b' order by n.nspname = 'public' desc, t.oid limit 1",
+        [plain or quoted.replace('""', '"')],
+    ).fetchone()
+    if row is None:
+        return "text[]" if rest.endswith("[]") else "text"
+    return f"{row[0]}{rest}"
+
+
+def _reads_xml(connection: psycopg.Connection[Any]) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute("select '<a/>'::pg_catalog.xml")
+    except errors.FeatureNotSupported:
+        return False
+    return True
+
+
+def _refuse_other_key(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    table: Table,
+    *,
+    names_before: Mapping[str, str],
+    there: Sequence[str],
+) -> None:
+    """Refuse a table whose rows can't be matched by the stream's key.
+
+    Args:
+        names_before: of columns that were renamed in this transaction, which is rolled back.
+        there: columns that were not made in it.
+    """
+    if not table.key:
+        return
+    rows = connection.execute(
+        "select array_agg(a.attname::text) from pg_catalog.pg_index i "
+        "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid "
+        "and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
+        "where i.indrelid = to_regclass(%s) and i.indisunique and i.indisvalid and i.indimmediate "
+        "and i.indpred is null and i.indexprs is null group by i.indexrelid",
+        [sql.Identifier(schema, table.name).as_string(connection)],
+    ).fetchall()
+    if any(set(row[0]) == set(table.key) for row in rows):
+        return
+    name = sql.Identifier(schema, table.name).as_string()
+    what = (
+        f"{schema}.{table.name} has no unique index on the stream's key ({', '.join(table.key)}), so rows can't be "
+        "matched."
+    )
+    if not set(table.key) <= set(there):
+        msg = f"{what} {schema_changes.keep_apart(schema, table)}"
+        raise SingerPostgresError(msg)
+    columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
+    found = manual_changes.primary_key(connection, schema, table.name)
+    # the old key would refuse rows that the new one tells apart
+    drop = f"DROP CONSTRAINT {sql.Identifier(found).as_string()}, " if found else ""
+    msg = (
+        f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
+        f"{schema_changes.keep_apart(schema, table)}"
+    )
+    raise SingerPostgresError(msg)
+
+
+def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
+    """Return whether a table has no row."""
+    query = sql.SQL("select exists (select from {})").format(sql.Identifier(schema, table))
+    row = connection.execute(query).fetchone()
+    assert row
+    return not row[0]
+
+
+def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str, stamp: Stamp) -> None:
+    """Let the metadata columns have a load's values by default, so that COPY need not be given them row by row.
+
+    The expressions cost next to nothing a row; the same values in the data would cost a third of the load.
+    """
+    _alter_defaults(connection, schema, table, {k: v for k, v in stamp.expressions().items() if "deleted" not in k})
+
+
+def drop_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
+    """Take the defaults away again, if they are there: they were true of that load alone. Nothing relies on them."""
+    rows = connection.execute(
+        "select attname from pg_catalog.pg_attribute "
+        "where attrelid = to_regclass(%s) and atthasdef and attname = any(%s)",
+        [sql.Identifier(schema, table).as_string(connection), list(METADATA)],
+    ).fetchall()
+    if rows:
+        defaults = dict.fromkeys(name for (name,) in rows)
+        brief_locks.if_possible(
+            connection,
+            lambda: _alter_defaults(connection, schema, table, defaults),
+            table=sql.Identifier(schema, table),
+        )
+
+
+def _alter_defaults(
+    connection: psycopg.Connection[Any], schema: str, table: str, defaults: Mapping[str, sql.Composable | None]
+) -> None:
+    actions = [
+        sql.SQL("ALTER COLUMN {} ").format(sql.Identifier(column))
+        + (sql.SQL("DROP DEFAULT") if default is None else sql.SQL("SET DEFAULT ") + default)
+        for column, default in defaults.items()
+    ]
+    connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, table), sql.SQL(", ").join(actions)))
+
+
+def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
+    """Index the loading transaction, which incremental models look rows up by.
+
+    In a transaction of its own, as it takes its time and readers must not wait for what was done before.
+    """
+    row = connection.execute(
+        "select from pg_catalog.pg_index i join pg_catalog.pg_attribute a "
+        "on a.attrelid = i.indrelid and a.attnum = i.indkey[0] "
+        "where i.indrelid = to_regclass(%s) and a.attname = %s",
+        [sql.Identifier(schema, table).as_string(connection), LOADED_XID],
+    ).fetchone()
+    if row is None:
+        name = sql.Identifier(schema, table)
+        create = sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.Identifier(LOADED_XID))
+        brief_locks.if_possible(connection, lambda: connection.execute(create), table=name)
+
+
+def data_columns(table: Table) -> Sequence[str]:
+    """Return the names of the columns that come from the source."""
+    return [column.name for column in table.columns]

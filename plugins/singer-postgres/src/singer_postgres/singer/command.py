@@ -1,0 +1,42 @@
+"""Runs a Singer command so that each failure ends in one line and a status that is not 0."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import simplejson
+
+from singer_postgres.core.errors import one_line
+
+if TYPE_CHECKING:
+    from singer_sdk.plugin_base import PluginBase
+
+
+def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) -> int:
+    """Run `plugin` with the arguments of this process; return its exit status.
+
+    Args:
+        plugin: the tap or target.
+        expected: errors that a user can cause; their message is enough. `--debug` shows where they come from.
+    """
+    debug = "--debug" in sys.argv
+    arguments: list[Any] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        # the status that click ends with, such as for settings that can't be
+        return plugin.cli(arguments, standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # whoever read our output is gone, and has said why
+        return 1
+    except simplejson.JSONDecodeError as error:
+        plugin.logger.error(  # noqa: TRY400 - as below
+            "What --config, --catalog or --state names is no JSON: %s", one_line(error), exc_info=debug
+        )
+        return 1
+    except expected as error:
+        plugin.logger.error("%s", one_line(error), exc_info=debug)  # noqa: TRY400 - the line is for people
+        return getattr(error, "status", 1)

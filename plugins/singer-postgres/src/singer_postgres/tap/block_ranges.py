@@ -1,0 +1,70 @@
+"""Cuts tables into ranges of blocks. Pure.
+
+A range of blocks (`ctid >= … and ctid < …`) is what PostgreSQL finds cheapest: it needs no index, reads each block
+once and in order, and any number of ranges can be read at once. It holds good under one snapshot; across snapshots a
+row can move to a block that was read before, but not without a new stamp.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from singer_postgres.core.source.relations import Leaf
+    from singer_postgres.core.wire import BlockRange
+
+# a smaller range costs more in transactions than it gains in overlap
+_SMALLEST_BYTES = 8 * 2**20
+# COPY's text is about as large as the table, and seldom much larger
+_FILL = 0.6
+
+
+def cut(leaves: Sequence[Leaf], *, chunk_bytes: int, parallel: int) -> list[tuple[Leaf, BlockRange]]:
+    """Return the ranges that cover `leaves`, each of about one chunk or, for tables of a few chunks, less.
+
+    The last range of each leaf is open: it has the rows that were added since its size was taken.
+    """
+    total = sum(leaf.bytes for leaf in leaves)
+    size = min(chunk_bytes * _FILL, max(min(_SMALLEST_BYTES, chunk_bytes * _FILL), total / (4 * parallel)))
+    ranges: list[tuple[Leaf, BlockRange]] = []
+    for leaf in leaves:
+        per_block = leaf.bytes / leaf.blocks if leaf.blocks else size
+        step = max(1, math.floor(size / max(per_block, 1)))
+        starts = range(0, max(leaf.blocks, 1), step)
+        ranges.extend(
+            (leaf, (leaf.relfilenode, start, start + step if start + step < leaf.blocks else None)) for start in starts
+        )
+    return ranges
+
+
+def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]) -> list[tuple[Leaf, BlockRange]]:
+    """Return what is left of `ranges` when `done` is taken away."""
+    gone: dict[int, list[tuple[int, float]]] = {}
+    for node, first, after in merged(done):
+        gone.setdefault(node, []).append((first, math.inf if after is None else after))
+    left: list[tuple[Leaf, BlockRange]] = []
+    for leaf, (node, first, after) in ranges:
+        end = math.inf if after is None else after
+        at: float = first
+        # up to each piece that is gone, and after the last one up to the end
+        for gone_first, gone_after in [*gone.get(node, ()), (end, math.inf)]:
+            upto = min(gone_first, end)
+            if at < upto:
+                left.append((leaf, (node, int(at), None if upto == math.inf else int(upto))))
+            at = max(at, gone_after)
+    return left
+
+
+def merged(ranges: Iterable[BlockRange]) -> list[BlockRange]:
+    """Return `ranges` sorted, those that touch made one."""
+    result: list[BlockRange] = []
+    for node, first, after in sorted(ranges, key=lambda r: (r[0], r[1])):
+        if result and result[-1][0] == node and (result[-1][2] is None or result[-1][2] >= first):
+            last = result[-1][2]
+            result[-1] = (node, result[-1][1], None if last is None or after is None else max(last, after))
+        else:
+            result.append((node, first, after))
+    return result

@@ -1,0 +1,255 @@
+"""What earlier runs read, against what the source holds now: asked of the source wherever its catalogs can't tell.
+
+A run reads the rows that were stamped since the last one. All others are taken to be as they were, and to hold in a new
+column what the warehouse gives them there. Whatever speaks against that has the stream read from its beginning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.sql_compat import literal, sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.source.relations import Column
+    from singer_postgres.core.source.select import Selection, Shape
+
+# of the text of arrays, composites and ranges
+_ESCAPES = '\\"'
+_NO_ESCAPES = str.maketrans("", "", _ESCAPES)
+# PostgreSQL takes 100 arguments of a function
+_ARGUMENTS = 50
+
+# a row of a catalog, or of a table, that was written since: ages count back from now, whatever xid numbers are reused
+_SINCE = "pg_catalog.age({table}.xmin) <= pg_catalog.age(%s::xid8::xid)"
+# of a view: the views, functions and columns that it is made of, and the tables below it, of which it shows no file
+_REPLACED = """
+    select 1, n.nspname || '.' || v.relname || ' was replaced'
+    from pg_catalog.pg_rewrite r join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind in ('v', 'm')
+    join pg_catalog.pg_namespace n on n.oid = v.relnamespace
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_rule}
+    union all
+    select 2, 'function ' || p.oid::regprocedure || ' was replaced, which it calls'
+    from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+        and d.refclassid = 'pg_catalog.pg_proc'::regclass
+    join pg_catalog.pg_proc p on p.oid = d.refobjid
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_function}
+    union all
+    select 3, format('column %%I of %%s was altered', a.attname, a.attrelid::regclass)
+    from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> r.ev_class
+    join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid and a.attnum > 0
+    where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_column}
+    union all
+    select 4, i.inhrelid::regclass || ' was attached to what it reads'
+    from pg_catalog.pg_inherits i where i.inhparent = any(%(parts)s::bigint[]::oid[]) and {of_part}
+    union all
+    select 5, c.oid::regclass || ' was truncated, or written anew, and it reads that'
+    from pg_catalog.pg_class c where c.oid = any(%(parts)s::bigint[]::oid[]) and c.relkind = 'r' and {of_file}
+        and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%(seen)s::xid8::xid)
+    order by 1, 2 limit 1
+""".format(  # noqa: S608 - no value is in it
+    **{
+        name: _SINCE.format(table=table).replace("%s", "%(seen)s")
+        for name, table in (
+            ("of_rule", "r"),
+            ("of_function", "p"),
+            ("of_column", "a"),
+            ("of_part", "i"),
+            ("of_file", "c"),
+        )
+    }
+)
+_ALTERED = """
+    select a.attname, a.attgenerated = 'v', pg_catalog.has_table_privilege(a.attrelid, 'select')
+    from pg_catalog.pg_attribute a
+    where a.attrelid = %s::bigint::oid and a.attname = any(%s) and {of_column} order by a.attnum
+""".format(of_column=_SINCE.format(table="a"))  # noqa: S608
+# partitions, and tables that inherit, of any depth
+_ATTACHED = """
+    with recursive parts(oid, is_new) as (
+        select i.inhrelid, {of_part} from pg_catalog.pg_inherits i
+        where i.inhparent = %s::bigint::oid
+        union
+        select i.inhrelid, {of_part} from parts join pg_catalog.pg_inherits i on i.inhparent = parts.oid
+    )
+    select n.nspname, c.relname from parts
+    join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where parts.is_new and pg_catalog.has_table_privilege(c.oid, 'select') order by 1, 2
+""".format(of_part=_SINCE.format(table="i"))  # noqa: S608
+# TRUNCATE begins a new file, no older than the oldest row in it; so does what moves rows as they are, such as VACUUM
+# FULL. The statistics that VACUUM writes leave the row of pg_class as it is.
+_BEGUN_ANEW = """
+    select count(*), bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
+    from (
+        select %s::bigint::oid as oid
+        union
+        select relid::oid from pg_catalog.pg_partition_tree(%s::bigint::oid)
+    ) part join pg_catalog.pg_class c using (oid)
+    where c.relkind = 'r' and {of_file} and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%s::xid8::xid)
+""".format(of_file=_SINCE.format(table="c"))  # noqa: S608
+# the types that values are made of, with the labels of enums and the parts of composites that were written since
+_TYPES = """
+    with recursive made_of(attname, oid) as (
+        select attname, atttypid from pg_catalog.pg_attribute where attrelid = %s::bigint::oid and attname = any(%s)
+        union
+        select attname, part from made_of join pg_catalog.pg_type t using (oid) cross join lateral (
+            values (t.typelem), (t.typbasetype)
+            union all
+            select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid
+            union all
+            select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid = t.oid
+            union all
+            select a.atttypid from pg_catalog.pg_attribute a
+            where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        ) parts(part) where part <> 0
+    )
+    select attname,
+        array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = made_of.oid and {of_enum}),
+        t.typtype = 'c' and exists (
+            select from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and {of_attribute}
+        )
+    from made_of join pg_catalog.pg_type t using (oid) where t.typtype in ('c', 'e')
+""".format(of_enum=_SINCE.format(table="e"), of_attribute=_SINCE.format(table="a"))  # noqa: S608
+
+
+def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
+    connection: Connection,
+    selection: Selection,
+    before: Shape,
+    bound: sql.Composable | None,
+    *,
+    parts: Sequence[int],
+    past: bool,
+    stamped: bool,
+) -> str | None:
+    """Return why rows that were read before must be read again; None if they needn't be.
+
+    Args:
+        connection: in the snapshot that the stream is read under.
+        before: what of the relation was read.
+        parts: oids of the relation and of all that is read with it.
+        bound: the condition of the rows that this run reads anyway; None if it reads what was not read yet.
+        past: the warehouse is told what old rows hold in a new column, where that is one value.
+        stamped: a row that is changed gets a new replication key.
+    """
+    if why := selection.unread(before):
+        return why
+    names = {column.name for column in selection.columns}
+    added = [column for column in selection.columns if not selection.was_read(column, before)]
+    read = sorted(names - {column.name for column in added})
+    if before.seen is not None:
+        if selection.relation.kind in "vm" and (why := _replaced(connection, parts, before.seen)):
+            return why
+        if why := _altered(connection, selection, read, before.seen, bound):
+            return why
+        if stamped and _was_emptied(connection, selection, before.seen, bound):
+            return "it was truncated, or written anew, and rows were written without a new replication key"
+        if why := _of_types(connection, selection, read, before.seen, bound):
+            return why
+    for some in _pieces(added):
+        if _holds(connection, selection, bound, [selection.speaks_against(column, past=past) for column in some]):
+            which = ", ".join(column.name for column in some)
+            verb = "was" if len(some) == 1 else "were"
+            return f"{which} {verb} added, with values for the rows that were there"
+    if before.seen is not None and bound is not None:
+        return _attached(connection, selection, before.seen, bound)
+    return None
+
+
+def _replaced(connection: Connection, parts: Sequence[int], seen: str) -> str | None:
+    """Look for what a view is made of that is another since: of its rows, nothing says when they were written."""
+    rows = _ask(connection, _REPLACED, {"parts": list(parts), "seen": seen})
+    return str(rows[0][1]) if rows else None
+
+
+def _altered(
+    connection: Connection, selection: Selection, names: Sequence[str], seen: str, bound: sql.Composable | None
+) -> str | None:
+    """Look for rows that were written anew without a stamp, where a column's definition was: ALTER … TYPE … USING."""
+    relation = selection.relation
+    if relation.kind in "vm":
+        return None
+    rows = _ask(connection, _ALTERED, [relation.oid, list(names), seen])
+    if not rows:
+        return None
+    which = ", ".join(name for name, *_ in rows)
+    # what is computed when it is read, or is on another server, has no rows to look at; others may not be looked at
+    computed = [name for name, is_virtual, _ in rows if is_virtual]
+    unseen = relation.kind == "f" or (relation.kind == "p" and not relation.leaves) or not rows[0][2]
+    if computed or unseen or _holds(connection, selection, bound, [_written(seen)]):
+        return f"{', '.join(computed) or which} was altered, and rows were written without a new replication key"
+    return None
+
+
+def _was_emptied(connection: Connection, selection: Selection, seen: str, bound: sql.Composable | None) -> bool:
+    """Look for rows that are new in a table that was emptied since, and have old stamps: a restored copy, say."""
+    relation = selection.relation
+    ((count, readable),) = _ask(connection, _BEGUN_ANEW, [relation.oid, relation.oid, seen, seen])
+    if not count or relation.kind not in "rp":
+        return False
+    # of a foreign partition's rows, nothing says when they were written
+    unseen = not readable or (relation.kind == "p" and not relation.leaves)
+    return unseen or _holds(connection, selection, bound, [_written(seen)])
+
+
+def _written(seen: str) -> sql.Composable:
+    """Return the condition of rows that were written since."""
+    return sql.SQL("pg_catalog.age(xmin) <= pg_catalog.age({}::xid8::xid)").format(sql.Literal(seen))
+
+
+def _of_types(
+    connection: Connection, selection: Selection, names: Sequence[str], seen: str, bound: sql.Composable | None
+) -> str | None:
+    """Look for values whose text is another since their type was altered: a renamed label, a further attribute."""
+    for name, labels, is_altered in _ask(connection, _TYPES, [selection.relation.oid, list(names), seen, seen]):
+        # a label that was added is in no row of before; one that was renamed is. What values it is part of escape it.
+        shows = [
+            sql.SQL("position({} in translate({}::text, {}, '')) > 0").format(
+                literal(label.translate(_NO_ESCAPES)), sql.Identifier(name), literal(_ESCAPES)
+            )
+            for label in labels
+        ]
+        if is_altered or (shows and _holds(connection, selection, bound, shows)):
+            return f"the type of {name} was altered"
+    return None
+
+
+def _attached(connection: Connection, selection: Selection, seen: str, bound: sql.Composable) -> str | None:
+    for schema, name in _ask(connection, _ATTACHED, [seen, selection.relation.oid, seen]):
+        if _is(connection, selection.exists(sql.SQL("({}) IS NOT TRUE").format(bound), table=(schema, name))):
+            return f"{schema}.{name} was attached to it, with rows before the bookmark"
+    return None
+
+
+def _holds(
+    connection: Connection, selection: Selection, bound: sql.Composable | None, any_of: Iterable[sql.Composable]
+) -> bool:
+    """Return whether one of the rows that this run doesn't read meets one of the conditions."""
+    condition = sql.SQL("({})").format(sql.SQL(" OR ").join(any_of))
+    if bound is not None:
+        condition = sql.SQL("({}) IS NOT TRUE AND ").format(bound) + condition
+    return _is(connection, selection.exists(condition))
+
+
+def _pieces(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
+    for first in range(0, len(columns), _ARGUMENTS):
+        yield columns[first : first + _ARGUMENTS]
+
+
+def _ask(
+    connection: Connection, query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object] = ()
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters or None)
+        return list(cursor.fetchall())
+
+
+def _is(connection: Connection, query: str | sql.Composable, parameters: Sequence[object] = ()) -> bool:
+    return bool(_ask(connection, query, parameters)[0][0])

@@ -1,0 +1,274 @@
+"""Opens a stream: takes its snapshot, and settles what of it is to be read and which bookmark that leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import backfill, horizon, keys, limits, relations, start_date, watermark
+from singer_postgres.core.source.select import Selection, refuse_unreadable, select
+from singer_postgres.core.source.watermark import Lookback, ReplicationKey
+from singer_postgres.core.wire import Chunk, refuse_own_name
+from singer_postgres.tap import locks, ordered_bookmark, prior_state
+from singer_postgres.tap.locks import Pause
+from singer_postgres.tap.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg2 import sql
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.notices import Notices
+    from singer_postgres.core.source.relations import Relation
+    from singer_postgres.tap.layout import Layout
+    from singer_postgres.tap.stream_plan import StreamPlan
+
+
+class Status(Enum):
+    """What became of a stream."""
+
+    READING = "reading"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass
+class OpenStream:
+    """A stream that is being read."""
+
+    plan: StreamPlan
+    selection: Selection
+    bound: sql.Composable | None
+    snapshot: Snapshot | None
+    chunk: Chunk
+    """What all its chunks have in common."""
+    layout: Layout
+    """The relation, when the ranges were cut that are read now."""
+    relation: Relation
+    left: int = 0
+    """Ranges not yet read."""
+    status: Status = Status.READING
+    turn: int = 0
+    """How often it was begun anew."""
+    announced: bool = False
+    """Some of it is on its way to the target, since it was begun."""
+    renewing: bool = False
+    """A worker takes a snapshot of it."""
+    expired: bool = False
+    """Its snapshot was given up for its age."""
+    pause: Pause = field(default_factory=Pause)
+    yields: int = 0
+    """How often in a row a range was left to somebody who waited for it."""
+    breaks: int = 0
+    """How often in a row a connection broke."""
+
+    @property
+    def columns_read(self) -> list[str]:
+        """Names of the columns that are read, compared, or named in a condition of the user's."""
+        if self.plan.where:
+            return list(self.layout.columns)
+        names = [column.name for column in self.selection.columns]
+        return [*names, self.plan.replication_key] if self.plan.replication_key else names
+
+
+def open_stream(  # noqa: PLR0913 - each is told apart by its name
+    connection: Connection,
+    plan: StreamPlan,
+    *,
+    lookback: Lookback,
+    notices: Notices,
+    lock_timeout_s: float,
+    chunks: bool = True,
+) -> OpenStream:
+    """Open the stream of `plan` on `connection`, which holds its snapshot from then on.
+
+    Args:
+        chunks: it is read for this project's target, which is told what old rows hold in a new column.
+
+    Raises:
+        SingerPostgresError: it can't be read as planned.
+        LockedError: its table is locked.
+    """
+    if chunks:
+        refuse_own_name(plan.stream, plan.name)
+    if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
+        raise SingerPostgresError(_no_key(connection, plan))
+    snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
+    if plan.method == "INCREMENTAL" and plan.start_date is not None:
+        plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
+    selection = selection_of(snapshot, plan)
+    if chunks:
+        limits.refuse(connection, selection.relation, selection.columns, selection.masks)
+    if plan.method == "FULL_TABLE":
+        _refuse_range(plan)
+        return _opened(plan, selection, None, snapshot, _chunk(snapshot, plan))
+    if plan.backfill is not None:
+        key = _replication_key(plan, selection.relation, lookback)
+        bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
+        return _opened(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
+    key = _replication_key(plan, selection.relation, lookback)
+    end: str | None
+    if key.is_time:
+        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
+        plan, end = _instant(snapshot, plan, key, notices)
+        bound = key.bound(connection, plan.start) if plan.start is not None else None
+    else:
+        # the largest values are asked for first, then what is open, then the snapshot is taken
+        parts = list(snapshot.layout.parts)
+        with locks.at_once(snapshot.release(), parts, lock_timeout_s=lock_timeout_s):
+            plan, end = ordered_bookmark.bookmark(connection, plan, selection, key, notices)
+        bound = key.bound(connection, plan.start) if plan.start is not None else None
+        snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
+        selection = selection_of(snapshot, plan)
+        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
+        bound = bound if plan.start is not None else None
+    chunk = replace(_chunk(snapshot, plan), end=end)
+    if plan.begun and plan.begun[1]:
+        known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
+        if {block_range[0] for block_range in plan.begun[1]} <= known:
+            # rows that changed since the first attempt are stamped past its watermark, and come with the next run
+            chunk = replace(chunk, end=plan.begun[0], resumed=plan.begun[1])
+    return _opened(plan, selection, bound, snapshot, chunk)
+
+
+def _opened(
+    plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, chunk: Chunk
+) -> OpenStream:
+    return OpenStream(plan, selection, bound, snapshot, chunk, snapshot.layout, snapshot.relation)
+
+
+def _checked(  # noqa: PLR0913 - all that an answer rests on
+    snapshot: Snapshot, selection: Selection, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
+) -> StreamPlan:
+    """Return the plan, from the beginning if what earlier runs read of the stream no longer holds."""
+    if plan.shape is None or (plan.start is None and plan.begun is None):
+        return plan
+    bound = key.bound(snapshot.connection, plan.start) if plan.start is not None else None
+    why = prior_state.contradiction(
+        snapshot.connection,
+        selection,
+        plan.shape,
+        bound,
+        parts=list(snapshot.layout.parts),
+        past=past,
+        stamped=key.is_time,
+    )
+    if why is None:
+        return plan
+    notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
+    return replace(plan, start=None, begun=None)
+
+
+def _refuse_range(plan: StreamPlan) -> None:
+    if plan.backfill is not None and not plan.backfill.is_all:
+        msg = (
+            f"{plan.stream} is read whole at every run, so no range of it can be backfilled: leave out {backfill.FROM} "
+            f"and {backfill.TO}, or make it INCREMENTAL."
+        )
+        raise SingerPostgresError(msg)
+
+
+def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
+    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position, start=plan.start)
+
+
+def _no_key(connection: Connection, plan: StreamPlan) -> str:
+    """Return what to say of a stream without a key that can't be without one."""
+    relation = relations.named(connection, plan.schema, plan.name)
+    lacking = keys.lack(connection, relation) if relation else keys.Lack()
+    why = f" ({lacking.why})" if lacking.why else ""
+    return (
+        f"{plan.stream} has no primary key{why}, so rows that are read again could not be told from new ones. "
+        f"{lacking.advice()}, "
+        f"or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in allow_duplicates to have such "
+        "rows doubled."
+    )
+
+
+def selection_of(snapshot: Snapshot, plan: StreamPlan) -> Selection:
+    """Return what is read of a relation as it is under a snapshot.
+
+    Raises:
+        SingerPostgresError: a column is missing, or can't be read.
+    """
+    return select(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
+
+
+def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
+    """Return the plan and the bookmark that reading a stream leads to whose key is a time."""
+    found, lookback = snapshot.horizon, key.lookback
+    start = key.instant(plan.start) if plan.start is not None else None
+    if start is not None and start > found.now + lookback.usual:
+        notices.warn(
+            plan.stream,
+            f"The bookmark of {plan.stream}, {plan.start}, is ahead of the source's clock, {horizon.iso(found.now)}: "
+            "the clock went back, or the state was set by hand. Reading the stream from its beginning.",
+        )
+        plan, start = replace(plan, start=None), None
+    if key.is_local and lookback.zone is None:
+        notices.warn(
+            "zone",
+            f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone doesn't say in which it is "
+            "written: all rows of the last 12 hours are read at each run. Set it, such as to UTC.",
+        )
+    watermark.tell(found, lookback, notices)
+    return plan, horizon.iso(found.settled(start, longest=lookback.longest))
+
+
+def _from_start_date(plan: StreamPlan, date: datetime, key: ReplicationKey, notices: Notices) -> StreamPlan:
+    """Return the plan with the condition of `start_date` among those that rows must meet."""
+    condition = start_date.condition(date, key)
+    if condition is None:
+        notices.warn(
+            f"start_date of {plan.stream}",
+            f"start_date does not limit {plan.stream}, whose replication key {key.column.name} is of type "
+            f"{key.column.declared} and not a time; limit it with `where`.",
+        )
+        return plan
+    return replace(plan, where=(*plan.where, condition), start_date=None)
+
+
+def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -> ReplicationKey:
+    for column in relation.columns:
+        if column.name == plan.replication_key:
+            refuse_unreadable(relation, [column])
+            return ReplicationKey(column, lookback)
+    msg = (
+        f"{plan.stream} is INCREMENTAL, and {relation} has no column "
+        f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."
+    )
+    raise SingerPostgresError(msg)
+
+
+def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
+    """Return what is read of a stream that is begun anew.
+
+    Raises:
+        SingerPostgresError: the target was told of other columns, or rows would double.
+    """
+    plan, known = stream.plan, stream.layout
+    columns = known.changed_column(snapshot.layout, stream.columns_read)
+    doubles = plan.method == "INCREMENTAL" and not plan.key and stream.announced
+    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.turn < most_turns:
+        selection = selection_of(snapshot, plan)
+        if selection.wire_columns() == stream.selection.wire_columns():
+            return selection
+    msg = f"{snapshot.relation} was changed while it was being read: {change or 'again and again'}; run this again."
+    raise SingerPostgresError(msg)
+
+
+def require_young(stream: OpenStream, snapshot_s: float) -> None:
+    """Stop if a stream would have to go on under another snapshot that is read under one.
+
+    Raises:
+        SingerPostgresError: it would.
+    """
+    if stream.plan.method == "FULL_TABLE" and stream.expired:
+        msg = (
+            f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
+            f"{snapshot_s:g}; raise that, or give the stream a replication key."
+        )
+        raise SingerPostgresError(msg)

@@ -1,0 +1,48 @@
+"""What a stream of records needs of the target that runs it, so that it need not import the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from singer_postgres.core.warehouse.run_history import StreamRun
+    from singer_postgres.core.warehouse.run_lock import RunLock
+    from singer_postgres.target.connection_pool import Pool
+
+
+class RunningTarget(Protocol):
+    """The target of a run, as its streams of records see it."""
+
+    config: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The name of this run."""
+
+    @property
+    def pool(self) -> Pool:
+        """The connections that streams of records share."""
+
+    @property
+    def lock(self) -> RunLock:
+        """The locks of this run's tables."""
+
+    def claim(self, stream: str, schema: str, table: str) -> None:
+        """Refuse a table that another stream of this run writes to."""
+
+    def batch_began(self) -> int:
+        """Return the number of a batch; no later state is written before it is committed."""
+
+    def batch_committed(self, number: int) -> None:
+        """Note that a batch is committed."""
+
+    def has_failed(self, stream: str) -> bool:
+        """Return whether nothing more of a stream is loaded."""
+
+    def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
+        """Note that a stream can't be loaded, and return whether the others go on."""
+
+    def drain_one(self, sink: Any) -> None:
+        """Load what a sink holds."""

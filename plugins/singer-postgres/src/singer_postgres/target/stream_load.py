@@ -1,0 +1,401 @@
+"""One stream being loaded from chunks: where its rows go, and what its end does."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+import weakref
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors, sql
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.warehouse import brief_locks, manual_changes, merge, run_history, schema_changes, tables
+from singer_postgres.core.warehouse.metadata_columns import Stamp
+from singer_postgres.core.warehouse.row_counts import Written
+from singer_postgres.core.warehouse.run_history import StreamRun
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import refuse_own_name
+from singer_postgres.target import files
+from singer_postgres.target.flushing import FlushingWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import psycopg
+
+    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.run_lock import RunLock
+    from singer_postgres.core.warehouse.schema_changes import Change
+    from singer_postgres.core.warehouse.tables import Ensured
+    from singer_postgres.core.wire import Chunk, Table
+
+    Connection = psycopg.Connection[Any]
+
+_LOGGER = logging.getLogger("target-postgres")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the streams of one run have in common."""
+
+    warehouse: Warehouse
+    lock: RunLock
+    id: str
+    sync_started_at: int
+    hard_delete: bool
+    history_days: float
+
+
+@dataclass
+class Attempt:
+    """A transaction on its way, told apart from one that failed even if its end can't be seen.
+
+    Attributes:
+        xid: of the transaction, once it is about to commit.
+        written: what it writes.
+    """
+
+    xid: str | None = None
+    written: Written = field(default_factory=Written)
+
+
+class StreamLoad:
+    """A stream whose chunks are being loaded.
+
+    An INCREMENTAL stream's chunks each go into its table in a transaction of their own: straight in as long as the
+    table was empty when the run began and the rows are of one snapshot, by way of a stage otherwise. A FULL_TABLE
+    stream's go into a table beside its own, which takes the place of the old rows in one transaction once the stream
+    has ended.
+    """
+
+    def __init__(self, run: Run, stream: str, table: Table) -> None:
+        self.stream = stream
+        self.table = table
+        self.schema = run.warehouse.schema or table.schema
+        self.history = StreamRun(
+            self.schema, table.source, stream, run.id, table.name, run.history_days, run.sync_started_at
+        )
+        self._run = run
+        self._state = StateTable(self.schema)
+        self._columns = tables.data_columns(table)
+        self._target = sql.Identifier(self.schema, table.name)
+        self._digest = _digest(stream)
+        self._full_stages: set[str] = set()
+        self._making = threading.Lock()
+        self.opened = threading.Event()
+        self._direct: str | None = None
+        self._bookmark: str | None = None
+        self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._types: dict[str, str] = {}
+        self._ensured: Ensured | None = None
+        self.stale_key: str | None = None
+        """The table's primary key, where the stream has none any more."""
+        self._rows: Counter[str] = Counter()
+        """By snapshot."""
+
+    @property
+    def _triggers(self) -> tuple[str, ...]:
+        return self._ensured.triggers if self._ensured else ()
+
+    @property
+    def _casts(self) -> Mapping[str, str]:
+        return self._ensured.casts if self._ensured else {}
+
+    @property
+    def _is_full(self) -> bool:
+        return self.table.method == "FULL_TABLE"
+
+    def open(self, connection: Connection, chunk: Chunk) -> None:
+        """Make ready for the stream's first chunk of this run.
+
+        Raises:
+            BusyError: another run loads the table.
+            SingerPostgresError: the table can't hold the rows, or lacks rows that come before them.
+        """
+        refuse_own_name(self.stream, self.table.name)
+        self._run.lock.take(self.stream, self.schema, self.table.name)
+        tables.ensure_schema(connection, self.schema)
+        self._state.ensure(connection)
+        schema_changes.TABLE.ensure(connection, self.schema)
+        if self.history.keep_days:
+            run_history.TABLE.ensure(connection, self.schema)
+        changes = brief_locks.politely(connection, lambda: self._open(connection, chunk), table=self._target)
+        for change in changes:
+            _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
+        if self._is_full:
+            self._drop_full_stages(connection)
+        elif self._direct is None:
+            tables.ensure_xid_index(connection, self.schema, self.table.name)
+
+    def _open(self, connection: Connection, chunk: Chunk) -> Sequence[Change]:
+        self._types = tables.types_here(connection, self.table)
+        before = self._state.shape(connection, self.stream, self.table)
+        whole = self._is_full or (chunk.start is None and not chunk.resumed and not chunk.backfill)
+        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
+        changes = self._ensured.changes
+        if not self.table.key:
+            self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
+        empty = tables.is_empty(connection, self.schema, self.table.name)
+        self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
+        self._state.take(
+            connection,
+            self.stream,
+            self.table,
+            run_id=self._run.id,
+            shape=self._ensured.shape,
+            position=chunk.position,
+        )
+        self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
+        schema_changes.record(connection, self.history, changes)
+        self._direct = self._straight_in(connection, chunk, empty=empty)
+        return changes
+
+    def _straight_in(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
+        """Return the snapshot whose rows go straight into the table; None if all go through a stage."""
+        if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
+            return None
+        self._state.begin(connection, self.stream, self.table)
+        if not empty or self._casts or self._triggers:
+            return None
+        try:
+            with connection.transaction():
+                tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
+        except errors.LockNotAvailable:
+            # someone reads the empty table, for however long
+            return None
+        return chunk.snapshot
+
+    def load(
+        self,
+        connection: Connection,
+        chunk: Chunk,
+        path: Path | None,
+        *,
+        my_turn: Callable[[], None],
+        attempt: Attempt,
+    ) -> None:
+        """Load one chunk, in one transaction.
+
+        Args:
+            my_turn: returns once the chunks before this one are committed. Two chunks can hold one key, and whichever
+                waits for the other to commit must be the later.
+            attempt: told of the transaction before it is committed.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was, unless the connection was lost.
+        """
+        written = Written()
+        if self._is_full:
+            full_stage = self._full_stage(connection, chunk)
+        with connection.transaction():
+            if path is not None:
+                if self._is_full:
+                    rows = self._copy(connection, full_stage, chunk, path)
+                    written = Written(rows)
+                elif self._direct == chunk.snapshot:
+                    rows = self._copy(connection, self._target, chunk, path)
+                    written = Written(rows, inserted=rows)
+                else:
+                    stage = self._stage(connection)
+                    rows = self._copy(connection, stage, chunk, path)
+                    my_turn()
+                    written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
+            my_turn()
+            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+            if chunk.blocks is not None:
+                self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
+            self.history.count(connection, written, bytes_=chunk.bytes)
+            attempt.written, attempt.xid = written, xid
+
+    def confirm(self, connection: Connection) -> None:
+        """Make sure that no other run has begun to load the stream.
+
+        Raises:
+            RunError: one has.
+        """
+        with connection.transaction():
+            self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+
+    def committed(self, chunk: Chunk, written: Written) -> None:
+        """Take note of what a chunk wrote."""
+        self._rows[chunk.snapshot] += written.read
+
+    def finish(self, connection: Connection, chunk: Chunk, *, attempt: Attempt) -> None:
+        """End the stream, all of whose chunks are committed.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: it can't be ended; the table is as it was, unless the connection was
+                lost.
+        """
+        if self._is_full:
+            full_stage = self._full_stage(connection, chunk)
+        with connection.transaction():
+            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+            written = self._replace(connection, chunk, full_stage) if self._is_full else Written()
+            if chunk.backfill:
+                has_rows = any(self._rows.values())
+                self._state.backfilled(connection, self.stream, self.table, chunk, has_rows=has_rows)
+            else:
+                has_rows = self._rows[chunk.snapshot] > 0
+                self._state.finish(connection, self.stream, self.table, chunk, has_rows=has_rows)
+            if self._ensured and self._ensured.watched:
+                self._state.reshape(connection, self.stream, self.table, self._ensured.whole_shape)
+            if written != Written():
+                self.history.count(connection, written)
+            # a part of a stream says nothing of how fresh all of it is
+            bookmark, extracted_at = (
+                (self._bookmark, None) if chunk.backfill else (chunk.end, chunk.snapshot_at or None)
+            )
+            self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at)
+            attempt.written, attempt.xid = written, xid
+        self._tidy(connection)
+
+    def _tidy(self, connection: Connection) -> None:
+        """Do what the rows don't depend on, each in a transaction that holds no lock of another's."""
+        if self._is_full:
+            self._drop_full_stages(connection)
+        tables.drop_defaults(connection, self.schema, self.table.name)
+        tables.ensure_xid_index(connection, self.schema, self.table.name)
+        if self._direct is not None:
+            # models built next would be planned for a table of unknown size
+            analyze = sql.SQL("ANALYZE {}").format(self._target)
+            brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
+
+    def _stamp(self, chunk: Chunk) -> Stamp:
+        return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
+
+    def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
+        form = sql.SQL("binary" if self.table.binary else "text")
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
+        with connection.cursor() as cursor:
+            with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
+                for piece in files.pieces(path, chunk):
+                    writer.write(piece)
+            if chunk.rows not in {None, cursor.rowcount}:
+                msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, and the tap wrote {chunk.rows}."
+                raise SingerPostgresError(msg)
+            return cursor.rowcount
+
+    def _stage(self, connection: Connection) -> sql.Composable:
+        """Return an empty stage for this session."""
+        name = f"stage_{self._digest}"
+        stage = sql.Identifier("pg_temp", name)
+        if connection not in self._staged_by:
+            connection.execute(
+                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
+                    sql.Identifier(name), tables.definitions(self._types)
+                )
+            )
+            self._staged_by.add(connection)
+        return stage
+
+    def _full_stage(self, connection: Connection, chunk: Chunk) -> sql.Identifier:
+        """Return the table that takes the stream's rows, of one snapshot, until it has ended; made when first needed.
+
+        A tap whose connections broke begins the stream anew, under another snapshot: its rows are the only ones then.
+        """
+        # a name that no earlier run gave: what it left may be in use, as by a dump
+        own = _digest(f"{self._run.id} {self._run.sync_started_at} {chunk.snapshot}")
+        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{own}")
+        with self._making:
+            if chunk.snapshot not in self._full_stages:
+                # in a transaction of its own, as others are about to use it
+                connection.execute(
+                    sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} ({})").format(
+                        stage, tables.definitions(self._types)
+                    )
+                )
+                self._full_stages.add(chunk.snapshot)
+        return stage
+
+    def _drop_full_stages(self, connection: Connection) -> None:
+        """Drop what this run, or a killed one, has made of them."""
+        found = connection.execute(
+            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r' "
+            "AND starts_with(relname, %s)",
+            [sql.Identifier(self.schema).as_string(), f"_tidemark_stage_{self._digest}"],
+        ).fetchall()
+        for (name,) in found:
+            stage = sql.Identifier(self.schema, name)
+            drop = sql.SQL("DROP TABLE {}").format(stage)
+            # one attempt: nobody but a dump reads it, and that takes its time
+            brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
+
+    def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> Written:
+        """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
+
+        Raises:
+            SingerPostgresError: the server crashed, which empties a stage of this kind.
+        """
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
+        if row != (self._rows[chunk.snapshot],):
+            msg = (
+                f"The warehouse has lost rows of {self.stream} that were not in its table yet, as it does when it "
+                "crashes; the table is as it was. Run this again."
+            )
+            raise SingerPostgresError(msg)
+        stamp, key = self._stamp(chunk), self.table.key
+        connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
+        written, stage = Written(), self._cast(full_stage)
+        if key:
+            self._refuse_other_values(connection, stage)
+            delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
+            deleted = connection.execute(delete).rowcount
+            if self._triggers and connection.execute(delete).rowcount:
+                raise SingerPostgresError(self._triggered("deleted"))
+            written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+        else:
+            row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
+            if not row or not row[0]:
+                deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
+                written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+                row = (
+                    self._triggers
+                    and connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
+                )
+                if row and not row[0]:
+                    raise SingerPostgresError(self._triggered("written as they are"))
+        return written
+
+    def _cast(self, stage: sql.Composable) -> sql.Composable:
+        """Return what to read the stage's rows from: with the types of the table's columns, where they differ."""
+        if not self._casts:
+            return stage
+        fields = []
+        for name in self._columns:
+            type_ = self._casts.get(name)
+            cast = sql.SQL("{0}::{1} AS {0}" if type_ else "{0}")
+            fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
+        return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
+
+    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
+        stage, key = self._cast(stage), self.table.key
+        if not self._is_full:
+            self._refuse_other_values(connection, stage)
+        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)
+        row = connection.execute(merge.counted(upsert)).fetchone()
+        assert row
+        if self._triggers and key:
+            left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)
+            if connection.execute(left).fetchone() != (0,):
+                raise SingerPostgresError(self._triggered("written as they are"))
+        return Written(inserted=row[0], updated=row[1])
+
+    def _triggered(self, what: str) -> str:
+        return manual_changes.triggered(self.schema, self.table.name, self._triggers, stream=self.stream, what=what)
+
+    def _refuse_other_values(self, connection: Connection, stage: sql.Composable) -> None:
+        if self._ensured and self._ensured.watched and self.table.key:
+            tables.refuse_other_values(connection, self.schema, self.table, self._ensured, stage)
+
+
+def _digest(text: str) -> str:
+    """Return what stands for a text in the name of a table, where there is no room for all of it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,239 @@
+"""Where backups are kept: a directory, or whatever fsspec has a driver for.
+
+A backup is a directory of one of our names that holds a manifest. It is written under another name where there are
+names that can be changed, or else without its manifest, which comes last: what was cut short is no backup.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from singer_postgres.core.errors import one_line
+from tidemark.backup.manifest import FILE, PARTIAL, File, Manifest, began
+from tidemark.errors import TidemarkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 2**20
+
+
+class Place:
+    """A directory of backups."""
+
+    def __init__(self, url: str) -> None:
+        """Find what the URL names; nothing is made.
+
+        Raises:
+            UsageError: there is no driver for it.
+        """
+        self._secret = re.match(r"^[\w+.-]+://([^/@]+)@", url)
+        self.name = re.sub(r"//[^/@]+@", "//", url)
+        try:
+            self._files, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise UsageError(
+                f"Backups can't be kept at {self.name}: {self._shown(error)}; its driver is to be installed beside "
+                "Tidemark (s3fs, gcsfs, adlfs, …), or name a directory."
+            ) from error
+        self._root = str(root).rstrip("/")
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory, if it is one of this machine."""
+        return Path(self._root) if isinstance(self._files, LocalFileSystem) else None
+
+    def prepare(self) -> None:
+        """Make it, unless it is there.
+
+        Raises:
+            UsageError: it can't be made or written.
+        """
+        try:
+            self._files.makedirs(self._root, exist_ok=True)
+        except Exception as error:
+            raise UsageError(
+                f"Backups can't be kept at {self.name}: {self._shown(error)}; name another place (--to, or "
+                "TIDEMARK_BACKUP_TO)."
+            ) from error
+        if self.directory and not os.access(self.directory, os.W_OK | os.X_OK):
+            raise UsageError(f"Backups can't be kept at {self.name}: user {os.geteuid()} may not write there.")
+
+    def backups(self) -> list[str]:
+        """Return the names of what is complete, the oldest first."""
+        return sorted(name for name in self._names() if began(name) and self._has(name, FILE))
+
+    def unfinished(self) -> list[str]:
+        """Return the directories of what was begun and not completed, ours alone."""
+        complete = set(self.backups())
+        return sorted(name for name in self._names() if began(name.removesuffix(PARTIAL)) and name not in complete)
+
+    def find(self, name: str) -> str:
+        """Return the name of a backup; `latest` is one, too.
+
+        Raises:
+            UsageError: there is no such backup.
+        """
+        found = self.backups()
+        if name == "latest" and found:
+            return found[-1]
+        if name in found:
+            return name
+        there = f"the latest is {found[-1]}; see `tidemark backup list`" if found else "there is none"
+        raise UsageError(f"There is no backup {name} at {self.name}: {there}.")
+
+    def manifest(self, name: str) -> Manifest:
+        """Read what a backup says of itself.
+
+        Raises:
+            TidemarkError: it was changed.
+        """
+        with self._told("read"):
+            text: bytes = self._files.cat_file(f"{self._root}/{name}/{FILE}")
+        return Manifest.parse(text, name)
+
+    def missing(self, manifest: Manifest) -> list[str]:
+        """Return the files that are not there, or of another size; nothing is read."""
+        top = f"{self._root}/{manifest.name}"
+        with self._told("read"):
+            self._files.invalidate_cache()
+            there = {
+                path.removeprefix(self._files._strip_protocol(top)).lstrip("/"): info["size"]  # noqa: SLF001 - as fsspec's own do
+                for path, info in self._files.find(top, detail=True).items()
+            }
+        return [name for name, file in sorted(manifest.files.items()) if there.get(name) != file.size]
+
+    def verify(self, manifest: Manifest, into: Path | None = None) -> Path | None:
+        """Read each file and make sure that it is as it was written.
+
+        Args:
+            into: an empty directory that the files are written to.
+
+        Returns:
+            Where the files are on this machine, if they are.
+
+        Raises:
+            TidemarkError: a file was changed, or is gone.
+        """
+        for name, file in sorted(manifest.files.items()):
+            digest = hashlib.sha256()
+            with self._told("read"), self._files.open(f"{self._root}/{manifest.name}/{name}", "rb") as source:
+                copy = None
+                if into:
+                    (into / name).parent.mkdir(parents=True, exist_ok=True)
+                    copy = (into / name).open("wb")
+                try:
+                    while block := source.read(_CHUNK):
+                        digest.update(block)
+                        if copy:
+                            copy.write(block)
+                finally:
+                    if copy:
+                        copy.close()
+            if digest.hexdigest() != file.sha256:
+                raise TidemarkError(
+                    f"{name} of backup {manifest.name} is not as it was written (sha256 differs), so it is not used; "
+                    "take another one: `tidemark backup list`."
+                )
+        return into or (self.directory and self.directory / manifest.name)
+
+    @contextmanager
+    def writing(self, name: str, scratch: Path) -> Iterator[Path]:
+        """Yield an empty directory for the files of a backup, which is one when this is left without an error.
+
+        Args:
+            name: of the backup.
+            scratch: where to make the directory if the place is not on this machine.
+        """
+        local = self.directory
+        directory = local / f"{name}{PARTIAL}" if local else scratch / name
+        directory.mkdir(parents=True, mode=0o700)
+        try:
+            yield directory
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        with self._told("written"):
+            _sync(directory)
+            if local:
+                directory.rename(local / name)
+                _sync_directory(local)
+            else:
+                self._upload(directory, name)
+
+    def remove(self, name: str) -> None:
+        """Delete a backup, or what was begun of one."""
+        with self._told("removed"):
+            # by and by it is none
+            if self._has(name, FILE):
+                self._files.rm_file(f"{self._root}/{name}/{FILE}")
+            self._files.rm(f"{self._root}/{name}", recursive=True)
+
+    def _upload(self, directory: Path, name: str) -> None:
+        paths = sorted(path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+        paths.sort(key=lambda path: str(path) == FILE)
+        for path in paths:
+            there = f"{self._root}/{name}/{path.as_posix()}"
+            self._files.makedirs(there.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(directory / path), there)
+
+    def _names(self) -> list[str]:
+        with self._told("read"):
+            self._files.invalidate_cache()
+            try:
+                found = self._files.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return []
+        return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+
+    def _has(self, name: str, file: str) -> bool:
+        with self._told("read"):
+            return bool(self._files.exists(f"{self._root}/{name}/{file}"))
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except TidemarkError:
+            raise
+        except Exception as error:
+            # each driver has errors of its own
+            raise TidemarkError(f"Backups at {self.name} can't be {done}: {self._shown(error)}.") from error
+
+    def _shown(self, error: Exception) -> str:
+        text = one_line(error).rstrip(".")
+        return text.replace(self._secret[1], "…") if self._secret else text
+
+
+def file(path: Path) -> File:
+    """Return what a manifest says of a file."""
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256")
+    return File(size=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def _sync(directory: Path) -> None:
+    """Have all of it on the disk, names too."""
+    for path in (*directory.rglob("*"), directory):
+        if path.is_dir():
+            _sync_directory(path)
+        else:
+            with path.open("rb") as content:
+                os.fsync(content.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor: Any = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

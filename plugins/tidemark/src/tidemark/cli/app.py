@@ -1,0 +1,51 @@
+"""The command line, put together from its groups."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tidemark import __doc__ as _about
+from tidemark.cli import backup, docs, inspect, run, servers
+from tidemark.cli.airflow import airflow_app, schedules
+from tidemark.cli.demo import demo_app
+from tidemark.cli.state import state_app
+
+app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(demo_app, name="demo")
+app.add_typer(airflow_app, name="airflow")
+app.add_typer(state_app, name="state")
+app.add_typer(backup.backup_app, name="backup")
+# what follows such a command is for the program that it runs
+_PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: FBT002
+) -> None:
+    """Take what holds for every command. `--debug` is looked at by entry.main, which also sees errors of typer."""
+
+
+# in the order in which the help lists them
+for _command, _settings in (
+    (servers.up, {}),
+    (servers.down, {}),
+    (inspect.status, {}),
+    (servers.dsn, {}),
+    (servers.roles, {}),
+    (servers.psql, _PASSED_ON),
+    (servers.reset, {}),
+    (run.pipeline, {}),
+    (run.meltano, _PASSED_ON | {"help_option_names": []}),
+    (run.run, {}),
+    (run.backfill, {}),
+    (backup.restore, {}),
+    (inspect.check, {}),
+    (inspect.reconcile, {}),
+    (inspect.trace, {}),
+    (schedules, {}),
+    (docs.docs, {}),
+):
+    app.command(context_settings=_settings)(_command)

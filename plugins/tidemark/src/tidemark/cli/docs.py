@@ -1,0 +1,35 @@
+"""The command `tidemark docs`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidemark.errors import Interruption
+from tidemark.local import databases
+from tidemark.project import settings
+from tidemark.project.directory import Project
+
+console = Console(highlight=False)
+
+
+def docs(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = settings.LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port there.")] = 8081,
+) -> None:
+    """Build the models' documentation and serve it until Ctrl-C or SIGTERM."""
+    from tidemark.local import documentation  # noqa: PLC0415
+
+    project = Project.find()
+    databases.bring_up_warehouse(project)
+    with console.status("Building the documentation …"):
+        directory = documentation.build(project)
+    with documentation.serving(directory, host, port) as serve:
+        address = f"[{host}]" if ":" in host else host
+        console.print(f"The documentation is on http://{address}:{port}; Ctrl-C ends this.")
+        # here, Ctrl-C is how the command ends well
+        with suppress(Interruption):
+            serve()

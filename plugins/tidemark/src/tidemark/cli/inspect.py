@@ -1,0 +1,105 @@
+"""Commands that look at both databases: status, check, reconcile, trace."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect import status as status_
+from tidemark.project.directory import Project
+
+console = Console(highlight=False)
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a database and a stream.")] = False,  # noqa: FBT002
+) -> None:
+    """Show both databases and whether they answer, and the latest run of each stream."""
+    project = Project.find()
+    status_.show_servers(console, project, as_json=as_json)
+    status_.show_runs(console, project, as_json=as_json)
+
+
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """List what either database lacks for a run, with the SQL that fixes it; change nothing."""
+    from tidemark.inspect.check import show  # noqa: PLC0415
+    from tidemark.inspect.check.finding import Level  # noqa: PLC0415
+    from tidemark.inspect.check.run import check as run  # noqa: PLC0415
+
+    findings = run(Project.find())
+    if as_json:
+        sys.stdout.write(show.as_json(findings) + "\n")
+    else:
+        show.show(console, findings)
+    if errors := sum(finding.level is Level.error for finding in findings):
+        what = "An error" if errors == 1 else f"{errors} errors"
+        raise TidemarkError(f"{what} above would stop or spoil a run; mend that, then run `tidemark check` again.")
+
+
+def reconcile(
+    stream: Annotated[
+        list[str] | None, typer.Argument(help="Such as public-orders; all selected ones by default.")
+    ] = None,
+    repair: Annotated[  # noqa: FBT002
+        bool, typer.Option("--repair", help="Bring in what is missing or different, mark as deleted what is gone.")
+    ] = False,
+    since: Annotated[str | None, typer.Option(help="Compare only rows whose replication key is this or later.")] = None,
+    allow_deletes: Annotated[
+        str, typer.Option(metavar="PERCENT", help="How much of a stream a repair may mark as deleted.")
+    ] = "5%",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Compare source and warehouse row by row, and say which rows differ; with --repair, make them equal."""
+    from tidemark.inspect.reconcile import show  # noqa: PLC0415
+    from tidemark.inspect.reconcile.run import Options, names  # noqa: PLC0415
+    from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
+
+    options = Options(tuple(stream or ()), repair, since, _percent(allow_deletes))
+    with console.status("Comparing …") as status:
+        results = run(
+            Project.find(),
+            options,
+            began=lambda name: status.update(f"Comparing {name} …"),
+            warn=lambda text: typer.echo(f"warning: {text}", err=True),
+        )
+    if as_json:
+        sys.stdout.write(show.as_json(results) + "\n")
+    else:
+        show.show(console, results)
+    if failed := [result.stream for result in results if result.error]:
+        raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
+    if (different := names(results)) and repair:
+        raise TidemarkError(f"{different} could not be repaired; see above.")
+    if different:
+        raise TidemarkError(f"Source and warehouse differ; mend it with `tidemark reconcile --repair {different}`.")
+
+
+def trace(
+    stream: Annotated[str, typer.Argument(help="Such as public-orders.")],
+    key: Annotated[list[str], typer.Argument(help="The row's key; a value for each of its columns.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print whole rows as a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Follow one row: source, raw table and the run that loaded it, and the models below."""
+    from tidemark.inspect import trace as tracing  # noqa: PLC0415
+
+    places = tracing.trace(Project.find(), stream, key)
+    if as_json:
+        sys.stdout.write(tracing.as_json(places) + "\n")
+    else:
+        tracing.show(console, places)
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1
+    if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
+        raise UsageError(f"--allow-deletes is {text!r}; write a percentage from 0 to 100, such as 10%.")
+    return percent

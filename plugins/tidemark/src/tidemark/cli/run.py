@@ -1,0 +1,145 @@
+"""The commands that run blocks of `meltano run` and report what they came to, to people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID, uuid4
+
+import typer
+from rich.console import Console
+
+from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.project.directory import Project
+from tidemark.run.parent_watch import end_with_stdin
+from tidemark.run.steps import Step
+
+if TYPE_CHECKING:
+    from tidemark.run.blocks import Listener, Report
+
+RunIdOption = Annotated[
+    UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
+]
+AttendedOption = Annotated[
+    bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
+]
+MovedSinceOption = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z"],
+        help="Count in the report the rows that moved since, in whichever run: an earlier report's as_of.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")]
+console = Console(highlight=False)
+
+
+def run(
+    block: Annotated[list[str], typer.Argument(help="Such as tap-postgres target-postgres, or dbt-postgres:run.")],
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002
+    attended: AttendedOption = False,  # noqa: FBT002
+    moved_since: MovedSinceOption = None,
+) -> None:
+    """Run some blocks of `meltano run`; then say what they came to."""
+    from tidemark.run import blocks  # noqa: PLC0415
+
+    if attended:
+        end_with_stdin()
+    say = _listener(as_json)
+    report = blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say, moved_since=moved_since)
+    _tell(report, say, as_json)
+
+
+def backfill(  # noqa: PLR0913 - the command's options
+    stream: Annotated[list[str], typer.Argument(help="Such as public-orders.")],
+    *,
+    first: Annotated[str | None, typer.Option("--from", help="Rows whose replication key is this or later.")] = None,
+    after: Annotated[str | None, typer.Option("--to", help="Rows whose replication key is before this.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All rows, those without a replication key too: a full refresh.")
+    ] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Then build and test the models that stand on these streams.")
+    ] = False,
+    step: Annotated[
+        Step | None, typer.Option(help="Do this alone, as one task of a scheduler; the load by default.")
+    ] = None,
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,
+    attended: AttendedOption = False,
+    moved_since: MovedSinceOption = None,
+) -> None:
+    """Read rows of some streams again, whatever their bookmarks say, which stay where they are."""
+    from singer_postgres.core.source.backfill import Backfill  # noqa: PLC0415
+    from tidemark.run.backfill import backfill as run_  # noqa: PLC0415
+
+    if attended:
+        end_with_stdin()
+    asked = Backfill(first, after)
+    if every is not asked.is_all:
+        raise UsageError("Say which rows: either --all, or --from and --to, of which one may be left out.")
+    if build and step:
+        raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
+    steps = tuple(Step) if build else (step or Step.load,)
+    say = _listener(as_json)
+    report = run_(
+        Project.find(),
+        stream,
+        asked,
+        steps=steps,
+        run_id=str(run_id or uuid4()),
+        say=say,
+        moved_since=moved_since,
+    )
+    _tell(report, say, as_json)
+
+
+def _listener(as_json: bool) -> Listener:  # noqa: FBT001 - as the option is
+    def say(level: str, text: str) -> None:
+        if as_json:
+            sys.stdout.write(json.dumps({"level": level, "text": text}) + "\n")
+            sys.stdout.flush()
+        elif level != "debug":
+            colour = {"warning": "yellow", "error": "red"}.get(level, "")
+            console.print(text, style=colour, markup=False, soft_wrap=True)
+
+    return say
+
+
+def _tell(report: Report, say: Listener, as_json: bool) -> None:  # noqa: FBT001 - as the option is
+    """Print the report.
+
+    Raises:
+        TidemarkError: the run failed.
+    """
+    for line in report.lines():
+        say("info", line)
+    if as_json:
+        sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
+    if report.kind:
+        raise (BusyError if report.kind == "busy" else TidemarkError)(
+            f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
+        )
+
+
+def pipeline(
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="Scale of the demo shop, if it has yet to be loaded [default: 0.01]."),
+    ] = None,
+) -> None:
+    """Run the whole job: servers, demo shop, extract, load, models, tests; then say what happened."""
+    from tidemark.run.pipeline import run as run_pipeline  # noqa: PLC0415
+
+    run_pipeline(Project.find(), console, scale=scale)
+
+
+def meltano(context: typer.Context) -> None:
+    """Run Meltano's own command line, which then writes below TIDEMARK_WORK_DIR as well."""
+    project = Project.find()
+    os.chdir(project.root)
+    os.execv(project.meltano, [str(project.meltano), *context.args])  # noqa: S606

@@ -1,0 +1,116 @@
+"""Commands for the databases: embedded servers, connections, roles."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tidemark.backup import clients
+from tidemark.errors import UsageError
+from tidemark.inspect import status as status_
+from tidemark.local import airflow, databases
+from tidemark.local.postgres import fleet
+from tidemark.local.postgres.server import Server
+from tidemark.project import connections, settings
+from tidemark.project.directory import Project
+from tidemark.project.file_locks import hold
+
+if TYPE_CHECKING:
+    from tidemark.project.settings import Side
+
+
+console = Console(highlight=False)
+
+
+class SideOption(StrEnum):
+    """Which database."""
+
+    source = "source"
+    warehouse = "warehouse"
+
+
+SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
+
+
+def up() -> None:
+    """Start the embedded servers. A side whose HOST variable is set is left alone."""
+    project = Project.find()
+    databases.bring_up(project)
+    status_.show_servers(console, project)
+
+
+def down() -> None:
+    """Stop the embedded servers. Their data stays."""
+    project = Project.find()
+    airflow.refuse_running(project)
+    with hold(project.pipeline_lock, doing="running the pipeline"):
+        stopped = fleet.stop(project, settings.all_sides(project))
+    console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
+
+
+def dsn(side: SideArgument) -> None:
+    """Print a database's libpq URL, its password included."""
+    # not through rich, which would wrap it
+    sys.stdout.write(connections.url(_side(side)) + "\n")
+
+
+def roles(side: SideArgument) -> None:
+    """Print the SQL of a database's roles, to be run in one of your own; `tidemark up` gives them to its servers."""
+    from tidemark.roles import statements  # noqa: PLC0415
+
+    sys.stdout.write(statements(side.value))
+
+
+def psql(side: SideArgument, context: typer.Context) -> None:
+    """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
+    chosen = _side(side)
+    program = clients.psql(Project.find(), chosen)
+    # not in the arguments, which all users of the machine can read
+    password = {"PGPASSWORD": chosen.password.get_secret_value()} if chosen.password else {}
+    # psql takes our place: its exit status, its terminal
+    os.execve(  # noqa: S606
+        program, [program, connections.url(chosen, with_password=False), *context.args], {**os.environ, **password}
+    )
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
+) -> None:
+    """Delete the embedded servers with all their data, and the pipeline's state with them."""
+    from tidemark.project import meltano_state as state  # noqa: PLC0415
+
+    project = Project.find()
+    airflow.refuse_running(project)
+    sides = settings.all_sides(project)
+    doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
+    if not doomed:
+        console.print("There is no embedded server; nothing to delete.")
+        return
+    for server in doomed:
+        console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
+    console.print("Will clear the state of every pipeline of this project, so that each loads everything next.")
+    if not yes and not _confirmed():
+        console.print("Nothing was deleted.")
+        return
+    with hold(project.pipeline_lock, doing="running the pipeline"):
+        # state first: state without data skips rows, data without state is only read again
+        cleared = state.clear_all(project)
+        fleet.delete(project, sides)
+    console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
+
+
+def _side(option: SideOption) -> Side:
+    project = Project.find()
+    source, warehouse = settings.read(project)
+    return settings.admin(project, source if option is SideOption.source else warehouse)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("There is no terminal to ask on; to delete all the same: `.venv/bin/tidemark reset --yes`.")
+    return typer.confirm("Delete?")

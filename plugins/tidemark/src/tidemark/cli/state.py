@@ -1,0 +1,63 @@
+"""The commands `tidemark state …`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.project.directory import Project
+
+state_app = typer.Typer(help="How far each stream was read, and whether the warehouse has it.", no_args_is_help=True)
+console = Console(highlight=False)
+
+
+@state_app.command("check")
+def state_check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """Compare Meltano's bookmarks with what the warehouse holds: one that is ahead would skip rows."""
+    from tidemark.inspect.state import show  # noqa: PLC0415
+    from tidemark.inspect.state.standing import Fit, standings  # noqa: PLC0415
+
+    found = standings(Project.find())
+    if as_json:
+        sys.stdout.write(show.as_json(found) + "\n")
+    else:
+        show.show(console, found)
+    if ahead := [standing.stream for standing in found if standing.fit is Fit.ahead]:
+        raise TidemarkError(
+            f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; mend it with "
+            "`tidemark state rewind`, then run the pipeline."
+        )
+    if elsewhere := [standing.stream for standing in found if standing.fit is Fit.elsewhere]:
+        raise TidemarkError(
+            f"The warehouse has {', '.join(elsewhere)} from another database; point TAP_POSTGRES_HOST and _DATABASE at "
+            "that one, or load this one into a warehouse of its own (TARGET_POSTGRES_DATABASE)."
+        )
+
+
+@state_app.command("rewind")
+def state_rewind(
+    stream: Annotated[
+        list[str] | None, typer.Argument(help="Such as public-orders; all that are ahead of the warehouse by default.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Read them again from this bookmark on, or from the `beginning`; nothing is doubled."),
+    ] = None,
+) -> None:
+    """Set Meltano's bookmarks back to what the warehouse holds, so that the next run reads what it lacks."""
+    from tidemark.inspect.state.rewind import rewind  # noqa: PLC0415
+
+    if to is not None and not stream:
+        raise UsageError("--to is for streams that are named: `tidemark state rewind STREAM … --to …`.")
+    done = rewind(Project.find(), stream or [], to=to)
+    for each in done:
+        before, after = (value or "the beginning" for value in (each.before, each.after))
+        console.print(f"{each.stream}: {before} → {after}", soft_wrap=True)
+    if not done:
+        console.print("No state is ahead of the warehouse; nothing was changed.")

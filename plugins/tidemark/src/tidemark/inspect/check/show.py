@@ -1,0 +1,60 @@
+"""How findings are shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tidemark.inspect.check.finding import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from tidemark.inspect.check.finding import Finding
+
+_MARKS = {
+    Level.ok: ("✓ ok     ", "green"),
+    Level.note: ("· note   ", "cyan"),
+    Level.warning: ("! warning", "yellow"),
+    Level.error: ("✗ error  ", "red"),
+}
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return findings as a JSON list."""
+    return json.dumps([finding.as_dict() for finding in findings], indent=2)
+
+
+def show(console: Console, findings: Sequence[Finding]) -> None:
+    """Print findings by side, and by stream within it, the side's own first."""
+    for side in ("source", "warehouse", "both"):
+        of_side = [finding for finding in findings if finding.side == side]
+        if not of_side:
+            continue
+        console.print(Text(side, "bold"))
+        # in the order in which they come
+        for stream in dict.fromkeys([None, *(finding.stream for finding in of_side)]):
+            if stream:
+                console.print(Text(f"  {stream}", "bold"))
+            for finding in of_side:
+                if finding.stream == stream:
+                    _print(console, finding, indent="    " if stream else "  ")
+    console.print(_summary(findings))
+
+
+def _print(console: Console, finding: Finding, *, indent: str) -> None:
+    mark, style = _MARKS[finding.level]
+    # never wrapped: what is one statement is to be copied as one line
+    console.print(Text.assemble(indent, (mark, style), " ", finding.what), soft_wrap=True)
+    for statement in finding.mend:
+        console.print(Text.assemble(f"{indent}    fix: ", (f"{statement};", "bold")), soft_wrap=True)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counts = {level: sum(finding.level is level for finding in findings) for level in Level if level is not Level.ok}
+    told = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in reversed(counts.items()) if count]
+    return f"{', '.join(told)}." if told else "All is in order."

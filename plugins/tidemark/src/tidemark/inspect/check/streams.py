@@ -1,0 +1,278 @@
+"""Which streams are selected, with which columns, method and replication key: by Meltano's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.source.relations import KINDS
+from tidemark.errors import UsageError
+from tidemark.inspect.check.finding import Finding, Level
+from tidemark.project import meltano_project
+from tidemark.project import meltano_state as state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from singer_postgres.core.source.relations import Column
+    from tidemark.inspect.check.relations import Relation
+    from tidemark.project.directory import Project
+
+_EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
+_METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
+_HISTORY_DAYS = 90
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What Meltano hands to the tap, as far as it says what is read, and what the target does with it.
+
+    Attributes:
+        schemas: those that discovery looks at; all if there are none.
+        allow_duplicates: streams that may be INCREMENTAL without a key.
+        masks: by stream and column.
+        mask_secret: the key of those that are hashes.
+        where: conditions that rows must meet, by stream.
+        start_date: before which INCREMENTAL streams are not read.
+        lookback_seconds: how far before its bookmark a stream is read.
+        timestamp_timezone: in which replication keys without a zone are written.
+        catalog: a file that takes the place of discovery and of the rules.
+        history_days: 0 for no history.
+        hard_delete: whether the target deletes rows that a stream read whole no longer has.
+    """
+
+    select: tuple[str, ...]
+    select_filter: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    schemas: frozenset[str]
+    allow_duplicates: frozenset[str]
+    masks: Mapping[str, Mapping[str, str]]
+    mask_secret: str | None = None
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    start_date: str | None = None
+    lookback_seconds: float = 60
+    timestamp_timezone: str | None = None
+    catalog: str | None = None
+    history_days: float = _HISTORY_DAYS
+    hard_delete: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A selected stream.
+
+    Attributes:
+        method: as configured; None if it is not.
+        key: as configured; None if it is the table's own.
+        columns: the selected ones.
+    """
+
+    relation: Relation
+    method: str | None
+    replication_key: str | None
+    key: tuple[str, ...] | None
+    columns: tuple[Column, ...]
+
+    @property
+    def name(self) -> str:
+        """SCHEMA-TABLE."""
+        return self.relation.stream
+
+    @property
+    def incremental(self) -> bool:
+        """Whether it is read from a bookmark on."""
+        return self.method == "INCREMENTAL"
+
+
+def configuration(project: Project) -> Configuration:
+    """Ask Meltano.
+
+    Raises:
+        UsageError: its files, or a variable, can't be read.
+    """
+    from meltano.core.error import MeltanoError  # noqa: PLC0415
+
+    meltano = meltano_project.find(project)
+    extractor, service = meltano_project.plugin(meltano, state.TAP)
+    _, target = meltano_project.plugin(meltano, state.TARGET)
+    try:
+        with meltano_project.database(meltano) as session:
+            # as the tap is given them: what is nested in a file or a variable comes flattened, and is nested again
+            values = {
+                **extractor.process_config(service.as_dict(extras=False, session=session)),
+                **{name: service.get(name, session=session) for name in _EXTRAS},
+            }
+            history_days = target.get("history_days", session=session)
+            hard_delete = target.get("hard_delete", session=session)
+    except (MeltanoError, ValueError) as error:
+        raise meltano_project.unreadable(error) from error
+    return Configuration(
+        select=tuple(values["_select"]),
+        select_filter=tuple(values["_select_filter"]),
+        metadata=values["_metadata"],
+        schemas=frozenset(values.get("filter_schemas") or ()),
+        allow_duplicates=frozenset(values.get("allow_duplicates") or ()),
+        masks=values.get("masks") or {},
+        mask_secret=values.get("mask_secret"),
+        where=_where(values),
+        start_date=values.get("start_date"),
+        lookback_seconds=float(values.get("lookback_seconds") or 60),
+        timestamp_timezone=values.get("timestamp_timezone"),
+        catalog=values["_catalog"],
+        history_days=_number(history_days),
+        hard_delete=bool(hard_delete),
+    )
+
+
+def _number(history_days: Any) -> float:
+    """Return how long the target keeps its history; as long as by default where that is no number."""
+    try:
+        return float(history_days)
+    except (TypeError, ValueError):
+        return _HISTORY_DAYS
+
+
+def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return each stream's conditions, of our own setting and of the MeltanoLabs tap's, as the tap takes them."""
+    where: dict[str, list[str]] = {}
+    for stream, options in (values.get("stream_options") or {}).items():
+        where.setdefault(stream, []).extend(options.get("custom_where_clauses", ()))
+    for stream, condition in (values.get("where") or {}).items():
+        where.setdefault(stream, []).append(condition)
+    return where
+
+
+def discovered(configuration: Configuration, relations: Iterable[Relation]) -> dict[str, Relation]:
+    """Return what the tap discovers, by stream. Partitions are part of their table."""
+    return {
+        relation.stream: relation
+        for relation in relations
+        if not relation.is_partition and (not configuration.schemas or relation.schema in configuration.schemas)
+    }
+
+
+def selected(configuration: Configuration, found: Mapping[str, Relation]) -> list[Stream]:
+    """Return the streams of `found` that are selected.
+
+    Raises:
+        UsageError: `metadata` is not what Meltano takes.
+    """
+    from meltano.core.plugin.singer.catalog import (  # noqa: PLC0415
+        ListSelectedExecutor,
+        MetadataExecutor,
+        select_filter_metadata_rules,
+        select_metadata_rules,
+    )
+    from meltano.core.plugin.singer.tap import config_metadata_rules  # noqa: PLC0415
+
+    # as the tap's discovery would give it, and then what Meltano does before a run
+    catalog = {"streams": [_entry(relation) for relation in found.values()]}
+    try:
+        of_metadata = config_metadata_rules(dict(configuration.metadata))
+    except ValueError as error:
+        raise UsageError(
+            f"`metadata` is {dict(configuration.metadata)!r}; write it as in extract/extractors.meltano.yml: "
+            "{STREAM: {replication-method: …, replication-key: …}}."
+        ) from error
+    rules = [
+        *select_metadata_rules(["!*.*"]),
+        *select_metadata_rules(configuration.select),
+        *of_metadata,
+        *select_filter_metadata_rules(configuration.select_filter),
+    ]
+    MetadataExecutor(rules).visit(catalog)
+    streams = []
+    for entry in catalog["streams"]:
+        relation = found[entry["tap_stream_id"]]
+        root, *properties = entry["metadata"]
+        if not ListSelectedExecutor.node_selection(root):
+            continue
+        wanted = {node["breadcrumb"][1] for node in properties if ListSelectedExecutor.node_selection(node)}
+        own = root["metadata"]
+        key = own.get("table-key-properties")
+        streams.append(
+            Stream(
+                relation,
+                method=own.get("replication-method"),
+                replication_key=own.get("replication-key"),
+                key=tuple(key) if key else None,
+                columns=tuple(column for name, column in relation.columns.items() if name in wanted),
+            )
+        )
+    return streams
+
+
+def _entry(relation: Relation) -> dict[str, Any]:
+    properties = [{"breadcrumb": ["properties", name], "metadata": {}} for name in relation.columns]
+    return {"tap_stream_id": relation.stream, "metadata": [{"breadcrumb": [], "metadata": {}}, *properties]}
+
+
+def unmatched(
+    configuration: Configuration, relations: Iterable[Relation], found: Mapping[str, Relation], streams: list[Stream]
+) -> list[Finding]:
+    """Return what the configuration names and the source does not have."""
+    from meltano.core.plugin.singer.catalog import SelectPattern  # noqa: PLC0415
+
+    if configuration.catalog:
+        what = (
+            f"catalog is set to {configuration.catalog}: Meltano then ignores `select` and `metadata`, and so did this"
+        )
+        return [Finding("source", Level.warning, f"{what} check not: it tells of them")]
+    elsewhere = {relation.stream: relation for relation in relations}
+    findings = {}
+    for pattern in map(SelectPattern.parse, configuration.select):
+        name, column = pattern.stream_pattern, pattern.property_pattern
+        matching = [relation for stream, relation in found.items() if fnmatch(stream, name)]
+        if pattern.negated:
+            continue
+        if not matching:
+            level = Level.warning if _is_glob(name) else Level.error
+            what = f"selected, and {_why_missing(name, elsewhere.get(name), configuration)}"
+            findings[name] = Finding("source", level, what, stream=name)
+        elif column and not any(fnmatch(each, column) for relation in matching for each in relation.columns):
+            what = f"`{pattern.raw}` selects no column; correct it in extract/extractors.meltano.yml"
+            findings[pattern.raw] = Finding("source", Level.warning, what, stream=name)
+    for name in configuration.metadata:
+        # a flattened variable holds further names behind a dot
+        if name not in findings and not any(fnmatch(stream, name.partition(".")[0]) for stream in found):
+            what = "has `metadata`, and there is no such stream; correct its name in extract/extractors.meltano.yml"
+            findings[name] = Finding("source", Level.warning, what, stream=name)
+    if not streams and not any(finding.level is Level.error for finding in findings.values()):
+        what = "no stream is selected; see `select` and filter_schemas in extract/extractors.meltano.yml"
+        findings[""] = Finding("source", Level.error, what)
+    return list(findings.values())
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def _why_missing(name: str, relation: Relation | None, configuration: Configuration) -> str:
+    if relation is None:
+        if _is_glob(name):
+            return "it matches no stream; correct `select` in extract/extractors.meltano.yml"
+        return "there is no such table (SCHEMA-TABLE); make it, or correct `select` in extract/extractors.meltano.yml"
+    if relation.is_partition:
+        return f"it is a partition ({KINDS[relation.kind]}), which is read as part of its table: select that"
+    schemas = ", ".join(sorted(configuration.schemas))
+    return f"its schema {relation.schema} is not among filter_schemas ({schemas}); add it there"
+
+
+def method_findings(stream: Stream) -> list[Finding]:
+    """Return what is wrong with a stream's method as such."""
+    if stream.method is not None and stream.method not in _METHODS:
+        what = f"replication-method {stream.method!r} is unknown; known are {', '.join(_METHODS)}"
+        return [Finding("source", Level.error, what, stream=stream.name)]
+    if stream.method == "LOG_BASED":
+        what = "LOG_BASED: what that needs (wal_level, a slot, wal2json) is not looked at here"
+        return [Finding("source", Level.note, what, stream=stream.name)]
+    if stream.method is None and stream.replication_key:
+        what = (
+            f"has replication-key {stream.replication_key} and no replication-method, so it is read whole at every run"
+        )
+        return [Finding("source", Level.warning, f"{what}; add replication-method: INCREMENTAL", stream=stream.name)]
+    if stream.incremental and not stream.replication_key:
+        what = "is INCREMENTAL and has no replication-key; add one to its `metadata`"
+        return [Finding("source", Level.error, what, stream=stream.name)]
+    return []

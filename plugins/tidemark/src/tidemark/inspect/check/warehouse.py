@@ -1,0 +1,165 @@
+"""What stands in the way of loading."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from singer_postgres.core.warehouse import dependent_views
+from tidemark.inspect.check.finding import Finding, Level, statement
+from tidemark.inspect.check.relations import extension_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import psycopg
+
+    from tidemark.inspect.check.streams import Stream
+
+# the target's own, beside the streams'
+_STATE_TABLE = "_tidemark_state"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the role may do; of the schema, None if there is no such schema."""
+
+    role: str
+    database: str
+    create: bool
+    temporary: bool
+    usage_in_schema: bool | None
+    create_in_schema: bool | None
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """What a stream's rows land in. `kind` is pg_class.relkind."""
+
+    name: str
+    kind: str
+    owner: str
+    owned: bool
+
+
+_RIGHTS = """
+    select current_user::text, current_database()::text,
+        pg_catalog.has_database_privilege(current_database(), 'create'),
+        pg_catalog.has_database_privilege(current_database(), 'temporary'),
+        pg_catalog.has_schema_privilege(n.oid, 'usage'), pg_catalog.has_schema_privilege(n.oid, 'create')
+    from (select) one left join pg_catalog.pg_namespace n on n.nspname = %s
+"""
+_TABLES = """
+    select c.relname, c.relkind::text, pg_catalog.pg_get_userbyid(c.relowner)::text,
+        pg_catalog.pg_has_role(c.relowner, 'usage')
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = %s and c.relname = any(%s) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    order by c.relname
+"""
+_HAS_TYPES = "select distinct typname::text from pg_catalog.pg_type where typname = any(%s) and typtype = 'b'"
+_AVAILABLE = "select name::text from pg_catalog.pg_available_extensions where name = any(%s)"
+
+
+def read(
+    connection: psycopg.Connection[Any], schema: str, streams: Iterable[Stream], extensions: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Ask the warehouse, and yield all that there is to say of it.
+
+    Args:
+        extensions: of the source: which has brought each type.
+    """
+    streams = list(streams)
+    row = connection.execute(_RIGHTS, [schema]).fetchone()
+    assert row
+    rights = Rights(*row)
+    yield from privileges(rights, schema)
+    names = [_STATE_TABLE, *(stream.relation.name for stream in streams)]
+    tables = [RawTable(*found) for found in connection.execute(_TABLES, [schema, names])]
+    yield from ownership(tables, schema, rights.role, streams)
+    yield from widening(connection, tables, schema, streams)
+    yield from collisions(streams, schema)
+    # by type: what has it in the source, and where
+    wanted: dict[tuple[str, str | None], list[str]] = {}
+    for stream in streams:
+        for column in stream.columns:
+            if column.landing.extension:
+                type_ = extension_type(column)
+                wanted.setdefault((type_, extensions.get(type_)), []).append(f"{stream.name}.{column.name}")
+    has = {name for (name,) in connection.execute(_HAS_TYPES, [[type_ for type_, _ in wanted]])}
+    brought = [extension for _, extension in wanted if extension]
+    available = {name for (name,) in connection.execute(_AVAILABLE, [brought])}
+    for (type_, extension), columns in wanted.items():
+        if type_ not in has:
+            yield missing_type(type_, extension, columns, available=extension in available)
+
+
+def privileges(rights: Rights, schema: str) -> Iterator[Finding]:
+    """Yield what the role may not do in the database and in the raw schema."""
+    role, database = rights.role, rights.database
+    grant_create = statement("GRANT CREATE ON DATABASE {database} TO {role}", database=database, role=role)
+    if rights.usage_in_schema is None and not rights.create:
+        what = f"there is no schema {schema}, and {role} may not create one"
+        yield Finding("warehouse", Level.error, what, (grant_create,))
+    elif not rights.create:
+        what = f"{role} may not create schemas, as dbt does for its models, unless they are there"
+        yield Finding("warehouse", Level.warning, what, (grant_create,))
+    if rights.usage_in_schema is False or rights.create_in_schema is False:
+        mend = statement("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}", schema=schema, role=role)
+        yield Finding("warehouse", Level.error, f"{role} may not create tables in schema {schema}", (mend,))
+    if not rights.temporary:
+        mend = statement("GRANT TEMPORARY ON DATABASE {database} TO {role}", database=database, role=role)
+        what = f"{role} may not create temporary tables, which changed rows are staged in"
+        yield Finding("warehouse", Level.error, what, (mend,))
+
+
+def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Iterable[Stream]) -> Iterator[Finding]:
+    """Yield the raw tables that can't be loaded into."""
+    stream_of = {stream.relation.name: stream.name for stream in streams}
+    for table in tables:
+        stream = stream_of.get(table.name)
+        if table.kind not in "rp":
+            mend = statement(
+                "ALTER TABLE {table} RENAME TO {new}", table=(schema, table.name), new=f"{table.name}_before"
+            )
+            what = f"{schema}.{table.name} is not a table, and the stream's rows are to land in one of that name"
+            yield Finding("warehouse", Level.error, what, (mend,), stream)
+        elif not table.owned:
+            mend = statement("ALTER TABLE {table} OWNER TO {role}", table=(schema, table.name), role=role)
+            what = f"{schema}.{table.name} belongs to {table.owner}, and only its owner can add the columns it may need"
+            yield Finding("warehouse", Level.error, what, (mend,), stream)
+
+
+def widening(
+    connection: psycopg.Connection[Any], tables: Iterable[RawTable], schema: str, streams: Iterable[Stream]
+) -> Iterator[Finding]:
+    """Yield the views that would keep a column of raw from being widened as the source's is."""
+    stream_of = {stream.relation.name: stream.name for stream in streams}
+    for table in tables:
+        if table.owned and table.kind in "rp" and table.name in stream_of:
+            for why in dependent_views.refusals(connection, sql.Identifier(schema, table.name)):
+                what = f"a column of {schema}.{table.name} can't be widened when the source's is: {why}"
+                yield Finding("warehouse", Level.warning, what, (), stream_of[table.name])
+
+
+def collisions(streams: Iterable[Stream], schema: str) -> Iterator[Finding]:
+    """Yield the tables that two streams would land in."""
+    streams = list(streams)
+    for table, count in Counter(stream.relation.name for stream in streams).items():
+        if count > 1:
+            both = " and ".join(stream.name for stream in streams if stream.relation.name == table)
+            what = f"{both} would land in one table, {schema}.{table}; give one a tap and a target of its own"
+            yield Finding("warehouse", Level.error, what)
+
+
+def missing_type(type_: str, extension: str | None, columns: list[str], *, available: bool) -> Finding:
+    """Return the note on a type that the source has and the warehouse has not."""
+    what = f"has no type {type_}, so that {', '.join(columns)} will land as text"
+    if extension is None:
+        return Finding("warehouse", Level.note, what)
+    if not available:
+        return Finding("warehouse", Level.note, f"{what}; its server has no extension {extension} to create")
+    mend = statement("CREATE EXTENSION {extension}", extension=extension)
+    return Finding("warehouse", Level.note, f"{what}; with extension {extension} they would keep it", (mend,))

@@ -1,0 +1,200 @@
+"""Finds the rows in which two databases differ: hashes of buckets first, then the rows of those that are not the same.
+
+Nothing but hashes and keys comes here, and of these only what is in such buckets, in order and a piece at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from tidemark.errors import TidemarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import psycopg
+
+    from tidemark.inspect.reconcile.sides import Key, Pair
+
+    Connection = psycopg.Connection[Any]
+
+_ROWS_A_BUCKET = 2000
+_MOST_BUCKETS = 2**16
+# keys of rows that differ, as many as memory has room for anywhere
+_MOST_DIFFERENT = 1_000_000
+_AT_ONCE = 5000
+_FETCHED_AT_ONCE = 20_000
+
+
+@dataclass
+class Difference:
+    """What was found in one stream; keys of rows, or of a stream without a key, counts alone.
+
+    Attributes:
+        rows: of the source, and of the warehouse.
+        pending: rows that differ and will be read by the next run.
+    """
+
+    rows: tuple[int, int] = (0, 0)
+    missing: list[Key] = field(default_factory=list)
+    extra: list[Key] = field(default_factory=list)
+    different: list[Key] = field(default_factory=list)
+    pending: int = 0
+    keyless: tuple[int, int] = (0, 0)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Rows that are missing in the warehouse, that it has beyond the source's, and that are not the same."""
+        return len(self.missing) + self.keyless[0], len(self.extra) + self.keyless[1], len(self.different)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs that the next run would not load."""
+        return not any(self.counts)
+
+
+def compare(source: Connection, warehouse: Connection, pair: Pair) -> Difference:
+    """Return in what the two sides differ; both connections hold the snapshots that are compared.
+
+    Raises:
+        TidemarkError: in too much.
+    """
+    count = _bucket_count(source, pair)
+    there, here = _both(
+        (source, pair.buckets(pair.source_rows(), count)), (warehouse, pair.buckets(pair.raw_rows(), count))
+    )
+    sums_there, sums_here = ({row[0]: row[1:] for row in rows} for rows in (there, here))
+    found = Difference(rows=(sum(row[1] for row in there), sum(row[1] for row in here)))
+    unequal = sorted(b for b in sums_there.keys() | sums_here.keys() if sums_there.get(b) != sums_here.get(b))
+    if not unequal:
+        return found
+    streams = (
+        _streamed(source, pair.narrowed(pair.source_rows(), count, unequal)),
+        _streamed(warehouse, pair.narrowed(pair.raw_rows(), count, unequal)),
+    )
+    if pair.key:
+        _merge(*streams, width=len(pair.key), found=found)
+    else:
+        found.keyless = _counted(*streams)
+    return found
+
+
+def _bucket_count(connection: Connection, pair: Pair) -> int:
+    rows = max(pair.selection.relation.rows, 0)
+    if not rows:
+        # never analysed, or a view
+        plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + pair.source_rows()).fetchone()
+        rows = plan[0][0]["Plan"]["Plan Rows"] if plan else 0
+    count = 1
+    while count < _MOST_BUCKETS and count * _ROWS_A_BUCKET < rows:
+        count *= 2
+    return count
+
+
+def _both(*queries: tuple[Connection, sql.Composed]) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of queries that different servers carry out at the same time."""
+    results: dict[int, list[tuple[Any, ...]]] = {}
+    errors: list[BaseException] = []
+
+    def run(number: int, connection: Connection, query: sql.Composed) -> None:
+        try:
+            results[number] = connection.execute(query).fetchall()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread that asked
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number, *query), daemon=True) for number, query in enumerate(queries)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        # in steps, so that Ctrl-C is heard
+        while thread.is_alive():
+            thread.join(timeout=0.2)
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(queries))]
+
+
+def _streamed(connection: Connection, query: sql.Composed) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query, a piece of them in memory at a time."""
+    with connection.cursor(name="tidemark_reconcile") as cursor:
+        cursor.itersize = _FETCHED_AT_ONCE
+        cursor.execute(query)
+        yield from cursor
+
+
+def _merge(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]], *, width: int, found: Difference) -> None:
+    """Find the keys that only one side has, or for which the sides have different hashes; both are in order."""
+    a, b = next(there, None), next(here, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[:width] < b[:width]):
+            assert a is not None
+            found.missing.append(a[:width])
+            a = next(there, None)
+        elif a is None or b[:width] < a[:width]:
+            found.extra.append(b[:width])
+            b = next(here, None)
+        else:
+            if a[width] != b[width]:
+                found.different.append(a[:width])
+            a, b = next(there, None), next(here, None)
+        if sum(found.counts) > _MOST_DIFFERENT:
+            raise TidemarkError(
+                f"More than {_MOST_DIFFERENT:,} rows differ: read the stream anew, which writes only what differs: "
+                "`meltano run --full-refresh tap-postgres target-postgres`."
+            )
+
+
+def _counted(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]]) -> tuple[int, int]:
+    """Return how many rows only one side has, told by their hashes alone."""
+    missing = extra = 0
+    a, b = next(there, None), next(here, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[0] < b[0]):
+            assert a is not None
+            missing += a[1]
+            a = next(there, None)
+        elif a is None or b[0] < a[0]:
+            extra += b[1]
+            b = next(here, None)
+        else:
+            missing += max(0, a[1] - b[1])
+            extra += max(0, b[1] - a[1])
+            a, b = next(there, None), next(here, None)
+    return missing, extra
+
+
+def recheck(source: Connection, warehouse: Connection, pair: Pair, found: Difference) -> Difference:
+    """Return what of `found` still holds, read again by key: the source first.
+
+    What was loaded in between is newer than what was read of the source, and so is no difference.
+    """
+    still = Difference(rows=found.rows, keyless=found.keyless)
+    width = len(pair.key)
+    candidates = sorted({*found.missing, *found.extra, *found.different})
+    for keys in _pieces(candidates):
+        now = source.execute("select statement_timestamp()").fetchone()
+        assert now
+        there = {row[:width]: row[width:] for row in source.execute(pair.source_rows(keys))}
+        here = {row[:width]: row[width:] for row in warehouse.execute(pair.raw_rows(keys))}
+        for key in sorted(there.keys() | here.keys()):
+            a, b = there.get(key), here.get(key)
+            if a is not None and b is not None and a[0] == b[0]:
+                continue
+            if (a is not None and a[1]) or (b is not None and b[1] is not None and b[1] > now[0]):
+                still.pending += 1
+            elif b is None:
+                still.missing.append(key)
+            elif a is None:
+                still.extra.append(key)
+            else:
+                still.different.append(key)
+    return still
+
+
+def _pieces(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    for first in range(0, len(keys), _AT_ONCE):
+        yield keys[first : first + _AT_ONCE]

@@ -1,0 +1,117 @@
+"""`_tidemark_reconciles`: what each comparison of a stream found, written down beside the history of its runs.
+
+No comparison rests on it: where it can't be written, that is said, and nothing else is different.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.warehouse.system_tables import OwnTable
+from tidemark.errors import TidemarkError
+from tidemark.project import connections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidemark.inspect.reconcile.pairing import Ends
+    from tidemark.inspect.reconcile.result import Result
+
+TABLE = OwnTable(
+    "_tidemark_reconciles",
+    (
+        """
+        CREATE TABLE {} (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            source text NOT NULL,
+            stream text NOT NULL,
+            run_id text NOT NULL,
+            compared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            since text,
+            rows_source bigint,
+            rows_warehouse bigint,
+            missing bigint,
+            different bigint,
+            extra bigint,
+            pending bigint,
+            repaired bigint,
+            error text
+        )
+        """,
+    ),
+)
+# for what someone has locked; the comparison is not to wait for its notes
+_NO_LONG_WAIT = "set lock_timeout = '10s'"
+_ERROR_CHARACTERS = 2000
+
+
+class History:
+    """Writes down what came of each stream in one `tidemark reconcile`."""
+
+    def __init__(self, ends: Ends, *, since: str | None, warn: Callable[[str], None]) -> None:
+        """Write nothing yet.
+
+        Args:
+            since: from which value of the replication key on rows are compared; None if all are.
+            warn: told once if nothing can be written down.
+        """
+        self._ends = ends
+        self._since = since
+        self._warn = warn
+        self._run_id = os.environ.get("TIDEMARK_RUN_ID") or str(uuid.uuid4())
+        self._kept = ends.configuration.history_days > 0
+
+    def note(self, result: Result) -> None:
+        """Write down what came of a stream, and forget what is older than history is kept."""
+        if not self._kept:
+            return
+        schema = self._ends.warehouse.default_target_schema
+        try:
+            with connections.connect(self._ends.warehouse) as connection:
+                connection.execute(_NO_LONG_WAIT)
+                TABLE.ensure(connection, schema)
+                self._write(connection, sql.Identifier(schema, TABLE.name), result)
+        except (psycopg.Error, SingerPostgresError, TidemarkError) as error:
+            # the next stream's would fail in the same way
+            self._kept = False
+            reason = one_line(error).rstrip(".")
+            self._warn(f"What was found is not written down in {schema}.{TABLE.name}: {reason}.")
+
+    def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: Result) -> None:
+        stream = {"source": self._ends.source_id, "stream": result.stream}
+        connection.execute(
+            sql.SQL(
+                "DELETE FROM {} WHERE (source, stream) = ({}) AND compared_at < now() - {} * interval '1 day'"
+            ).format(table, _literals(stream), sql.Literal(self._ends.configuration.history_days))
+        )
+        values = {**stream, "run_id": self._run_id, "since": self._since, **_counts(result)}
+        names = sql.SQL(", ").join(map(sql.Identifier, values))
+        connection.execute(sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(table, names, _literals(values)))
+
+
+def _literals(values: dict[str, Any]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Literal, values.values()))
+
+
+def _counts(result: Result) -> dict[str, Any]:
+    """Return what was found and repaired, or why there is nothing: what differs is what did before a repair."""
+    if result.found is None:
+        return {"error": (result.error or "").replace("\0", "")[:_ERROR_CHARACTERS]}
+    there, here = result.found.rows
+    missing, extra, different = result.found.counts
+    done = result.repaired
+    return {
+        "rows_source": there,
+        "rows_warehouse": here,
+        "missing": missing,
+        "different": different,
+        "extra": extra,
+        "pending": result.found.pending,
+        "repaired": done and done.inserted + done.updated + done.deleted,
+    }

@@ -1,0 +1,218 @@
+"""Opens a stream on both sides: connections as tap and target have them, and what of the one is what of the other."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from singer_postgres.core import poolers, session
+from singer_postgres.core.source import identity, relations, select, start_date
+from singer_postgres.core.source.watermark import Lookback, ReplicationKey
+from singer_postgres.core.warehouse import state_table, tables
+from singer_postgres.core.wire import Table
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect.check import relations as checked
+from tidemark.inspect.check import streams
+from tidemark.inspect.reconcile.sides import Pair
+from tidemark.local import databases
+from tidemark.project import connections, lock_watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import psycopg
+
+    from tidemark.inspect.check.streams import Configuration, Stream
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Source, Warehouse
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both databases, and the streams that lead from one to the other.
+
+    Attributes:
+        source_id: tells the source from all other databases.
+    """
+
+    source: Source
+    warehouse: Warehouse
+    configuration: Configuration
+    selected: dict[str, Stream]
+    source_id: str
+
+    @classmethod
+    def of(cls, project: Project, streams_named: Sequence[str]) -> Ends:
+        """Look at both.
+
+        Raises:
+            UsageError: a stream that is named is not selected.
+            TidemarkError: a database can't be reached or used.
+        """
+        databases.try_own(project)
+        source, warehouse = databases.bring_up(project)
+        configuration = streams.configuration(project)
+        with connections.connect(source) as connection:
+            with connection.transaction():
+                # one snapshot, as the tap's discovery has
+                connection.execute("set transaction isolation level repeatable read, read only")
+                all_relations, _ = checked.read(connection, configuration.schemas)
+            found = streams.discovered(configuration, all_relations)
+            source_id = identity.identity(connection)
+        selected = {stream.name: stream for stream in streams.selected(configuration, found)}
+        if unknown := [name for name in streams_named if name not in selected]:
+            known = ", ".join(sorted(selected))
+            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected are {known}.")
+        return cls(source, warehouse, configuration, selected, source_id)
+
+    @contextmanager
+    def connected(self) -> Iterator[tuple[Connection, Connection]]:
+        """Connect to the source as the tap does, read only and with the key of the masks, and to the warehouse."""
+        with connections.connect(self.source) as source, connections.connect(self.warehouse) as warehouse:
+            source.execute(session.statements(source.info.server_version, lock_timeout_s=30))
+            source.execute("SET row_security = off; SET default_transaction_read_only = on")
+            if self.configuration.mask_secret:
+                source.execute(select.mask_key_statement(self.configuration.mask_secret))
+            warehouse.execute(session.statements(warehouse.info.server_version, lock_timeout_s=60))
+            yield source, warehouse
+
+    @contextmanager
+    def giving_way(self, source: Connection, warehouse: Connection) -> Iterator[None]:
+        """End both sessions if somebody waits to alter what one of them reads: both sides are read at one instant.
+
+        Raises:
+            GaveWayError: somebody did.
+        """
+        pids = poolers.server_pid(source), poolers.server_pid(warehouse)
+        with (
+            lock_watch.giving_way(self.source, pids[0], let_go=warehouse.cancel),
+            lock_watch.giving_way(self.warehouse, pids[1], let_go=source.cancel),
+        ):
+            yield
+
+    def pair(
+        self, source: Connection, warehouse: Connection, stream: Stream, *, since: str | None = None
+    ) -> tuple[Pair, Table]:
+        """Return what of a stream is compared, and its table as the target is told of it.
+
+        Args:
+            since: a value of the replication key; rows before it are left out.
+
+        Raises:
+            TidemarkError: it can't be compared, or shouldn't.
+        """
+        name, configuration = stream.name, self.configuration
+        relation = relations.named(source, *stream.relation.path)
+        if relation is None:
+            raise TidemarkError(f"{name}: the source has no such table any more.")
+        if relation.hides_rows:
+            raise TidemarkError(
+                f"{name}: row-level security hides rows of {relation} from this role, and they would seem deleted. "
+                "Let the role see all: ALTER ROLE … BYPASSRLS;"
+            )
+        key = stream.key or relation.key
+        begin = None
+        if stream.incremental and (date := start_date.parsed(configuration.start_date)) is not None:
+            begin = start_date.condition(date, self.replication_key(stream, relation))
+        selection = select.select(
+            relation,
+            [column.name for column in stream.columns],
+            key=key,
+            masks=configuration.masks.get(name, {}),
+            where=[*configuration.where.get(name, ()), *([begin] if begin else [])],
+        )
+        schema = self.warehouse.default_target_schema
+        raw_types = tables.columns_of(warehouse, schema, relation.name)
+        bookmark = loaded_up_to(source, warehouse, self.source_id, schema, stream)
+        if missing := {column.name for column in selection.columns} - raw_types.keys():
+            columns = ", ".join(sorted(missing))
+            raise TidemarkError(f"{name}: {schema}.{relation.name} has no column {columns}; run the pipeline.")
+        pending = None
+        if bookmark is not None:
+            pending = self.replication_key(stream, relation).bound(source, bookmark)
+        bounds = None if since is None else _since(since, stream, relation, raw_types)
+        if begin and stream.replication_key not in selection.masks and stream.replication_key in raw_types:
+            # what the warehouse has from before it is not the source's any more
+            also = sql.SQL(begin)
+            bounds = (also, also) if bounds is None else (bounds[0], sql.SQL(" AND ").join([bounds[1], also]))
+        pair = Pair(selection, key, schema, raw_types, pending, bounds)
+        table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
+        return pair, table
+
+    def replication_key(self, stream: Stream, relation: relations.Relation) -> ReplicationKey:
+        """Return the replication key of an INCREMENTAL stream, as the tap takes it.
+
+        Raises:
+            TidemarkError: the source's table has no such column.
+        """
+        columns = {column.name: column for column in relation.columns}
+        if stream.replication_key not in columns:
+            raise TidemarkError(
+                f"{stream.name} is INCREMENTAL, and {relation} has no column "
+                f"{stream.replication_key or '(no replication-key is set)'}; correct its replication-key."
+            )
+        lookback = Lookback(
+            usual=timedelta(seconds=self.configuration.lookback_seconds),
+            longest=timedelta(),
+            zone=self.configuration.timestamp_timezone,
+        )
+        return ReplicationKey(columns[stream.replication_key], lookback)
+
+
+def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, schema: str, stream: Stream) -> str | None:
+    """Return up to where the stream was loaded; None if it is read whole.
+
+    Raises:
+        TidemarkError: it was not loaded, or not from here, or this standby lags behind what was.
+    """
+    name, table = stream.name, stream.relation.name
+    there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE}"']).fetchone()
+    rows = []
+    if there and there[0]:
+        rows = warehouse.execute(
+            sql.SQL(
+                "SELECT source, bookmark, position::text FROM {} WHERE stream = {} AND table_name = {} "
+                "AND (has_rows OR extracted_at IS NOT NULL)"
+            ).format(sql.Identifier(schema, state_table.TABLE), sql.Literal(name), sql.Literal(table))
+        ).fetchall()
+    own = next((row for row in rows if row[0] == source_id), None)
+    if own is None and rows:
+        raise TidemarkError(
+            f"{name}: {schema}.{table} was loaded from another database ({rows[0][0]}; this one is {source_id}): "
+            "point TAP_POSTGRES_HOST and _DATABASE at that one."
+        )
+    if own is None:
+        raise TidemarkError(f"{name} has not been loaded into {schema}.{table}; run the pipeline first.")
+    _, bookmark, position = own
+    row = source.execute(
+        "select pg_is_in_recovery() and pg_last_wal_replay_lsn() < %s::pg_lsn, pg_last_xact_replay_timestamp()",
+        [position],
+    ).fetchone()
+    if row and row[0]:
+        raise TidemarkError(
+            f"{name}: this source is a standby that has its primary's rows up to {row[1]}, and the warehouse has later "
+            "ones; wait until it has caught up."
+        )
+    return bookmark if stream.incremental else None
+
+
+def _since(
+    since: str, stream: Stream, relation: relations.Relation, raw_types: dict[str, str]
+) -> tuple[sql.Composable, sql.Composable]:
+    """Return the conditions, of the source's rows and of the warehouse's, by which they are compared at all."""
+    column = stream.replication_key
+    if not stream.incremental or column not in raw_types:
+        what = "--since is for INCREMENTAL streams whose replication key is loaded"
+        raise UsageError(f"{what}, and {stream.name} is none; leave it out, or name others.")
+    declared = {each.name: each.declared for each in relation.columns}[column]
+    name, value = sql.Identifier(column), sql.Literal(since)
+    return (
+        sql.SQL("{} >= {}::{}").format(name, value, sql.SQL(declared)),
+        sql.SQL("{} >= {}::{}").format(name, value, sql.SQL(raw_types[column])),
+    )

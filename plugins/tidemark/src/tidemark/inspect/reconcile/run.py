@@ -1,0 +1,132 @@
+"""The whole reconciliation: which streams, what is refused, and in what order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from singer_postgres.core.errors import BusyError as LockedError
+from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.warehouse.connections import Warehouse as TargetWarehouse
+from singer_postgres.core.warehouse.run_lock import RunLock
+from tidemark.errors import BusyError, TidemarkError
+from tidemark.inspect.reconcile.compare import compare, recheck
+from tidemark.inspect.reconcile.history import History
+from tidemark.inspect.reconcile.pairing import Ends
+from tidemark.inspect.reconcile.repair import obstacle, refuse_deletes, repair
+from tidemark.inspect.reconcile.result import Result
+from tidemark.project import connections, lock_watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tidemark.inspect.check.streams import Stream
+    from tidemark.project.directory import Project
+
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for. `since` is a value of the replication key."""
+
+    streams: tuple[str, ...] = ()
+    repair: bool = False
+    since: str | None = None
+    allowed_percent: float = 5
+
+
+def reconcile(
+    project: Project, options: Options, *, began: Callable[[str], None], warn: Callable[[str], None]
+) -> list[Result]:
+    """Compare the streams, and repair what differs if that is asked for; what came of it is written down.
+
+    Args:
+        began: called with each stream's name before it is compared.
+        warn: called once if nothing can be written down, with the reason.
+
+    Raises:
+        UsageError: a stream that is named is not selected.
+        BusyError: a run loads a stream that is to be repaired.
+        TidemarkError: a database can't be reached or used.
+    """
+    ends = Ends.of(project, options.streams)
+    history = History(ends, since=options.since, warn=warn)
+    results = []
+    for name in options.streams or sorted(ends.selected):
+        began(name)
+        try:
+            result = _stream(ends, ends.selected[name], options)
+        except LockedError as error:
+            history.note(Result(name, error=one_line(error)))
+            raise BusyError(str(error)) from error
+        except (TidemarkError, SingerPostgresError) as error:
+            result = Result(name, error=one_line(error))
+        except psycopg.Error as error:
+            result = Result(name, error=f"{name}: {one_line(error)}")
+        history.note(result)
+        results.append(result)
+    return results
+
+
+def _stream(ends: Ends, stream: Stream, options: Options) -> Result:
+    """Compare one stream, and repair it; both sides anew if somebody waited to alter a table of one.
+
+    Raises:
+        TidemarkError: somebody did each time, or it can't be compared or repaired.
+    """
+    who = "somebody"
+    for attempt in range(1, lock_watch.ATTEMPTS + 1):
+        try:
+            return _once(ends, stream, options)
+        except lock_watch.GaveWayError as error:
+            who = f"{error} waited for its table"
+        except psycopg.errors.LockNotAvailable:
+            who = "its table was locked"
+        if attempt < lock_watch.ATTEMPTS:
+            time.sleep(lock_watch.PAUSE_S)
+    raise TidemarkError(
+        f"{stream.name} was given up in each of {lock_watch.ATTEMPTS} attempts, as {who}. Run this again when that is "
+        "over."
+    )
+
+
+def _once(ends: Ends, stream: Stream, options: Options) -> Result:
+    with ends.connected() as (source, warehouse), ends.giving_way(source, warehouse):
+        # the source's snapshot first: what the warehouse has beyond it came later
+        source.execute(_SNAPSHOT)
+        pair, table = ends.pair(source, warehouse, stream, since=options.since)
+        source.execute("select pg_current_snapshot()")
+        warehouse.execute(_SNAPSHOT)
+        found = compare(source, warehouse, pair)
+        source.execute("ROLLBACK")
+        warehouse.execute("ROLLBACK")
+        if pair.key:
+            found = recheck(source, warehouse, pair, found)
+        if not options.repair or found.equal:
+            return Result(stream.name, found)
+        if not pair.key:
+            raise TidemarkError(
+                f"{stream.name} has no key, so rows can't be repaired one by one; a run reads it whole and replaces "
+                "them."
+            )
+        lock = RunLock(TargetWarehouse(lambda: connections.parameters(ends.warehouse), pair.schema))
+        try:
+            lock.take(stream.name, pair.schema, table.name)
+            # once more, now that no run can come between
+            found = recheck(source, warehouse, pair, found)
+            refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)
+            written = repair(source, warehouse, pair, table, stream=stream.name, found=found)
+            left = recheck(source, warehouse, pair, found)
+            why = "" if left.equal else obstacle(warehouse, pair, table)
+        finally:
+            lock.close()
+    return Result(stream.name, found, written, left, why)
+
+
+def names(results: Sequence[Result]) -> str:
+    """Return the names of the streams that are not equal."""
+    return " ".join(result.stream for result in results if not result.equal and result.error is None)

@@ -1,0 +1,156 @@
+"""A stream as both databases have it: the queries that give its rows as keys and hashes, the same on both sides.
+
+What is hashed is a row's text, which both servers write alike under the session settings of the wire format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from singer_postgres.core.source.relations import Column
+    from singer_postgres.core.source.select import Selection
+
+Key = tuple[str, ...]
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One stream on both sides.
+
+    Attributes:
+        selection: what of the source's table is read.
+        key: the columns that tell rows apart; empty if nothing does.
+        schema: the warehouse's.
+        raw_types: of the warehouse's table, by column.
+        pending: the condition of the source's rows that the next run will read.
+        since: conditions, of the source's rows and of the warehouse's, by which they are compared at all.
+    """
+
+    selection: Selection
+    key: tuple[str, ...]
+    schema: str
+    raw_types: dict[str, str]
+    pending: sql.Composable | None = None
+    since: tuple[sql.Composable, sql.Composable] | None = None
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The warehouse's table."""
+        return sql.Identifier(self.schema, self.selection.relation.name)
+
+    @property
+    def _key_columns(self) -> list[Column]:
+        columns = {column.name: column for column in self.selection.columns}
+        return [columns[name] for name in self.key]
+
+    def source_rows(self, keys: Sequence[Key] | None = None) -> sql.Composed:
+        """Return the query of the source's rows: key columns `k0`, `k1`, …, hash `h`, and `p`, whether it is pending.
+
+        Args:
+            keys: of the rows that are wanted; None for all.
+        """
+        condition = self._source_keys(keys) if keys is not None else self.since and self.since[0]
+        pending = sql.SQL("coalesce({}, true) AS _tidemark_pending").format(self.pending or sql.SQL("false"))
+        inner = self.selection.query(bound=condition or None, more=[pending])
+        return self._hashed(sql.SQL("({})").format(inner), sql.SQL("_tidemark_pending AS p"))
+
+    def rows_of(self, keys: Sequence[Key]) -> sql.Composable:
+        """Return the query of some of the source's rows, as the tap would read them."""
+        query: sql.Composed = self.selection.query(bound=self._source_keys(keys))
+        return query
+
+    def _source_keys(self, keys: Sequence[Key]) -> sql.Composable:
+        return _among([(self.selection.expression(column), self._type(column)) for column in self._key_columns], keys)
+
+    def raw_keys(self, keys: Sequence[Key]) -> sql.Composable:
+        """Return the condition of the warehouse's rows that have one of `keys`."""
+        return _among([(sql.Identifier(name), self.raw_types[name]) for name in self.key], keys)
+
+    def raw_rows(self, keys: Sequence[Key] | None = None) -> sql.Composed:
+        """Return the query of the warehouse's rows, the same way; in place of `p`, `e` is when they were extracted."""
+        conditions: list[sql.Composable] = [sql.SQL("_sdc_deleted_at IS NULL")]
+        if keys is not None:
+            conditions.append(self.raw_keys(keys))
+        elif self.since:
+            conditions.append(self.since[1])
+        inner = sql.SQL("(SELECT * FROM {} WHERE {})").format(self.name, sql.SQL(" AND ").join(conditions))
+        return self._hashed(inner, sql.SQL("_sdc_extracted_at AS e"))
+
+    def buckets(self, rows: sql.Composable, count: int) -> sql.Composed:
+        """Return the query of a side's buckets: number, rows and the sum of their hashes."""
+        # a row without a key can come twice, and xor would take two for none
+        total = sql.SQL("bit_xor(h)" if self.key else "sum(h::numeric)")
+        return sql.SQL("SELECT {bucket} AS b, count(*), {total} FROM ({rows}) r GROUP BY 1").format(
+            bucket=self._bucket(count), total=total, rows=rows
+        )
+
+    def narrowed(self, rows: sql.Composable, count: int, buckets: Sequence[int]) -> sql.Composed:
+        """Return the query of a side's rows in some buckets, in an order that both sides and Python share."""
+        if not self.key:
+            return sql.SQL("SELECT h, count(*) FROM ({}) r WHERE {} = ANY({}) GROUP BY h ORDER BY h").format(
+                rows, self._bucket(count), sql.Literal(list(buckets))
+            )
+        keys = [sql.SQL('{} COLLATE "C"').format(name) for name in self._key_names]
+        return sql.SQL("SELECT * FROM ({}) r WHERE {} = ANY({}) ORDER BY {}").format(
+            rows, self._bucket(count), sql.Literal(list(buckets)), sql.SQL(", ").join(keys)
+        )
+
+    @property
+    def _key_names(self) -> list[sql.Identifier]:
+        return [sql.Identifier(f"k{number}") for number in range(len(self.key))]
+
+    def _bucket(self, count: int) -> sql.Composable:
+        if not self.key:
+            return sql.SQL("(h & {})::int").format(sql.Literal(count - 1))
+        parts = sql.SQL(", ").join([sql.Literal(_SEPARATOR), *self._key_names])
+        text = sql.SQL("concat_ws({})").format(parts) if len(self.key) > 1 else self._key_names[0]
+        return sql.SQL("(hashtextextended({}, 1) & {})::int").format(text, sql.Literal(count - 1))
+
+    def _hashed(self, rows: sql.Composable, also: sql.Composable) -> sql.Composed:
+        fields = sql.SQL(", ").join(self._text(column) for column in self.selection.columns)
+        keys = [
+            sql.SQL("{}::text AS {}").format(self._key_text(column), name)
+            for column, name in zip(self._key_columns, self._key_names, strict=True)
+        ]
+        return sql.SQL("SELECT {} FROM {} s").format(
+            sql.SQL(", ").join([*keys, sql.SQL("hashtextextended(ROW({})::text, 0) AS h").format(fields), also]), rows
+        )
+
+    def _type(self, column: Column) -> str:
+        masked = column.name in self.selection.masks
+        return "text" if masked or column.landing.type is None else column.declared
+
+    def _text(self, column: Column) -> sql.Composable:
+        name = sql.Identifier(column.name)
+        # a row's text has each value as its type writes it: of two types, both are made text first
+        same = self._type(column) == self.raw_types[column.name]
+        return name if same else sql.SQL("{}::text").format(name)
+
+    def _key_text(self, column: Column) -> sql.Composable:
+        name = sql.Identifier(column.name)
+        # 1.0 and 1.00 are one key
+        return sql.SQL("trim_scale({})").format(name) if self._type(column).startswith("numeric") else name
+
+
+def _among(expressions: Sequence[tuple[sql.Composable, str]], keys: Sequence[Key]) -> sql.Composed:
+    """Return the condition that the values of `expressions`, which have types, are among `keys`."""
+    names = [sql.Identifier(f"k{number}") for number in range(len(expressions))]
+    values = sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(sql.Literal([key[number] for key in keys])) for number in range(len(expressions))
+    )
+    typed = [
+        sql.SQL("w.{}::{}").format(name, sql.SQL(type_)) for name, (_, type_) in zip(names, expressions, strict=True)
+    ]
+    return sql.SQL("({}) IN (SELECT {} FROM unnest({}) AS w ({}))").format(
+        sql.SQL(", ").join(expression for expression, _ in expressions),
+        sql.SQL(", ").join(typed),
+        values,
+        sql.SQL(", ").join(names),
+    )

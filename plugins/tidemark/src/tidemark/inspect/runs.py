@@ -1,0 +1,92 @@
+"""What the warehouse's history says of the streams: the latest run of each, and how fresh their rows are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from rich.table import Table
+
+from singer_postgres.core.warehouse import run_history
+
+if TYPE_CHECKING:
+    import psycopg
+
+# a run that ended took its lock with it: what still says `running` then was killed, and the next run will note it
+_LATEST = """
+    select distinct on (source, stream) stream, run_id, outcome, started_at, ended_at, rows_read, rows_inserted,
+        rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
+        now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream)
+    from {} order by source, stream, started_at desc
+"""
+
+
+@dataclass(frozen=True)
+class LatestRun:
+    """The latest run of a stream. `age` is how long ago the newest complete state of the source was read."""
+
+    stream: str
+    run_id: str
+    outcome: str
+    started_at: datetime
+    ended_at: datetime | None
+    rows_read: int
+    rows_inserted: int
+    rows_updated: int
+    rows_deleted: int
+    rows_rejected: int
+    bookmark: str | None
+    error: str | None
+    age: timedelta | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it: instants in ISO 8601, the age in seconds."""
+        values = asdict(self)
+        for name, value in values.items():
+            if isinstance(value, datetime):
+                values[name] = value.isoformat()
+        values["age_seconds"] = round(self.age.total_seconds()) if self.age else None
+        del values["age"]
+        return values
+
+
+def latest(connection: psycopg.Connection[Any], schema: str) -> list[LatestRun]:
+    """Return the latest run of each stream that is loaded into `schema`; none where nothing was loaded yet."""
+    name = sql.Identifier(schema, run_history.TABLE.name)
+    found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
+    if not found or found[0] is None:
+        return []
+    return [LatestRun(*row) for row in connection.execute(sql.SQL(_LATEST).format(name))]
+
+
+def table(runs: list[LatestRun]) -> Table:
+    """Return them as a table."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("stream", no_wrap=True)
+    for heading in ("last run", "read", "new", "changed", "deleted", "rejected"):
+        shown.add_column(heading, justify="right" if heading != "last run" else "left", no_wrap=True)
+    shown.add_column("age", justify="right", no_wrap=True)
+    shown.add_column("error", overflow="fold")
+    for run in runs:
+        figures = (run.rows_read, run.rows_inserted, run.rows_updated, run.rows_deleted, run.rows_rejected)
+        colour = {"succeeded": "green", "running": "cyan"}.get(run.outcome, "red")
+        shown.add_row(
+            run.stream,
+            f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
+            *(f"{figure:,}" for figure in figures),
+            _spoken(run.age),
+            " ".join((run.error or "").split()),
+        )
+    return shown
+
+
+def _spoken(age: timedelta | None) -> str:
+    if age is None:
+        return "never"
+    minutes = int(age.total_seconds() // 60)
+    if minutes < 60:  # noqa: PLR2004 - of an hour
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"  # noqa: PLR2004 - two days

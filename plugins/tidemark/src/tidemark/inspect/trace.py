@@ -1,0 +1,193 @@
+"""Follows one row: from the source to the raw table, with the run that loaded it, and on to what dbt made of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from rich.table import Table as Columns
+
+from singer_postgres.core.warehouse import run_history
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect.lineage import models_of
+from tidemark.inspect.reconcile.pairing import Ends
+from tidemark.project import settings
+from tidemark.project.connections import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from singer_postgres.core.wire import Table
+    from tidemark.inspect.lineage import Model
+    from tidemark.inspect.reconcile.sides import Pair
+    from tidemark.project.directory import Project
+
+    Connection = psycopg.Connection[Any]
+    Row = dict[str, Any]
+
+_MOST_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows of that key were looked for.
+
+    Attributes:
+        name: SCHEMA.TABLE.
+        count: how many there are.
+        rows: the first few, as JSON has them.
+        said: what is to be known of them.
+        run: the run that loaded them last, as `_tidemark_runs` has it.
+    """
+
+    layer: str
+    name: str
+    count: int
+    rows: list[Row]
+    said: str = ""
+    run: Row | None = field(default=None)
+
+
+def trace(project: Project, stream: str, key: Sequence[str]) -> list[Place]:
+    """Return all places where a row of `stream` could be.
+
+    Args:
+        key: a value for each column of the key, in its order.
+
+    Raises:
+        UsageError: there is no such stream, or no such key.
+        TidemarkError: the row is nowhere.
+    """
+    ends = Ends.of(project, [stream])
+    with ends.connected() as (source, warehouse):
+        pair, table = ends.pair(source, warehouse, ends.selected[stream])
+        if len(key) != len(pair.key):
+            names = ", ".join(pair.key) or "none, so that its rows can't be told apart"
+            raise UsageError(f"The key of {stream} is {names}; give a value for each of its columns.")
+        row = _Row(source, warehouse, pair, table, stream, tuple(key))
+        try:
+            places = [row.in_source(), row.in_raw()]
+        except psycopg.DataError as error:
+            types = {column.name: column.type for column in pair.selection.wire_columns()}
+            wanted = ", ".join(f"{name} ({types[name]})" for name in pair.key)
+            raise UsageError(f"{', '.join(key)} is no key of {stream}: {wanted} is asked for.") from error
+        if not any(place.count for place in places):
+            raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
+        manifest = project.dbt_target / "manifest.json"
+        # what dbt built, dbt's user may read
+        with connect(settings.transformer(project, ends.warehouse)) as models:
+            found = [row.in_model(models, model) for model in models_of(manifest, pair.schema, table.name)]
+    return [*places, *(place for place in found if place is not None)]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The row, wherever it is."""
+
+    source: Connection
+    warehouse: Connection
+    pair: Pair
+    table: Table
+    stream: str
+    key: tuple[str, ...]
+
+    def in_source(self) -> Place:
+        query = sql.SQL("SELECT to_jsonb(r) FROM ({}) r").format(self.pair.rows_of([self.key]))
+        rows = [row[0] for row in self.source.execute(query)]
+        relation = self.pair.selection.relation
+        said = "" if rows else "not there: deleted, or left out by `where`"
+        return Place("source", f"{relation.schema}.{relation.name}", len(rows), rows, said)
+
+    def in_raw(self) -> Place:
+        pair, name, width = self.pair, f"{self.pair.schema}.{self.table.name}", len(self.pair.key)
+        query = sql.SQL("SELECT to_jsonb(r) FROM {} r WHERE {}").format(pair.name, pair.raw_keys([self.key]))
+        rows = [row[0] for row in self.warehouse.execute(query)]
+        # hash, and whether the next run reads it
+        there = next((row[width:] for row in self.source.execute(pair.source_rows([self.key]))), None)
+        if not rows:
+            said = "the next run reads it" if there and there[1] else "missing: see `tidemark reconcile`"
+            return Place("raw", name, 0, [], said)
+        row = rows[0]
+        here = next((row[width:] for row in self.warehouse.execute(pair.raw_rows([self.key]))), None)
+        if here is None:
+            said = f"marked as deleted {row['_sdc_deleted_at']}"
+        elif there is None:
+            said = "not in the source: see `tidemark reconcile`"
+        elif there[0] == here[0]:
+            said = "as in the source"
+        else:
+            said = "differs, and the next run reads it" if there[1] else "differs: see `tidemark reconcile`"
+        run = self._run(row["_sdc_sync_started_at"])
+        who = f"run {run['run_id']}, {run['outcome']}" if run else "a run that the history has no more"
+        return Place("raw", name, len(rows), rows, f"{said}; read {row['_sdc_extracted_at']} by {who}", run)
+
+    def _run(self, sync_started_at: int) -> Row | None:
+        name = sql.Identifier(self.pair.schema, run_history.TABLE.name)
+        found = self.warehouse.execute("select to_regclass(%s)", [name.as_string()]).fetchone()
+        if not found or found[0] is None:
+            return None
+        wanted = sql.SQL("source = {} AND stream = {} AND sync_started_at = {}").format(
+            *map(sql.Literal, (self.table.source, self.stream, sync_started_at))
+        )
+        query = sql.SQL("SELECT to_jsonb(r) FROM {} r WHERE {} ORDER BY started_at DESC LIMIT 1")
+        row = self.warehouse.execute(query.format(name, wanted)).fetchone()
+        return row[0] if row else None
+
+    def in_model(self, models: Connection, model: Model) -> Place | None:
+        """Look for the row in a model; None if that isn't there, or has nothing that could be the key."""
+        relation = sql.Identifier(model.schema, model.name)
+        known = {
+            row[0]
+            for row in models.execute(
+                "select attname from pg_catalog.pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
+                "and not attisdropped",
+                [relation.as_string()],
+            )
+        }
+        names = [next((each for each in _names(self.table.name, name) if each in known), "") for name in self.pair.key]
+        if "" in names:
+            return None
+        condition = sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in zip(names, self.key, strict=True)
+        )
+        query = sql.SQL("SELECT count(*) OVER (), to_jsonb(r) FROM {} r WHERE {} LIMIT {}")
+        rows = models.execute(query.format(relation, condition, sql.Literal(_MOST_ROWS))).fetchall()
+        count = rows[0][0] if rows else 0
+        return Place(model.schema, f"{model.schema}.{model.name}", count, [row[1] for row in rows])
+
+
+def _names(table: str, column: str) -> list[str]:
+    """Return what a model may call a table's key column.
+
+    >>> _names("orders", "id")
+    ['id', 'order_id', 'orders_id']
+    """
+    singular = f"{table[:-3]}y" if table.endswith("ies") else table.removesuffix("s")
+    return list(dict.fromkeys([column, f"{singular}_{column}", f"{table}_{column}"]))
+
+
+def as_json(places: Sequence[Place]) -> str:
+    """Return them as a JSON list."""
+    return json.dumps([asdict(place) for place in places], indent=2)
+
+
+def show(console: Console, places: Sequence[Place]) -> None:
+    """Print what is to be known of each place, and as much of its first row as there is room for."""
+    table = Columns(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("where", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("the first", no_wrap=True, overflow="ellipsis", ratio=1)
+    for place in places:
+        row = place.rows[0] if place.rows else {}
+        values = ", ".join(f"{name} {value}" for name, value in row.items() if not name.startswith("_"))
+        table.add_row(place.name, f"{place.count:,}", values, style="" if place.count else "dim")
+    console.print(table)
+    for place in places:
+        if place.said:
+            console.print(f"{place.name}: {place.said}", soft_wrap=True)

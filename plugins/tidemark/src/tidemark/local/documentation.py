@@ -1,0 +1,78 @@
+"""The models' documentation: built by dbt, served on this machine alone unless another address is named."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from tidemark.errors import TidemarkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tidemark.project.directory import Project
+
+
+def build(project: Project) -> Path:
+    """Have dbt write the site; return its directory.
+
+    Raises:
+        TidemarkError: dbt could not.
+    """
+    done = subprocess.run(
+        [project.meltano, "invoke", "--no-install", "dbt-postgres:docs"],
+        cwd=project.root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = [line.strip() for line in done.stdout.splitlines() if "rror" in line]
+        raise TidemarkError(
+            f"dbt could not build the documentation: {said[-1] if said else 'it did not say why'}; "
+            "run `.venv/bin/meltano invoke dbt-postgres:docs` for all that it says."
+        )
+    return project.dbt_target
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Files of a directory; its log would only say that a browser looked at them."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(directory: Path, host: str, port: int) -> Iterator[Callable[[], None]]:
+    """Listen on `port` of `host` and yield what serves the files of `directory` until it is interrupted.
+
+    Raises:
+        UsageError: the port is taken, or the address is none of this machine's.
+    """
+    try:
+        server = _server(host)((host, port), partial(_Quiet, directory=str(directory)))
+    except OSError as error:
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            raise UsageError(
+                f"Port {port} is taken or closed to you; name another: `.venv/bin/tidemark docs --port {port + 1}`."
+            ) from None
+        raise UsageError(
+            f"--host is {host!r}, which can't be listened on ({error.strerror}); write an address of this machine, "
+            "such as 127.0.0.1, or 0.0.0.0 for all of them."
+        ) from None
+    with server:
+        yield server.serve_forever
+
+
+def _server(host: str) -> type[ThreadingHTTPServer]:
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server

@@ -1,0 +1,352 @@
+"""One embedded server: its data directory, and starting and stopping what runs on it.
+
+The server outlives the command that started it. Nothing here deletes data but `Server.delete`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from psycopg import sql
+
+from tidemark import roles
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.local.postgres import binaries, home
+from tidemark.local.postgres.account import Account, account_for
+from tidemark.local.postgres.server_errors import complaint
+from tidemark.project import settings
+from tidemark.project.connections import connect
+from tidemark.project.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from tidemark.local.postgres.binaries import Binaries
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
+
+_TIMEOUT_S = 60
+_REMAINS_S = 20
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a data directory's postmaster.pid says of the server on it."""
+
+    pid: int
+    port: int
+    # the data directory as the server knows it
+    data: Path
+
+
+class Server:
+    """The server of one side."""
+
+    def __init__(self, side: Side, project: Project) -> None:
+        """Describe the server of `side`; touches nothing."""
+        self.side = side
+        self.project = project
+        self.directory = home.find(project) / side.side
+        self._programs: Binaries
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.directory / "data"
+
+    @property
+    def admin(self) -> Side:
+        """The side as the server's owner connects to it."""
+        return settings.admin(self.project, self.side)
+
+    @property
+    def log(self) -> Path:
+        """What the server logs."""
+        return self.directory / "server.log"
+
+    @property
+    def account(self) -> Account:
+        """Who the server runs as."""
+        return account_for(self.data, self.project.root)
+
+    def check(self) -> bool:
+        """Make sure that the server runs or can be started; return whether it has yet to be. Changes nothing.
+
+        Raises:
+            UsageError: something stands in the way.
+        """
+        if running := self.running():
+            if running.data != self.data:
+                # it runs on, but looks for its time zones and libraries where they no longer are
+                raise UsageError(
+                    f"The {self.side.side} server (pid {running.pid}) was started in {running.data}, and its "
+                    f"data is now in {self.data}; run `tidemark down` first, then this again."
+                )
+            if running.port != self.side.port:
+                raise UsageError(
+                    f"The {self.side.side} server runs on port {running.port} (pid {running.pid}), and "
+                    f"{self.side.prefix}_PORT says {self.side.port}; run `tidemark down` first, then this again."
+                )
+            return False
+        programs = self._find_programs()
+        if self.data.exists():
+            self._await_remains()
+            self._refuse_foreign_pid_file()
+            self._refuse_other_major(programs)
+            self._refuse_lost_password()
+        self._refuse_taken_port()
+        return True
+
+    def prepare(self) -> None:
+        """Make what the servers share, which two may not do at once: the directory of all data, the programs' copy."""
+        home.make(self.project, self.account)
+        self.directory = home.find(self.project) / self.side.side
+        self._programs = binaries.for_servers(self._find_programs(), self.account, home.find(self.project))
+
+    def _find_programs(self) -> Binaries:
+        return binaries.find(settings.postgres_bin(self.project))
+
+    def running(self) -> Running | None:
+        """Return the server that runs on the data directory, if one does.
+
+        Raises:
+            UsageError: the data directory is another user's.
+        """
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise UsageError(
+                f"The data directory {self.data} belongs to user {self.directory.stat().st_uid} and you are user "
+                f"{os.geteuid()}; run this as that user or as root."
+            ) from None
+        # the first line is the pid, the fourth the port; fewer lines are a file that was cut short
+        if len(lines) < 4 or not lines[0].isdigit() or not _is_server(int(lines[0]), self.data):  # noqa: PLR2004
+            return None
+        return Running(int(lines[0]), int(lines[3]), Path(lines[1]))
+
+    def exists(self) -> bool:
+        """Whether there is a data directory."""
+        return self.directory.exists()
+
+    def start(self) -> None:
+        """Start the server, on new data if there is none. Wants `prepare` first.
+
+        Raises:
+            TidemarkError: PostgreSQL could not do it.
+        """
+        if not self.data.exists():
+            self._initialise()
+        self._launch()
+
+    def make_database(self) -> None:
+        """Make the side's database on the running server, unless it is there."""
+        with connect(self.admin, database="postgres") as connection:
+            name = self.side.database
+            if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+    def make_roles(self) -> None:
+        """Give the side's database the roles that a run connects as, with the passwords that are set for them."""
+        # a role of another name is the user's own, and made by them
+        passwords = {side.user: side.password for side in self._logins() if side.password and side.user in roles.LOGINS}
+        roles.apply(self.admin, passwords)
+
+    def _logins(self) -> list[Side]:
+        if isinstance(self.side, settings.Warehouse):
+            logins = (settings.transformer, settings.monitor)
+            return [self.side, *(login(self.project, self.side) for login in logins)]
+        return [self.side]
+
+    def stop(self) -> bool:
+        """Stop the server; return whether it ran.
+
+        Raises:
+            TidemarkError: it does not end.
+        """
+        running = self.running()
+        if running is None:
+            return False
+        # PostgreSQL's fast shutdown; unlike pg_ctl, it needs no programs of the right version to be found
+        os.kill(running.pid, signal.SIGINT)
+        deadline = time.monotonic() + _TIMEOUT_S
+        # not a wait for the process to vanish: in a container nobody may ever collect it
+        while _is_server(running.pid, self.data):
+            if time.monotonic() > deadline:
+                raise TidemarkError(
+                    f"The {self.side.side} server (pid {running.pid}) did not end in {_TIMEOUT_S} s; see {self.log}."
+                )
+            time.sleep(0.05)
+        return True
+
+    def delete(self) -> None:
+        """Stop the server and delete its data."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=False)
+
+    def _await_remains(self) -> None:
+        """Let what is left of a server that was killed end by itself: it has the port and the memory until then."""
+        path = self.data / "postmaster.pid"
+        deadline = time.monotonic() + _REMAINS_S
+        while path.exists() and _remains(path, self.data) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _refuse_foreign_pid_file(self) -> None:
+        """PostgreSQL clears a stale pid file itself, unless the pid lives on as somebody else's process."""
+        path = self.data / "postmaster.pid"
+        word = path.read_text().split(maxsplit=1)[:1] if path.exists() else []
+        if word and word[0].isdigit() and psutil.pid_exists(pid := int(word[0])) and not _is_server(pid, self.data):
+            raise UsageError(
+                f"{path} is left from a server that died, and its pid {pid} is now another program "
+                f"({_program(pid)}); no server runs on this data, so remove that file and run this again."
+            )
+
+    def _refuse_other_major(self, programs: Binaries) -> None:
+        major = (self.data / "PG_VERSION").read_text().strip()
+        if major != str(programs.major):
+            raise UsageError(
+                f"The data directory {self.data} was made by PostgreSQL {major} and {programs['postgres']} is "
+                f"{programs.major}; set TIDEMARK_POSTGRES_BIN to the bin directory of a PostgreSQL {major}, "
+                "or start afresh with `tidemark reset`."
+            )
+
+    def _refuse_lost_password(self) -> None:
+        if self.admin.password is None:
+            raise UsageError(
+                f"TIDEMARK_ADMIN_PASSWORD is not set and the data directory {self.data} was made with one; put it "
+                "back in .env, or start afresh with `tidemark reset`."
+            )
+
+    def _refuse_taken_port(self) -> None:
+        port = self.side.port
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except PermissionError:
+                raise UsageError(
+                    f"Port {port} is not open to user {os.geteuid()}; set {self.side.prefix}_PORT to one above 1023."
+                ) from None
+            except OSError:
+                raise UsageError(
+                    f"Port {port} for the {self.side.side} server is taken{_holder(port)}; end that program, or set "
+                    f"{self.side.prefix}_PORT to a free port, or {self.side.prefix}_HOST to use that server as it is."
+                ) from None
+
+    def _initialise(self) -> None:
+        """Make the data directory beside its place and move it there whole, so that a half-made one is never used."""
+        if self.admin.password is None:
+            raise UsageError("TIDEMARK_ADMIN_PASSWORD is not set; put one in .env.")
+        self.directory.mkdir(exist_ok=True)
+        self.account.own(self.directory)
+        for left_over in self.directory.glob("initialising-*"):
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix="initialising-") as name:
+            scratch = Path(name)
+            self.account.own(scratch)
+            password_file = scratch / "password"
+            password_file.write_text(self.admin.password.get_secret_value())
+            password_file.chmod(0o600)
+            self.account.own(password_file)
+            self._run(
+                *("initdb", "-D", str(scratch / "data"), "-U", self.admin.user, f"--pwfile={password_file}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
+            )
+            (scratch / "data").rename(self.data)
+
+    def _launch(self) -> None:
+        options = {
+            "port": str(self.side.port),
+            "listen_addresses": LOOPBACK,
+            "unix_socket_directories": "",
+        }
+        log_start = self.log.stat().st_size if self.log.exists() else 0
+        self._run(
+            *("pg_ctl", "start", "-D", str(self.data), "-l", str(self.log), "-w", "-t", str(_TIMEOUT_S)),
+            *("-o", " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())),
+            log_start=log_start,
+        )
+
+    def _run(self, program: str, *arguments: str, log_start: int | None = None) -> None:
+        """Run a server program as the server's user, out of reach of a Ctrl-C that is meant for us.
+
+        Raises:
+            TidemarkError: it failed; says why, from its output and what the server logged past `log_start`.
+        """
+        done = subprocess.run(
+            [self._programs[program], *arguments],
+            check=False,
+            cwd=self.directory,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            **self.account.popen,
+        )
+        if done.returncode == 0:
+            return
+        said = done.stderr + done.stdout
+        if log_start is not None and self.log.exists():
+            with self.log.open(errors="replace") as log:
+                log.seek(log_start)
+                said = log.read() + said
+        raise TidemarkError(complaint(said, program=program, side=self.side.side, directory=self.directory))
+
+
+def _is_server(pid: int, data: Path) -> bool:
+    """Whether process `pid` is a PostgreSQL server on `data`, even if that was moved since it started."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
+            return False
+        # the server works in its data directory, and its own arguments don't follow a move
+        return Path(process.cwd()).samefile(data)
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+    except (psutil.AccessDenied, PermissionError):
+        # another user's; that it is PostgreSQL and that its pid is in the file has to do
+        return True
+
+
+def _remains(pid_file: Path, data: Path) -> bool:
+    """Whether a dead server's processes are still there, or it is itself, until it is buried."""
+    word = pid_file.read_text().split(maxsplit=1)[:1]
+    if word and word[0].isdigit():
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(int(word[0])).status() == psutil.STATUS_ZOMBIE:
+                return True
+    return any(
+        process.info["name"].startswith("postgres") and _is_server(process.pid, data)
+        for process in psutil.process_iter(["name"])
+    )
+
+
+def _program(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "unknown"
+
+
+def _holder(port: int) -> str:
+    """Return ' by NAME (pid N)' for who listens on `port`, or '' where the system won't tell."""
+    try:
+        for found in psutil.net_connections("tcp"):
+            if found.laddr and found.laddr.port == port and found.status == psutil.CONN_LISTEN and found.pid:
+                return f" by {_program(found.pid)} (pid {found.pid})"
+    except psutil.AccessDenied:
+        pass
+    return ""

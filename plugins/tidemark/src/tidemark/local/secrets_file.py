@@ -1,0 +1,62 @@
+"""Passwords of the embedded servers: made once, kept in .env, never committed."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import TYPE_CHECKING
+
+import dotenv
+
+from tidemark.errors import UsageError
+from tidemark.project import settings, variables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Side
+
+
+def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
+    """Write to .env a new password for each role of the embedded sides that has none; return whether any was."""
+    embedded = [side for side in sides if side.embedded]
+    wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]
+    if embedded and settings.admin(project, embedded[0]).password is None:
+        wanting.insert(0, "TIDEMARK_ADMIN_PASSWORD")
+    warehouses = [side for side in embedded if isinstance(side, settings.Warehouse)]
+    if warehouses and settings.transformer(project, warehouses[0]).password is None:
+        wanting.append("DBT_POSTGRES_PASSWORD")
+    if warehouses and settings.monitor(project, warehouses[0]).password is None:
+        wanting.append("TIDEMARK_MONITOR_PASSWORD")
+    _write(project, {name: secrets.token_urlsafe(24) for name in wanting})
+    return bool(wanting)
+
+
+def ensure_airflow(project: Project) -> None:
+    """Write to .env what Airflow signs and encrypts with, and its administrator's password, where there is none."""
+    there = variables.read(project)
+    makers: dict[str, Callable[[], str]] = {
+        # Fernet wants 32 bytes
+        "AIRFLOW__CORE__FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API__SECRET_KEY": lambda: secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": lambda: secrets.token_urlsafe(64),
+        "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
+    }
+    _write(project, {name: make() for name, make in makers.items() if name not in there})
+
+
+def _write(project: Project, values: Mapping[str, str]) -> None:
+    if values:
+        try:
+            # neither set_key nor a copy of .env.example is closed to others
+            project.dotenv.touch()
+            project.dotenv.chmod(0o600)
+        except OSError as error:
+            raise UsageError(
+                f"{', '.join(values)} can't be made, as {project.dotenv} can't be written: {error.strerror}; name "
+                "hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST), or set these."
+            ) from None
+    for name, value in values.items():
+        # letters, digits, -, _ and = only: needs no quoting in a shell, a URL or a file
+        dotenv.set_key(project.dotenv, name, value, quote_mode="never")

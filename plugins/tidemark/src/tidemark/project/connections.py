@@ -1,0 +1,114 @@
+"""Connections to either side, and what to say when there is none."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import conninfo
+
+from singer_postgres.core import poolers, session
+from tidemark.errors import UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from tidemark.project.settings import Side
+
+_TIMEOUT_S = 10
+# a connection that ends under an interrupted transaction makes it warn on the console; our own errors say what matters
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+
+def url(side: Side, *, with_password: bool = True) -> str:
+    """Return a libpq URL of `side`."""
+    password = f":{quote(side.password.get_secret_value(), safe='')}" if side.password and with_password else ""
+    query = ""
+    if side.ssl_enable:
+        query = f"?sslmode={side.ssl_mode}"
+        if side.ssl_certificate_authority:
+            query += f"&sslrootcert={quote(side.ssl_certificate_authority, safe='')}"
+    host = f"[{side.address}]" if ":" in side.address else quote(side.address, safe="")
+    return (
+        f"postgresql://{quote(side.user, safe='')}{password}@{host}:{side.port}/{quote(side.database, safe='')}{query}"
+    )
+
+
+def parameters(side: Side) -> dict[str, Any]:
+    """Return libpq's parameters for `side`, those that others add theirs to."""
+    return dict(conninfo.conninfo_to_dict(url(side)))
+
+
+def connect(side: Side, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
+    """Connect to `side` in UTC and autocommit, or to another `database` on its server.
+
+    Args:
+        any_pool: also where a pooler in between keeps no sessions.
+
+    Raises:
+        UnreachableError: it can't be reached, or refuses this user.
+        UsageError: a pooler is in between that keeps no sessions.
+    """
+
+    def another() -> psycopg.Connection[Any]:
+        return _open(side, database)
+
+    connection = another()
+    if not any_pool:
+        try:
+            poolers.require_session(connection, another, variables=f"{side.login_prefix}_HOST and _PORT")
+        except poolers.PooledError as error:
+            raise UsageError(str(error)) from error
+        connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
+    # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
+    # and none of ours waits for ever
+    connection.execute("set time zone 'UTC'; set datestyle to 'ISO'; set lock_timeout = '60s'")
+    return connection
+
+
+def _open(side: Side, database: str | None) -> psycopg.Connection[Any]:
+    parameters: dict[str, Any] = {
+        "connect_timeout": _TIMEOUT_S,
+        "application_name": "tidemark",
+        "client_encoding": "UTF8",
+    }
+    if database:
+        parameters["dbname"] = database
+    try:
+        return psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise UnreachableError(_explain(side, error)) from error
+
+
+def _explain(side: Side, error: psycopg.OperationalError) -> str:
+    """Say in one line what is wrong and which variable mends it."""
+    # libpq's text runs over several lines, the reason first
+    reason = str(error).strip().splitlines()[0]
+    for noise in ("connection failed: ", "FATAL:  ", "FATAL: "):
+        reason = reason.replace(noise, "")
+    return f"Cannot connect to the {side} as {side.user!r}: {reason}; {_advice(side, reason.lower())}."
+
+
+def _advice(side: Side, reason: str) -> str:
+    if "starting up" in reason or "too many clients" in reason or "connection slots" in reason:
+        return "run this again in a moment"
+    if "startup parameter" in reason:
+        return "unset PGOPTIONS, or have the pooler take it (ignore_startup_parameters)"
+    if side.embedded:
+        if "password" in reason:
+            return (
+                "`tidemark up` gives its roles the passwords of .env, as the server's owner: put back the "
+                "TIDEMARK_ADMIN_PASSWORD that its data was made with, or start afresh with `tidemark reset`"
+            )
+        return "start it with `tidemark up`"
+    mends = {
+        "ssl error": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "support ssl": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "certificate": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
+        "password": "USER and _PASSWORD",
+        "role": "USER",
+        "does not exist": "DATABASE",
+    }
+    variables = next((names for word, names in mends.items() if word in reason), "HOST and _PORT")
+    prefix = side.login_prefix if variables.startswith(("HOST", "USER")) else side.prefix
+    return f"check {prefix}_{variables} in the environment or .env"

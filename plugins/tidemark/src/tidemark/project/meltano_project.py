@@ -1,0 +1,146 @@
+"""Meltano itself, in this process: its project in the environment that a run would use, and what it says of settings.
+
+Its import takes a second, which not every command can spare: nothing of it is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.project import variables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+    from meltano.core.plugin.project_plugin import ProjectPlugin
+    from meltano.core.plugin.settings_service import PluginSettingsService
+    from meltano.core.project import Project as MeltanoProject
+    from sqlalchemy.orm import Session
+
+    from tidemark.project.directory import Project
+
+_URI = "MELTANO_DATABASE_URI"
+_TIMEOUT_S = 10
+
+
+def find(project: Project) -> MeltanoProject:
+    """Return Meltano's project, in the environment of `variables.environment`.
+
+    Raises:
+        UsageError: its files can't be read, or have no such environment.
+    """
+    import structlog  # noqa: PLC0415
+    from meltano.core.error import MeltanoError  # noqa: PLC0415
+    from meltano.core.project import Project as MeltanoProject  # noqa: PLC0415
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    name = variables.environment(project)
+    try:
+        # one that was found before may be another's, or know an earlier .env
+        MeltanoProject.deactivate()
+        meltano = MeltanoProject.find(project.root)
+        if name not in {each.name for each in meltano.meltano.environments}:
+            raise UsageError(
+                f"The Meltano environment is {name!r}, which meltano.yml does not have; correct MELTANO_ENVIRONMENT in "
+                "the environment or .env, or add it there."
+            )
+        meltano.activate_environment(name)
+    except (MeltanoError, ValueError) as error:
+        raise unreadable(error) from error
+    return meltano
+
+
+def unreadable(error: Exception) -> UsageError:
+    """Return what to say of an error of Meltano's."""
+    return UsageError(
+        f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; see meltano.yml and the "
+        "files that it includes, .env, and the variables that begin with MELTANO_, TAP_ and TARGET_."
+    )
+
+
+@contextmanager
+def database(meltano: MeltanoProject) -> Iterator[Session]:
+    """Open Meltano's own database.
+
+    Raises:
+        UsageError: a pooler is in between that keeps no sessions.
+        TidemarkError: it can't be used.
+    """
+    import sqlalchemy.exc  # noqa: PLC0415
+    from meltano.core.db import project_engine  # noqa: PLC0415
+    from meltano.core.migration_service import MigrationError, MigrationService  # noqa: PLC0415
+
+    refuse_pool(meltano.settings.get("database_uri"))
+    try:
+        engine, make_session = project_engine(meltano)
+        MigrationService(engine).upgrade(silent=True)
+        with closing(make_session()) as session:
+            yield session
+    except (sqlalchemy.exc.SQLAlchemyError, MigrationError, ImportError) as error:
+        raise TidemarkError(
+            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check {_URI}."
+        ) from error
+
+
+def refuse_pool(uri: str) -> None:
+    """Stop if Meltano's database is behind a pooler that keeps no sessions: its driver prepares what it asks often.
+
+    Raises:
+        UsageError: it is.
+    """
+    import psycopg  # noqa: PLC0415
+
+    from singer_postgres.core import poolers  # noqa: PLC0415
+
+    kind, _, rest = uri.partition("://")
+    if kind.partition("+")[0] != "postgresql":
+        return
+
+    def another() -> psycopg.Connection[Any]:
+        return psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=_TIMEOUT_S)
+
+    # if it can't be reached, Meltano says so
+    with suppress(psycopg.Error), another() as connection:
+        try:
+            poolers.require_session(connection, another, variables=_URI)
+        except poolers.PooledError as error:
+            raise UsageError(str(error)) from error
+
+
+def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSettingsService]:
+    """Return a tap, a target or dbt, and what Meltano knows of its settings.
+
+    Raises:
+        UsageError: there is no such plugin.
+    """
+    from meltano.core.error import MeltanoError  # noqa: PLC0415
+    from meltano.core.plugin import PluginType  # noqa: PLC0415
+    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
+
+    kinds = {"tap": PluginType.EXTRACTORS, "target": PluginType.LOADERS}
+    kind = kinds.get(name.partition("-")[0], PluginType.UTILITIES)
+    try:
+        found = meltano.plugins.find_plugin(name, plugin_type=kind)
+        return found, PluginSettingsService(meltano, found)
+    except (MeltanoError, ValueError) as error:
+        raise unreadable(error) from error
+
+
+def named_streams(project: Project, tap: str) -> list[str] | None:
+    """Return the patterns of the streams that a tap itself selects or describes.
+
+    Meltano adds to a tap's `metadata` that of the tap that it inherits from, whose streams are none of this one's.
+
+    Returns:
+        None if it inherits from no other tap, and all that it has is its own.
+    """
+    found, service = plugin(find(project), tap)
+    if not found.inherit_from:
+        return None
+    selected = [pattern.rpartition(".")[0] for pattern in service.get("_select") if not pattern.startswith("!")]
+    described: Any = found.extras.get("metadata")
+    return selected + (list(described) if isinstance(described, dict) else [])

@@ -1,0 +1,129 @@
+"""The settings of tap, target and dbt, as Meltano resolves them: variables, .env, YAML, its database, defaults.
+
+Meltano itself is asked where YAML or its database sets one. Where neither does, which is the rule, variables and
+defaults say all, and Meltano's second of imports is saved.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tidemark.project import meltano_project, variables, yaml_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidemark.project.directory import Project
+
+_TIMEOUT_S = 10
+_STORED = "select 1 from plugin_settings where enabled limit 1"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and whether somebody set it or it is what the plugin has by default."""
+
+    value: str
+    is_default: bool
+
+
+def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setting]:
+    """Return the settings of `names` that have a value.
+
+    Raises:
+        UsageError: Meltano's files, or .env, can't be read.
+        TidemarkError: Meltano's database can't be.
+    """
+    files = yaml_files.read(project)
+    found = variables.read(project)
+    defaults = {each.get("name"): each.get("value") for each in files.plugin(plugin).get("settings") or ()}
+    prefix = plugin.upper().replace("-", "_")
+    of_meltano = files.configures(plugin) or any("$" in str(defaults.get(name)) for name in names)
+    if of_meltano or _stored(project, database_uri(project)):
+        return _ask_meltano(project, plugin, {name: f"{prefix}_{name.upper()}" for name in names}, found)
+    settings = {}
+    for name in names:
+        if value := found.get(f"{prefix}_{name.upper()}"):
+            settings[name] = Setting(value, is_default=False)
+        elif defaults.get(name) is not None:
+            settings[name] = Setting(str(defaults[name]), is_default=True)
+    return settings
+
+
+def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> list[str]:
+    """Return the variables that would have to be set for settings that somebody made in YAML or Meltano's database.
+
+    Raises:
+        UsageError, TidemarkError: see `read`.
+    """
+    found = variables.read(project)
+    prefix = plugin.upper().replace("-", "_")
+    named = {name: f"{prefix}_{name.upper()}" for name in names}
+    settings = read(project, plugin, named)
+    return [
+        variable
+        for name, variable in named.items()
+        if name in settings and not settings[name].is_default and variable not in found
+    ]
+
+
+def database_uri(project: Project) -> str:
+    """Return where Meltano keeps its state and settings, if not in its own file."""
+    named = variables.read(project).get("MELTANO_DATABASE_URI")
+    return named or yaml_files.read(project).setting("database_uri") or ""
+
+
+def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: dict[str, str]) -> dict[str, Setting]:
+    from meltano.core.settings_store import SettingValueStore  # noqa: PLC0415
+
+    meltano = meltano_project.find(project)
+    _, service = meltano_project.plugin(meltano, plugin)
+    settings = {}
+    # to open a database that holds no settings would make one where there is none
+    stored = _stored(project, database_uri(project))
+    with meltano_project.database(meltano) if stored else nullcontext() as session:
+        for name, variable in names.items():
+            value: Any = None
+            is_default = False
+            # a plugin has only the settings that it, or YAML, defines
+            if service.find_setting(name):
+                value, told = service.get_with_metadata(name, session=session)
+                is_default = told["source"] is SettingValueStore.DEFAULT
+            # an empty variable is one that isn't there
+            value = value if value not in {None, ""} else found.get(variable)
+            if value is not None:
+                settings[name] = Setting(str(value), is_default=is_default)
+    return settings
+
+
+def _stored(project: Project, uri: str) -> bool:
+    """Whether Meltano's database holds any settings. If it can't be asked, a run will say so."""
+    kind, _, rest = uri.partition("://")
+    if kind.partition("+")[0] in {"postgresql", "postgres"}:
+        return _stored_in_postgres(f"postgresql://{rest}")
+    if kind not in {"", "sqlite"} or "$" in rest:
+        # Meltano knows
+        return True
+    directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
+    path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
+    if not path.is_file():
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        return database.execute(_STORED).fetchone() is not None
+    return False
+
+
+@functools.cache
+def _stored_in_postgres(uri: str) -> bool:
+    # asked once in a process: where it does not answer, that takes the whole time-out
+    with suppress(psycopg.Error), psycopg.connect(uri, connect_timeout=_TIMEOUT_S) as connection:
+        return connection.execute(_STORED).fetchone() is not None
+    return False

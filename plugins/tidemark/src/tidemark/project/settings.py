@@ -1,0 +1,249 @@
+"""The databases, as the environment, .env and Meltano's own settings name them."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+from tidemark.errors import UsageError
+from tidemark.project import plugin_settings, variables
+
+if TYPE_CHECKING:
+    from tidemark.project.directory import Project
+
+SideName = Literal["source", "warehouse"]
+ServerName = Literal["source", "warehouse", "airflow"]
+LOOPBACK = "127.0.0.1"
+_RAW = "raw"
+_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
+# whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
+ADMIN = "tidemark"
+TRANSFORMER = "tidemark_transformer"
+WATCHER = "tidemark_watcher"
+
+
+class Side(BaseModel):
+    """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
+
+    side: ClassVar[ServerName]
+    prefix: ClassVar[str]
+
+    host: str | None = None
+    port: int = Field(ge=1, le=65535)
+    user: str
+    password: SecretStr | None = None
+    database: str
+    ssl_enable: bool = False
+    ssl_mode: str = "verify-full"
+    ssl_certificate_authority: str | None = None
+
+    @field_validator("ssl_enable", mode="before")
+    @classmethod
+    def _as_meltano_has_it(cls, value: Any) -> Any:
+        """Take the words that Meltano takes for true: another one, such as `y`, it would take for false."""
+        if str(value).lower() not in _WORDS:
+            raise ValueError(f"it is one of {', '.join(_WORDS)}")
+        return _WORDS[str(value).lower()]
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Tidemark runs this server itself: only while nobody names a host, not even 127.0.0.1."""
+        return self.host is None
+
+    @property
+    def address(self) -> str:
+        """The host to connect to."""
+        return self.host or LOOPBACK
+
+    @property
+    def login_prefix(self) -> str:
+        """How the variables begin that say how to get there, and as whom."""
+        return self.prefix
+
+    def variables(self) -> dict[str, str]:
+        """Return the settings as variables for a child: none empty, which tap, target and dbt each take otherwise."""
+        found = {
+            "HOST": self.address,
+            "PORT": str(self.port),
+            "USER": self.user,
+            "DATABASE": self.database,
+            **({"PASSWORD": self.password.get_secret_value()} if self.password else {}),
+        }
+        if self.ssl_enable:
+            found |= {"SSL_ENABLE": "true", "SSL_MODE": self.ssl_mode}
+            if self.ssl_certificate_authority:
+                found["SSL_CERTIFICATE_AUTHORITY"] = self.ssl_certificate_authority
+        return {f"{self.prefix}_{name}": value for name, value in found.items()}
+
+    def __str__(self) -> str:
+        """Return how messages name this database; holds no secret."""
+        return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
+
+
+class Source(Side):
+    """What the tap reads."""
+
+    side = "source"
+    prefix = "TAP_POSTGRES"
+
+    port: int = Field(default=5433, ge=1, le=65535)
+    user: str = "tidemark_reader"
+    database: str = "shop"
+
+
+class Warehouse(Side):
+    """What the target writes, and dbt builds in as a user of its own."""
+
+    side = "warehouse"
+    prefix = "TARGET_POSTGRES"
+
+    port: int = Field(default=5434, ge=1, le=65535)
+    user: str = "tidemark_loader"
+    database: str = "warehouse"
+    default_target_schema: str = _RAW
+
+    def variables(self) -> dict[str, str]:
+        """Return the settings as variables for a child; dbt has the schema from there."""
+        schema = self.default_target_schema
+        more = {} if schema == _RAW else {f"{self.prefix}_DEFAULT_TARGET_SCHEMA": schema}
+        return {**super().variables(), **more}
+
+
+class Models(Warehouse):
+    """The warehouse as dbt connects to it, where that is not as the target does."""
+
+    @property
+    def login_prefix(self) -> str:
+        """How the variables begin that say how to get there, and as whom."""
+        return TransformerLogin.prefix
+
+
+class AirflowDatabase(Side):
+    """What Airflow keeps its metadata in."""
+
+    side = "airflow"
+    prefix = "AIRFLOW_POSTGRES"
+
+    port: int = Field(default=5435, ge=1, le=65535)
+    user: str = "airflow"
+    database: str = "airflow"
+
+
+class Machine(BaseModel):
+    """What holds for this machine, whichever databases are used."""
+
+    postgres_bin: Path | None = None
+    admin_password: SecretStr | None = None
+
+
+class TransformerLogin(BaseModel):
+    """Who dbt is in the warehouse, and how it gets there."""
+
+    prefix: ClassVar[str] = "DBT_POSTGRES"
+    host: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
+    user: str | None = None
+    password: SecretStr | None = None
+
+
+class MonitorLogin(BaseModel):
+    """Who reads the run history for Airflow's page of streams."""
+
+    user: str = WATCHER
+    password: SecretStr | None = None
+
+
+def admin(project: Project, side: Side) -> Side:
+    """Return an embedded `side` as its owner connects to it; a user's own as it is."""
+    if not side.embedded:
+        return side
+    return side.model_copy(update={"user": ADMIN, "password": _machine(project).admin_password})
+
+
+def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
+    """Return the warehouse as dbt connects to it; as the target does, in all that isn't named for dbt.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    own = _read(TransformerLogin, project)
+    if not (warehouse.embedded or own.host or own.port or own.user):
+        return warehouse
+    login = {"user": warehouse.user, "password": warehouse.password}
+    if own.user or warehouse.embedded:
+        login = {"user": own.user or TRANSFORMER, "password": own.password}
+    way = {"host": own.host or warehouse.host, "port": own.port or warehouse.port}
+    return Models.model_construct(**{**dict(warehouse), **login, **way})
+
+
+def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
+    """Return the warehouse as whoever watches it connects to it."""
+    login = variables.read_into(MonitorLogin, "TIDEMARK_MONITOR_", project)
+    return warehouse.model_copy(update={"user": login.user, "password": login.password})
+
+
+def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, str]:
+    """Return what tells a child who dbt is, and how it gets to the warehouse."""
+    side = transformer(project, warehouse)
+    password = {"DBT_POSTGRES_PASSWORD": side.password.get_secret_value()} if side.password else {}
+    return {
+        "DBT_POSTGRES_HOST": side.address,
+        "DBT_POSTGRES_PORT": str(side.port),
+        "DBT_POSTGRES_USER": side.user,
+        **password,
+    }
+
+
+def postgres_bin(project: Project) -> Path | None:
+    """Return TIDEMARK_POSTGRES_BIN: whose programs run the embedded servers, in place of the wheel's."""
+    named = _machine(project).postgres_bin
+    return named.expanduser().resolve() if named else None
+
+
+def read(project: Project) -> tuple[Source, Warehouse]:
+    """Read both sides, as Meltano does: the environment, .env, its files, its database.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    source, warehouse = _read(Source, project), _read(Warehouse, project)
+    if source.embedded and warehouse.embedded and source.port == warehouse.port:
+        raise UsageError(
+            f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."
+        )
+    return source, warehouse
+
+
+def all_sides(project: Project) -> list[Side]:
+    """Read all databases that embedded servers may be run for.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    return [*read(project), airflow_database(project)]
+
+
+def airflow_database(project: Project) -> AirflowDatabase:
+    """Read where Airflow's metadata is.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    return variables.read_into(AirflowDatabase, f"{AirflowDatabase.prefix}_", project)
+
+
+def _machine(project: Project) -> Machine:
+    return variables.read_into(Machine, "TIDEMARK_", project)
+
+
+def _read(kind: type[_S], project: Project) -> _S:
+    """Read the settings of the plugin that a database, or a way to it, is for."""
+    plugin = kind.prefix.lower().replace("_", "-")
+    found = plugin_settings.read(project, plugin, list(kind.model_fields))
+    # the address that the plugins have by default is that of our own server, which runs while nobody names one
+    if (host := found.get("host")) and host.is_default and host.value == LOOPBACK:
+        del found["host"]
+    return variables.fill(kind, f"{kind.prefix}_", {name: setting.value for name, setting in found.items()})

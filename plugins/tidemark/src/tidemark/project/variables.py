@@ -1,0 +1,112 @@
+"""Variables as Meltano reads them: the process's environment goes before .env, and their names are taken literally."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from dotenv.variables import Variable, parse_variables
+from pydantic import BaseModel, ValidationError
+
+from tidemark.errors import UsageError
+from tidemark.project import yaml_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tidemark.project.directory import Project
+
+_ENVIRONMENT, _DEFAULT = "MELTANO_ENVIRONMENT", "MELTANO_DEFAULT_ENVIRONMENT"
+_OURS = ("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def read(project: Project) -> dict[str, str]:
+    """Return all variables, of the process and of .env. One that is empty is one that isn't there.
+
+    Raises:
+        UsageError: .env has a line that is no setting.
+    """
+    return {name: value for name, value in [*_of_dotenv(project.dotenv).items(), *os.environ.items()] if value}
+
+
+def fill(kind: type[_M], prefix: str, values: Mapping[str, str]) -> _M:
+    """Return a `kind` whose fields are `values`, each named by `prefix` and its name where it can't be used.
+
+    Raises:
+        UsageError: a value can't be used.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(
+            f"{prefix}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}; correct it."
+        ) from None
+
+
+def read_into(kind: type[_M], prefix: str, project: Project) -> _M:
+    """Return a `kind` whose fields are the variables that begin with `prefix`.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    found = read(project)
+    named = {name: f"{prefix}{name.upper()}" for name in kind.model_fields}
+    return fill(kind, prefix, {name: found[variable] for name, variable in named.items() if variable in found})
+
+
+def environment(project: Project) -> str:
+    """Return the name of the Meltano environment that a run would use.
+
+    Raises:
+        UsageError: there is none.
+    """
+    dotenv = _of_dotenv(project.dotenv)
+    # as Meltano has it: one of the process hides that of .env, though it is empty
+    name = os.environ.get(_ENVIRONMENT, dotenv.get(_ENVIRONMENT))
+    name = name or read(project).get(_DEFAULT) or yaml_files.read(project).setting("default_environment")
+    if not name or name.lower() == "null":
+        raise UsageError(
+            f"No Meltano environment is selected, and Meltano keeps no state without one; set {_ENVIRONMENT}, or "
+            "default_environment in meltano.yml."
+        )
+    return name
+
+
+def _of_dotenv(dotenv: Path) -> dict[str, str]:
+    """Return the variables of .env, in which `${NAME}` is expanded, as Meltano does it.
+
+    Raises:
+        UsageError: it has a line that is no setting, which python-dotenv would skip; or one of ours has the name of a
+            variable that is not set, which python-dotenv leaves out. Either way a setting would be lost.
+    """
+    if not dotenv.exists():
+        return {}
+    known = set(os.environ)
+    with dotenv.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            line = f"Line {binding.original.line} of {dotenv}"
+            # never the value: it may be a password
+            if binding.error:
+                name, equals, _ = binding.original.string.strip().partition("=")
+                raise UsageError(
+                    f"{line} can't be read: {f'{name}{equals}…' if equals else name!r}; write NAME=value, in quotes if "
+                    "the value has any, or put a # before it."
+                )
+            if binding.key and binding.key.startswith(_OURS) and not _names(binding.value or "") <= known:
+                raise UsageError(
+                    f"{line} has in {binding.key} a ${{NAME}} of a variable that is not set, so that nothing would "
+                    "stand there; set it above, or write ${:-$}{ where ${ is meant, with the value in single quotes."
+                )
+            known.add(binding.key or "")
+    return {name: value for name, value in dotenv_values(dotenv, encoding="utf-8").items() if value is not None}
+
+
+def _names(value: str) -> set[str]:
+    """Return the variables that a value needs."""
+    atoms = parse_variables(value)
+    return {atom.name for atom in atoms if isinstance(atom, Variable) and atom.default is None}

@@ -1,0 +1,98 @@
+"""Reads some of a few streams again without moving a bookmark, then builds and tests what stands on them."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import backfill as ranges
+from singer_postgres.core.source import identity, relations
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect.reconcile.pairing import Ends, loaded_up_to
+from tidemark.run import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from singer_postgres.core.source.backfill import Backfill
+    from tidemark.inspect.check.streams import Stream
+    from tidemark.project.directory import Project
+    from tidemark.run.blocks import Listener, Report
+    from tidemark.run.steps import Step
+
+
+def backfill(  # noqa: PLR0913 - each is told apart by its name
+    project: Project,
+    streams: Sequence[str],
+    asked: Backfill,
+    *,
+    steps: Iterable[Step],
+    run_id: str,
+    say: Listener,
+    moved_since: datetime | None = None,
+) -> Report:
+    """Carry out some steps of a backfill. All refusals come first, whichever step it is.
+
+    Raises:
+        UsageError: a stream is unknown, or can't be read again so.
+        BusyError: another run of this project is under way.
+        TidemarkError: a stream is not loaded, or a database can't be reached or used.
+    """
+    chosen = _checked(project, streams, asked)
+    names = [block for step in steps for block in step.blocks]
+    more = _variables(chosen, asked)
+    return blocks.run(project, names, run_id=run_id, say=say, more=more, save_state=False, moved_since=moved_since)
+
+
+def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[Stream]:
+    ends = Ends.of(project, streams)
+    chosen = [ends.selected[name] for name in dict.fromkeys(streams)]
+    with ends.connected() as (source, warehouse):
+        source_id = identity.identity(source)
+        for stream in chosen:
+            if stream.incremental:
+                relation = relations.named(source, *stream.relation.path)
+                if relation is None:
+                    raise TidemarkError(f"{stream.name}: the source has no such table any more.")
+                if not (stream.key or relation.key):
+                    raise UsageError(f"{stream.name} has no primary key, so rows that are read again would be doubled.")
+                try:
+                    ranges.bound(source, stream.name, ends.replication_key(stream, relation), asked)
+                except SingerPostgresError as error:
+                    raise UsageError(str(error)) from error
+            elif stream.method == "LOG_BASED":
+                raise UsageError(f"{stream.name} is LOG_BASED, and is read from the log alone; name others.")
+            elif not asked.is_all:
+                raise UsageError(f"{stream.name} is read whole at every run: use --all, or name others.")
+            schema = ends.warehouse.default_target_schema
+            bookmark = loaded_up_to(source, warehouse, source_id, schema, stream)
+            if stream.incremental and bookmark is None:
+                raise TidemarkError(f"The first load of {stream.name} is not complete; run the pipeline first.")
+    return chosen
+
+
+def _variables(chosen: Sequence[Stream], asked: Backfill) -> dict[str, str]:
+    """Return what tells tap and dbt what they are to take."""
+    # a filter, which leaves the selection of columns as it is
+    only = [_escaped(glob.escape(stream.name)) for stream in chosen]
+    return {
+        "TAP_POSTGRES__SELECT_FILTER": json.dumps(only),
+        "TAP_POSTGRES_BACKFILL": json.dumps({_escaped(stream.name): asked.to_json() for stream in chosen}),
+        "DBT_TOUCHED": " ".join(_selector(stream.relation.name) for stream in chosen),
+    }
+
+
+def _escaped(name: str) -> str:
+    """Return a name as Meltano takes it, for which a dot ends one."""
+    return name.replace(".", r"\.")
+
+
+def _selector(table: str) -> str:
+    """Return how dbt selects a table and all that stands on it, whatever the source is called that it is in."""
+    # ? is any character: dbt has a meaning of its own for some
+    table = re.sub(r"[^\w-]", "?", table)
+    return f"source:*.{table}+"

@@ -1,0 +1,131 @@
+"""Runs `meltano run` as a child and hands on its log lines as events."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+import psutil
+import yaml
+
+from tidemark.errors import TidemarkError
+from tidemark.project.file_locks import share
+from tidemark.run.events import Event, parse
+from tidemark.signals import held_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tidemark.project.directory import Project
+
+_STOP_S = 15
+
+
+@contextmanager
+def run(  # noqa: PLR0913 - each is told apart by its name
+    project: Project,
+    blocks: Sequence[str],
+    *,
+    run_id: str,
+    lock: int,
+    environment: dict[str, str],
+    save_state: bool = True,
+) -> Iterator[Iterator[Event]]:
+    """Start `meltano run` of `blocks` and yield its events; on leaving, the child has ended.
+
+    Args:
+        run_id: a UUID that all log lines carry.
+        lock: the run's lock (a descriptor), which the child keeps as long as it runs, whatever becomes of us.
+        environment: variables that go before those of this process.
+        save_state: with false, Meltano neither gives the tap state nor keeps what comes of it.
+
+    Raises:
+        TidemarkError: Meltano is not installed.
+    """
+    if not project.meltano.exists():
+        raise TidemarkError(f"Meltano is not installed at {project.meltano}; run `make setup`.")
+    config = project.state_dir / "logging.yaml"
+    config.write_text(yaml.safe_dump(_logging_as_json(project)))
+    options = ["--no-install", f"--run-id={run_id}", *([] if save_state else ["--no-state-update"])]
+    with held_back() as let_go:
+        child = subprocess.Popen(
+            [project.meltano, f"--log-config={config}", "run", *options, *blocks],
+            cwd=project.root,
+            # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
+            # refuse the next for five minutes
+            env={
+                **os.environ,
+                **environment,
+                "MELTANO_RUN_FORCE": "1",
+                "PYTHONUNBUFFERED": "1",
+                "TIDEMARK_RUN_ID": run_id,
+            },
+            # Meltano writes each plugin's settings to a file, passwords included
+            umask=0o077,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=[lock],
+        )
+        assert child.stderr
+        try:
+            let_go()
+            share(lock, child.pid)
+            events = _events(child.stderr)
+            yield events
+            # a child whose pipe nobody empties would never end
+            for _ in events:
+                pass
+            try:
+                child.wait(timeout=_STOP_S)
+            except subprocess.TimeoutExpired:
+                raise TidemarkError(
+                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {_STOP_S} s; it was ended. "
+                    f"Run this again. All that was logged: grep {run_id} {project.run_log}"
+                ) from None
+        except BaseException:
+            _stop(child)
+            raise
+
+
+def _events(lines: IO[str]) -> Iterator[Event]:
+    for line in lines:
+        if event := parse(line):
+            yield event
+
+
+def _logging_as_json(project: Project) -> dict[str, object]:
+    """Return the project's logging configuration, its console as JSON lines in place of text for people."""
+    path = project.root / "logging.yaml"
+    if not path.is_file():
+        raise TidemarkError(f"{path} is missing; restore it with git.")
+    config: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(path.read_text())
+    config["handlers"]["console"]["formatter"] = "json"
+    return dict(config)
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    """End Meltano and its plugins; whatever happens, leave none behind."""
+    if child.poll() is not None:
+        return
+    # Meltano ends its tap and target when it is told to end, and leaves a dbt behind
+    plugins = psutil.Process(child.pid).children(recursive=True)
+    child.terminate()
+    try:
+        # reads on, as a child that writes into a full pipe doesn't end
+        child.communicate(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        # not for the end of its log, which a plugin that it left behind may hold open
+        child.wait()
+    for plugin in plugins:
+        with suppress(psutil.NoSuchProcess):
+            plugin.terminate()
+    _, stubborn = psutil.wait_procs(plugins, timeout=_STOP_S)
+    for plugin in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            plugin.kill()

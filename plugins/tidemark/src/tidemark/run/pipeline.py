@@ -1,0 +1,139 @@
+"""One run of the whole job, from servers to summary."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.local import databases, demo
+from tidemark.project import meltano_state as state
+from tidemark.project.connections import connect
+from tidemark.project.file_locks import hold
+from tidemark.run import blocks as blocks_
+from tidemark.run import meltano_run, report
+from tidemark.run.display import Display
+from tidemark.run.events import BlockDone, NodeDone, Rows
+from tidemark.run.outcome import Block, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Source, Warehouse
+    from tidemark.run.events import Event
+
+# what `meltano run` gets; what each block is called on the screen, and what dbt counts in it
+_BLOCKS = {
+    f"{state.TAP} {state.TARGET}": ("Extract and load", ""),
+    "dbt-postgres:run": ("Build models", "models built"),
+    "dbt-postgres:test": ("Test", "tests passed"),
+}
+_DEMO_SCALE = 0.01
+
+
+def run(project: Project, console: Console, *, scale: float | None = None) -> None:
+    """Run the whole job once.
+
+    Args:
+        scale: of the demo shop, should this run be the one that loads it.
+
+    Raises:
+        BusyError: another run is under way.
+        TidemarkError: something failed; the message says what and where to look.
+    """
+    began = time.monotonic()
+    with hold(project.pipeline_lock, doing="running the pipeline") as lock:
+        display = Display(console)
+        source, warehouse = _databases(project, display, scale)
+        outcome = _meltano(project, display, lock, source, warehouse)
+        reports = report.stream_reports(outcome, state.bookmarks(project))
+        report.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
+    if outcome.missing:
+        raise TidemarkError(
+            f"The {source} has no {', '.join(outcome.missing)}, selected in extract/extractors.meltano.yml; "
+            "correct `select` there, or filter_schemas. All else was loaded."
+        )
+
+
+def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
+    """Bring both databases up. Those of the user are tried first, so that nothing is made if one can't be had."""
+    databases.try_own(project)
+    with display.step("Servers") as step:
+        source, warehouse = databases.bring_up(project)
+        step.say(f"{source.address}:{source.port} → {warehouse.address}:{warehouse.port}")
+    if not source.embedded:
+        if scale is not None:
+            raise UsageError(f"The {source} is your own; --scale (SCALE in make) is for the demo shop alone.")
+        return source, warehouse
+    with connect(source) as connection:
+        found, others = demo.loaded(connection), demo.tables(connection)
+    if found is None and not others:
+        with display.step("Demo shop") as step:
+            demo.load(project, source, scale=scale or _DEMO_SCALE)
+            step.say(f"loaded at scale {scale or _DEMO_SCALE:g}")
+    elif scale is not None:
+        # finds it there, or says why it can't be loaded
+        demo.load(project, source, scale=scale)
+    return source, warehouse
+
+
+def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> Outcome:
+    """Run Meltano and show it.
+
+    Raises:
+        BusyError: a run from elsewhere is loading into the warehouse.
+        TidemarkError: a block failed.
+    """
+    run_id = str(uuid.uuid4())
+    outcome = Outcome(Block(title, counted) for title, counted in _BLOCKS.values())
+    environment = blocks_.variables(project, source, warehouse)
+    blocks = " ".join(_BLOCKS).split()
+    with meltano_run.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
+        for block in outcome.blocks:
+            if outcome.failed is None:
+                _follow(display, block, events, outcome)
+    if outcome.ended_well:
+        return outcome
+    why = outcome.reason()
+    if not outcome.rows:
+        why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
+    log = project.run_log
+    log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
+    raise (BusyError if outcome.busy else TidemarkError)(
+        f"{outcome.culprit.title} failed: {why}. All that was logged: grep {run_id} {log}"
+    )
+
+
+def _follow(display: Display, block: Block, events: Iterator[Event], outcome: Outcome) -> None:
+    """Show one block until it ends."""
+    nodes = 0
+    with display.step(block.title) as step:
+        for event in events:
+            outcome.take(event)
+            match event:
+                case NodeDone(total=total):
+                    # counted here: dbt's own numbers come in the order its threads began, not ended
+                    nodes += 1
+                    step.say(f"{nodes} of {total}")
+                case BlockDone():
+                    break
+                case Rows():
+                    step.say(f"{outcome.read:,} rows of {len(outcome.rows)} streams")
+        # not true yet: it ended without saying so
+        block.success = bool(block.success)
+        step.failed = not block.success
+
+
+def _next(source: Source) -> list[str]:
+    """Return three commands worth trying after a run."""
+    first = "make demo-change pipeline     # a day's traffic in the shop, then its load"
+    own = "make pipeline                 # again: only what changed is read"
+    return [
+        first if source.embedded else own,
+        ".venv/bin/tidemark psql warehouse   # try: table marts.fct_sales limit 5;",
+        "make docs                     # the models, columns and lineage in a browser",
+    ]

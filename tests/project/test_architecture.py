@@ -1,0 +1,54 @@
+"""The fence around core: what the contracts of import-linter can't say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SOURCES = sorted(REPOSITORY.glob("plugins/*/src"))
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import singer_postgres.core
+for module in pkgutil.walk_packages(singer_postgres.core.__path__, "singer_postgres.core."):
+    importlib.import_module(module.name)
+print(sys.modules["singer_postgres.core.sql_compat"].sql.__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("python", "missing", "composes"),
+    [
+        (sys.executable, "psycopg2", "psycopg.sql"),
+        (str(REPOSITORY / ".meltano/extractors/tap-postgres/venv/bin/python"), "psycopg", "psycopg2.sql"),
+    ],
+    ids=["psycopg", "psycopg2"],
+)
+def test_core_needs_one_driver_whichever_it_is_and_no_singer(python, missing, composes):
+    command = [python, "-c", IMPORT_ALL, missing, "singer_sdk", "tap_postgres", "target_postgres", "sqlalchemy"]
+    environment = {"PYTHONPATH": str(REPOSITORY / "plugins/singer-postgres/src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, composes), done.stderr
+
+
+def test_each_folder_of_code_is_a_package():
+    folders = {path.parent for source in SOURCES for path in source.rglob("*.py")}
+    assert len(folders) > 10
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_no_package_imports_another_by_a_string():
+    named = re.compile(r"import_module\(|__import__\(")
+    found = [str(path) for source in SOURCES for path in source.rglob("*.py") if named.search(path.read_text())]
+    assert found == []

@@ -1,0 +1,58 @@
+"""Ranges of blocks: together they are the table, whatever was loaded before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from singer_postgres.core.source.relations import Leaf
+from singer_postgres.tap.block_ranges import cut, merged, remaining
+
+BLOCK = 8192
+END = 60
+
+
+def leaf(blocks: int, node: int = 1) -> Leaf:
+    return Leaf(
+        oid=node, schema="public", name="t", relfilenode=node, blocks=blocks, bytes=blocks * BLOCK, readable=True
+    )
+
+
+def blocks_of(ranges):
+    """Return each block of each range; an open range ends at END."""
+    return [(node, block) for node, first, after in ranges for block in range(first, END if after is None else after)]
+
+
+pieces = st.lists(
+    st.tuples(st.sampled_from([1, 2]), st.integers(0, END - 1), st.none() | st.integers(1, END)).filter(
+        lambda piece: piece[2] is None or piece[1] < piece[2]
+    ),
+    max_size=8,
+)
+leaves = st.lists(st.integers(0, END), min_size=1, max_size=2).map(
+    lambda sizes: [leaf(size, node) for node, size in enumerate(sizes, start=1)]
+)
+chunk_bytes = st.integers(1, 40 * BLOCK)
+
+
+@given(leaves, chunk_bytes, st.integers(1, 8))
+def test_the_ranges_of_a_table_hold_every_block_once_and_those_that_are_added_later(parts, size, parallel):
+    found = blocks_of(block_range for _, block_range in cut(parts, chunk_bytes=size, parallel=parallel))
+    assert sorted(found) == [(part.relfilenode, block) for part in parts for block in range(END)]
+
+
+@given(leaves, chunk_bytes, pieces)
+def test_what_is_left_and_what_is_loaded_are_together_the_table(parts, size, done):
+    whole = cut(parts, chunk_bytes=size, parallel=2)
+    left = blocks_of(block_range for _, block_range in remaining(whole, done))
+    assert len(left) == len(set(left))
+    loaded = {block for block in blocks_of(done) if block[0] <= len(parts)}
+    assert not loaded & set(left)
+    assert loaded | set(left) == set(blocks_of(block_range for _, block_range in whole))
+
+
+@given(pieces)
+def test_ranges_that_touch_are_told_as_one(done):
+    found = merged(done)
+    assert set(blocks_of(found)) == set(blocks_of(done))
+    assert len(found) == len(merged(found))

@@ -1,0 +1,161 @@
+"""Poolers of any kind, without a server: what they lend, to whom, and whether that is noticed."""
+
+from __future__ import annotations
+
+import random
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from singer_postgres.core import poolers
+
+
+class Pool:
+    """Sessions that a pooler has, by the numbers of their processes."""
+
+    def __init__(self, mode="transaction", *, size=1, take=-1, others=0.0, seed=0):
+        self.mode = mode
+        self.free = list(range(100, 100 + size))
+        self.take = take
+        # how busy others are who use the pool, too
+        self.others, self.random, self.lent = others, random.Random(seed), []
+        self.asked = 0
+
+    def connect(self):
+        return Connection(self)
+
+    def lend(self):
+        self._bustle()
+        assert self.free, "waits for ever"
+        return self.free.pop(self.take)
+
+    def give_back(self, session):
+        self.free.append(session)
+        self._bustle()
+
+    def _bustle(self):
+        if self.lent and self.random.random() < self.others:
+            self.free.append(self.lent.pop(0))
+        if len(self.free) > 2 and self.random.random() < self.others:
+            self.lent.append(self.free.pop(self.take))
+
+
+class Connection:
+    """A client's, of which the pooler says that its process is 7."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.info = SimpleNamespace(backend_pid=7, host="pool", port=6432, dbname="x", user=id(pool))
+        self.session = pool.lend() if pool.mode == "session" else None
+        self.pid = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def cursor(self):
+        return self
+
+    def execute(self, statement):
+        self.pool.asked += 1
+        if statement == "begin":
+            if self.pool.mode == "statement":
+                raise RuntimeError("transaction blocks not allowed in statement pooling mode")
+            self.session = self.session or self.pool.lend()
+        elif statement == "rollback":
+            if self.pool.mode == "transaction":
+                self.pool.give_back(self.session)
+                self.session = None
+        elif self.session:
+            self.pid = self.session
+        else:
+            self.pid = self.pool.lend()
+            self.pool.give_back(self.pid)
+
+    def fetchone(self):
+        return (self.pid,)
+
+    def close(self):
+        if self.session:
+            self.pool.give_back(self.session)
+
+
+LAST, FIRST = -1, 0
+
+
+@pytest.mark.parametrize("take", [LAST, FIRST], ids=["the last one given back", "the first one given back"])
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_a_pool_that_lends_by_the_transaction_is_noticed_while_nobody_else_uses_it(size, take):
+    pool = Pool(size=size, take=take)
+    assert poolers.fault(pool.connect(), pool.connect) == "lends a session for one transaction"
+
+
+@pytest.mark.parametrize("others", [0.1, 0.5, 0.9])
+def test_a_pool_that_lends_by_the_transaction_is_noticed_while_others_use_it(others):
+    pools = [Pool(size=5, others=others, seed=seed) for seed in range(2000)]
+    assert [each for each in pools if poolers.fault(each.connect(), each.connect) is None] == []
+
+
+def test_a_pool_that_lends_by_the_statement_is_noticed():
+    pool = Pool("statement", size=3)
+    assert poolers.fault(pool.connect(), pool.connect) == "lends a session for one statement"
+
+
+def test_a_pool_that_keeps_sessions_is_asked_once_in_a_process():
+    pool = Pool("session", size=3)
+    connection = pool.connect()
+    assert poolers.fault(connection, pool.connect) is None
+    asked = pool.asked
+    assert poolers.fault(connection, pool.connect) is None
+    assert pool.asked == asked + 1
+    assert pool.free == [100, 101]
+
+
+def test_a_server_is_asked_one_question_and_no_second_connection_is_made():
+    pool = Pool("session")
+    server = pool.connect()
+    server.info.backend_pid = server.session
+    assert poolers.fault(server, another=None) is None
+    assert pool.asked == 1
+
+
+def test_what_is_refused_is_named_with_its_address_and_its_variables():
+    pool = Pool()
+    with pytest.raises(poolers.PooledError, match=r"^pool:6432 .* one transaction.* in TAP_HOST and _PORT, name the"):
+        poolers.require_session(pool.connect(), pool.connect, variables="TAP_HOST and _PORT")
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "told"), [("TimeZone", "Asia/Tokyo", "UTC"), ("DateStyle", "SQL, DMY", "ISO")]
+)
+def test_a_pooler_that_drops_what_it_is_told_is_named_with_what_it_left(name, found, told):
+    info = SimpleNamespace(host="pool", port=6432, parameter_status={name: found}.get)
+    connection = SimpleNamespace(info=info)
+    with pytest.raises(poolers.PooledError, match=rf"^pool:6432 .* {name} is {found}, not {told}\. In DBT_HOST,"):
+        poolers.require_told(connection, {name: told}, variables="DBT_HOST")
+    poolers.require_told(connection, {name: found.lower()}, variables="DBT_HOST")
+
+
+def test_a_pool_that_has_room_for_one_alone_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(poolers, "_PATIENCE_S", 0.1)
+    ours, theirs = socket.socketpair()
+
+    class Waiting(Connection):
+        def __init__(self):
+            self.pool = pool
+            self.session = None
+
+        def execute(self, _):
+            # until the other end is gone
+            assert ours.recv(1) == b""
+            raise OSError("server closed the connection unexpectedly")
+
+        def fileno(self):
+            return ours.fileno()
+
+    pool = Pool("session", size=1)
+    with ours, theirs:
+        assert poolers.fault(pool.connect(), Waiting) == "gave no second session in 0 s (default_pool_size)"
