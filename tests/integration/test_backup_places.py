@@ -17,7 +17,7 @@ from tests import programs
 from tests.integration.backups import back_up, backups, copy, listed, locked, newest, waiting
 from tests.integration.conftest import Checkout, make_checkout
 from tests.singer.test_crashes import wait_for
-from tidemark.backup.store import Place
+from tidemark.backup.store import BackupStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +181,7 @@ def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
 
 
 def test_a_place_in_memory_gives_back_what_it_was_given(tmp_path):
-    place = Place("memory://somewhere/backups")
+    place = BackupStore("memory://somewhere/backups")
     place.prepare()
     assert place.backups() == []
     with place.writing("tidemark-20260101T000000Z-00000c", tmp_path) as directory:

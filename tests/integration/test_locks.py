@@ -104,9 +104,9 @@ def dumping(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def dump(times: int) -> tuple[Any, list[str]]:
         monkeypatch.setattr(clients, "find", lambda *a, **k: _SlowOnce(find(*a, **k), tmp_path, times=times))
         said: list[str] = []
-        options = make.Options(jobs=1, keep=None, keep_days=None)
+        options = make.BackupOptions(jobs=1, keep=None, keep_days=None)
         side = settings.login(ours, warehouse)
-        with make.alone(ours) as lock:
+        with make.exclusive(ours) as lock:
             return make._dumped(ours, side, tmp_path / "dump", lock, options, said.append), said
 
     return dump

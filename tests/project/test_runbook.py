@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tidemark.cli.app import app
-from tidemark.run.kinds import Kind
+from tidemark.run.kinds import FailureKind
 
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
@@ -17,7 +17,7 @@ BESIDE = {"usage", "deadline", "timeout", "killed", "retry", "delivery"}
 
 
 def test_every_kind_of_failure_has_its_section_and_no_section_is_of_none():
-    assert set(SECTIONS) == {*map(str, Kind), *BESIDE}
+    assert set(SECTIONS) == {*map(str, FailureKind), *BESIDE}
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))

@@ -32,8 +32,8 @@ def test_findings_are_grouped_by_side_and_stream_each_statement_a_line(capsys):
     ]
 
 
-def server(*, version: int = 18, ahead_s: float = 0) -> servers.Server:
-    return servers.Server(version, f"{version}.1", "UTF8", False, False, "me", "db", ahead_s, pooled=False)
+def server(*, version: int = 18, ahead_s: float = 0) -> servers.ServerFacts:
+    return servers.ServerFacts(version, f"{version}.1", "UTF8", False, False, "me", "db", ahead_s, pooled=False)
 
 
 def test_clocks_that_are_apart_are_told_of_with_how_far():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemark.run.kinds import Kind, kind_of, split
+from tidemark.run.kinds import FailureKind, kind_of, split
 
 LOAD = "tap-postgres target-postgres"
 
@@ -10,17 +10,21 @@ LOAD = "tap-postgres target-postgres"
 @pytest.mark.parametrize(
     ("block", "reason", "kind"),
     [
-        (LOAD, "Cannot connect to the source database 'shop' on db:5432: Connection refused", Kind.unreachable),
-        ("dbt-postgres:run", 'Database Error: FATAL: password authentication failed for user "x"', Kind.unreachable),
-        (LOAD, "State says that public-orders was loaded up to 2026, and raw.orders holds none", Kind.state),
-        (LOAD, "public-orders.total changed its type from text to integer, which can't be followed", Kind.shape),
-        (LOAD, "public-orders has no primary key, so rows that are read again could not be told", Kind.load),
-        ("dbt-postgres:run", "fct_sales failed", Kind.models),
-        ("dbt-postgres:test", "unique_orders failed", Kind.tests),
-        ("dbt-postgres:freshness", "freshness of raw.orders failed", Kind.freshness),
-        ("tidemark:reconcile", "Source and warehouse differ", Kind.reconcile),
-        ("tidemark:backup", "There is no space left", Kind.backup),
-        ("tidemark:check", "An error above would stop a run", Kind.other),
+        (LOAD, "Cannot connect to the source database 'shop' on db:5432: Connection refused", FailureKind.unreachable),
+        (
+            "dbt-postgres:run",
+            'Database Error: FATAL: password authentication failed for user "x"',
+            FailureKind.unreachable,
+        ),
+        (LOAD, "State says that public-orders was loaded up to 2026, and raw.orders holds none", FailureKind.state),
+        (LOAD, "public-orders.total changed its type from text to integer, which can't be followed", FailureKind.shape),
+        (LOAD, "public-orders has no primary key, so rows that are read again could not be told", FailureKind.load),
+        ("dbt-postgres:run", "fct_sales failed", FailureKind.models),
+        ("dbt-postgres:test", "unique_orders failed", FailureKind.tests),
+        ("dbt-postgres:freshness", "freshness of raw.orders failed", FailureKind.freshness),
+        ("tidemark:reconcile", "Source and warehouse differ", FailureKind.reconcile),
+        ("tidemark:backup", "There is no space left", FailureKind.backup),
+        ("tidemark:check", "An error above would stop a run", FailureKind.other),
     ],
 )
 def test_a_failure_is_of_the_kind_that_the_runbook_has_its_cure_under(block, reason, kind):

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from tidemark.project.meltano_state import Bookmark
 from tidemark.run.events import BlockDone, Line, NodeDone, Rows, StreamBegan
-from tidemark.run.outcome import Block, Outcome
+from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.report import stream_reports
 
 
 def report(*, incremental: bool = True, **rows: int):
-    outcome = Outcome([Block("Extract and load")])
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
     outcome.take(StreamBegan("public-orders", incremental=incremental))
     for what, count in rows.items():
         outcome.take(Rows("public-orders", count, what))
@@ -39,14 +39,14 @@ def test_a_bookmark_is_shown_to_the_second():
 
 
 def test_counts_of_one_stream_are_summed_as_the_tap_reports_them_in_parts():
-    outcome = Outcome([Block("Extract and load")])
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
     for _ in range(3):
         outcome.take(Rows("public-orders", 10, "read"))
     assert outcome.read == 30
 
 
 def test_the_reason_names_the_models_or_tests_that_failed():
-    outcome = Outcome([Block("Build models"), Block("Test")])
+    outcome = RunOutcome([BlockOutcome("Build models"), BlockOutcome("Test")])
     outcome.take(BlockDone(success=True, error=None))
     for index in range(5):
         outcome.take(NodeDone(index, 5, "FAIL", f"test_{index}"))
@@ -56,7 +56,7 @@ def test_the_reason_names_the_models_or_tests_that_failed():
 
 
 def test_the_reason_is_what_the_plugin_logged_as_an_error():
-    outcome = Outcome([Block("Extract and load")])
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
     outcome.take(Line("Beginning", "tap-postgres", "info"))
     outcome.take(Line("An unhandled error occurred while syncing 'public-orders'", "tap-postgres", "error"))
     outcome.take(Line("UndefinedColumn: column x does not exist\nLINE 1: …", "tap-postgres", "error"))
@@ -67,7 +67,7 @@ def test_the_reason_is_what_the_plugin_logged_as_an_error():
 
 
 def test_the_reason_of_a_dbt_error_is_the_line_below_its_heading():
-    outcome = Outcome([Block("Build models")])
+    outcome = RunOutcome([BlockOutcome("Build models")])
     for text in ("Encountered an error:", "Database Error", "  connection to server failed: Connection refused", ""):
         outcome.take(Line(text, "dbt-postgres", "info"))
     outcome.take(BlockDone(success=False, error="`dbt-postgres run` failed with exit code: 2"))
@@ -75,14 +75,14 @@ def test_the_reason_of_a_dbt_error_is_the_line_below_its_heading():
 
 
 def test_the_reason_of_a_crash_is_the_last_line_of_its_traceback():
-    outcome = Outcome([Block("Extract and load")])
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
     for text in ("Traceback (most recent call last):", '  File "x"', "ValueError: no such thing", "  "):
         outcome.take(Line(text, "meltano", "error"))
     assert outcome.reason() == "ValueError: no such thing"
 
 
 def test_a_run_that_ended_in_the_middle_did_not_end_well():
-    outcome = Outcome([Block("Extract and load"), Block("Test")])
+    outcome = RunOutcome([BlockOutcome("Extract and load"), BlockOutcome("Test")])
     outcome.take(BlockDone(success=True, error=None))
     assert not outcome.ended_well
     assert outcome.culprit.title == "Test"

@@ -124,7 +124,7 @@ def test_a_server_is_asked_one_question_and_no_second_connection_is_made():
 
 def test_what_is_refused_is_named_with_its_address_and_its_variables():
     pool = Pool()
-    with pytest.raises(poolers.PooledError, match=r"^pool:6432 .* one transaction.* in TAP_HOST and _PORT, name the"):
+    with pytest.raises(poolers.PoolerError, match=r"^pool:6432 .* one transaction.* in TAP_HOST and _PORT, name the"):
         poolers.require_session(pool.connect(), pool.connect, variables="TAP_HOST and _PORT")
 
 
@@ -134,9 +134,9 @@ def test_what_is_refused_is_named_with_its_address_and_its_variables():
 def test_a_pooler_that_drops_what_it_is_told_is_named_with_what_it_left(name, found, told):
     info = SimpleNamespace(host="pool", port=6432, parameter_status={name: found}.get)
     connection = SimpleNamespace(info=info)
-    with pytest.raises(poolers.PooledError, match=rf"^pool:6432 .* {name} is {found}, not {told}\. In DBT_HOST,"):
-        poolers.require_told(connection, {name: told}, variables="DBT_HOST")
-    poolers.require_told(connection, {name: found.lower()}, variables="DBT_HOST")
+    with pytest.raises(poolers.PoolerError, match=rf"^pool:6432 .* {name} is {found}, not {told}\. In DBT_HOST,"):
+        poolers.require_settings(connection, {name: told}, variables="DBT_HOST")
+    poolers.require_settings(connection, {name: found.lower()}, variables="DBT_HOST")
 
 
 def test_a_pool_that_has_room_for_one_alone_is_not_waited_for(monkeypatch):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tidemark.backup.manifest import began, new_name
-from tidemark.backup.retention import left_over, outlived
+from tidemark.backup.retention import abandoned, expired
 
 NOW = datetime(2026, 11, 25, 1, 30, tzinfo=UTC)
 NIGHTS = [new_name(NOW - timedelta(days=days), f"{days:06x}") for days in range(10)]
@@ -26,13 +26,13 @@ NIGHTS = [new_name(NOW - timedelta(days=days), f"{days:06x}") for days in range(
     ids=["no rule", "count", "age", "count if more", "age if more", "one", "the newest whatever its age", "few"],
 )
 def test_a_backup_stays_if_either_rule_keeps_it_and_the_newest_always_does(keep, days, stay):
-    gone = outlived(NIGHTS, now=NOW, keep=keep, keep_days=days)
+    gone = expired(NIGHTS, now=NOW, keep=keep, keep_days=days)
     assert gone == sorted(NIGHTS[stay:])
 
 
 def test_what_was_begun_is_left_over_after_a_day_and_never_what_is_not_ours():
     names = [NIGHTS[0], NIGHTS[2], f"{NIGHTS[3]}.partial", "notes", "tidemark-20261101T000000Z-mine"]
-    assert left_over(names, now=NOW) == [f"{NIGHTS[3]}.partial", NIGHTS[2]]
+    assert abandoned(names, now=NOW) == [f"{NIGHTS[3]}.partial", NIGHTS[2]]
 
 
 @pytest.mark.parametrize("name", ["tidemark", "tidemark-20261399T000000Z-00000a", "x-20261101T000000Z-00000a"])

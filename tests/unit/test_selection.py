@@ -10,7 +10,7 @@ import sys
 import pytest
 from meltano.core.plugin.singer.catalog import ListSelectedExecutor, MetadataExecutor, select_metadata_rules
 
-from singer_postgres.core.source.selection import wanted
+from singer_postgres.core.source.selection import selected_streams
 
 IDS = ["public-orders", "public-order_items", "public-a.b", "crm-contacts", "crm-Contacts"]
 SELECTS = [
@@ -27,7 +27,7 @@ SELECTS = [
 
 def told(select, only=(), metadata=None):
     """Return what a plugin makes of its environment."""
-    return wanted(
+    return selected_streams(
         {
             "MELTANO_EXTRACT__SELECT": json.dumps(select),
             "MELTANO_EXTRACT__SELECT_FILTER": json.dumps(list(only)),
@@ -58,12 +58,12 @@ def test_a_stream_that_the_run_leaves_out_is_not_missed():
     assert told(["public-gone.*", "!public-gone.*"]).missing([]) == []
     assert told(["public-gone.*"], only=["!public-gone"]).missing([]) == []
     assert told(["public-gone.*"], only=["public-*"]).missing([]) == ["public-gone"]
-    assert wanted({}) is None
+    assert selected_streams({}) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's command line is looked at on Linux alone")
 def test_what_lists_all_that_can_be_selected_is_given_all():
-    child = "from singer_postgres.core.source.selection import of_run; print(of_run() is not None)"
+    child = "from singer_postgres.core.source.selection import selected_by_run; print(selected_by_run() is not None)"
     parent = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode)"
     env = {
         **os.environ,

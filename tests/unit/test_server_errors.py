@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemark.local.postgres.server_errors import complaint
+from tidemark.local.postgres.server_errors import server_error
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,6 @@ from tidemark.local.postgres.server_errors import complaint
     ],
 )
 def test_what_the_programs_print_becomes_one_line(said, told, tmp_path):
-    line = complaint(said, program="pg_ctl", side="source", directory=tmp_path)
+    line = server_error(said, program="pg_ctl", side="source", directory=tmp_path)
     assert told in line
     assert "\n" not in line

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from singer_postgres.core.errors import SingerPostgresError
-from singer_postgres.core.source.select import Shape
+from singer_postgres.core.source.select import ReadColumns
 from singer_postgres.core.wire import Chunk, Table
-from singer_postgres.tap.batch_writer import Copying
+from singer_postgres.tap.batch_writer import BatchWriter
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.events import Failed, Finished, Opened, Read
 from singer_postgres.tap.stream_plan import StreamPlan
@@ -28,7 +28,7 @@ BROKEN, SOUND = (
 )
 _TABLE = Table("1/1", "public", "broken", (), ("id",), "FULL_TABLE")
 _LATE: dict[str, Callable[[Path], Event]] = {
-    "opened": lambda _: Opened(BROKEN, _TABLE, Shape(1, 1, ()), 0),
+    "opened": lambda _: Opened(BROKEN, _TABLE, ReadColumns(1, 1, ()), 0),
     "a chunk": lambda path: Read(BROKEN, Chunk(), path, 1),
     "an empty range": lambda _: Read(BROKEN, Chunk(blocks=(1, 0, None)), None),
     "finished": lambda _: Finished(BROKEN, Chunk(last=True)),
@@ -59,7 +59,7 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
         SimpleNamespace(name=plan.stream, replication_key=None, schema={}) for plan in (BROKEN, SOUND)
     ]
     reading: Any = SimpleNamespace(events=events, expire=lambda: None)
-    copying = Copying(tap, streams, files, reading)
+    copying = BatchWriter(tap, streams, files, reading)
     path = files.new()
     path.touch()
     # what still stands when all has ended: a range that its worker is at

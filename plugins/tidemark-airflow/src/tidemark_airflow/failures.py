@@ -23,5 +23,5 @@ class RunFailed(AirflowException):
         self.report = report
 
 
-class CannotPass(RunFailed, AirflowFailException):
+class PermanentFailure(RunFailed, AirflowFailException):
     """One of something that no retry mends: Airflow fails the task at once."""

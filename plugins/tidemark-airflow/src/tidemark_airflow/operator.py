@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from tidemark_airflow import assets, process
 from tidemark_airflow.alerts import callbacks
-from tidemark_airflow.failures import CannotPass, RunFailed
+from tidemark_airflow.failures import PermanentFailure, RunFailed
 from tidemark_airflow.run_ids import run_id_of
 
 if TYPE_CHECKING:
@@ -93,4 +93,4 @@ class TidemarkOperator(BaseOperator):
             killed = status < 0 or status > 128  # noqa: PLR2004 - the shell's convention
             kind = "killed" if killed else "other"
             reason = reason or f"tidemark ended with status {status} and did not say why"
-        return (CannotPass if kind in _STAYS else RunFailed)(reason, kind, report)
+        return (PermanentFailure if kind in _STAYS else RunFailed)(reason, kind, report)

@@ -154,8 +154,8 @@ def _open(credentials: PostgresCredentials) -> Any:
     told = {name: os.environ[variable] for variable, name in _TOLD.items() if os.environ.get(variable)}
     try:
         poolers.require_session(opened, lambda: _connect(credentials), variables=_VARIABLES)
-        poolers.require_told(opened, told, variables=_VARIABLES)
-    except poolers.PooledError as error:
+        poolers.require_settings(opened, told, variables=_VARIABLES)
+    except poolers.PoolerError as error:
         raise PooledError(str(error)) from error
     return opened
 

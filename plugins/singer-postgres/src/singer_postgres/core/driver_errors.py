@@ -68,7 +68,7 @@ TRIES = 8
 _FIRST_S, _LONGEST_S = 0.5, 10
 
 
-def passes(error: BaseException, *, reached: bool = True) -> bool:
+def is_transient(error: BaseException, *, reached: bool = True) -> bool:
     """Return whether the same again may succeed.
 
     Args:
@@ -85,14 +85,14 @@ def passes(error: BaseException, *, reached: bool = True) -> bool:
     return any(word in text for word in (*_BUSY, *_BROKEN, *(_AWAY if reached else ())))
 
 
-def is_crowded(error: BaseException) -> bool:
+def is_out_of_connections(error: BaseException) -> bool:
     """Return whether a connection was refused as there are as many as the server, the database or the role may have."""
     if not _is_of_driver(error) or keeps_session(error):
         return False
     return _code(error) == "53300" or any(word in str(error).lower() for word in _CROWDED)
 
 
-def is_of_stream(error: BaseException, *, writing: bool = False) -> bool:
+def ends_one_stream(error: BaseException, *, writing: bool = False) -> bool:
     """Return whether other streams may do better: whatever a statement raises is its stream's.
 
     Args:
@@ -119,7 +119,7 @@ def _is_of_client(error: BaseException) -> bool:
     return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
 
 
-def named(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
+def wrap_driver_error(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
     """Return an error of a driver as one of ours, which says what was being done; others as they are.
 
     Args:
@@ -169,13 +169,14 @@ def longest_wait_s(tries: int) -> float:
     return float(min(_LONGEST_S, _FIRST_S * 2**tries))
 
 
-def retried(
-    attempt: Callable[[], _T], *, passes: Callable[[Any], bool], told: Callable[[BaseException, float], None]
+def retry(
+    attempt: Callable[[], _T], *, is_transient: Callable[[Any], bool], on_retry: Callable[[BaseException, float], None]
 ) -> _T:
     """Return what `attempt` returns, trying again with growing, random waits while its errors may pass.
 
     Args:
-        told: called before each wait with the error and the wait in seconds.
+        is_transient: whether an error may pass by itself.
+        on_retry: called before each wait with the error and the wait in seconds.
 
     Raises:
         Exception: the last one, once it was tried often enough, or one that doesn't pass.
@@ -184,8 +185,8 @@ def retried(
         backoff.expo,
         Exception,
         max_tries=TRIES,
-        giveup=lambda error: not passes(error),
-        on_backoff=lambda details: told(details["exception"], details["wait"]),
+        giveup=lambda error: not is_transient(error),
+        on_backoff=lambda details: on_retry(details["exception"], details["wait"]),
         logger=None,
         factor=_FIRST_S,
         max_value=_LONGEST_S,

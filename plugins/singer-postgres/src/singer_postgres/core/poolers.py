@@ -29,7 +29,7 @@ _proven: set[tuple[Any, ...]] = set()
 _proving = threading.Lock()
 
 
-class PooledError(RunError):
+class PoolerError(RunError):
     """There is no session to be had here."""
 
 
@@ -52,7 +52,7 @@ def require_session(connection: Any, another: Callable[[], Any], *, variables: s
             f"{info.host}:{info.port} is a pooler that {why}, and what is done here needs a session that stays: in "
             f"{variables}, name the server itself, or a pool with pool_mode = session."
         )
-        raise PooledError(msg)
+        raise PoolerError(msg)
 
 
 def fault(connection: Any, another: Callable[[], Any]) -> str | None:
@@ -73,7 +73,7 @@ def fault(connection: Any, another: Callable[[], Any]) -> str | None:
         return found
 
 
-def require_told(connection: Any, told: Mapping[str, str], *, variables: str) -> None:
+def require_settings(connection: Any, told: Mapping[str, str], *, variables: str) -> None:
     """Stop if a pooler left out what the session was told at its start; the server tells each of them back.
 
     Args:
@@ -90,7 +90,7 @@ def require_told(connection: Any, told: Mapping[str, str], *, variables: str) ->
                 f"{info.host}:{info.port} is a pooler that drops what a session is told at its start: {name} is "
                 f"{found}, not {value}. In {variables}, name the server itself."
             )
-            raise PooledError(msg)
+            raise PoolerError(msg)
 
 
 def server_pid(connection: Any) -> int:

@@ -61,7 +61,7 @@ class Type:
 
 
 @dataclass(frozen=True)
-class Landing:
+class TargetType:
     """The warehouse's type for a column; None if there is no way to carry it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Landing:
     instead_of: str = ""
 
 
-def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
+def target_type(oid: int, declared: str, types: Mapping[int, Type]) -> TargetType:
     """Return what a column lands as.
 
     Args:
@@ -88,38 +88,38 @@ def landing(oid: int, declared: str, types: Mapping[int, Type]) -> Landing:
     if found.element:
         return _array(found, declared, types)
     if found.kind == "d":
-        return replace(landing(found.base, found.base_modifier, types), instead_of=f"domain {found.name}")
+        return replace(target_type(found.base, found.base_modifier, types), instead_of=f"domain {found.name}")
     if found.kind == "p" or found.name in _UNREADABLE:
-        return Landing(None)
+        return TargetType(None)
     if _as_text(found):
         # an enum's binary form is its label, as a text's is
         kind = _KINDS.get(found.kind)
-        return Landing("text", binary=found.kind == "e", instead_of=f"{kind} {found.name}" if kind else found.name)
+        return TargetType("text", binary=found.kind == "e", instead_of=f"{kind} {found.name}" if kind else found.name)
     if found.built_in:
-        return Landing(declared, binary=found.name in _SAME_IN_BINARY)
-    return Landing(_unqualified(declared), extension=True)
+        return TargetType(declared, binary=found.name in _SAME_IN_BINARY)
+    return TargetType(_unqualified(declared), extension=True)
 
 
 def _as_text(type_: Type) -> bool:
     return type_.kind in "ec" or (type_.kind in "rm" and not type_.built_in) or type_.name in _BY_NAME
 
 
-def _array(array: Type, declared: str, types: Mapping[int, Type]) -> Landing:
+def _array(array: Type, declared: str, types: Mapping[int, Type]) -> TargetType:
     element = types[array.element]
-    landed = landing(array.element, element.name, types)
+    landed = target_type(array.element, element.name, types)
     if landed.type is None:
         return landed
     if landed.extension and element.delimiter != ",":
         # where the type is missing, an array of text would be read as if commas were between its elements
-        return Landing("text", instead_of=f"array of {element.name}")
+        return TargetType("text", instead_of=f"array of {element.name}")
     if element.kind != "d" and not _as_text(element):
         # as they are, elements keep the array's own modifiers: numeric(12,2)[]. Not an array by its name: int2vector,
         # which refuses what its own binary form is when empty.
-        return Landing(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
+        return TargetType(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
     if landed.type.endswith("[]"):
         # of a domain of arrays: each element is an array's text, and not one more dimension
-        return Landing("text[]", instead_of=f"array of {landed.instead_of}")
-    return Landing(landed.type + "[]", landed.extension, instead_of=f"array of {landed.instead_of}")
+        return TargetType("text[]", instead_of=f"array of {landed.instead_of}")
+    return TargetType(landed.type + "[]", landed.extension, instead_of=f"array of {landed.instead_of}")
 
 
 def _unqualified(declared: str) -> str:

@@ -51,15 +51,15 @@ class WireColumn:
         name: its name, in the source and in the warehouse.
         type: its PostgreSQL type with modifiers, such as `numeric(12,2)`.
         extension: the type is not built in; where the warehouse doesn't have it, text takes its place.
-        number: its number in the source's table, which a new name doesn't change and no other column gets.
-        past: what rows hold in it that were there before it was added, as text.
+        attnum: its number in the source's table, which a new name doesn't change and no other column gets.
+        missing_value: what rows hold in it that were there before it was added, as text.
     """
 
     name: str
     type: str
     extension: bool = False
-    number: int = 0
-    past: str | None = None
+    attnum: int = 0
+    missing_value: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Table:
         method: how the stream is read.
         binary: the files are in COPY's binary form, which servers write and read in half the time; else in its text
             form, which every type has and every version understands.
-        relation: tells the source's table from another that had its name before; 0 of what has no rows of its own.
-        width: the largest number that a column of the source's table has had.
+        table_oid: tells the source's table from another that had its name before; 0 of what has no rows of its own.
+        max_attnum: the largest number that a column of the source's table has had.
     """
 
     source: str
@@ -86,12 +86,12 @@ class Table:
     key: tuple[str, ...]
     method: Method
     binary: bool = False
-    relation: int = 0
-    width: int = 0
+    table_oid: int = 0
+    max_attnum: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the `pgcopy` object of a SCHEMA message."""
-        return {"version": VERSION, **asdict(self)}
+        return {"version": VERSION, **_to_wire(asdict(self))}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Table:
@@ -105,15 +105,23 @@ class Table:
             source=value["source"],
             schema=value["schema"],
             name=value["name"],
-            columns=tuple(WireColumn(**column) for column in value["columns"]),
+            columns=tuple(WireColumn(**_from_wire(column)) for column in value["columns"]),
             key=tuple(value["key"]),
             method=value["method"],
             binary=value["binary"],
-            relation=value["relation"],
-            width=value["width"],
+            table_oid=value["relation"],
+            max_attnum=value["width"],
         )
 
 
+# what version 1 calls a field that has another name here
+_MEMBERS = {
+    "attnum": "number",
+    "missing_value": "past",
+    "table_oid": "relation",
+    "max_attnum": "width",
+    "lsn": "position",
+}
 # relfilenode, first block, block after the last (None: to the end)
 BlockRange = tuple[int, int, int | None]
 
@@ -128,7 +136,7 @@ class Chunk:
         crc32: of the file's bytes.
         snapshot: names the snapshot that the rows were read under; chunks of one snapshot hold each row once.
         snapshot_at: that snapshot's instant, ISO 8601 in UTC.
-        position: a place in the source's WAL before which lies all that the snapshot sees.
+        lsn: a place in the source's WAL before which lies all that the snapshot sees.
         start: the bookmark that the stream was read from; None when it is read from its beginning.
         end: the bookmark that holds once the stream has ended; None for a stream without one.
         blocks: what this chunk completes of a first load, for its resumption; None when it completes nothing.
@@ -142,7 +150,7 @@ class Chunk:
     crc32: int = 0
     snapshot: str = ""
     snapshot_at: str = ""
-    position: str | None = None
+    lsn: str | None = None
     start: str | None = None
     end: str | None = None
     blocks: BlockRange | None = None
@@ -152,7 +160,7 @@ class Chunk:
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""
-        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+        return {"format": FORMAT, "version": VERSION, **_to_wire(asdict(self))}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Chunk:
@@ -163,10 +171,23 @@ class Chunk:
         """
         _expect(value.get("format") == FORMAT, "format", value.get("format"))
         _expect(value.get("version") == VERSION, "version", value.get("version"))
-        fields = {name: value[name] for name in cls.__dataclass_fields__}
+        fields = {name: value[_MEMBERS.get(name, name)] for name in cls.__dataclass_fields__}
         fields["blocks"] = _block_range(fields["blocks"])
         fields["resumed"] = tuple(_block_range(block_range) for block_range in fields["resumed"])
         return cls(**fields)
+
+
+def _to_wire(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields by the names that version 1 has for them."""
+    members = {_MEMBERS.get(name, name): value for name, value in fields.items()}
+    if "columns" in members:
+        members["columns"] = [_to_wire(column) for column in members["columns"]]
+    return members
+
+
+def _from_wire(members: dict[str, Any]) -> dict[str, Any]:
+    names = {member: name for name, member in _MEMBERS.items()}
+    return {names.get(member, member): value for member, value in members.items()}
 
 
 def _block_range(value: Any) -> BlockRange | None:

@@ -20,7 +20,7 @@ def without_password(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def settings_told() -> Iterator[None]:
+def settings_reported() -> Iterator[None]:
     """Tell what the MeltanoLabs plugins assert of their settings as an error of ours."""
     try:
         yield

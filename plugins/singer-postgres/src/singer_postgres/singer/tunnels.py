@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told(config: Mapping[str, Any]) -> Iterator[None]:
+def explained(config: Mapping[str, Any]) -> Iterator[None]:
     """Tell in one line why a tunnel can't be opened.
 
     Raises:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from singer_sdk.metrics import Counter
 
-    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.select import ReadColumns
     from singer_postgres.core.wire import BlockRange, Chunk
-    from singer_postgres.tap.chunk_readers import Reading
+    from singer_postgres.tap.chunk_readers import ChunkReaders
     from singer_postgres.tap.chunks import ChunkFiles
     from singer_postgres.tap.running import ChunkedStream, RunningTap
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -36,21 +36,23 @@ _SILENCE_S = 60.0
 _DRAIN_POLL_S = 0.02
 
 
-class Copying:
+class BatchWriter:
     """The streams of one run that are read in chunks.
 
     Chunks are announced as they come, whichever stream they are of: were they held back, they would take the room that
     the stream before them needs. Streams are reported on in the order in which the SDK asks for them.
     """
 
-    def __init__(self, tap: RunningTap, streams: Iterable[ChunkedStream], files: ChunkFiles, reading: Reading) -> None:
+    def __init__(
+        self, tap: RunningTap, streams: Iterable[ChunkedStream], files: ChunkFiles, readers: ChunkReaders
+    ) -> None:
         self._tap = tap
         self._streams = {stream.name: stream for stream in streams}
         self._files = files
-        self._reading = reading
+        self._readers = readers
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
         self._finished: set[str] = set()
-        self._shapes: dict[str, Shape] = {}
+        self._shapes: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_told = False, -math.inf
 
@@ -65,9 +67,9 @@ class Copying:
         heard = time.monotonic()
         while stream.name not in self._finished:
             try:
-                event = self._reading.events.get(timeout=_TICK_S)
+                event = self._readers.events.get(timeout=_TICK_S)
             except queue.Empty:
-                self._reading.expire()
+                self._readers.expire()
             else:
                 if not self._is_late(event):
                     self._take(event)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.tasks import Task
 
 
-class Reading:
+class ChunkReaders:
     """The streams of one run being read."""
 
     def __init__(
@@ -111,7 +111,7 @@ class Reading:
             worker.close()
         except psycopg2.Error as error:
             worker.close()
-            if driver_errors.passes(error):
+            if driver_errors.is_transient(error):
                 self._schedule.broke(task, error)
             else:
                 self._schedule.give_up(task.stream, error)
@@ -177,7 +177,7 @@ class Reading:
     def _finish(self, reading: _Range, writer: ChunkWriter, rows: int) -> None:
         task = reading.task
         plan = task.stream.plan
-        first_load = plan.method == "INCREMENTAL" and plan.start is None and plan.backfill is None
+        first_load = plan.method == "INCREMENTAL" and plan.bookmark is None and plan.backfill is None
         resumable = task.blocks if first_load else None
         last = writer.finish(rows)
         reading.chunk = replace(reading.chunk, blocks=resumable)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.select import ReadColumns
     from singer_postgres.core.wire import Chunk, Table
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -19,7 +19,7 @@ class Opened:
 
     plan: StreamPlan
     table: Table
-    shape: Shape
+    shape: ReadColumns
     rows_estimate: float
 
 

@@ -42,7 +42,7 @@ def discover(arguments: Sequence[str]) -> str | None:
     dsn = make_dsn(**given)
     with closing(Source(dsn=lambda: dsn).connect()) as connection:
         found, left_out = relations.in_schemas(
-            connection, config.get("filter_schemas") or (), wanted=selection.of_run()
+            connection, config.get("filter_schemas") or (), wanted=selection.selected_by_run()
         )
     for relation in left_out:
         sys.stderr.write(f"{relation}\n")

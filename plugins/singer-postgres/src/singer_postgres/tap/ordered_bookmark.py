@@ -132,19 +132,19 @@ def bookmark(
             limits = (("<=", str(sequence.last)),)
             top = values.top(LAG_ROWS, *limits)
     files = _files(sequence, selection)
-    if plan.start is not None and (why := _why_anew(values, plan, sequence, files, top, limits)):
+    if plan.bookmark is not None and (why := _why_anew(values, plan, sequence, files, top, limits)):
         notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
-        plan = replace(plan, start=None, trail=None)
+        plan = replace(plan, bookmark=None, trail=None)
     safe = _some_rows_below(values, top, limits, LAG_ROWS)
     seen = ((now, safe),) if safe is not None else ()
-    if plan.start is None:
+    if plan.bookmark is None:
         settled = _settled(connection, plan, key, notices)
         end = _some_rows_below(values, top, limits, FIRST_LAG_ROWS) if settled else None
         return replace(plan, trail=KeyTrail(seen, files)), end
     limit = _limit(connection, key, notices)
     seen = (*(plan.trail or KeyTrail()).seen, *seen)
     due = [number for number, (at, _) in enumerate(seen) if at <= limit]
-    end = seen[due[-1]][1] if due else plan.start
+    end = seen[due[-1]][1] if due else plan.bookmark
     pending = seen[due[-1] + 1 :] if due else seen
     if len(pending) > _MOST_SEEN:
         pending = (*pending[:-1:2], pending[-1])
@@ -182,7 +182,7 @@ def _within_reach(
 
 def _nothing_gets_past(top: Several[str], key: ReplicationKey) -> bool:
     """Return whether the first of `top`, values in falling order, is the end of its type, or a filler far off."""
-    value, type_ = top[0], (key.column.landing.type or "").partition("(")[0]
+    value, type_ = top[0], (key.column.target_type.type or "").partition("(")[0]
     if type_ in {"real", "double precision", "numeric", "interval"} and value.lower() in {"nan", "infinity"}:
         return True
     if value in _EXTREMES.get(type_, ()):
@@ -231,7 +231,7 @@ def _look_at(sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices:
 
 def _is_beyond(largest: str, sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
     """Return whether rows have values that the sequence has yet to reach."""
-    if sequence.last is None or key.column.landing.type not in _INTEGERS or int(largest) <= sequence.last:
+    if sequence.last is None or key.column.target_type.type not in _INTEGERS or int(largest) <= sequence.last:
         return False
     notices.warn(
         sequence.name,
@@ -251,7 +251,7 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
     limits: tuple[tuple[str, str], ...],
 ) -> str | None:
     """Return why rows may be below the bookmark that no run has read; None if there is no reason."""
-    start, known = plan.start, (plan.trail or KeyTrail()).files
+    start, known = plan.bookmark, (plan.trail or KeyTrail()).files
     assert start is not None
     if sequence is not None and known[0] and known[0] != files[0]:
         return f"{sequence.name}, which fills its replication key, was restarted or altered"
@@ -278,15 +278,17 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
 def _settled(connection: Connection, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
     """Return whether all transactions have ended that may add values below the bookmark of a first load."""
     found, settled = outlived(connection)
-    if found.blind:
-        notices.warn("blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind}")
+    if found.blind_because:
+        notices.warn(
+            "blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind_because}"
+        )
     if not settled:
         waits_for = found.holder or f"prepared transaction {found.prepared and found.prepared[0]!r}"
         notices.warn(
             "holder",
             f"The bookmark of {plan.stream} stays at the beginning while {waits_for} is open, since "
-            f"{horizon.iso(found.prepared[1] if found.prepared else found.at)}: it may yet add smaller values of "
-            f"{key.column.name}.",
+            f"{horizon.iso(found.prepared[1] if found.prepared else found.oldest_start)}: it may yet add smaller "
+            f"values of {key.column.name}.",
         )
     return settled
 
@@ -309,7 +311,7 @@ def outlived(connection: Connection) -> tuple[Horizon, bool]:
     until = time.monotonic() + _PATIENCE_S
     while True:
         found = horizon.read(connection)
-        ended = found.at >= asked and not found.prepared
-        if ended or found.blind or time.monotonic() > until:
-            return found, ended or bool(found.blind and not found.prepared)
+        ended = found.oldest_start >= asked and not found.prepared
+        if ended or found.blind_because or time.monotonic() > until:
+            return found, ended or bool(found.blind_because and not found.prepared)
         time.sleep(_POLL_S)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.source.relations import Column
-    from singer_postgres.core.source.select import Selection, Shape
+    from singer_postgres.core.source.select import ReadColumns, Selection
 
 # of the text of arrays, composites and ranges
 _ESCAPES = '\\"'
@@ -119,10 +119,10 @@ _TYPES = """
 """.format(of_enum=_SINCE.format(table="e"), of_attribute=_SINCE.format(table="a"))  # noqa: S608
 
 
-def contradiction(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
+def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
     connection: Connection,
     selection: Selection,
-    before: Shape,
+    before: ReadColumns,
     bound: sql.Composable | None,
     *,
     parts: Sequence[int],

@@ -177,7 +177,7 @@ def _read(  # noqa: PLR0913 - each is a part of one query
         sql.SQL(", ").join(_expression(name, properties.get(name, {})) for name in names),
         _uncarried(
             {
-                column.name: str(column.landing.type)
+                column.name: str(column.target_type.type)
                 for column in selection.columns
                 if column.name not in selection.masks
             }

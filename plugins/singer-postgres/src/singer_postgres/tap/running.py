@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.metrics import Counter
 
-    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.select import ReadColumns
     from singer_postgres.tap.key_trail import KeyTrail
     from singer_postgres.tap.locks import Watch
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -27,7 +27,7 @@ class ChunkedStream(Protocol):
     def get_context_state(self, context: None) -> dict[str, Any]:
         """Return the stream's state, to be changed in place."""
 
-    def set_bookmark(self, value: str | None, shape: Shape, trail: KeyTrail | None) -> None:
+    def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
         """Note how far the stream is complete."""
 
 
@@ -46,7 +46,7 @@ class RunningTap(Protocol):
     state_writer: Any
 
     @property
-    def copying(self) -> MessageWriter:
+    def batch_writer(self) -> MessageWriter:
         """What writes the messages of streams that are read in chunks."""
 
     @property

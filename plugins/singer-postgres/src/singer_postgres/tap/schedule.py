@@ -18,7 +18,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
-from singer_postgres.tap.stream_planning import OpenStream, Status, require_young, selection_anew
+from singer_postgres.tap.stream_planning import OpenStream, Status, refuse_expired_snapshot, select_again
 from singer_postgres.tap.tasks import Piece, Task, Unopened
 from singer_postgres.tap.workers import Crowded
 
@@ -174,7 +174,7 @@ class Schedule:
             _LOGGER.info("%s; it is read again", what)
             if announced:
                 # chunks of one snapshot hold each row once
-                self._begin_anew(task)
+                self._begin_again(task)
             else:
                 self._put_back(task)
 
@@ -183,7 +183,7 @@ class Schedule:
         with self._changed:
             if task.is_current:
                 _LOGGER.warning("Reading %s is begun anew: %s", task.stream.plan.stream, change)
-                self._begin_anew(task)
+                self._begin_again(task)
 
     def broke(self, task: Task, error: psycopg2.Error) -> None:
         """Read a range again, under a new snapshot, whose connection broke; a stream that is read whole all of it."""
@@ -192,8 +192,8 @@ class Schedule:
         if plan.method == "INCREMENTAL" and not plan.key:
             # with one, what comes again replaces what came under the old snapshot
             why = "; without a key it can't go on, as rows would double. Run this again"
-        elif stream.turn >= _MOST_TURNS:
-            why = f", again and again, in {stream.turn + 1} attempts"
+        elif stream.epoch >= _MOST_TURNS:
+            why = f", again and again, in {stream.epoch + 1} attempts"
         elif stream.breaks >= driver_errors.TRIES - 1:
             why = ""
         failed = self.server.named(error, plan, why) if why is not None else None
@@ -207,7 +207,7 @@ class Schedule:
             tell_of_retry(plan, error, wait_s)
             stream.breaks += 1
             stream.pause.until = max(stream.pause.until, time.monotonic() + wait_s)
-            self._begin_anew(task)
+            self._begin_again(task)
 
     def expire(self) -> None:
         """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
@@ -236,7 +236,7 @@ class Schedule:
                 stream.renewing = True
                 return partial(self._renew, stream)
             del self._pieces[number]
-            task = Task(stream, stream.snapshot, *piece[1:], stream.turn)
+            task = Task(stream, stream.snapshot, *piece[1:], stream.epoch)
             task.snapshot.use()
             if not any(other[0] is stream for other in self._pieces):
                 self._retire(stream)
@@ -265,18 +265,18 @@ class Schedule:
         self._pieces.appendleft(task.piece)
         self._changed.notify_all()
 
-    def _begin_anew(self, task: Task) -> None:
+    def _begin_again(self, task: Task) -> None:
         """Have a range read under another snapshot, which begins its stream anew if that has to be."""
         self._put_back(task)
         self._retire(task.stream)
 
     def _add(self, stream: OpenStream, pieces: list[Piece]) -> None:
-        stream.left += len(pieces)
+        stream.pending_ranges += len(pieces)
         self._pieces.extend(pieces)
         self._changed.notify_all()
 
     def _end_if_empty(self, stream: OpenStream) -> None:
-        if not stream.left:
+        if not stream.pending_ranges:
             self._retire(stream)
             stream.status = Status.FINISHED
             self._events.put(Finished(stream.plan, replace(stream.chunk, last=True)))
@@ -284,7 +284,7 @@ class Schedule:
     def _finish(self, task: Task) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
         if task.is_current:
-            task.stream.left -= 1
+            task.stream.pending_ranges -= 1
             self._end_if_empty(task.stream)
 
     def _leave_out(self, stream: OpenStream, error: Exception) -> None:
@@ -333,10 +333,10 @@ class Schedule:
         """Go on under a new snapshot, or begin the stream anew if it can't go on under another."""
         plan = stream.plan
         try:
-            require_young(stream, self._settings.snapshot_s)
+            refuse_expired_snapshot(stream, self._settings.snapshot_s)
             snapshot = self.server.tried(plan, partial(self.server.snapshot, stream))
             try:
-                self._go_on(stream, snapshot)
+                self._resume(stream, snapshot)
             except BaseException:
                 self.server.hand_back(snapshot)
                 raise
@@ -351,7 +351,7 @@ class Schedule:
             with self._changed:
                 stream.renewing = False
 
-    def _go_on(self, stream: OpenStream, snapshot: Snapshot) -> None:
+    def _resume(self, stream: OpenStream, snapshot: Snapshot) -> None:
         """Read the rest of a stream, or all of it again, under another snapshot.
 
         Raises:
@@ -362,22 +362,20 @@ class Schedule:
         anew = change is not None or plan.method == "FULL_TABLE"
         selection = stream.selection
         if anew:
-            selection = selection_anew(stream, snapshot, change, most_turns=_MOST_YIELDS)
+            selection = select_again(stream, snapshot, change, most_turns=_MOST_YIELDS)
         with self._changed:
             if stream.status is not Status.READING:
                 self._retiring.append(snapshot)
                 return
             stream.snapshot, stream.selection, stream.expired = snapshot, selection, False
             stream.layout, stream.relation = snapshot.layout, snapshot.relation
-            stream.chunk = replace(
-                stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position
-            )
+            stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn)
             stream.pause.over()
             if not anew:
                 return
             self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
-            stream.turn += 1
-            stream.left, stream.announced = 0, False
+            stream.epoch += 1
+            stream.pending_ranges, stream.announced = 0, False
             stream.chunk = replace(stream.chunk, resumed=())
             self._add(stream, self.server.cut(stream))
             self._end_if_empty(stream)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.notices import Notices
-    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.select import ReadColumns
     from singer_postgres.core.source.watermark import Lookback
     from singer_postgres.tap.connections import Source
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -109,10 +109,10 @@ class Server:
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
         return [(stream, leaf, blocks, True) for leaf, blocks in block_ranges.remaining(cut, stream.chunk.resumed)]
 
-    def described(self, stream: OpenStream) -> tuple[Table, Shape]:
+    def described(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return what the target and the state are told of a stream."""
         plan, selection = stream.plan, stream.selection
-        shape = selection.shape()
+        shape = selection.read_columns()
         table = Table(
             self._identity or "",
             plan.schema,
@@ -121,8 +121,8 @@ class Server:
             plan.key,
             plan.method,
             selection.binary,
-            relation=shape.relation,
-            width=shape.width,
+            table_oid=shape.relation,
+            max_attnum=shape.width,
         )
         return table, shape
 
@@ -144,15 +144,15 @@ class Server:
         def passes(error: BaseException) -> bool:
             if self.workers.leaves(error):
                 raise Crowded from error
-            return driver_errors.passes(error, reached=self._identity is not None)
+            return driver_errors.is_transient(error, reached=self._identity is not None)
 
-        return driver_errors.retried(attempt, passes=passes, told=partial(tell_of_retry, plan))
+        return driver_errors.retry(attempt, is_transient=passes, on_retry=partial(tell_of_retry, plan))
 
     def named(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
         """Return the error with the stream's name in it, if it is one of the database's."""
-        of_stream = bool(more) or driver_errors.is_of_stream(error) or self._is_reached()
-        more = more or (NEEDED if driver_errors.is_crowded(error) else "")
-        return driver_errors.named(error, f"Reading {plan.stream}", more, of_stream=of_stream)
+        of_stream = bool(more) or driver_errors.ends_one_stream(error) or self._is_reached()
+        more = more or (NEEDED if driver_errors.is_out_of_connections(error) else "")
+        return driver_errors.wrap_driver_error(error, f"Reading {plan.stream}", more, of_stream=of_stream)
 
     def _is_reached(self) -> bool:
         """Return whether the source is there: a connection that breaks again and again is then its stream's."""

@@ -91,10 +91,10 @@ class Snapshot:
             )
             row = cursor.fetchone()
             assert row
-            self.id, self.at, self.pid, self.position = str(row[0]), str(row[1]), int(row[2]), str(row[3])
+            self.id, self.at, self.pid, self.lsn = str(row[0]), str(row[1]), int(row[2]), str(row[3])
             self.layout = before
             with self._locked():
-                found = relations.named(self._connection, schema, name)
+                found = relations.find(self._connection, schema, name)
                 after = layout.by_name(self._connection, schema, name)
             if found is not None and before == after:
                 self.relation = found

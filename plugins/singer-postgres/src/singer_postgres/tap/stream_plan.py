@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from singer_postgres.core.source.backfill import Backfill
-    from singer_postgres.core.source.select import Shape
+    from singer_postgres.core.source.select import ReadColumns
     from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.key_trail import KeyTrail
 
@@ -22,9 +22,9 @@ class StreamPlan:
     Attributes:
         columns: the selected ones.
         key: the columns that tell rows apart.
-        start: the bookmark to read from; None to read from the beginning.
-        begun: of a first load that was cut short: its watermark, and the ranges that are loaded.
-        shape: what of the table was read until then.
+        bookmark: the bookmark to read from; None to read from the beginning.
+        first_load: of a first load that was cut short: its watermark, and the ranges that are loaded.
+        columns_before: what of the table was read until then.
         trail: what was seen of a replication key that is not a time; of an open stream, what its state is to keep.
         backfill: what is read in place of all that; None if nothing is.
     """
@@ -36,9 +36,9 @@ class StreamPlan:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     replication_key: str | None = None
-    start: str | None = None
-    begun: tuple[str | None, tuple[BlockRange, ...]] | None = None
-    shape: Shape | None = None
+    bookmark: str | None = None
+    first_load: tuple[str | None, tuple[BlockRange, ...]] | None = None
+    columns_before: ReadColumns | None = None
     trail: KeyTrail | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, ...] = ()
@@ -49,4 +49,4 @@ class StreamPlan:
     @property
     def whole(self) -> bool:
         """Whether all rows are read."""
-        return self.start is None if self.backfill is None else self.backfill.is_all
+        return self.bookmark is None if self.backfill is None else self.backfill.is_all

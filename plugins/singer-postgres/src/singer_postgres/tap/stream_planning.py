@@ -48,10 +48,10 @@ class OpenStream:
     layout: Layout
     """The relation, when the ranges were cut that are read now."""
     relation: Relation
-    left: int = 0
+    pending_ranges: int = 0
     """Ranges not yet read."""
     status: Status = Status.READING
-    turn: int = 0
+    epoch: int = 0
     """How often it was begun anew."""
     announced: bool = False
     """Some of it is on its way to the target, since it was begun."""
@@ -114,23 +114,23 @@ def open_stream(  # noqa: PLR0913 - each is told apart by its name
     if key.is_time:
         plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
         plan, end = _instant(snapshot, plan, key, notices)
-        bound = key.bound(connection, plan.start) if plan.start is not None else None
+        bound = key.bound(connection, plan.bookmark) if plan.bookmark is not None else None
     else:
         # the largest values are asked for first, then what is open, then the snapshot is taken
         parts = list(snapshot.layout.parts)
         with locks.at_once(snapshot.release(), parts, lock_timeout_s=lock_timeout_s):
             plan, end = ordered_bookmark.bookmark(connection, plan, selection, key, notices)
-        bound = key.bound(connection, plan.start) if plan.start is not None else None
+        bound = key.bound(connection, plan.bookmark) if plan.bookmark is not None else None
         snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
         selection = selection_of(snapshot, plan)
         plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
-        bound = bound if plan.start is not None else None
+        bound = bound if plan.bookmark is not None else None
     chunk = replace(_chunk(snapshot, plan), end=end)
-    if plan.begun and plan.begun[1]:
+    if plan.first_load and plan.first_load[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
-        if {block_range[0] for block_range in plan.begun[1]} <= known:
+        if {block_range[0] for block_range in plan.first_load[1]} <= known:
             # rows that changed since the first attempt are stamped past its watermark, and come with the next run
-            chunk = replace(chunk, end=plan.begun[0], resumed=plan.begun[1])
+            chunk = replace(chunk, end=plan.first_load[0], resumed=plan.first_load[1])
     return _opened(plan, selection, bound, snapshot, chunk)
 
 
@@ -144,13 +144,13 @@ def _checked(  # noqa: PLR0913 - all that an answer rests on
     snapshot: Snapshot, selection: Selection, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
 ) -> StreamPlan:
     """Return the plan, from the beginning if what earlier runs read of the stream no longer holds."""
-    if plan.shape is None or (plan.start is None and plan.begun is None):
+    if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
         return plan
-    bound = key.bound(snapshot.connection, plan.start) if plan.start is not None else None
-    why = prior_state.contradiction(
+    bound = key.bound(snapshot.connection, plan.bookmark) if plan.bookmark is not None else None
+    why = prior_state.why_not_valid(
         snapshot.connection,
         selection,
-        plan.shape,
+        plan.columns_before,
         bound,
         parts=list(snapshot.layout.parts),
         past=past,
@@ -159,7 +159,7 @@ def _checked(  # noqa: PLR0913 - all that an answer rests on
     if why is None:
         return plan
     notices.warn(plan.stream, f"Reading {plan.stream} from its beginning: {why}.")
-    return replace(plan, start=None, begun=None)
+    return replace(plan, bookmark=None, first_load=None)
 
 
 def _refuse_range(plan: StreamPlan) -> None:
@@ -172,13 +172,13 @@ def _refuse_range(plan: StreamPlan) -> None:
 
 
 def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
-    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, position=snapshot.position, start=plan.start)
+    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn, start=plan.bookmark)
 
 
 def _no_key(connection: Connection, plan: StreamPlan) -> str:
     """Return what to say of a stream without a key that can't be without one."""
-    relation = relations.named(connection, plan.schema, plan.name)
-    lacking = keys.lack(connection, relation) if relation else keys.Lack()
+    relation = relations.find(connection, plan.schema, plan.name)
+    lacking = keys.missing_key(connection, relation) if relation else keys.MissingKey()
     why = f" ({lacking.why})" if lacking.why else ""
     return (
         f"{plan.stream} has no primary key{why}, so rows that are read again could not be told from new ones. "
@@ -200,14 +200,15 @@ def selection_of(snapshot: Snapshot, plan: StreamPlan) -> Selection:
 def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
     """Return the plan and the bookmark that reading a stream leads to whose key is a time."""
     found, lookback = snapshot.horizon, key.lookback
-    start = key.instant(plan.start) if plan.start is not None else None
+    start = key.instant(plan.bookmark) if plan.bookmark is not None else None
     if start is not None and start > found.now + lookback.usual:
         notices.warn(
             plan.stream,
-            f"The bookmark of {plan.stream}, {plan.start}, is ahead of the source's clock, {horizon.iso(found.now)}: "
-            "the clock went back, or the state was set by hand. Reading the stream from its beginning.",
+            f"The bookmark of {plan.stream}, {plan.bookmark}, is ahead of the source's clock, "
+            f"{horizon.iso(found.now)}: the clock went back, or the state was set by hand. "
+            "Reading the stream from its beginning.",
         )
-        plan, start = replace(plan, start=None), None
+        plan, start = replace(plan, bookmark=None), None
     if key.is_local and lookback.zone is None:
         notices.warn(
             "zone",
@@ -243,7 +244,7 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
     raise SingerPostgresError(msg)
 
 
-def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
+def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
     """Return what is read of a stream that is begun anew.
 
     Raises:
@@ -252,7 +253,7 @@ def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *
     plan, known = stream.plan, stream.layout
     columns = known.changed_column(snapshot.layout, stream.columns_read)
     doubles = plan.method == "INCREMENTAL" and not plan.key and stream.announced
-    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.turn < most_turns:
+    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.epoch < most_turns:
         selection = selection_of(snapshot, plan)
         if selection.wire_columns() == stream.selection.wire_columns():
             return selection
@@ -260,7 +261,7 @@ def selection_anew(stream: OpenStream, snapshot: Snapshot, change: str | None, *
     raise SingerPostgresError(msg)
 
 
-def require_young(stream: OpenStream, snapshot_s: float) -> None:
+def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
     """Stop if a stream would have to go on under another snapshot that is read under one.
 
     Raises:

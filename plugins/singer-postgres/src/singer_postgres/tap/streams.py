@@ -14,7 +14,7 @@ from tap_postgres.client import PostgresStream
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
-from singer_postgres.core.source.select import Shape
+from singer_postgres.core.source.select import ReadColumns
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 from singer_postgres.tap import records
 from singer_postgres.tap.key_trail import KeyTrail
@@ -85,7 +85,7 @@ class CopyStream(PostgresStream):
 
     def _sync_batches(self, batch_config: object, context: Context | None = None) -> None:  # noqa: ARG002
         with self.get_record_counter(log_interval=5) as counter:
-            self._tap.copying.finish(self, counter)
+            self._tap.batch_writer.finish(self, counter)
 
     @property
     def emit_activate_version_messages(self) -> bool:
@@ -109,9 +109,9 @@ class CopyStream(PostgresStream):
             columns=tuple(self.get_selected_schema()["properties"]),
             key=tuple(self.primary_keys),
             replication_key=self.replication_key,
-            start=self._start if asked is None else None,
-            begun=self._begun if asked is None else None,
-            shape=self._shape if asked is None else None,
+            bookmark=self._start if asked is None else None,
+            first_load=self._first_load if asked is None else None,
+            columns_before=self._columns_before if asked is None else None,
             trail=self._trail if asked is None else None,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
             where=(*options.get("custom_where_clauses", ()), *([own] if own else ())),
@@ -123,7 +123,7 @@ class CopyStream(PostgresStream):
     @property
     def _start(self) -> str | None:
         """The bookmark, unless it is another column's, or the stream is being read from its beginning again."""
-        if self.replication_method != "INCREMENTAL" or self._begun:
+        if self.replication_method != "INCREMENTAL" or self._first_load:
             return None
         state = self.get_context_state(None)
         value = state.get("replication_key_value")
@@ -138,9 +138,9 @@ class CopyStream(PostgresStream):
         return None if value is None else str(value)
 
     @property
-    def _shape(self) -> Shape | None:
+    def _columns_before(self) -> ReadColumns | None:
         shape = self.get_context_state(None).get(SHAPE)
-        return Shape.from_json(shape) if shape else None
+        return ReadColumns.from_json(shape) if shape else None
 
     @property
     def _trail(self) -> KeyTrail | None:
@@ -149,7 +149,7 @@ class CopyStream(PostgresStream):
         return KeyTrail.from_json(trail) if trail else None
 
     @property
-    def _begun(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
+    def _first_load(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
         begun = self.get_context_state(None).get(FIRST_LOAD)
         if not begun or self.replication_method != "INCREMENTAL":
             return None
@@ -179,7 +179,7 @@ class CopyStream(PostgresStream):
             # a limit that was reached is a cut in the order of the replication key
             last, first = reading.last, reading.first
             value = last.get(self.replication_key) if last and reading.count == limit else first.chunk.end
-            self.set_bookmark(None if value is None else str(value), first.selection.shape(), first.plan.trail)
+            self.set_bookmark(None if value is None else str(value), first.selection.read_columns(), first.plan.trail)
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):
@@ -187,7 +187,7 @@ class CopyStream(PostgresStream):
             message.time_extracted = self._extracted_at
             yield message
 
-    def set_bookmark(self, value: str | None, shape: Shape, trail: KeyTrail | None) -> None:
+    def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
         """Note how far the stream is complete. Written as it is: it may lie before the last one, or be none."""
         state = self.get_context_state(None)
         state[SHAPE] = shape.to_json()

@@ -26,13 +26,13 @@ from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.notices import Notices
 from singer_postgres.core.source import relations, selection, start_date
-from singer_postgres.core.source.select import Shape, mask_key_statement
+from singer_postgres.core.source.select import ReadColumns, mask_key_statement
 from singer_postgres.core.source.watermark import Lookback
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 from singer_postgres.singer import configuration, tunnels
-from singer_postgres.singer.passwords import settings_told, without_password
-from singer_postgres.tap.batch_writer import Copying, watch_reader
-from singer_postgres.tap.chunk_readers import Reading
+from singer_postgres.singer.passwords import settings_reported, without_password
+from singer_postgres.tap.batch_writer import BatchWriter, watch_reader
+from singer_postgres.tap.chunk_readers import ChunkReaders
 from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import Source
 from singer_postgres.tap.discovery import catalog
@@ -71,7 +71,7 @@ class TapPostgres(MeltanoLabsTap):
         if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
             msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
             raise SingerPostgresError(msg)
-        with settings_told():
+        with settings_reported():
             super().__init__(*args, **kwargs)
             _ = self.config.get("sqlalchemy_url") or self.config["database"]
         # the SDK compares it with bookmarks, whatever it is
@@ -91,7 +91,11 @@ class TapPostgres(MeltanoLabsTap):
             if not isinstance(entry, dict):
                 msg = f"The state of {stream} is {_shown(entry)}, and not an object; correct it, or clear the state."
                 raise SingerPostgresError(msg)
-            for key, read in ((SHAPE, Shape.from_json), (FIRST_LOAD, first_load), (KEY_TRAIL, KeyTrail.from_json)):
+            for key, read in (
+                (SHAPE, ReadColumns.from_json),
+                (FIRST_LOAD, first_load),
+                (KEY_TRAIL, KeyTrail.from_json),
+            ):
                 try:
                     entry.get(key) and read(entry[key])
                 except (ValueError, TypeError) as error:
@@ -137,7 +141,7 @@ class TapPostgres(MeltanoLabsTap):
     @cached_property
     def connector(self) -> Any:
         """The MeltanoLabs connector, which opens the SSH tunnel, if there is one."""
-        with tunnels.told(self.config):
+        with tunnels.explained(self.config):
             return super().connector
 
     # the streams
@@ -150,7 +154,7 @@ class TapPostgres(MeltanoLabsTap):
         if self._catalog_dict is None:
             with _closing(self._catalogs) as connection:
                 schemas = self.config.get("filter_schemas") or ()
-                found, left_out = relations.in_schemas(connection, schemas, wanted=selection.of_run())
+                found, left_out = relations.in_schemas(connection, schemas, wanted=selection.selected_by_run())
             for relation in left_out:
                 self.logger.warning("%s", relation)
             self._catalog_dict = catalog(found, self.config)
@@ -213,7 +217,7 @@ class TapPostgres(MeltanoLabsTap):
         return Watch(self.source)
 
     @cached_property
-    def copying(self) -> Copying:
+    def batch_writer(self) -> BatchWriter:
         """The streams that are read in chunks, their reading begun."""
         streams = [
             stream
@@ -232,7 +236,7 @@ class TapPostgres(MeltanoLabsTap):
         )
         # plans are made before the first one is carried out: a stream's state changes as it is read
         plans = [copy.deepcopy(stream.plan) for stream in streams]
-        return Copying(self, streams, files, Reading(self.source, plans, files, settings, self._notices))
+        return BatchWriter(self, streams, files, ChunkReaders(self.source, plans, files, settings, self._notices))
 
     def sync_all(self) -> None:
         """Read all streams.
@@ -288,7 +292,7 @@ class TapPostgres(MeltanoLabsTap):
 
     def _check_selected(self) -> None:
         """Fail the streams that Meltano was asked to select and the source no longer has; the others are read."""
-        selected = selection.wanted() if self.input_catalog else None
+        selected = selection.selected_streams() if self.input_catalog else None
         if selected is None:
             return
         missing = selected.missing(entry["tap_stream_id"] for entry in self.catalog_dict["streams"])
@@ -297,7 +301,7 @@ class TapPostgres(MeltanoLabsTap):
         with _closing(self._catalogs) as connection:
             for name in missing:
                 state = self.state.get("bookmarks", {}).get(name, {})
-                was = Shape.from_json(state[SHAPE]).relation if state.get(SHAPE) else 0
+                was = ReadColumns.from_json(state[SHAPE]).relation if state.get(SHAPE) else 0
                 self.stream_failed(name, SingerPostgresError(relations.why_missing(connection, name, was)))
 
     def stream_failed(self, stream: str, error: Exception) -> None:
@@ -306,7 +310,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             Exception: `error`, if that is not to be.
         """
-        if self.config["on_stream_error"] != "continue" or not driver_errors.is_of_stream(error):
+        if self.config["on_stream_error"] != "continue" or not driver_errors.ends_one_stream(error):
             raise error
         self._failed[stream] = error
         what = one_line(error)

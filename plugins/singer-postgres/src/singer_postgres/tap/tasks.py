@@ -37,7 +37,7 @@ class Task:
     @property
     def is_current(self) -> bool:
         """Whether what is read of it still counts."""
-        return self.stream.status is Status.READING and self.turn == self.stream.turn
+        return self.stream.status is Status.READING and self.turn == self.stream.epoch
 
     @property
     def piece(self) -> Piece:

@@ -30,7 +30,7 @@ class Workers:
     def leaves(self, error: BaseException) -> bool:
         """Return whether a worker that got no connection is to end, as there are others; count it off if so."""
         with self._leaving:
-            if self._count == 1 or not driver_errors.is_crowded(error):
+            if self._count == 1 or not driver_errors.is_out_of_connections(error):
                 return False
             self._count -= 1
         what = one_line(error)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from singer_postgres.core.warehouse.connections import Warehouse
-    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.wire import Chunk
     from singer_postgres.target.stream_load import StreamLoad
@@ -108,7 +108,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: another worker's is told
     """The run is over, or the stream's is."""
 
 
-class Loading:
+class ChunkLoaders:
     """The chunks of one run being loaded."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Loading:
         lock: RunLock,
         *,
         parallel: int,
-        committed: Callable[[int, StreamLoad, Chunk, Written], None],
+        committed: Callable[[int, StreamLoad, Chunk, RowCounts], None],
         failed: Callable[[int, StreamLoad, Exception | None], bool],
     ) -> None:
         """Begin.
@@ -194,13 +194,13 @@ class Loading:
                     self._discard(job)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
-                    of_stream = driver_errors.is_of_stream(error, writing=True)
+                    of_stream = driver_errors.ends_one_stream(error, writing=True)
                     more = manual_changes.advice(
                         error, job.load.schema, job.load.table.name, stale_key=job.load.stale_key
                     )
                     more = more or manual_changes.room(error, job.load.schema, job.load.table)
-                    more = _CROWDED if driver_errors.is_crowded(error) else more
-                    named = driver_errors.named(error, doing, more, of_stream=of_stream)
+                    more = _CROWDED if driver_errors.is_out_of_connections(error) else more
+                    named = driver_errors.wrap_driver_error(error, doing, more, of_stream=of_stream)
                     if not of_stream or not self._give_up(job, named):
                         self._fail(named)
                 finally:
@@ -241,7 +241,7 @@ class Loading:
             try:
                 worker.connect()
             except psycopg.Error as error:
-                if driver_errors.is_crowded(error):
+                if driver_errors.is_out_of_connections(error):
                     what = one_line(error)
                     _LOGGER.warning("Loading with %d at once, and not with more (max_parallel): %s", self._joined, what)
                     return False
@@ -307,7 +307,7 @@ class Loading:
             job.stream.changed.notify_all()
         self._committed(job.number, job.load, job.chunk, written)
 
-    def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> Written:
+    def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> RowCounts:
         """Carry out a step, again if need be; return what it wrote.
 
         A step whose connection broke as it committed may be done: the server knows by its transaction's id.
@@ -340,9 +340,9 @@ class Loading:
             _LOGGER.warning("Loading %s is tried again in %.1f s: %s", job.load.stream, wait_s, what)
 
         def passes(error: BaseException) -> bool:
-            return not self._stopped.is_set() and driver_errors.passes(error, reached=self._reached)
+            return not self._stopped.is_set() and driver_errors.is_transient(error, reached=self._reached)
 
-        driver_errors.retried(once, passes=passes, told=told)
+        driver_errors.retry(once, is_transient=passes, on_retry=told)
         return attempt.written
 
     def _give_up(self, job: _Job, error: Exception) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.connections import Warehouse
 
 
-class Pool:
+class ConnectionPool:
     """As many connections as are in use at once."""
 
     def __init__(self, warehouse: Warehouse) -> None:

@@ -10,7 +10,7 @@ from singer_sdk.metrics import Counter, Tag
 if TYPE_CHECKING:
     from singer_sdk.metrics import Metric
 
-    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.row_counts import RowCounts
 
 _LOG_EVERY_S = 5
 
@@ -30,7 +30,7 @@ class WrittenCounters:
     def __init__(self, stream: str) -> None:
         self._counters = {metric: _counter(metric, stream) for metric in WrittenMetric}
 
-    def count(self, written: Written) -> None:
+    def count(self, written: RowCounts) -> None:
         """Add what became of a chunk."""
         for metric, counter in self._counters.items():
             counter.increment(getattr(written, metric.name.lower()))

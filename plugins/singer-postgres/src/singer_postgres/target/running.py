@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.run_history import StreamRun
     from singer_postgres.core.warehouse.run_lock import RunLock
-    from singer_postgres.target.connection_pool import Pool
+    from singer_postgres.target.connection_pool import ConnectionPool
 
 
 class RunningTarget(Protocol):
@@ -22,7 +22,7 @@ class RunningTarget(Protocol):
         """The name of this run."""
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> ConnectionPool:
         """The connections that streams of records share."""
 
     @property

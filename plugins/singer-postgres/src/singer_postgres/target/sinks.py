@@ -25,7 +25,7 @@ from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.warehouse import brief_locks, merge, rejects, run_history, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import METADATA
-from singer_postgres.core.warehouse.row_counts import Written
+from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.target.counters import WrittenCounters
@@ -122,7 +122,7 @@ class RecordSink(PostgresSink):
                 self.history.begin(connection, bookmark=None)
                 return changes
 
-            changes = brief_locks.politely(connection, attempt, table=self._name)
+            changes = brief_locks.with_brief_locks(connection, attempt, table=self._name)
             tables.ensure_xid_index(connection, self._destination, table.name)
             for change in changes:
                 self.logger.warning("%s.%s: %s", self._destination, table.name, change)
@@ -227,7 +227,7 @@ class RecordSink(PostgresSink):
         rejects.TABLE.ensure(connection, self._destination)
         rejects.put(connection, self.history, record, error)
         self._rejected += 1
-        self._rows.count(written := Written(rejected=1))
+        self._counters.count(written := RowCounts(rejected=1))
         self.history.count(connection, replace(written, read=1))
         self.logger.warning("A record was put into _tidemark_rejects: %s", one_line(error))
         return True
@@ -241,14 +241,14 @@ class RecordSink(PostgresSink):
         try:
             self._load(context["records"])
         except (*_OF_RECORDS, psycopg.Error, SingerPostgresError) as error:
-            if not driver_errors.is_of_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
+            if not driver_errors.ends_one_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
                 raise
             if not self._target.stream_failed(context["number"], self.stream_name, self.history, error):
                 raise
 
     def _load(self, batch: list[dict[str, Any]]) -> None:
         records = self._last_of_each_key(batch)
-        written = Written()
+        written = RowCounts()
 
         def attempt() -> None:
             nonlocal written
@@ -269,16 +269,16 @@ class RecordSink(PostgresSink):
 
         # a batch of records with a key is the same when it comes again; without one, it may be there already
         def passes(error: BaseException) -> bool:
-            return bool(self.key_properties) and driver_errors.passes(error)
+            return bool(self.key_properties) and driver_errors.is_transient(error)
 
         def told(error: BaseException, wait_s: float) -> None:
             self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, one_line(error))
             self._target.lock.renew()
 
-        driver_errors.retried(attempt, passes=passes, told=told)
-        self._rows.count(written)
+        driver_errors.retry(attempt, is_transient=passes, on_retry=told)
+        self._counters.count(written)
 
-    def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> Written:
+    def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:
         """Store records; those that can't be are put aside, as far as there is room."""
         try:
             with connection.transaction():
@@ -288,12 +288,12 @@ class RecordSink(PostgresSink):
                 raise
             if len(records) == 1:
                 self._reject(connection, records[0], error)
-                return Written()
+                return RowCounts()
         middle = len(records) // 2
         first, second = (self._store(connection, half) for half in (records[:middle], records[middle:]))
-        return Written(inserted=first.inserted + second.inserted, updated=first.updated + second.updated)
+        return RowCounts(inserted=first.inserted + second.inserted, updated=first.updated + second.updated)
 
-    def _merge(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> Written:
+    def _merge(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:
         stage = sql.Identifier("pg_temp", "records")
         statement = merge.upsert_records(
             stage,
@@ -306,7 +306,7 @@ class RecordSink(PostgresSink):
         row = connection.execute(merge.counted(statement)).fetchone()
         connection.execute(sql.SQL("TRUNCATE {}").format(stage))
         assert row
-        return Written(inserted=row[0], updated=row[1])
+        return RowCounts(inserted=row[0], updated=row[1])
 
     def _last_of_each_key(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self.append_only:
@@ -343,11 +343,11 @@ class RecordSink(PostgresSink):
         hard = bool(self.config["hard_delete"])
         with self._transaction() as connection:
             deleted = connection.execute(merge.delete_older(self._name, version=new_version, hard=hard)).rowcount
-            self.history.count(connection, written := Written(deleted=deleted))
-        self._rows.count(written)
+            self.history.count(connection, written := RowCounts(deleted=deleted))
+        self._counters.count(written)
 
     @cached_property
-    def _rows(self) -> WrittenCounters:
+    def _counters(self) -> WrittenCounters:
         return WrittenCounters(self.stream_name)
 
     def clean_up(self) -> None:
@@ -356,7 +356,7 @@ class RecordSink(PostgresSink):
         if not self._target.has_failed(self.stream_name):
             with self._transaction() as connection:
                 self.history.end(connection)
-        self._rows.close()
+        self._counters.close()
 
 
 def _is_type(connection: psycopg.Connection[Any], name: str) -> bool:

@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 @dataclass
-class States:
+class StateOrder:
     """The states that came, in order, and how much of what came before them is committed."""
 
     submitted: int = 0

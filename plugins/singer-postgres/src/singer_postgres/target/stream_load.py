@@ -17,7 +17,7 @@ from psycopg import errors, sql
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.warehouse import brief_locks, manual_changes, merge, run_history, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import Stamp
-from singer_postgres.core.warehouse.row_counts import Written
+from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import refuse_own_name
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.connections import Warehouse
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
-    from singer_postgres.core.warehouse.tables import Ensured
+    from singer_postgres.core.warehouse.tables import EnsuredTable
     from singer_postgres.core.wire import Chunk, Table
 
     Connection = psycopg.Connection[Any]
@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger("target-postgres")
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadRun:
     """What the streams of one run have in common."""
 
     warehouse: Warehouse
@@ -63,7 +63,7 @@ class Attempt:
     """
 
     xid: str | None = None
-    written: Written = field(default_factory=Written)
+    written: RowCounts = field(default_factory=RowCounts)
 
 
 class StreamLoad:
@@ -75,7 +75,7 @@ class StreamLoad:
     has ended.
     """
 
-    def __init__(self, run: Run, stream: str, table: Table) -> None:
+    def __init__(self, run: LoadRun, stream: str, table: Table) -> None:
         self.stream = stream
         self.table = table
         self.schema = run.warehouse.schema or table.schema
@@ -94,7 +94,7 @@ class StreamLoad:
         self._bookmark: str | None = None
         self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
-        self._ensured: Ensured | None = None
+        self._ensured: EnsuredTable | None = None
         self.stale_key: str | None = None
         """The table's primary key, where the stream has none any more."""
         self._rows: Counter[str] = Counter()
@@ -126,7 +126,7 @@ class StreamLoad:
         schema_changes.TABLE.ensure(connection, self.schema)
         if self.history.keep_days:
             run_history.TABLE.ensure(connection, self.schema)
-        changes = brief_locks.politely(connection, lambda: self._open(connection, chunk), table=self._target)
+        changes = brief_locks.with_brief_locks(connection, lambda: self._open(connection, chunk), table=self._target)
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
         if self._is_full:
@@ -136,7 +136,7 @@ class StreamLoad:
 
     def _open(self, connection: Connection, chunk: Chunk) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
-        before = self._state.shape(connection, self.stream, self.table)
+        before = self._state.columns(connection, self.stream, self.table)
         whole = self._is_full or (chunk.start is None and not chunk.resumed and not chunk.backfill)
         self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
         changes = self._ensured.changes
@@ -144,20 +144,20 @@ class StreamLoad:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
         empty = tables.is_empty(connection, self.schema, self.table.name)
         self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
-        self._state.take(
+        self._state.claim_for_run(
             connection,
             self.stream,
             self.table,
             run_id=self._run.id,
-            shape=self._ensured.shape,
-            position=chunk.position,
+            columns=self._ensured.columns,
+            lsn=chunk.lsn,
         )
         self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
         schema_changes.record(connection, self.history, changes)
-        self._direct = self._straight_in(connection, chunk, empty=empty)
+        self._direct = self._copy_directly(connection, chunk, empty=empty)
         return changes
 
-    def _straight_in(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
+    def _copy_directly(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
         """Return the snapshot whose rows go straight into the table; None if all go through a stage."""
         if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
             return None
@@ -191,26 +191,26 @@ class StreamLoad:
         Raises:
             SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was, unless the connection was lost.
         """
-        written = Written()
+        written = RowCounts()
         if self._is_full:
             full_stage = self._full_stage(connection, chunk)
         with connection.transaction():
             if path is not None:
                 if self._is_full:
                     rows = self._copy(connection, full_stage, chunk, path)
-                    written = Written(rows)
+                    written = RowCounts(rows)
                 elif self._direct == chunk.snapshot:
                     rows = self._copy(connection, self._target, chunk, path)
-                    written = Written(rows, inserted=rows)
+                    written = RowCounts(rows, inserted=rows)
                 else:
                     stage = self._stage(connection)
                     rows = self._copy(connection, stage, chunk, path)
                     my_turn()
                     written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
-            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             if chunk.blocks is not None:
-                self._state.loaded(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
+                self._state.add_range(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
             self.history.count(connection, written, bytes_=chunk.bytes)
             attempt.written, attempt.xid = written, xid
 
@@ -221,9 +221,9 @@ class StreamLoad:
             RunError: one has.
         """
         with connection.transaction():
-            self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
+            self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
 
-    def committed(self, chunk: Chunk, written: Written) -> None:
+    def committed(self, chunk: Chunk, written: RowCounts) -> None:
         """Take note of what a chunk wrote."""
         self._rows[chunk.snapshot] += written.read
 
@@ -237,8 +237,8 @@ class StreamLoad:
         if self._is_full:
             full_stage = self._full_stage(connection, chunk)
         with connection.transaction():
-            xid = self._state.fence(connection, self.stream, self.table, run_id=self._run.id)
-            written = self._replace(connection, chunk, full_stage) if self._is_full else Written()
+            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            written = self._replace(connection, chunk, full_stage) if self._is_full else RowCounts()
             if chunk.backfill:
                 has_rows = any(self._rows.values())
                 self._state.backfilled(connection, self.stream, self.table, chunk, has_rows=has_rows)
@@ -246,8 +246,8 @@ class StreamLoad:
                 has_rows = self._rows[chunk.snapshot] > 0
                 self._state.finish(connection, self.stream, self.table, chunk, has_rows=has_rows)
             if self._ensured and self._ensured.watched:
-                self._state.reshape(connection, self.stream, self.table, self._ensured.whole_shape)
-            if written != Written():
+                self._state.set_columns(connection, self.stream, self.table, self._ensured.columns_when_whole)
+            if written != RowCounts():
                 self.history.count(connection, written)
             # a part of a stream says nothing of how fresh all of it is
             bookmark, extracted_at = (
@@ -328,7 +328,7 @@ class StreamLoad:
             # one attempt: nobody but a dump reads it, and that takes its time
             brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
-    def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> Written:
+    def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> RowCounts:
         """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
 
         Raises:
@@ -343,7 +343,7 @@ class StreamLoad:
             raise SingerPostgresError(msg)
         stamp, key = self._stamp(chunk), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
-        written, stage = Written(), self._cast(full_stage)
+        written, stage = RowCounts(), self._cast(full_stage)
         if key:
             self._refuse_other_values(connection, stage)
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
@@ -375,7 +375,7 @@ class StreamLoad:
             fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
         return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
-    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> Written:
+    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> RowCounts:
         stage, key = self._cast(stage), self.table.key
         if not self._is_full:
             self._refuse_other_values(connection, stage)
@@ -386,7 +386,7 @@ class StreamLoad:
             left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)
             if connection.execute(left).fetchone() != (0,):
                 raise SingerPostgresError(self._triggered("written as they are"))
-        return Written(inserted=row[0], updated=row[1])
+        return RowCounts(inserted=row[0], updated=row[1])
 
     def _triggered(self, what: str) -> str:
         return manual_changes.triggered(self.schema, self.table.name, self._triggers, stream=self.stream, what=what)

@@ -22,21 +22,21 @@ from singer_postgres.core.warehouse.connections import Warehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FORMAT, Chunk, Table
 from singer_postgres.singer import configuration, tunnels
-from singer_postgres.singer.passwords import settings_told, without_password
+from singer_postgres.singer.passwords import settings_reported, without_password
 from singer_postgres.target import files
-from singer_postgres.target.chunk_loaders import Loading
-from singer_postgres.target.connection_pool import Pool
+from singer_postgres.target.chunk_loaders import ChunkLoaders
+from singer_postgres.target.connection_pool import ConnectionPool
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.messages import Reader
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
-from singer_postgres.target.state_order import States
-from singer_postgres.target.stream_load import Run, StreamLoad
+from singer_postgres.target.state_order import StateOrder
+from singer_postgres.target.stream_load import LoadRun, StreamLoad
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_history import StreamRun
 
 
@@ -53,7 +53,7 @@ class TargetPostgres(MeltanoLabsTarget):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the target."""
-        with settings_told():
+        with settings_reported():
             super().__init__(*args, **kwargs)
         self._begin()
         # for the states, and for standard output
@@ -68,7 +68,7 @@ class TargetPostgres(MeltanoLabsTarget):
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
         self._ended = False
-        self._states = States()
+        self._states = StateOrder()
         self._counters: dict[str, tuple[metrics.Counter, WrittenCounters]] = {}
         # a sink takes the lock of its table when it is made
         self._sinks_active.clear()
@@ -80,7 +80,7 @@ class TargetPostgres(MeltanoLabsTarget):
     @property
     def target_connector(self) -> Any:
         """The MeltanoLabs connector, which opens the SSH tunnel, if there is one."""
-        with tunnels.told(self.config):
+        with tunnels.explained(self.config):
             return super().target_connector
 
     @cached_property
@@ -110,8 +110,8 @@ class TargetPostgres(MeltanoLabsTarget):
         return str(self.config.get("run_id") or uuid.uuid4())
 
     @cached_property
-    def _loading(self) -> Loading:
-        return Loading(
+    def _loading(self) -> ChunkLoaders:
+        return ChunkLoaders(
             self.warehouse,
             self.lock,
             parallel=max(1, self.config["max_parallel"]),
@@ -120,9 +120,9 @@ class TargetPostgres(MeltanoLabsTarget):
         )
 
     @cached_property
-    def pool(self) -> Pool:
+    def pool(self) -> ConnectionPool:
         """Connections for the streams of records."""
-        return Pool(self.warehouse)
+        return ConnectionPool(self.warehouse)
 
     def claim(self, stream: str, schema: str, table: str) -> None:
         """Note which stream a table is of.
@@ -148,7 +148,7 @@ class TargetPostgres(MeltanoLabsTarget):
             return
         stream = message_dict["stream"]
         self._refuse_maps(stream)
-        run = Run(
+        run = LoadRun(
             self.warehouse,
             self.lock,
             self.run_id,
@@ -173,7 +173,7 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super()._process_schema_message(message_dict)
         except (psycopg.Error, SingerPostgresError) as error:
-            if not driver_errors.is_of_stream(error, writing=True) or not self.stream_failed(
+            if not driver_errors.ends_one_stream(error, writing=True) or not self.stream_failed(
                 number, stream, None, error
             ):
                 raise
@@ -191,7 +191,7 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super()._process_activate_version_message(message_dict)
         except (psycopg.Error, SingerPostgresError) as error:
-            if not driver_errors.is_of_stream(error, writing=True) or not self.stream_failed(
+            if not driver_errors.ends_one_stream(error, writing=True) or not self.stream_failed(
                 number, stream, None, error
             ):
                 raise
@@ -286,7 +286,7 @@ class TargetPostgres(MeltanoLabsTarget):
             sys.stdout.write(json.dumps(state) + "\n")
             sys.stdout.flush()
 
-    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk, written: Written) -> None:
+    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk, written: RowCounts) -> None:
         with self._telling:
             self._states.commit(number)
             records, rows = self._counters[load.stream]

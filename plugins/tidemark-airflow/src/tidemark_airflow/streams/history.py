@@ -12,7 +12,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
-from tidemark_airflow.streams.overview import Comparison, Model, Overview, Run, SchemaChange, Stream
+from tidemark_airflow.streams.overview import Comparison, Model, Overview, RunEntry, SchemaChange, StreamEntry
 from tidemark_airflow.streams.settings import parameters
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
     """
     with _reading(warehouse, monitor) as connection:
         tables = connection.execute(_TABLES, [[RUNS, STATE, CHANGES, RECONCILES, MODEL_RUNS]]).fetchall()
-        history = _History(connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user)
+        history = _HistoryTables(
+            connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user
+        )
         found = Overview(warehouse=str(warehouse), at=history.now())
         # each source has a schema of its own; one that is not for this role's eyes is somebody else's
         own = warehouse.default_target_schema
@@ -133,7 +135,7 @@ def _reason(error: psycopg.Error) -> str:
     return reason.rstrip(".")
 
 
-class _History:
+class _HistoryTables:
     """The tables that are there, and what became of asking for others."""
 
     def __init__(
@@ -162,21 +164,21 @@ class _History:
         return self._connection.execute(sql.SQL(query).format(sql.Identifier(schema, table))).fetchall()
 
 
-def _streams(history: _History, schema: str) -> list[Stream]:
+def _streams(history: _HistoryTables, schema: str) -> list[StreamEntry]:
     """Return the streams that land in a schema, or were meant to."""
-    found: dict[tuple[str, str], Stream] = {}
+    found: dict[tuple[str, str], StreamEntry] = {}
 
-    def each(table: str, query: LiteralString) -> Iterator[tuple[Stream, dict[str, Any]]]:
+    def each(table: str, query: LiteralString) -> Iterator[tuple[StreamEntry, dict[str, Any]]]:
         for row in history.rows(schema, table, query):
             key = row["source"], row["stream"]
             if key not in found:
-                found[key] = Stream(database=key[0], stream=key[1], into=schema)
+                found[key] = StreamEntry(database=key[0], stream=key[1], into=schema)
             yield found[key], row
 
     for stream, row in each(RUNS, _RUNS):
         stream.table = f"{schema}.{row['table_name']}"
         stream.lag_seconds = row["lag_seconds"]
-        stream.runs.append(Run(**row))
+        stream.runs.append(RunEntry(**row))
     for stream, row in each(STATE, _STATE):
         stream.table = f"{schema}.{row['table_name']}"
         stream.bookmark = row["bookmark"]

@@ -12,7 +12,7 @@ def first_line(text: str | None) -> str | None:
     return next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
 
 
-class Run(BaseModel):
+class RunEntry(BaseModel):
     """What became of a stream in one run."""
 
     run_id: str
@@ -57,7 +57,7 @@ class Comparison(BaseModel):
         return "different" if self.repaired is None else "repaired"
 
 
-class Stream(BaseModel):
+class StreamEntry(BaseModel):
     """A stream, loaded or meant to be.
 
     Attributes:
@@ -74,11 +74,11 @@ class Stream(BaseModel):
     table: str | None = None
     bookmark: str | None = None
     lag_seconds: float | None = None
-    runs: list[Run] = []
+    runs: list[RunEntry] = []
     comparison: Comparison | None = None
 
     @property
-    def last(self) -> Run | None:
+    def last(self) -> RunEntry | None:
         """The latest run; a repair is none."""
         return self.runs[-1] if self.runs else None
 
@@ -127,7 +127,7 @@ class Overview(BaseModel):
 
     warehouse: str
     at: datetime
-    streams: list[Stream] = []
+    streams: list[StreamEntry] = []
     schema_changes: list[SchemaChange] = []
     models: list[Model] = []
     notes: list[str] = []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tidemark_airflow.streams.history import HistoryError
-    from tidemark_airflow.streams.overview import Run, Stream
+    from tidemark_airflow.streams.overview import RunEntry, StreamEntry
 
 
 def _instant(value: datetime) -> str:
@@ -47,11 +47,11 @@ def _figure(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _tally(runs: Sequence[Run]) -> str:
+def _tally(runs: Sequence[RunEntry]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in Counter(run.outcome for run in runs).most_common())
 
 
-def _said(stream: Stream) -> list[str]:
+def _said(stream: StreamEntry) -> list[str]:
     """Return what there is to say of a stream beyond figures: why something failed, and what differs."""
     last, found = stream.last, stream.comparison
     lines = []

@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, task
 
 from tidemark_airflow.alerts import callbacks
-from tidemark_airflow.failures import CannotPass, RunFailed
+from tidemark_airflow.failures import PermanentFailure, RunFailed
 
 ALERTS = {
     "owner": "data team",
@@ -44,7 +44,7 @@ with dag("is_retried"):
     again(RunFailed("Cannot connect", "unreachable", {}))
 
 with dag("cannot_pass"):
-    extract_load.override(retries=3)(CannotPass("State is ahead", "state", {}))
+    extract_load.override(retries=3)(PermanentFailure("State is ahead", "state", {}))
 
 with dag("several_fail"):
     for number in (1, 2, 3):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _DUMPING = ("pg_dump", "pg_restore")
 # how pg_dump is told, by what the manifest calls it; a bare number is gzip, as releases before 16 want it
@@ -49,7 +49,7 @@ class Clients:
         )
 
 
-def find(project: Project, side: Side, *, at_least: int, compression: str = "gzip") -> Clients:
+def find(project: Project, side: DatabaseSettings, *, at_least: int, compression: str = "gzip") -> Clients:
     """Return the pg_dump and pg_restore to use on `side`: of those that will do, the nearest in version.
 
     Args:
@@ -81,7 +81,7 @@ def find(project: Project, side: Side, *, at_least: int, compression: str = "gzi
     )
 
 
-def psql(project: Project, side: Side) -> str:
+def psql(project: Project, side: DatabaseSettings) -> str:
     """Return the psql to use on `side`.
 
     Raises:
@@ -118,7 +118,7 @@ def _holds(place: Path, programs: tuple[str, ...]) -> bool:
     return all(os.access(place / program, os.X_OK) for program in programs)
 
 
-def _may_connect(program: Path, side: Side) -> bool:
+def _may_connect(program: Path, side: DatabaseSettings) -> bool:
     """Whether a program has the TLS that `side` asks for; the wheel's have none. It is looked at before it connects."""
     return not side.ssl_enable or "not compiled in" not in _said_to_nobody(str(program), sslmode="require")
 

@@ -19,7 +19,7 @@ from tidemark.project import connections
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
     Connection = psycopg.Connection[Any]
 
@@ -77,7 +77,7 @@ _ROLES = """
 class Contents:
     """A database as a session sees it."""
 
-    side: Side
+    side: DatabaseSettings
     connection: Connection
 
     def tables(self) -> list[tuple[str, str]]:
@@ -163,7 +163,7 @@ class Contents:
 
 
 @contextmanager
-def looked_at(side: Side, database: str | None = None) -> Iterator[Contents]:
+def read(side: DatabaseSettings, database: str | None = None) -> Iterator[Contents]:
     """Yield a database in a session in which the same rows have the same text on every server.
 
     Raises:
@@ -184,7 +184,7 @@ def looked_at(side: Side, database: str | None = None) -> Iterator[Contents]:
 
 
 @contextmanager
-def frozen(side: Side) -> Iterator[tuple[Contents, str]]:
+def frozen(side: DatabaseSettings) -> Iterator[tuple[Contents, str]]:
     """Yield a database as of one instant, and the name by which pg_dump sees the same; nothing of it can go meanwhile.
 
     The locks come before the snapshot: a table that is truncated between the two would be dumped without its rows,
@@ -193,7 +193,7 @@ def frozen(side: Side) -> Iterator[tuple[Contents, str]]:
     Raises:
         BusyError: tables are being made, dropped or locked all the time.
     """
-    with looked_at(side) as contents:
+    with read(side) as contents:
         connection = contents.connection
         began, moved, locked = time.monotonic(), 0, ""
         # each attempt waits a moment only, as others wait for the tables that it has by then

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tidemark.backup.manifest import Database
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
     Connection = psycopg.Connection[Any]
 
@@ -54,7 +54,7 @@ _NUMBERED = """
 """
 
 
-def refuse_runs(side: Side) -> None:
+def refuse_runs(side: DatabaseSettings) -> None:
     """Stop if a run is at the database.
 
     Raises:
@@ -66,7 +66,7 @@ def refuse_runs(side: Side) -> None:
             raise BusyError(f"Another run is at the {side} ({who}). Wait for its end, then run this again.")
 
 
-def missing_roles(side: Side, was: Database) -> list[str]:
+def missing_roles(side: DatabaseSettings, was: Database) -> list[str]:
     """Return the roles that are to be there for what is restored, and aren't."""
     granted = {role for role, _, _ in was.grants} | {role for role, _ in was.settings if role}
     with connections.connect(side, database=_MAINTENANCE) as connection:
@@ -74,7 +74,7 @@ def missing_roles(side: Side, was: Database) -> list[str]:
     return sorted({*was.roles, was.owner, *granted} - {"public"} - there)
 
 
-def refuse_missing_roles(side: Side, was: Database) -> None:
+def refuse_missing_roles(side: DatabaseSettings, was: Database) -> None:
     """Stop if what is to be restored belongs to roles that aren't there.
 
     Raises:
@@ -90,7 +90,14 @@ def refuse_missing_roles(side: Side, was: Database) -> None:
 
 @contextmanager
 def restored(  # noqa: PLR0913 - all that it takes
-    project: Project, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, any_locale: bool = False
+    project: Project,
+    side: DatabaseSettings,
+    was: Database,
+    directory: Path,
+    *,
+    jobs: int,
+    lock: int,
+    any_locale: bool = False,
 ) -> Iterator[str]:
     """Yield the name of a new database that holds what was dumped, proven; dropped again if it was not swapped in.
 
@@ -111,7 +118,7 @@ def restored(  # noqa: PLR0913 - all that it takes
             with connections.connect(side, database=name) as connection:
                 _fill(connection, side, was, [programs["pg_restore"], str(directory), f"--jobs={jobs}"], lock)
                 connection.execute("analyze")
-        with contents.looked_at(side, name) as there:
+        with contents.read(side, name) as there:
             if found := there.differences(was):
                 more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
                 raise TidemarkError(
@@ -124,7 +131,7 @@ def restored(  # noqa: PLR0913 - all that it takes
         _drop(side, name)
 
 
-def _create(side: Side, name: str, was: Database, *, any_locale: bool) -> None:
+def _create(side: DatabaseSettings, name: str, was: Database, *, any_locale: bool) -> None:
     plain = was.model_copy(update={"provider": "c", "collate": "C", "ctype": "C", "locale": None})
     with connections.connect(side, database=_MAINTENANCE) as connection:
         try:
@@ -172,7 +179,7 @@ def _creation(name: str, was: Database) -> sql.Composed:
     )
 
 
-def _fill(connection: Connection, side: Side, was: Database, command: list[str], lock: int) -> None:
+def _fill(connection: Connection, side: DatabaseSettings, was: Database, command: list[str], lock: int) -> None:
     row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
     elsewhere = row is None or row[0] != was.cluster
     # pg_restore takes a name with "=" in it for more than a name
@@ -193,7 +200,7 @@ def _fill(connection: Connection, side: Side, was: Database, command: list[str],
             connection.execute("set client_min_messages = warning; drop schema tidemark_restore cascade")
 
 
-def swap(side: Side, new: str, *, aside: str | None) -> None:
+def swap(side: DatabaseSettings, new: str, *, aside: str | None) -> None:
     """Give the new database the name of the side's, and that one the name `aside`, or drop it if there is none.
 
     Raises:
@@ -216,7 +223,7 @@ def swap(side: Side, new: str, *, aside: str | None) -> None:
         _drop(side, parked)
 
 
-def _rename(connection: Connection, name: str, to: str, side: Side) -> None:
+def _rename(connection: Connection, name: str, to: str, side: DatabaseSettings) -> None:
     statement = sql.SQL("alter database {} rename to {}").format(sql.Identifier(name), sql.Identifier(to))
     deadline = time.monotonic() + _RENAME_S
     while True:
@@ -234,13 +241,13 @@ def _rename(connection: Connection, name: str, to: str, side: Side) -> None:
             return
 
 
-def _drop(side: Side, name: str) -> None:
+def _drop(side: DatabaseSettings, name: str) -> None:
     with connections.connect(side, database=_MAINTENANCE) as connection, _explained(side, f"{name} can't be dropped"):
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
 @contextmanager
-def _explained(side: Side, what: str) -> Iterator[None]:
+def _explained(side: DatabaseSettings, what: str) -> Iterator[None]:
     try:
         yield
     except errors.InsufficientPrivilege as error:

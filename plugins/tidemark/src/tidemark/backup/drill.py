@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from tidemark.backup.make import Say
     from tidemark.backup.manifest import Database, Manifest
-    from tidemark.backup.store import Place
+    from tidemark.backup.store import BackupStore
     from tidemark.local.postgres.binaries import Binaries
-    from tidemark.project.settings import Side, Warehouse
+    from tidemark.project.settings import DatabaseSettings, Warehouse
 
 _STOP_S = 30
 
@@ -76,7 +76,7 @@ class _Server(Server):
 
 
 def drill(  # noqa: PLR0913 - each is told apart by its name
-    project: Project, place: Place, name: str, *, jobs: int, sync: bool, say: Say
+    project: Project, store: BackupStore, name: str, *, jobs: int, sync: bool, say: Say
 ) -> None:
     """Restore a backup and go on from it, elsewhere.
 
@@ -87,9 +87,9 @@ def drill(  # noqa: PLR0913 - each is told apart by its name
         TidemarkError: the backup is damaged, can't be restored, is not what was dumped, or can't be gone on from.
     """
     began = time.monotonic()
-    manifest = place.manifest(place.find(name))
+    manifest = store.manifest(store.find(name))
     newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
-    with fetched(place, manifest) as directory, _scratch(newest) as scratch:
+    with fetched(store, manifest) as directory, _scratch(newest) as scratch:
         say(f"{manifest.name}: {len(manifest.files)} files are as they were written")
         _, warehouse = settings.read(project)
         side = _side(scratch, warehouse)
@@ -119,7 +119,7 @@ def _scratch(major: int) -> Iterator[_Scratch]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _side(scratch: _Scratch, warehouse: Warehouse) -> Side:
+def _side(scratch: _Scratch, warehouse: Warehouse) -> DatabaseSettings:
     """Return the scratch server's database, which no variable names."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
@@ -129,7 +129,7 @@ def _side(scratch: _Scratch, warehouse: Warehouse) -> Side:
 
 
 @contextmanager
-def _running(scratch: _Scratch, side: Side) -> Iterator[None]:
+def _running(scratch: _Scratch, side: DatabaseSettings) -> Iterator[None]:
     server = _Server(side, scratch)
     server.check()
     server.prepare()
@@ -146,7 +146,7 @@ def _running(scratch: _Scratch, side: Side) -> Iterator[None]:
 
 
 def _restore(  # noqa: PLR0913 - each is told apart by its name
-    scratch: _Scratch, side: Side, was: Database, directory: Path, *, jobs: int, lock: int, swap: bool
+    scratch: _Scratch, side: DatabaseSettings, was: Database, directory: Path, *, jobs: int, lock: int, swap: bool
 ) -> None:
     with connections.connect(side, database="postgres") as connection:
         for role in database.missing_roles(side, was):
@@ -157,7 +157,13 @@ def _restore(  # noqa: PLR0913 - each is told apart by its name
 
 
 def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
-    project: Project, scratch: _Scratch, warehouse: Warehouse, side: Side, manifest: Manifest, state: Path, say: Say
+    project: Project,
+    scratch: _Scratch,
+    warehouse: Warehouse,
+    side: DatabaseSettings,
+    manifest: Manifest,
+    state: Path,
+    say: Say,
 ) -> None:
     """Prove that the next run after a restore goes on without a gap."""
     source, _ = databases.bring_up(project)
@@ -187,8 +193,8 @@ def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
     )
     (scratch.root / "work").mkdir()
     child.run("meltano", "state", "import", str(state))
-    standings = json.loads(child.run("tidemark", "state", "check", "--json"))
-    say(f"state of {len(standings)} streams fits: none is ahead of the warehouse")
+    comparisons = json.loads(child.run("tidemark", "state", "check", "--json"))
+    say(f"state of {len(comparisons)} streams fits: none is ahead of the warehouse")
     report: dict[str, Any] = json.loads(child.run("tidemark", "run", "--json", TAP, TARGET).splitlines()[-1])["report"]
     rows = [sum(stream.get(what, 0) for stream in report["streams"].values()) for what in ("read", "inserted")]
     say(f"A sync went on from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, {rows[1]:,} of them new")

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from tidemark.backup.manifest import Database
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 
-def dump(project: Project, side: Side, directory: Path, *, jobs: int, lock: int) -> Database:
+def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int, lock: int) -> Database:
     """Dump the database of `side` into `directory`, which is made.
 
     Raises:

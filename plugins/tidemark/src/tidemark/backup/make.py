@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
-    from tidemark.backup.store import Place
+    from tidemark.backup.store import BackupStore
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _ATTEMPTS = 3
 
@@ -44,7 +44,7 @@ class Say(Protocol):
 
 
 @dataclass(frozen=True)
-class Options:
+class BackupOptions:
     """How a backup is made, and which older ones are removed after it."""
 
     jobs: int
@@ -53,13 +53,13 @@ class Options:
 
 
 @contextmanager
-def alone(project: Project) -> Iterator[int]:
+def exclusive(project: Project) -> Iterator[int]:
     """Keep other backups and restores of this project out; yields the lock, for children to keep."""
     with hold(project.state_dir / "backup.lock", doing="making or restoring a backup") as lock:
         yield lock
 
 
-def make(project: Project, place: Place, options: Options, say: Say) -> Manifest:
+def make(project: Project, store: BackupStore, options: BackupOptions, say: Say) -> Manifest:
     """Make a backup of everything, and remove those that have had their time.
 
     No lock that a run wants is held: runs go on, and the dump shows one instant of what they do. State was told only of
@@ -71,33 +71,33 @@ def make(project: Project, place: Place, options: Options, say: Say) -> Manifest
         UsageError: the place, a program or a login will not do.
         TidemarkError: a database can't be reached or dumped, or there is no room.
     """
-    place.prepare()
-    with alone(project) as lock:
+    store.prepare()
+    with exclusive(project) as lock:
         scratch = project.state_dir / "backup"
         # only ever ours, and whoever left something there is gone
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            manifest = _made(project, place, scratch, lock, options, say)
+            manifest = _made(project, store, scratch, lock, options, say)
         except OSError as error:
             raise TidemarkError(
-                f"The backup can't be written to {error.filename or place.name}: {error.strerror}; free some space, "
+                f"The backup can't be written to {error.filename or store.name}: {error.strerror}; free some space, "
                 "or name another place (--to). What was written so far was removed."
             ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        _retire(place, manifest, options, say)
+        _retire(store, manifest, options, say)
     return manifest
 
 
 def _made(  # noqa: PLR0913, PLR0917 - all that it takes
-    project: Project, place: Place, scratch: Path, lock: int, options: Options, say: Say
+    project: Project, store: BackupStore, scratch: Path, lock: int, options: BackupOptions, say: Say
 ) -> Manifest:
     began = time.monotonic()
     name = new_name(datetime.now(UTC), secrets.token_hex(3))
     _, warehouse = databases.bring_up(project)
     side = backup_settings.login(project, warehouse)
     # one that can't be had is found before the work, as a backup without it would be none
-    with airflow_side(project) as metadata, place.writing(name, scratch) as directory:
+    with airflow_database(project) as metadata, store.writing(name, scratch) as directory:
         if metadata:
             connections.connect(metadata).close()
         taken_at, states, found = _pair(project, side, directory, lock, options, say)
@@ -124,7 +124,7 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
 
 
 def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
-    project: Project, side: Side, directory: Path, lock: int, options: Options, say: Say
+    project: Project, side: DatabaseSettings, directory: Path, lock: int, options: BackupOptions, say: Say
 ) -> tuple[datetime, dict[str, Any], Database]:
     """Take state and then data; return when the state was taken, the state, and what the data is."""
     taken: list[tuple[datetime, dict[str, Any]]] = []
@@ -140,10 +140,10 @@ def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
 
 def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
     project: Project,
-    side: Side,
+    side: DatabaseSettings,
     directory: Path,
     lock: int,
-    options: Options,
+    options: BackupOptions,
     say: Say,
     before: Callable[[], None] = lambda: None,
 ) -> Database:
@@ -163,13 +163,13 @@ def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
     raise AssertionError
 
 
-def _pipeline(project: Project, warehouse: Side) -> str:
+def _pipeline(project: Project, warehouse: DatabaseSettings) -> str:
     """Return whose backup it is, for a place that several share."""
     return f"{variables.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
 
 
 @contextmanager
-def airflow_side(project: Project, *, new: bool = False) -> Iterator[Side | None]:
+def airflow_database(project: Project, *, new: bool = False) -> Iterator[DatabaseSettings | None]:
     """Yield where Airflow's metadata is, its server started for it if it is down; None if there is none.
 
     Args:
@@ -191,20 +191,20 @@ def airflow_side(project: Project, *, new: bool = False) -> Iterator[Side | None
             fleet.stop(project, [side])
 
 
-def _retire(place: Place, newest: Manifest, options: Options, say: Say) -> None:
+def _retire(store: BackupStore, newest: Manifest, options: BackupOptions, say: Say) -> None:
     """Remove what has had its time. Never what isn't ours, nor the newest good one, which has just been made."""
     now = datetime.now(UTC)
     good = []
-    for name in place.backups():
+    for name in store.backups():
         try:
-            found = place.manifest(name)
+            found = store.manifest(name)
         except TidemarkError:
             # damaged: for someone to look at
             continue
-        if found.pipeline == newest.pipeline and not place.missing(found):
+        if found.pipeline == newest.pipeline and not store.missing(found):
             good.append(name)
-    removed = retention.outlived(good, now=now, keep=options.keep, keep_days=options.keep_days)
-    removed += retention.left_over(place.unfinished(), now=now)
+    removed = retention.expired(good, now=now, keep=options.keep, keep_days=options.keep_days)
+    removed += retention.abandoned(store.unfinished(), now=now)
     for name in removed:
-        place.remove(name)
+        store.remove(name)
         say(f"Removed {name}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _STOP_S = 10
 _FULL = ("No space left on device", "Disk quota exceeded", "wrote only")
@@ -41,7 +41,7 @@ class Program:
     Should this process die, the program, which goes on to its end, keeps the lock until then.
     """
 
-    def __init__(self, command: Sequence[str], side: Side, lock: int, *, full: Path | str) -> None:
+    def __init__(self, command: Sequence[str], side: DatabaseSettings, lock: int, *, full: Path | str) -> None:
         """Start it.
 
         Args:
@@ -98,7 +98,7 @@ class Program:
         raise kind(f"{self._name} failed for the {self._side}: {reason}.")
 
 
-def _environment(side: Side) -> dict[str, str]:
+def _environment(side: DatabaseSettings) -> dict[str, str]:
     """Return the environment in which libpq connects to `side`: not the arguments, which all users can read."""
     ours = {
         "PGHOST": side.address,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tidemark.backup import contents, database
 from tidemark.backup import settings as backup_settings
-from tidemark.backup.make import airflow_side, alone
+from tidemark.backup.make import airflow_database, exclusive
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.local import airflow, databases
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from tidemark.backup.make import Say
     from tidemark.backup.manifest import Database, Manifest
-    from tidemark.backup.store import Place
+    from tidemark.backup.store import BackupStore
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _LONGEST_NAME = 63
 # what `tidemark roles` makes in a new warehouse, and `tidemark up` with it: nothing of it is anybody's data
@@ -34,7 +34,7 @@ _OF_ROLES = {("tidemark", "views_set_aside")}
 
 
 @dataclass(frozen=True)
-class Options:
+class RestoreOptions:
     """What is restored, and whether what is there may be put aside."""
 
     replace: bool
@@ -52,14 +52,20 @@ class _Target:
         aside: the name by which what is there is kept; None if it holds nothing.
     """
 
-    side: Side
+    side: DatabaseSettings
     was: Database
     directory: str
     aside: str | None
 
 
 def restore(  # noqa: PLR0913 - each is told apart by its name
-    project: Project, place: Place, name: str, options: Options, *, say: Say, confirmed: Callable[[list[str]], bool]
+    project: Project,
+    store: BackupStore,
+    name: str,
+    options: RestoreOptions,
+    *,
+    say: Say,
+    confirmed: Callable[[list[str]], bool],
 ) -> bool:
     """Restore a backup into the configured databases; return whether it was done.
 
@@ -71,7 +77,7 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
         UsageError: there is no such backup, or a database holds something and is not to be replaced.
         TidemarkError: a file was changed, or it failed; what was there is as it was.
     """
-    manifest = place.manifest(place.find(name))
+    manifest = store.manifest(store.find(name))
     if manifest.environment != variables.environment(project):
         raise UsageError(
             f"Backup {manifest.name} is of Meltano's environment {manifest.environment}, and this is "
@@ -84,8 +90,8 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
             return False
         with (
             hold(project.pipeline_lock, doing="restoring a backup"),
-            alone(project) as lock,
-            fetched(place, manifest) as directory,
+            exclusive(project) as lock,
+            fetched(store, manifest) as directory,
         ):
             for target in targets:
                 _put_back(project, target, directory, options, lock, say)
@@ -94,20 +100,20 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
 
 
 @contextmanager
-def fetched(place: Place, manifest: Manifest) -> Iterator[Path]:
+def fetched(store: BackupStore, manifest: Manifest) -> Iterator[Path]:
     """Yield the directory of a backup's files, each as it was written.
 
     Raises:
         TidemarkError: one is not.
     """
-    if place.directory:
-        yield place.verify(manifest) or place.directory
+    if store.directory:
+        yield store.verify(manifest) or store.directory
         return
     with tempfile.TemporaryDirectory(prefix="tidemark-restore-") as name:
-        yield place.verify(manifest, Path(name)) or Path(name)
+        yield store.verify(manifest, Path(name)) or Path(name)
 
 
-def _targets(project: Project, manifest: Manifest, options: Options, servers: ExitStack) -> list[_Target]:
+def _targets(project: Project, manifest: Manifest, options: RestoreOptions, servers: ExitStack) -> list[_Target]:
     """Return what is to be replaced, if all of it may be."""
     _, warehouse = databases.bring_up(project)
     wanted = [(backup_settings.login(project, warehouse), manifest.warehouse, WAREHOUSE)]
@@ -115,12 +121,12 @@ def _targets(project: Project, manifest: Manifest, options: Options, servers: Ex
         if manifest.airflow is None:
             raise UsageError(f"Backup {manifest.name} has no Airflow database in it; leave --airflow out.")
         airflow.refuse_running(project)
-        metadata = servers.enter_context(airflow_side(project, new=True))
+        metadata = servers.enter_context(airflow_database(project, new=True))
         assert metadata
         wanted.append((metadata, manifest.airflow, AIRFLOW))
     targets = []
     for side, was, directory in wanted:
-        with contents.looked_at(side) as there:
+        with contents.read(side) as there:
             tables = [table for table in there.tables() if table not in _OF_ROLES]
             if there.major < was.server:
                 raise UsageError(
@@ -141,7 +147,7 @@ def _targets(project: Project, manifest: Manifest, options: Options, servers: Ex
 
 
 def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
-    project: Project, target: _Target, directory: Path, options: Options, lock: int, say: Say
+    project: Project, target: _Target, directory: Path, options: RestoreOptions, lock: int, say: Say
 ) -> None:
     side = target.side
     database.refuse_runs(side)
@@ -156,7 +162,7 @@ def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
         say(f"What was there is in {target.aside}; once you are sure: {_drop_command(side, target.aside)}")
 
 
-def _drop_command(side: Side, name: str) -> str:
+def _drop_command(side: DatabaseSettings, name: str) -> str:
     if side.side == "warehouse" and side.embedded:
         return f".venv/bin/tidemark psql warehouse -c 'drop database {name}'"
     return f'DROP DATABASE "{name}";'

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LEFT_OVER = timedelta(days=1)
 
 
-def outlived(names: Iterable[str], *, now: datetime, keep: int | None, keep_days: float | None) -> list[str]:
+def expired(names: Iterable[str], *, now: datetime, keep: int | None, keep_days: float | None) -> list[str]:
     """Return which of these good backups of one pipeline are to go, the oldest first.
 
     One stays if either rule keeps it: it is among the newest `keep`, or not older than `keep_days`. With neither all
@@ -28,7 +28,7 @@ def outlived(names: Iterable[str], *, now: datetime, keep: int | None, keep_days
     return sorted(name for name in newest_first[protected:] if limit is None or _before(name, limit))
 
 
-def left_over(names: Iterable[str], *, now: datetime) -> list[str]:
+def abandoned(names: Iterable[str], *, now: datetime) -> list[str]:
     """Return which of these backups that were never completed nobody can be writing any more."""
     return sorted(name for name in names if _before(name, now - _LEFT_OVER))
 

@@ -12,7 +12,7 @@ from tidemark.project import variables as variables_
 
 if TYPE_CHECKING:
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _PREFIX = "TIDEMARK_BACKUP_"
 
@@ -42,7 +42,7 @@ def destination(project: Project, named: str | None) -> str:
     return named or read(project).to or str(project.state_dir / "backups")
 
 
-def login(project: Project, side: Side) -> Side:
+def login(project: Project, side: DatabaseSettings) -> DatabaseSettings:
     """Return `side` as whoever dumps and restores it connects: an embedded server's owner, or who is named for it."""
     if side.embedded or side.side != "warehouse":
         return settings.admin(project, side)
@@ -50,6 +50,6 @@ def login(project: Project, side: Side) -> Side:
     return side.model_copy(update={"user": found.user, "password": found.password}) if found.user else side
 
 
-def variables(side: Side) -> str:
+def variables(side: DatabaseSettings) -> str:
     """Return the names of the variables that say who dumps and restores `side`."""
     return f"{_PREFIX if side.side == 'warehouse' else f'{side.prefix}_'}USER and _PASSWORD"

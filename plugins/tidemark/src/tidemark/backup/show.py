@@ -12,22 +12,22 @@ from tidemark.errors import TidemarkError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tidemark.backup.store import Place
+    from tidemark.backup.store import BackupStore
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
 
-def listed(place: Place) -> list[dict[str, Any]]:
+def listed(store: BackupStore) -> list[dict[str, Any]]:
     """Return each backup with its facts, the oldest first; what was not completed is none."""
     found = []
-    for name in place.backups():
+    for name in store.backups():
         try:
-            manifest = place.manifest(name)
+            manifest = store.manifest(name)
         except TidemarkError as error:
             found.append({"name": name, "good": False, "said": str(error)})
             continue
-        gone = place.missing(manifest)
+        gone = store.missing(manifest)
         found.append(
             {
                 "name": name,
@@ -49,10 +49,10 @@ def as_json(found: list[dict[str, Any]]) -> str:
     return json.dumps(found, indent=2)
 
 
-def show(console: Console, found: list[dict[str, Any]], place: Place) -> None:
+def show(console: Console, found: list[dict[str, Any]], store: BackupStore) -> None:
     """Print a line a backup."""
     if not found:
-        console.print(f"There is no backup at {place.name}.", soft_wrap=True)
+        console.print(f"There is no backup at {store.name}.", soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backup", "of", "rows", "size", "took", "airflow", "state"):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CHUNK = 2**20
 
 
-class Place:
+class BackupStore:
     """A directory of backups."""
 
     def __init__(self, url: str) -> None:

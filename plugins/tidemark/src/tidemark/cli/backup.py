@@ -12,7 +12,7 @@ from tidemark.errors import UsageError
 from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
-    from tidemark.backup.store import Place
+    from tidemark.backup.store import BackupStore
 
 backup_app = typer.Typer(help="Back up the warehouse, Meltano's state and Airflow's metadata, and prove it.")
 console = Console(highlight=False)
@@ -56,8 +56,8 @@ def backup(
         raise UsageError(f"--keep-days is {keep_days:g}; write a number above 0.")
     project = Project.find()
     found = settings.read(project)
-    options = make.Options(jobs or found.jobs, keep or found.keep, keep_days or found.keep_days)
-    place = _place(project, to)
+    options = make.BackupOptions(jobs or found.jobs, keep or found.keep, keep_days or found.keep_days)
+    place = _store(project, to)
     manifest = make.make(project, place, options, _say)
     _say(f"Backup {manifest.name}: {show.size(manifest.size)} in {manifest.seconds:.1f} s, at {place.name}")
 
@@ -70,7 +70,7 @@ def list_(
     """List backups that are complete, and say which are damaged."""
     from tidemark.backup import show  # noqa: PLC0415
 
-    place = _place(Project.find(), where)
+    place = _store(Project.find(), where)
     found = show.listed(place)
     if as_json:
         sys.stdout.write(show.as_json(found) + "\n")
@@ -81,7 +81,7 @@ def list_(
 @backup_app.command()
 def verify(name: NameArgument = "latest", where: FromOption = None) -> None:
     """Read each file of a backup, and compare its checksum with the manifest's."""
-    place = _place(Project.find(), where)
+    place = _store(Project.find(), where)
     manifest = place.manifest(place.find(name))
     place.verify(manifest)
     _say(f"{manifest.name}: all {len(manifest.files)} files are as they were written.")
@@ -99,7 +99,7 @@ def drill(
     from tidemark.backup import settings  # noqa: PLC0415
 
     project = Project.find()
-    drill_.drill(project, _place(project, where), name, jobs=jobs or settings.read(project).jobs, sync=sync, say=_say)
+    drill_.drill(project, _store(project, where), name, jobs=jobs or settings.read(project).jobs, sync=sync, say=_say)
 
 
 def restore(  # noqa: PLR0913 - the command's options
@@ -123,8 +123,8 @@ def restore(  # noqa: PLR0913 - the command's options
         return yes or _asked()
 
     project = Project.find()
-    options = restore_.Options(replace, with_airflow, jobs or settings.read(project).jobs)
-    if not restore_.restore(project, _place(project, where), name, options, say=_say, confirmed=confirmed):
+    options = restore_.RestoreOptions(replace, with_airflow, jobs or settings.read(project).jobs)
+    if not restore_.restore(project, _store(project, where), name, options, say=_say, confirmed=confirmed):
         _say("Nothing was changed.")
         return
     _say("Next:")
@@ -133,11 +133,11 @@ def restore(  # noqa: PLR0913 - the command's options
     _say("  .venv/bin/tidemark reconcile       # what no bookmark shows: rows deleted in the source since then")
 
 
-def _place(project: Project, named: str | None) -> Place:
+def _store(project: Project, named: str | None) -> BackupStore:
     from tidemark.backup import settings  # noqa: PLC0415
-    from tidemark.backup.store import Place  # noqa: PLC0415
+    from tidemark.backup.store import BackupStore  # noqa: PLC0415
 
-    return Place(settings.destination(project, named))
+    return BackupStore(settings.destination(project, named))
 
 
 def _asked() -> bool:

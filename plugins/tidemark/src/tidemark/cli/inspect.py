@@ -57,10 +57,10 @@ def reconcile(
 ) -> None:
     """Compare source and warehouse row by row, and say which rows differ; with --repair, make them equal."""
     from tidemark.inspect.reconcile import show  # noqa: PLC0415
-    from tidemark.inspect.reconcile.run import Options, names  # noqa: PLC0415
+    from tidemark.inspect.reconcile.run import ReconcileOptions, names  # noqa: PLC0415
     from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
 
-    options = Options(tuple(stream or ()), repair, since, _percent(allow_deletes))
+    options = ReconcileOptions(tuple(stream or ()), repair, since, _percent(allow_deletes))
     with console.status("Comparing …") as status:
         results = run(
             Project.find(),

@@ -15,10 +15,10 @@ from rich.console import Console
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.project.directory import Project
 from tidemark.run.parent_watch import end_with_stdin
-from tidemark.run.steps import Step
+from tidemark.run.steps import BackfillStep
 
 if TYPE_CHECKING:
-    from tidemark.run.blocks import Listener, Report
+    from tidemark.run.blocks import Listener, RunReport
 
 RunIdOption = Annotated[
     UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
@@ -66,7 +66,7 @@ def backfill(  # noqa: PLR0913 - the command's options
         bool, typer.Option("--build", help="Then build and test the models that stand on these streams.")
     ] = False,
     step: Annotated[
-        Step | None, typer.Option(help="Do this alone, as one task of a scheduler; the load by default.")
+        BackfillStep | None, typer.Option(help="Do this alone, as one task of a scheduler; the load by default.")
     ] = None,
     run_id: RunIdOption = None,
     as_json: JsonOption = False,
@@ -84,7 +84,7 @@ def backfill(  # noqa: PLR0913 - the command's options
         raise UsageError("Say which rows: either --all, or --from and --to, of which one may be left out.")
     if build and step:
         raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
-    steps = tuple(Step) if build else (step or Step.load,)
+    steps = tuple(BackfillStep) if build else (step or BackfillStep.load,)
     say = _listener(as_json)
     report = run_(
         Project.find(),
@@ -110,7 +110,7 @@ def _listener(as_json: bool) -> Listener:  # noqa: FBT001 - as the option is
     return say
 
 
-def _tell(report: Report, say: Listener, as_json: bool) -> None:  # noqa: FBT001 - as the option is
+def _tell(report: RunReport, say: Listener, as_json: bool) -> None:  # noqa: FBT001 - as the option is
     """Print the report.
 
     Raises:

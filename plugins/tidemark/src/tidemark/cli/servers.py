@@ -21,7 +21,7 @@ from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 
 console = Console(highlight=False)
@@ -49,7 +49,7 @@ def down() -> None:
     project = Project.find()
     airflow.refuse_running(project)
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        stopped = fleet.stop(project, settings.all_sides(project))
+        stopped = fleet.stop(project, settings.all_databases(project))
     console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
 
 
@@ -86,7 +86,7 @@ def reset(
 
     project = Project.find()
     airflow.refuse_running(project)
-    sides = settings.all_sides(project)
+    sides = settings.all_databases(project)
     doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
     if not doomed:
         console.print("There is no embedded server; nothing to delete.")
@@ -104,7 +104,7 @@ def reset(
     console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
 
 
-def _side(option: SideOption) -> Side:
+def _side(option: SideOption) -> DatabaseSettings:
     project = Project.find()
     source, warehouse = settings.read(project)
     return settings.admin(project, source if option is SideOption.source else warehouse)

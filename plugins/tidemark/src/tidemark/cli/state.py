@@ -21,19 +21,19 @@ def state_check(
 ) -> None:
     """Compare Meltano's bookmarks with what the warehouse holds: one that is ahead would skip rows."""
     from tidemark.inspect.state import show  # noqa: PLC0415
-    from tidemark.inspect.state.standing import Fit, standings  # noqa: PLC0415
+    from tidemark.inspect.state.comparison import Status, compare  # noqa: PLC0415
 
-    found = standings(Project.find())
+    found = compare(Project.find())
     if as_json:
         sys.stdout.write(show.as_json(found) + "\n")
     else:
         show.show(console, found)
-    if ahead := [standing.stream for standing in found if standing.fit is Fit.ahead]:
+    if ahead := [compared.stream for compared in found if compared.fit is Status.ahead]:
         raise TidemarkError(
             f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; mend it with "
             "`tidemark state rewind`, then run the pipeline."
         )
-    if elsewhere := [standing.stream for standing in found if standing.fit is Fit.elsewhere]:
+    if elsewhere := [compared.stream for compared in found if compared.fit is Status.elsewhere]:
         raise TidemarkError(
             f"The warehouse has {', '.join(elsewhere)} from another database; point TAP_POSTGRES_HOST and _DATABASE at "
             "that one, or load this one into a warehouse of its own (TARGET_POSTGRES_DATABASE)."

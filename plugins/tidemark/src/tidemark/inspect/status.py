@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 
 def show_servers(console: Console, project: Project, *, as_json: bool = False) -> None:
@@ -57,7 +57,7 @@ def show_runs(console: Console, project: Project, *, as_json: bool) -> None:
         console.print(table)
 
 
-def _facts(side: Side, project: Project) -> dict[str, object]:
+def _facts(side: DatabaseSettings, project: Project) -> dict[str, object]:
     running = Server(side, project).running() if side.embedded else None
     try:
         with connections.connect(side) as connection:

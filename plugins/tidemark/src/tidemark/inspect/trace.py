@@ -13,7 +13,7 @@ from rich.table import Table as Columns
 from singer_postgres.core.warehouse import run_history
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.lineage import models_of
-from tidemark.inspect.reconcile.pairing import Ends
+from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import settings
 from tidemark.project.connections import connect
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Table
     from tidemark.inspect.lineage import Model
-    from tidemark.inspect.reconcile.sides import Pair
+    from tidemark.inspect.reconcile.sides import ComparedStream
     from tidemark.project.directory import Project
 
     Connection = psycopg.Connection[Any]
@@ -34,7 +34,7 @@ _MOST_ROWS = 3
 
 
 @dataclass(frozen=True)
-class Place:
+class TracedRow:
     """Where rows of that key were looked for.
 
     Attributes:
@@ -53,7 +53,7 @@ class Place:
     run: Row | None = field(default=None)
 
 
-def trace(project: Project, stream: str, key: Sequence[str]) -> list[Place]:
+def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
     """Return all places where a row of `stream` could be.
 
     Args:
@@ -63,7 +63,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[Place]:
         UsageError: there is no such stream, or no such key.
         TidemarkError: the row is nowhere.
     """
-    ends = Ends.of(project, [stream])
+    ends = Endpoints.of(project, [stream])
     with ends.connected() as (source, warehouse):
         pair, table = ends.pair(source, warehouse, ends.selected[stream])
         if len(key) != len(pair.key):
@@ -91,19 +91,19 @@ class _Row:
 
     source: Connection
     warehouse: Connection
-    pair: Pair
+    pair: ComparedStream
     table: Table
     stream: str
     key: tuple[str, ...]
 
-    def in_source(self) -> Place:
+    def in_source(self) -> TracedRow:
         query = sql.SQL("SELECT to_jsonb(r) FROM ({}) r").format(self.pair.rows_of([self.key]))
         rows = [row[0] for row in self.source.execute(query)]
         relation = self.pair.selection.relation
         said = "" if rows else "not there: deleted, or left out by `where`"
-        return Place("source", f"{relation.schema}.{relation.name}", len(rows), rows, said)
+        return TracedRow("source", f"{relation.schema}.{relation.name}", len(rows), rows, said)
 
-    def in_raw(self) -> Place:
+    def in_raw(self) -> TracedRow:
         pair, name, width = self.pair, f"{self.pair.schema}.{self.table.name}", len(self.pair.key)
         query = sql.SQL("SELECT to_jsonb(r) FROM {} r WHERE {}").format(pair.name, pair.raw_keys([self.key]))
         rows = [row[0] for row in self.warehouse.execute(query)]
@@ -111,7 +111,7 @@ class _Row:
         there = next((row[width:] for row in self.source.execute(pair.source_rows([self.key]))), None)
         if not rows:
             said = "the next run reads it" if there and there[1] else "missing: see `tidemark reconcile`"
-            return Place("raw", name, 0, [], said)
+            return TracedRow("raw", name, 0, [], said)
         row = rows[0]
         here = next((row[width:] for row in self.warehouse.execute(pair.raw_rows([self.key]))), None)
         if here is None:
@@ -124,7 +124,7 @@ class _Row:
             said = "differs, and the next run reads it" if there[1] else "differs: see `tidemark reconcile`"
         run = self._run(row["_sdc_sync_started_at"])
         who = f"run {run['run_id']}, {run['outcome']}" if run else "a run that the history has no more"
-        return Place("raw", name, len(rows), rows, f"{said}; read {row['_sdc_extracted_at']} by {who}", run)
+        return TracedRow("raw", name, len(rows), rows, f"{said}; read {row['_sdc_extracted_at']} by {who}", run)
 
     def _run(self, sync_started_at: int) -> Row | None:
         name = sql.Identifier(self.pair.schema, run_history.TABLE.name)
@@ -138,7 +138,7 @@ class _Row:
         row = self.warehouse.execute(query.format(name, wanted)).fetchone()
         return row[0] if row else None
 
-    def in_model(self, models: Connection, model: Model) -> Place | None:
+    def in_model(self, models: Connection, model: Model) -> TracedRow | None:
         """Look for the row in a model; None if that isn't there, or has nothing that could be the key."""
         relation = sql.Identifier(model.schema, model.name)
         known = {
@@ -159,7 +159,7 @@ class _Row:
         query = sql.SQL("SELECT count(*) OVER (), to_jsonb(r) FROM {} r WHERE {} LIMIT {}")
         rows = models.execute(query.format(relation, condition, sql.Literal(_MOST_ROWS))).fetchall()
         count = rows[0][0] if rows else 0
-        return Place(model.schema, f"{model.schema}.{model.name}", count, [row[1] for row in rows])
+        return TracedRow(model.schema, f"{model.schema}.{model.name}", count, [row[1] for row in rows])
 
 
 def _names(table: str, column: str) -> list[str]:
@@ -172,12 +172,12 @@ def _names(table: str, column: str) -> list[str]:
     return list(dict.fromkeys([column, f"{singular}_{column}", f"{table}_{column}"]))
 
 
-def as_json(places: Sequence[Place]) -> str:
+def as_json(places: Sequence[TracedRow]) -> str:
     """Return them as a JSON list."""
     return json.dumps([asdict(place) for place in places], indent=2)
 
 
-def show(console: Console, places: Sequence[Place]) -> None:
+def show(console: Console, places: Sequence[TracedRow]) -> None:
     """Print what is to be known of each place, and as much of its first row as there is room for."""
     table = Columns(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("where", no_wrap=True)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import AirflowDatabase, Side, Source, Warehouse
+    from tidemark.project.settings import AirflowDatabase, DatabaseSettings, Source, Warehouse
 
-_Sides = TypeVar("_Sides", bound="tuple[Side, ...]")
+_Databases = TypeVar("_Databases", bound="tuple[DatabaseSettings, ...]")
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
@@ -48,11 +48,11 @@ def bring_up_airflow(project: Project) -> AirflowDatabase:
     return side
 
 
-def _bring_up(project: Project, read: Callable[[Project], _Sides]) -> _Sides:
-    with fleet.alone(project):
+def _bring_up(project: Project, read: Callable[[Project], _Databases]) -> _Databases:
+    with fleet.exclusive(project):
         sides = read(project)
         # all refusals come before anything is made
-        fleet.check(project, sides)
+        fleet.require_startable(project, sides)
         if secrets_file.ensure_passwords(project, sides):
             sides = read(project)
         fleet.start(project, sides)

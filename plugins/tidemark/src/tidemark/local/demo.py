@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _SCRIPTS = ("1_tables.sql", "2_rows.sql", "3_constraints.sql")
 # says in the database itself what was loaded, so that loading twice can be told from loading more
@@ -48,7 +48,7 @@ def tables(connection: psycopg.Connection[Any]) -> list[str]:
     return sorted(name for (name,) in rows)
 
 
-def load(project: Project, source: Side, *, scale: float, as_of: datetime | None = None) -> bool:
+def load(project: Project, source: DatabaseSettings, *, scale: float, as_of: datetime | None = None) -> bool:
     """Fill the source with the shop, in one transaction; return whether it did or found it there.
 
     Args:
@@ -86,7 +86,9 @@ def load(project: Project, source: Side, *, scale: float, as_of: datetime | None
     return True
 
 
-def change(project: Project, source: Side, *, rows: int, seed: int | None = None) -> list[tuple[str, str, int]]:
+def change(
+    project: Project, source: DatabaseSettings, *, rows: int, seed: int | None = None
+) -> list[tuple[str, str, int]]:
     """Make a day's traffic of about `rows` changed rows; return (table, change, rows) of each kind.
 
     Args:

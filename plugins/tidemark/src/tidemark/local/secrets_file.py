@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 
-def ensure_passwords(project: Project, sides: Iterable[Side]) -> bool:
+def ensure_passwords(project: Project, sides: Iterable[DatabaseSettings]) -> bool:
     """Write to .env a new password for each role of the embedded sides that has none; return whether any was."""
     embedded = [side for side in sides if side.embedded]
     wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]

@@ -13,14 +13,14 @@ from singer_postgres.core import poolers, session
 from tidemark.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _TIMEOUT_S = 10
 # a connection that ends under an interrupted transaction makes it warn on the console; our own errors say what matters
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
-def url(side: Side, *, with_password: bool = True) -> str:
+def url(side: DatabaseSettings, *, with_password: bool = True) -> str:
     """Return a libpq URL of `side`."""
     password = f":{quote(side.password.get_secret_value(), safe='')}" if side.password and with_password else ""
     query = ""
@@ -34,12 +34,12 @@ def url(side: Side, *, with_password: bool = True) -> str:
     )
 
 
-def parameters(side: Side) -> dict[str, Any]:
+def parameters(side: DatabaseSettings) -> dict[str, Any]:
     """Return libpq's parameters for `side`, those that others add theirs to."""
     return dict(conninfo.conninfo_to_dict(url(side)))
 
 
-def connect(side: Side, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
+def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
     """Connect to `side` in UTC and autocommit, or to another `database` on its server.
 
     Args:
@@ -57,7 +57,7 @@ def connect(side: Side, *, database: str | None = None, any_pool: bool = False) 
     if not any_pool:
         try:
             poolers.require_session(connection, another, variables=f"{side.login_prefix}_HOST and _PORT")
-        except poolers.PooledError as error:
+        except poolers.PoolerError as error:
             raise UsageError(str(error)) from error
         connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
     # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
@@ -66,7 +66,7 @@ def connect(side: Side, *, database: str | None = None, any_pool: bool = False) 
     return connection
 
 
-def _open(side: Side, database: str | None) -> psycopg.Connection[Any]:
+def _open(side: DatabaseSettings, database: str | None) -> psycopg.Connection[Any]:
     parameters: dict[str, Any] = {
         "connect_timeout": _TIMEOUT_S,
         "application_name": "tidemark",
@@ -80,7 +80,7 @@ def _open(side: Side, database: str | None) -> psycopg.Connection[Any]:
         raise UnreachableError(_explain(side, error)) from error
 
 
-def _explain(side: Side, error: psycopg.OperationalError) -> str:
+def _explain(side: DatabaseSettings, error: psycopg.OperationalError) -> str:
     """Say in one line what is wrong and which variable mends it."""
     # libpq's text runs over several lines, the reason first
     reason = str(error).strip().splitlines()[0]
@@ -89,7 +89,7 @@ def _explain(side: Side, error: psycopg.OperationalError) -> str:
     return f"Cannot connect to the {side} as {side.user!r}: {reason}; {_advice(side, reason.lower())}."
 
 
-def _advice(side: Side, reason: str) -> str:
+def _advice(side: DatabaseSettings, reason: str) -> str:
     if "starting up" in reason or "too many clients" in reason or "connection slots" in reason:
         return "run this again in a moment"
     if "startup parameter" in reason:

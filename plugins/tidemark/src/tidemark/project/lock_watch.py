@@ -19,7 +19,7 @@ from tidemark.project import connections
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _LOOK_EVERY_S = 0.25
 # a polite waiter comes and goes: it is the same one within this time
@@ -49,7 +49,7 @@ class GaveWayError(TidemarkError):
 
 @contextmanager
 def giving_way(
-    side: Side,
+    side: DatabaseSettings,
     pid: int,
     *,
     patience_s: float = 1.0,
@@ -84,7 +84,9 @@ def giving_way(
 
 
 class _Watch(threading.Thread):
-    def __init__(self, side: Side, pid: int, patience_s: float, let_go: Callable[[], object], *, polite: bool) -> None:
+    def __init__(
+        self, side: DatabaseSettings, pid: int, patience_s: float, let_go: Callable[[], object], *, polite: bool
+    ) -> None:
         super().__init__(name=f"lock-watch-{pid}", daemon=True)
         self._side = side
         self._pid = pid

@@ -107,7 +107,7 @@ def refuse_pool(uri: str) -> None:
     with suppress(psycopg.Error), another() as connection:
         try:
             poolers.require_session(connection, another, variables=_URI)
-        except poolers.PooledError as error:
+        except poolers.PoolerError as error:
             raise UsageError(str(error)) from error
 
 

@@ -25,7 +25,7 @@ TRANSFORMER = "tidemark_transformer"
 WATCHER = "tidemark_watcher"
 
 
-class Side(BaseModel):
+class DatabaseSettings(BaseModel):
     """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
 
     side: ClassVar[ServerName]
@@ -83,7 +83,7 @@ class Side(BaseModel):
         return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
 
 
-class Source(Side):
+class Source(DatabaseSettings):
     """What the tap reads."""
 
     side = "source"
@@ -94,7 +94,7 @@ class Source(Side):
     database: str = "shop"
 
 
-class Warehouse(Side):
+class Warehouse(DatabaseSettings):
     """What the target writes, and dbt builds in as a user of its own."""
 
     side = "warehouse"
@@ -121,7 +121,7 @@ class Models(Warehouse):
         return TransformerLogin.prefix
 
 
-class AirflowDatabase(Side):
+class AirflowDatabase(DatabaseSettings):
     """What Airflow keeps its metadata in."""
 
     side = "airflow"
@@ -156,7 +156,7 @@ class MonitorLogin(BaseModel):
     password: SecretStr | None = None
 
 
-def admin(project: Project, side: Side) -> Side:
+def admin(project: Project, side: DatabaseSettings) -> DatabaseSettings:
     """Return an embedded `side` as its owner connects to it; a user's own as it is."""
     if not side.embedded:
         return side
@@ -217,7 +217,7 @@ def read(project: Project) -> tuple[Source, Warehouse]:
     return source, warehouse
 
 
-def all_sides(project: Project) -> list[Side]:
+def all_databases(project: Project) -> list[DatabaseSettings]:
     """Read all databases that embedded servers may be run for.
 
     Raises:

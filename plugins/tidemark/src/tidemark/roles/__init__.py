@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import psycopg
     from pydantic import SecretStr
 
-    from tidemark.project.settings import ServerName, Side
+    from tidemark.project.settings import DatabaseSettings, ServerName
 
 
 # those that the SQL makes and that log in
@@ -30,7 +30,7 @@ def statements(side: ServerName) -> str:
     return resources.files(__package__).joinpath(f"{side}.sql").read_text(encoding="utf-8")
 
 
-def apply(admin: Side, passwords: Mapping[str, SecretStr]) -> None:
+def apply(admin: DatabaseSettings, passwords: Mapping[str, SecretStr]) -> None:
     """Make the roles of the database that `admin` is, or bring them up to date, and set their passwords."""
     with connect(admin) as connection:
         if connection.execute("select pg_is_in_recovery()").fetchone() == (True,):

@@ -11,7 +11,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import backfill as ranges
 from singer_postgres.core.source import identity, relations
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.inspect.reconcile.pairing import Ends, loaded_up_to
+from tidemark.inspect.reconcile.pairing import Endpoints, loaded_up_to
 from tidemark.run import blocks
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.backfill import Backfill
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.directory import Project
-    from tidemark.run.blocks import Listener, Report
-    from tidemark.run.steps import Step
+    from tidemark.run.blocks import Listener, RunReport
+    from tidemark.run.steps import BackfillStep
 
 
 def backfill(  # noqa: PLR0913 - each is told apart by its name
@@ -30,11 +30,11 @@ def backfill(  # noqa: PLR0913 - each is told apart by its name
     streams: Sequence[str],
     asked: Backfill,
     *,
-    steps: Iterable[Step],
+    steps: Iterable[BackfillStep],
     run_id: str,
     say: Listener,
     moved_since: datetime | None = None,
-) -> Report:
+) -> RunReport:
     """Carry out some steps of a backfill. All refusals come first, whichever step it is.
 
     Raises:
@@ -49,13 +49,13 @@ def backfill(  # noqa: PLR0913 - each is told apart by its name
 
 
 def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[Stream]:
-    ends = Ends.of(project, streams)
+    ends = Endpoints.of(project, streams)
     chosen = [ends.selected[name] for name in dict.fromkeys(streams)]
     with ends.connected() as (source, warehouse):
         source_id = identity.identity(source)
         for stream in chosen:
             if stream.incremental:
-                relation = relations.named(source, *stream.relation.path)
+                relation = relations.find(source, *stream.relation.path)
                 if relation is None:
                     raise TidemarkError(f"{stream.name}: the source has no such table any more.")
                 if not (stream.key or relation.key):

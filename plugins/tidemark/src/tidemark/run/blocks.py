@@ -19,8 +19,8 @@ from tidemark.project.file_locks import hold
 from tidemark.project.variables import environment
 from tidemark.run import meltano_run
 from tidemark.run.events import BlockDone, Line, NodeDone, Rows
-from tidemark.run.kinds import Kind, kind_of, split
-from tidemark.run.outcome import Block, Outcome
+from tidemark.run.kinds import FailureKind, kind_of, split
+from tidemark.run.outcome import BlockOutcome, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ class Listener(Protocol):
 
 
 @dataclass
-class Report:
+class RunReport:
     """What came of it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Report:
     """
 
     run_id: str
-    kind: Kind | None = None
+    kind: FailureKind | None = None
     reason: str | None = None
     streams: dict[str, dict[str, int]] = field(default_factory=dict)
     rows_moved: int | None = 0
@@ -105,7 +105,7 @@ def run(  # noqa: PLR0913 - each is told apart by its name
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
     moved_since: datetime | None = None,
-) -> Report:
+) -> RunReport:
     """Run the blocks, of which each begins when the one before it ended well.
 
     Args:
@@ -127,15 +127,15 @@ def run(  # noqa: PLR0913 - each is told apart by its name
     with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
         source, warehouse = databases.bring_up(project)
         databases.try_own(project)
-        outcome = Outcome(Block(name) for name in expected)
+        outcome = RunOutcome(BlockOutcome(name) for name in expected)
         surroundings = {**variables(project, source, warehouse), **(more or {})}
         with meltano_run.run(
             project, blocks, run_id=run_id, lock=lock, environment=surroundings, save_state=save_state
         ) as events:
             _follow(events, outcome, say)
-        report = Report(run_id, seconds=0)
+        report = RunReport(run_id, seconds=0)
         _forgive_inherited(project, outcome)
-        _judge(report, outcome)
+        _summarize(report, outcome)
         _ask_warehouse(project, warehouse, report, moved_since)
     report.seconds = round(time.monotonic() - began, 3)
     return report
@@ -151,7 +151,7 @@ def variables(project: Project, source: Source, warehouse: Warehouse) -> dict[st
     }
 
 
-def _follow(events: Iterator[Event], outcome: Outcome, say: Listener) -> None:
+def _follow(events: Iterator[Event], outcome: RunOutcome, say: Listener) -> None:
     said = time.monotonic()
     for event in events:
         block = outcome.block
@@ -170,14 +170,14 @@ def _follow(events: Iterator[Event], outcome: Outcome, say: Listener) -> None:
                 say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
 
 
-def _forgive_inherited(project: Project, outcome: Outcome) -> None:
+def _forgive_inherited(project: Project, outcome: RunOutcome) -> None:
     """Take out the missing streams of which a tap has heard from the tap that it inherits from alone."""
     for block in outcome.blocks:
         if block.missing and (named := meltano_project.named_streams(project, block.title.split()[0])) is not None:
             block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]
 
 
-def _judge(report: Report, outcome: Outcome) -> None:
+def _summarize(report: RunReport, outcome: RunOutcome) -> None:
     """Say in the report what the events came to."""
     report.streams = {stream: dict(rows) for stream, rows in outcome.rows.items()}
     counts = {
@@ -189,13 +189,13 @@ def _judge(report: Report, outcome: Outcome) -> None:
         report.nodes = counts
     if not outcome.ended_well:
         report.reason = outcome.reason()
-        report.kind = Kind.busy if outcome.busy else kind_of(outcome.culprit.title, report.reason)
+        report.kind = FailureKind.busy if outcome.busy else kind_of(outcome.culprit.title, report.reason)
     elif outcome.missing:
-        report.kind = Kind.shape
+        report.kind = FailureKind.shape
         report.reason = f"The source has no {', '.join(outcome.missing)}; all else was loaded"
 
 
-def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report, since: datetime | None) -> None:
+def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None) -> None:
     """Add what the warehouse's history has of the run, and of what moved since."""
     moved = 0
     try:
@@ -218,7 +218,7 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: Report, since
         report.rows_moved = moved
 
 
-def _counted(report: Report) -> int:
+def _counted(report: RunReport) -> int:
     """Return how many rows the target said that it wrote: a second one's schema has a history of its own."""
     return sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
 

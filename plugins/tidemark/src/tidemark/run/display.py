@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Step:
+class DisplayedStep:
     """One step of the run, with a note that may change while it goes on."""
 
     def __init__(self, title: str, progress: Progress | None) -> None:
@@ -39,17 +39,17 @@ class Display:
         self.console = console
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str) -> Iterator[DisplayedStep]:
         """Show a step while the block runs, then its note and time; nothing more if it raises."""
         began = time.monotonic()
         if self.console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description:<17}"), TextColumn("{task.fields[note]}"))
             with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as progress:
-                step = Step(title, progress)
+                step = DisplayedStep(title, progress)
                 yield step
         else:
             self.console.print(f"{title} …")
-            step = Step(title, None)
+            step = DisplayedStep(title, None)
             yield step
         mark = "[red]✗[/]" if step.failed else "[green]✓[/]"
         self.console.print(f"{mark} {title:<17} {step.note} [dim]{time.monotonic() - began:.1f} s[/]")

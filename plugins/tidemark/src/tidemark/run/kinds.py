@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What a run failed of, as the headings of the runbook have it."""
 
     busy = "busy"
@@ -37,15 +37,15 @@ _SHAPE = re.compile(
     r"was not found in the catalog|can't be (?:widened|followed|altered)|changed (?:its type|from)|column "
 )
 _OF_COMMAND = {
-    "dbt-postgres:run": Kind.models,
-    "dbt-postgres:build": Kind.models,
-    "dbt-postgres:snapshot": Kind.models,
-    "dbt-postgres:touched": Kind.models,
-    "dbt-postgres:test": Kind.tests,
-    "dbt-postgres:touched-test": Kind.tests,
-    "dbt-postgres:freshness": Kind.freshness,
-    "tidemark:reconcile": Kind.reconcile,
-    "tidemark:backup": Kind.backup,
+    "dbt-postgres:run": FailureKind.models,
+    "dbt-postgres:build": FailureKind.models,
+    "dbt-postgres:snapshot": FailureKind.models,
+    "dbt-postgres:touched": FailureKind.models,
+    "dbt-postgres:test": FailureKind.tests,
+    "dbt-postgres:touched-test": FailureKind.tests,
+    "dbt-postgres:freshness": FailureKind.freshness,
+    "tidemark:reconcile": FailureKind.reconcile,
+    "tidemark:backup": FailureKind.backup,
 }
 
 
@@ -74,14 +74,14 @@ def split(blocks: Sequence[str]) -> list[str]:
     return found
 
 
-def kind_of(block: str, reason: str) -> Kind:
+def kind_of(block: str, reason: str) -> FailureKind:
     """Return which kind of failure it is, by the block that failed and what it said."""
     if _UNREACHABLE.search(reason):
-        return Kind.unreachable
+        return FailureKind.unreachable
     if block in _OF_COMMAND:
         return _OF_COMMAND[block]
     if ":" in block:
-        return Kind.other
+        return FailureKind.other
     if _STATE.search(reason):
-        return Kind.state
-    return Kind.shape if _SHAPE.search(reason) else Kind.load
+        return FailureKind.state
+    return FailureKind.shape if _SHAPE.search(reason) else FailureKind.load

@@ -22,7 +22,7 @@ _TAIL = 12
 
 
 @dataclass
-class Block:
+class BlockOutcome:
     """One block of the run: its title, what dbt counts in it and how many, whether it ended well, what it said.
 
     Attributes:
@@ -57,10 +57,10 @@ class Block:
                     self.errors.append(text)
 
 
-class Outcome:
+class RunOutcome:
     """Takes a run's events in order."""
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
+    def __init__(self, blocks: Iterable[BlockOutcome]) -> None:
         """Expect these blocks, in this order."""
         self.blocks = list(blocks)
         self.rows: dict[str, Counter[str]] = {}
@@ -78,17 +78,17 @@ class Outcome:
         return [stream for block in self.blocks for stream in block.missing]
 
     @property
-    def block(self) -> Block:
+    def block(self) -> BlockOutcome:
         """The block under way, or the last."""
         return self.blocks[min(self._done, len(self.blocks) - 1)]
 
     @property
-    def failed(self) -> Block | None:
+    def failed(self) -> BlockOutcome | None:
         """The block that failed, if one did."""
         return next((block for block in self.blocks if block.success is False), None)
 
     @property
-    def culprit(self) -> Block:
+    def culprit(self) -> BlockOutcome:
         """The block to name when the run did not end well."""
         return self.failed or self.block
 

@@ -15,7 +15,7 @@ from tidemark.run import blocks as blocks_
 from tidemark.run import meltano_run, report
 from tidemark.run.display import Display
 from tidemark.run.events import BlockDone, NodeDone, Rows
-from tidemark.run.outcome import Block, Outcome
+from tidemark.run.outcome import BlockOutcome, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
     return source, warehouse
 
 
-def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> Outcome:
+def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> RunOutcome:
     """Run Meltano and show it.
 
     Raises:
@@ -89,7 +89,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
         TidemarkError: a block failed.
     """
     run_id = str(uuid.uuid4())
-    outcome = Outcome(Block(title, counted) for title, counted in _BLOCKS.values())
+    outcome = RunOutcome(BlockOutcome(title, counted) for title, counted in _BLOCKS.values())
     environment = blocks_.variables(project, source, warehouse)
     blocks = " ".join(_BLOCKS).split()
     with meltano_run.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
@@ -108,7 +108,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     )
 
 
-def _follow(display: Display, block: Block, events: Iterator[Event], outcome: Outcome) -> None:
+def _follow(display: Display, block: BlockOutcome, events: Iterator[Event], outcome: RunOutcome) -> None:
     """Show one block until it ends."""
     nodes = 0
     with display.step(block.title) as step:

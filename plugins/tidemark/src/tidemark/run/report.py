@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tidemark.project.meltano_state import Bookmark
-    from tidemark.run.outcome import Outcome
+    from tidemark.run.outcome import RunOutcome
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StreamReport:
         return max(0, self.read - self.new - self.changed)
 
 
-def stream_reports(outcome: Outcome, bookmarks: Mapping[str, Bookmark]) -> list[StreamReport]:
+def stream_reports(outcome: RunOutcome, bookmarks: Mapping[str, Bookmark]) -> list[StreamReport]:
     """Tell for each stream what became of its rows.
 
     Args:
@@ -73,7 +73,7 @@ def stream_table(reports: list[StreamReport]) -> Table:
 
 
 def show(
-    console: Console, outcome: Outcome, reports: list[StreamReport], *, seconds: float, next_steps: list[str]
+    console: Console, outcome: RunOutcome, reports: list[StreamReport], *, seconds: float, next_steps: list[str]
 ) -> None:
     """Print the summary."""
     console.print()

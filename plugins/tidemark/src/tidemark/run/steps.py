@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Step(StrEnum):
+class BackfillStep(StrEnum):
     """What is done, in this order."""
 
     load = "load"
@@ -19,7 +19,7 @@ class Step(StrEnum):
 
 
 _BLOCKS = {
-    Step.load: ("tap-postgres", "target-postgres"),
-    Step.build: ("dbt-postgres:touched",),
-    Step.test: ("dbt-postgres:touched-test",),
+    BackfillStep.load: ("tap-postgres", "target-postgres"),
+    BackfillStep.build: ("dbt-postgres:touched",),
+    BackfillStep.test: ("dbt-postgres:touched-test",),
 }

@@ -63,17 +63,17 @@ class Horizon:
 
     Attributes:
         now: the server's clock.
-        at: no transaction that is open and can be seen began before this; on a standby, the instant of what it has.
-        holder: the session that holds `at` back from now, if one does.
+        oldest_start: no open transaction that can be seen began before this; on a standby, the instant of what it has.
+        holder: the session that holds `oldest_start` back from now, if one does.
         prepared: the oldest prepared transaction, and when it was prepared.
-        blind: why transactions may be open that can't be seen, and what would mend it.
+        blind_because: why transactions may be open that can't be seen, and what would mend it.
     """
 
     now: datetime
-    at: datetime
+    oldest_start: datetime
     holder: Holder | None = None
     prepared: tuple[str, datetime] | None = None
-    blind: str | None = None
+    blind_because: str | None = None
 
     def settled(self, start: datetime | None, *, longest: timedelta) -> datetime:
         """Return the instant before which no row of a snapshot that is taken after this can be missing. Pure.
@@ -82,7 +82,7 @@ class Horizon:
             start: the last such instant; it holds still.
             longest: how long a transaction that can't be seen may have been open.
         """
-        at = self.at - longest if self.blind else self.at
+        at = self.oldest_start - longest if self.blind_because else self.oldest_start
         if self.prepared:
             # it began some time before it was prepared, and nothing says when
             at = start if start is not None else min(at, self.prepared[1] - longest)
@@ -107,10 +107,10 @@ def read(connection: Connection) -> Horizon:
     at = min(instant for instant in (now, since, replayed) if instant is not None)
     return Horizon(
         now=now,
-        at=at,
+        oldest_start=at,
         holder=Holder(pid, since, user, application) if since is not None and at == since else None,
         prepared=prepared,
-        blind=_blind(standby=standby, hidden=hidden, silent=silent, role=role),
+        blind_because=_blind(standby=standby, hidden=hidden, silent=silent, role=role),
     )
 
 

@@ -70,7 +70,7 @@ class _Unique(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lack:
+class MissingKey:
     """Why a relation has no key.
 
     Attributes:
@@ -92,16 +92,18 @@ class Lack:
         return "Give the table one"
 
 
-def lack(connection: Connection, relation: Relation) -> Lack:
+def missing_key(connection: Connection, relation: Relation) -> MissingKey:
     """Return why a relation without a key has none."""
     if relation.kind not in "rp":
-        return Lack(f"a {KINDS[relation.kind]} has none of its own", declared=True)
+        return MissingKey(f"a {KINDS[relation.kind]} has none of its own", declared=True)
     with connection.cursor() as cursor:
         if relation.inherited:
             cursor.execute(_OWN, [relation.oid])
             names = ", ".join(name for (name,) in cursor.fetchall())
             whose = f"its key ({names})" if names else "its values"
-            return Lack(f"tables that inherit from it are read with it, and may hold {whose} again", declared=True)
+            return MissingKey(
+                f"tables that inherit from it are read with it, and may hold {whose} again", declared=True
+            )
         cursor.execute(_UNIQUE, [relation.oid])
         unique = cursor.fetchone()
         cursor.execute(_ABOVE, [relation.oid])
@@ -112,17 +114,17 @@ def lack(connection: Connection, relation: Relation) -> Lack:
         return _missing(table, near, partitioned=relation.kind == "p")
     if above:
         names = ", ".join(map(quoted, above[1]))
-        return Lack(
+        return MissingKey(
             f"it inherits from {above[0]}, whose primary key ({', '.join(above[1])}) does not hold for its rows",
             statements=(f"ALTER TABLE {table} ADD PRIMARY KEY ({names})",),
         )
     if near:
         what = "is of an expression" if near.of_expression else "holds for some of its rows alone"
-        return Lack(f"its unique index {near.name} {what}")
-    return Lack()
+        return MissingKey(f"its unique index {near.name} {what}")
+    return MissingKey()
 
 
-def _missing(table: str, near: _Unique, *, partitioned: bool) -> Lack:
+def _missing(table: str, near: _Unique, *, partitioned: bool) -> MissingKey:
     """Return what a unique index of whole columns lacks."""
     whys, statements = [], []
     if near.nullable:
@@ -135,4 +137,4 @@ def _missing(table: str, near: _Unique, *, partitioned: bool) -> Lack:
         whys.append("it were not invalid")
         # that of a partitioned table is valid once each partition has its part
         statements += [] if partitioned else [f"REINDEX INDEX CONCURRENTLY {quoted(near.schema, near.name)}"]
-    return Lack(f"its unique index {near.name} would do if {' and '.join(whys)}", statements=tuple(statements))
+    return MissingKey(f"its unique index {near.name} would do if {' and '.join(whys)}", statements=tuple(statements))

@@ -64,8 +64,8 @@ def _least_bytes(columns: Sequence[Column], masks: Mapping[str, str], lengths: M
         mask = masks.get(column.name)
         if not column.not_null or mask == "null":
             continue
-        length, alignment = lengths.get(column.number, (-1, 1))
-        if mask is not None or length < 0 or column.landing.type == "text":
+        length, alignment = lengths.get(column.attnum, (-1, 1))
+        if mask is not None or length < 0 or column.target_type.type == "text":
             size += 1
         else:
             size = _up(size, alignment) + length

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
-from singer_postgres.core.types import Landing, Type, landing
+from singer_postgres.core.types import TargetType, Type, target_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from singer_postgres.core.source.selection import Wanted
+    from singer_postgres.core.source.selection import SelectedStreams
 
 # r: table, p: partitioned table, v: view, m: materialized view, f: foreign table
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -25,10 +25,10 @@ class Column:
 
     name: str
     declared: str
-    landing: Landing
+    target_type: TargetType
     not_null: bool
-    number: int = 0
-    past: str | None = None
+    attnum: int = 0
+    missing_value: str | None = None
     """What rows hold in it that were there before it was added, as its type writes it, unless written anew since."""
     readable: bool = True
     """The role that asks may read it."""
@@ -68,9 +68,9 @@ class Relation:
     """A transaction id: the snapshot that this was read under sees all that is older."""
 
     @property
-    def width(self) -> int:
+    def max_attnum(self) -> int:
         """The largest number of a column."""
-        return max((column.number for column in self.columns), default=0)
+        return max((column.attnum for column in self.columns), default=0)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -174,7 +174,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Undescribed:
     """A relation that can't be described.
 
     Attributes:
@@ -191,8 +191,8 @@ class LeftOut:
 
 
 def in_schemas(
-    connection: Connection, schemas: Sequence[str], *, wanted: Wanted | None = None
-) -> tuple[list[Relation], list[LeftOut]]:
+    connection: Connection, schemas: Sequence[str], *, wanted: SelectedStreams | None = None
+) -> tuple[list[Relation], list[Undescribed]]:
     """Return all relations of `schemas`, or of all schemas but the system's, and those that can't be described.
 
     Partitions are part of their table.
@@ -208,7 +208,7 @@ def in_schemas(
             for head in heads(connection, schemas)
             if wanted is None or wanted.may_match(f"{head.schema}-{head.name}")
         ]
-        found, left_out = described(connection, oids)
+        found, left_out = describe(connection, oids)
         cursor.execute("COMMIT")
     return found, left_out
 
@@ -227,14 +227,14 @@ def heads(connection: Connection, schemas: Sequence[str] = (), *, every: bool = 
         ]
 
 
-def described(connection: Connection, oids: Sequence[int]) -> tuple[list[Relation], list[LeftOut]]:
+def describe(connection: Connection, oids: Sequence[int]) -> tuple[list[Relation], list[Undescribed]]:
     """Return the relations `oids`, by name, and those that can't be described. In a transaction of the caller's."""
-    left_out: list[LeftOut] = []
+    left_out: list[Undescribed] = []
     found = _describe(connection, list(oids), left_out)
     return sorted(found, key=lambda relation: (relation.schema, relation.name)), left_out
 
 
-def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) -> list[Relation]:
+def _describe(connection: Connection, oids: list[int], left_out: list[Undescribed]) -> list[Relation]:
     """Return the relations `oids`; of many, each half by itself where there is one that can't be described."""
     from singer_postgres.core.driver_errors import keeps_session  # noqa: PLC0415 - not everyone who asks for one relation has it
 
@@ -251,7 +251,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) 
                 cursor.execute(_ESCAPED_NAME, oids)
                 row = cursor.fetchone()
                 name = row[0] if row else f"oid {oids[0]}"
-                left_out.append(LeftOut(oids[0], name, one_line(error)))
+                left_out.append(Undescribed(oids[0], name, one_line(error)))
                 return []
     middle = len(oids) // 2
     return [
@@ -260,7 +260,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[LeftOut]) 
     ]
 
 
-def named(connection: Connection, schema: str, name: str) -> Relation | None:
+def find(connection: Connection, schema: str, name: str) -> Relation | None:
     """Return one relation, with its leaves if rows can be found by block in it; None if there is none."""
     found = _find(connection, "n.nspname = %s and c.relname = %s", [schema, name])
     if not found:
@@ -340,5 +340,5 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
 def _columns(attributes: Iterable[tuple[Any, ...]], types: dict[int, Type]) -> dict[int, list[Column]]:
     columns: dict[int, list[Column]] = {}
     for relation, name, type_, declared, *rest in attributes:
-        columns.setdefault(relation, []).append(Column(name, declared, landing(type_, declared, types), *rest))
+        columns.setdefault(relation, []).append(Column(name, declared, target_type(type_, declared, types), *rest))
     return columns

@@ -27,7 +27,7 @@ INNER, OUTER = "tidemark.mask_inner", "tidemark.mask_outer"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ReadColumns:
     """What of a table was read, as the stream's state keeps it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Shape:
         return [self.relation, self.width, [list(column) for column in self.columns], list(self.where), self.seen]
 
     @classmethod
-    def from_json(cls, value: Any) -> Shape:
+    def from_json(cls, value: Any) -> ReadColumns:
         """Read what `to_json` gave."""
         relation, width, columns, where, *more = value
         # releases before this wrote four, and no types
@@ -76,37 +76,37 @@ class Selection:
     def wire_columns(self) -> tuple[WireColumn, ...]:
         """Return the columns as the warehouse is to have them."""
         return tuple(
-            WireColumn(column.name, "text", number=column.number)
-            if self.masks.get(column.name) in {"sha256", "redact"} or column.landing.type is None
+            WireColumn(column.name, "text", attnum=column.attnum)
+            if self.masks.get(column.name) in {"sha256", "redact"} or column.target_type.type is None
             else WireColumn(
-                column.name, column.landing.type, column.landing.extension, column.number, self._past(column)
+                column.name, column.target_type.type, column.target_type.extension, column.attnum, self._past(column)
             )
             for column in self.columns
         )
 
     def _past(self, column: Column) -> str | None:
         """Return what old rows hold in a column, unless that is not to be known."""
-        return None if column.name in self.masks else column.past
+        return None if column.name in self.masks else column.missing_value
 
-    def shape(self) -> Shape:
+    def read_columns(self) -> ReadColumns:
         """Return what would be different if old rows lacked something."""
         own_rows = self.relation.kind in "rp"
         columns = tuple(
-            (column.name, column.number, self.masks.get(column.name), wire.type)
+            (column.name, column.attnum, self.masks.get(column.name), wire.type)
             for column, wire in zip(self.columns, self.wire_columns(), strict=True)
         )
         relation = self.relation.oid if own_rows else 0
-        return Shape(relation, self.relation.width, columns, tuple(self.where), self.relation.seen)
+        return ReadColumns(relation, self.relation.max_attnum, columns, tuple(self.where), self.relation.seen)
 
-    def was_read(self, column: Column, before: Shape) -> bool:
+    def was_read(self, column: Column, before: ReadColumns) -> bool:
         """Return whether a column was read before; by its name where numbers change with a view's definition."""
         return any(
-            column.number == number if before.relation else column.name == name for name, number, *_ in before.columns
+            column.attnum == number if before.relation else column.name == name for name, number, *_ in before.columns
         )
 
-    def unread(self, before: Shape) -> str | None:
+    def unread(self, before: ReadColumns) -> str | None:
         """Return why rows that were read in another shape must be read again, as far as the catalogs tell."""
-        now = self.shape()
+        now = self.read_columns()
         if before.relation != now.relation:
             return "it was dropped and made again"
         if before.where != now.where:
@@ -114,12 +114,12 @@ class Selection:
         read = {number if before.relation else name: (mask, type_) for name, number, mask, type_ in before.columns}
         for column, (_, _, mask, type_) in zip(self.columns, now.columns, strict=True):
             if self.was_read(column, before):
-                old_mask, old_type = read[column.number if before.relation else column.name]
+                old_mask, old_type = read[column.attnum if before.relation else column.name]
                 if mask != old_mask:
                     return f"the mask of {column.name} was changed"
                 if old_type and type_ and not (widening.widens(old_type, type_) or widening.holds(old_type, type_)):
                     return f"{column.name} was made {type_}"
-            elif before.relation and column.number <= before.width:
+            elif before.relation and column.attnum <= before.width:
                 return f"{column.name} was not selected before"
         return None
 
@@ -151,7 +151,7 @@ class Selection:
     def binary(self) -> bool:
         """Whether all columns can travel in their binary form."""
         hashed = {"sha256", "redact"}
-        return all(column.landing.binary or self.masks.get(column.name) in hashed for column in self.columns)
+        return all(column.target_type.binary or self.masks.get(column.name) in hashed for column in self.columns)
 
     def query(
         self,
@@ -234,7 +234,7 @@ def select(
         if mask in {"null", "redact"} and column.name in key:
             msg = f"{relation}.{column.name} is part of the key, and with mask {mask!r} rows could not be told apart; "
             raise SingerPostgresError(msg + "mask it with sha256, or not at all.")
-        if column.landing.type is None and mask is None:
+        if column.target_type.type is None and mask is None:
             msg = (
                 f"{relation}.{column.name} is of type {column.declared}, which COPY can write and nothing can read; "
                 f"deselect it: `meltano select --exclude tap-postgres {relation.schema}-{relation.name} {column.name}`."

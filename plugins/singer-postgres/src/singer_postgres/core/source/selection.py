@@ -44,7 +44,7 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SelectedStreams:
     """What is selected.
 
     Attributes:
@@ -77,7 +77,7 @@ class Wanted:
         )
 
 
-def wanted(environment: Mapping[str, str] = os.environ) -> Wanted | None:
+def selected_streams(environment: Mapping[str, str] = os.environ) -> SelectedStreams | None:
     """Return what Meltano was asked to select; None where it isn't Meltano that asks, or where a catalog is given."""
     if environment.get(f"{_EXTRA}CATALOG"):
         return None
@@ -88,7 +88,7 @@ def wanted(environment: Mapping[str, str] = os.environ) -> Wanted | None:
         )
         if not select:
             return None
-        return Wanted(
+        return SelectedStreams(
             tuple(map(Pattern.parse, select)),
             tuple(map(Pattern.parse, only)),
             tuple(stream for stream, values in metadata.items() if isinstance(values, dict) and "selected" in values),
@@ -97,7 +97,7 @@ def wanted(environment: Mapping[str, str] = os.environ) -> Wanted | None:
         return None
 
 
-def of_run() -> Wanted | None:
+def selected_by_run() -> SelectedStreams | None:
     """Return what a run that this discovery comes before selects; None if all is to be described.
 
     Meltano doesn't say what it discovers for, so its own command line is looked at. A catalog that it keeps for the
@@ -111,4 +111,8 @@ def of_run() -> Wanted | None:
         # no Linux
         return None
     names = [argument for argument in command if argument in _RUNNING | _OTHERS]
-    return wanted() if names and names[0] in _RUNNING and any("meltano" in argument for argument in command) else None
+    return (
+        selected_streams()
+        if names and names[0] in _RUNNING and any("meltano" in argument for argument in command)
+        else None
+    )

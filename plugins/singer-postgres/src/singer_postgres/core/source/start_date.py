@@ -43,7 +43,7 @@ def condition(date: datetime, key: ReplicationKey) -> str | None:
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return f"{name} >= '{date.isoformat()}'::timestamptz"
     # a date is read whose day has the instant in it
-    kind = "date" if key.column.landing.type == "date" else "timestamp"
+    kind = "date" if key.column.target_type.type == "date" else "timestamp"
     if date.tzinfo is None:
         # as the column has it
         return f"{name} >= '{date.isoformat()}'::timestamp::{kind}"

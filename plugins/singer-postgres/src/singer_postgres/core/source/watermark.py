@@ -54,7 +54,7 @@ class ReplicationKey:
 
     @property
     def _type(self) -> str:
-        return self.column.landing.type or ""
+        return self.column.target_type.type or ""
 
     @property
     def is_instant(self) -> bool:
@@ -156,9 +156,9 @@ def _before(instant: datetime, by: timedelta) -> datetime:
 
 def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
     """Warn of what holds bookmarks back."""
-    if found.blind:
+    if found.blind_because:
         minutes = lookback.longest.total_seconds() / 60
-        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind}")
+        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind_because}")
     if found.prepared:
         gid, since = found.prepared
         notices.warn(
@@ -166,11 +166,12 @@ def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
             f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
             "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
         )
-    elif found.holder and found.now - found.at > lookback.usual:
+    elif found.holder and found.now - found.oldest_start > lookback.usual:
         notices.warn(
             "holder",
-            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.at)}, since "
-            f"{horizon.iso(found.at)}: bookmarks stay there, and what changed since is read at each run until it ends.",
+            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.oldest_start)}, since "
+            f"{horizon.iso(found.oldest_start)}: until it ends, bookmarks stay there and each run reads "
+            "again what changed since.",
         )
 
 

@@ -54,7 +54,7 @@ class LockedError(SingerPostgresError):
     """Others kept a table locked for as long as was waited for them."""
 
 
-def politely(
+def with_brief_locks(
     connection: Connection, attempt: Callable[[], _T], *, table: sql.Identifier, patience_s: float | None = None
 ) -> _T:
     """Return what `attempt` returns, carried out in a transaction that waits for no lock for long.
@@ -107,7 +107,7 @@ def if_possible(
 ) -> None:
     """Carry out what the next run can do as well, if nobody is in the way for longer than some seconds."""
     try:
-        politely(connection, attempt, table=table, patience_s=patience_s)
+        with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
     except LockedError as error:
         _LOGGER.info("Left to the next run: %s", error)
 

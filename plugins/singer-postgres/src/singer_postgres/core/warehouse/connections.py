@@ -41,10 +41,10 @@ class Warehouse:
 
     def connect(self) -> psycopg.Connection[Any]:
         """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
-        return driver_errors.retried(
+        return driver_errors.retry(
             self.connect_once,
-            passes=lambda error: driver_errors.passes(error, reached=False),
-            told=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, error),
+            is_transient=lambda error: driver_errors.is_transient(error, reached=False),
+            on_retry=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, error),
         )
 
     def connect_once(self) -> psycopg.Connection[Any]:

@@ -259,7 +259,9 @@ def alter_type(
 def refusals(connection: Connection, table: sql.Identifier) -> list[str]:
     """Return why columns of `table` that something reads can't change their type; nothing if they can."""
     found = list(_found(connection, table))
-    return [why for *_, why in found if why] + dependents.whys(connection, table, None, [view[0] for view, *_ in found])
+    return [why for *_, why in found if why] + dependents.obstacles(
+        connection, table, None, [view[0] for view, *_ in found]
+    )
 
 
 def _dependent(connection: Connection, table: sql.Identifier, column: str) -> list[_View | _LentView]:
@@ -280,7 +282,7 @@ def _dependent(connection: Connection, table: sql.Identifier, column: str) -> li
         extras = [row[0] for row in connection.execute(_EXTRAS, [oid])]
         storage = using or "", place or ""
         views.append(_View(kind, view, definition, owner, options, filled, grants, comments, indexes, storage, extras))
-    for why in dependents.whys(connection, table, column, [view[0] for view, *_ in found]):
+    for why in dependents.obstacles(connection, table, column, [view[0] for view, *_ in found]):
         raise SingerPostgresError(why)
     return views
 

@@ -73,7 +73,7 @@ _HOLDERS = """
 """
 
 
-def whys(connection: Connection, table: sql.Identifier, column: str | None, views: list[int]) -> list[str]:
+def obstacles(connection: Connection, table: sql.Identifier, column: str | None, views: list[int]) -> list[str]:
     """Return what else keeps these views of `table` from being dropped, or its column from another type."""
     parameters = {"table": table.as_string(connection), "column": column, "views": views}
     return [

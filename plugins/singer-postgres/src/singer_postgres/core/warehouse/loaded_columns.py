@@ -28,7 +28,7 @@ class Loaded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shape:
+class LoadedColumns:
     """What of the source's table was read at some time, and what was made for it here.
 
     Attributes:
@@ -46,20 +46,20 @@ class Shape:
         return [self.relation, self.width, {name: list(column) for name, column in self.columns.items()}]
 
     @classmethod
-    def from_json(cls, value: Any) -> Shape:
+    def from_json(cls, value: Any) -> LoadedColumns:
         """Read what `to_json` gave, of this release or one before it."""
         relation, width, columns = value
         return cls(relation, width, {name: Loaded(*column) for name, column in columns.items()})
 
 
-def shape(
+def loaded_columns(
     table: Table,
     has: Mapping[str, str],
-    before: Shape | None = None,
+    before: LoadedColumns | None = None,
     *,
     same: bool = False,
     numbers: Mapping[str, int] | None = None,
-) -> Shape:
+) -> LoadedColumns:
     """Return what is loaded of `table` into one with the columns `has`.
 
     Args:
@@ -68,10 +68,10 @@ def shape(
         numbers: of columns that are not to be taken for the source's yet.
     """
     columns = {
-        column.name: Loaded((numbers or {}).get(column.name, column.number), column.type, has.get(column.name))
+        column.name: Loaded((numbers or {}).get(column.name, column.attnum), column.type, has.get(column.name))
         for column in table.columns
     }
     for name, was in (before.columns if before else {}).items():
         if name in has and name not in columns:
             columns[name] = was._replace(number=was.number if same else 0, made=has[name], read=False)
-    return Shape(table.relation, table.width, columns)
+    return LoadedColumns(table.table_oid, table.max_attnum, columns)

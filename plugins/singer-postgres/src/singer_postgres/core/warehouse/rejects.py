@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.sql_compat import sql
-from singer_postgres.core.warehouse.system_tables import OwnTable
+from singer_postgres.core.warehouse.system_tables import SystemTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.run_history import StreamRun
 
-TABLE = OwnTable(
+TABLE = SystemTable(
     "_tidemark_rejects",
     (
         # the record is text: what JSON allows and jsonb doesn't, a NUL character, may be the reason

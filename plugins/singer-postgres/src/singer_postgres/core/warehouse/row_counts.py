@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Written:
+class RowCounts:
     """Rows of one chunk that came, and of these the inserted, updated and rejected ones; and rows that were deleted.
 
     Rows that were there already are neither inserted nor updated.

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.sql_compat import sql
-from singer_postgres.core.warehouse.system_tables import OwnTable
+from singer_postgres.core.warehouse.system_tables import SystemTable
 
 if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.connections import Warehouse
-    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.row_counts import RowCounts
 
     Connection = psycopg.Connection[Any]
 
-TABLE = OwnTable(
+TABLE = SystemTable(
     "_tidemark_runs",
     (
         """
@@ -99,7 +99,7 @@ class StreamRun:
             sync_started_at=self.sync_started_at,
         )
 
-    def count(self, connection: Connection, written: Written, *, bytes_: int = 0) -> None:
+    def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0) -> None:
         """Add what is loaded in the transaction under way."""
         self._execute(
             connection,

@@ -13,22 +13,22 @@ from singer_postgres.core import widening
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.sql_compat import Error, sql
 from singer_postgres.core.warehouse import dependent_views
-from singer_postgres.core.warehouse.loaded_columns import shape
-from singer_postgres.core.warehouse.system_tables import OwnTable
+from singer_postgres.core.warehouse.loaded_columns import loaded_columns
+from singer_postgres.core.warehouse.system_tables import SystemTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import psycopg
 
-    from singer_postgres.core.warehouse.loaded_columns import Loaded, Shape
+    from singer_postgres.core.warehouse.loaded_columns import Loaded, LoadedColumns
     from singer_postgres.core.warehouse.run_history import StreamRun
     from singer_postgres.core.wire import Table, WireColumn
 
     Connection = psycopg.Connection[Any]
 
 LOADED_XID, DELETED_AT = "_tidemark_loaded_xid", "_sdc_deleted_at"
-TABLE = OwnTable(
+TABLE = SystemTable(
     "_tidemark_schema_changes",
     (
         """
@@ -79,11 +79,11 @@ class Change:
         return text + kept.get(self.change, "") + made_again
 
 
-class Drift:
+class SchemaDrift:
     """The changes that bring one table here to the shape of its source's, made in the caller's transaction."""
 
     def __init__(
-        self, connection: Connection, schema: str, table: Table, before: Shape | None, *, whole: bool = False
+        self, connection: Connection, schema: str, table: Table, before: LoadedColumns | None, *, whole: bool = False
     ) -> None:
         """Change nothing yet.
 
@@ -98,7 +98,7 @@ class Drift:
         self._table = table
         self._whole = whole
         # of a table that was made anew, numbers mean nothing
-        same = before is not None and 0 != before.relation == table.relation
+        same = before is not None and 0 != before.relation == table.table_oid
         self._before = before
         self._numbered = before if same else None
         self._origin: dict[str, str] = {}
@@ -117,21 +117,21 @@ class Drift:
             return
         loaded = self._numbered.columns
         names = {column.number: name for name, column in loaded.items() if column.number}
-        now = {column.number: column.name for column in self._table.columns}
+        now = {column.attnum: column.name for column in self._table.columns}
         moves = {
             old: column.name
             for column in self._table.columns
-            if (old := names.get(column.number, column.name)) != column.name and old in has
+            if (old := names.get(column.attnum, column.name)) != column.name and old in has
         }
         for column in self._table.columns:
             holder = loaded.get(column.name)
-            if column.name not in has or holder is None or holder.number in {0, column.number}:
+            if column.name not in has or holder is None or holder.number in {0, column.attnum}:
                 continue
             moves_to, is_key = now.get(holder.number), column.name in self._table.key
             if moves_to is not None and not is_key:
                 # its values move on to the name that they have now
                 continue
-            was = names.get(column.number)
+            was = names.get(column.attnum)
             if was is not None and was in has:
                 if not self._hold_the_same(column.name, was):
                     raise SingerPostgresError(self._is_anothers(column.name))
@@ -273,7 +273,7 @@ class Drift:
         actions, defaults = [], []
         for name, type_ in missing.items():
             action = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(type_))
-            past = columns[name].past if name in columns and self._is_new(columns[name]) else None
+            past = columns[name].missing_value if name in columns and self._is_new(columns[name]) else None
             if name == LOADED_XID:
                 # models take all rows for changed, and miss none
                 action += sql.SQL(" DEFAULT pg_current_xact_id()")
@@ -299,16 +299,16 @@ class Drift:
         has.update(missing)
 
     def _is_new(self, column: WireColumn) -> bool:
-        return self._numbered is not None and column.number > self._numbered.width
+        return self._numbered is not None and column.attnum > self._numbered.width
 
     def _was_here(self, column: WireColumn) -> bool:
         """Return whether a column that is missing here was loaded: of a table by its number, of a view by its name."""
-        if self._before is None or self._before.relation != self._table.relation:
+        if self._before is None or self._before.relation != self._table.table_oid:
             return False
         if self._numbered is None:
             was = self._before.columns.get(column.name)
             return was is not None and was.read
-        return any(was.read and was.number == column.number for was in self._numbered.columns.values())
+        return any(was.read and was.number == column.attnum for was in self._numbered.columns.values())
 
     def drop(self) -> None:
         """Note the columns that are no longer read. They stay here."""
@@ -320,9 +320,9 @@ class Drift:
             if was.read and name not in names and name not in renamed:
                 self.changes.append(Change(name, "dropped", was.type))
 
-    def shape(self, has: Mapping[str, str]) -> Shape:
+    def columns(self, has: Mapping[str, str]) -> LoadedColumns:
         """Return what is here now, `has` being all columns. What is watched is still the old column's."""
-        return shape(self._table, has, self._before, same=self.is_same, numbers=self.watched)
+        return loaded_columns(self._table, has, self._before, same=self.is_same, numbers=self.watched)
 
     @property
     def is_same(self) -> bool:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.errors import RunError, SingerPostgresError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import other_source
-from singer_postgres.core.warehouse.loaded_columns import Shape
-from singer_postgres.core.warehouse.system_tables import OwnTable
+from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
+from singer_postgres.core.warehouse.system_tables import SystemTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TABLE = "_tidemark_state"
 RUNS = "_tidemark_runs"
-_TABLE = OwnTable(
+_TABLE = SystemTable(
     TABLE,
     (
         """
@@ -52,7 +52,7 @@ _TABLE = OwnTable(
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadedState:
     """What of one source's stream the warehouse holds.
 
     Attributes:
@@ -60,18 +60,18 @@ class Held:
         bookmark: up to where it is complete; None if it isn't yet, or is read whole.
         first_load: the ranges that are there of a first load that is not complete.
         has_rows: rows have been loaded, so that an empty table has lost them.
-        shape: what of the source's table was read, as `Shape.to_json` has it.
+        columns: what of the source's table was read, as `Shape.to_json` has it.
     """
 
     table: str
     bookmark: str | None = None
     first_load: tuple[BlockRange, ...] = ()
     has_rows: bool = False
-    shape: dict[str, Any] | None = None
+    columns: dict[str, Any] | None = None
 
-    def in_table(self, *, empty: bool) -> Held:
+    def in_table(self, *, empty: bool) -> LoadedState:
         """Return what it comes to where the table is found so: truncated, or dropped and made again, nothing."""
-        return Held(self.table) if empty and self.has_rows else self
+        return LoadedState(self.table) if empty and self.has_rows else self
 
     def misses(self, start: str | None, resumed: Sequence[BlockRange] = (), end: str | None = None) -> str | None:
         """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
@@ -106,7 +106,7 @@ class StateTable:
         """Make the table, or bring it up to date."""
         _TABLE.ensure(connection, self.schema)
 
-    def shape(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> Shape | None:
+    def columns(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> LoadedColumns | None:
         """Return what of the source's table was read before; None if that isn't known."""
         row = connection.execute(
             sql.SQL("SELECT shape FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
@@ -114,17 +114,17 @@ class StateTable:
             ),
             [table.source, stream, table.name],
         ).fetchone()
-        return Shape.from_json(row[0]) if row and row[0] else None
+        return LoadedColumns.from_json(row[0]) if row and row[0] else None
 
-    def take(  # noqa: PLR0913 - each is told apart by its name
+    def claim_for_run(  # noqa: PLR0913 - each is told apart by its name
         self,
         connection: psycopg.Connection[Any],
         stream: str,
         table: Table,
         *,
         run_id: str,
-        shape: Shape,
-        position: str | None,
+        columns: LoadedColumns,
+        lsn: str | None,
     ) -> None:
         """Note which run loads the stream from now on, and what of the source's table it reads.
 
@@ -136,17 +136,17 @@ class StateTable:
                 "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
                 "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
             ).format(self._in_statement),
-            [table.source, stream, table.name, run_id, json.dumps(shape.to_json()), position],
+            [table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn],
         )
 
-    def reshape(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: Shape) -> None:
+    def set_columns(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: LoadedColumns) -> None:
         """Note what of the source's table is here, now that all of it is."""
         connection.execute(
             sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self._in_statement),
             [json.dumps(shape.to_json()), table.source, stream],
         )
 
-    def fence(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
+    def assert_owner(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
         """Make sure, in a transaction that is about to commit, that no other run has begun to load the stream.
 
         Returns:
@@ -195,7 +195,11 @@ class StateTable:
         clock_went_back, was = others.pop((table.source, stream), (False, None))
         if clock_went_back:
             raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
-        held = self.held(connection, table.source, stream).get(stream, Held(table.name)).in_table(empty=empty)
+        held = (
+            self.loaded_state(connection, table.source, stream)
+            .get(stream, LoadedState(table.name))
+            .in_table(empty=empty)
+        )
         if chunk.backfill and held.bookmark is None:
             msg = (
                 f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
@@ -222,7 +226,7 @@ class StateTable:
         connection: psycopg.Connection[Any],
         source: str,
         stream: str,
-        held: Held,
+        held: LoadedState,
         start: str | None,
         resumed: Sequence[BlockRange] = (),
         end: str | None = None,
@@ -231,11 +235,17 @@ class StateTable:
 
         Of two texts, only the source knows which comes first. One that was the bookmark of an earlier run was passed.
         """
-        if start is not None and held.bookmark is not None and start in self.passed(connection, source, stream, start):
+        if (
+            start is not None
+            and held.bookmark is not None
+            and start in self.past_bookmarks(connection, source, stream, start)
+        ):
             start = held.bookmark
         return held.misses(start, resumed, end)
 
-    def passed(self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str) -> frozenset[str]:
+    def past_bookmarks(
+        self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str
+    ) -> frozenset[str]:
         """Return the earlier bookmarks of a stream; none where they can be compared with `bookmark`."""
         if _has_known_order(bookmark):
             return frozenset()
@@ -247,7 +257,9 @@ class StateTable:
         rows = connection.execute(sql.SQL(query).format(runs, sql.Literal(source), sql.Literal(stream))).fetchall()
         return frozenset(row[0] for row in rows if row[0] is not None)
 
-    def held(self, connection: psycopg.Connection[Any], source: str, stream: str | None = None) -> dict[str, Held]:
+    def loaded_state(
+        self, connection: psycopg.Connection[Any], source: str, stream: str | None = None
+    ) -> dict[str, LoadedState]:
         """Return what is here of a source, or of one stream of it, by stream; the table of this class must be there."""
         query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
         parameters = [source]
@@ -256,7 +268,7 @@ class StateTable:
             parameters.append(stream)
         rows = connection.execute(sql.SQL(query).format(self._in_statement), parameters).fetchall()
         return {
-            stream: Held(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
+            stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
             for stream, table, bookmark, first_load, has_rows, shape in rows
         }
 
@@ -281,7 +293,7 @@ class StateTable:
             [table.source, stream],
         )
 
-    def loaded(
+    def add_range(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, blocks: BlockRange, *, has_rows: bool
     ) -> None:
         """Note a range of a first load, in the transaction that loads it."""
@@ -317,7 +329,7 @@ class StateTable:
                 "table": table.name,
                 "bookmark": chunk.end,
                 "extracted_at": chunk.snapshot_at or None,
-                "position": chunk.position,
+                "position": chunk.lsn,
                 "has_rows": has_rows,
             },
         )

@@ -24,7 +24,7 @@ _VERSION = re.compile(r"^Kept by Tidemark: version (\d+)$")
 
 
 @dataclass(frozen=True)
-class OwnTable:
+class SystemTable:
     """A table.
 
     Attributes:
@@ -48,7 +48,7 @@ class OwnTable:
         if self._version(connection, schema) == len(self.steps):
             return
         try:
-            brief_locks.politely(
+            brief_locks.with_brief_locks(
                 connection, lambda: self._make(connection, schema), table=sql.Identifier(schema, self.name)
             )
         except errors.InsufficientPrivilege as error:

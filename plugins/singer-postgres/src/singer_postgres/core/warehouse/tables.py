@@ -10,7 +10,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
 from singer_postgres.core.warehouse.metadata_columns import METADATA
-from singer_postgres.core.warehouse.schema_changes import LOADED_XID, Drift
+from singer_postgres.core.warehouse.schema_changes import LOADED_XID, SchemaDrift
 from singer_postgres.core.wire import OWN
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.core.warehouse.loaded_columns import Shape
+    from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
     from singer_postgres.core.warehouse.metadata_columns import Stamp
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.wire import Table
@@ -32,14 +32,14 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
 
 
 @dataclass(frozen=True)
-class Ensured:
+class EnsuredTable:
     """A stream's table, as it was made or changed for the stream.
 
     Attributes:
         casts: the types, by name, of columns that take the stream's values by a cast.
         changes: what became of its columns.
-        shape: what is here of the source's table; while columns are `watched`, they are those of before.
-        whole_shape: what is here once all rows are loaded.
+        columns: what is here of the source's table; while columns are `watched`, they are those of before.
+        columns_when_whole: what is here once all rows are loaded.
         watched: columns whose values here must be those that the source's new columns of their names have.
         compared: columns by which a row is known to be the one that it was.
         triggers: those that may keep or alter rows.
@@ -47,8 +47,8 @@ class Ensured:
 
     casts: Mapping[str, str]
     changes: Sequence[Change]
-    shape: Shape
-    whole_shape: Shape
+    columns: LoadedColumns
+    columns_when_whole: LoadedColumns
     watched: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
@@ -59,10 +59,10 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
     schema: str,
     table: Table,
     *,
-    before: Shape | None = None,
+    before: LoadedColumns | None = None,
     whole: bool = False,
     keep_types: bool = False,
-) -> Ensured:
+) -> EnsuredTable:
     """Make the stream's table, or bring it to the shape that the stream has now.
 
     Args:
@@ -90,10 +90,10 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
         name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
         # as the server calls them
-        shape = loaded_columns.shape(table, columns_of(connection, schema, table.name))
-        return Ensured({}, [], shape, shape)
+        shape = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
+        return EnsuredTable({}, [], shape, shape)
     _refuse_other_metadata(schema, table, has)
-    found = Drift(connection, schema, table, before, whole=whole)
+    found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)
     old = tuple(name for name in has if name in {column.name for column in table.columns})
     casts = {} if keep_types else found.retype(wanted, has)
@@ -101,11 +101,11 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
     found.drop()
     _refuse_other_key(connection, schema, table, names_before=found.names_before, there=old)
     watched = tuple(found.watched)
-    return Ensured(
+    return EnsuredTable(
         casts,
         found.changes,
-        found.shape(has),
-        loaded_columns.shape(table, has, before, same=found.is_same),
+        found.columns(has),
+        loaded_columns.loaded_columns(table, has, before, same=found.is_same),
         watched,
         tuple(name for name in old if name not in watched),
         tuple(manual_changes.triggers(connection, schema, table.name)),
@@ -113,7 +113,7 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
 
 
 def refuse_other_values(
-    connection: psycopg.Connection[Any], schema: str, table: Table, ensured: Ensured, stage: sql.Composable
+    connection: psycopg.Connection[Any], schema: str, table: Table, ensured: EnsuredTable, stage: sql.Composable
 ) -> None:
     """Refuse columns that took the names of others, unless they hold the same in the rows of `stage`.
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.core.source.keys import Lack
-    from singer_postgres.core.source.relations import Column, LeftOut
+    from singer_postgres.core.source.keys import MissingKey
+    from singer_postgres.core.source.relations import Column, Undescribed
 
 
 @dataclass(frozen=True)
-class Relation:
+class CheckedRelation:
     """A table, view or the like.
 
     Attributes:
@@ -93,7 +93,7 @@ class Details:
     owned: bool
     inherited: bool
     key: tuple[str, ...]
-    lack: Lack
+    lack: MissingKey
     leaves: tuple[Leaf, ...]
     indexes: tuple[Index, ...]
 
@@ -130,18 +130,20 @@ _INDEXES = """
 """
 
 
-def read(connection: psycopg.Connection[Any], schemas: frozenset[str]) -> tuple[list[Relation], list[LeftOut]]:
+def read(
+    connection: psycopg.Connection[Any], schemas: frozenset[str]
+) -> tuple[list[CheckedRelation], list[Undescribed]]:
     """Return all relations but the system's, and those of `schemas`, or all, that the tap can't describe.
 
     Those that it discovers are described. In a transaction of the caller's, under one snapshot.
     """
     heads = relations.heads(connection, every=True)
     wanted = [head.oid for head in heads if not head.is_partition and (not schemas or head.schema in schemas)]
-    found, left_out = relations.described(connection, wanted)
+    found, left_out = relations.describe(connection, wanted)
     described = {relation.oid: relation for relation in found}
     unknown = {each.oid for each in left_out}
     return [
-        Relation(head.oid, head.schema, head.name, head.kind, head.is_partition, described.get(head.oid))
+        CheckedRelation(head.oid, head.schema, head.name, head.kind, head.is_partition, described.get(head.oid))
         for head in heads
         if head.oid not in unknown
     ], left_out
@@ -170,7 +172,7 @@ def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Re
             owned,
             relation.inherited,
             key=relation.key,
-            lack=keys.Lack() if relation.key else keys.lack(connection, relation),
+            lack=keys.MissingKey() if relation.key else keys.missing_key(connection, relation),
             leaves=parts,
             indexes=tuple(index for table in {oid, *(leaf.oid for leaf in parts)} for index in indexes.get(table, ())),
         )
@@ -203,4 +205,4 @@ def extensions(connection: psycopg.Connection[Any], types: Iterable[str]) -> dic
 
 def extension_type(column: Column) -> str:
     """Return the name of the type that an extension gives to a column, or to the elements of its array."""
-    return (column.landing.type or "").partition("(")[0].removesuffix("[]")
+    return (column.target_type.type or "").partition("(")[0].removesuffix("[]")

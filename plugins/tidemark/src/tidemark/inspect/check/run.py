@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side, Source
+    from tidemark.project.settings import DatabaseSettings, Source
 
 # One snapshot, or beside DDL a table would have columns of types that are gone. Types are then told with their schemas,
 # nothing of a user's own takes the place of the system's, and a table that someone alters, which can't be measured, is
@@ -134,7 +134,7 @@ def _refusals(
 
 
 @contextmanager
-def _session(side: Side) -> Iterator[psycopg.Connection[Any]]:
+def _session(side: DatabaseSettings) -> Iterator[psycopg.Connection[Any]]:
     try:
         with connect(side, any_pool=True) as connection:
             # a statement prepared in one session is not there in the next, if a pooler changes them

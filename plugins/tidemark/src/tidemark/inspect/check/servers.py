@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tidemark.project.settings import Side, SideName
+    from tidemark.project.settings import DatabaseSettings, SideName
 
 _OLDEST, _TESTED = 14, range(15, 19)
 _CLOCKS_APART_S = 5.0
@@ -23,7 +23,7 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerFacts:
     """What a server says of itself.
 
     Attributes:
@@ -44,7 +44,7 @@ class Server:
     pooled: str | None
 
 
-def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
+def read(side: DatabaseSettings, connection: psycopg.Connection[Any]) -> ServerFacts:
     """Ask the server of `connection`, which is in autocommit; behind a pooler, a second one is opened for a moment."""
     row = connection.execute(
         "select current_setting('server_version_num')::int / 10000, "
@@ -54,7 +54,7 @@ def read(side: Side, connection: psycopg.Connection[Any]) -> Server:
     ).fetchone()
     assert row
     facts = (*row, _clock_ahead_s(connection), poolers.fault(connection, lambda: connect(side, any_pool=True)))
-    return Server(*facts)
+    return ServerFacts(*facts)
 
 
 def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
@@ -69,7 +69,7 @@ def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
     return float(min(measured)[1])
 
 
-def findings(side: SideName, server: Server) -> list[Finding]:
+def findings(side: SideName, server: ServerFacts) -> list[Finding]:
     """Return what is wrong with a server as a whole, or one line that says that all is well."""
     found = [*_version(side, server), *_encoding(side, server), *_sessions(side, server), *_writable(side, server)]
     if not found:
@@ -78,7 +78,7 @@ def findings(side: SideName, server: Server) -> list[Finding]:
     return found
 
 
-def _version(side: SideName, server: Server) -> Iterator[Finding]:
+def _version(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     tested = f"{_TESTED.start} to {_TESTED.stop - 1} are tested"
     if server.version < _OLDEST:
         what = f"PostgreSQL {server.full_version} lacks what this needs; {tested}: upgrade it"
@@ -87,7 +87,7 @@ def _version(side: SideName, server: Server) -> Iterator[Finding]:
         yield Finding(side, Level.note, f"PostgreSQL {server.full_version}: {tested}")
 
 
-def _encoding(side: SideName, server: Server) -> Iterator[Finding]:
+def _encoding(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if server.encoding == "UTF8":
         return
     if side == "warehouse":
@@ -102,7 +102,7 @@ def _encoding(side: SideName, server: Server) -> Iterator[Finding]:
         yield Finding(side, Level.note, f"its encoding is {server.encoding}: the server converts text to UTF8")
 
 
-def _sessions(side: SideName, server: Server) -> Iterator[Finding]:
+def _sessions(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if server.pooled:
         what = (
             f"a pooler {server.pooled}, and snapshots, stages and locks need one that stays: connect to the server "
@@ -111,7 +111,7 @@ def _sessions(side: SideName, server: Server) -> Iterator[Finding]:
         yield Finding(side, Level.error, what)
 
 
-def _writable(side: SideName, server: Server) -> Iterator[Finding]:
+def _writable(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if side == "source":
         return
     if server.standby:
@@ -136,9 +136,9 @@ def unseen(variables: Sequence[str]) -> list[Finding]:
     return [Finding("warehouse", Level.warning, what)]
 
 
-def clocks(source: Server, warehouse: Server) -> list[Finding]:
+def clocks(source: ServerFacts, warehouse: ServerFacts) -> list[Finding]:
     """Return which clocks are too far apart."""
-    sides: dict[SideName, Server] = {"source": source, "warehouse": warehouse}
+    sides: dict[SideName, ServerFacts] = {"source": source, "warehouse": warehouse}
     found = [
         Finding(side, Level.warning, f"its clock is {_apart(server.clock_ahead_s)} this machine's; set both by NTP")
         for side, server in sides.items()

@@ -162,7 +162,7 @@ def _replication_key(
         what = f"start_date does not limit it, as its replication key {column.name} is of type {column.declared}"
         yield _finding(stream, Level.warning, f"{what}, not a time; limit it with `where`")
     # the type below a domain counts
-    landed = column.landing.type or ""
+    landed = column.target_type.type or ""
     if not (landed.startswith("timestamp") and landed.endswith("with time zone")):
         what = f"replication key {column.name} is of type {column.declared}, not timestamptz"
         if not _is_time(column):
@@ -180,7 +180,7 @@ def _replication_key(
 
 def _is_time(column: Column) -> bool:
     # the type below a domain counts
-    type_ = column.landing.type or ""
+    type_ = column.target_type.type or ""
     return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
 
 
@@ -243,14 +243,16 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
     masks = configuration.masks.get(stream.name) or {}
     plain = [column for column in read.values() if column.name not in masks]
     for column in plain:
-        if column.landing.type is None:
+        if column.target_type.type is None:
             what = f"column {column.name} is of type {column.declared}, which can be written and not read again"
             # a dot would part names; a question mark is any character
             pattern = f"!{stream.name.replace('.', '?')}.{column.name.replace('.', '?')}"
             yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
-    changed = [column for column in plain if column.landing.type and column.landing.instead_of]
+    changed = [column for column in plain if column.target_type.type and column.target_type.instead_of]
     if changed:
-        told = "; ".join(f"{column.name} ({column.landing.instead_of}) as {column.landing.type}" for column in changed)
+        told = "; ".join(
+            f"{column.name} ({column.target_type.instead_of}) as {column.target_type.type}" for column in changed
+        )
         yield _finding(stream, Level.note, f"lands as another type: {told}")
 
 

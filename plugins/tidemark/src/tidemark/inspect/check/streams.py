@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from singer_postgres.core.source.relations import Column
-    from tidemark.inspect.check.relations import Relation
+    from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.project.directory import Project
 
 _EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
@@ -68,7 +68,7 @@ class Stream:
         columns: the selected ones.
     """
 
-    relation: Relation
+    relation: CheckedRelation
     method: str | None
     replication_key: str | None
     key: tuple[str, ...] | None
@@ -143,7 +143,7 @@ def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
     return where
 
 
-def discovered(configuration: Configuration, relations: Iterable[Relation]) -> dict[str, Relation]:
+def discovered(configuration: Configuration, relations: Iterable[CheckedRelation]) -> dict[str, CheckedRelation]:
     """Return what the tap discovers, by stream. Partitions are part of their table."""
     return {
         relation.stream: relation
@@ -152,7 +152,7 @@ def discovered(configuration: Configuration, relations: Iterable[Relation]) -> d
     }
 
 
-def selected(configuration: Configuration, found: Mapping[str, Relation]) -> list[Stream]:
+def selected(configuration: Configuration, found: Mapping[str, CheckedRelation]) -> list[Stream]:
     """Return the streams of `found` that are selected.
 
     Raises:
@@ -203,13 +203,16 @@ def selected(configuration: Configuration, found: Mapping[str, Relation]) -> lis
     return streams
 
 
-def _entry(relation: Relation) -> dict[str, Any]:
+def _entry(relation: CheckedRelation) -> dict[str, Any]:
     properties = [{"breadcrumb": ["properties", name], "metadata": {}} for name in relation.columns]
     return {"tap_stream_id": relation.stream, "metadata": [{"breadcrumb": [], "metadata": {}}, *properties]}
 
 
 def unmatched(
-    configuration: Configuration, relations: Iterable[Relation], found: Mapping[str, Relation], streams: list[Stream]
+    configuration: Configuration,
+    relations: Iterable[CheckedRelation],
+    found: Mapping[str, CheckedRelation],
+    streams: list[Stream],
 ) -> list[Finding]:
     """Return what the configuration names and the source does not have."""
     from meltano.core.plugin.singer.catalog import SelectPattern  # noqa: PLC0415
@@ -248,7 +251,7 @@ def _is_glob(pattern: str) -> bool:
     return any(character in pattern for character in "*?[")
 
 
-def _why_missing(name: str, relation: Relation | None, configuration: Configuration) -> str:
+def _why_missing(name: str, relation: CheckedRelation | None, configuration: Configuration) -> str:
     if relation is None:
         if _is_glob(name):
             return "it matches no stream; correct `select` in extract/extractors.meltano.yml"

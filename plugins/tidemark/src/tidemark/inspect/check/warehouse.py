@@ -85,7 +85,7 @@ def read(
     wanted: dict[tuple[str, str | None], list[str]] = {}
     for stream in streams:
         for column in stream.columns:
-            if column.landing.extension:
+            if column.target_type.extension:
                 type_ = extension_type(column)
                 wanted.setdefault((type_, extensions.get(type_)), []).append(f"{stream.name}.{column.name}")
     has = {name for (name,) in connection.execute(_HAS_TYPES, [[type_ for type_, _ in wanted]])}

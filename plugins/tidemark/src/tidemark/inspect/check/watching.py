@@ -16,7 +16,7 @@ _INSTEAD = "a longer lookback takes its place"
 
 
 @dataclass(frozen=True)
-class Watching:
+class ActivityAccess:
     """What bears on it.
 
     Attributes:
@@ -49,16 +49,16 @@ _OFF_FOR = """
 """
 
 
-def read(connection: psycopg.Connection[Any]) -> Watching:
+def read(connection: psycopg.Connection[Any]) -> ActivityAccess:
     """Ask the source."""
     row = connection.execute(_QUERY).fetchone()
     assert row
     role, sees_others, tracked, standby, feedback = row
     off_for = tuple((role, database) for role, database in connection.execute(_OFF_FOR))
-    return Watching(role, sees_others, tracked, off_for, standby, feedback)
+    return ActivityAccess(role, sees_others, tracked, off_for, standby, feedback)
 
 
-def findings(watching: Watching, *, incremental: bool) -> Iterator[Finding]:
+def findings(watching: ActivityAccess, *, incremental: bool) -> Iterator[Finding]:
     """Yield what keeps the tap from seeing them.
 
     Args:
@@ -81,7 +81,7 @@ def findings(watching: Watching, *, incremental: bool) -> Iterator[Finding]:
         yield Finding("source", Level.warning, what, (_reset(role, database),))
 
 
-def _standby(watching: Watching, *, incremental: bool) -> Finding:
+def _standby(watching: ActivityAccess, *, incremental: bool) -> Finding:
     what = "it is a standby: what mends its tables is to be run on its primary"
     if incremental:
         what += f"; it does not see its primary's open transactions, so {_INSTEAD}"
@@ -91,7 +91,7 @@ def _standby(watching: Watching, *, incremental: bool) -> Finding:
     return Finding("source", Level.warning, f"{what}; and it may end long reads, unless told not to", mend)
 
 
-def _means(watching: Watching, role: str | None) -> bool:
+def _means(watching: ActivityAccess, role: str | None) -> bool:
     return role is None or role == watching.role
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tidemark.inspect.reconcile.sides import Key, Pair
+    from tidemark.inspect.reconcile.sides import ComparedStream, Key
 
     Connection = psycopg.Connection[Any]
 
@@ -57,7 +57,7 @@ class Difference:
         return not any(self.counts)
 
 
-def compare(source: Connection, warehouse: Connection, pair: Pair) -> Difference:
+def compare(source: Connection, warehouse: Connection, pair: ComparedStream) -> Difference:
     """Return in what the two sides differ; both connections hold the snapshots that are compared.
 
     Raises:
@@ -83,7 +83,7 @@ def compare(source: Connection, warehouse: Connection, pair: Pair) -> Difference
     return found
 
 
-def _bucket_count(connection: Connection, pair: Pair) -> int:
+def _bucket_count(connection: Connection, pair: ComparedStream) -> int:
     rows = max(pair.selection.relation.rows, 0)
     if not rows:
         # never analysed, or a view
@@ -167,7 +167,7 @@ def _counted(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]]) 
     return missing, extra
 
 
-def recheck(source: Connection, warehouse: Connection, pair: Pair, found: Difference) -> Difference:
+def recheck(source: Connection, warehouse: Connection, pair: ComparedStream, found: Difference) -> Difference:
     """Return what of `found` still holds, read again by key: the source first.
 
     What was loaded in between is newer than what was read of the source, and so is no difference.

@@ -13,17 +13,17 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core.errors import SingerPostgresError, one_line
-from singer_postgres.core.warehouse.system_tables import OwnTable
+from singer_postgres.core.warehouse.system_tables import SystemTable
 from tidemark.errors import TidemarkError
 from tidemark.project import connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tidemark.inspect.reconcile.pairing import Ends
-    from tidemark.inspect.reconcile.result import Result
+    from tidemark.inspect.reconcile.pairing import Endpoints
+    from tidemark.inspect.reconcile.result import ReconcileResult
 
-TABLE = OwnTable(
+TABLE = SystemTable(
     "_tidemark_reconciles",
     (
         """
@@ -54,7 +54,7 @@ _ERROR_CHARACTERS = 2000
 class History:
     """Writes down what came of each stream in one `tidemark reconcile`."""
 
-    def __init__(self, ends: Ends, *, since: str | None, warn: Callable[[str], None]) -> None:
+    def __init__(self, ends: Endpoints, *, since: str | None, warn: Callable[[str], None]) -> None:
         """Write nothing yet.
 
         Args:
@@ -67,7 +67,7 @@ class History:
         self._run_id = os.environ.get("TIDEMARK_RUN_ID") or str(uuid.uuid4())
         self._kept = ends.configuration.history_days > 0
 
-    def note(self, result: Result) -> None:
+    def note(self, result: ReconcileResult) -> None:
         """Write down what came of a stream, and forget what is older than history is kept."""
         if not self._kept:
             return
@@ -83,7 +83,7 @@ class History:
             reason = one_line(error).rstrip(".")
             self._warn(f"What was found is not written down in {schema}.{TABLE.name}: {reason}.")
 
-    def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: Result) -> None:
+    def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: ReconcileResult) -> None:
         stream = {"source": self._ends.source_id, "stream": result.stream}
         connection.execute(
             sql.SQL(
@@ -99,7 +99,7 @@ def _literals(values: dict[str, Any]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Literal, values.values()))
 
 
-def _counts(result: Result) -> dict[str, Any]:
+def _counts(result: ReconcileResult) -> dict[str, Any]:
     """Return what was found and repaired, or why there is nothing: what differs is what did before a repair."""
     if result.found is None:
         return {"error": (result.error or "").replace("\0", "")[:_ERROR_CHARACTERS]}

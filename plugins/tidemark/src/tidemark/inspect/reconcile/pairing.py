@@ -17,7 +17,7 @@ from singer_postgres.core.wire import Table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations as checked
 from tidemark.inspect.check import streams
-from tidemark.inspect.reconcile.sides import Pair
+from tidemark.inspect.reconcile.sides import ComparedStream
 from tidemark.local import databases
 from tidemark.project import connections, lock_watch
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ends:
+class Endpoints:
     """Both databases, and the streams that lead from one to the other.
 
     Attributes:
@@ -48,7 +48,7 @@ class Ends:
     source_id: str
 
     @classmethod
-    def of(cls, project: Project, streams_named: Sequence[str]) -> Ends:
+    def of(cls, project: Project, streams_named: Sequence[str]) -> Endpoints:
         """Look at both.
 
         Raises:
@@ -98,7 +98,7 @@ class Ends:
 
     def pair(
         self, source: Connection, warehouse: Connection, stream: Stream, *, since: str | None = None
-    ) -> tuple[Pair, Table]:
+    ) -> tuple[ComparedStream, Table]:
         """Return what of a stream is compared, and its table as the target is told of it.
 
         Args:
@@ -108,7 +108,7 @@ class Ends:
             TidemarkError: it can't be compared, or shouldn't.
         """
         name, configuration = stream.name, self.configuration
-        relation = relations.named(source, *stream.relation.path)
+        relation = relations.find(source, *stream.relation.path)
         if relation is None:
             raise TidemarkError(f"{name}: the source has no such table any more.")
         if relation.hides_rows:
@@ -141,7 +141,7 @@ class Ends:
             # what the warehouse has from before it is not the source's any more
             also = sql.SQL(begin)
             bounds = (also, also) if bounds is None else (bounds[0], sql.SQL(" AND ").join([bounds[1], also]))
-        pair = Pair(selection, key, schema, raw_types, pending, bounds)
+        pair = ComparedStream(selection, key, schema, raw_types, pending, bounds)
         table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from singer_postgres.core import widening
 from singer_postgres.core.warehouse import manual_changes, merge, run_history, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import Stamp
-from singer_postgres.core.warehouse.row_counts import Written
+from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from tidemark.errors import TidemarkError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Table
     from tidemark.inspect.reconcile.compare import Difference
-    from tidemark.inspect.reconcile.sides import Key, Pair
+    from tidemark.inspect.reconcile.sides import ComparedStream, Key
 
     Connection = psycopg.Connection[Any]
 
@@ -52,8 +52,8 @@ def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) ->
 
 
 def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs  # noqa: PLR0913 - what a repair is made of
-    source: Connection, warehouse: Connection, pair: Pair, table: Table, *, stream: str, found: Difference
-) -> Written:
+    source: Connection, warehouse: Connection, pair: ComparedStream, table: Table, *, stream: str, found: Difference
+) -> RowCounts:
     """Repair the rows of `found`, all of them or none; return what was written.
 
     The stream's lock must be held.
@@ -73,7 +73,7 @@ def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs 
         sync_started_at=now_ms,
     )
     run_history.TABLE.ensure(warehouse, pair.schema)
-    written = Written()
+    written = RowCounts()
     with warehouse.transaction():
         run.begin(warehouse, bookmark=None)
         stage = _stage(warehouse, pair, table)
@@ -90,7 +90,7 @@ def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs 
         counted = warehouse.execute(merge.counted(upsert)).fetchone()
         assert counted
         deleted = sum(_delete(warehouse, pair, keys) for keys in _pieces(found.extra))
-        written = Written(
+        written = RowCounts(
             read=len(found.missing) + len(found.different), inserted=counted[0], updated=counted[1], deleted=deleted
         )
         run.count(warehouse, written)
@@ -98,7 +98,7 @@ def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs 
     return written
 
 
-def obstacle(warehouse: Connection, pair: Pair, table: Table) -> str:
+def obstacle(warehouse: Connection, pair: ComparedStream, table: Table) -> str:
     """Return why rows that were written are not as they are in the source; empty if nothing shows it."""
     name = f"{pair.schema}.{table.name}"
     wanted = tables.types_here(warehouse, table)
@@ -113,7 +113,7 @@ def obstacle(warehouse: Connection, pair: Pair, table: Table) -> str:
     return ""
 
 
-def _stage(warehouse: Connection, pair: Pair, table: Table) -> sql.Composable:
+def _stage(warehouse: Connection, pair: ComparedStream, table: Table) -> sql.Composable:
     types = tables.types_here(warehouse, table)
     warehouse.execute(
         sql.SQL("CREATE TEMPORARY TABLE tidemark_repair ({}) ON COMMIT DROP").format(tables.definitions(types))
@@ -123,7 +123,7 @@ def _stage(warehouse: Connection, pair: Pair, table: Table) -> sql.Composable:
     return sql.Identifier("pg_temp", "tidemark_repair")
 
 
-def _copy(source: Connection, warehouse: Connection, pair: Pair, table: Table, keys: Sequence[Key]) -> None:
+def _copy(source: Connection, warehouse: Connection, pair: ComparedStream, table: Table, keys: Sequence[Key]) -> None:
     """Copy rows from the source into the stage."""
     read = sql.SQL("COPY ({}) TO STDOUT").format(pair.rows_of(keys))
     write = sql.SQL("COPY pg_temp.tidemark_repair ({}) FROM STDIN").format(merge.names(tables.data_columns(table)))
@@ -132,7 +132,7 @@ def _copy(source: Connection, warehouse: Connection, pair: Pair, table: Table, k
             writer.write(piece)
 
 
-def _cast(stage: sql.Composable, pair: Pair, table: Table) -> sql.Composable:
+def _cast(stage: sql.Composable, pair: ComparedStream, table: Table) -> sql.Composable:
     """Return the stage's rows with the types of the warehouse's columns."""
     fields = [
         sql.SQL("{0}::{1} AS {0}").format(sql.Identifier(name), sql.SQL(pair.raw_types[name]))
@@ -141,7 +141,7 @@ def _cast(stage: sql.Composable, pair: Pair, table: Table) -> sql.Composable:
     return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
 
-def _delete(warehouse: Connection, pair: Pair, keys: Sequence[Key]) -> int:
+def _delete(warehouse: Connection, pair: ComparedStream, keys: Sequence[Key]) -> int:
     """Mark rows as deleted, as a run does that reads a table whole."""
     return warehouse.execute(
         sql.SQL(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from singer_postgres.core.warehouse.row_counts import Written
+    from singer_postgres.core.warehouse.row_counts import RowCounts
     from tidemark.inspect.reconcile.compare import Difference
 
 
 @dataclass(frozen=True)
-class Result:
+class ReconcileResult:
     """What came of one stream, or why there is nothing.
 
     Attributes:
@@ -23,7 +23,7 @@ class Result:
 
     stream: str
     found: Difference | None = None
-    repaired: Written | None = None
+    repaired: RowCounts | None = None
     left: Difference | None = None
     why: str = ""
     error: str | None = None

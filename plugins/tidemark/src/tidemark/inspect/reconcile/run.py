@@ -15,9 +15,9 @@ from singer_postgres.core.warehouse.run_lock import RunLock
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.inspect.reconcile.compare import compare, recheck
 from tidemark.inspect.reconcile.history import History
-from tidemark.inspect.reconcile.pairing import Ends
+from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.inspect.reconcile.repair import obstacle, refuse_deletes, repair
-from tidemark.inspect.reconcile.result import Result
+from tidemark.inspect.reconcile.result import ReconcileResult
 from tidemark.project import connections, lock_watch
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 @dataclass(frozen=True)
-class Options:
+class ReconcileOptions:
     """What is asked for. `since` is a value of the replication key."""
 
     streams: tuple[str, ...] = ()
@@ -40,8 +40,8 @@ class Options:
 
 
 def reconcile(
-    project: Project, options: Options, *, began: Callable[[str], None], warn: Callable[[str], None]
-) -> list[Result]:
+    project: Project, options: ReconcileOptions, *, began: Callable[[str], None], warn: Callable[[str], None]
+) -> list[ReconcileResult]:
     """Compare the streams, and repair what differs if that is asked for; what came of it is written down.
 
     Args:
@@ -53,7 +53,7 @@ def reconcile(
         BusyError: a run loads a stream that is to be repaired.
         TidemarkError: a database can't be reached or used.
     """
-    ends = Ends.of(project, options.streams)
+    ends = Endpoints.of(project, options.streams)
     history = History(ends, since=options.since, warn=warn)
     results = []
     for name in options.streams or sorted(ends.selected):
@@ -61,18 +61,18 @@ def reconcile(
         try:
             result = _stream(ends, ends.selected[name], options)
         except LockedError as error:
-            history.note(Result(name, error=one_line(error)))
+            history.note(ReconcileResult(name, error=one_line(error)))
             raise BusyError(str(error)) from error
         except (TidemarkError, SingerPostgresError) as error:
-            result = Result(name, error=one_line(error))
+            result = ReconcileResult(name, error=one_line(error))
         except psycopg.Error as error:
-            result = Result(name, error=f"{name}: {one_line(error)}")
+            result = ReconcileResult(name, error=f"{name}: {one_line(error)}")
         history.note(result)
         results.append(result)
     return results
 
 
-def _stream(ends: Ends, stream: Stream, options: Options) -> Result:
+def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
     """Compare one stream, and repair it; both sides anew if somebody waited to alter a table of one.
 
     Raises:
@@ -94,7 +94,7 @@ def _stream(ends: Ends, stream: Stream, options: Options) -> Result:
     )
 
 
-def _once(ends: Ends, stream: Stream, options: Options) -> Result:
+def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
     with ends.connected() as (source, warehouse), ends.giving_way(source, warehouse):
         # the source's snapshot first: what the warehouse has beyond it came later
         source.execute(_SNAPSHOT)
@@ -107,7 +107,7 @@ def _once(ends: Ends, stream: Stream, options: Options) -> Result:
         if pair.key:
             found = recheck(source, warehouse, pair, found)
         if not options.repair or found.equal:
-            return Result(stream.name, found)
+            return ReconcileResult(stream.name, found)
         if not pair.key:
             raise TidemarkError(
                 f"{stream.name} has no key, so rows can't be repaired one by one; a run reads it whole and replaces "
@@ -124,9 +124,9 @@ def _once(ends: Ends, stream: Stream, options: Options) -> Result:
             why = "" if left.equal else obstacle(warehouse, pair, table)
         finally:
             lock.close()
-    return Result(stream.name, found, written, left, why)
+    return ReconcileResult(stream.name, found, written, left, why)
 
 
-def names(results: Sequence[Result]) -> str:
+def names(results: Sequence[ReconcileResult]) -> str:
     """Return the names of the streams that are not equal."""
     return " ".join(result.stream for result in results if not result.equal and result.error is None)

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tidemark.inspect.reconcile.result import Result
+    from tidemark.inspect.reconcile.result import ReconcileResult
     from tidemark.inspect.reconcile.sides import Key
 
 _EXAMPLES = 3
 _KINDS = ("missing", "extra", "different")
 
 
-def as_json(results: Sequence[Result]) -> str:
+def as_json(results: Sequence[ReconcileResult]) -> str:
     """Return what was found as a JSON list."""
     return json.dumps([_as_dict(result) for result in results], indent=2)
 
 
-def _as_dict(result: Result) -> dict[str, object]:
+def _as_dict(result: ReconcileResult) -> dict[str, object]:
     about: dict[str, object] = {"stream": result.stream, "equal": result.equal}
     if result.error:
         return {**about, "error": result.error}
@@ -42,7 +42,7 @@ def _as_dict(result: Result) -> dict[str, object]:
     return about
 
 
-def show(console: Console, results: Sequence[Result]) -> None:
+def show(console: Console, results: Sequence[ReconcileResult]) -> None:
     """Print a table, examples of what differs, and what was repaired."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stream", no_wrap=True)
@@ -70,7 +70,7 @@ def show(console: Console, results: Sequence[Result]) -> None:
         _show_repair(console, result)
 
 
-def _show_repair(console: Console, result: Result) -> None:
+def _show_repair(console: Console, result: ReconcileResult) -> None:
     if result.left and not result.left.equal:
         counts = (f"{count:,} {kind}" for kind, count in zip(_KINDS, result.left.counts, strict=True) if count)
         why = f": {result.why}" if result.why else "; run the pipeline, and this again"

@@ -21,7 +21,7 @@ _SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedStream:
     """One stream on both sides.
 
     Attributes:
@@ -125,7 +125,7 @@ class Pair:
 
     def _type(self, column: Column) -> str:
         masked = column.name in self.selection.masks
-        return "text" if masked or column.landing.type is None else column.declared
+        return "text" if masked or column.target_type.type is None else column.declared
 
     def _text(self, column: Column) -> sql.Composable:
         name = sql.Identifier(column.name)

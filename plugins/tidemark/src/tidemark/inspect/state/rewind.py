@@ -14,7 +14,7 @@ from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.warehouse.state_table import comparable, reaches
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import BusyError, UsageError
-from tidemark.inspect.state.standing import Fit, Standing, standings
+from tidemark.inspect.state.comparison import StateComparison, Status, compare
 from tidemark.project import connections, meltano_state, settings
 from tidemark.project.file_locks import hold
 
@@ -46,69 +46,69 @@ def rewind(project: Project, streams: Sequence[str], *, to: str | None) -> list[
         BusyError: a run is under way.
     """
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        found = {standing.stream: standing for standing in standings(project)}
+        found = {compared.stream: compared for compared in compare(project)}
         if unknown := [name for name in streams if name not in found]:
             known = ", ".join(found) or "none"
             raise UsageError(f"There is no state of {', '.join(unknown)}; there is of {known}.")
-        chosen = [found[name] for name in streams] if streams else [s for s in found.values() if s.fit is Fit.ahead]
+        chosen = [found[name] for name in streams] if streams else [s for s in found.values() if s.fit is Status.ahead]
         if to is None:
-            chosen = [standing for standing in chosen if standing.fit is Fit.ahead]
+            chosen = [compared for compared in chosen if compared.fit is Status.ahead]
         done, entries = [], {}
-        for standing in chosen:
-            entry = _entry(standing, to)
+        for compared in chosen:
+            entry = _entry(compared, to)
             after = None if entry is None else str(entry["replication_key_value"])
-            done.append(Rewound(standing.stream, standing.bookmark, after))
-            entries[standing.stream] = entry
+            done.append(Rewound(compared.stream, compared.bookmark, after))
+            entries[compared.stream] = entry
         with _locked(project, chosen):
             meltano_state.put(project, entries)
     return done
 
 
-def _entry(standing: Standing, to: str | None) -> Mapping[str, Any] | None:
+def _entry(compared: StateComparison, to: str | None) -> Mapping[str, Any] | None:
     """Return what the tap is to find; None for nothing, so that it begins at the beginning."""
-    held = standing.held
+    held = compared.held
     if to is None:
         # a bookmark of another kind is that of an earlier replication key
-        value = held.bookmark if held.bookmark and comparable(held.bookmark, standing.bookmark or "") else None
+        value = held.bookmark if held.bookmark and comparable(held.bookmark, compared.bookmark or "") else None
     elif to == BEGINNING:
         value = None
-    elif held.bookmark is None or not (to in standing.passed or _reaches(held.bookmark, to)):
+    elif held.bookmark is None or not (to in compared.passed or _reaches(held.bookmark, to)):
         holds = f"up to {held.bookmark}" if held.bookmark else "no bookmark's rows"
         raise UsageError(
-            f"--to is {to}, and the warehouse holds {standing.stream} {holds}: write a value like that, and not past "
+            f"--to is {to}, and the warehouse holds {compared.stream} {holds}: write a value like that, and not past "
             f"it, or `{BEGINNING}`."
         )
     else:
         value = to
-    if value is None or "replication_key" not in standing.entry or not _holds_all_columns(standing):
+    if value is None or "replication_key" not in compared.entry or not _holds_all_columns(compared):
         return None
-    return {**standing.entry, "replication_key_value": value, FIRST_LOAD: []}
+    return {**compared.entry, "replication_key_value": value, FIRST_LOAD: []}
 
 
 def _reaches(bookmark: str, to: str) -> bool:
     return comparable(bookmark, to) and reaches(bookmark, to)
 
 
-def _holds_all_columns(standing: Standing) -> bool:
+def _holds_all_columns(compared: StateComparison) -> bool:
     """Return whether the warehouse has the rows with all the columns that Meltano's state says were read."""
-    if not (read := standing.entry.get(SHAPE)):
+    if not (read := compared.entry.get(SHAPE)):
         return True
-    if not standing.held.shape:
+    if not compared.held.columns:
         return False
-    columns = loaded_columns.Shape.from_json(standing.held.shape).columns
+    columns = loaded_columns.LoadedColumns.from_json(compared.held.columns).columns
     here = {name: column.number for name, column in columns.items() if column.read}
-    return all(here.get(name) == number for name, number, *_ in select.Shape.from_json(read).columns)
+    return all(here.get(name) == number for name, number, *_ in select.ReadColumns.from_json(read).columns)
 
 
 @contextmanager
-def _locked(project: Project, chosen: Sequence[Standing]) -> Iterator[None]:
+def _locked(project: Project, chosen: Sequence[StateComparison]) -> Iterator[None]:
     """Keep runs out that were started elsewhere: their end would overwrite what is set."""
     _, side = settings.read(project)
     schema = side.default_target_schema
     lock = RunLock(Warehouse(lambda: connections.parameters(side), schema))
     try:
-        for standing in chosen:
-            lock.take(standing.stream, schema, standing.held.table)
+        for compared in chosen:
+            lock.take(compared.stream, schema, compared.held.table)
         yield
     except LockedError as error:
         raise BusyError(str(error)) from error

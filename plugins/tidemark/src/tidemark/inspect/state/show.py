@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tidemark.inspect.state.standing import Fit
+from tidemark.inspect.state.comparison import Status
 from tidemark.project.meltano_state import shown
 
 if TYPE_CHECKING:
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tidemark.inspect.state.standing import Standing
+    from tidemark.inspect.state.comparison import StateComparison
 
-_COLOURS = {Fit.fits: "green", Fit.behind: "cyan", Fit.ahead: "red", Fit.elsewhere: "red"}
+_COLOURS = {Status.fits: "green", Status.behind: "cyan", Status.ahead: "red", Status.elsewhere: "red"}
 
 
-def as_json(found: Sequence[Standing]) -> str:
+def as_json(found: Sequence[StateComparison]) -> str:
     """Return it as a JSON list."""
-    return json.dumps([standing.as_dict() for standing in found], indent=2)
+    return json.dumps([compared.as_dict() for compared in found], indent=2)
 
 
-def show(console: Console, found: Sequence[Standing]) -> None:
+def show(console: Console, found: Sequence[StateComparison]) -> None:
     """Print a line a stream."""
     if not found:
         console.print("Nothing was loaded yet: there is no state.")
@@ -33,8 +33,8 @@ def show(console: Console, found: Sequence[Standing]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("stream", "Meltano", "warehouse", "state"):
         table.add_column(heading, overflow="fold")
-    for standing in found:
-        fit = f"[{_COLOURS[standing.fit]}]{standing.fit}[/]{f': {standing.said}' if standing.said else ''}"
-        bookmarks = (shown(value) if value else "-" for value in (standing.bookmark, standing.held.bookmark))
-        table.add_row(standing.stream, *bookmarks, fit)
+    for compared in found:
+        fit = f"[{_COLOURS[compared.fit]}]{compared.fit}[/]{f': {compared.said}' if compared.said else ''}"
+        bookmarks = (shown(value) if value else "-" for value in (compared.bookmark, compared.held.bookmark))
+        table.add_row(compared.stream, *bookmarks, fit)
     console.print(table)

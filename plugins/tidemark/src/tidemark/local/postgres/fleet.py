@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 
 @contextmanager
-def alone(project: Project) -> Iterator[None]:
+def exclusive(project: Project) -> Iterator[None]:
     """Keep other commands' hands off the servers, and off the passwords they are made with."""
     with hold(project.state_dir / "postgres.lock", doing="starting or stopping the servers", wait=True):
         yield
 
 
-def check(project: Project, sides: Sequence[Side]) -> None:
+def require_startable(project: Project, sides: Sequence[DatabaseSettings]) -> None:
     """Make sure that the embedded servers among `sides` run or can be started; changes nothing.
 
     Raises:
@@ -36,7 +36,7 @@ def check(project: Project, sides: Sequence[Side]) -> None:
             Server(side, project).check()
 
 
-def start(project: Project, sides: Sequence[Side]) -> None:
+def start(project: Project, sides: Sequence[DatabaseSettings]) -> None:
     """Start the servers of the embedded ones among `sides`, and make their databases. For use inside `alone`.
 
     Raises:
@@ -55,15 +55,15 @@ def start(project: Project, sides: Sequence[Side]) -> None:
             server.make_roles()
 
 
-def stop(project: Project, sides: Sequence[Side]) -> list[Side]:
+def stop(project: Project, sides: Sequence[DatabaseSettings]) -> list[DatabaseSettings]:
     """Stop every server of ours that runs, also of a side that has a host of its own by now; return those stopped."""
-    with alone(project):
+    with exclusive(project):
         return [side for side in sides if Server(side, project).stop()]
 
 
-def delete(project: Project, sides: Sequence[Side]) -> None:
+def delete(project: Project, sides: Sequence[DatabaseSettings]) -> None:
     """Stop the embedded servers and delete their data, and the copy of their programs with the last of them."""
-    with alone(project):
+    with exclusive(project):
         for side in sides:
             server = Server(side, project)
             if side.embedded and server.exists():

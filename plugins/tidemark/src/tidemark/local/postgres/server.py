@@ -25,7 +25,7 @@ from tidemark import roles
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.local.postgres import binaries, home
 from tidemark.local.postgres.account import Account, account_for
-from tidemark.local.postgres.server_errors import complaint
+from tidemark.local.postgres.server_errors import server_error
 from tidemark.project import settings
 from tidemark.project.connections import connect
 from tidemark.project.settings import LOOPBACK
@@ -33,7 +33,7 @@ from tidemark.project.settings import LOOPBACK
 if TYPE_CHECKING:
     from tidemark.local.postgres.binaries import Binaries
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Side
+    from tidemark.project.settings import DatabaseSettings
 
 _TIMEOUT_S = 60
 _REMAINS_S = 20
@@ -52,7 +52,7 @@ class Running:
 class Server:
     """The server of one side."""
 
-    def __init__(self, side: Side, project: Project) -> None:
+    def __init__(self, side: DatabaseSettings, project: Project) -> None:
         """Describe the server of `side`; touches nothing."""
         self.side = side
         self.project = project
@@ -65,7 +65,7 @@ class Server:
         return self.directory / "data"
 
     @property
-    def admin(self) -> Side:
+    def admin(self) -> DatabaseSettings:
         """The side as the server's owner connects to it."""
         return settings.admin(self.project, self.side)
 
@@ -163,7 +163,7 @@ class Server:
         passwords = {side.user: side.password for side in self._logins() if side.password and side.user in roles.LOGINS}
         roles.apply(self.admin, passwords)
 
-    def _logins(self) -> list[Side]:
+    def _logins(self) -> list[DatabaseSettings]:
         if isinstance(self.side, settings.Warehouse):
             logins = (settings.transformer, settings.monitor)
             return [self.side, *(login(self.project, self.side) for login in logins)]
@@ -303,7 +303,7 @@ class Server:
             with self.log.open(errors="replace") as log:
                 log.seek(log_start)
                 said = log.read() + said
-        raise TidemarkError(complaint(said, program=program, side=self.side.side, directory=self.directory))
+        raise TidemarkError(server_error(said, program=program, side=self.side.side, directory=self.directory))
 
 
 def _is_server(pid: int, data: Path) -> bool:

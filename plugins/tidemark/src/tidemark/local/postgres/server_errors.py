@@ -14,7 +14,7 @@ _DISK_FULL = ("No space left on device", "Disk quota exceeded", "Check free disk
 _REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error|pg_ctl: error|could not [^\n]*):?\s*(.*)")
 
 
-def complaint(said: str, *, program: str, side: str, directory: Path) -> str:
+def server_error(said: str, *, program: str, side: str, directory: Path) -> str:
     """Return why `program` failed for the server of `side`, whose files are in `directory`.
 
     Args:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from singer_postgres.core.source import identity
 from singer_postgres.core.warehouse import tables
-from singer_postgres.core.warehouse.state_table import TABLE, Held, StateTable, reaches
+from singer_postgres.core.warehouse.state_table import TABLE, LoadedState, StateTable, reaches
 from singer_postgres.core.wire import FIRST_LOAD
 from tidemark.local import databases
 from tidemark.project import connections, meltano_state
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-class Fit(StrEnum):
+class Status(StrEnum):
     """How the one stands to the other."""
 
     fits = "fits"
@@ -36,7 +36,7 @@ class Fit(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class StateComparison:
     """One stream's.
 
     Attributes:
@@ -48,8 +48,8 @@ class Standing:
 
     stream: str
     entry: Mapping[str, Any]
-    held: Held
-    fit: Fit
+    held: LoadedState
+    fit: Status
     said: str
     passed: frozenset[str] = frozenset()
 
@@ -70,7 +70,7 @@ class Standing:
         }
 
 
-def standings(project: Project) -> list[Standing]:
+def compare(project: Project) -> list[StateComparison]:
     """Return that of each stream that Meltano's state or the warehouse knows.
 
     Raises:
@@ -84,14 +84,14 @@ def standings(project: Project) -> list[Standing]:
     with connections.connect(warehouse) as connection:
         there, others = _held(connection, warehouse, name)
         return [
-            _standing(
+            _compared(
                 connection, warehouse, name, stream, entries.get(stream, {}), there.get(stream), others.get(stream)
             )
             for stream in sorted(entries.keys() | there.keys())
         ]
 
 
-def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[dict[str, Held], dict[str, str]]:
+def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[dict[str, LoadedState], dict[str, str]]:
     """Return what the warehouse holds of the source, and of streams that are another's, whose they are."""
     schema = warehouse.default_target_schema
     row = connection.execute("select to_regclass(%s)", [sql.Identifier(schema, TABLE).as_string()]).fetchone()
@@ -103,22 +103,22 @@ def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[di
             sql.Identifier(schema, TABLE), sql.Literal(source)
         )
     )
-    return StateTable(schema).held(connection, source), dict(rows.fetchall())
+    return StateTable(schema).loaded_state(connection, source), dict(rows.fetchall())
 
 
-def _standing(  # noqa: PLR0913, PLR0917 - all that is known of it
+def _compared(  # noqa: PLR0913, PLR0917 - all that is known of it
     connection: Connection,
     warehouse: Warehouse,
     source: str,
     stream: str,
     entry: Mapping[str, Any],
-    held: Held | None,
+    held: LoadedState | None,
     other: str | None,
-) -> Standing:
+) -> StateComparison:
     if held is None and other is not None and entry:
         said = f"the warehouse has its rows from another database ({other})"
-        return Standing(stream, entry, Held(stream), Fit.elsewhere, said)
-    held = held or Held(stream)
+        return StateComparison(stream, entry, LoadedState(stream), Status.elsewhere, said)
+    held = held or LoadedState(stream)
     held = held.in_table(empty=_is_empty(connection, warehouse.default_target_schema, held.table))
     value = entry.get("replication_key_value")
     start = None if value is None else str(value)
@@ -126,15 +126,15 @@ def _standing(  # noqa: PLR0913, PLR0917 - all that is known of it
     table = StateTable(warehouse.default_target_schema)
     ranges = [(node, first, after) for node, first, after in resumed]
     if missed := table.misses(connection, source, stream, held, start, ranges, watermark):
-        return Standing(stream, entry, held, Fit.ahead, f"{missed} would be missed")
+        return StateComparison(stream, entry, held, Status.ahead, f"{missed} would be missed")
     if start is None:
         said = "read from its beginning at the next run" if held.bookmark else "read whole at each run"
-        return Standing(stream, entry, held, Fit.behind if held.bookmark else Fit.fits, said)
-    passed = table.passed(connection, source, stream, held.bookmark) if held.bookmark else frozenset()
+        return StateComparison(stream, entry, held, Status.behind if held.bookmark else Status.fits, said)
+    passed = table.past_bookmarks(connection, source, stream, held.bookmark) if held.bookmark else frozenset()
     if held.bookmark and not reaches(start, held.bookmark):
         said = "the rows between are read again, which changes nothing"
-        return Standing(stream, entry, held, Fit.behind, said, passed)
-    return Standing(stream, entry, held, Fit.fits, "", passed)
+        return StateComparison(stream, entry, held, Status.behind, said, passed)
+    return StateComparison(stream, entry, held, Status.fits, "", passed)
 
 
 def _is_empty(connection: Connection, schema: str, table: str) -> bool:
