@@ -201,7 +201,7 @@ def test_a_table_that_others_keep_locked_is_left_as_it_is_and_the_build_says_who
         writer.execute("lock table marts.dim_products in row exclusive mode")
         pid = writer.info.backend_pid
         said = refused(project, "dim_products", "--vars", patient)
-    assert "could not be altered: others kept it locked in each of 2 attempts" in said
+    assert "could not be altered: other sessions held a lock on it in each of 2 attempts" in said
     assert f"pid {pid} (" in said
     assert_as_a_full_build_has_them(project)
 
@@ -231,7 +231,7 @@ def test_what_is_of_another_kind_is_never_dropped_and_what_no_kept_table_does_is
         said += refused(project, "dim_products")
     assert 'dim_dates" is a view and the model makes a plain table' in said
     assert 'int_order_items_enriched" is a plain table and the model makes a view' in said
-    assert "on_schema_change is ignore; a kept table can be given fail or append_new_columns" in said
+    assert "on_schema_change is ignore; a kept table takes fail or append_new_columns" in said
     assert 'dim_products" has a foreign_key in its contract' in said
     with project.connect("warehouse") as connection:
         connection.execute(
@@ -259,7 +259,7 @@ def test_a_run_that_would_read_no_rows_is_refused_and_is_nobodys_good_run(projec
     before = project.rows("warehouse", noted)
     done = project.dbt("build", "--empty", "--full-refresh")
     assert done.returncode
-    assert "--empty would have kept tables built of no rows" in done.stdout
+    assert "--empty would build kept tables from no rows" in done.stdout
     assert project.rows("warehouse", noted) == before
     # where there are no kept tables it is none either
     (tmp_path / "dbt_project.yml").write_text("{name: plain, profile: tidemark, model-paths: [models]}")

@@ -206,4 +206,4 @@ def test_names_that_begin_the_same_or_have_wide_letters_are_told_apart(project):
     project.build("--select", *(f"{LONG}{end}" for end in "xy"))
     too_long = "b" * 40 + "ä" * 20
     write(project, too_long, KEPT, ONE)
-    assert "has a name of 80 bytes, and PostgreSQL keeps 63" in refused(project, too_long)
+    assert "has a name of 80 bytes, but PostgreSQL keeps 63" in refused(project, too_long)

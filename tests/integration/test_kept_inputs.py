@@ -129,8 +129,8 @@ def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(projec
     printed = project.build()
     assert differing(project) == set()
     assert 'k_others" computes all of its rows at each build' in printed
-    assert "what it reads goes: elsewhere.orders." in printed
-    assert "what it reads goes: elsewhere.read_orders()." in printed
+    assert "have no known horizon: elsewhere.orders." in printed
+    assert "have no known horizon: elsewhere.read_orders()." in printed
     # an incremental model that was emptied and built whole has rows again that are older than any horizon
     with project.connect("warehouse") as connection:
         connection.execute("delete from marts.i where order_id <= 5")
@@ -265,7 +265,7 @@ def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(p
     labels.write_text("status,label\npaid,one\n")
     done = project.dbt("build", *above)
     assert done.returncode == 1
-    assert 'labels" is to change (more), and public.theirs, which no model makes, stand(s) on it' in done.stdout
+    assert 'labels" is to change (more), but other views depend on it: public.theirs. No model' in done.stdout
     project.build("--full-refresh", "--exclude", "labels+")
     with project.connect("warehouse") as connection:
         connection.execute("drop view public.theirs")

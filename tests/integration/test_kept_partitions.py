@@ -143,7 +143,8 @@ def test_partitions_begin_where_utc_does_and_one_that_is_in_the_way_is_named(pro
             ]
             connection.execute("alter table marts.scratch detach partition marts.scratch_2026_02")
             assert re.search(
-                r'scratch" needs a partition from 2026-02-01 .*, and scratch_2026_02 is there and is none. Attach it',
+                r'scratch" needs a partition from 2026-02-01 .*, but scratch_2026_02 exists and is not a partition. '
+                "Attach it",
                 refused(project, "scratch"),
             )
             connection.execute("drop table marts.scratch_2026_02")

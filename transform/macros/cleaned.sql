@@ -1,4 +1,4 @@
-{#- Text without blanks around it, and null where nothing is left. -#}
+{#- The text without surrounding blanks; null if nothing is left. -#}
 {% macro cleaned(column) -%}
     nullif(trim({{ column }}), '')
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- What kind of customer it is, by all that they ordered and did not cancel. No clock in it: it changes with a load. -#}
+{#- The customer's segment, from all orders that were not cancelled. It reads no clock, so only a load changes it. -#}
 {% macro customer_segment(order_count, lifetime_revenue) -%}
     case
         when coalesce({{ order_count }}, 0) = 0 then 'prospect'

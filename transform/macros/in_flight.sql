@@ -1,4 +1,4 @@
-{#- For tests that hold while a load is under way: up to which transaction all of these models are built, as SQL. -#}
+{#- For tests that must hold during a load: the transaction up to which all of these models are built, as SQL. -#}
 {% macro built_until(models) -%}
     {%- set horizons = [] -%}
     {%- for name in models -%}
@@ -9,8 +9,8 @@
 
 
 {#-
-  A query of the orders that were loaded, or a line of which was, since one of these models was built. Without the null
-  of a line that names none: nothing is `not in` what has a null in it, and the test would look at nothing.
+  A query of the orders that were loaded, or whose lines were loaded, since one of these models was built. It leaves out
+  null order ids: `not in` matches no row if the list has a null, so the test would check nothing.
 -#}
 {% macro orders_in_flight(models) -%}
     select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ built_until(models) }}
@@ -21,8 +21,8 @@
 
 
 {#-
-  The loader's account of its runs. Not by source(), which would make it one of the test's parents: dbt would leave the
-  test out of a build of a part, as nothing else in it stands on this.
+  The loader's record of its runs. It is not a source(): dbt would make it a parent of the test and skip the test in a
+  partial build, because no other selected node depends on it.
 -#}
 {% macro loader_runs() -%}
     {%- if execute -%}

@@ -1,4 +1,4 @@
-{#- on-run-end: what became of each model and snapshot, in `_tidemark_model_runs` beside the marts; kept for 90 days. -#}
+{#- on-run-end: records each model's and snapshot's result in `_tidemark_model_runs` beside the marts, for 90 days. -#}
 {% macro note_model_runs(results) %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot'] -%}{{ return('') }}{%- endif -%}
     {%- set table = adapter.quote(target.schema) ~ '._tidemark_model_runs' -%}
@@ -29,7 +29,7 @@
         insert into {{ table }} (run_id, invocation_id, model, outcome, started_at, seconds, rows_written, message)
         values (
             {{ dbt.string_literal(run_id) }}, '{{ invocation_id }}', '{{ result.node.name }}', '{{ result.status }}',
-            {# a model that was skipped never began #}
+            {# a skipped model has no start #}
             '{{ began ~ 'Z' if began else run_started_at }}', {{ result.execution_time }},
             {{ rows if rows is not none and rows | int >= 0 else 'null' }},
             {{ dbt.string_literal(dbt.escape_single_quotes((result.message or '')[:2000])) }}
@@ -40,8 +40,8 @@
 
 
 {#-
-  on-run-end: the rows that a failing data test found stay in the schema test_failures until the test passes, or for 30
-  days; the empty tables that dbt leaves for those that pass go.
+  on-run-end: keeps the rows that a failing data test found, in the schema test_failures, until the test passes, or for
+  30 days. Drops the empty tables that dbt leaves for tests that pass.
 -#}
 {% macro clear_test_failures(results) %}
     {%- if not execute or flags.WHICH not in ['test', 'build'] -%}{{ return('') }}{%- endif -%}
@@ -58,7 +58,7 @@
     declare
         old record;
     begin
-        -- one that someone reads stays until the next run, so that nobody waits for what reads it, as a dump does
+        -- a table with a reader, such as a dump, stays until the next run, so that no run waits for the reader
         perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
         for old in
             select format('%I.%I', nspname, relname) as name

@@ -1,4 +1,4 @@
-{#- The date and time of an instant in UTC, whatever time zone the session is in. -#}
+{#- An instant's date and time in UTC, independent of the session's time zone. -#}
 {% macro utc(column) -%}
     ({{ column }} at time zone 'UTC')
 {%- endmacro %}

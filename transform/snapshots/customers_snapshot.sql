@@ -29,7 +29,7 @@
         marketing_opt_in,
         is_deleted,
         created_at,
-        -- a row that is gone was last changed when that was found
+        -- a deleted row was last changed when the loader found it deleted
         coalesce(deleted_at, updated_at) as changed_at,
         {{ version_xid() }} as loaded_xid
     from {{ ref('stg_customers') }}

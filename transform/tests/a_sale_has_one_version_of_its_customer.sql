@@ -1,4 +1,5 @@
--- As of any sale, exactly one version of its customer holds. What was loaded since either was built is left out.
+-- At the time of each sale, exactly one version of its customer is valid. Leaves out rows loaded after
+-- either table was built.
 select
     sales.order_item_id,
     count(history.version) as versions

@@ -1,4 +1,4 @@
--- What a line says of its order is what the order says of itself. What was loaded since either was built is left out.
+-- A line has its order's status, customer and time. Leaves out rows loaded since either table was built.
 select
     sales.order_item_id,
     sales.order_status,

@@ -1,5 +1,4 @@
--- Every order in staging that is not deleted is in fct_orders, and nothing else is. What was loaded since it was built
--- is left out.
+-- fct_orders has exactly the orders of staging that are not deleted. Leaves out rows loaded since it was built.
 select
     staged.order_id as staged,
     built.order_id as built

@@ -1,5 +1,4 @@
--- Every line in staging that is not deleted is in fct_sales, and nothing else is. What was loaded since it was built is
--- left out.
+-- fct_sales has exactly the lines of staging that are not deleted. Leaves out rows loaded since it was built.
 select
     staged.order_item_id as staged,
     sold.order_item_id as sold

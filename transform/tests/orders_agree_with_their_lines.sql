@@ -1,6 +1,6 @@
--- The money of an order is the money of its lines, to the cent, and no line counts without its order. What was loaded
--- since either was built is left out, and lines that say themselves that they lack their order: whether they should, a
--- test of staging says.
+-- An order's money equals the sum of its lines, to the cent, and no line counts without its order. Leaves out rows
+-- loaded after either table was built, and lines whose status says that their order is missing: a test of staging
+-- checks those.
 with lines as (
 
     select

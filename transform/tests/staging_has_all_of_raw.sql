@@ -1,4 +1,4 @@
--- Staging drops no row and doubles none.
+-- Staging neither drops nor doubles a row.
 {% for table in ['customers', 'products', 'orders', 'order_items'] %}
     select
         '{{ table }}' as name,

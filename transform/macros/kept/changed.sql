@@ -1,8 +1,8 @@
 {#-
-  The rows that an incremental build is about: the keys that `query` finds, in a temporary table with statistics. Without
-  those PostgreSQL takes rows past the newest it knows of for one, and joins them as if they were. It is called `changed`.
+  Stages the changed keys of an incremental build: runs `query` into a temporary table with statistics, named `changed`.
+  Without statistics, PostgreSQL estimates one row for values above the newest that it knows, and picks a bad join.
 
-  It is noted first how far all tables go, so that what is committed after the query is read by the next build.
+  The macro notes every table's horizon before it runs the query. The next build reads what commits after that.
 -#}
 {% macro staged_keys(query) %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot'] or model.resource_type == 'unit_test' -%}

@@ -1,12 +1,12 @@
 {#-
-  What a contract says beyond names: exact types, and constraints. PostgreSQL itself tells, from a temporary table that
-  is made by the contract, so that both sides are compared in its own words.
+  Compares a contract with the table: exact types and constraints, beyond the column names. The macros create a temporary
+  table from the contract, so PostgreSQL describes both sides in the same words.
 -#}
 
 {#-
-  What the contract has, and how the table differs from it: `columns`; constraints that are `missing`, and the names of
-  those that are `gone` from the contract; columns that are to be `not_null`, and that may be `nullable` again. All are
-  empty for a model without a contract.
+  Returns the contract and how the table differs from it. `columns`: the contract's columns. `missing`: constraints that
+  the table lacks. `gone`: names of the table's constraints that the contract no longer has. `not_null`: columns to set
+  NOT NULL. `nullable`: columns that may drop NOT NULL. Without a contract, all are empty.
 -#}
 {% macro kept_contract(model_) %}
     {%- set contract = {'columns': [], 'missing': [], 'gone': [], 'not_null': [], 'nullable': []} -%}
@@ -46,7 +46,7 @@
     {%- endset -%}
     {%- for row in run_query(differ) -%}
         {%- if row[0] == 'missing' -%}
-            {#- those without a name of their own were named for the temporary table -#}
+            {#- PostgreSQL named unnamed constraints after the temporary table -#}
             {%- do contract.missing.append({
                 'kind': row[1], 'name': row[2] | replace(model_.shape | replace('"', ''), this.identifier[:50]), 'definition': row[3]
             }) -%}
@@ -58,7 +58,7 @@
 {% endmacro %}
 
 
-{#- That all rows are as the contract will have them, before any is written. What it had before, the merge proves. -#}
+{#- Proves the new constraints for all rows before any row is written. The merge proves the constraints that the table had. -#}
 {% macro kept_prove_contract(model_, columns, contract) %}
     {%- if contract.missing or contract.not_null -%}
         {%- set names = kept_list(columns | map(attribute='name') | list) -%}
@@ -70,8 +70,8 @@
 
 
 {#-
-  Makes the constraints that the contract has and the table had not, now that all its rows are as they say. To look for
-  a row that isn't takes no lock that readers wait for; only an index for a key does.
+  Adds the constraints that are new in the contract, now that all rows satisfy them. Validation takes no lock that blocks
+  readers. Only building an index for a key does.
 -#}
 {% macro kept_constrain(model_, contract) %}
     {%- if not (contract.missing or contract.not_null) -%}{{ return('') }}{%- endif -%}
@@ -86,7 +86,7 @@
         {%- endif -%}
     {%- endfor -%}
     {%- for name in contract.not_null -%}
-        {#- PostgreSQL takes such a constraint for proof, and doesn't look again -#}
+        {#- PostgreSQL accepts such a constraint as proof and doesn't scan the table again -#}
         {%- set proof = adapter.quote(kept_cut(this.identifier, 20) ~ '_' ~ local_md5(name)[:12] ~ '_not_null') -%}
         {%- do added.append('add constraint ' ~ proof ~ ' check (' ~ adapter.quote(name) ~ ' is not null) not valid') -%}
         {%- do validated.append('validate constraint ' ~ proof) -%}
@@ -111,31 +111,31 @@
 
 
 {#-
-  Kept tables are written each in a transaction of its own, in the order of the graph, and a row may go before those that
-  name it do: a foreign key would stop builds that are right a moment later.
+  Refuses foreign keys. Each kept table is written in its own transaction, in the order of the graph, and a row may leave
+  before the rows that reference it. A foreign key would stop builds that are correct a moment later.
 -#}
 {% macro kept_refuse_foreign_keys() %}
     {%- if 'foreign_key' in kept_constraint_types() -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ' has a foreign_key in its contract, which kept tables do without: rows of two of them come and go in '
-            ~ 'transactions of their own. Give the column a relationships test.'
+            this ~ ' has a foreign_key in its contract. Kept tables have no foreign keys: rows of two tables come and go in '
+            ~ 'separate transactions. Give the column a relationships test.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- A view has none, and dbt's warning of that is silenced for the sake of kept tables. -#}
+{#- Refuses constraints on a view. dbt's own warning about them is silenced for kept tables. -#}
 {% macro kept_refuse_constraints() %}
     {%- if config.get('contract').enforced and kept_constraint_types() -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ' has ' ~ kept_constraint_types() | join(', ') ~ ' in its contract, and a view has no constraints. '
-            ~ 'Give its columns tests.'
+            this ~ ' has ' ~ kept_constraint_types() | join(', ') ~ ' in its contract, but a view has no constraints. '
+            ~ 'Give its columns tests instead.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- The types of constraint in the contract, of columns and of the whole. -#}
+{#- The constraint types in the contract, of the columns and of the model. -#}
 {% macro kept_constraint_types() %}
     {%- set constraints = model.constraints | list -%}
     {%- for column in model.columns.values() -%}

@@ -1,7 +1,7 @@
 {#-
-  Runs statements that need a lock which readers are in the way of. Each attempt waits a moment only, as those who come
-  after wait behind it; then it lets them pass and tries again. So it does if PostgreSQL chose one name for the indexes of
-  two models, whose long names begin the same, as both were built at once: it then chooses another.
+  Runs statements that need a lock which conflicts with readers. Each attempt waits only a moment, because later sessions
+  queue behind it. Then it lets them pass and tries again. It also tries again if two models with long names that begin
+  alike are built at once and PostgreSQL chose the same index name for both: the next attempt gets another name.
 -#}
 {% macro kept_ddl(name, ddl, declare='') %}
     {%- set tag = kept_tag(ddl) -%}
@@ -25,13 +25,13 @@
                     end if;
                     attempt := attempt + 1;
                     if attempt >= {{ var("kept_lock_attempts", 120) }} then
-                        raise exception '% could not be altered: others kept it locked in each of % attempts: %',
+                        raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
                             '{{ this }}', attempt, coalesce((
                                 select string_agg(distinct concat('pid ', pid, ' (', usename, ')'), ', ')
                                 from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
                                 where relation = to_regclass('{{ this }}') and granted and pid <> pg_backend_pid()
-                            ), 'they have gone on since') using errcode = 'lock_not_available',
-                            hint = 'Wait for them or end them (pg_terminate_backend), then run this again.';
+                            ), 'they have ended since') using errcode = 'lock_not_available',
+                            hint = 'Wait for these sessions or end them (pg_terminate_backend), then run this again.';
                     end if;
                     perform pg_sleep(0.2 + 0.3 * random());
                 end;
@@ -42,20 +42,20 @@
 {% endmacro %}
 
 
-{#- A dollar quote that is not in the text. -#}
+{#- A dollar quote that does not occur in the text. -#}
 {% macro kept_tag(text) -%}
     $kept_{{ local_md5(text) }}$
 {%- endmacro %}
 
 
-{#- Ends a transaction, so that no lock of what was done in it is held by what comes next, and begins another. -#}
+{#- Ends the transaction, so that the next step holds none of its locks, and begins a new one. -#}
 {% macro kept_commit() %}
     {%- do adapter.commit() -%}
     {{ kept_begin() }}
 {% endmacro %}
 
 
-{#- dbt leaves the first BEGIN to psycopg2, which sees no COMMIT of dbt's and so sends no second one. -#}
+{#- dbt leaves the first BEGIN to psycopg2. psycopg2 does not see dbt's COMMIT, so it sends no second BEGIN. -#}
 {% macro kept_begin() %}
     {% call statement('begin') %}
         begin
@@ -64,16 +64,16 @@
 
 
 {#-
-  Whether the relation is there. Raises if what is there is of another kind: to drop it is not ours to decide.
-
+  Whether the relation exists. Raises if a relation of another kind has the name: the user decides whether to drop it.
   Arguments:
+    kind: the expected kind, as in pg_class.relkind.
     kind: what it is to be, as pg_class.relkind has it.
 -#}
 {% macro kept_is_there(relation, kind) %}
     {%- set bytes = relation.identifier.encode('utf-8') | length -%}
     {%- if bytes > 63 -%}
         {%- do exceptions.raise_compiler_error(
-            relation ~ ' has a name of ' ~ bytes ~ ' bytes, and PostgreSQL keeps 63. Give the model a shorter alias.'
+            relation ~ ' has a name of ' ~ bytes ~ ' bytes, but PostgreSQL keeps 63. Give the model a shorter alias.'
         ) -%}
     {%- endif -%}
     {%- set found = run_query(
@@ -83,14 +83,14 @@
         {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
         {%- do exceptions.raise_compiler_error(
             relation ~ ' is ' ~ kinds.get(found[0], 'something else') ~ ' and the model makes ' ~ kinds[kind]
-            ~ '; what stands on it would be lost with it, so rename or drop it yourself, then run this again.'
+            ~ '. Dropping it would drop what depends on it, so rename or drop it yourself, then run this again.'
         ) -%}
     {%- endif -%}
     {{ return(found | length > 0) }}
 {% endmacro %}
 
 
-{#- Brings comments to the model's descriptions where persist_docs says so; one that is right takes no lock. -#}
+{#- Sets comments from the model's descriptions where persist_docs asks for them. An unchanged comment takes no lock. -#}
 {% macro kept_docs(relation) %}
     {%- set noted = {} -%}
     {%- for row in run_query(

@@ -1,21 +1,21 @@
 {#-
-  How far each kept table goes, noted in `_tidemark_models` beside it, in the transaction that writes its rows.
+  Records each kept table's horizon in `_tidemark_models` beside it, in the transaction that writes its rows.
 
-  Rows in raw bear the transaction that loaded them. A build reads those of the noted horizon and later, and notes the
-  oldest transaction that was still open when it began: whatever that or a later one commits, even while the build goes
-  on, the next build reads. A model on other kept tables goes no further than they do.
+  Each row in raw carries the transaction that loaded it. A build reads the rows of the recorded horizon and later, and
+  records the oldest transaction that was still open when the build began. The next build therefore reads whatever that
+  transaction or a later one commits, even during this build. A model on other kept tables has at most their horizon.
 -#}
 
-{#- The horizon of the model at hand, as SQL. Only under is_incremental(). -#}
+{#- The horizon of the current model, as SQL. Use it only under is_incremental(). -#}
 {% macro horizon() -%}
     '{{ kept_own_horizon() }}'::xid8
 {%- endmacro %}
 
 
 {#-
-  Whether the model at hand may build on what is there. Not if the warehouse was restored into another cluster, whose
-  transactions are numbered anew; nor if nothing says how far what it reads goes, or rows without a transaction of
-  their own, such as a seed's, changed since.
+  Whether the current model may build on the existing table. It may not if the warehouse was restored into another
+  cluster, which numbers transactions anew. It also may not if an input has no known horizon, or if rows that carry no
+  transaction, such as a seed's, changed since the last build.
 -#}
 {% macro is_incremental() %}
     {%- if not execute or should_full_refresh() -%}
@@ -28,7 +28,7 @@
 {% endmacro %}
 
 
-{#- Asked for once a model and run: the SQL that it was compiled to and the merge are to go by the same answer. -#}
+{#- Read once per model and run: the compiled SQL and the merge must use the same answer. -#}
 {% macro kept_own_horizon() %}
     {%- if not execute -%}{{ return(none) }}{%- endif -%}
     {%- set asked = 'horizon of ' ~ model.unique_id ~ ' in ' ~ invocation_id -%}
@@ -50,7 +50,7 @@
 {% endmacro %}
 
 
-{#- How far a kept table goes; none if that isn't known in this cluster. -#}
+{#- The horizon of a kept table; none if it is unknown in this cluster. -#}
 {% macro kept_horizon(relation) %}
     {%- if not execute -%}{{ return(none) }}{%- endif -%}
     {%- set there = run_query(
@@ -66,13 +66,13 @@
 
 
 {#-
-  Whether rows changed below the model, since it read with that snapshot, that have no transaction of their own by which
-  to find them: those of a seed, or of an incremental model that was built whole.
+  Whether rows without their own transaction changed below the model since it read with that snapshot. Such rows are
+  those of a seed, and those of an incremental model that was built in full.
 -#}
 {% macro kept_is_remade_below(snapshot) %}
     {%- set nodes = kept_nodes_below(model.depends_on.nodes)
         | selectattr('config.materialized', 'in', kept_noted_kinds()) | list -%}
-    {#- what was noted before there were snapshots took such tables for raw -#}
+    {#- notes that are older than the snapshot column treated such tables as raw -#}
     {%- if nodes and snapshot is none -%}{{ return(true) }}{%- endif -%}
     {%- for node in nodes if node.config.materialized in ['seed', 'incremental'] -%}
         {%- set is_seed = node.resource_type == 'seed' -%}
@@ -99,15 +99,15 @@
 {%- endmacro %}
 
 
-{#- What numbers transactions: the cluster, by its identity. -#}
+{#- The identity of the cluster, which numbers the transactions. -#}
 {% macro kept_cluster() -%}
     (select system_identifier::text from pg_control_system())
 {%- endmacro %}
 
 
 {#-
-  The horizon of the build at hand: how far all goes that it reads. To be asked for before the model's rows are computed;
-  staged_keys, which reads before that, takes the notes that it rests on.
+  The horizon of the current build: the least horizon of everything that it reads. Call it before the model's rows are
+  computed. staged_keys reads even earlier, and takes the notes that this relies on.
 -#}
 {% macro kept_new_horizon() %}
     {%- set taken = run_query("select to_regclass('pg_temp." ~ kept_temp('notes') ~ "') is not null").columns[0].values()[0] -%}
@@ -121,7 +121,7 @@
 {% endmacro %}
 
 
-{#- What is beside the model at hand for the time of its build, and is to go before the next. -#}
+{#- Drops the temporary relations of the current build, so that the next build starts without them. -#}
 {% macro kept_clear() %}
     {% call statement('clear') %}
         drop table if exists
@@ -132,7 +132,7 @@
 {% endmacro %}
 
 
-{#- Notes what a build did, and how far the table now goes. -#}
+{#- Records what a build did, and the table's new horizon. -#}
 {% macro kept_note(relation, horizon, written) %}
     {%- set rows = written.inserted + written.updated + written.deleted -%}
     {% call statement('note') %}
@@ -151,7 +151,7 @@
             cluster = excluded.cluster,
             built_at = excluded.built_at,
             changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
-            -- a number of another cluster's says nothing in this one
+            -- a transaction number of another cluster means nothing here
             changed_xid = case
                 when {{ rows }} > 0 or noted.cluster <> excluded.cluster then excluded.changed_xid
                 else coalesce(noted.changed_xid, excluded.changed_xid)
@@ -169,15 +169,15 @@
 {% endmacro %}
 
 
-{#- The snapshot in which the notes were taken that the build at hand rests on. -#}
+{#- The snapshot of the notes that the current build relies on. -#}
 {% macro kept_read_snapshot() -%}
     (select snapshot from pg_temp.{{ kept_temp('notes') }} where snapshot is not null)
 {%- endmacro %}
 
 
 {#-
-  Part of a WITH: notes the keys by which other models sum this one up, of rows that go. An order line that goes, or moves
-  to another order, changes the order it leaves, and nothing in raw says for certain which that was.
+  Part of a WITH: notes the keys of leaving rows by which other models aggregate this one. An order line that is deleted,
+  or that moves to another order, changes the order that it leaves, and raw does not reliably say which order that was.
 -#}
 {% macro kept_note_moved_keys(model_, moved_keys, deleted) -%}
     {%- for column in moved_keys -%}
@@ -192,14 +192,14 @@
 {%- endmacro %}
 
 
-{#- The values of `column` that rows of a kept model had and have no more, since the horizon of the model at hand. -#}
+{#- The values of `column` that rows of a kept model lost since the horizon of the current model. -#}
 {% macro moved_keys(relation, column, type='bigint') -%}
     select key::{{ type }} from {{ adapter.quote(relation.schema) }}._tidemark_moved_keys
     where model = '{{ relation.identifier }}' and column_name = '{{ column }}' and xid >= {{ horizon() }}
 {%- endmacro %}
 
 
-{#- Rows of a source that a policy hides from dbt's role would leave the marts as if they had been deleted. -#}
+{#- If a policy hides source rows from dbt's role, the marts would drop them as if they had been deleted. -#}
 {% macro kept_refuse_hidden_rows() %}
     {%- set sources = [] -%}
     {%- for node in graph.sources.values() -%}
@@ -213,20 +213,20 @@
     )[0] -%}
     {%- if hidden[0] -%}
         {%- do exceptions.raise_compiler_error(
-            'Row-level security applies to ' ~ hidden[1] ~ ' in ' ~ hidden[0] ~ ': rows that it hides would leave the marts. '
-            ~ 'ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE ' ~ adapter.quote(hidden[1]) ~ ' BYPASSRLS; nothing was changed.'
+            'Row-level security applies to ' ~ hidden[1] ~ ' in ' ~ hidden[0] ~ ': the marts would drop the hidden rows. '
+            ~ 'Run ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE ' ~ adapter.quote(hidden[1]) ~ ' BYPASSRLS. Nothing was changed.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- on-run-start: the tables that hold the above, in each schema that has kept tables. -#}
+{#- on-run-start: creates the tables for the above in each schema that has kept tables. -#}
 {% macro kept_prepare() %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
     {%- if flags.EMPTY -%}
         {%- do exceptions.raise_compiler_error(
-            '--empty would have kept tables built of no rows, and noted as built: those loaded until now would be missed, '
-            ~ 'or deleted by a full refresh. Use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select, to try models.'
+            '--empty would build kept tables from no rows and record them as built: the next builds would miss the rows '
+            ~ 'loaded until now, or a full refresh would delete them. To try models, use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select.'
         ) -%}
     {%- endif -%}
     {{ kept_refuse_hidden_rows() }}
@@ -271,10 +271,10 @@
             end if;
             if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 1' then
                 alter table {{ quoted }}._tidemark_models
-                    -- the transaction that last wrote a row, and that which last computed rows anew that bear no stamp
+                    -- the transaction that last wrote a row, and the one that last recomputed rows without a stamp
                     add column if not exists changed_xid xid8,
                     add column if not exists remade_xid xid8,
-                    -- what the last build could see when it began to read
+                    -- what the last build could see when it started reading
                     add column if not exists read_snapshot pg_snapshot;
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 2';
             end if;
@@ -284,7 +284,7 @@
         end
         $tidemark$;
     {%- endfor -%}
-    {#- keys that every model has read by now; one that was removed, or has another name, reads no more of them -#}
+    {#- deletes the keys that every model has read; a removed or renamed model reads no more of them -#}
     {%- for schema in kept.keys() | sort %}
         delete from {{ adapter.quote(schema) }}._tidemark_moved_keys
         where xid < (
@@ -295,7 +295,7 @@
                     {{- ' union all' if not loop.last }}
                 {%- endfor %}
             ) as horizons
-            -- a model of which it is 0 reads all, and no keys
+            -- a model with horizon 0 computes all rows and reads no keys
             where horizon > '0'
             order by horizon limit 1
         );

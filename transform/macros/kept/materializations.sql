@@ -1,15 +1,15 @@
 {#-
-  Tables that are made once and then kept: a build writes the rows that differ, in one transaction, and drops nothing.
-  What stands on such a table (views, grants, materialized views) stays, and no reader finds it empty or missing, not
-  even during a full refresh. transform/macros/kept/README.md says what each can be given.
+  Tables that are created once and then kept: a build writes only the rows that differ, in one transaction, and drops
+  nothing. Views, grants and materialized views on such a table stay, and no reader finds the table empty or missing,
+  even during a full refresh. transform/macros/kept/README.md lists the settings of each.
 -#}
 
-{#- Every build computes all rows. -#}
+{#- Each build computes all rows. -#}
 {% materialization kept_table, adapter='postgres' %}
     {{ return(kept_build(complete=true)) }}
 {% endmaterialization %}
 
-{#- A build after the first computes what changed: the model says how, under is_incremental(). -#}
+{#- After the first build, each build computes only what changed, as the model defines it under is_incremental(). -#}
 {% materialization kept_incremental, adapter='postgres' %}
     {{ return(kept_build(complete=not is_incremental())) }}
 {% endmaterialization %}
@@ -33,17 +33,17 @@
     {{ kept_begin() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
-    {#- 1: what the table is to hold, beside it, and up to which transaction that is true -#}
+    {#- 1: compute the table's new rows beside it, and the horizon up to which they are complete -#}
     {%- set horizon = kept_new_horizon() -%}
     {%- set columns = kept_stage(model_, complete) -%}
 
     {%- if there -%}
-        {#- 2: the table's shape, committed by itself so that no lock on it outlasts the moment, nor an index's making -#}
+        {#- 2: alter the table's shape and commit, so that its lock is short and does not cover building an index -#}
         {%- set contract = kept_contract(model_) -%}
         {%- set change = kept_changes(model_, columns, contract) -%}
         {{ kept_prove_contract(model_, columns, contract) }}
         {%- if change.anew == 'with the shape' -%}
-            {#- old rows would not fit it, and no reader is to find the table without them or the new ones -#}
+            {#- the old rows would not fit it, and no reader may find the table without old or new rows -#}
             {%- set deleted = kept_delete_all(model_) -%}
         {%- endif -%}
         {{ kept_follow(model_, change) }}
@@ -52,7 +52,7 @@
             {{ kept_commit() }}
             {{ kept_indexes(model_) }}
             {{ kept_commit() }}
-            {#- 3: its rows, and with them how far they go -#}
+            {#- 3: write its rows, and its horizon with them -#}
             {%- set written = kept_merge(model_, columns, complete) -%}
         {%- else -%}
             {%- if change.anew != 'with the shape' -%}
@@ -83,7 +83,7 @@
     {%- do adapter.commit() -%}
 
     {%- if there -%}
-        {#- 4: what a contract says of them that was not said before -#}
+        {#- 4: add the constraints that are new in the contract -#}
         {{ kept_constrain(model_, contract) }}
     {%- endif -%}
     {{ kept_analyze(model_.relation, written) }}
@@ -92,7 +92,7 @@
 {% endmacro %}
 
 
-{#- What the build is about, checked. -#}
+{#- The checked settings of the build. -#}
 {% macro kept_model() %}
     {%- set key = config.get('unique_key') -%}
     {%- set key = [key] if key is string else key -%}
@@ -108,8 +108,8 @@
     {%- set explicit = (model.unrendered_config or {}).get('on_schema_change') or 'fail' -%}
     {%- if explicit not in ['fail', 'append_new_columns'] -%}
         {%- do exceptions.raise_compiler_error(
-            'on_schema_change is ' ~ explicit ~ '; a kept table can be given fail or append_new_columns, and a run with '
-            ~ '--full-refresh brings its columns to those of the model.'
+            'on_schema_change is ' ~ explicit ~ '; a kept table takes fail or append_new_columns. A run with '
+            ~ '--full-refresh alters its columns to match the model.'
         ) -%}
     {%- endif -%}
     {{ kept_refuse_foreign_keys() }}

@@ -1,14 +1,14 @@
 {#-
-  A materialized view that is refreshed concurrently, so that readers keep the old rows until the new ones are there. It
-  is left alone only if nothing below it can have changed: it reads tables alone that note their changes, and no clock.
-  When its definition changes, a new one is filled beside it and takes its name, its owner and its grants.
+  A materialized view that is refreshed concurrently: readers see the old rows until the new ones are complete. A build
+  skips the refresh only if nothing below the view can have changed: the view reads only tables that record their changes,
+  and no clock. If its definition changes, the build fills a new one beside it, which takes its name, owner and grants.
 -#}
 {% materialization kept_materialized_view, adapter='postgres' %}
     {%- set relation = this.incorporate(type='materialized_view') -%}
     {%- set indexes = config.get('indexes') or [] -%}
     {%- if not indexes | selectattr('unique', 'defined') | selectattr('unique') | list -%}
         {%- do exceptions.raise_compiler_error(
-            'kept_materialized_view needs a unique index in `indexes`: PostgreSQL refreshes concurrently by it.'
+            'kept_materialized_view needs a unique index in `indexes`: PostgreSQL needs one to refresh concurrently.'
         ) -%}
     {%- endif -%}
     {%- set there = kept_is_there(relation, 'm') -%}
@@ -25,7 +25,7 @@
         {{ kept_view_fill(relation, indexes, there) }}
         {%- set said = 'CREATE MATERIALIZED VIEW' -%}
     {%- else -%}
-        {#- by one of them it is refreshed -#}
+        {#- the refresh needs one of them -#}
         {{ kept_view_indexes(relation, indexes) }}
         {%- set said = kept_view_refresh(relation) -%}
     {%- endif -%}
@@ -58,7 +58,7 @@
 {% macro kept_view_is_fresh() %}{{ return('nothing below it changed') }}{% endmacro %}
 
 
-{#- Refreshes it if that can make a difference; returns what it did. -#}
+{#- Refreshes the view if its rows may have changed; returns what it did. -#}
 {% macro kept_view_refresh(relation) %}
     {%- set populated = run_query(
         "select relispopulated from pg_catalog.pg_class where oid = '" ~ relation ~ "'::regclass"
@@ -67,7 +67,7 @@
         {{ return(kept_view_is_fresh()) }}
     {%- endif -%}
     {% call statement('refresh') %}
-        {#- one that was restored without its rows can't be read, so nobody is kept from it -#}
+        {#- a view that was restored without rows can't be read, so a plain refresh blocks no reader -#}
         refresh materialized view {{ 'concurrently' if populated }} {{ relation }}
     {% endcall %}
     {{ return('REFRESH MATERIALIZED VIEW') }}
@@ -75,9 +75,9 @@
 
 
 {#-
-  Whether its rows may be others now. What its last build could see is compared with the transaction that last wrote
-  each table below. Rows in raw can go and leave no trace, so a view that reads raw, or a table that notes nothing, is
-  always stale; so is one that reads the clock, or calls functions that may read anything.
+  Whether its rows may have changed. The macro compares what its last build could see with the transaction that last
+  wrote each table below. Rows in raw can disappear without a trace, so a view that reads raw, or a table that records
+  no changes, is always stale. So is a view that reads the clock, or calls functions that may read anything.
 -#}
 {% macro kept_view_is_stale(relation) %}
     {%- set stale -%}
@@ -106,15 +106,15 @@
 
 
 {#-
-  What in a view's SQL, as PostgreSQL writes it, makes its rows differ from one moment or role to the next: the clock,
-  chance, the session, samples, and PostgreSQL's own tables and functions, of which no dependency is noted.
+  Matches what makes a view's rows differ from one moment or role to the next, in its SQL as PostgreSQL writes it: the
+  clock, random values, the session, samples, and PostgreSQL's own tables and functions, for which it records no dependency.
 -#}
 {% macro kept_unsteady() -%}
     \m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|age|random|random_normal|gen_random_uuid|uuidv4|uuidv7|nextval|currval|lastval|current_setting|version|txid_\w+|has_\w+_privilege|inet_\w+|row_security_active|to_reg\w+|(query|table|cursor|schema|database)_to_xml\w*|[oc]\w+_description)\(|\m(CURRENT_\w+|LOCALTIME|LOCALTIMESTAMP|SESSION_USER|USER|SYSTEM_USER|TABLESAMPLE)\M|\minformation_schema\.|\mpg_\w+|''(now|today|tomorrow|yesterday)''::text
 {%- endmacro %}
 
 
-{#- Makes it, filled and indexed, in the place of what is there. -#}
+{#- Creates it, fills and indexes it, and puts it in the place of the old one. -#}
 {% macro kept_view_fill(relation, indexes, there) %}
     {%- set filling = relation.incorporate(path={'identifier': kept_name(relation.identifier, '__filling')}) -%}
     {% call statement('fill') %}
@@ -135,7 +135,7 @@
 {% endmacro %}
 
 
-{#- The indexes that are not there yet, told by what they are: their names are whatever PostgreSQL gave them. -#}
+{#- Creates the missing indexes. It compares their definitions, because PostgreSQL chose the names. -#}
 {% macro kept_view_indexes(relation, indexes) %}
     {%- for index in indexes -%}
         {%- set unique = 'unique ' if index.get('unique') else '' -%}

@@ -1,10 +1,10 @@
 {#-
-  Makes the table's rows those of the stage, writing only what differs; returns how many were inserted, updated and
-  deleted, and after a complete build how many there are in total. A row whose partition changes is deleted in the one
-  and inserted in the other, and counts as updated.
+  Makes the table's rows equal to the stage's rows and writes only what differs. Returns how many rows were inserted,
+  updated and deleted, and after a complete build the total. A row that changes its partition is deleted in one and
+  inserted in the other, and counts as updated.
 
   Arguments:
-    complete: whether the stage has all rows, so that what it lacks is to go; else what is to go is in `gone`.
+    complete: whether the stage has all rows. If so, rows that it lacks are deleted; if not, the rows in `gone` are.
 -#}
 {% macro kept_merge(model_, columns, complete) %}
     {%- set names = columns | map(attribute='name') | list -%}
@@ -27,7 +27,7 @@
         )
         {{ kept_note_moved_keys(model_, moved_keys, 'deleted') }}
         {%- if model_.match != model_.key and complete %}
-            -- what is new in another partition moves there, and is not gone
+            -- a row that is new in another partition moved there; it is not deleted
             select count(*), count(distinct ({{ kept_list(model_.key, 'plan') }})) filter (where plan.is_new)
             from deleted
             left join {{ model_.plan }} as plan on plan.is_new and {{ kept_equal(model_.key, 'plan', 'deleted') }}
@@ -37,7 +37,7 @@
     {% endcall %}
     {%- set deletions = [load_result('delete').table[0]] -%}
     {%- if model_.match != model_.key and not complete -%}
-        {#- what is not in the partition that it belongs in may be in another; to look in all is for these few alone -#}
+        {#- a row that is missing in its partition may be in another one; only for these few are all partitions searched -#}
         {% call statement('leave', fetch_result=True) %}
             with deleted as (
                 delete from {{ model_.relation }} as kept using {{ model_.plan }} as plan
@@ -77,7 +77,7 @@
         'updated': written.updated + moved,
     }) -%}
     {%- if complete -%}
-        {#- every row has its like in the stage, whose keys are unique; what others wrote was not counted when it came -#}
+        {#- each row now equals one in the stage, whose keys are unique; rows that others wrote were never counted -#}
         {%- do written.update({'total': run_query('select count(*) from ' ~ model_.plan).columns[0].values()[0]}) -%}
     {%- elif model_.match != model_.key -%}
         {{ kept_prove_unique(model_) }}
@@ -86,7 +86,7 @@
 {% endmacro %}
 
 
-{#- Fills the table that was just made. -#}
+{#- Fills a table that was just created. -#}
 {% macro kept_fill(model_, columns) %}
     {%- set names = columns | map(attribute='name') | list -%}
     {% call statement('insert') %}
@@ -98,12 +98,12 @@
 
 
 {#-
-  Says of each staged row, in one pass, whether the table lacks it or has it otherwise, and which keys the change moves
-  it from. By key and partition together: that is one probe of one partition.
+  Decides in one pass, for each staged row, whether the table lacks it or has it with other values, and which keys the
+  change moves it away from. It compares by key and partition together: one probe of one partition.
 -#}
 {% macro kept_plan(model_, names, moved_keys, complete) %}
     {% call statement('plan') %}
-        -- nobody else is to write it between the comparison and the end; who reads is not in the way
+        -- nobody else may write to it between the comparison and the commit; readers are not blocked
         lock table {{ model_.relation }} in share row exclusive mode;
         {% if not complete -%}
             set local random_page_cost = 1.1;
@@ -114,7 +114,7 @@
             {{ kept_list(model_.match, 'staged') }},
             kept.{{ adapter.quote(model_.match[0]) }} is null as is_new,
             kept.{{ adapter.quote(model_.match[0]) }} is not null
-            -- by their images, as there are types without equality; with the table's types, in which 0 is 0.00
+            -- compares binary images, because some types have no equality; casts to the table's types, in which 0 is 0.00
             and row(
                 {%- for column in kept_columns(model_.relation) if column.name in names -%}
                     kept.{{ adapter.quote(column.name) }}{{ ', ' if not loop.last }}
@@ -128,7 +128,7 @@
         {% if complete -%}
             left join {{ model_.relation }} as kept on {{ kept_equal(model_.match, 'kept', 'staged') }};
         {%- else -%}
-            -- offset: or PostgreSQL would make a join of it, and hash the whole table for a few rows
+            -- offset 0: otherwise PostgreSQL makes this a join and hashes the whole table for a few rows
             left join lateral (
                 select * from {{ model_.relation }} as found
                 where {{ kept_equal(model_.match, 'found', 'staged') }}
@@ -153,7 +153,7 @@
 {% endmacro %}
 
 
-{#- No index of a partitioned table proves a key without the partition's column unique; this does, for staged keys. -#}
+{#- An index of a partitioned table can't prove a key unique without the partition column. This does, for staged keys. -#}
 {% macro kept_prove_unique(model_) %}
     {%- set twice = run_query(
         "select concat_ws(', ', " ~ kept_list(model_.key, 'staged') ~ ") from " ~ model_.stage ~ " as staged where (select "
@@ -161,15 +161,15 @@
     ) -%}
     {%- if twice | length -%}
         {%- do exceptions.raise_compiler_error(
-            model_.relation ~ ' has ' ~ model_.key | join(', ') ~ ' = (' ~ twice[0][0] ~ ') in two partitions, which no '
-            ~ 'build of this model does: somebody else wrote it. Run it once with --full-refresh.'
+            model_.relation ~ ' has ' ~ model_.key | join(', ') ~ ' = (' ~ twice[0][0] ~ ') in two partitions. No build '
+            ~ 'of this model does that, so something else wrote it. Run it once with --full-refresh.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
 {% macro kept_analyze(relation, written) %}
-    {#- autovacuum never looks at a partitioned table as a whole, and is late for one that was just filled -#}
+    {#- autovacuum never analyzes a partitioned table as a whole, and comes late for one that was just filled -#}
     {%- set due = run_query(
         "select rows_since_analyze > 0.1 * rows_total from " ~ kept_control(relation) ~ " where model = '"
         ~ relation.identifier ~ "'"

@@ -1,6 +1,6 @@
 {#-
-  Names that are made of a model's, within the 63 bytes that PostgreSQL keeps of a name. One that is too long is cut, and
-  a hash of all of it keeps it apart from others that begin the same.
+  Names derived from a model's name, within the 63 bytes that PostgreSQL keeps. A name that is too long is cut, and gets a
+  hash of the whole name, so that it differs from others that begin the same.
 -#}
 {% macro kept_name(name, suffix) %}
     {%- if (name ~ suffix).encode('utf-8') | length <= 63 -%}{{ return(name ~ suffix) }}{%- endif -%}
@@ -9,13 +9,13 @@
 {% endmacro %}
 
 
-{#- The beginning of a name that is no longer than so many bytes. -#}
+{#- The first `bytes` bytes of a name, without half a character. -#}
 {% macro kept_cut(name, bytes) %}
     {{ return(name.encode('utf-8')[:bytes].decode('utf-8', 'ignore')) }}
 {% endmacro %}
 
 
-{#- A temporary relation of the model at hand, quoted. -#}
+{#- The quoted name of a temporary relation of the current model. -#}
 {% macro kept_temp(what) %}
     {{ return(adapter.quote(kept_name(this.identifier, '__' ~ what))) }}
 {% endmacro %}

@@ -1,10 +1,10 @@
 {#-
-  The partitions that the staged rows need, and a default one. A partition is named for its beginning: fct_sales_2026_01.
-  It is told by its bounds, and not by its name, which another table's partition may have.
+  Creates the partitions that the staged rows need, and a default one. A partition is named after its start:
+  fct_sales_2026_01. The macros find it by its bounds, because another table's partition may have the name.
 
-  What others write where there is no partition yet is in the default one, and goes from there to its own. What stays are
-  dates that are none (infinity) or mistakes (before the year 1, after 9999): a partition each would be no help, and the
-  build would stop for one row if they were refused.
+  Rows that others write for a missing partition land in the default one. The next build moves them to their own
+  partition. Infinite dates and mistakes (before the year 1, after 9999) stay there: a partition for each would not help,
+  and refusing them would stop the build for one row.
 -#}
 {% macro kept_partitions(model_) %}
     {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
@@ -15,7 +15,7 @@
     {%- set default = kept_default_partition(relation) -%}
     {%- set type = kept_columns(relation) | selectattr('name', 'equalto', model_.partition) | map(attribute='type') | first -%}
     {%- set ddl -%}
-        -- where a time with a zone begins its day is for the table to say, and not for each session
+        -- UTC decides where a day begins for a time with a zone, not the session's time zone
         perform set_config('timezone', 'UTC', true);
         {% if not default.there -%}
             create table {{ default.name }} partition of {{ relation }} default;
@@ -46,7 +46,7 @@
                 missing.name := kept_free_name;
                 missing.name := missing.name || to_char(missing.starts, '{{ format }}');
             end if;
-            -- rows in the default partition would keep the new one from being made
+            -- PostgreSQL refuses a new partition while the default one has rows for it
             create temporary table if not exists {{ strays }} (like {{ relation }});
             with stray as (
                 delete from {{ default.name }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
@@ -60,10 +60,10 @@
             exception
                 when invalid_object_definition then
                     raise exception '{{ relation }} has partitions with some of the {{ model_.grain }} from %: %. %',
-                        missing.starts, sqlerrm, 'Set the grain of partition_by back to what they were made with, or '
-                        'rename the table, build it anew and drop the old one.';
+                        missing.starts, sqlerrm, 'Set the grain of partition_by back to the one that they were made with, or '
+                        'rename the table, build it again and drop the old one.';
                 when duplicate_table then
-                    raise exception '{{ relation }} needs a partition from %, and % is there and is none. %',
+                    raise exception '{{ relation }} needs a partition from %, but % exists and is not a partition. %',
                         missing.starts, missing.name, 'Attach it again, or rename it, then run this again.';
             end;
         end loop;
@@ -73,14 +73,14 @@
         end if;
         perform set_config('timezone', zone, true);
     {%- endset -%}
-    {#- for a partition whose name another table's has -#}
+    {#- for a partition whose name is taken by another table -#}
     {%- set free = kept_name(relation.identifier, '_12345678_' ~ format)[:-(format | length + 10)] ~ '_' -%}
     {%- set ddl = ddl | replace('kept_free_name;', "'" ~ free ~ "' || substr(md5('" ~ relation ~ "'::regclass::oid::text), 1, 8) || '_';") -%}
     {{ kept_ddl('partitions', ddl, declare="missing record; zone text := current_setting('timezone');") }}
 {% endmacro %}
 
 
-{#- The default partition, and whether it is there yet; else under a name that is free. -#}
+{#- The default partition, and whether it exists. If it does not, a free name for it. -#}
 {% macro kept_default_partition(relation) %}
     {%- set found = run_query(
         "select partdefid, quote_ident(nspname) || '.' || quote_ident(relname) from pg_catalog.pg_partitioned_table "
@@ -100,7 +100,7 @@
 {% endmacro %}
 
 
-{#- What a table is partitioned by is settled when it is made. -#}
+{#- Refuses another partition key: PostgreSQL can't change it after the table is created. -#}
 {% macro kept_refuse_partition_key(model_, type) %}
     {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
     {%- set by = run_query(
@@ -111,7 +111,7 @@
     {%- if by[0] != model_.partition or (by[1] != type and should_full_refresh()) -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' is partitioned by ' ~ by[0] ~ ' (' ~ by[1] ~ '), the model by ' ~ model_.partition ~ ' ('
-            ~ type ~ '), and no table can be partitioned anew. Rename it, build this again, and drop the old one.'
+            ~ type ~ '). PostgreSQL cannot repartition a table. Rename it, build this again, and drop the old one.'
         ) -%}
     {%- endif -%}
 {% endmacro %}

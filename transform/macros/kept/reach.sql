@@ -1,12 +1,11 @@
 {#-
-  What a model reads, and how far that goes.
-
-  PostgreSQL says what it reads: a temporary view of the model's SQL is followed, through other views, to the relations
-  that hold rows. So it does not matter what stands between, or how it is named: views, ephemeral models, models of other
-  packages, relations that dbt defers to.
+  What a model reads, and the horizon of that.
+  PostgreSQL says what the model reads: the macros create a temporary view of the model's SQL and follow it, through other
+  views, to the relations that hold rows. So it does not matter what is in between or what its name is: views, ephemeral
+  models, models of other packages, relations that dbt defers to.
 -#}
 
-{#- Notes how far every table goes, in one snapshot and before the build at hand reads its first row. -#}
+{#- Notes the horizon of every table, in one snapshot, before the current build reads its first row. -#}
 {% macro kept_take_notes() %}
     {%- set schemas = run_query(
         "select quote_ident(nspname) from pg_catalog.pg_class inner join pg_catalog.pg_namespace "
@@ -30,7 +29,7 @@
                     when cluster = {{ kept_cluster() }} and horizon <= pg_snapshot_xmax(pg_current_snapshot()) then horizon
                     else '0'
                 end,
-                -- as JSON: the tables of other projects and prefixes may lack this column
+                -- as JSON: tables of other projects and prefixes may lack this column
                 (to_jsonb(noted) ->> 'changed_xid')::xid8,
                 null
             from {{ schema }}._tidemark_models as noted
@@ -39,7 +38,7 @@
 {% endmacro %}
 
 
-{#- Adds to what the build at hand reads the relations of that query. -#}
+{#- Adds the relations of that query to what the current build reads. -#}
 {% macro kept_add_read(query) %}
     {%- set trial = kept_define(query) -%}
     {% call statement('add read') %}
@@ -50,7 +49,7 @@
 {% endmacro %}
 
 
-{#- A query for the relations with rows that a view, materialized or not, reads. -#}
+{#- A query for the relations with rows that a view or materialized view reads. -#}
 {% macro kept_relations_below(view) -%}
     with recursive below (oid) as (
         select '{{ view }}'::regclass::oid
@@ -70,14 +69,14 @@
     where
         relkind in ('r', 'p', 'm', 'f')
         and oid not in ('{{ view }}'::regclass, coalesce(to_regclass('{{ this }}')::oid, 0))
-        -- what staged_keys made
+        -- the tables of staged_keys
         and relpersistence <> 't'
-        -- written with the rows of the models that they speak of
+        -- written in one transaction with the rows of their models
         and relname not in ('_tidemark_models', '_tidemark_moved_keys')
 {%- endmacro %}
 
 
-{#- A query for what a view reads, itself and the views below it. -#}
+{#- A query for a view and the views below it. -#}
 {% macro kept_views_below(view) -%}
     with recursive views (oid) as (
         select '{{ view }}'::regclass::oid
@@ -94,15 +93,15 @@
 
 
 {#-
-  A query for the functions through which a view may read what PostgreSQL does not say: somebody's own that are not
-  immutable. Those of extensions read no tables, but for dblink's, which read other servers'.
+  A query for the functions through which a view may read what PostgreSQL does not record: user-defined functions that
+  are not immutable. Functions of extensions read no tables, except dblink's, which read other servers.
 -#}
 {% macro kept_functions_below(view) -%}
     select distinct pg_proc.oid
     from ({{ kept_views_below(view) }}) as views
     inner join pg_catalog.pg_rewrite on ev_class = views.oid
     inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
-    -- an operator stands for its function
+    -- an operator calls its function
     left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
     inner join pg_catalog.pg_proc
         on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
@@ -120,8 +119,8 @@
 
 
 {#-
-  How far what was read goes: the oldest transaction that may be missing from any of it; 0 if that can't be known. A
-  table in raw goes as far as the build's own snapshot, another as far as it has been noted.
+  The horizon of what was read: the oldest transaction that may be missing from any of it; 0 if it can't be known. A table
+  in raw reaches to the build's own snapshot. Any other table reaches to its recorded horizon.
 -#}
 {% macro kept_reach() %}
     {%- set reach -%}
@@ -154,7 +153,7 @@
     {%- set found = run_query(reach)[0] -%}
     {%- if found[1] and model.config.materialized in ['kept_incremental', 'partitioned_incremental'] -%}
         {%- do log(
-            this ~ ' computes all of its rows at each build, as nothing says how far what it reads goes: ' ~ found[1] ~ '.',
+            this ~ ' computes all of its rows at each build, because these inputs have no known horizon: ' ~ found[1] ~ '.',
             info=true
         ) -%}
     {%- endif -%}
@@ -163,8 +162,8 @@
 
 
 {#-
-  Whether a relation has its rows from the loader, which stamps each with the transaction that writes it: it lies beside
-  the loader's own tables, or the stamp is a column's default. A copy of such a table has the column alone.
+  Whether the loader writes the relation's rows, and stamps each with the transaction that writes it: the relation is in
+  the schema of the loader's own tables, or the stamp is a column's default. A copy of such a table has only the column.
 -#}
 {% macro kept_is_raw(oid) -%}
     exists (
@@ -188,7 +187,7 @@
 {%- endmacro %}
 
 
-{#- The nodes that these are or stand on, however far below. -#}
+{#- These nodes and all nodes below them. -#}
 {% macro kept_nodes_below(ids) %}
     {%- set found, ids = {}, ids | list -%}
     {%- for id in ids -%}
@@ -201,7 +200,7 @@
 {% endmacro %}
 
 
-{#- The kept tables and snapshots that these nodes are, or that stand nearest behind them: keys that leave one are read too. -#}
+{#- The nearest kept tables and snapshots at or below these nodes, because models also read the keys that leave them. -#}
 {% macro kept_nodes_above(ids) %}
     {%- set found, ids = {}, ids | list -%}
     {%- set kept = ['kept_table', 'kept_incremental', 'partitioned_incremental', 'snapshot'] -%}
@@ -217,7 +216,7 @@
 {% endmacro %}
 
 
-{#- The relation that stands for a node: its own, or that which dbt defers to where there is no such. -#}
+{#- The relation of a node: its own, or the one that dbt defers to if it has none. -#}
 {% macro kept_node_oid(node) -%}
     {%- set own = api.Relation.create(schema=node.schema, identifier=node.alias) -%}
     {%- set deferred = node.get('defer_relation') -%}

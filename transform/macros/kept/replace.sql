@@ -1,12 +1,12 @@
 {#-
-  Views and materialized views whose definition changes, and seeds whose columns do. A definition is told by what PostgreSQL makes of it: a comment or a line break
-  is no change.
+  Views and materialized views whose definition changes, and seeds whose columns change. The macros compare definitions as
+  PostgreSQL prints them, so a comment or a line break is not a change.
 
-  Where a new one can't be put in the old one's place, the old one is set aside under another name. What other models
-  have on it goes on reading it until they are built, in this run or a later one, and the last of them takes it away.
+  If the new one can't replace the old one in place, the old one is set aside under another name. Other models that read it
+  keep reading it until they are built, in this run or a later one. The last of them drops it.
 -#}
 
-{#- A temporary view of that SQL; returns its name. -#}
+{#- Creates a temporary view of that SQL; returns its name. -#}
 {% macro kept_define(definition) %}
     {%- set name = kept_temp('trial') -%}
     {% call statement('define') %}
@@ -19,7 +19,7 @@
 {% endmacro %}
 
 
-{#- Whether the relation is there and defined by that SQL. -#}
+{#- Whether the relation exists with that definition. -#}
 {% macro kept_is_defined_so(relation, definition) %}
     {%- set trial = kept_define(definition) -%}
     {%- set same = run_query(
@@ -32,7 +32,7 @@
 {% endmacro %}
 
 
-{#- A statement for PL/pgSQL, whose own names then mean nothing in it. -#}
+{#- Wraps a statement for PL/pgSQL, so that PL/pgSQL's own names don't apply in it. -#}
 {% macro kept_execute(statement_) -%}
     {%- set tag = kept_tag(statement_) -%}
     execute {{ tag }}{{ statement_ }}{{ tag }};
@@ -40,11 +40,11 @@
 
 
 {#-
-  Sets the old one aside, makes the new one, and gives it the owner and the grants of the old.
+  Sets the old one aside, creates the new one, and copies the old owner and grants to it.
 
   Arguments:
-    lost: what of it goes, for the message to who has something on it that is no model.
-    create: SQL that makes the new one.
+    lost: what the old one loses, for the error if something that is not a model depends on it.
+    create: SQL that creates the new one.
 -#}
 {% macro kept_replace(relation, lost, create) %}
     {%- set models = [] -%}
@@ -63,8 +63,8 @@
     {%- endfor -%}
     {%- if others -%}
         {%- do exceptions.raise_compiler_error(
-            relation ~ ' is to change (' ~ lost | join(', ') ~ '), and ' ~ others | join(', ') ~ ', which no model makes, '
-            ~ 'stand(s) on it as it is. Drop that, or take it off, then run this again. Nothing was changed.'
+            relation ~ ' is to change (' ~ lost | join(', ') ~ '), but other views depend on it: ' ~ others | join(', ')
+            ~ '. No model makes them. Drop them, or remove their dependency, then run this again. Nothing was changed.'
         ) -%}
     {%- endif -%}
     {%- set aside = relation.incorporate(path={
@@ -80,8 +80,8 @@
 
 
 {#-
-  Schemas that another DBT_SCHEMA_PREFIX made. What a developer has in them stands on this project's relations by
-  deferral, and must not keep them from changing: it reads what was set aside until its own next build.
+  Schemas with another DBT_SCHEMA_PREFIX. A developer's relations there depend on this project's by deferral, and must not
+  block changes: they read what was set aside until the developer's next build.
 -#}
 {% macro kept_sandboxes() %}
     {%- set prefix, bases = env_var('DBT_SCHEMA_PREFIX', '') | length, [] -%}
@@ -100,7 +100,7 @@
 {% endmacro %}
 
 
-{#- on-run-start and on-run-end: drops what was set aside and is read by nothing any more. -#}
+{#- on-run-start and on-run-end: drops what was set aside and has no readers left. -#}
 {% macro kept_tidy() %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed'] -%}{{ return('') }}{%- endif -%}
     {%- set relics = run_query(
@@ -132,7 +132,7 @@
 {% endmacro %}
 
 
-{#- Part of PL/pgSQL that declares `granting`: gives one relation the owner and the grants of another, also by column. -#}
+{#- Part of PL/pgSQL that declares `granting`: copies owner and grants, also per column, from one relation to another. -#}
 {% macro kept_copy_grants(from_, to) %}
     for granting in
         select format('alter table {{ to }} owner to %s', theirs.relowner::regrole)
@@ -179,8 +179,8 @@
 
 
 {#-
-  Part of PL/pgSQL: drops `aside`, and what the relation stood on that had been set aside, nearest first, if nothing
-  stands on it any more. To be rendered before the relation is replaced.
+  Part of PL/pgSQL: drops `aside`, and the set-aside relations below the relation, nearest first, if nothing depends on
+  them any more. Render it before the relation is replaced.
 -#}
 {% macro kept_drop_set_aside(relation, aside=none) %}
     {%- set relics = run_query(
@@ -199,7 +199,7 @@
         {%- do drops.append(kinds[row[1]] ~ row[0]) -%}
     {%- endfor -%}
     {%- for drop in drops %}
-        -- another model that is being replaced reads it too, or whoever has it is of another role: kept_tidy comes again
+        -- skip if another model that is being replaced reads it, or another role owns it; kept_tidy tries again
         begin
             drop {{ drop }};
         exception when dependent_objects_still_exist or lock_not_available or insufficient_privilege then null;

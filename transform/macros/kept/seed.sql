@@ -1,7 +1,7 @@
 {#-
-  A seed that is kept: its table is made once, and its rows are written again only if the file has others, in one
-  transaction. dbt's own is truncated at each build, dropped with all that stands on it by a full refresh, and fails when
-  the file has another column. If a column goes or gets another type, the old table is set aside as a view is.
+  A seed that is kept: its table is created once, and its rows are rewritten in one transaction, only if the file has other
+  rows. dbt's own seed is truncated by each build, and a full refresh drops it with everything that depends on it. It fails
+  if the file has another column. Here, if a column is removed or gets another type, the old table is set aside, as a view is.
 -#}
 {% materialization seed, adapter='postgres' %}
     {%- set relation = this.incorporate(type='table') -%}
@@ -40,7 +40,7 @@
 {% endmaterialization %}
 
 
-{#- The file's rows in a temporary table, with the types that dbt finds in them or column_types names. -#}
+{#- Loads the file into a temporary table, with the types that dbt infers or that column_types sets. -#}
 {% macro kept_stage_seed(file) %}
     {%- set types, quotes = config.get('column_types') or {}, config.get('quote_columns') -%}
     {%- set stage, columns, names = kept_temp('stage'), [], [] -%}
@@ -65,7 +65,7 @@
 {% endmacro %}
 
 
-{#- Gives the table the file's columns; returns whether that made another table of it. -#}
+{#- Gives the table the file's columns; returns whether that created a new table. -#}
 {% macro kept_follow_seed(relation) %}
     {%- set has, wanted, lost, added = {}, {}, [], [] -%}
     {%- for column in kept_columns(relation) -%}{%- do has.update({column.name: column.type}) -%}{%- endfor -%}
@@ -86,8 +86,8 @@
 
 
 {#-
-  Makes the table's rows those of the file, and notes that for the kept models on it, as no row says when it came.
-  Returns whether they were others.
+  Makes the table's rows equal to the file's. Records that for the kept models on it, because a seed's row does not say when
+  it was written. Returns whether the rows changed.
 -#}
 {% macro kept_fill_seed(relation, is_new) %}
     {%- set names = kept_list(kept_columns('pg_temp.' ~ kept_temp('stage')) | map(attribute='name') | list) -%}

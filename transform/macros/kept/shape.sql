@@ -1,4 +1,4 @@
-{#- Makes the table, empty: with the contract's types and constraints if there is one. -#}
+{#- Creates the empty table, with the contract's types and constraints if the model has one. -#}
 {% macro kept_create(model_, columns) %}
     {%- set partitions -%}
         {%- if model_.partition_by %} partition by range ({{ adapter.quote(model_.partition) }}){% endif -%}
@@ -23,12 +23,12 @@
 
 
 {#-
-  What brings the table to the model's shape, as far as on_schema_change, or a full refresh, allows: columns and key as
-  the model has them, and without what a contract has no more. Raises if that is not allowed.
+  Works out how to bring the table to the model's shape, as far as on_schema_change or a full refresh allows: it gets the
+  model's columns and key, and loses constraints that the contract no longer has. Raises if that is not allowed.
 
-  Returns `actions`, for one ALTER TABLE; `old_indexes`, those that are to go; and `anew`, how all rows are written anew if
-  the old ones can't be compared with the new: 'with the shape' in one transaction if they can't even be cast, 'after it'
-  if the key is another, '' if they can.
+  Returns `actions` for one ALTER TABLE, `old_indexes` to drop, and `anew`, which says how to rewrite all rows if the old
+  ones can't be compared with the new ones. 'with the shape': in one transaction, because the old values can't be cast.
+  'after it': because the key changed. '': they can be compared.
 -#}
 {% macro kept_changes(model_, columns, contract) %}
     {%- set has, wanted = {}, {} -%}
@@ -90,8 +90,8 @@
     {%- if refused -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' ' ~ refused | join('; ')
-            ~ '. Run it once with --full-refresh, which alters the table in place and leaves what stands on it, '
-            ~ 'or set on_schema_change: append_new_columns for columns that are only new.'
+            ~ '. Run it once with --full-refresh, which alters the table in place and keeps what depends on it. '
+            ~ 'For columns that are only new, you can also set on_schema_change: append_new_columns.'
         ) -%}
     {%- endif -%}
     {%- if all_may_change -%}
@@ -99,7 +99,7 @@
     {%- endif -%}
     {%- set old = keys.old | map(attribute='name') | list -%}
     {%- if casts -%}
-        {#- their conditions may not hold for the new types; kept_indexes makes them again -#}
+        {#- their conditions may not be valid for the new types; kept_indexes creates them again -#}
         {%- for row in run_query(
             "select relname::text from pg_catalog.pg_index inner join pg_catalog.pg_class on pg_class.oid = indexrelid "
             ~ "where indpred is not null and indrelid = '" ~ model_.relation ~ "'::regclass"
@@ -125,8 +125,8 @@
 
 
 {#-
-  Refuses columns that are to go or get another type while a view reads them, before anything is changed. Whose view it is
-  decides whether it may go: a developer's, built by deferral, is made again by that developer's next build.
+  Refuses to drop or retype a column that a view reads, before anything is changed. The owner of the view decides whether
+  it may go. If a developer built it by deferral, the developer's next build creates it again.
 -#}
 {% macro kept_refuse_held(model_, columns) %}
     {%- set names = [] -%}
@@ -155,15 +155,15 @@
     {%- endfor -%}
     {%- if views -%}
         {%- do exceptions.raise_compiler_error(
-            model_.relation ~ ' is to lose or to change ' ~ columns | join(', ') ~ ', which ' ~ views | join(', ')
-            ~ ' read(s) or stand(s) on. Nothing was changed. A view of a model is made again by its next build; keep the '
-            ~ 'definition of any other. Then run this again, after: ' ~ drops | join(' ')
+            model_.relation ~ ' is to drop or retype ' ~ columns | join(', ') ~ ', but views depend on it: ' ~ views | join(', ')
+            ~ '. Nothing was changed. The next build of a model creates its view again; keep the definition of any other '
+            ~ 'view. Run this again after: ' ~ drops | join(' ')
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- Whether all old values can be cast to their columns' new types; nothing is altered. -#}
+{#- Whether all old values can be cast to the new types of their columns; alters nothing. -#}
 {% macro kept_can_cast(model_, casts) %}
     {%- set trial -%}
         select
@@ -179,7 +179,7 @@
             perform set_config('kept.can_cast', 'yes', true);
             perform * from ({{ trial }}) as trial;
         exception when others then
-            -- a value that doesn't cast, or types between which there is no cast; what else is wrong will show again
+            -- a value that can't be cast, or two types without a cast; any other error is raised
             if sqlstate !~ '^(22|42846|42804|23)' then raise; end if;
             perform set_config('kept.can_cast', 'no', true);
         end
@@ -189,7 +189,7 @@
 {% endmacro %}
 
 
-{#- Carries out what kept_changes returned. -#}
+{#- Applies the result of kept_changes. -#}
 {% macro kept_follow(model_, change) %}
     {%- set ddl = [] -%}
     {%- for name in change.old_indexes -%}
@@ -204,7 +204,7 @@
 {% endmacro %}
 
 
-{#- Deletes all rows, which others see until this is committed; returns their number. -#}
+{#- Deletes all rows and returns their number. Other sessions see the rows until the commit. -#}
 {% macro kept_delete_all(model_) %}
     {% call statement('delete all', fetch_result=True) %}
         lock table {{ model_.relation }} in share row exclusive mode;
@@ -218,7 +218,7 @@
 {% endmacro %}
 
 
-{#- Those of moved_keys that the table has: one that is new was in no row. -#}
+{#- The moved_keys that the table has. A new one was in no row. -#}
 {% macro kept_moved_keys_there(model_) %}
     {%- set there = kept_columns(model_.relation) | map(attribute='name') | list -%}
     {{ return((config.get('moved_keys') or []) | select('in', there) | list) }}
@@ -226,8 +226,8 @@
 
 
 {#-
-  Whether the table has a unique index on the model's key, `there`; and unique indexes that earlier builds made and the
-  model does not ask for, `old`: those of a key that it had before.
+  `there`: whether the table has a unique index on the model's key. `old`: unique indexes of earlier builds that the model
+  no longer asks for, that is, the indexes of an earlier key.
 -#}
 {% macro kept_keys(model_) %}
     {%- set asked = [] -%}
@@ -252,14 +252,14 @@
 {% endmacro %}
 
 
-{#- Whether values of a query's column of type `type` go into the table's. A query's numeric often has no precision. -#}
+{#- Whether values of type `type` from a query fit into the table's type. A query's numeric often has no precision. -#}
 {% macro kept_fits(type, into) %}
     {{ return(type == into or (type == 'numeric' and into.startswith('numeric('))
         or (type in ('text', 'character varying') and into.startswith('character varying'))) }}
 {% endmacro %}
 
 
-{#- The indexes of `indexes` and `partial_indexes` that are not there yet, and a unique one on the key. -#}
+{#- Creates the missing indexes of `indexes` and `partial_indexes`, and a unique one on the key. -#}
 {% macro kept_indexes(model_) %}
     {%- set wanted = [] -%}
     {%- if not kept_keys(model_).there -%}
@@ -273,7 +273,7 @@
         {%- set definition = kept_index_definition(model_, index) -%}
         {%- set name = kept_index_name(model_, index) -%}
         {%- set place = adapter.quote(model_.relation.schema) ~ '.' -%}
-        {#- a table that was renamed has its indexes' names still -#}
+        {#- a renamed table still has the names of its indexes -#}
         {%- set other = name[:-12] ~ local_md5(name ~ kept_oid(model_.relation))[:12] -%}
         {%- set taken = run_query(
             "select indrelid = '" ~ model_.relation ~ "'::regclass from pg_catalog.pg_index where indexrelid in "
@@ -306,7 +306,7 @@
 {% endmacro %}
 
 
-{#- Whether an index of the table bears a name that kept_index_name makes. -#}
+{#- Whether an index of the table has a name as kept_index_name makes it. -#}
 {% macro kept_is_index_name(model_, name) %}
     {%- set stem = kept_cut(model_.relation.identifier[:40], 50) ~ '_' -%}
     {{ return(name[:-12] == stem and modules.re.fullmatch('[0-9a-f]{12}', name[-12:]) is not none) }}
@@ -318,7 +318,7 @@
 {% endmacro %}
 
 
-{#- Before an index is made of the key: rows that somebody else wrote, or that were written under another key. -#}
+{#- Before an index on the key is built: refuses duplicate rows, which others wrote or an earlier key allowed. -#}
 {% macro kept_refuse_twice(model_) %}
     {%- set key = kept_list(model_.match) -%}
     {%- set twice = run_query(
@@ -328,7 +328,7 @@
     {%- if twice | length -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' has no unique index on (' ~ model_.match | join(', ') ~ '), and has ' ~ twice[0][1]
-            ~ ' rows with (' ~ twice[0][0] ~ '). Run it once with --full-refresh, which computes all rows anew.'
+            ~ ' rows with (' ~ twice[0][0] ~ '). Run it once with --full-refresh, which computes all rows again.'
         ) -%}
     {%- endif -%}
 {% endmacro %}

@@ -1,15 +1,15 @@
 {#-
-  Hooks by which a snapshot notes how far it goes, as kept tables do; its query then reads the rows that were loaded
-  since: `{% if snapshot_goes_on() %} where id in (select id from {{ staged_keys(changed) }}) {% endif %}`.
+  Hooks that record a snapshot's horizon, as for kept tables. Its query then reads only the rows that were loaded since:
+  `{% if snapshot_goes_on() %} where id in (select id from {{ staged_keys(changed) }}) {% endif %}`.
 
-  Leave out `updated_at` in its config: dbt names a version by its key and that stamp, and what is restored or corrected
-  bears a stamp again that an older version has. Without it a version is named by the time of the run that records it.
+  Do not set `updated_at` in its config: dbt identifies a version by its key and that stamp, and a restored or corrected row
+  can have the stamp of an older version. Without it, dbt identifies a version by the time of the run that records it.
 -#}
 {% macro snapshot_begins() %}
     {%- if execute -%}{{ snapshot_widen() }}{%- endif -%}
-    -- staged_keys ended the one that psycopg2 began, which sends no second: see kept_begin
+    -- staged_keys ended the transaction that psycopg2 began, and psycopg2 sends no second BEGIN: see kept_begin
     begin;
-    -- a few versions are found by their keys, as in kept_stage
+    -- a few versions are looked up by their keys, as in kept_stage
     set local random_page_cost = 1.1;
     insert into {{ kept_control(this) }} as noted
     (model, horizon, next_horizon, cluster, built_at, changed_at, read_snapshot)
@@ -31,8 +31,8 @@
 
 
 {#-
-  Gives the snapshot's columns types that hold the query's values as well as its own. dbt would round those with more
-  decimals, and find them changed at each touch; and would drop what stands on a text column to lengthen it.
+  Widens the snapshot's columns so that they hold the query's values and their own. Otherwise dbt would round values with
+  more decimals and find them changed in each build, and to lengthen a text column it would drop what depends on it.
 -#}
 {% macro snapshot_widen() %}
     {%- set there = run_query("select relkind::text from pg_catalog.pg_class where oid = to_regclass('" ~ this ~ "')") -%}
@@ -52,8 +52,8 @@
     {% endcall %}
     {%- if refused -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ' has ' ~ refused | join('; ') ~ ', and its versions hold values of the old type. Cast the column in the '
-            ~ "snapshot's query to the old type, or alter the snapshot's column to the new one yourself, then run this again."
+            this ~ ' has ' ~ refused | join('; ') ~ '. Its versions hold values of the old type. Cast the column in the '
+            ~ "snapshot's query to the old type, or alter the snapshot's column to the new type yourself. Then run this again."
         ) -%}
     {%- endif -%}
     {%- if actions -%}
@@ -66,8 +66,8 @@
         )[0][0] -%}
         {%- if views -%}
             {%- do exceptions.raise_compiler_error(
-                this ~ ' is to have wider types (' ~ widened | join(', ') ~ '), and PostgreSQL alters no column that a view '
-                ~ 'reads: ' ~ views ~ '. Drop it, with what stands on it, and run this again; a run makes those of models again.'
+                this ~ ' needs wider types (' ~ widened | join(', ') ~ '), but PostgreSQL cannot alter a column that a view '
+                ~ 'reads: ' ~ views ~ '. Drop these views and what depends on them, then run this again. A run creates the views of models again.'
             ) -%}
         {%- endif -%}
         {{ kept_ddl('widen', 'alter table ' ~ this ~ ' ' ~ actions | join(', ') ~ ';') }}
@@ -76,8 +76,8 @@
 
 
 {#-
-  A query for the columns of a table whose type does not hold the values that a view has in them: name, both types, and
-  the type that holds either's; null if there is none that keeps every value as it is.
+  A query for the columns of a table whose type can't hold the values that a view has for them: name, both types, and a
+  type that holds both. That type is null if none keeps every value unchanged.
 -#}
 {% macro kept_wider_types(table, view) -%}
     with columns as (
@@ -121,7 +121,7 @@
                         )
                     end
                 when old = new and old = 'interval'::regtype then case when old_mod = -1 then '' else 'interval' end
-                -- lengths, and digits of a second
+                -- lengths, and fractional digits of a second
                 when old = new and (old_mod = -1 or old_mod >= new_mod and new_mod <> -1) then ''
                 when old = new then format_type(old, new_mod)
                 when old_digits >= new_digits then ''
@@ -145,7 +145,7 @@
 {%- endmacro %}
 
 
-{#- Whether it compares what was loaded since the last time alone: not when it looks at other columns than it did then. -#}
+{#- Whether the snapshot compares only rows that were loaded since the last build. It does not if check_cols changed. -#}
 {% macro snapshot_goes_on() %}
     {%- if not is_incremental() -%}{{ return(false) }}{%- endif -%}
     {%- set noted = run_query(
@@ -161,15 +161,15 @@
 
 
 {#-
-  By which models on the snapshot find a version: the transaction that loaded it, or that which records it where rows are
-  compared that were loaded long ago.
+  The transaction by which models on the snapshot find a version: the one that loaded it, or the one that records it if the
+  snapshot compares rows that were loaded long ago.
 -#}
 {% macro version_xid() -%}
     {{ 'loaded_xid' if snapshot_goes_on() or not execute or load_relation(this) is none else 'pg_current_xact_id()' }}
 {%- endmacro %}
 
 
-{#- dbt compares with all current versions, of which there is one a key; this with those of the keys that were staged. -#}
+{#- dbt compares with all current versions, one per key. This compares with the versions of the staged keys. -#}
 {% macro postgres__snapshot_staging_table(strategy, source_sql, target_relation) %}
     {%- set staged = kept_temp('changed') -%}
     {%- if run_query("select to_regclass('pg_temp." ~ staged ~ "') is not null").columns[0].values()[0] -%}
@@ -180,7 +180,7 @@
 {% endmacro %}
 
 
-{#- dbt's own is without a time zone, and would turn the stamps into those of the session's. -#}
+{#- dbt's own has no time zone, so the session's time zone would shift the stamps. -#}
 {% macro postgres__snapshot_get_time() -%}
     current_timestamp
 {%- endmacro %}

@@ -1,11 +1,11 @@
-{#- Computes the model's rows into a temporary table; returns its columns, as a list of {name, type}. -#}
+{#- Computes the model's rows into a temporary table; returns its columns as a list of {name, type}. -#}
 {% macro kept_stage(model_, complete) %}
     {%- set flag = config.get('delete_flag') -%}
     {% call statement('stage') %}
         {{ config.get('sql_header') or '' }}
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
         {% if not complete -%}
-            -- a few rows are found by their keys: the default is for disks that seek, and would read whole tables
+            -- a few rows are looked up by their keys; the default cost is for spinning disks and leads to full scans
             set local random_page_cost = 1.1;
         {%- endif %}
         create temporary table {{ model_.stage }} as (
@@ -17,7 +17,7 @@
     {% endcall %}
     {%- set names = kept_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
     {%- if flag and flag in names -%}
-        {#- rows that are to leave the table, told by their key alone -#}
+        {#- rows that leave the table; only their keys are needed -#}
         {% call statement('gone') %}
             with gone as (delete from {{ model_.stage }} where {{ adapter.quote(flag) }} returning *)
             insert into {{ model_.gone }} select {{ kept_list(model_.key) }} from gone;
@@ -35,7 +35,7 @@
 {% endmacro %}
 
 
-{#- A key that is null or there twice could not be told apart in the table. Nothing has been written yet. -#}
+{#- Refuses a null or duplicate key: the table could not tell such rows apart. Nothing has been written yet. -#}
 {% macro kept_refuse_bad_keys(model_) %}
     {%- set key = kept_list(model_.key) -%}
     {%- set bad = run_query(
@@ -45,8 +45,8 @@
     {%- if bad | length -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
-            ~ bad[0][0] ~ '), and unique_key says that there is one with each value, and none without. '
-            ~ 'The table is as it was.'
+            ~ bad[0][0] ~ '). unique_key allows one row for each value, and no null. '
+            ~ 'The table is unchanged.'
         ) -%}
     {%- endif -%}
     {%- if model_.partition -%}
@@ -57,14 +57,14 @@
         {%- if homeless | length -%}
             {%- do exceptions.raise_compiler_error(
                 model_.relation ~ ': the row with ' ~ model_.key | join(', ') ~ ' = (' ~ homeless[0][0] ~ ') has no '
-                ~ model_.partition ~ ', by which the table is partitioned. The table is as it was.'
+                ~ model_.partition ~ ', but the table is partitioned by it. The table is unchanged.'
             ) -%}
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- The columns of a table, as a list of {name, type}, types as format_type() has them. -#}
+{#- The columns of a table as a list of {name, type}, with types as format_type() prints them. -#}
 {% macro kept_columns(table) %}
     {%- set found = run_query(
         "select attname, format_type(atttypid, atttypmod) from pg_catalog.pg_attribute where attrelid = '" ~ table

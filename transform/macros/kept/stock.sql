@@ -1,10 +1,10 @@
 {#-
-  Hooks by which dbt's own tables note how far they go, as kept ones do: a table holds what was committed when its build
-  began, and a model on it must not take it for as new as raw. dbt_project.yml gives them to all models; they do nothing
-  for those that need none, nor in a schema without a kept model's notes.
+  Hooks that record the horizon of dbt's own tables, as for kept tables. Such a table holds what was committed when its
+  build began, and a model on it must not treat it as fresh as raw. dbt_project.yml sets the hooks for all models. They do
+  nothing for models that do not need them, and nothing in a schema without `_tidemark_models`.
 -#}
 
-{#- What holds rows of its own and is not kept. -#}
+{#- Materializations with rows of their own that are not kept. -#}
 {% macro kept_noted_kinds() %}
     {{ return(['table', 'incremental', 'materialized_view', 'seed']) }}
 {% endmacro %}
@@ -13,7 +13,7 @@
 {% macro stock_begins() %}
     {%- if not execute or model.config.materialized not in kept_noted_kinds() -%}{{ return('') }}{%- endif -%}
     {%- set noted = run_query("select to_regclass('" ~ kept_control(this) ~ "') is not null").columns[0].values()[0] -%}
-    {#- a header may make what the SQL needs, and is run with it alone: how far such a table goes stays unknown -#}
+    {#- a sql_header may create what the SQL needs and runs only with it, so such a table's horizon stays unknown -#}
     {%- if not noted or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
     {%- set is_seed = model.resource_type == 'seed' -%}
     {%- set is_whole = is_seed or (model.config.materialized == 'incremental' and not is_incremental()) -%}

@@ -1,7 +1,7 @@
 {#-
-  A view that is replaced in its place, and only if it is another. dbt's own is made beside the old one, which `drop …
-  cascade` then takes away with every view above it: those are missing until the same run has come to them, and for good
-  if it is killed before. replace.sql says what becomes of a view whose columns go.
+  A view that is replaced in place, and only if its definition changed. dbt creates its own view beside the old one, and
+  `drop … cascade` then removes the old one with every view above it. Those are missing until the same run builds them
+  again, or for good if the run is killed before that. replace.sql handles a view that loses columns.
 -#}
 {% materialization kept_view, adapter='postgres' %}
     {%- set relation = this.incorporate(type='view') -%}
@@ -43,8 +43,8 @@
 
 
 {#-
-  The SQL that the view is to have, and its columns that are `lost` by it: gone, or of another type. PostgreSQL lets a
-  view be replaced if its columns stay where they are and new ones come after them, so that is what they do.
+  The new SQL of the view, and the columns that it loses (`lost`): removed, or with another type. PostgreSQL replaces a
+  view only if its columns keep their place and new ones come after them, so this macro orders them that way.
 -#}
 {% macro kept_view_definition(relation) %}
     {%- set trial = kept_define(sql) -%}

@@ -1,4 +1,4 @@
--- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+-- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
 select
     -- ids
     orders.order_id,
@@ -32,6 +32,6 @@ select
     orders.loaded_at
 
 from {{ ref('stg_orders') }} as orders
--- left: an order is never lost for want of its customer
+-- left join: an order stays if its customer is missing
 left join {{ ref('stg_customers') }} as customers on orders.customer_id = customers.customer_id
 where not orders.is_deleted

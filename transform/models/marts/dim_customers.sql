@@ -4,7 +4,7 @@
     select customer_id from {{ ref('stg_customers') }}
     where loaded_xid >= {{ horizon() }}
     union
-    -- one of their orders moved on, by itself or by its lines, or left them
+    -- one of their orders changed, or a line of it did, or an order moved away from them
     select customer_id from {{ ref('stg_orders') }}
     where loaded_xid >= {{ horizon() }}
     union
@@ -38,7 +38,7 @@ customers as (
 
     select * from {{ ref('stg_customers') }}
     {% if is_incremental() %}
-        -- an array: or PostgreSQL would make a join of it, and read all customers for some
+        -- an array: otherwise PostgreSQL makes this a join and reads all customers for a few
         where customer_id = any(array(select customer_id from changed))
     {% endif %}
 
@@ -106,7 +106,7 @@ final as (
 
     select * from known
     union all
-    -- the unknown member, for facts whose customer isn't there
+    -- the unknown member, for facts without a customer
     select
         {{ unknown_key() }}, null, null, 'Unknown', 'Unknown', null, null, null,
         'unknown', 0, 0, 0, null, false, null, null, null, null, null

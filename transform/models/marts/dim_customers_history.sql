@@ -8,7 +8,7 @@ with versions as (
 
     select * from {{ ref('customers_snapshot') }}
     {% if is_incremental() %}
-        -- all versions of a customer who has a new one, as that ends the one before
+        -- all versions of a customer with a new one, because the new one ends the version before it
         where customer_id in (select customer_id from {{ staged_keys(changed) }})
     {% endif %}
 
@@ -30,7 +30,7 @@ begun as (
 
     select
         *,
-        -- a change that the shop has no later time for (a restored row, a correction) is known from when it was found
+        -- a change without a later time from the shop (a restored row, a correction) counts from when it was found
         max(
             case when changed_at is null or changed_at <= changed_before then dbt_valid_from else changed_at end
         ) over (partition by customer_id order by version) as begins_at
@@ -60,7 +60,7 @@ final as (
         is_deleted,
         lead(begins_at) over next_version is null as is_current,
 
-        -- timestamps: the first version holds from the customer's beginning
+        -- timestamps: the first version starts when the customer was created
         case when version = 1 then least(created_at, begins_at) else begins_at end as valid_from,
         lead(begins_at) over next_version as valid_to
 

@@ -25,7 +25,7 @@ final as (
         extract(isoyear from date_day)::integer as iso_year,
         extract(week from date_day)::integer as iso_week,
 
-        -- text: names that do not follow the session's language
+        -- text: English names, whatever the session's language
         to_char(date_day, 'FMMonth') as month_name,
         to_char(date_day, 'FMDay') as day_name,
 

@@ -1,5 +1,5 @@
 {{ config(unique_key='product_key') }}
--- after the sales, so that it has every product that they found: depends_on: {{ ref('fct_sales') }}
+-- built after the sales, so that it has each product that they found: depends_on: {{ ref('fct_sales') }}
 
 with products as (
 
@@ -46,7 +46,7 @@ final as (
 
     select * from known
     union all
-    -- the unknown member, for facts whose product isn't there
+    -- the unknown member, for facts without a product
     select
         {{ unknown_key() }}, null, null, 'Unknown', 'Unknown', null, null,
         null, null, null, false, false, null, null, null

@@ -12,13 +12,13 @@
     select order_id from {{ ref('stg_orders') }}
     where loaded_xid >= {{ horizon() }}
     union
-    -- one of its lines was loaded, marked as deleted, or left it
+    -- one of its lines was loaded, was marked as deleted, or moved to another order
     select order_id from {{ ref('stg_order_items') }}
     where loaded_xid >= {{ horizon() }}
     union
     {{ moved_keys(ref('fct_sales'), 'order_id') }}
     union
-    -- the customer that it stood without has arrived
+    -- its customer was missing and is loaded now
     select order_id from {{ this }}
     where
         customer_key = {{ unknown_key() }}

@@ -18,11 +18,11 @@
     select order_item_id from {{ ref('stg_order_items') }}
     where loaded_xid >= {{ horizon() }}
     union
-    -- its order moved on without it
+    -- its order changed and the line did not
     select order_item_id from {{ this }}
     where order_id in (select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ horizon() }})
     union
-    -- the product or the customer that it stood without has arrived
+    -- its product or its customer was missing and is loaded now
     select order_item_id from {{ this }}
     where
         product_key = {{ unknown_key() }}

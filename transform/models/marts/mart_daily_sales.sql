@@ -7,7 +7,7 @@
 
 with sales as (
 
-    -- by name: of what a materialized view reads, nothing can be dropped or altered
+    -- columns by name: PostgreSQL can't drop or alter a column that a materialized view reads
     select
         ordered_on,
         order_id,
@@ -51,7 +51,7 @@ final as (
         sum(sales.revenue) as revenue,
         sum(sales.margin) as margin
     from sales
-    -- left: a sale counts before its product or customer is in the dimension
+    -- left join: a sale counts even if its product or customer is not in the dimension yet
     left join products on sales.product_key = products.product_key
     left join customers on sales.customer_key = customers.customer_key
     group by sales.ordered_on, coalesce(products.category, 'Unknown'), coalesce(customers.country, 'Unknown')

@@ -1,4 +1,4 @@
--- No WITH in a view: PostgreSQL plans a query on it apart then, and a build of a few changed rows would read all.
+-- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
 select
     -- ids
     order_item_id,
@@ -21,7 +21,7 @@ select
     _sdc_extracted_at as extracted_at,
     _sdc_batched_at as loaded_at,
 
-    -- the transaction that loaded the row, by which incremental models find what is new
+    -- the transaction that loaded the row; incremental models find new rows by it
     _tidemark_loaded_xid as loaded_xid
 
 from {{ source('raw', 'order_items') }}

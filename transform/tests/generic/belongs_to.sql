@@ -1,12 +1,12 @@
 {#-
-  Fails for each row whose parent isn't there, though it must be: streams are read one after the other, so that a line
-  can be loaded a run before its order. It must be there if the parent's stream was read to its end since the row was
-  read, or well after the row was made. Holds while a load is under way.
+  Fails for each row whose parent is missing although it must exist. Streams are read one after the other, so a line can
+  be loaded one run before its order. The parent must exist if its stream was read in full after the row was read, or
+  well after the row was created. The test also holds during a load.
 
   Arguments:
-    to, field: the parent, and the column of it that this one names.
-    table: the parent's table in raw, whose last complete read counts.
-    owned: whether rows go when their parent does: within the hour, as each table is repaired by itself.
+    to, field: the parent, and the parent's column that this column references.
+    table: the parent's table in raw; its last complete read counts.
+    owned: whether a deleted parent's rows must go too: within one hour, because each table is repaired on its own.
 -#}
 {% test belongs_to(model, column_name, to, field, table, owned=false) %}
 with read as (

@@ -1,6 +1,6 @@
 {#-
-  Fails when a kept table was last built more than `hours` ago: by its build and not by its rows, which a quiet shop lets
-  be.
+  Fails if a kept table was last built more than `hours` ago. The time of the build counts, because in a quiet shop the
+  rows do not change.
 -#}
 {% test built_within(model, hours) %}
 select

@@ -1,10 +1,10 @@
 {#-
-  Fails for each row whose key the dimension lacks. Its members that were loaded since it was built are left out: what
-  was built after them has found them already.
+  Fails for each row whose key is missing in the dimension. Members that were loaded since the dimension was built are
+  left out, because a fact that was built later already has their keys.
 
   Arguments:
-    to: the dimension, whose key has the same name.
-    staged, id: the view of staging that it is made of, and the shop's own key of it.
+    to: the dimension; its key has the same name.
+    staged, id: the staging view of the dimension, and the shop's own key in it.
 -#}
 {% test in_dimension(model, column_name, to, staged, id) %}
 select facts.*
