@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-# the Python that set-up used last, or else the first that will do; name another once: `make setup PYTHON=python3.12`
+# the Python of the last set-up, or else the first suitable one; to change it, run once: `make setup PYTHON=python3.12`
 PYTHON ?= $(shell for p in .venv/bin/python python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
@@ -15,19 +15,19 @@ setup: python ## install everything into this directory (done by every target th
 	@$(PYTHON) plugins/bootstrap.py
 
 .PHONY: setup-dev
-setup-dev: python ## install also what `make test` and `make lint` need
+setup-dev: python ## also install what `make test` and `make lint` need
 	@$(PYTHON) plugins/bootstrap.py --dev
 
 .PHONY: python
 python:
-	@test -n "$(PYTHON)" || { echo "error: there is no Python 3.11, 3.12 or 3.13 on PATH; install one, or name it as in 'make setup PYTHON=/path/to/python3'." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 is on PATH; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 
 .PHONY: pipeline
-pipeline: setup ## the whole job: servers, demo shop, extract, load, models, tests (SCALE=0.1 for a bigger shop)
+pipeline: setup ## run everything: servers, demo shop, extract, load, models, tests (SCALE=0.1 for a bigger shop)
 	@$(BIN)/tidemark pipeline $(if $(SCALE),--scale $(SCALE))
 
 .PHONY: demo-change
-demo-change: setup ## make a day's traffic in the demo shop (ROWS=1000 for a busier day)
+demo-change: setup ## simulate a day's traffic in the demo shop (ROWS=1000 for a busier day)
 	@$(BIN)/tidemark demo change $(if $(ROWS),--rows $(ROWS))
 
 .PHONY: up
@@ -35,11 +35,11 @@ up: setup ## start the embedded PostgreSQL servers
 	@$(BIN)/tidemark up
 
 .PHONY: down
-down: setup ## stop them; their data stays
+down: setup ## stop the embedded servers; their data stays
 	@$(BIN)/tidemark down
 
 .PHONY: reset
-reset: setup ## delete their data and the pipeline's state (asks first)
+reset: setup ## delete the servers' data and the pipeline's state (asks first)
 	@$(BIN)/tidemark reset
 
 .PHONY: airflow
@@ -48,48 +48,48 @@ airflow: python ## run Airflow on http://127.0.0.1:8080 with a DAG for each sche
 	@exec $(BIN)/tidemark airflow up
 
 .PHONY: airflow-down
-airflow-down: setup ## end it from elsewhere; its data stays
+airflow-down: setup ## stop Airflow from another terminal; its data stays
 	@$(BIN)/tidemark airflow down
 
 .PHONY: schedules
-schedules: setup ## write orchestrate/schedules.json anew, from which Airflow's DAGs are made
+schedules: setup ## write orchestrate/schedules.json again; Airflow's DAGs are made from it
 	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
 
 .PHONY: secrets
-secrets: ## make the passwords, keys and certificates of docker compose, in .secrets/; what is there stays
+secrets: ## create the passwords, keys and certificates for docker compose in .secrets/; existing ones stay
 	@docker/secrets.sh
 
 .PHONY: compose-ready
 compose-ready:
-	@$(COMPOSE) config --quiet || { echo "error: docker compose 2.24 or later is needed, and Docker as this user may use it." >&2; exit 1; }
+	@$(COMPOSE) config --quiet || { echo "error: this needs docker compose 2.24 or later, and a Docker that this user may use." >&2; exit 1; }
 	@chmod -R a+rX docker demo/shop plugins/tidemark/src/tidemark/roles
 
 .PHONY: compose-up
-# an empty variable would go before what .env says
+# only if WORKERS is set: an empty variable would override .env
 ifdef WORKERS
 compose-up: export COMPOSE_PROFILES := celery
 compose-up: export AIRFLOW_EXECUTOR := CeleryExecutor
 endif
-compose-up: compose-ready secrets ## build and start all services, and wait until they are well (WORKERS=2 for Celery workers)
-	@# images one after the other: what the second stands on is the first
+compose-up: compose-ready secrets ## build and start all services, and wait until they are healthy (WORKERS=2 for Celery workers)
+	@# one image after the other, because the second is built on the first
 	@if $(COMPOSE) config --images | grep -q -e '-airflow:local$$'; then \
 		$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer; \
 	else $(COMPOSE) pull --quiet etl airflow-init pgbouncer; fi
-	@# workers that are not wanted any more
+	@# remove workers that are no longer wanted
 	@$(COMPOSE) config --services | grep -qx airflow-worker || $(COMPOSE) --profile celery rm --stop --force airflow-worker redis >/dev/null 2>&1
 	@$(COMPOSE) up --detach --wait --no-build
 	@echo "Airflow is on http://$$($(COMPOSE) port airflow-api-server 8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
 
 .PHONY: compose-down
-compose-down: ## end them; their data stays
+compose-down: ## stop all services; their data stays
 	@$(COMPOSE) --profile celery --profile jobs down
 
 .PHONY: compose-logs
-compose-logs: ## follow what they log (SERVICE=airflow-scheduler for one)
+compose-logs: ## follow the services' logs (SERVICE=airflow-scheduler for one)
 	@$(COMPOSE) --profile celery logs --follow --tail 100 $(SERVICE)
 
 .PHONY: compose-run
-compose-run: compose-ready secrets ## run a job in them, as in make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
+compose-run: compose-ready secrets ## run a job in a container: make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
 	@test -n "$(BLOCKS)" || { echo 'error: name what to run: make compose-run BLOCKS="tap-postgres target-postgres"' >&2; exit 1; }
 	@$(COMPOSE) run --rm etl tidemark run $(BLOCKS)
 
@@ -98,16 +98,16 @@ docs: setup ## build the models' documentation and serve it on http://127.0.0.1:
 	@$(BIN)/tidemark docs
 
 .PHONY: dbt
-dbt: setup ## run dbt, as in make dbt ARGS="build --select +fct_sales"; DBT_SCHEMA_PREFIX=ana_ for schemas of your own
+dbt: setup ## run dbt: make dbt ARGS="build --select +fct_sales"; set DBT_SCHEMA_PREFIX=ana_ for separate schemas
 	@$(BIN)/meltano invoke dbt-postgres $(ARGS)
 
 .PHONY: dbt-changed
-dbt-changed: setup ## build and test the models that changed since the last good run, and what is below them
-	@test -f .meltano/dbt/good/manifest.json || { echo "error: no whole run went well yet, so there is nothing to compare with; run make pipeline first." >&2; exit 1; }
+dbt-changed: setup ## build and test the models that changed since the last good run, and everything below them
+	@test -f .meltano/dbt/good/manifest.json || { echo "error: no whole run has succeeded yet, so there is nothing to compare with; run make pipeline first." >&2; exit 1; }
 	@$(BIN)/meltano invoke dbt-postgres:changed
 
 .PHONY: test
-test: setup-dev ## run all tests, on servers and directories of their own
+test: setup-dev ## run all tests, on separate servers and directories
 	@$(BIN)/pytest
 
 .PHONY: test-long
@@ -119,11 +119,11 @@ test-airflow: setup-dev ## run the tests that start Airflow: runs, failures, ale
 	@$(BIN)/pytest -m airflow --numprocesses=1 tests/airflow
 
 .PHONY: test-compose
-test-compose: setup-dev ## build the images, start all services and try them, in a Docker of this machine
+test-compose: setup-dev ## build the images, start all services and test them, with this machine's Docker
 	@$(BIN)/pytest -m compose --numprocesses=0 --timeout=1800 tests/compose
 
 .PHONY: chaos
-chaos: setup-dev ## crash, race and delay what `make test` does a few times, many times (CRASHES=30, KILLS=200)
+chaos: setup-dev ## repeat the crashes, races and delays of `make test` many times (CRASHES=30, KILLS=200)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m long tests/integration/test_any_way.py
@@ -140,7 +140,7 @@ bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same 
 bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
 	@$(BIN)/python -m bench.transform
 
-# of what is in git, and of what could be
+# files in git, and files that could be added
 LISTED := git ls-files --cached --others --exclude-standard
 
 .PHONY: lint
@@ -159,18 +159,18 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@$(LISTED) '*Dockerfile' | xargs -r $(BIN)/hadolint --failure-threshold=warning
 	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
 		$(LISTED) '*.sh' .ci/run .ci/secrets .ci/targets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
-	else echo "Shell scripts were not checked: no wheel brings shellcheck to this machine; install its package."; fi
+else echo "Shell scripts were not checked: there is no wheel of shellcheck for this machine; install its package."; fi
 	@$(LISTED) '*.py' '*.sql' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "warning: " $$2 " has " $$1 " lines: is it one idea?" }'
 
 .PHONY: site
-site: setup-dev ## build the documentation as pages that need no network, into site/
+site: setup-dev ## build the documentation into site/, as pages that need no network
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "Open site/index.html."
 
 REFERENCE ?= docs/reference/commands.md
 
 .PHONY: reference
-reference: setup-dev ## write the page of commands anew, from what they say of themselves
+reference: setup-dev ## write the page of commands again, from the commands' own help
 	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)
 
 .PHONY: security
@@ -179,27 +179,27 @@ security: setup-dev ## look for secrets in the files and their whole history, an
 	@$(BIN)/python .ci/advisories.py $(if $(ADVISORIES),--$(ADVISORIES))
 
 .PHONY: format
-format: setup-dev ## mend what lint can mend by itself
+format: setup-dev ## fix what lint can fix by itself
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/sqlfluff fix --disable-progress-bar --quiet transform demo
 
 .PHONY: wheels
-wheels: setup ## build the packages of plugins/ into dist/, by the pinned build backend and without a network
+wheels: setup ## build the packages of plugins/ into dist/, with the pinned build backend and without a network
 	@rm -rf dist
 	@for package in plugins/*/pyproject.toml; do \
 		$(BIN)/uv build --quiet --offline --wheel --no-build-isolation --python $(BIN)/python --out-dir dist "$${package%/*}" || exit; done
 	@ls dist/*.whl
 
 .PHONY: release-notes
-release-notes: python ## print what the changelog has of a version, if all files are of it (TAG=v0.1.0)
+release-notes: python ## print the changelog's section for a version, if all files have that version (TAG=v0.1.0)
 	@$(PYTHON) .ci/release.py $(TAG)
 
-# at the head of each file, as that is where Dependabot reads how to compile it again
+# these options are at the head of each compiled file, where Dependabot reads how to compile it again
 COMPILED := --universal --python-version 3.11 --generate-hashes
 
 .PHONY: requirements
-requirements: setup ## compile plugins/requirements/*.in anew (UPGRADE=1 for the newest versions)
+requirements: setup ## compile plugins/requirements/*.in again (UPGRADE=1 for the newest versions)
 	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow dev singer-test; do \
 		UV_CUSTOM_COMPILE_COMMAND="make requirements ($(COMPILED))" ../../$(BIN)/uv pip compile --quiet $(COMPILED) --no-annotate \
 			--no-emit-index-url $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done

@@ -1,9 +1,10 @@
-"""Looks up the advisories of every package that is pinned in plugins/requirements, for all Pythons and platforms.
+"""Looks up advisories for every package pinned in plugins/requirements, for all Python versions and platforms.
 
     python .ci/advisories.py [--required] [--service URL]
 
-Ends with 1 and a table if there are some. Where the service can't be reached, one line says so, and the status is 0:
-nobody without a network is held up. With --required it is 1, as in CI, where silence would look like health.
+Prints a table and exits with 1 if it finds any. If the service can't be reached, it prints one line and exits with 0,
+so that nobody without a network is blocked. With --required it exits with 1 then:
+in CI, silence would look like success.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import tempfile
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "plugins" / "requirements"
-# pip-audit's own would be PyPI's, which mirrors of it lack: there it finds no package, and so nothing wrong
+# pip-audit asks PyPI by default. A mirror of PyPI has no advisories, so pip-audit would find no package and no problem.
 SERVICE = "https://api.osv.dev/v1/query"
 _PIN = re.compile(r"^([\w.-]+)==([^\s;\\]+)", re.MULTILINE)
-# what pip-audit ends with if it is not the pins: no network, a proxy's refusal, a service that is unwell
+# pip-audit's errors that don't come from the pins: no network, a refusing proxy, a service that is down
 _UNREACHABLE = re.compile(r"^(requests\.exceptions\.|pip_audit\._service\.|.*Could not connect)", re.MULTILINE)
 
 
 def pins() -> list[list[str]]:
-    """Return all pins, in as few lists as no package is twice in: tap and target pin different versions of some."""
+    """Return all pins as few lists, without a package twice in one: tap and target pin different versions of some."""
     versions: dict[str, set[str]] = {}
     for path in REQUIREMENTS.glob("*.txt"):
         for name, version in _PIN.findall(path.read_text()):
@@ -39,7 +40,7 @@ def pins() -> list[list[str]]:
 
 
 def audit(packages: list[str], service: str) -> subprocess.CompletedProcess[str]:
-    """Have pip-audit look these up; nothing is downloaded or installed."""
+    """Have pip-audit look up these packages; it downloads and installs nothing."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(packages))
         file.flush()
@@ -52,8 +53,8 @@ def audit(packages: list[str], service: str) -> subprocess.CompletedProcess[str]
 def main() -> int:
     """Return the status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--required", action="store_true", help="fail where the service can't be reached")
-    parser.add_argument("--service", default=SERVICE, help="one that answers as OSV does (default: %(default)s)")
+    parser.add_argument("--required", action="store_true", help="fail if the service can't be reached")
+    parser.add_argument("--service", default=SERVICE, help="a service with OSV's API (default: %(default)s)")
     arguments = parser.parse_args()
     status = count = 0
     for packages in pins():
@@ -70,7 +71,7 @@ def main() -> int:
         count += len(packages)
     if status:
         print(
-            "error: take the versions above that mend it: `make requirements UPGRADE=1`, or name one in "
+            "error: upgrade to a version that fixes it (see above): run `make requirements UPGRADE=1`, or pin one in "
             "plugins/requirements/*.in.",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Makes sure that the files are of the version that is to be released, and prints its section of the changelog.
+"""Checks that all files have the version to be released, and prints its section of the changelog.
 
 python .ci/release.py v0.1.0
 """
@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
 
 
 def notes(version: str) -> str | None:
-    """Return what the changelog has of a version, if it has that under a date."""
+    """Return the changelog's section for a version, if its heading has a date."""
     found = re.search(
         _SECTION.format(re.escape(version)), (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL
     )
@@ -32,18 +32,18 @@ def main(tag: str) -> None:
     """Print the notes of the release.
 
     Raises:
-        SystemExit: a file is of another version.
+        SystemExit: a file has another version.
     """
     version = tag.removeprefix("v")
     for file, found in versions().items():
         if f"v{found}" != tag:
-            sys.exit(f"error: {file} has version {found} and the tag is {tag!r}; make them one, as v{found}.")
+            sys.exit(f"error: {file} has version {found} and the tag is {tag!r}; use one version, such as v{found}.")
     if not (text := notes(version)):
-        sys.exit(f"error: CHANGELOG.md has nothing under '## [{version}] - YYYY-MM-DD'; move what is unreleased there.")
+        sys.exit(f"error: CHANGELOG.md has nothing under '## [{version}] - YYYY-MM-DD'; move [Unreleased] there.")
     print(text)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:  # noqa: PLR2004
-        sys.exit("error: name the tag, as in `make release-notes TAG=v0.1.0`.")
+        sys.exit("error: name the tag: `make release-notes TAG=v0.1.0`.")
     main(sys.argv[1])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Whether a part of Airflow is well, as the API server knows it: `airflow-health scheduler`.
+"""Check a component of Airflow through the API server: `airflow-health scheduler`.
 
-Airflow's own `airflow jobs check` takes seconds of a core each time, of each container.
+Airflow's own `airflow jobs check` needs seconds of CPU for each check of each container.
 """
 
 import json
@@ -15,7 +15,7 @@ try:
     with build_opener(ProxyHandler({})).open(URL, timeout=5) as answer:
         said = json.load(answer)
 except (OSError, ValueError) as error:
-    sys.exit(f"{URL} can't be asked: {error}")
+    sys.exit(f"{URL} does not answer: {error}")
 status = (said.get(sys.argv[1]) or {}).get("status")
 if status != "healthy":
     sys.exit(f"{sys.argv[1]} is {status}")

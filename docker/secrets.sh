@@ -1,29 +1,29 @@
 #!/bin/sh
-# Makes the secrets that docker-compose.yml gives to containers, in .secrets/: passwords, keys, a certificate authority and a
-# certificate for each server. What is there stays, but certificates that end within 30 days. Needs openssl alone.
+# Creates the secrets that docker-compose.yml gives to containers, in .secrets/: passwords, keys, a certificate authority and
+# a certificate for each server. It keeps existing ones, except certificates that expire within 30 days. It needs only openssl.
 #
 #   docker/secrets.sh [DIRECTORY]
 set -eu
 cd "$(dirname "$0")/.."
 directory=${1:-.secrets}
-command -v openssl >/dev/null || { echo "error: openssl is needed to make secrets; install it." >&2; exit 1; }
+command -v openssl >/dev/null || { echo "error: secrets need openssl, which is not installed; install it." >&2; exit 1; }
 
-# The directory keeps others of this machine out. Compose mounts each file with the mode that it has here, for a user of the
-# container's own, so that the files themselves have to be readable.
+# The directory's mode keeps other users of this machine out. Compose mounts each file with its mode on the host, for a user
+# inside the container, so the files themselves must be readable.
 mkdir -p "$directory"
 if ! chmod 0700 "$directory" 2>/dev/null; then
-    echo "error: $directory belongs to another user, as after a sudo; give it back: sudo chown -R $(id -un) $directory" >&2
+    echo "error: $directory belongs to another user, perhaps after a sudo; take it back: sudo chown -R $(id -un) $directory" >&2
     exit 1
 fi
 cd "$directory"
 umask 022
-# two of these at once would each make a CA
+# two processes at once would each create a CA
 exec 9>.lock
 if command -v flock >/dev/null; then flock 9; fi
 
 made=0
 
-# NAME, from what the command prints; by a rename, so that none is ever half there
+# creates the file NAME from the command's output; renames it into place, so that no file is ever incomplete
 secret() {
     name=$1
     shift
@@ -53,7 +53,7 @@ done
 secret AIRFLOW__CORE__FERNET_KEY fernet
 secret MELTANO_DATABASE_URI state
 secret AIRFLOW__CELERY__BROKER_URL broker
-# yours to fill, if alerts go there
+# fill these in if you send alerts there
 secret TIDEMARK_ALERTS_WEBHOOK_URL nothing
 secret TIDEMARK_ALERTS_SMTP_PASSWORD nothing
 
@@ -63,14 +63,14 @@ key() { (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P
 
 if [ ! -e ca.crt ]; then
     key ca.key
-    # keyUsage: Python 3.13's strict checks want it
+    # keyUsage: required by the strict checks of Python 3.13
     openssl req -x509 -new -key ca.key -days 3650 -subj "/CN=Tidemark's own CA" -out ca.crt.new \
         -addext 'basicConstraints=critical,CA:TRUE' -addext 'keyUsage=critical,keyCertSign,cRLSign'
     mv ca.crt.new ca.crt
     made=$((made + 1))
 fi
 
-# whether a server's certificate is there, fits its key and the authority, and is good for a while
+# whether a server's certificate exists, matches its key and the CA, and is valid for another 30 days
 thirty_days=2592000
 good() {
     [ -e "$1.crt" ] && [ -e "$1.key" ] && openssl x509 -checkend "$thirty_days" -noout -in "$1.crt" >/dev/null &&
@@ -82,11 +82,11 @@ for server in source_db target_db airflow_db pgbouncer redis; do
     if good "$server"; then continue; fi
     if [ -e "$server.crt" ]; then renewed="$renewed $server"; fi
     if [ ! -e ca.key ]; then
-        echo "error: the certificate of $server has to be made and .secrets/ca.key is not here; put it back, or delete ca.crt too." >&2
+        echo "error: $server needs a certificate, but .secrets/ca.key is missing; put it back, or delete ca.crt too." >&2
         exit 1
     fi
     key "$server.key.new"
-    # localhost for a client on the host, by the published port
+    # localhost: for a client on the host, through the published port
     printf 'subjectAltName=DNS:%s,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\n' \
         "$server" > "$server.ext"
     openssl req -new -key "$server.key.new" -subj "/CN=$server" |
@@ -97,9 +97,9 @@ for server in source_db target_db airflow_db pgbouncer redis; do
     made=$((made + 1))
 done
 
-# what an earlier umask or an editor has closed
+# an earlier umask or an editor may have made files unreadable
 find . -type f ! -name ca.key ! -name .lock -exec chmod 0644 {} +
 if [ -n "$renewed" ]; then
-    echo "Certificates were made anew of:$renewed. Servers take them when they start: docker compose restart$renewed"
+    echo "Renewed the certificates of:$renewed. Servers read them when they start: docker compose restart$renewed"
 fi
-if [ "$made" != 0 ]; then echo "Secrets are in $directory/: $made made. It is never committed; keep a copy in a safe place."; fi
+if [ "$made" != 0 ]; then echo "Created $made secrets in $directory/. Never commit them; keep a copy in a safe place."; fi

@@ -1,6 +1,6 @@
--- The shop's tables, bare: keys, indexes and triggers come after the rows (3_constraints.sql),
--- because building an index once is several times cheaper than keeping it up row by row,
--- and because a trigger that stamps now() would erase three years of history.
+-- The shop's tables, without keys, indexes and triggers. 3_constraints.sql adds those after the rows:
+-- building an index once is several times cheaper than updating it row by row,
+-- and a trigger that stamps now() would erase three years of history.
 
 create table customers (
     customer_id bigint generated always as identity,

@@ -1,10 +1,10 @@
 -- Fills the shop. Reads two settings:
 --   demo.scale   1 means 100,000 customers, 10,000 products, 500,000 orders, about 1,250,000 order items
 --   demo.as_of   the end of the three years that the stamps are spread over (timestamptz)
--- Every value is a hash of its row's number and a salt, not random(): the same settings give the same
+-- Each value is a hash of its row's number and a salt, not random(). So the same settings give the same
 -- shop on every server, whatever plan the server picks.
 
--- A uniform number in [0, 1) for row `n`; `salt` tells the draws of one row apart. 20240229 is the seed.
+-- A uniform number in [0, 1) for row `n`. `salt` distinguishes several draws for one row. 20240229 is the seed.
 create function pg_temp.draw(n bigint, salt integer) returns double precision
 language sql immutable parallel safe
 return (hashint8extended(n, 20240229000 + salt) & 9007199254740991) / 9007199254740992.0::double precision;
@@ -35,7 +35,7 @@ select
     ),
     pg_temp.draw(n, 10) >= 0.03,
     created_at,
-    -- half of them have had a new price since
+    -- half of them got a new price later
     case
         when pg_temp.draw(n, 12) < 0.5
             then created_at + (current_setting('demo.as_of')::timestamptz - created_at) * pg_temp.draw(n, 13)
@@ -61,7 +61,7 @@ select
     first_name,
     last_name,
     case when pg_temp.draw(n, 23) >= 0.2 then '+' || (10000000000 + (pg_temp.draw(n, 24) * 89999999999)::bigint) end,
-    -- one in fifty wrote the country code in lower case: staging has something to clean
+    -- one in fifty wrote the country code in lower case, so that staging has something to clean
     case when pg_temp.draw(n, 25) < 0.02 then lower(country) else country end,
     pg_temp.pick('{Ashford,Bellmont,Clearwater,Dunmore,Eastvale,Fairview,Greenfield,Highbury}', n, 27),
     (1 + floor(pg_temp.draw(n, 28) * 250))::text || ' '
@@ -69,7 +69,7 @@ select
     pg_temp.draw(n, 30) < 0.4,
     jsonb_build_object('language', pg_temp.pick('{de,en,es,fr,it,ja}', n, 31), 'newsletter', pg_temp.draw(n, 32) < 0.5),
     created_at,
-    -- one in five has changed something since signing up
+    -- one in five changed something after signing up
     case
         when pg_temp.draw(n, 33) < 0.2
             then created_at + (current_setting('demo.as_of')::timestamptz - created_at) * pg_temp.draw(n, 34)
@@ -93,7 +93,7 @@ from (
         ) as person
 ) as customer;
 
--- `orders` below looks customers up by number; the real key comes with the constraints.
+-- `orders` below looks up customers by number; 3_constraints.sql adds the real key.
 create index demo_customer on customers (customer_id);
 analyze customers, products;
 
@@ -122,7 +122,7 @@ from (
         customer_id,
         (array[0, 3.9, 4.9, 9.9])[1 + floor(pg_temp.draw(n, 44) * 4)::integer] as shipping_fee,
         ordered_at,
-        -- a stage that lies past the end has not been reached yet
+        -- a stage after as_of has not been reached yet
         case when not is_cancelled and pays < as_of then pays end as paid_at,
         case when not is_cancelled and ships < as_of then ships end as shipped_at,
         case when not is_cancelled and arrives < as_of then arrives end as delivered_at,

@@ -1,5 +1,5 @@
--- What makes the tables an application's: keys, checks, the index every incremental load needs, and the
--- trigger that keeps both stamps.
+-- Turns the tables into an application's: keys, checks, the index that every incremental load needs, and the
+-- trigger that sets both stamps.
 
 alter table customers
 add primary key (customer_id),

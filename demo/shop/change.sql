@@ -1,6 +1,6 @@
--- A day's traffic in one transaction. Reads the setting demo.rows: about how many rows to touch.
--- Draws with random(), so that each day differs; `select setseed(…)` beforehand makes a day repeatable.
--- Ends with one row a kind of change: table, change, rows.
+-- A day's traffic in one transaction. Reads the setting demo.rows: about how many rows to change.
+-- Uses random(), so that each day differs; run `select setseed(…)` first to repeat a day.
+-- Returns one row per kind of change: table, change, rows.
 
 create temporary table traffic ("table" text, change text, rows bigint) on commit drop;
 create temporary table share on commit drop as
@@ -46,7 +46,7 @@ with changed as (
 
 insert into traffic select 'products', 'price changed', count(*) from changed;
 
--- Orders move one stage on. A cancelled or delivered order stays as it is.
+-- Orders move to their next stage. A cancelled or delivered order does not change.
 with chosen as materialized (
     select
         order_id,
@@ -111,7 +111,7 @@ added as (
 
 insert into traffic select 'order_items', 'new', count(*) from added;
 
--- Hard deletes: a line taken off an open order that keeps another, and cancelled orders purged whole.
+-- Hard deletes: one line of open orders that have another line, and cancelled orders with all their lines.
 with deleted as (
     delete from order_items
     where order_item_id in (

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes who may connect, from the secrets, where nobody else reads it; then is PgBouncer.
+# Writes the users file from the secrets, readable only by this user, then starts PgBouncer.
 set -eu
 umask 077
 cat > /dev/shm/users.txt <<USERS

@@ -1,4 +1,4 @@
--- Meltano's state has a database of its own beside Airflow's: it must outlive a warehouse that is restored.
+-- Meltano's state has a separate database beside Airflow's, so that it outlives a restore of the warehouse.
 CREATE ROLE meltano LOGIN;
 CREATE DATABASE meltano OWNER meltano;
 REVOKE CONNECT ON DATABASE meltano, airflow FROM PUBLIC;

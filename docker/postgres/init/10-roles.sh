@@ -1,6 +1,6 @@
 #!/bin/bash
-# At a server's first start: the roles that `tidemark roles` prints, and a password for each that logs in.
-# ROLES_SQL is a list of files, ROLES one of ROLE=SECRET.
+# At a server's first start: creates the roles that `tidemark roles` prints, with a password for each role that logs in.
+# ROLES_SQL is a list of files, ROLES a list of ROLE=SECRET.
 set -euo pipefail
 
 sql() {
@@ -9,7 +9,7 @@ sql() {
 
 for file in $ROLES_SQL; do sql --file "$file"; done
 for pair in $ROLES; do
-    # psql reads the password from the environment: no list of processes shows it
+    # psql reads the password from the environment, so that no process list shows it
     ROLE=${pair%%=*} SECRET=${pair#*=}
     PASSWORD=${!SECRET:?"the secret $SECRET is missing"} ROLE=$ROLE sql <<'SQL'
 \getenv role ROLE

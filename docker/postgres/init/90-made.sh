@@ -1,4 +1,4 @@
 #!/bin/bash
-# The last of these: without this mark the server is not started again (see start.sh).
+# The last of these scripts. Without this mark, the server refuses to start again (see start.sh).
 set -euo pipefail
 touch "$PGDATA.made"
