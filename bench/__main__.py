@@ -1,4 +1,4 @@
-"""`python -m bench`: options by environment, SCALE, TPCH, ROUNDS, PEERS; see the README."""
+"""`python -m bench`. The environment variables SCALE, TPCH, ROUNDS and PEERS are its options; see the README."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _CONSOLE = Console()
 
 
 def main() -> None:
-    """Run the benchmark; write what came of it after each round."""
+    """Run the benchmark and write the results after each round."""
     scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 5)
     tpch = float(os.environ["TPCH"]) if os.environ.get("TPCH") else None
     names = (os.environ.get("PEERS") or ",".join(_PEERS)).split(",")
     if unknown := set(names) - _PEERS.keys():
-        sys.exit(f"error: PEERS names {', '.join(unknown)}; known are {', '.join(_PEERS)}.")
+        sys.exit(f"error: PEERS names {', '.join(unknown)}; the known peers are {', '.join(_PEERS)}.")
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
-    # two sessions would share the peers' projects, and spoil each other's figures
+    # two sessions would share the peers' projects and distort each other's figures
     lock = (work / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit("error: another session of the benchmark is running here; wait for its end.")
+        sys.exit("error: another session of the benchmark is running here; wait until it ends.")
     with lock, contextmanager(make_checkout)("embedded", parent=work) as checkout:
         checkout.tidemark("up")
         with _CONSOLE.status("Making the data"):
@@ -59,9 +59,9 @@ def main() -> None:
         peers = [peer for name in names if (peer := _prepared(_PEERS[name](setting), section))]
         section.save()
         if not peers:
-            sys.exit("error: no peer is left.")
+            sys.exit("error: no peer is left to measure.")
         for turn in range(rounds):
-            # another one goes first each time: whatever drifts with time is spread
+            # each round starts with another peer, so that a drift over time affects all
             order = peers[turn % len(peers) :] + peers[: turn % len(peers)]
             for peer in order:
                 _CONSOLE.print(f"round {turn + 1} of {rounds}: {peer.name}")
@@ -70,7 +70,7 @@ def main() -> None:
     try:
         plot.draw(work)
     except subprocess.CalledProcessError as error:
-        _CONSOLE.print(f"results.svg was not drawn anew: {str(error.stderr or error).strip()}", style="yellow")
+        _CONSOLE.print(f"results.svg was not redrawn: {str(error.stderr or error).strip()}", style="yellow")
 
 
 def _prepared(peer: Peer, section: report.Section) -> Peer | None:
@@ -95,7 +95,7 @@ def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> 
                 connection.execute(f'drop schema if exists "{peer.schema}" cascade')
             connection.execute("checkpoint")
         if again:
-            # not timed: what was changed for the others since its last turn
+            # not timed: loads what changed for the other peers since its last turn
             peer.load()
         else:
             peer.forget()
@@ -118,13 +118,13 @@ def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str, cha
             there = data.checksums(source, setting.dataset, "public")
             right = data.checksums(warehouse, setting.dataset, peer.schema) == there
     finally:
-        # also where a table is missing, which raises
+        # also if a table is missing, which raises
         section.record(peer, kind, measured, right=right, rows=changed)
     _CONSOLE.print(f"  {kind}: {measured.seconds:.1f} s{'' if right else ', and the rows are WRONG'}")
 
 
 if __name__ == "__main__":
-    # so that the servers are stopped then too
+    # so that SIGTERM stops the servers too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()

@@ -1,4 +1,4 @@
-"""What is loaded: the demo shop, or the tables of TPC-H, made offline by DuckDB."""
+"""The data to load: the demo shop, or the tables of TPC-H, which DuckDB generates offline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ create table lineitem (l_orderkey bigint, l_partkey bigint, l_suppkey bigint, l_
 
 @dataclass(frozen=True)
 class Dataset:
-    """The tables of schema public in the source, each with its key and its other numbers; all have `updated_at`."""
+    """The tables of the source's schema public, each with its key and its numeric columns; all have `updated_at`."""
 
     title: str
     keys: dict[str, list[str]]
@@ -46,7 +46,7 @@ class Dataset:
 
 
 def prepare(checkout: Checkout, *, scale: float, tpch: float | None, work: Path) -> Dataset:
-    """Fill the source, and say with what."""
+    """Fill the source and return a description of the data."""
     if tpch is None:
         checkout.tidemark("demo", "load", "--scale", str(scale))
         title = f"The demo shop at scale {scale:g}"
@@ -83,7 +83,7 @@ def _count(connection: psycopg.Connection[Any], table: str) -> int:
 
 
 def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> int:
-    """Change a hundredth of each table's rows, other ones each time; return how many."""
+    """Change a hundredth of each table's rows, different ones each time; return how many."""
     changed = 0
     for table, key in dataset.keys.items():
         statement = sql.SQL("update {} set updated_at = clock_timestamp() where mod({}, 100) = %s").format(
@@ -94,7 +94,7 @@ def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> 
 
 
 def checksums(connection: psycopg.Connection[Any], dataset: Dataset, schema: str) -> dict[str, tuple[Any, ...]]:
-    """Return for each table what two that hold the same rows have in common."""
+    """Return checksums of each table, which are equal for two tables with the same rows."""
     sums = {}
     for table, key in dataset.keys.items():
         numbers = {key[0]: None, **dict.fromkeys(dataset.numbers.get(table, []))}
@@ -131,7 +131,7 @@ def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -
             while piece := file.read(2**20):
                 copy.write(piece)
         connection.execute(
-            # a stamp of its own for each row: where all are the same, `>=` a bookmark reads the whole table again
+            # a different stamp for each row: with equal stamps, `>=` a bookmark would read the whole table again
             f"alter table {table} add column updated_at timestamptz not null "
             "default now() - interval '1 day' - random() * interval '365 days'"
         )

@@ -1,4 +1,4 @@
-"""One command, measured as a whole process tree."""
+"""Runs one command and measures its whole process tree."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _EVERY_S = 0.05
 _TIMEOUT_S = 3600
 _PATIENCE_S = 10
 _TELLING = re.compile(r"error|exception|failed|fatal", re.IGNORECASE)
-# what a process is called in the results, by a word of its command line
+# the name of a process in the results, by a word of its command line
 _ROLES = {
-    # goes first: its arguments name the others
+    # must come first, because its arguments name the others
     "bin/meltano": "meltano",
     "bin/target-postgres": "target",
     "bin/tidemark-target-postgres": "target",
@@ -38,7 +38,7 @@ _ROLES = {
 
 @dataclass
 class Measured:
-    """What a command took: seconds, and at its peak the memory of each kind of process and the bytes of a directory."""
+    """A command's seconds, and the peaks of memory per kind of process and of a directory's size."""
 
     seconds: float
     memory_mb: dict[str, float] = field(default_factory=dict)
@@ -46,20 +46,20 @@ class Measured:
 
 
 class CommandFailedError(Exception):
-    """Its message is what the command said last."""
+    """A command failed. The message is the command's last error line."""
 
 
 def run(
     *pipes: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path, disk: Path | None = None
 ) -> Measured:
-    """Run pipes of commands one after the other, as one measurement.
+    """Run several pipes of commands, one after the other, as one measurement.
 
     Args:
         pipes: each a list of commands, each piped into the next.
-        disk: a directory whose size is watched.
+        disk: a directory whose size is measured.
 
     Raises:
-        CommandFailedError: one of them failed.
+        CommandFailedError: a command failed.
     """
     result = Measured(0)
     done = threading.Event()
@@ -79,7 +79,7 @@ def run(
 def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path) -> None:
     processes: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as sink:
-        # what others said before is not why this one failed
+        # earlier output in the log does not explain this failure
         start = sink.seek(0, os.SEEK_END)
         try:
             for command in commands:
@@ -93,7 +93,7 @@ def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, 
                         stderr=sink,
                         env=env,
                         cwd=cwd,
-                        # pgcopydb that fails interrupts its whole process group, which is not to be ours
+                        # a failing pgcopydb interrupts its whole process group, which must not be ours
                         start_new_session=True,
                     )
                 )
@@ -105,17 +105,17 @@ def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, 
             raise
     if any(statuses):
         lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
-        # advice may follow what went wrong
+        # a hint may follow the error
         telling = [line for line in lines if _TELLING.search(line)] or lines
         raise CommandFailedError(telling[-1] if telling else f"status {statuses}")
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End commands and all that they started, some of which may have ended by themselves."""
+    """End commands and all their descendants. Some may already have ended."""
     tree: list[psutil.Process] = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            # one that was waited for is gone, and its pid may be another's
+            # after wait() the process is gone, and its pid may belong to another
             if process.returncode is None:
                 root = psutil.Process(process.pid)
                 tree += [*root.children(recursive=True), root]

@@ -1,4 +1,4 @@
-"""Draws results.svg from results.json, in an environment that has matplotlib."""
+"""Draws results.svg from results.json, in an environment with matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.reconcile`: what comparing equal rows costs beside reading them. Options: ROWS, ROUNDS."""
+"""`python -m bench.reconcile`: times a comparison of equal rows against reading them. Options: ROWS, ROUNDS."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _load(checkout: Checkout, rows: int) -> None:
 
 
 def _reconcile(checkout: Checkout) -> float:
-    """Return what the command takes, its start included."""
+    """Return the command's seconds, including its start-up."""
     began = time.monotonic()
     run = checkout.start("reconcile")
     printed, _ = run.communicate()
@@ -82,17 +82,17 @@ def _write(rows: int, figures: dict[str, list[float]]) -> None:
     _RESULT.write_text(
         f"""# What `tidemark reconcile` costs
 
-{rows:,} equal rows of 8 columns, both servers on one machine of {os.cpu_count()} cores. Seconds, minimum / median /
-maximum of {len(figures["source"])} rounds, in turns, by `make bench-reconcile`.
+{rows:,} equal rows of 8 columns, both servers on one machine with {os.cpu_count()} cores. Seconds: minimum / median /
+maximum of {len(figures["source"])} rounds, taken in turns by `make bench-reconcile`.
 
 | | seconds |
 |---|---|
 | `COPY lines TO '/dev/null'` in the source | {shown["source"]} |
 | `COPY raw.lines TO '/dev/null'` in the warehouse | {shown["warehouse"]} |
-| `tidemark reconcile`, start-up included | {shown["reconcile"]} |
+| `tidemark reconcile`, including start-up | {shown["reconcile"]} |
 
-That is {reconcile / max(source, warehouse):.2f} times the COPY of the slower side, and
-{reconcile / (source + warehouse):.2f} times that of both.
+The reconcile takes {reconcile / max(source, warehouse):.2f} times as long as the COPY of the slower side, and
+{reconcile / (source + warehouse):.2f} times as long as both.
 """
     )
     _CONSOLE.print(_RESULT.read_text())

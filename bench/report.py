@@ -1,4 +1,4 @@
-"""Results: kept in results.json, a section a data set, and told in results.md."""
+"""Writes results: results.json has one section per data set, and results.md shows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.measure import Measured
     from bench.peers.base import Peer, Setting
 
-# a trial run, whose figures say nothing, has another directory
+# RESULTS names another directory for a trial run, whose figures mean nothing
 DIRECTORY = Path(os.environ.get("RESULTS") or Path(__file__).parent).resolve()
 RESULTS = DIRECTORY / "results.json"
 KINDS = ("first load", "idle", "1 % changed")
@@ -36,7 +36,7 @@ class Section:
 
     @classmethod
     def begin(cls, setting: Setting) -> Section:
-        """Return an empty section that says where it came from."""
+        """Return an empty section that describes the machine and the servers."""
         with setting.checkout.connect("warehouse") as connection:
             version = str(connection.info.parameter_status("server_version"))
             values = [
@@ -52,15 +52,15 @@ class Section:
         return cls(setting.dataset.title, setting.dataset.rows, about)
 
     def add(self, peer: Peer) -> None:
-        """Begin with a peer."""
+        """Add a peer."""
         self.peers[peer.name] = {"settings": peer.settings, "runs": {}, "why": None}
 
     def leave_out(self, peer: Peer, why: str) -> None:
-        """Say why a peer has no figures."""
+        """Record why a peer has no figures."""
         self.peers.setdefault(peer.name, {"settings": peer.settings, "runs": {}, "why": None})["why"] = why
 
     def record(self, peer: Peer, kind: str, measured: Measured, *, right: bool, rows: int = 0) -> None:
-        """Take a run in; `rows` are those that changed before it."""
+        """Record a run; `rows` is how many rows changed before it."""
         run = {**asdict(measured), "right": right, "rows": rows}
         self.peers[peer.name]["runs"].setdefault(kind, []).append(run)
 
@@ -68,7 +68,7 @@ class Section:
         """Write the section, and the tables of all sections."""
         sections = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         sections[self.title] = asdict(self)
-        # in one step: whoever is interrupted here keeps the sections of all sessions
+        # atomically: an interruption must not lose the sections of earlier sessions
         scratch = RESULTS.with_suffix(".new")
         scratch.write_text(json.dumps(sections, indent=1) + "\n")
         scratch.replace(RESULTS)
@@ -80,8 +80,8 @@ def markdown(sections: dict[str, Any]) -> str:
     parts = [
         "# Results of `make bench`\n",
         "The same load through raw COPY, this project and its peers, each with the settings that its documentation",
-        "gives for speed, whole commands with their start-up, in turns. Seconds are minimum / median / maximum. After",
-        "each run, rows and checksums of source and warehouse were compared; a run that is wrong is not counted.\n",
+        "gives for speed. Whole commands are timed, with their start-up, in turns. Seconds are minimum / median /",
+        "maximum. After each run, rows and checksums of source and warehouse were compared; wrong runs do not count.\n",
         "![Medians](results.svg)\n",
     ]
     for section in sections.values():
@@ -94,7 +94,7 @@ def markdown(sections: dict[str, Any]) -> str:
 
 
 def median(peer: dict[str, Any], kind: str) -> float | None:
-    """Return a peer's median seconds of a kind of run; None if it has none that is right."""
+    """Return a peer's median seconds for a kind of run; None if no run was right."""
     seconds = [run["seconds"] for run in peer["runs"].get(kind, []) if run["right"]]
     return statistics.median(seconds) if seconds else None
 
@@ -113,7 +113,7 @@ def _table(section: dict[str, Any], kind: str) -> list[str]:
         right = [run for run in runs if run["right"]]
         wrong = f"{len(runs) - len(right)} of {len(runs)} wrong" if len(runs) > len(right) else ""
         if not right:
-            # a peer that was left out is named once, one that failed later also where it has no figures
+            # name a peer that never ran once, and a peer that failed later wherever it has no figures
             if runs or (peer["why"] and (first or median(peer, "first load"))):
                 why = "; ".join(filter(None, [wrong, peer["why"]]))
                 lines.append(f"| {name} | | {len(runs)} |" + " |" * columns + f" | {why} |")
@@ -138,4 +138,4 @@ def _table(section: dict[str, Any], kind: str) -> list[str]:
             "; ".join(more),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""] if len(lines) > 3 else []  # noqa: PLR2004 - there is a row below the heading
+    return [*lines, ""] if len(lines) > 3 else []  # noqa: PLR2004 - more than the heading's lines

@@ -1,4 +1,4 @@
-"""Writes the tables of TPC-H, and the answers where DuckDB has them, as CSV files.
+"""Writes the tables of TPC-H as CSV files, with the answers if DuckDB has them for this scale factor.
 
 `python tpch_files.py DIRECTORY SCALE_FACTOR`, in a venv with DuckDB.
 """

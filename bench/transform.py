@@ -1,4 +1,4 @@
-"""`python -m bench.transform`: what a full build and builds of the same change cost. Options: SCALES, ROWS, ROUNDS."""
+"""`python -m bench.transform`: times a full build and builds after the same change. Options: SCALES, ROWS, ROUNDS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class Build:
-    """One build: dbt's seconds, start included, the WAL it wrote, and each model's seconds and rows."""
+    """One build: dbt's seconds including start-up, the WAL it wrote, and each model's seconds and rows."""
 
     seconds: float
     wal_bytes: int
@@ -34,7 +34,7 @@ class Build:
 
 
 def main() -> None:
-    """Build the demo's marts at each scale, in full and after changes of the same size."""
+    """Build the demo's marts at each scale, in full and after changes of equal size."""
     scales = [float(scale) for scale in (os.environ.get("SCALES") or "1 5").split()]
     rows, rounds = int(os.environ.get("ROWS") or 10_000), int(os.environ.get("ROUNDS") or 3)
     full: dict[float, Build] = {}
@@ -68,7 +68,7 @@ def _build(checkout: Checkout) -> Build:
 
 
 def _run(checkout: Checkout, *arguments: str, program: str = "meltano") -> None:
-    # not checkout.run, which gives up after what is long for a test
+    # not checkout.run, whose timeout is for tests
     run = checkout.start(*arguments, program=program)
     printed, _ = run.communicate()
     if run.returncode:
@@ -77,9 +77,10 @@ def _run(checkout: Checkout, *arguments: str, program: str = "meltano") -> None:
 
 def _report(rows: int, full: dict[float, Build], changed: dict[float, list[Build]]) -> str:
     said = (
-        f"The demo shop, loaded and built in full, then built after each of {len(next(iter(changed.values())))} times "
-        f"`tidemark demo change --rows {rows}`, by `make bench-transform`; on one machine of {os.cpu_count()} cores. "
-        "Seconds and megabytes of WAL; medians, for the changes. `whole` has dbt's start, views and snapshots with it."
+        f"The demo shop, loaded and built in full, then built again after each of {len(next(iter(changed.values())))} "
+        f"runs of `tidemark demo change --rows {rows}`, by `make bench-transform`, on one machine with "
+        f"{os.cpu_count()} cores. Seconds and megabytes of WAL; for the changes, medians. `whole` includes dbt's "
+        "start-up, views and snapshots."
     )
     lines = [
         "# What a build of the marts costs",
@@ -94,7 +95,7 @@ def _report(rows: int, full: dict[float, Build], changed: dict[float, list[Build
             took, written = build.models[name]
             after = statistics.median(each.models[name][0] for each in changed[scale])
             moved = statistics.median(each.models[name][1] for each in changed[scale])
-            if took > 0.5:  # noqa: PLR2004 - seconds; the others are views and small tables
+            if took > 0.5:  # noqa: PLR2004 - seconds; the rest are views and small tables
                 lines.append(
                     f"| {scale:g} | {name} | {took:.2f} | {written:,} | {after:.2f} | {moved:,.0f} "
                     f"| {after / took:.3f} |"
@@ -108,7 +109,7 @@ def _report(rows: int, full: dict[float, Build], changed: dict[float, list[Build
     scales = list(full)
     if len(scales) > 1:
         first, last = scales[0], scales[-1]
-        lines += ["", f"The same change at scale {last:g}, over that at scale {first:g}:", ""]
+        lines += ["", f"The same change, time at scale {last:g} divided by time at scale {first:g}:", ""]
         for name in sorted(full[first].models):
             small, large = (
                 statistics.median(each.models[name][0] for each in changed[scale]) for scale in (first, last)

@@ -1,4 +1,4 @@
-"""Environments of the peers, one each, made when first needed."""
+"""Creates a virtual environment for each peer when it is first needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UV = REPOSITORY / ".venv" / "bin" / "uv"
 
 
 def venv(work: Path, name: str, packages: Sequence[str]) -> Path:
-    """Return the Python of an environment that has `packages`.
+    """Return the Python of an environment with `packages`.
 
     Raises:
-        subprocess.CalledProcessError: they can't be installed; its stderr says why.
+        subprocess.CalledProcessError: the packages can't be installed; its stderr says why.
     """
     directory = work / "venvs" / name
     stamp = directory / "packages"

@@ -1,1 +1,1 @@
-"""The ways to load that are compared."""
+"""The ways to load that the benchmark compares."""

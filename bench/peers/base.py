@@ -1,4 +1,4 @@
-"""What a peer is."""
+"""The interface of a peer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a session takes place.
+    """The environment of a session.
 
     Attributes:
-        checkout: a copy of the project, whose servers are the source and the warehouse.
-        work: for what is kept between sessions: environments, projects.
-        log: takes what the peers print.
+        checkout: a copy of the project; its servers are the source and the warehouse.
+        work: a directory that stays between sessions, for environments and projects.
+        log: the file for the peers' output.
     """
 
     checkout: Checkout
@@ -34,7 +34,7 @@ class Setting:
     log: Path
 
     def url(self, side: str) -> str:
-        """Return a URL of the source or warehouse."""
+        """Return the URL of the source or the warehouse."""
         if side not in self.checkout.urls:
             self.checkout.urls[side] = self.checkout.tidemark("dsn", side).strip()
         return self.checkout.urls[side]
@@ -49,29 +49,29 @@ class Peer(abc.ABC):
 
     name: str
     settings: str
-    """In words, with versions."""
+    """A description of the settings, with versions."""
     schema: str
-    """Where its tables are, in the warehouse."""
+    """The warehouse schema of its tables."""
     database: str | None = None
-    """The database that they are in, if not the warehouse's own."""
+    """The database of its tables, if it is not the warehouse's."""
     incremental = True
     once = False
-    """Its first load takes minutes, and is timed in the first round alone."""
+    """Its first load takes minutes, so only the first round times it."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
 
-    def prepare(self) -> None:  # noqa: B027 - not each needs anything
-        """Install what it needs."""
+    def prepare(self) -> None:  # noqa: B027 - not every peer needs this
+        """Install what the peer needs."""
 
-    def forget(self) -> None:  # noqa: B027 - not each remembers anything
-        """Make ready for a first load; the schema is gone already."""
+    def forget(self) -> None:  # noqa: B027 - not every peer has state
+        """Prepare for a first load; the schema is already dropped."""
 
     @abc.abstractmethod
     def load(self) -> Measured:
         """Load what is new."""
 
     def environment(self) -> dict[str, str]:
-        """Return a process environment in which nothing but what is stated here counts."""
+        """Return a process environment without variables that would change a peer's settings."""
         ours = ("PG", "TAP_", "TARGET_", "MELTANO_", "DBT_", "TIDEMARK_")
         return {k: v for k, v in os.environ.items() if not k.startswith(ours) and k != "PYTHONDONTWRITEBYTECODE"}

@@ -1,4 +1,4 @@
-"""Loads with dlt: `python dlt_load.py JSON`, in an environment that has it."""
+"""Loads with dlt: `python dlt_load.py JSON`, in an environment with dlt."""
 
 import json
 import sys

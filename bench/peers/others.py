@@ -1,4 +1,4 @@
-"""dlt, sling and pgcopydb, each as its documentation has it for speed."""
+"""dlt, sling and pgcopydb, each with the settings that its documentation recommends for speed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dlt(Peer):
 
     @property
     def schema(self) -> str:  # type: ignore[override]
-        """One a backend."""
+        """A separate schema for each backend."""
         return f"raw_dlt_{self.backend}"
 
     @property
@@ -49,16 +49,16 @@ class Dlt(Peer):
         )
 
     def prepare(self) -> None:
-        """Install it."""
+        """Install dlt."""
         self._python = venv(self.setting.work, f"dlt-{self.backend}", self.packages)
         self._pipelines = self.setting.work / f"dlt-{self.backend}-pipelines"
 
     def forget(self) -> None:
-        """Forget its state."""
+        """Delete dlt's state."""
         shutil.rmtree(self._pipelines, ignore_errors=True)
 
     def load(self) -> Measured:
-        """Run a pipeline."""
+        """Run the pipeline."""
         what = {
             "source": self.setting.url("source"),
             "warehouse": self.setting.url("warehouse"),
@@ -87,9 +87,9 @@ class Sling(Peer):
     schema = "raw_sling"
 
     def prepare(self) -> None:
-        """Install it, and write the replication."""
+        """Install sling, and write the replication."""
         python = venv(self.setting.work, "sling", ["sling-linux-amd64==1.4.11"])
-        # the program itself: its Python wrapper would only take longer to start
+        # the binary itself, because its Python wrapper only adds start-up time
         (self._sling,) = python.parent.parent.glob("lib/*/site-packages/sling_linux_amd64/bin/sling*")
         self._sling.chmod(0o755)
         self._replication = self.setting.work / "sling.yaml"
@@ -124,22 +124,22 @@ class Pgcopydb(Peer):
     incremental = False
 
     def prepare(self) -> None:
-        """Look for it.
+        """Check that it is installed.
 
         Raises:
-            FileNotFoundError: it isn't installed.
+            FileNotFoundError: it is not installed.
         """
         if shutil.which("pgcopydb") is None:
             raise FileNotFoundError("pgcopydb is not installed")
 
     def forget(self) -> None:
-        """Make an empty database."""
+        """Create an empty database."""
         with psycopg.connect(self.setting.url("warehouse"), autocommit=True) as connection:
             connection.execute(f"drop database if exists {self.database} with (force)")
             connection.execute(f"create database {self.database}")
 
     def load(self) -> Measured:
-        """Copy."""
+        """Copy the database."""
         warehouse = self.setting.url("warehouse").rpartition("/")[0] + f"/{self.database}"
         command = ["pgcopydb", "clone", "--source", self.setting.url("source"), "--target", warehouse, "--restart"]
         jobs = [

@@ -1,4 +1,4 @@
-"""Raw COPY, the floor: binary, one pipe a table, into tables with the same columns and keys."""
+"""Raw COPY, the lower bound: binary, one pipe per table, into tables with the same columns and keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Raw(Peer):
     incremental = False
 
     def forget(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         with self.setting.checkout.connect("source") as source, self.setting.checkout.connect("warehouse") as warehouse:
             warehouse.execute(f"create schema {self.schema}")
             for table, key in self.setting.dataset.keys.items():

@@ -1,4 +1,4 @@
-"""The MeltanoLabs tap and target, in a Meltano project of their own."""
+"""The MeltanoLabs tap and target, in a separate Meltano project."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stock(Peer):
         return str(REPOSITORY / ".venv" / "bin" / "meltano")
 
     def prepare(self) -> None:
-        """Make the project, and install its plugins."""
+        """Create the project and install its plugins."""
         self._root = self.setting.work / "stock"
         self._root.mkdir(exist_ok=True)
         content = yaml.safe_dump(self._project(), sort_keys=False)
@@ -86,7 +86,7 @@ class Stock(Peer):
         subprocess.run(command, cwd=self._root, env=self.environment(), check=False, capture_output=True)
 
     def load(self) -> Measured:
-        """Run."""
+        """Run the pipeline."""
         command = [self._meltano, "run", "--no-install", "--force", "tap-postgres", "target-postgres"]
         environment = {**self.environment(), "PGTZ": "UTC"}
         return measure.run([command], env=environment, cwd=self._root, log=self.setting.log)

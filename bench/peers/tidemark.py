@@ -1,4 +1,4 @@
-"""This project, as a user runs it."""
+"""This project, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATE = "dev:tap-postgres-to-target-postgres"
 
 
 class Tidemark(Peer):
-    """`meltano run`, start-up included."""
+    """`meltano run`, including its start-up."""
 
     name = "tidemark"
     settings = "`meltano run tap-postgres target-postgres`, settings as in this repository"
@@ -38,7 +38,7 @@ class Tidemark(Peer):
         self.setting.checkout.run("meltano", "state", "clear", "--force", _STATE)
 
     def load(self) -> Measured:
-        """Run."""
+        """Run the pipeline."""
         root = self.setting.checkout.root
         command = [str(root / ".venv/bin/meltano"), "run", "--no-install", "tap-postgres", "target-postgres"]
         return measure.run(
