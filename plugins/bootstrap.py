@@ -1,7 +1,7 @@
-"""Makes the project's environments: .venv for Meltano and the tidemark utility, and one below .meltano/ per plugin.
+"""Creates the project's environments: .venv for Meltano and the tidemark utility, and one below .meltano/ per plugin.
 
-Runs before anything is installed, so it needs the standard library alone. Doing nothing when all is in place takes a
-moment; what an interrupted run left half-made is made again from nothing.
+Runs before anything is installed, so it uses only the standard library. If everything is in place, it ends within a
+moment. It rebuilds from nothing what an interrupted run left incomplete.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "plugins" / "requirements"
 VENV = ROOT / ".venv"
-# what the plugins' own tests need, beside their environments and not in them: those hold what runs, as it was resolved
+# what the plugins' own tests need; beside their environments and not in them, because those hold exactly what runs
 TEST_TOOLS = VENV / "singer-test"
 LOG = ROOT / "logs" / "setup.log"
-# by the name of their pins; Airflow, which is the largest, is installed where it is asked for
+# named after their pins; Airflow, the largest, is installed only where it is asked for
 PLUGINS = ["tap-postgres", "target-postgres", "dbt-postgres"]
 # dbt-core 1.11 does not run on 3.14
 OLDEST, TOO_NEW = (3, 11), (3, 14)
-# an environment's scripts hold its path, and its packages fit one Python: elsewhere, both are made anew
+# an environment's scripts contain its path, and its packages fit one Python version: if either changes, rebuild it
 HERE = "{} {}.{}".format(ROOT, *sys.version_info[:2])
 
 
@@ -35,12 +35,12 @@ class SetupError(Exception):
 
 def main():
     parser = argparse.ArgumentParser(description="Install what the project needs.")
-    parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
-    parser.add_argument("--airflow", action="store_true", help="also Airflow")
+    parser.add_argument("--dev", action="store_true", help="also install what `make test` and `make lint` need")
+    parser.add_argument("--airflow", action="store_true", help="also install Airflow")
     arguments = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         raise SetupError(
-            "Python 3.11, 3.12 or 3.13 is needed and {} is {}.{}; name another: `make setup PYTHON=python3.12`.".format(
+            "this needs Python 3.11, 3.12 or 3.13; {} is {}.{}; name another: `make setup PYTHON=python3.12`.".format(
                 sys.executable, *sys.version_info[:2]
             )
         )
@@ -53,7 +53,7 @@ def main():
 
 
 class locked:
-    """One set-up at a time: two would write into each other's environments."""
+    """Allows one set-up at a time: two would write into each other's environments."""
 
     def __enter__(self):
         (ROOT / ".tidemark").mkdir(exist_ok=True)
@@ -69,7 +69,7 @@ class locked:
 
 
 def environment(*, dev):
-    """Make .venv; return whether anything was to be done. A developer's tools, once there, stay."""
+    """Make .venv; return whether there was anything to do. Once installed, a developer's tools stay."""
     stamp = Stamp(VENV / ".tidemark-setup")
     dev = dev or stamp.kind() == "dev"
     files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
@@ -86,7 +86,7 @@ def environment(*, dev):
             make_venv()
         uv = [VENV / "bin" / "uv", "pip"]
         run(*uv, "sync", "--quiet", "--require-hashes", *files)
-        # the tap's and the target's code without what runs them: `tidemark reconcile` reads and writes as they do
+        # the code of tap and target without the SDK: `tidemark reconcile` reads and writes as they do
         for plugin in ("singer-postgres", "tidemark"):
             run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / plugin)
         for file in tools:
@@ -97,8 +97,8 @@ def environment(*, dev):
 
 
 def make_venv():
-    """Make an empty .venv that holds uv: with the uv on PATH, or else with Python's own venv and pip."""
-    # when we run in the very .venv that is to be made anew, the Python that it came from
+    """Make an empty .venv with uv: with the uv on PATH, or else with Python's own venv and pip."""
+    # if this runs in the .venv that it rebuilds, use the Python that created it
     python = getattr(sys, "_base_executable", sys.executable)
     if found := shutil.which("uv"):
         run(found, "venv", "--quiet", "--clear", "--python", python, VENV)
@@ -115,8 +115,8 @@ def make_venv():
 
 
 def plugins(what, names):
-    """Make the environments of these Meltano plugins; return whether anything was to be done."""
-    # what is installed, not what is configured: an edit of a stream costs no set-up
+    """Make the environments of these Meltano plugins; return whether there was anything to do."""
+    # only what is installed counts, not the configuration: editing a stream needs no set-up
     lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
     urls = [line for line in lines if any(f"plugins/requirements/{name}.txt" in line for name in names)]
     pins = [REQUIREMENTS / f"{name}.txt" for name in [*names, "build"]]
@@ -127,11 +127,11 @@ def plugins(what, names):
         return False
     stamp.remove()
     with step(f"Installing {what}"):
-        # --clean: Meltano looks at the name of a requirements file, not at what it holds
+        # --clean: Meltano compares the name of a requirements file, not its content
         run(VENV / "bin" / "meltano", "install", "--clean", *names)
-        # our own packages run from where they are, and nobody else compiles them
+        # our own packages run from the source tree, and nothing else compiles them
         run(VENV / "bin" / "python", "-m", "compileall", "-q", *sorted((ROOT / "plugins").glob("*/src")))
-        # where Meltano writes each plugin's settings at each run, passwords included
+        # Meltano writes each plugin's settings there at each run, including passwords
         (ROOT / ".meltano" / "run").mkdir(exist_ok=True)
         (ROOT / ".meltano" / "run").chmod(0o700)
     stamp.write(wanted)
@@ -139,7 +139,7 @@ def plugins(what, names):
 
 
 class Stamp:
-    """A file that says what an environment was made from: kind, place, hash. It is away while that is being made."""
+    """A file that says what an environment was made from: kind, place, hash. It is missing while that is being made."""
 
     def __init__(self, path):
         self.path = path
@@ -169,7 +169,7 @@ class Stamp:
 
 
 class step:
-    """Says what is going on: on a terminal with a clock that ticks, elsewhere in plain lines."""
+    """Shows what is going on: on a terminal with a ticking clock, elsewhere in plain lines."""
 
     def __init__(self, what):
         self.what = what
@@ -202,7 +202,7 @@ class step:
 
 
 def run(*command):
-    """Run a command, its output in the log.
+    """Run a command and write its output to the log.
 
     Raises:
         SetupError: it failed.
@@ -220,7 +220,7 @@ def run(*command):
     if status:
         said = LOG.read_bytes()[start:].decode(errors="replace").strip().splitlines()
         reason = next((line.strip() for line in said if "rror" in line), said[-1] if said else "it said nothing")
-        raise SetupError(f"{Path(words[0]).name} failed: {reason}; all it said is in {LOG}.")
+        raise SetupError(f"{Path(words[0]).name} failed: {reason}; its whole output is in {LOG}.")
 
 
 if __name__ == "__main__":
@@ -231,5 +231,5 @@ if __name__ == "__main__":
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}; does it belong to another user, or is the disk full?")
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again; it starts over what it had not finished.", file=sys.stderr)
+        print("\nInterrupted. Run the same command again; it restarts what it had not finished.", file=sys.stderr)
         sys.exit(130)

@@ -1,1 +1,1 @@
-"""dbt, one run at a time in a warehouse."""
+"""dbt, with one run at a time per warehouse."""

@@ -1,4 +1,4 @@
-"""dbt's own command line, with the lock taken once the profile is known."""
+"""dbt's own command line, which takes the lock as soon as the profile is known."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
     from dbt.config.profile import Profile
 
-# the others read, or write files
+# all other commands only read, or write files
 _WRITING = frozenset({"run", "build", "test", "snapshot", "seed", "retry", "clone", "run-operation"})
-# of those, what connects; `debug` says itself what it finds
+# the commands among those that connect; `debug` reports its own findings
 _READING = frozenset({"compile", "freshness", "generate", "show"})
 _load_profile = requires.load_profile
 _connection_keys = PostgresCredentials._connection_keys  # noqa: SLF001
-# dbt ends with a status of its own, whatever the error
+# replaces the exit status that dbt would choose
 _status: int | None = None
 
 
 class Interruption(KeyboardInterrupt, DbtBaseException):
-    """Ctrl-C or SIGTERM: dbt cancels its queries for the one kind of error, and prints no traceback for the other."""
+    """Ctrl-C or SIGTERM. dbt cancels its queries for a KeyboardInterrupt, and prints no traceback for its own error."""
 
 
 def run(*, starter: int | None) -> NoReturn:
-    """Run dbt with the arguments of this process; end with its status.
+    """Run dbt with the arguments of this process and exit with its status.
 
     Args:
-        starter: the process without which this one is not to go on.
+        starter: the pid of the process that started this one; this one must not outlive it.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    # dbt calls this once it has read its command line, and before it connects
+    # dbt calls this after it has read its command line and before it connects
     requires.load_profile = partial(_load_profile_and_lock, starter)
     PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
     PostgresConnectionManager.open = staticmethod(open_unlimited)
@@ -61,15 +61,15 @@ def run(*, starter: int | None) -> NoReturn:
 
 
 def _connection_keys_but_name(credentials: PostgresCredentials) -> tuple[str, ...]:
-    """Return what dbt knows a profile by; by the name of its sessions too, it would parse anew after each command."""
+    """Return the keys that identify a profile, but not the sessions' name: if it changes, dbt parses all again."""
     return tuple(key for key in _connection_keys(credentials) if key != "application_name")
 
 
 def _keep_manifest() -> None:
-    """Keep the manifest of a whole run that went well: what changes are compared with, and deferred to.
+    """Keep the manifest of a successful whole run: later runs compare changes with it, and defer to it.
 
-    That of a part says nothing of the rest, that of a developer's own schemas is nobody else's, and one with --empty
-    has no rows to defer to.
+    A partial run's manifest says nothing about the rest, one of a developer's own schemas concerns nobody else, and one
+    with --empty has no rows to defer to.
     """
     flags = get_flags()
     directory = os.environ.get("DBT_GOOD_RUN_PATH")
@@ -80,7 +80,7 @@ def _keep_manifest() -> None:
     kept.mkdir(parents=True, exist_ok=True)
     made = kept / "manifest.json.new"
     shutil.copyfile(Path(flags.TARGET_PATH or "target") / "manifest.json", made)
-    # in one step, for whoever is reading it
+    # atomically, for concurrent readers
     made.replace(kept / "manifest.json")
 
 

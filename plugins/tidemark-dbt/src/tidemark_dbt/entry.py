@@ -1,4 +1,4 @@
-"""Where the process starts: what must be known before dbt's second of imports."""
+"""The start of the process: what must happen before dbt's imports, which take a second."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run dbt."""
-    # whoever started this may be gone when dbt is there
+    # read it now: the parent may have ended by the time dbt is imported
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # what dbt parses lives as long as it does: to look through that for cycles takes a tenth of its time
+    # dbt's parsed objects live as long as the process: searching them for cycles takes a tenth of its time
     gc.set_threshold(200_000, 20, 100)
     from tidemark_dbt.command import run  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """The lock that keeps two runs from building the same models at once.
 
-It is an advisory lock of a session of its own, so that the server frees it when its holder is gone. The holder's other
-sessions bear the lock's name, by which the next holder finds those that outlived it.
+It is an advisory lock of a separate session, so the server frees it when its holder ends. The holder's other sessions
+have the lock's name as their application_name, so the next holder finds those that outlived it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 3.0
 _VARIABLES = "DBT_POSTGRES_HOST and _PORT"
 _open_by_dbt = PostgresConnectionManager.open
-# what libpq gives the server at the start of each of dbt's sessions
+# variables that libpq sends to the server at the start of each of dbt's sessions
 _TOLD = {"PGTZ": "TimeZone", "PGDATESTYLE": "DateStyle"}
 _HOLDER = """
     select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
@@ -49,7 +49,7 @@ class BusyError(DbtRuntimeError):
 
 
 class PooledError(DbtRuntimeError):
-    """A pooler is in between that keeps no sessions, or not what they are told at their start."""
+    """A pooler in between keeps no sessions, or drops the settings that are sent at their start."""
 
 
 class TransformLock:
@@ -63,14 +63,14 @@ class TransformLock:
 
     @property
     def name(self) -> str:
-        """What the sessions of its holder are called."""
+        """The application_name of its holder's sessions."""
         return f"dbt {self._key & 2**64 - 1:016x}"
 
     def take(self, *, starter: int | None) -> None:
-        """Take it, and keep it until this process ends.
+        """Take the lock and keep it until this process ends.
 
         Args:
-            starter: the process without which this one is not to go on.
+            starter: the pid of the process that started this one; this one must not outlive it.
 
         Raises:
             BusyError: another run holds it.
@@ -79,7 +79,7 @@ class TransformLock:
         self._session = self._connect()
         self._lock()
         with self._session.cursor() as cursor:
-            # the lock is ours, so that whoever bears its name was killed
+            # this process has the lock, so a session with its name belongs to a killed run
             cursor.execute(_END_SESSIONS, [self.name])
         threading.Thread(target=self._watch, args=(starter,), name="transform-lock", daemon=True).start()
 
@@ -96,18 +96,18 @@ class TransformLock:
         return opened
 
     def _busy(self, holder: tuple[Any, ...] | None) -> str:
-        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
+        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it has just ended"
         return (
             f"Another run is building the models of {self._credentials.database}, schema {self._credentials.schema} "
-            f"({who}). Wait for its end, then run this again."
+            f"({who}). Wait until it ends, then run this again."
         )
 
     def _watch(self, starter: int | None) -> None:
-        """End dbt when whoever started it is gone, or when the lock was lost and somebody else has it."""
+        """End dbt when the process that started it is gone, or when the lock was lost and another run has it."""
         while True:
             time.sleep(_LOOK_EVERY_S)
             if starter is not None and os.getppid() != starter:
-                return _end("Whoever started this run is gone, so it ends.")
+                return _end("The process that started this run is gone, so this run ends.")
             try:
                 with self._session.cursor() as cursor:
                     cursor.execute("select")
@@ -118,22 +118,22 @@ class TransformLock:
                 except BusyError as error:
                     return _end(f"The lock that keeps other runs out was lost. {error}")
                 except (DbtBaseException, psycopg2.Error):
-                    # the warehouse is away, as dbt will find
+                    # the warehouse can't be reached, and dbt will notice that itself
                     continue
 
 
 def require_session(credentials: PostgresCredentials) -> None:
-    """Stop if dbt would have no session of the server's that stays; its temporary tables and settings need one.
+    """Refuse to run without a session of the server's that stays; dbt's temporary tables and settings need one.
 
     Raises:
-        PooledError: it would not.
+        PooledError: a pooler keeps no session.
         DbtDatabaseError: the warehouse can't be reached.
     """
     _open(credentials).close()
 
 
 def open_unlimited(connection: Connection) -> Connection:
-    """Open a session of dbt's, which no time-out of its role's transactions ends while a model is built."""
+    """Open a session for dbt that no time-out of its role's transactions ends while a model is built."""
     if connection.state == ConnectionState.OPEN:
         return connection
     opened = _open_by_dbt(connection)
@@ -175,7 +175,7 @@ def _connect(credentials: PostgresCredentials) -> Any:
 
 
 def _end(why: str) -> None:
-    # whoever read it may be gone too
+    # the reader of stderr may be gone too
     with suppress(OSError):
         sys.stderr.write(f"error: {why}\n")
         sys.stderr.flush()
