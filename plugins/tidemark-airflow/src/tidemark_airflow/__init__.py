@@ -1,1 +1,1 @@
-"""Airflow, running a Tidemark project."""
+"""Runs a Tidemark project in Airflow."""

@@ -1,7 +1,7 @@
-"""What other DAGs can be scheduled on: the raw tables, and the marts once they are tested.
+"""Assets that schedule other DAGs: the raw tables, and the marts after their tests.
 
-An event is for rows that moved. Airflow writes one for each outlet of a task that ends well, so outlets are aliases,
-which get an asset only where there is something to tell.
+An event means that rows moved. Airflow writes an event for each outlet of a successful task. So outlets are aliases,
+which get an asset only if rows moved.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ MARTS = Asset(name="marts", uri="tidemark://warehouse/marts")
 
 
 def alias(asset: Asset) -> AssetAlias:
-    """Return what a task that may write `asset` has for outlet."""
+    """Return the outlet of a task that may write `asset`."""
     return AssetAlias(f"{asset.name} moved")
 
 
 def last_told(context: Context, asset: Asset) -> str | None:
-    """Return up to when the events that there are tell of rows, by the warehouse's clock; None if there are none."""
+    """Return the time, on the warehouse's clock, up to which earlier events cover rows; None without an event."""
     events = context["inlet_events"][asset].ascending(ascending=False).limit(1)
     return events[0].extra.get("as_of") if len(events) else None
 
 
 def tell(context: Context, asset: Asset, report: Mapping[str, Any]) -> None:
-    """Write an event of `asset` if rows of it moved since the last: in this run, in one that failed, in one by hand.
+    """Write an event of `asset` if its rows moved since the last event: in this run, a failed one, or one by hand.
 
-    So it does if the warehouse would not say how many there were.
+    Also write it if the warehouse does not say how many rows moved.
     """
     if report["rows_moved"] != 0:
         extra = {"rows": report["rows_moved"], "run_id": report["run_id"], "as_of": report["as_of"]}

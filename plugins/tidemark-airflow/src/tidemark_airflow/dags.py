@@ -1,4 +1,4 @@
-"""Makes DAGs: one of each of Meltano's schedules, and one that reloads what is asked for."""
+"""Makes DAGs: one for each of Meltano's schedules, and one that reloads selected streams."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from tidemark_airflow.schedules import Schedule, Step
 
-# any day that is past: nothing is caught up with
+# any day in the past; there is no catch-up
 _START = pendulum.datetime(2024, 1, 1, tz="UTC")
 _DOCS = """
-Made from the schedule `{name}` in orchestrate/, by way of orchestrate/schedules.json. Its tasks are, in this order:
+This DAG comes from the schedule `{name}` in orchestrate/, through orchestrate/schedules.json. Its tasks, in order:
 
 {tasks}
 
-Each is one `meltano run` of these blocks, with its own lines in its log. A run that is ended at any point loses no row
-and doubles none: the next one goes on from what the warehouse has. [What to do when a task fails](docs/runbook.md).
+Each task is one `meltano run` of these blocks, and its log has the lines of that run. A run that ends at any point
+loses no row and doubles none: the next run continues from what the warehouse has.
+[What to do when a task fails](docs/runbook.md).
 """
 
 
@@ -37,7 +38,7 @@ def of_schedule(schedule: Schedule) -> DAG:
     """Return the DAG of a schedule.
 
     Raises:
-        ValueError: its env has a setting that can't be used.
+        ValueError: its env has an invalid setting.
     """
     tasks = "\n".join(f"- **{step.name}**: `{' '.join(step.blocks)}`" for step in schedule.steps)
     with _dag(schedule.name, schedule.interval, schedule.env, _DOCS.format(name=schedule.name, tasks=tasks)) as dag:
@@ -59,14 +60,14 @@ def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
 
 
 _BACKFILL_DOCS = """
-Reloads rows of some streams, and builds what stands on them: all rows, or those whose replication key is in a range.
-The regular bookmark stays where it is, and newer rows are not overwritten. Rows that are gone from the source stay:
-`tidemark reconcile --repair` marks those.
+Reloads rows of some streams and builds the models on them: all rows, or those with a replication key in a range.
+The regular bookmark does not move, and newer rows are not overwritten. Rows that were deleted in the source stay;
+`tidemark reconcile --repair` marks them.
 """
 
 
 def backfill(streams: Sequence[str]) -> DAG:
-    """Return the DAG that reloads streams; those in `streams` are offered."""
+    """Return the DAG that reloads streams; its form offers `streams`."""
     params = {
         "streams": Param(
             [],
@@ -76,25 +77,25 @@ def backfill(streams: Sequence[str]) -> DAG:
             items={"type": "string", "pattern": r"^[^-\s]\S*$"},
             examples=list(streams),
             title="Streams",
-            description="Which to reload.",
+            description="The streams to reload.",
         ),
         "from": Param(
             None,
             type=["null", "string"],
             title="From",
-            description="A value of the replication key, such as 2026-01-01T00:00:00Z; rows before it are left out.",
+            description="A value of the replication key, such as 2026-01-01T00:00:00Z. Earlier rows are left out.",
         ),
         "to": Param(
             None,
             type=["null", "string"],
             title="To",
-            description="A value of the replication key; it and rows after it are left out.",
+            description="A value of the replication key. It and later rows are left out.",
         ),
         "full_refresh": Param(
             False,  # noqa: FBT003
             type="boolean",
             title="Full refresh",
-            description="Reload all rows of these streams; instead of a range.",
+            description="Reload all rows of these streams, instead of a range.",
         ),
     }
     with _dag("backfill", None, {}, _BACKFILL_DOCS, params=params) as dag:
@@ -135,7 +136,7 @@ def _dag(name: str, interval: str | None, env: Mapping[str, str], docs: str, **m
             "on_retry_callback": callbacks.task_retried,
         },
         on_failure_callback=callbacks.run_failed,
-        # not by the logical date, which a run that is started by hand may lack
+        # not based on the logical date, which a run that is started by hand may lack
         deadline=DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(minutes=own.deadline_minutes),

@@ -1,8 +1,8 @@
-"""The command `tidemark-airflow`: Airflow's own command line in this project's environment, and what it lacks.
+"""The command `tidemark-airflow`: Airflow's own command line in this project's environment, with two more commands.
 
-tidemark-airflow serve      all of Airflow on this machine, until it is told to end
-tidemark-airflow prepare    the metadata's tables and the pools, brought up to date
-tidemark-airflow …          as `airflow …`
+tidemark-airflow serve      run all of Airflow on this machine, until it is stopped
+tidemark-airflow prepare    update the metadata's tables and the pools
+tidemark-airflow …          the same as `airflow …`
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tidemark_airflow.errors import UsageError
 def main() -> NoReturn:
     """Run a command."""
     try:
-        # before anything of Airflow's is imported: it reads its settings then, and makes files where they say
-        # the locks under which tables are made and altered are a session's
+        # before the first import of Airflow, which reads its settings then and creates files where they say
+        # serve and prepare create and alter tables under locks; such locks belong to a session, so no pooler
         pooled = sys.argv[1:2] not in (["serve"], ["prepare"])
         os.environ.update(environment.compose(environment.project_root(), os.environ, pooled=pooled))
         match sys.argv[1:]:

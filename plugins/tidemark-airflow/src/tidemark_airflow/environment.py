@@ -1,4 +1,4 @@
-"""The environment that all of Airflow runs in: orchestrate/airflow.env, .env before it, the process's own first."""
+"""The environment of all of Airflow: orchestrate/airflow.env, overridden by .env, overridden by the process's own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tidemark_airflow.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# of .env, what Airflow and our plugin in it read: no password of the source's or of the warehouse's writers
+# variables of .env for Airflow and our plugin; without the passwords of the source's reader and the warehouse's writers
 _OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_", "DBT_SCHEMA_PREFIX")
 _NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES_PASSWORD"}
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-# what psycopg is told by Airflow's asynchronous sessions
+# for psycopg in Airflow's asynchronous sessions
 UNPREPARED = {"prepare_threshold": None}
-# as Meltano has it for source and warehouse
+# the values that Meltano accepts for source and warehouse
 _TRUE = {"1", "on", "true", "yes"}
 _SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
 
@@ -29,7 +29,7 @@ def project_root() -> Path:
     """Return the project: MELTANO_PROJECT_ROOT, or else the nearest meltano.yml above the working directory.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no meltano.yml.
     """
     if named := os.environ.get("MELTANO_PROJECT_ROOT"):
         return Path(named)
@@ -46,11 +46,11 @@ def compose(root: Path, process: Mapping[str, str], *, pooled: bool = True) -> d
     Args:
         root: the project.
         process: the environment of this process.
-        pooled: whether the metadata's database may be reached by its pooler, if it has one.
+        pooled: whether to connect to the metadata's database through its pooler, if it has one.
     """
     dotenv = {
         name: value
-        # expanded, as Meltano and tidemark have it
+        # with ${NAME} expanded, as Meltano and tidemark do
         for name, value in _read(root / ".env", expanded=True).items()
         if name.startswith(_OURS) and name not in _NOT_OURS
     }
@@ -67,20 +67,20 @@ def compose(root: Path, process: Mapping[str, str], *, pooled: bool = True) -> d
         **_asynchronous(found),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-        # libpq's: Airflow wants its times in UTC, whatever the server's default is
+        # for libpq: Airflow needs its times in UTC, whatever the server's default is
         "PGTZ": "UTC",
     }
     return {**derived, **found}
 
 
 def refuse_without_secrets(environment: Mapping[str, str]) -> None:
-    """Stop where each process would make up secrets of its own, and then trust none of the others.
+    """Refuse to start without secrets. Otherwise each process would generate its own and trust none of the others.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: a secret is missing.
     """
     if missing := [name for name in _SECRETS if not environment.get(name)]:
-        raise UsageError(f"{', '.join(missing)} is not set; `make airflow` makes it in .env, or put one there.")
+        raise UsageError(f"{', '.join(missing)} is not set; set it in .env, or run `make airflow`, which does.")
 
 
 def _metadata(found: Mapping[str, str], *, pooled: bool) -> str:
@@ -94,7 +94,7 @@ def _metadata(found: Mapping[str, str], *, pooled: bool) -> str:
 
 
 def _tls(found: Mapping[str, str]) -> str:
-    """Return libpq's words for TLS, as source and warehouse have it."""
+    """Return libpq's parameters for TLS, from the same settings as for source and warehouse."""
     if found.get("AIRFLOW_POSTGRES_SSL_ENABLE", "").lower() not in _TRUE:
         return ""
     words = {"sslmode": found.get("AIRFLOW_POSTGRES_SSL_MODE") or "verify-full"}
@@ -104,9 +104,9 @@ def _tls(found: Mapping[str, str]) -> str:
 
 
 def _asynchronous(found: Mapping[str, str]) -> dict[str, str]:
-    """Return how Airflow's asynchronous sessions connect: as the others do, by psycopg.
+    """Return how Airflow's asynchronous sessions connect: with psycopg, as its other sessions do.
 
-    Airflow itself would use asyncpg, which knows none of libpq's words for TLS, and prepares statements that a pooler
+    Airflow would use asyncpg. That does not know libpq's parameters for TLS, and it prepares statements that a pooler
     then looks for in another session.
     """
     kind, _, rest = found[_CONNECTION].partition("://")

@@ -1,4 +1,4 @@
-"""How a task says what became of its run: what alerts and retries go by."""
+"""A task's errors, with what alerts and retries need."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 
 class RunFailed(AirflowException):
-    """A run failed of something that another try may mend.
+    """A run failed, and a retry may succeed.
 
     Attributes:
-        reason: why, in one line.
-        kind: a heading of docs/runbook.md, one of those in pipeline/kinds.py of plugins/tidemark.
-        report: what `tidemark run --json` said last; empty if it said nothing.
+        reason: the reason, in one line.
+        kind: a heading of docs/runbook.md, as in pipeline/kinds.py of plugins/tidemark.
+        report: the last report of `tidemark run --json`; empty if there is none.
     """
 
     def __init__(self, reason: str, kind: str, report: dict[str, Any]) -> None:
@@ -24,4 +24,4 @@ class RunFailed(AirflowException):
 
 
 class PermanentFailure(RunFailed, AirflowFailException):
-    """One of something that no retry mends: Airflow fails the task at once."""
+    """A failure that no retry can fix: Airflow fails the task at once."""

@@ -1,4 +1,4 @@
-"""The administrator: one user, `admin`, whose password is AIRFLOW_ADMIN_PASSWORD, in whichever login Airflow has."""
+"""The administrator: one user `admin` with the password AIRFLOW_ADMIN_PASSWORD, in either of Airflow's logins."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ROLE = "Admin"
 
 
 def note(environment: Mapping[str, str]) -> str:
-    """Write down the password where Airflow's simple login reads it; return what to tell the user."""
+    """Write the password where Airflow's simple login reads it; return what to tell the user."""
     manager = environment.get("AIRFLOW__CORE__AUTH_MANAGER") or _SIMPLE
     password = environment.get("AIRFLOW_ADMIN_PASSWORD")
     if not password or manager not in {_SIMPLE, _FAB}:
-        return "log in as AIRFLOW__CORE__AUTH_MANAGER has it"
+        return "log in as AIRFLOW__CORE__AUTH_MANAGER defines it"
     if manager == _SIMPLE:
         file = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
         file.touch(mode=0o600)
@@ -29,16 +29,16 @@ def note(environment: Mapping[str, str]) -> str:
 
 
 def ensure(manager: str, password: str | None) -> None:
-    """Make the user in FAB's tables if that is Airflow's login, or give it this password and its role again.
+    """Create the user in FAB's tables if that is Airflow's login, or set its password and role again.
 
-    FAB keeps a hash. Where the password is that already, sessions go on.
+    FAB stores a hash. If the password did not change, sessions stay valid.
 
     Args:
         manager: the class of the auth manager.
     """
     if manager != _FAB or not password:
         return
-    # none of Flask is loaded without need
+    # load Flask only if it is needed
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder  # noqa: PLC0415
     from werkzeug.security import check_password_hash  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The task of a DAG: some blocks of `meltano run`, by way of `tidemark run`, with its lines in the task's log."""
+"""The task of a DAG: runs some blocks of `meltano run` through `tidemark run`, and copies its lines to the log."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Asset, Context
 
-# sysexits', as `tidemark` ends with them, and what they are called in the runbook
+# the exit statuses of `tidemark`, from sysexits, and their headings in the runbook
 _KINDS = {69: "unreachable", 75: "busy", 78: "usage"}
-# what somebody must mend first is as it was at the next try
+# kinds that somebody must fix first, so that a retry would fail in the same way
 _STAYS = frozenset({"state", "shape", "tests", "freshness", "reconcile", "usage"})
 
 
 class TidemarkOperator(BaseOperator):
-    """Runs `tidemark ARGUMENTS`; returns its report, as `tidemark run --json` prints it.
+    """Runs `tidemark ARGUMENTS` and returns its report, as `tidemark run --json` prints it.
 
     Args:
-        arguments: such as `run dbt-postgres:run`; or what makes them of the run's params.
-        env: variables for it.
-        asset: is told of when it ends well and rows of it moved since it was told of last.
+        arguments: such as `run dbt-postgres:run`, or a function that computes them from the run's params.
+        env: environment variables for the command.
+        asset: gets an event if the run succeeds and its rows moved since its last event.
 
     Raises:
-        RunFailed: it failed, with the kind of failure as docs/runbook.md has it.
+        RunFailed: the command failed; has the kind of failure, as in docs/runbook.md.
     """
 
     ui_color = "#d7ecec"
@@ -47,7 +47,7 @@ class TidemarkOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            # not the alias: the DAG processor, which sends alerts, would ask for its assets and wait for ever (3.3.2)
+            # not the alias: the DAG processor, which sends alerts, would wait for its assets for ever (3.3.2)
             inlets=[asset] if asset else [],
             outlets=[assets.alias(asset)] if asset else [],
             **kwargs,
@@ -58,12 +58,12 @@ class TidemarkOperator(BaseOperator):
         self._run: process.Run | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run it."""
+        """Run the command."""
         ti = context["ti"]
         identifier = run_id_of(ti.dag_id, ti.run_id)
         arguments = self.arguments(context["params"]) if callable(self.arguments) else self.arguments
         self.log.info("tidemark %s", " ".join(arguments))
-        self.log.info("Run %s, by which logs/meltano.jsonl and raw._tidemark_runs know it", identifier)
+        self.log.info("Run %s: its id in logs/meltano.jsonl and raw._tidemark_runs", identifier)
         root = Path(os.environ["MELTANO_PROJECT_ROOT"])
         command, *rest = arguments
         options = [f"--run-id={identifier}"]
@@ -81,7 +81,7 @@ class TidemarkOperator(BaseOperator):
         return report
 
     def on_kill(self) -> None:
-        """End it: the task was told to."""
+        """End the command, because the task was told to end."""
         if self._run:
             self._run.stop()
 
@@ -89,7 +89,7 @@ class TidemarkOperator(BaseOperator):
         reason = report.get("reason") or complaint.removeprefix("error: ")
         kind = report.get("kind") or _KINDS.get(status)
         if kind is None:
-            # by a signal, or as `tidemark` ends on one
+            # killed by a signal, or ended as `tidemark` does after one
             killed = status < 0 or status > 128  # noqa: PLR2004 - the shell's convention
             kind = "killed" if killed else "other"
             reason = reason or f"tidemark ended with status {status} and did not say why"

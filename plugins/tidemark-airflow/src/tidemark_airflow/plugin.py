@@ -1,4 +1,4 @@
-"""What Airflow loads of Tidemark into its own processes: the page of streams, and where it is found."""
+"""The plugin that Airflow loads into its own processes: the page of streams and its place in the navigation."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The pools that bound what runs at once: by default one task reads the source, and one builds in the warehouse.
+"""Pools limit what runs at once. By default one task reads the source, and one builds in the warehouse.
 
-What is in the same pool waits for its turn, rather than being refused by the locks of the warehouse.
+A task waits for a slot in its pool. Without pools, the warehouse's locks would refuse it.
 """
 
 from __future__ import annotations
 
 SOURCE = "tidemark_source"
 WAREHOUSE = "tidemark_warehouse"
-# Airflow's own, for what waits for nobody
+# Airflow's own pool, for tasks that block nobody
 NONE = "default_pool"
 
 SLOTS = {SOURCE: 1, WAREHOUSE: 1}

@@ -1,4 +1,4 @@
-"""Brings the metadata's database up to date: the tables of Airflow and its providers, the pools, the administrator."""
+"""Updates the metadata's database: the tables of Airflow and its providers, the pools, the administrator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidemark_airflow.pools import DESCRIPTIONS, SLOTS
 
 
 def prepare() -> None:
-    """Make or alter what is missing; pools that are there keep the slots that somebody gave them."""
+    """Create or alter what is missing. Existing pools keep their slots, which somebody may have set."""
     initdb()
     with create_session() as session:
         known = set(session.scalars(select(Pool.pool)))

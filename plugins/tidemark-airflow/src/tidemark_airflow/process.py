@@ -1,4 +1,4 @@
-"""Runs `tidemark` as a child process and hands on what it says; when it is over, nothing that it started is left."""
+"""Runs `tidemark` as a child process and passes on its output. Afterwards none of its descendants is left."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _KILL_S = 10
 
 
 class Run:
-    """A `tidemark … --json` under way.
+    """A running `tidemark … --json`.
 
     Attributes:
-        report: what it printed last of all, if it came to that.
-        complaint: the last line that was no JSON: how it says what is wrong.
+        report: the report that it printed at the end, if it did.
+        complaint: the last line that was not JSON, which is its error message.
     """
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
@@ -32,7 +32,7 @@ class Run:
         self.complaint = ""
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield each line as its level and text, until the process has ended."""
+        """Yield each line's level and text until the process has ended."""
         assert self._child.stdout
         for line in self._child.stdout:
             if not line.strip():
@@ -48,24 +48,24 @@ class Run:
 
     @property
     def status(self) -> int:
-        """What it ended with."""
+        """The exit status."""
         return self._child.wait()
 
     def stop(self) -> None:
-        """Tell it to end; its lines end when it has."""
+        """Tell the process to end; lines() ends after it has."""
         if self._child.poll() is None:
             self._child.terminate()
 
 
 @contextmanager
 def run(root: Path, arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Run]:
-    """Start it and yield it; on leaving, however that is, it has ended, and all that it started."""
+    """Start the command and yield it; on leaving, end it and everything that it started."""
     command, *options = arguments
     child = subprocess.Popen(
         [str(root / ".venv" / "bin" / "tidemark"), command, "--json", "--attended", *options],
         cwd=root,
         env={**os.environ, **env, "MELTANO_PROJECT_ROOT": str(root)},
-        # it closes with us, however we end, and the child with it
+        # it closes when this process ends, however that happens, and then the child ends
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,7 +85,7 @@ def _end(child: subprocess.Popen[str]) -> None:
     if child.poll() is None:
         child.terminate()
     with suppress(subprocess.TimeoutExpired):
-        # reads on, as a child that writes into a full pipe doesn't end
+        # keep reading, because a child that writes into a full pipe does not end
         child.communicate(timeout=_STOP_S)
     for process in started:
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""What orchestrate/schedules.json says: Meltano's schedules, as DAGs are made from them. Pure: no I/O here."""
+"""Reads orchestrate/schedules.json: Meltano's schedules, from which DAGs are made. Pure: no I/O here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Meltano's words for "when someone says so"
+# Meltano's intervals for a schedule that is started by hand
 _BY_HAND = {"@manual", "@none", ""}
 _FIRST_TAP = "tap-postgres"
 _BACKUP = "tidemark:backup"
@@ -19,7 +19,7 @@ _BACKUP = "tidemark:backup"
 
 @dataclass(frozen=True)
 class Step:
-    """A task: what `meltano run` is given, and the name that says what it does."""
+    """A task: the blocks for `meltano run`, and a name that says what it does."""
 
     name: str
     blocks: tuple[str, ...]
@@ -31,23 +31,23 @@ class Step:
 
     @property
     def reads_source(self) -> bool:
-        """Whether it is a load on the source database."""
+        """Whether it puts load on the source database."""
         return self.loads or any(block.startswith("tidemark:") for block in self.blocks if block != _BACKUP)
 
     @property
     def only_backs_up(self) -> bool:
-        """Whether it is in nobody's way: runs and builds go on beside it."""
+        """Whether it is only a backup, which blocks no run and no build."""
         return set(self.blocks) == {_BACKUP}
 
     @property
     def tests(self) -> bool:
-        """Whether it proves the models."""
+        """Whether it tests the models."""
         return any(block.startswith("dbt") and block.endswith(":test") for block in self.blocks)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A DAG: `interval` as Airflow takes it, None for one that is started by hand."""
+    """A DAG. `interval` is Airflow's; None if the DAG is started by hand."""
 
     name: str
     interval: str | None
@@ -64,10 +64,10 @@ class Export:
 
 
 def parse(text: str) -> Export:
-    """Read the file.
+    """Parse the file.
 
     Raises:
-        ValueError: it is not what `make schedules` writes.
+        ValueError: it is not in the format of `make schedules`.
     """
     try:
         content = json.loads(text)
@@ -77,7 +77,7 @@ def parse(text: str) -> Export:
         msg = f"orchestrate/schedules.json can't be read ({type(error).__name__}: {error}); run `make schedules`."
         raise ValueError(msg) from error
     if twice := [name for name, count in Counter(each.name for each in schedules).items() if count > 1]:
-        msg = f"orchestrate/schedules.json has {twice[0]} twice; give each schedule a name of its own."
+        msg = f"orchestrate/schedules.json has {twice[0]} twice; give each schedule its own name."
         raise ValueError(msg)
     return Export(tuple(sorted(schedules, key=lambda each: each.name)), streams)
 
@@ -95,7 +95,7 @@ def _schedule(fields: Mapping[str, Any]) -> Schedule:
 
 
 def name(blocks: tuple[str, ...]) -> str:
-    """Return what to call a task, by what it does first: extract_load, dbt_run, dbt_test, reconcile."""
+    """Return a task's name, from what it does first: extract_load, dbt_run, dbt_test, reconcile."""
     first = blocks[0] if blocks else ""
     if not first:
         msg = "a task has no blocks"
@@ -111,7 +111,7 @@ def name(blocks: tuple[str, ...]) -> str:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """Return the names, of which the second of a kind gets a number."""
+    """Return the names, with a number after each repeated one."""
     seen: Counter[str] = Counter()
     found = []
     for each in names:

@@ -1,4 +1,4 @@
-"""All of Airflow on this machine: its metadata brought up to date, its four processes, and where to look."""
+"""Runs all of Airflow on this machine: prepares its metadata, starts its four processes, and says where it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidemark_airflow.errors import UsageError
 from tidemark_airflow.supervisor import Component, Supervisor
 
 _BIN = Path(sys.executable).parent
-# their logs are files of this machine, which the API server reads as they are: no server of theirs is needed for it
+# the API server reads task logs as files of this machine, so no component needs to serve them
 _COMPONENTS = {
     "API server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
@@ -30,7 +30,7 @@ _PATIENCE_S = 120
 
 
 def serve() -> int:
-    """Run Airflow until it is told to end; return the status to end with.
+    """Run Airflow until it is told to end; return the exit status.
 
     Raises:
         UsageError: it can't be started.
@@ -56,7 +56,7 @@ def serve() -> int:
 
 
 class _Readiness:
-    """Asks Airflow how it is until all is well, and says so once."""
+    """Polls Airflow's health until all is healthy, and reports that once."""
 
     def __init__(self, began: float, login: str, logs: Path) -> None:
         self._began = began
@@ -74,15 +74,15 @@ class _Readiness:
         if not wanting:
             _say(f"Airflow is ready after {now - self._began:.0f} s: {os.environ['AIRFLOW__API__BASE_URL']}")
             _say(f"  {self._login}")
-            _say("Ctrl-C here, or `make airflow-down` elsewhere, ends it.")
+            _say("To stop it: Ctrl-C here, or `make airflow-down` in another terminal.")
             self._done = True
         elif now - self._began > _PATIENCE_S:
-            _say(f"Airflow is not ready after {_PATIENCE_S} s, for want of: {', '.join(wanting)}. See {self._logs}/.")
+            _say(f"Airflow is not ready after {_PATIENCE_S} s. Not healthy: {', '.join(wanting)}. See {self._logs}/.")
             self._done = True
 
 
 def _wanting() -> list[str]:
-    """Return what isn't well yet."""
+    """Return the components that are not healthy yet."""
     url = f"{os.environ['AIRFLOW__API__BASE_URL']}/api/v2/monitor/health"
     try:
         health = httpx.get(url, timeout=2, trust_env=False).json()
@@ -92,7 +92,7 @@ def _wanting() -> list[str]:
 
 
 def _refuse_bad_alerts() -> None:
-    """Stop before a misspelt setting sends alerts nowhere."""
+    """Refuse to start with a misspelt setting, which would send alerts nowhere."""
     try:
         settings.check()
     except settings.SettingsError as error:
@@ -109,8 +109,8 @@ def _refuse_taken_port() -> None:
             probe.bind((host, int(port)))
         except OSError as error:
             raise UsageError(
-                f"Airflow can't listen on {host}:{port} ({error.strerror}); end the program that does, or put another "
-                "AIRFLOW__API__PORT in .env."
+                f"Airflow can't listen on {host}:{port} ({error.strerror}); end the program that uses the port, or set "
+                "another AIRFLOW__API__PORT in .env."
             ) from None
 
 

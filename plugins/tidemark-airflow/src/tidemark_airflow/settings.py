@@ -1,4 +1,4 @@
-"""How DAGs run: the variables TIDEMARK_DAG_…, which a schedule's `env` goes before."""
+"""Settings of DAGs: the variables TIDEMARK_DAG_…, which a schedule's `env` overrides."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _PREFIX = "TIDEMARK_DAG_"
 
 
 class DagSettings(BaseSettings):
-    """Of one schedule."""
+    """The settings of one schedule."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore")
 
     owner: str = "data"
-    """Who is told of failures, and named in the alert."""
+    """Who is responsible for the DAG; alerts name them."""
     retries: int = Field(default=3, ge=0)
     retry_delay_seconds: float = Field(default=60, gt=0)
-    """Before the first; twice as long before each further one."""
+    """Before the first retry; doubled before each further one."""
     longest_retry_delay_minutes: float = Field(default=30, gt=0)
     task_timeout_minutes: float = Field(default=180, gt=0)
-    """After which a task, and all that it started, is ended."""
+    """After this time, a task and everything that it started is ended."""
     deadline_minutes: float = Field(default=240, gt=0)
-    """After which an alert tells of a run that has not ended."""
+    """After this time, an alert reports a run that has not ended."""
 
     @property
     def default_args(self) -> dict[str, object]:
-        """What each task of the DAG is given."""
+        """The arguments of each task of the DAG."""
         return {
             "owner": self.owner,
             "retries": self.retries,
@@ -47,7 +47,7 @@ def of(name: str, env: Mapping[str, str]) -> DagSettings:
     """Return the settings of a schedule.
 
     Raises:
-        ValueError: a variable's value can't be used.
+        ValueError: a variable's value is invalid.
     """
     own = {key.removeprefix(_PREFIX).lower(): value for key, value in env.items() if key.startswith(_PREFIX)}
     try:

@@ -1,7 +1,7 @@
-"""Runs some processes together until one signal ends them all, and leaves none behind.
+"""Runs several processes until one signal ends them all, and leaves none behind.
 
-A component that ends by itself is started again, later each time. What a component leaves behind (a scheduler that was
-killed leaves its workers) may finish the task it has, and is then ended.
+It restarts a component that ends by itself, with growing delays. A component can leave processes behind: a killed
+scheduler leaves its workers. Such a process may finish its task and is then ended.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _POLL_S = 0.2
-# how long all have to end by themselves, the scheduler's tasks too
+# the time for all processes to end by themselves, including the scheduler's tasks
 _STOP_S = 20
 _KILL_S = 10
-# a component that ends so often, so soon, will not run by being started again
+# a component that ends this often, this soon, will not recover by a restart
 _QUICK_S = 60
 _QUICK_ENDS = 5
 _LONGEST_DELAY_S = 30
@@ -39,7 +39,7 @@ _libc = ctypes.CDLL(None) if _LINUX else None
 
 @dataclass
 class Component:
-    """One process to keep running; its output goes to `log`, which begins anew with the supervisor."""
+    """A process to keep running. Its output goes to `log`, which is emptied when the supervisor starts."""
 
     name: str
     command: Sequence[str]
@@ -51,7 +51,7 @@ class Component:
     output: IO[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it, in a session of its own: a terminal's Ctrl-C is for the supervisor."""
+        """Start it in a new session, so that a terminal's Ctrl-C reaches only the supervisor."""
         self.output = self.output or self.log.open("wb")
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -60,12 +60,12 @@ class Component:
             stdout=self.output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # there is one thread here
+            # safe, because this process has one thread
             preexec_fn=_end_with_parent if _LINUX else None,  # noqa: PLW1509
         )
 
     def ended(self) -> int | None:
-        """Return its status if it has ended by itself, once; and settle when it is due to be started again."""
+        """Return its status once if it has ended by itself, and schedule its restart."""
         if self.process is None or (status := self.process.poll()) is None:
             return None
         self.process = None
@@ -85,15 +85,15 @@ class Supervisor:
         self._looked = 0.0
 
     def run(self, *, meanwhile: Callable[[], None]) -> int:
-        """Run them; return the status to end with: 0 when told to end.
+        """Run the components; return the exit status, which is 0 if it was told to end.
 
         Args:
-            meanwhile: called again and again; must not take long.
+            meanwhile: called repeatedly; must return quickly.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._told)
         if _libc:
-            # what a component leaves behind becomes our child, so that we can find it
+            # orphans of a component become children of this process, so that it can find them
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         status = 0
         try:
@@ -113,13 +113,13 @@ class Supervisor:
         self._stop = True
 
     def _look_after(self) -> bool:
-        """Start what has ended again, and end what was left behind; return whether there is hope."""
+        """Restart ended components and end orphans; return False if a component keeps ending."""
         for component in self._components:
             status = component.ended()
             if status is not None:
                 self._say(f"The {component.name} ended with status {status}; see {component.log}.")
                 if component.quick_ends >= _QUICK_ENDS:
-                    self._say(f"The {component.name} does not stay up, so all is stopped.")
+                    self._say(f"The {component.name} keeps ending, so everything is stopped.")
                     return False
             if component.process is None and time.monotonic() >= component.due:
                 component.start()
@@ -129,7 +129,7 @@ class Supervisor:
         return True
 
     def _end_orphans(self) -> None:
-        """End what was left behind and had nothing to do when it was looked at before either."""
+        """End orphans that were idle in two checks in a row."""
         own = {component.process.pid for component in self._components if component.process}
         idle = set()
         for child in psutil.Process().children():
@@ -138,7 +138,7 @@ class Supervisor:
                     continue
                 if child.status() == psutil.STATUS_ZOMBIE:
                     os.waitpid(child.pid, os.WNOHANG)
-                # a worker with a task has the task's process
+                # a worker with a task has the task's process as a child
                 elif not child.children():
                     idle.add(child.pid)
                     if child.pid in self._idle:
@@ -148,10 +148,10 @@ class Supervisor:
     def _end_all(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        # all, by then: whose parent ends is not found by way of it any more
+        # collect all now: a process whose parent ends can no longer be found through it
         everyone = _started()
-        # a scheduler that is told to end waits for its tasks, and they for nobody; each once, as Airflow takes a second
-        # signal for impatience
+        # a scheduler that is told to end waits for its tasks, and the tasks wait for nobody. Send one signal to each,
+        # because Airflow treats a second one as a request to end at once.
         _signal(everyone, signal.SIGTERM)
         _wait(everyone, _STOP_S)
         left = _started()
@@ -160,7 +160,7 @@ class Supervisor:
 
 
 def _started() -> list[psutil.Process]:
-    """Return all that was started; but for database servers, which a task may have started for all to use."""
+    """Return all descendants, except database servers, which a task may have started for all to use."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -180,6 +180,6 @@ def _wait(processes: Iterable[psutil.Process], seconds: float) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is gone, however it went."""
+    """Ask the kernel to end this process when the supervisor ends, for whatever reason."""
     assert _libc
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""An Airflow of the tests' own, with no setting of alerts; receivers; and no waits between attempts."""
+"""An Airflow only for these tests, without settings for alerts; receivers; and no waits between attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 HOME = tempfile.TemporaryDirectory(prefix="tidemark-alerts-")
 os.environ |= {
-    # Airflow reads them when it is first imported
+    # Airflow reads these at its first import
     "AIRFLOW_HOME": HOME.name,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
@@ -25,7 +25,7 @@ from tidemark_airflow.alerts.message import Alert  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """No alert goes anywhere unless a test says so, and no test waits: returns for how long it would have been."""
+    """Send no alert unless a test asks for it, and never wait: returns the waits that there would have been."""
     for name in list(os.environ):
         if name.startswith("TIDEMARK_ALERTS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Servers that take what alerts send, and say what they were told to say."""
+"""Servers that receive alerts and give the answers that a test sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "T0SECRET/hunter2"
 
 
 class Webhook(ThreadingHTTPServer):
-    """Answers with `answers`, the last of them from then on; keeps what it was sent in `bodies`."""
+    """Gives the answers in `answers`, repeating the last; keeps what it received in `bodies`."""
 
     daemon_threads = True
 
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass
 class Mailbox:
-    """Takes mail, or answers with `answers` first."""
+    """Accepts mail, after the answers in `answers`."""
 
     answers: list[str] = field(default_factory=list)
     refused: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Mailbox:
 
 
 class _MailServer(Controller):
-    """One on any free port."""
+    """Listens on any free port."""
 
     def _trigger_server(self):
         self.port = self.server.sockets[0].getsockname()[1]

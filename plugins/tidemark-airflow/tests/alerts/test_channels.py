@@ -1,4 +1,4 @@
-"""What arrives at real receivers, and what becomes of alerts that can't be sent."""
+"""What arrives at real receivers, and what happens to alerts that can't be sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def errors(caplog):
 
 @pytest.fixture
 def nobody():
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -89,14 +89,14 @@ def test_a_webhook_that_fails_for_a_moment_is_tried_again(webhook, alert, caplog
     assert not errors(caplog)
 
 
-def test_a_webhook_that_says_when_to_come_again_is_heeded(webhook, alert, waits):
+def test_a_webhooks_retry_after_is_respected(webhook, alert, waits):
     webhook.answers = [(429, {"Retry-After": "11"}), (200, {})]
     deliver(alert)
     assert len(webhook.bodies) == 2
     assert waits == [11]
 
 
-def test_a_webhook_may_say_so_by_a_date(webhook, alert, waits):
+def test_a_webhooks_retry_after_may_be_a_date(webhook, alert, waits):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=15), usegmt=True)
     webhook.answers = [(503, {"Retry-After": date}), (200, {})]
     deliver(alert)
@@ -104,7 +104,7 @@ def test_a_webhook_may_say_so_by_a_date(webhook, alert, waits):
     assert waits[0] > 1.5
 
 
-def test_no_run_is_held_up_for_as_long_as_a_webhook_pleases(webhook, alert, caplog, waits):
+def test_a_webhooks_long_retry_after_does_not_delay_a_run(webhook, alert, caplog, waits):
     webhook.answers = [(429, {"Retry-After": "3600"})]
     deliver(alert)
     assert (len(webhook.bodies), waits) == (1, [])
@@ -112,7 +112,7 @@ def test_no_run_is_held_up_for_as_long_as_a_webhook_pleases(webhook, alert, capl
     assert "it answered 429 Too Many Requests" in line
 
 
-def test_what_no_second_try_mends_is_tried_once(webhook, alert, caplog):
+def test_a_permanent_refusal_is_not_retried(webhook, alert, caplog):
     webhook.answers = [(404, {})]
     deliver(alert)
     assert len(webhook.bodies) == 1
@@ -120,7 +120,7 @@ def test_what_no_second_try_mends_is_tried_once(webhook, alert, caplog):
     assert "could not be sent to the webhook at 127.0.0.1: it answered 404 Not Found. It was: hourly-sync" in line
 
 
-def test_a_dead_webhook_is_given_up_and_leaves_the_mail(monkeypatch, nobody, mailbox, alert, caplog, waits):
+def test_a_dead_webhook_is_given_up_and_the_mail_is_still_sent(monkeypatch, nobody, mailbox, alert, caplog, waits):
     monkeypatch.setenv("TIDEMARK_ALERTS_WEBHOOK_URL", f"http://127.0.0.1:{nobody}/services/{SECRET}")
     deliver(alert)
     assert len(waits) == 3
@@ -129,7 +129,7 @@ def test_a_dead_webhook_is_given_up_and_leaves_the_mail(monkeypatch, nobody, mai
     assert len(mailbox.mails) == 1
 
 
-def test_a_webhook_that_never_answers_holds_nothing_up(webhook, monkeypatch, alert, caplog):
+def test_a_webhook_that_never_answers_delays_nothing(webhook, monkeypatch, alert, caplog):
     webhook.silent = threading.Event()
     monkeypatch.setattr(channels, "_BOUND_S", 0.2)
     deliver(alert)
@@ -137,7 +137,7 @@ def test_a_webhook_that_never_answers_holds_nothing_up(webhook, monkeypatch, ale
     assert "no end after 0.2 s" in line
 
 
-def test_a_webhook_that_is_slow_is_tried_as_often_as_any(webhook, monkeypatch, alert, caplog):
+def test_a_slow_webhook_gets_as_many_attempts_as_any(webhook, monkeypatch, alert, caplog):
     webhook.silent = threading.Event()
     monkeypatch.setattr(channels, "_TIMEOUT_S", 0.1)
     deliver(alert)
@@ -162,7 +162,7 @@ def test_mail_that_is_refused_for_good_is_sent_once(mailbox, alert, caplog):
     assert "it answered 554 no such luck. It was" in line
 
 
-def test_one_refused_recipient_leaves_the_others_and_is_said(mailbox, alert, caplog):
+def test_one_refused_recipient_is_reported_and_the_others_get_the_mail(mailbox, alert, caplog):
     mailbox.refused = ("oncall@example.com",)
     deliver(alert)
     assert mailbox.envelopes[0].rcpt_tos == ["data@example.com"]
@@ -170,7 +170,9 @@ def test_one_refused_recipient_leaves_the_others_and_is_said(mailbox, alert, cap
     assert "it refused oncall@example.com and took the others" in line
 
 
-def test_a_dead_mail_server_is_given_up_and_leaves_the_webhook(nobody, webhook, alert, caplog, monkeypatch):
+def test_a_dead_mail_server_is_given_up_and_the_webhook_still_gets_the_alert(
+    nobody, webhook, alert, caplog, monkeypatch
+):
     monkeypatch.setenv("TIDEMARK_ALERTS_SMTP_PORT", str(nobody))
     for name, value in {"EMAIL_TO": "a@example.com", "EMAIL_FROM": "b@example.com", "SMTP_HOST": "127.0.0.1"}.items():
         monkeypatch.setenv(f"TIDEMARK_ALERTS_{name}", value)
@@ -182,7 +184,7 @@ def test_a_dead_mail_server_is_given_up_and_leaves_the_webhook(nobody, webhook, 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of localhost that signs itself, and its key."""
+    """A self-signed certificate for localhost, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -201,7 +203,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def secured(certificate, set_mail):
-    """A mail server that takes mail only from who is logged in, over TLS."""
+    """A mail server that accepts mail only after a login, over TLS."""
     box = Mailbox()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -214,7 +216,7 @@ def secured(certificate, set_mail):
     controller.stop()
 
 
-def test_mail_goes_over_tls_to_who_asks_for_a_password(secured, certificate, monkeypatch, alert, caplog):
+def test_mail_goes_over_tls_to_a_server_that_asks_for_a_password(secured, certificate, monkeypatch, alert, caplog):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     deliver(alert)
     assert secured.logins == [("me", SECRET)]
@@ -222,7 +224,7 @@ def test_mail_goes_over_tls_to_who_asks_for_a_password(secured, certificate, mon
     assert not errors(caplog)
 
 
-def test_a_password_is_not_told_to_a_server_that_cannot_prove_its_name(secured, alert, caplog):
+def test_a_password_is_not_sent_to_a_server_that_cannot_prove_its_name(secured, alert, caplog):
     deliver(alert)
     assert not secured.logins
     (line,) = errors(caplog)
@@ -233,15 +235,15 @@ def test_a_password_is_not_told_to_a_server_that_cannot_prove_its_name(secured, 
     ("name", "value", "said"),
     [
         pytest.param("SMTP_PORT", "many", "SMTP_PORT=many: Input should be a valid integer", id="port"),
-        pytest.param("EMAIL_TO", "data", "'data' is no address", id="address"),
+        pytest.param("EMAIL_TO", "data", "'data' is not an address", id="address"),
         pytest.param("SMTP_SECURITY", "tls", "SMTP_SECURITY=tls: Input should be 'none', 'starttls'", id="security"),
         pytest.param("SMTP_PASSWORD", SECRET, "set both of", id="password-without-a-user"),
         pytest.param("SMTP_HOST", "", "TIDEMARK_ALERTS_SMTP_HOST must be", id="no-host"),
-        pytest.param("SLACK_URL", "x", "TIDEMARK_ALERTS_SLACK_URL means nothing here", id="misspelt"),
+        pytest.param("SLACK_URL", "x", "TIDEMARK_ALERTS_SLACK_URL is not a setting", id="misspelt"),
     ],
 )
 @pytest.mark.usefixtures("mailbox")
-def test_wrong_settings_are_one_line_and_leave_the_other_channels(
+def test_wrong_settings_lead_to_one_line_and_do_not_disable_other_channels(
     webhook, alert, caplog, monkeypatch, name, value, said
 ):
     monkeypatch.setenv(f"TIDEMARK_ALERTS_{name}", value)
@@ -253,7 +255,7 @@ def test_wrong_settings_are_one_line_and_leave_the_other_channels(
 
 
 @pytest.mark.parametrize("url", [f"hooks.example.com/{SECRET}", f"https:///{SECRET}", f"ftp://a/{SECRET}"])
-def test_a_wrong_webhook_is_said_without_it(url, monkeypatch, alert, caplog):
+def test_a_wrong_webhook_is_reported_without_its_url(url, monkeypatch, alert, caplog):
     monkeypatch.setenv("TIDEMARK_ALERTS_WEBHOOK_URL", url)
     deliver(alert)
     mistake, told = errors(caplog)

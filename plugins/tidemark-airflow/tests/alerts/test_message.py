@@ -1,4 +1,4 @@
-"""What an alert says, whatever is in it."""
+"""The content of an alert, whatever its fields contain."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tidemark_airflow.alerts import message
 
 
 def texts(payload):
-    """Return all that Slack interprets of a message."""
+    """Return every text of a message that Slack interprets."""
     for block in payload["blocks"]:
         yield from (field["text"] for field in block.get("fields", ()))
         yield from [block["text"]["text"]] if "text" in block else []
     yield payload["text"]
 
 
-def test_a_text_from_outside_is_neither_a_link_nor_a_call_in_slack(alert):
+def test_text_from_outside_makes_no_link_and_no_mention_in_slack(alert):
     payload = message.for_slack(replace(alert, reason="<!channel> <https://evil.example|here> & ```*@here* @Channel"))
     said = json.dumps(payload, ensure_ascii=False)
     assert "<!channel>" not in said
@@ -48,12 +48,12 @@ def test_no_text_is_longer_than_slack_takes(alert, character):
     assert any("… and" in text for text in texts(payload))
 
 
-def test_a_reason_of_many_lines_is_one(alert):
+def test_a_reason_of_many_lines_becomes_one_line(alert):
     assert message.one_line("one\r\n  two\tthree\x1b[0m\x00") == "one two three [0m"
     assert "\n" not in message.for_log(replace(alert, reason="a\nb", more=("c\nd",)))
 
 
-def test_what_changed_its_shape_is_in_every_form(alert):
+def test_changed_tables_are_in_every_form_of_the_alert(alert):
     drifted = replace(alert, more=("public-orders: note text was added",))
     _, text, html = message.for_mail(drifted)
     for said in (text, html, message.for_log(drifted), message.for_slack(drifted)["text"]):

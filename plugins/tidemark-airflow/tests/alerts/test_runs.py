@@ -1,4 +1,4 @@
-"""One message a failed run: by the scheduler's own decision, and the callbacks of tasks and of the DAG processor."""
+"""One message per failed run: from the scheduler's own decision, and the callbacks of tasks and the DAG processor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILE = DAGS / "failing.py"
 
 
 class Airflow:
-    """The three processes that a failed run passes through, one after the other, in their own code."""
+    """The three processes that handle a failed run, run one after the other with their own code."""
 
     def __init__(self):
         initdb()
@@ -43,12 +43,12 @@ class Airflow:
         assert not self.bag.import_errors
         sync_bag_to_db(self.bag, "dags-folder", None)
         self.scheduler = SchedulerJobRunner(job=Job(), executors=[LocalExecutor()])
-        # as the manager of DAG processors makes it
+        # as the manager of DAG processors creates it
         self.client = Client(base_url=None, token="", dry_run=True, transport=in_process_api_server().transport)
         self.client.base_url = "http://in-process.invalid./"
 
     def run(self, name, *, ended=None, started=None):
-        """Run a DAG to its end; `ended` is the state in which the scheduler finds tasks that said nothing."""
+        """Run a DAG to its end; `ended` is the state in which the scheduler finds tasks that reported nothing."""
         dag = self.bag.dags[name]
         now = datetime.now(UTC)
         run_id = f"manual__{now.isoformat()}"
@@ -87,7 +87,7 @@ class Airflow:
         )
 
     def process(self, requests):
-        """Have the DAG processor's process call the callbacks."""
+        """Let the DAG processor's process call the callbacks."""
         selector = selectors.DefaultSelector()
         log = Path(os.environ["AIRFLOW_HOME"]) / "processor.log"
         process = DagFileProcessorProcess.start(
@@ -115,12 +115,12 @@ def airflow():
 
 
 def facts(body):
-    """Return what the fields of Slack's blocks say."""
+    """Return the fields of Slack's blocks."""
     fields = next(block["fields"] for block in body["blocks"] if "fields" in block)
     return dict(field["text"].removeprefix("*").split("*\n") for field in fields)
 
 
-def test_a_run_whose_task_failed_is_told_of_once_with_what_the_task_said(airflow, webhook):
+def test_a_run_with_a_failed_task_is_reported_once_with_the_tasks_error(airflow, webhook):
     run = airflow.run("fails")
     (body,) = webhook.bodies
     lines = body["text"].splitlines()
@@ -135,13 +135,13 @@ def test_a_run_whose_task_failed_is_told_of_once_with_what_the_task_said(airflow
     assert (said["Airflow's run"], said["Run id in all logs"]) == (run, run_id_of("fails", run))
 
 
-def test_a_run_that_failed_after_a_retry_is_told_of_once(airflow, webhook):
+def test_a_run_that_failed_after_a_retry_is_reported_once(airflow, webhook):
     airflow.run("is_retried")
     (body,) = webhook.bodies
     assert facts(body)["Task"] == "extract_load, try 2 of 2"
 
 
-def test_a_retry_is_told_of_where_that_is_asked_for(airflow, webhook, monkeypatch):
+def test_a_retry_is_reported_if_the_settings_ask_for_it(airflow, webhook, monkeypatch):
     monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
     airflow.run("is_retried")
     first, last = webhook.bodies
@@ -151,33 +151,33 @@ def test_a_retry_is_told_of_where_that_is_asked_for(airflow, webhook, monkeypatc
     assert last["text"].endswith("docs/runbook.md#unreachable")
 
 
-def test_a_failure_that_no_retry_mends_is_told_of_at_once(airflow, webhook):
+def test_a_failure_that_no_retry_can_fix_is_reported_at_once(airflow, webhook):
     airflow.run("cannot_pass")
     (body,) = webhook.bodies
     assert "cannot_pass failed in extract_load (state)\nState is ahead\n" in body["text"]
     assert facts(body)["Task"] == "extract_load, try 1 of 4"
 
 
-def test_a_run_of_which_several_tasks_failed_is_one_message_that_names_them_all(airflow, webhook):
+def test_a_run_with_several_failed_tasks_is_one_message_that_names_them_all(airflow, webhook):
     airflow.run("several_fail")
     (body,) = webhook.bodies
     assert "also failed:" in body["text"]
     assert all(f"reason {number}" in body["text"] for number in (1, 2, 3))
 
 
-def test_a_run_whose_task_was_killed_is_told_of_once(airflow, webhook):
+def test_a_run_with_a_killed_task_is_reported_once(airflow, webhook):
     airflow.run("is_killed", ended="failed")
     (body,) = webhook.bodies
-    assert body["text"].startswith("is_killed failed in never_ends (killed)\nits process ended without a word")
+    assert body["text"].startswith("is_killed failed in never_ends (killed)\nits process ended without an error")
 
 
-def test_a_run_out_of_time_is_told_of_once(airflow, webhook):
+def test_a_run_that_exceeds_its_time_is_reported_once(airflow, webhook):
     airflow.run("out_of_time", started=datetime.now(UTC) - timedelta(hours=1))
     (body,) = webhook.bodies
     assert "(timeout)\nthe run did not end within 0:00:01\n" in body["text"]
 
 
-def test_any_other_error_is_told_of_on_one_line(airflow, webhook):
+def test_any_other_error_is_reported_in_one_line(airflow, webhook):
     airflow.run("breaks")
     (body,) = webhook.bodies
     assert "breaks failed in extract_load (other)\nValueError: two lines\n" in body["text"]
@@ -191,13 +191,15 @@ def late(state):
     asyncio.run(callbacks.deadline_missed(context=context, owner="data team"))
 
 
-def test_a_missed_deadline_is_told_of(webhook):
+def test_a_missed_deadline_is_reported(webhook):
     late("running")
     (body,) = webhook.bodies
-    said = "hourly-sync missed its deadline (deadline)\nit was to be done by 2026-11-24 03:45:00 UTC and is running\n"
+    said = (
+        "hourly-sync missed its deadline (deadline)\nit should have ended by 2026-11-24 03:45:00 UTC and is running\n"
+    )
     assert body["text"].startswith(said)
 
 
-def test_a_run_that_failed_before_its_deadline_is_not_told_of_again(webhook):
+def test_a_run_that_failed_before_its_deadline_is_not_reported_again(webhook):
     late("failed")
     assert not webhook.bodies

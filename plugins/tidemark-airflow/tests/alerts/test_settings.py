@@ -1,4 +1,4 @@
-"""Settings of alerts, before anything fails."""
+"""Settings of alerts are checked before anything fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_every_setting_is_in_the_example_and_the_example_has_no_other(monkeypatc
     settings.check()
 
 
-def test_all_that_is_wrong_is_said_at_once_and_before_anything_fails(monkeypatch):
+def test_all_wrong_settings_are_reported_at_once_before_anything_fails(monkeypatch):
     monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "perhaps")
     monkeypatch.setenv("TIDEMARK_ALERTS_WEBHOOK_URL", "hooks.example.com/secret")
     monkeypatch.setenv("TIDEMARK_ALERTS_EMAIL_TO", "data@example.com")
@@ -33,8 +33,8 @@ def test_all_that_is_wrong_is_said_at_once_and_before_anything_fails(monkeypatch
     for part in (
         "ON_RETRY=perhaps",
         "WEBHOOK_URL: it must begin",
-        "SMTP_HOST must be then",
-        "ALERTS_SLACK means nothing",
+        "SMTP_HOST must be set too",
+        "ALERTS_SLACK is not a setting",
     ):
         assert part in said
     assert "secret" not in said

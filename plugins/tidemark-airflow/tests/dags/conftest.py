@@ -1,4 +1,4 @@
-"""Airflow's settings, before it is imported: the project's own, with a home that is thrown away."""
+"""Airflow's settings, set before it is imported: the project's own, with a temporary home."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemark_airflow import environment
 
 ROOT = Path(__file__).resolve().parents[4]
 HOME = tempfile.mkdtemp(prefix="tidemark-airflow-")
-# under xdist or not, each process has its own
+# each process has its own, under xdist or not
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ.update(
     environment.compose(

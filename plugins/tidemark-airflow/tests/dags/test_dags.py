@@ -1,4 +1,4 @@
-"""The project's own DAGs, through Airflow's own DagBag; no server and no database."""
+"""The project's own DAGs, through Airflow's DagBag; no server and no database."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_the_shops_schedule_loads_then_builds_then_tests_with_freshness(bag):
     assert dag.get_task("dbt_test").arguments[-1] == "dbt-postgres:freshness"
 
 
-def test_one_run_of_a_dag_at_a_time_and_none_for_what_is_past(bag):
+def test_a_dag_has_one_run_at_a_time_and_none_for_past_intervals(bag):
     for dag in bag.dags.values():
         assert (dag.max_active_runs, dag.catchup) == (1, False)
 
 
-def test_tasks_are_tried_again_after_longer_and_longer_and_ended_in_time(bag):
+def test_tasks_are_retried_with_exponential_backoff_and_end_in_time(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.retries == 3
@@ -60,7 +60,7 @@ def test_tasks_are_tried_again_after_longer_and_longer_and_ended_in_time(bag):
             assert task.execution_timeout == timedelta(hours=3)
 
 
-def test_what_reads_the_source_waits_for_its_turn_and_so_does_what_builds(bag):
+def test_tasks_that_read_the_source_wait_for_each_other_and_so_do_builds(bag):
     pools = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks}
     assert pools == {
         "extract_load": "tidemark_source",
@@ -71,7 +71,7 @@ def test_what_reads_the_source_waits_for_its_turn_and_so_does_what_builds(bag):
     }
 
 
-def test_failures_retries_and_missed_deadlines_are_told_of(bag):
+def test_failures_retries_and_missed_deadlines_are_reported(bag):
     for dag in bag.dags.values():
         (deadline,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
         assert deadline.interval == timedelta(hours=4)
@@ -82,11 +82,11 @@ def test_failures_retries_and_missed_deadlines_are_told_of(bag):
             assert task.on_retry_callback
 
 
-def test_loads_tell_of_raw_and_tested_models_of_marts(bag):
+def test_loads_write_events_for_raw_and_tests_write_events_for_marts(bag):
     tasks = {task.task_id: task for task in bag.dags["hourly-sync-and-transform"].tasks}
     outlets = {name: [each.name for each in task.outlets] for name, task in tasks.items()}
     assert outlets == {"extract_load": ["raw moved"], "dbt_run": [], "dbt_test": ["marts moved"]}
-    # with an alias for an inlet, the alert of a run that failed never ends
+    # with an alias as an inlet, the alert of a failed run would never end
     assert not [each for task in tasks.values() for each in task.inlets if isinstance(each, AssetAlias)]
 
 
@@ -101,14 +101,14 @@ def schedule(**env):
     return parse(json.dumps({"schedules": [content], "streams": []})).schedules[0]
 
 
-def test_a_schedules_env_goes_to_its_tasks_and_before_the_settings_of_all():
+def test_a_schedules_env_reaches_its_tasks_and_overrides_the_common_settings():
     dag = dags.of_schedule(schedule(TIDEMARK_DAG_RETRIES="0", TIDEMARK_DAG_OWNER="ana", COLOUR="red"))
     (task,) = dag.tasks
     assert (task.retries, task.owner) == (0, "ana")
     assert task.env["COLOUR"] == "red"
 
 
-def test_a_setting_that_can_not_be_is_named_with_its_value():
+def test_an_invalid_setting_is_named_with_its_value():
     with pytest.raises(ValueError, match=r"^TIDEMARK_DAG_RETRIES of s is 'many': .*; correct it in"):
         dags.of_schedule(schedule(TIDEMARK_DAG_RETRIES="many"))
 
@@ -125,7 +125,7 @@ def test_a_setting_that_can_not_be_is_named_with_its_value():
     ],
     ids=["no stream", "no list", "one twice", "an option", "a number", "no boolean"],
 )
-def test_a_backfill_of_something_that_can_not_be_is_not_begun(params):
+def test_an_invalid_backfill_is_not_started(params):
     asked = dags.backfill(["public-orders"]).params
 
     def ask():
@@ -136,7 +136,7 @@ def test_a_backfill_of_something_that_can_not_be_is_not_begun(params):
         ask()
 
 
-def test_a_backfill_is_one_of_tidemarks():
+def test_the_backfill_dag_runs_tidemark_backfill():
     load, build, test = dags.backfill(["public-orders"]).topological_sort()
     ranged = {"streams": ["public-orders"], "from": "2026-01-01 00:00", "to": None, "full_refresh": False}
     assert load.arguments(ranged) == ["backfill", "--step=load", "--from=2026-01-01 00:00", "--", "public-orders"]
@@ -145,7 +145,7 @@ def test_a_backfill_is_one_of_tidemarks():
     assert test.arguments(everything)[1] == "--step=test"
 
 
-# what is done when Airflow looks at the file, it does again and again
+# Airflow parses the file again and again, and each time runs what is in it
 WATCH = """
 import sys, time
 from airflow.sdk import DAG
@@ -166,7 +166,7 @@ print(f"parsed in {1000 * (time.perf_counter() - began):.0f} ms")
 """
 
 
-def test_looking_at_the_dags_starts_no_process_and_asks_no_server():
+def test_parsing_the_dags_starts_no_process_and_asks_no_server():
     done = subprocess.run(
         [sys.executable, "-c", WATCH, str(FOLDER / "tidemark.py")],
         env=os.environ,

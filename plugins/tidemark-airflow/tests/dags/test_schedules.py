@@ -24,12 +24,12 @@ def export(*tasks, interval="@daily", **more):
         ("tidemark:backup", "backup"),
     ],
 )
-def test_a_task_is_called_by_what_it_does(task, name):
+def test_a_task_is_named_after_what_it_does(task, name):
     (schedule,) = schedules.parse(export(task)).schedules
     assert [step.name for step in schedule.steps] == [name]
 
 
-def test_two_tasks_that_do_the_same_have_names_of_their_own():
+def test_two_tasks_that_do_the_same_have_different_names():
     (schedule,) = schedules.parse(export("dbt-postgres:run", "dbt-postgres:run")).schedules
     assert [step.name for step in schedule.steps] == ["dbt_run", "dbt_run_2"]
 
@@ -39,7 +39,7 @@ def test_a_schedule_that_is_started_by_hand_has_no_interval(interval):
     assert schedules.parse(export("tidemark:reconcile", interval=interval)).schedules[0].interval is None
 
 
-def test_what_a_task_does_is_told_by_its_blocks():
+def test_a_tasks_blocks_say_what_it_does():
     found = schedules.parse(export("tap-a target-a", "dbt-postgres:build", "dbt-postgres:test", "tidemark:reconcile"))
     load, build, test, reconcile = found.schedules[0].steps
     assert (load.loads, load.reads_source, load.tests) == (True, True, False)
@@ -53,12 +53,12 @@ def test_what_a_task_does_is_told_by_its_blocks():
     ["", "{}", "[]", '{"schedules": 1}', '{"schedules": [{}], "streams": []}', export("")],
     ids=["empty", "nothing in it", "a list", "a number", "a schedule of nothing", "a task of nothing"],
 )
-def test_a_file_that_is_none_of_ours_is_refused_in_one_line(text):
+def test_a_file_of_another_format_is_refused_in_one_line(text):
     with pytest.raises(ValueError, match=r"^orchestrate/schedules\.json can't be read .*; run `make schedules`\.$"):
         schedules.parse(text)
 
 
-def test_two_schedules_of_one_name_are_refused():
+def test_two_schedules_with_one_name_are_refused():
     one = json.loads(export("tidemark:reconcile"))
     one["schedules"] *= 2
     with pytest.raises(ValueError, match="has s twice"):

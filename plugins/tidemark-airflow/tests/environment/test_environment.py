@@ -42,13 +42,13 @@ def test_the_metadata_is_where_its_variables_say(compose):
     ],
     ids=["on", "with a mode", "with an authority", "off", "not asked for"],
 )
-def test_the_metadata_is_reached_over_tls_in_the_words_of_source_and_warehouse(compose, variables, words):
+def test_the_metadata_is_reached_over_tls_with_the_same_settings_as_source_and_warehouse(compose, variables, words):
     found = compose(**{f"AIRFLOW_POSTGRES_SSL_{name}": value for name, value in variables.items()})
     for name in (SYNC, ASYNC):
         assert dict(make_url(found[name]).query) == words
 
 
-def test_a_pooler_is_for_all_but_what_makes_and_alters_tables(compose):
+def test_a_pooler_is_used_except_to_create_and_alter_tables(compose):
     named = {"AIRFLOW_POSTGRES_HOST": "db", "AIRFLOW_POSTGRES_POOLER_HOST": "pooler"}
     for name in (SYNC, ASYNC):
         assert (make_url(compose(**named)[name]).host, make_url(compose(**named)[name]).port) == ("pooler", 6432)
@@ -68,13 +68,13 @@ def test_asynchronous_sessions_connect_as_the_others_do_and_prepare_nothing(comp
     [{SYNC: "sqlite:////tmp/airflow.db"}, {ASYNC: "postgresql+other://me@db/airflow"}],
     ids=["not PostgreSQL", "named by the user"],
 )
-def test_asynchronous_sessions_of_another_driver_are_left_alone(compose, named):
+def test_asynchronous_sessions_with_another_driver_stay_as_they_are(compose, named):
     found = compose(**named)
     assert found.get(ASYNC) == named.get(ASYNC)
     assert ARGUMENTS not in found
 
 
-def test_the_simple_login_reads_the_password_from_a_file_that_is_closed_to_others(tmp_path):
+def test_the_simple_logins_password_file_is_not_readable_by_others(tmp_path):
     file = tmp_path / "passwords.json"
     said = logins.note(
         {"AIRFLOW_ADMIN_PASSWORD": "hunter2", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(file)}
@@ -94,5 +94,5 @@ def test_the_password_of_fab_is_in_no_file():
     [{}, {"AIRFLOW_ADMIN_PASSWORD": "x", "AIRFLOW__CORE__AUTH_MANAGER": "company.Login"}],
     ids=["no password", "another login"],
 )
-def test_nothing_is_said_of_a_password_that_lets_nobody_in(variables):
-    assert logins.note(variables) == "log in as AIRFLOW__CORE__AUTH_MANAGER has it"
+def test_an_unused_password_is_not_printed(variables):
+    assert logins.note(variables) == "log in as AIRFLOW__CORE__AUTH_MANAGER defines it"

@@ -1,4 +1,4 @@
-"""A warehouse that real runs filled, and a real `airflow api-server` that has the page in it."""
+"""A warehouse filled by real runs, and a real `airflow api-server` with the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "DBT_", "PG", "AIRFLOW")
-# whatever imports Airflow makes a file tree, and is not to make it in the home directory, nor in an Airflow's own
+# importing Airflow creates files; they must not go to the home directory, nor into a running Airflow's
 if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="tidemark-airflow-")
     atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
@@ -40,7 +40,7 @@ def filled() -> Iterator[Filled]:
     assert program.stdout
     try:
         line = program.stdout.readline()
-        assert line, "nothing was filled; what it said is above"
+        assert line, "nothing was filled; its output is above"
         yield Filled(**json.loads(line))
     finally:
         program.communicate()

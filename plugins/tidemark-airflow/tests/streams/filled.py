@@ -1,6 +1,6 @@
-"""Fills a warehouse with all that a history can hold, by real runs, and keeps its servers until standard input ends.
+"""Fills a warehouse with every kind of run record, through real runs, and keeps its servers until standard input ends.
 
-A program of its own, for the project's environment: Airflow's, which the tests run in, has nothing that moves rows.
+It is a separate program for the project's environment: Airflow's, in which the tests run, has nothing that moves rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def fill(project: Checkout) -> None:
             for statement in statements:
                 connection.execute(statement)
 
-    # a change of shape, and rows that were changed and added
+    # a new column, and rows that were changed and added
     source(
         "alter table customers add nickname text",
         "update customers set city = 'Ys', updated_at = now() where customer_id = 1",
     )
     project.extract_and_load()
-    # one stream can't be loaded any more; and one is selected that never was
+    # one stream can't be loaded any more, and a selected one never was
     source("alter table products alter updated_at type date", "create table suppliers (id int primary key)")
     failed = project.run("meltano", "run", "tap-postgres", "target-postgres", env={"MELTANO_RUN_FORCE": "1"})
     assert failed.returncode == 1, failed.stderr
@@ -34,9 +34,9 @@ def fill(project: Checkout) -> None:
     config = yaml.safe_load(path.read_text())
     config["plugins"]["extractors"][0]["select"].append("public-suppliers.*")
     path.write_text(yaml.safe_dump(config))
-    # rows that were read again leave the stream as old as it was
+    # rows that are read again do not make the stream fresher
     project.tidemark("backfill", "public-orders", "--from", "2000-01-01")
-    # what no run sees: found in two streams, and mended in one of them
+    # changes that no run sees: found in two streams, and repaired in one of them
     with project.connect("warehouse") as connection:
         connection.execute("delete from raw.customers where customer_id in (2, 3)")
         connection.execute("update raw.orders set status = 'unheard' where order_id = 1")

@@ -1,4 +1,4 @@
-"""What the tests are given: a warehouse that is filled, and an Airflow that runs."""
+"""What the tests get: a filled warehouse, and a running Airflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JWT_SECRET = "a secret of this test alone, as long as the signature wants one to
 
 @dataclass(frozen=True)
 class Filled:
-    """A warehouse, by the variables that the page knows it by, and as its owner connects to it."""
+    """A warehouse: the variables by which the page finds it, and a connection as its owner."""
 
     variables: dict[str, str]
     owner: str
@@ -32,7 +32,7 @@ class Filled:
 
 @dataclass
 class Airflow:
-    """A running api-server with one user of each kind that matters; each user's password is their name."""
+    """A running api-server with one user of each relevant kind; each user's password is their name."""
 
     url: str
 

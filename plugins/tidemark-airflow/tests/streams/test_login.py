@@ -1,4 +1,4 @@
-"""Who is let in to the page, by a real Airflow."""
+"""Who may see the page, tested with a real Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jwt
 import pytest
 from running import JWT_SECRET, Airflow
 
-# what the app has, what one might think that it has, and what it would have without care
+# paths that the app has, paths that one might expect, and paths that it would have by default
 PATHS = [
     *("/", "/api/streams", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"),
     *("/nothing", "/api", "/api/streams/", "//", "/%2e"),
@@ -38,13 +38,13 @@ def test_nobody_sees_anything_without_logging_in(airflow, path):
 
 @pytest.mark.parametrize("how", LOGINS)
 @pytest.mark.parametrize("user", ["viewer", "admin"])
-def test_whoever_may_see_runs_and_logged_in_sees_the_page(airflow, how, user):
+def test_a_logged_in_user_who_may_see_runs_sees_the_page(airflow, how, user):
     token = airflow.token(user)
     login = LOGINS[how](token)
     answer = airflow.ask("/tidemark/", **login)
     assert answer.status_code == 200
     assert "public-customers" in answer.text
-    # in Airflow's frame, and in nobody else's
+    # only Airflow may show it in a frame
     assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
     streams = airflow.ask("/tidemark/api/streams", **login).json()["streams"]
@@ -53,14 +53,14 @@ def test_whoever_may_see_runs_and_logged_in_sees_the_page(airflow, how, user):
 
 
 @pytest.mark.parametrize("how", LOGINS)
-def test_a_token_that_ran_out_or_was_made_up_or_may_see_no_runs_lets_nobody_in(airflow, how):
+def test_an_expired_or_forged_token_or_one_without_the_right_to_runs_is_refused(airflow, how):
     bad = {
         "ran out": (forged(airflow, exp=int(time.time()) - 60), 401),
         "made up": ("made.up.token", 403),
         "signed by others": (jwt.encode({"sub": "viewer", "role": "admin"}, "x" * 64, algorithm="HS512"), 403),
         "no rights": (forged(airflow, role=None), 403),
     }
-    # what the others are made like is good
+    # the token that the others are derived from is valid
     bad["good"] = (forged(airflow), 200)
     for why, (token, status) in bad.items():
         login = LOGINS[how](token)
@@ -74,7 +74,7 @@ def test_a_dags_name_in_the_address_opens_nothing(airflow):
     assert answer.status_code == 403
 
 
-def test_airflow_has_it_in_its_navigation_and_in_a_frame_of_its_own(airflow):
+def test_airflow_shows_the_page_in_its_navigation_and_in_a_frame(airflow):
     answer = airflow.ask("/api/v2/plugins", headers={"Authorization": f"Bearer {airflow.token()}"}).json()
     (plugin,) = [plugin for plugin in answer["plugins"] if plugin["name"] == "tidemark"]
     (view,) = plugin["external_views"]

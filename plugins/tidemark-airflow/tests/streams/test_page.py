@@ -1,4 +1,4 @@
-"""What the page says of a warehouse that real runs filled, and of one that can't be asked."""
+"""The page for a warehouse filled by real runs, and for one that does not answer."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_lag_counts_from_when_the_whole_stream_was_last_read_and_not_from_a_back
     assert orders["lag_seconds"] == pytest.approx((at - read).total_seconds(), abs=0.01)
 
 
-def test_where_no_history_is_kept_lag_and_bookmark_are_those_of_the_state(filled):
+def test_without_run_records_lag_and_bookmark_come_from_the_state(filled):
     away = "alter table raw._tidemark_runs rename to {}"
     with for_a_while(filled, away.format("away"), "alter table raw.away rename to _tidemark_runs"):
         customers = stream("public-customers")
@@ -90,11 +90,11 @@ def test_where_no_history_is_kept_lag_and_bookmark_are_those_of_the_state(filled
     assert customers["bookmark"]
 
 
-def test_a_stream_that_failed_says_why_and_its_lag_goes_on_from_when_it_last_went_well():
+def test_a_failed_stream_says_why_and_its_lag_counts_from_its_last_success():
     products = stream("public-products")
     assert products["outcome"] == "failed"
     assert "raw.products.updated_at is timestamp with time zone" in products["runs"][-1]["error"]
-    # the others were read once more since
+    # the other streams were read once more since then
     assert products["lag_seconds"] > stream("public-order_items")["lag_seconds"] + 0.5
     assert "raw.products.updated_at is timestamp with time zone" in body(page.page())
 
@@ -107,7 +107,7 @@ def test_a_stream_that_was_never_loaded_is_there_and_says_so():
     assert "Not compared: public-suppliers has not been loaded into raw.suppliers" in html
 
 
-def test_what_a_comparison_found_is_shown_and_a_repair_is_no_run():
+def test_a_comparisons_result_is_shown_and_a_repair_is_not_a_run():
     outcomes = {each["stream"]: (each["comparison"] or {}).get("outcome") for each in found()["streams"]}
     assert outcomes == {
         "public-customers": "different",
@@ -122,7 +122,7 @@ def test_what_a_comparison_found_is_shown_and_a_repair_is_no_run():
     assert not any(run["run_id"].startswith("reconcile-") for run in stream("public-orders")["runs"])
 
 
-def test_a_change_of_shape_is_shown_for_thirty_days(filled):
+def test_a_schema_change_is_shown_for_thirty_days(filled):
     (change,) = found()["schema_changes"]
     assert (change["stream"], change["column"], change["change"]) == ("public-customers", "nickname", "added")
     moved = "update raw._tidemark_schema_changes set changed_at = changed_at {} interval '31 days'"
@@ -162,7 +162,7 @@ def test_the_last_twenty_runs_are_drawn(filled):
     assert "16 failed, 4 succeeded" in html
 
 
-def test_each_source_is_shown_with_a_schema_of_its_own(filled):
+def test_each_source_is_shown_with_its_own_schema(filled):
     other = """
         create schema raw_crm;
         create table raw_crm._tidemark_runs (like raw._tidemark_runs including all);
@@ -174,7 +174,7 @@ def test_each_source_is_shown_with_a_schema_of_its_own(filled):
         "grant select on raw_crm._tidemark_runs to tidemark_monitor",
     )
     with for_a_while(filled, other, "drop schema raw_crm cascade"):
-        # somebody else's
+        # somebody else's schema
         assert "contacts" not in body(page.page())
         assert found()["notes"] == []
         filled.do(*granted)
@@ -182,7 +182,7 @@ def test_each_source_is_shown_with_a_schema_of_its_own(filled):
         assert "Source the crm" in body(page.page())
 
 
-def test_nothing_that_the_warehouse_says_is_taken_for_markup(filled):
+def test_text_from_the_warehouse_is_never_markup(filled):
     bad = "</style><script>alert(1)</script>"
     places = f"""
         update raw._tidemark_runs set error = '{bad}' || E'\\nsecond line' where outcome = 'failed';
@@ -219,7 +219,7 @@ def test_a_table_that_may_not_be_read_is_named_and_the_rest_is_shown(filled):
     assert "public-customers" in html
 
 
-def test_a_schema_that_may_not_be_used_is_said_and_no_traceback(filled):
+def test_a_schema_without_usage_rights_leads_to_a_note_and_no_traceback(filled):
     grant = "{} on schema raw {} tidemark_monitor"
     with for_a_while(filled, grant.format("revoke usage", "from"), grant.format("grant usage", "to")):
         html = body(page.page())
@@ -227,11 +227,11 @@ def test_a_schema_that_may_not_be_used_is_said_and_no_traceback(filled):
     assert "`tidemark roles warehouse`" in html
 
 
-def test_a_warehouse_that_nothing_was_loaded_into_says_so(monkeypatch):
+def test_an_empty_warehouse_leads_to_a_note(monkeypatch):
     monkeypatch.setenv("TARGET_POSTGRES_DATABASE", "postgres")
     response = page.page()
     assert response.status_code == 200
-    assert "Nothing was loaded into the schema raw yet: run the pipeline." in body(response)
+    assert "Nothing has been loaded into the schema raw yet: run the pipeline." in body(response)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_warehouse_that_nothing_was_loaded_into_says_so(monkeypatch):
     ],
     ids=["away", "no such database", "wrong password", "no such role", "no port", "no TLS"],
 )
-def test_a_warehouse_that_cannot_be_asked_is_said_in_words_without_the_password(monkeypatch, variables, says):
+def test_an_unreachable_warehouse_leads_to_a_message_without_the_password(monkeypatch, variables, says):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     for response in (page.page(), page.streams()):
@@ -256,7 +256,7 @@ def test_a_warehouse_that_cannot_be_asked_is_said_in_words_without_the_password(
         assert "Traceback" not in body(response)
 
 
-def test_a_warehouse_that_does_not_answer_in_time_is_not_waited_for(filled):
+def test_the_page_does_not_wait_for_a_warehouse_that_does_not_answer_in_time(filled):
     with psycopg.connect(filled.owner) as connection:
         connection.execute("lock table raw._tidemark_runs in access exclusive mode")
         response = page.page()
@@ -265,7 +265,7 @@ def test_a_warehouse_that_does_not_answer_in_time_is_not_waited_for(filled):
     assert "did not answer in time" in body(response)
 
 
-def test_the_address_is_the_pipelines_where_nothing_is_said(monkeypatch):
+def test_the_pipelines_address_is_the_default(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / "tidemark" / "src"))
     from tidemark.project import settings  # noqa: PLC0415
 
@@ -276,7 +276,7 @@ def test_the_address_is_the_pipelines_where_nothing_is_said(monkeypatch):
     assert (own.host, Monitor().user) == (ours.address, settings.MonitorLogin().user)
 
 
-def test_tls_is_what_tap_and_target_have(monkeypatch):
+def test_tls_settings_are_those_of_tap_and_target(monkeypatch):
     monkeypatch.setenv("TARGET_POSTGRES_SSL_ENABLE", "true")
     monkeypatch.setenv("TARGET_POSTGRES_SSL_CERTIFICATE_AUTHORITY", "/etc/ca.pem")
     given = parameters(Warehouse(), Monitor())

@@ -1,5 +1,5 @@
-"""Tells people what went wrong, where to look and what to do: by webhook, by mail, or in the log.
+"""Tells people what went wrong, where to look and what to do: through a webhook, by mail, or in the log.
 
-`callbacks.py` is what Airflow calls. `context.py` takes apart what it is called with, `message.py` says it,
-`settings.py` has where to, and `channels.py` sends it. Nothing here fails or holds up a run.
+Airflow calls `callbacks.py`. `context.py` reads what Airflow passes, `message.py` writes the message, `settings.py`
+says where it goes, and `channels.py` sends it. Nothing here makes a run fail or wait.
 """

@@ -1,9 +1,9 @@
-"""What Airflow calls: on the DAG's tasks, on the DAG, and when a deadline was missed.
+"""Airflow's callbacks: for the DAG's tasks, for the DAG, and for a missed deadline.
 
-One message a failed run, as it is told where Airflow itself decides that a run failed, which it does once: by the DAG's
-callback, in the DAG processor. What a task failed of, its own callback leaves in an XCom on the way out, before Airflow
-hears that it failed. So a task that was killed, several that failed, and a run out of time are no special cases: what
-left nothing is told of by its state.
+Each failed run leads to one message. The DAG's callback sends it from the DAG processor, once, when Airflow itself
+decides that the run failed. A failing task's own callback writes its error to an XCom before Airflow learns of the
+failure. So a killed task, several failed tasks, and a run that exceeded its time need no special cases: for a task that
+left no error, the message has its state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _P = ParamSpec("_P")
 def _harmless(
     callback: Callable[Concatenate[Mapping[str, Any], _P], None],
 ) -> Callable[Concatenate[Mapping[str, Any], _P], None]:
-    """Return one that logs its error in a line and raises none, as no run is to fail of an alert."""
+    """Wrap a callback so that it logs its error in one line and raises nothing: an alert must not make a run fail."""
 
     @wraps(callback)
     def call(context: Mapping[str, Any], /, *arguments: _P.args, **options: _P.kwargs) -> None:
@@ -41,14 +41,14 @@ def _harmless(
 
 @_harmless
 def task_failed(context: Mapping[str, Any]) -> None:
-    """Leave what the task failed of for `run_failed`. `on_failure_callback` of tasks."""
+    """Leave the task's error for `run_failed`. `on_failure_callback` of tasks."""
     if found := contexts.failure(context):
         context["ti"].xcom_push(key=contexts.FAILURE, value=found)
 
 
 @_harmless
 def task_retried(context: Mapping[str, Any]) -> None:
-    """Tell that a task is tried again, if the settings say so. `on_retry_callback` of tasks."""
+    """Report that a task is retried, if the settings ask for it. `on_retry_callback` of tasks."""
     content = _content()
     if content.on_retry:
         deliver(contexts.retried(context, content.runbook_url))
@@ -56,20 +56,20 @@ def task_retried(context: Mapping[str, Any]) -> None:
 
 @_harmless
 def run_failed(context: Mapping[str, Any]) -> None:
-    """Tell that a run failed. `on_failure_callback` of the DAG."""
+    """Report that a run failed. `on_failure_callback` of the DAG."""
     deliver(contexts.failed(context, _content().runbook_url))
 
 
 @_harmless
 def changed_shape(context: Mapping[str, Any], changes: Sequence[str]) -> None:
-    """Tell that a run went well and its source changed its shape: `schema_changes` of the report. For operators."""
+    """Report that a run succeeded and its source's tables changed: `schema_changes` of its report. For operators."""
     if changes:
         deliver(contexts.changed(context, changes, _content().runbook_url))
 
 
 async def deadline_missed(context: Mapping[str, Any], owner: str) -> None:
-    """Tell that a run is late. For a DeadlineAlert, as in `AsyncCallback(deadline_missed, {"owner": "data team"})`."""
-    # the triggerer has one loop for all: nothing may block it
+    """Report that a run is late. For a DeadlineAlert: `AsyncCallback(deadline_missed, {"owner": "data team"})`."""
+    # the triggerer has one event loop for all, so nothing may block it
     await asyncio.to_thread(_deadline_missed, context, owner)
 
 

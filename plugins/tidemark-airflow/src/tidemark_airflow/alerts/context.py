@@ -1,8 +1,9 @@
-"""Takes apart what Airflow calls its callbacks with, which differs with the process that calls.
+"""Reads the context that Airflow passes to its callbacks. It differs with the process that calls.
 
-Where it comes from: a task's own process when the task ended by itself (task_runner.py in airflow/sdk/execution_time,
-with the exception); the DAG processor when the process was killed or the whole run failed (processor.py in
-airflow/dag_processing, with none); the triggerer when a deadline was missed (airflow/models/deadline.py, with JSON).
+A task's own process calls when the task ended by itself, with the exception (task_runner.py in
+airflow/sdk/execution_time). The DAG processor calls when the process was killed or the whole run failed, without one
+(processor.py in airflow/dag_processing). The triggerer calls when a deadline was missed, with JSON
+(airflow/models/deadline.py).
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from tidemark_airflow.run_ids import run_id_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# under which a task leaves what it failed of, for whoever tells of the run; gone when the task is tried again
+# the XCom key of a task's error, for the run's alert; Airflow deletes it when it retries the task
 FAILURE = "failure"
 _FAILED = "failed"
 _NO_WORD = (
-    "its process ended without a word: it was killed, its machine went away, or someone marked the task as failed"
+    "its process ended without an error: it was killed, its machine went away, or someone marked the task as failed"
 )
-# why Airflow says that a run failed, where no task did (airflow/models/dagrun.py)
+# Airflow's reasons for a failed run without a failed task (airflow/models/dagrun.py)
 _REASONS = {
-    "all_tasks_deadlocked": "no task that is left can run",
+    "all_tasks_deadlocked": "none of the remaining tasks can run",
     "task_failure": "a task failed that is no longer in the DAG",
 }
 
 
 def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a task failed of, as JSON; None if there is no exception to say it."""
+    """Return a task's error as JSON; None if there is no exception."""
     error = context.get("exception")
     if not isinstance(error, BaseException):
         return None
@@ -53,7 +54,7 @@ def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def retried(context: Mapping[str, Any], runbook: str) -> Alert:
-    """Return that a task failed and is tried again."""
+    """Return the alert for a failed task that is retried."""
     task = context["ti"]
     found = failure(context) or {"kind": "killed", "reason": _NO_WORD, "attempt": _attempt(task)}
     return _alert(
@@ -70,13 +71,13 @@ def retried(context: Mapping[str, Any], runbook: str) -> Alert:
 
 
 def failed(context: Mapping[str, Any], runbook: str) -> Alert:
-    """Return that a run failed: of what its tasks left, and of what the state of those that left nothing says."""
+    """Return the alert for a failed run, from the errors of its tasks, and from the state of tasks that left none."""
     dag, run, task = context["dag"], context["run_id"], context.get("ti")
     about = {"owner": dag.owner, "dag": dag.dag_id, "run": run, "level": "error", "event": _FAILED}
     found = _failures(dag.dag_id, run, task) if task else []
     others = [f"also failed: {one['task']} ({one['kind']}): {one['reason']}" for one in found]
     if context["reason"] == "timed_out":
-        # Airflow has set what was running to skipped, and no task's own callback is called
+        # Airflow set running tasks to skipped, and does not call their callbacks
         reason = f"the run did not end within {dag.dagrun_timeout}"
         unfinished = task.task_id if task else None
         return _alert(runbook, **about, kind="timeout", reason=reason, task=unfinished, more=others)
@@ -88,12 +89,12 @@ def failed(context: Mapping[str, Any], runbook: str) -> Alert:
 
 
 def late(context: Mapping[str, Any], owner: str, runbook: str) -> Alert | None:
-    """Return that a run is not done by its deadline; None if it failed before that, which was told then."""
+    """Return the alert for a run that missed its deadline; None if it failed before, because that was reported then."""
     run = context["dag_run"]
-    # Airflow forgets the deadlines of runs that went well, and no others
+    # Airflow deletes the deadlines of successful runs, but not of failed ones
     if run["state"] == _FAILED:
         return None
-    # the scheduler's own instant, or that as text, by the way it came
+    # a datetime or its text, depending on the way it took
     deadline = str(context["deadline"]["deadline_time"])
     due = datetime.fromisoformat(deadline).astimezone(UTC)
     return _alert(
@@ -104,12 +105,12 @@ def late(context: Mapping[str, Any], owner: str, runbook: str) -> Alert | None:
         level="error",
         event="missed its deadline",
         kind="deadline",
-        reason=f"it was to be done by {due:%Y-%m-%d %H:%M:%S} UTC and is {run['state']}",
+        reason=f"it should have ended by {due:%Y-%m-%d %H:%M:%S} UTC and is {run['state']}",
     )
 
 
 def changed(context: Mapping[str, Any], changes: Iterable[str], runbook: str) -> Alert:
-    """Return that a run went well and its source's tables have another shape."""
+    """Return the alert for a successful run that found changed tables in the source."""
     task = context["ti"]
     first, *more = changes
     return _alert(
@@ -128,7 +129,7 @@ def changed(context: Mapping[str, Any], changes: Iterable[str], runbook: str) ->
 
 
 def _failures(dag: str, run: str, task: Any) -> list[dict[str, Any]]:
-    """Return what each failed task left, the first to fail first, and last those that left nothing."""
+    """Return what each failed task left, in the order of failure; tasks that left nothing come last."""
     states = task.get_task_states(dag_id=dag, run_ids=[run]).get(run, {})
     found = []
     for name in (name for name, state in states.items() if state == _FAILED):
@@ -141,7 +142,7 @@ def _failures(dag: str, run: str, task: Any) -> list[dict[str, Any]]:
 
 
 def _alert(runbook: str, **known: Any) -> Alert:
-    """Return it with its links and instant; `known` is what else Alert has."""
+    """Return an alert with its links and time; `known` has the other fields of Alert."""
     dag, run, task, attempt = known["dag"], known["run"], known.get("task"), known.get("attempt")
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
     run_url = f"{base}/dags/{quote(dag)}/runs/{quote(run, safe='')}"

@@ -1,4 +1,4 @@
-"""What an alert says, and how a webhook, a mail and a log have it. Pure: no I/O here but the templates."""
+"""The content of an alert, and its forms for a webhook, a mail and a log. Pure: no I/O here but the templates."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-# a line that is longer is in the log, whole
+# a longer line is cut; the log has all of it
 _LINE = 1000
-# Slack refuses a section of more than 3,000 characters and a field of more than 2,000, with what escaping adds
+# Slack refuses a section over 3,000 characters and a field over 2,000, after escaping
 _SECTION = 2900
 _FIELD = 1900
-# words that call everyone where they are read in a text, as by Discord and Mattermost
+# mentions that notify everyone, as in Discord and Mattermost
 _CALLS = re.compile(r"@(?=(?:all|channel|everyone|here)\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """What is to be told.
+    """An alert's content.
 
     Attributes:
-        level: whether someone must act, or had better look.
-        event: what happened to the DAG's run, as in "failed".
+        level: whether someone must act, or should only look.
+        event: what happened to the DAG's run, such as "failed".
         kind: a heading of the runbook.
         reason: the last error, or what is late or changed.
         run: Airflow's id of the run.
-        run_id: the one that finds all logs.
+        run_id: the run's id in all logs.
         run_url: the run in Airflow's grid.
         runbook: the address or path of the runbook's section.
-        owner: whose DAG it is.
+        owner: the DAG's owner.
         at: when it happened.
-        task, attempt, log_url: the task that failed, which try of how many, and its log; None if it is the whole run.
-        more: further lines: what else failed, what changed its shape.
+        task, attempt, log_url: the failed task, its attempt ("2 of 4"), and its log; None if it is the whole run.
+        more: further lines: other failures, changed tables.
     """
 
     level: Literal["error", "warning"]
@@ -65,12 +65,12 @@ class Alert:
 
     @property
     def cause(self) -> str:
-        """The reason, on one line that is not too long."""
+        """The reason, on one line of limited length."""
         return one_line(self.reason)
 
     @property
     def facts(self) -> dict[str, str]:
-        """What else to know, by its name."""
+        """Further facts, by name."""
         task = f"{self.task}{f', try {self.attempt}' if self.attempt else ''}" if self.task else None
         found = {
             "Task": task,
@@ -84,37 +84,37 @@ class Alert:
 
     @property
     def links(self) -> dict[str, str]:
-        """Where to go, by what is there."""
+        """Links, by what they lead to."""
         found = {"The task's log": self.log_url, "The run": self.run_url, "What to do": self.runbook}
         return {name: url for name, url in found.items() if url}
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The further lines, each of them one."""
+        """The further lines, each on one line."""
         return tuple(map(one_line, self.more))
 
 
 def one_line(text: str, limit: int = _LINE) -> str:
-    """Return `text` on one line of so many characters, without any that print nothing."""
+    """Return `text` on one line of at most `limit` characters, without unprintable ones."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def for_log(alert: Alert) -> str:
-    """Return it as one line."""
+    """Return the alert as one line."""
     links = "; ".join(f"{name.lower()}: {url}" for name, url in alert.links.items())
     more = "".join(f"; {line}" for line in alert.lines)
     return f"{alert.title}: {alert.cause}{more}; run {alert.run_id} ({one_line(alert.run)}); {links}"
 
 
 def for_slack(alert: Alert) -> dict[str, Any]:
-    """Return Slack's JSON. `text` says it too, for notifications, Mattermost and Discord, which read no more."""
+    """Return Slack's JSON. `text` repeats it for notifications, Mattermost and Discord, which read only that."""
     links = [
         f"<{_slack(url)}|{name}>" if _is_link(url) else f"{name}: {_slack(url)}" for name, url in alert.links.items()
     ]
     blocks = [
         _section(f"*{_slack(alert.title)}*"),
-        # as code, in which no asterisk or underscore means anything
+        # as code, so that asterisks and underscores have no meaning
         _section(_code([alert.cause])),
         {
             "type": "section",
@@ -140,11 +140,11 @@ def _is_link(url: str) -> bool:
 
 
 def _slack(text: str) -> str:
-    """Return `text` so that Slack shows it and calls nobody: these three are all it asks to be escaped."""
+    """Return `text` escaped for Slack, which needs only these three, and without mentions."""
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, escaped)
     text = _CALLS.sub("@\u200b", text)
-    # no half of what was escaped is left at the end
+    # don't cut through an escape sequence
     return text if len(text) <= _FIELD else f"{re.sub(r'&[a-z]*$', '', text[: _FIELD - 1])}…"
 
 
@@ -153,7 +153,7 @@ def _code(lines: Iterable[str]) -> str:
 
 
 def _fit(lines: Iterable[str]) -> str:
-    """Return as many of the lines as a section may hold, and how many are left out."""
+    """Return as many lines as fit into a section, and how many are left out."""
     waiting = list(lines)
     shown: list[str] = []
     while waiting and len("\n".join([*shown, waiting[0]])) <= _SECTION:

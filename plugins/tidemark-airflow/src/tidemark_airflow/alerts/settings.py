@@ -1,6 +1,6 @@
-"""Where alerts go: the variables TIDEMARK_ALERTS_…, of the environment alone.
+"""Settings of alerts: the variables TIDEMARK_ALERTS_…, from the environment only.
 
-Each channel's are read apart from the others', so that a mistake in one leaves the rest.
+Each channel's settings are read separately, so that a mistake in one does not disable the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PORTS = {"none": 25, "starttls": 587, "ssl": 465}
 
 
 class SettingsError(Exception):
-    """Which variables are wrong and what would do, in one line without any secret."""
+    """Says which variables are wrong and which values are valid, in one line without any secret."""
 
 
 class _Settings(BaseSettings):
@@ -25,14 +25,14 @@ class _Settings(BaseSettings):
 
 
 class Content(_Settings):
-    """What is told: retries too, or failures alone; and where the runbook is."""
+    """What is reported (retries too, or only failures), and where the runbook is."""
 
     on_retry: bool = False
     runbook_url: str = "docs/runbook.md"
 
 
 class WebhookSettings(_Settings):
-    """A URL that takes Slack's JSON. Whoever knows it may write there, so it is a secret."""
+    """A URL that accepts Slack's JSON. It is a secret: whoever knows it can post there."""
 
     webhook_url: SecretStr | None = None
 
@@ -43,14 +43,14 @@ class WebhookSettings(_Settings):
             try:
                 url = httpx.URL(value.get_secret_value())
             except httpx.InvalidURL:
-                raise ValueError("it is no URL") from None
+                raise ValueError("it is not a URL") from None
             if url.scheme not in {"http", "https"} or not url.host:
                 raise ValueError("it must begin with https:// and a host")
         return value
 
 
 class MailSettings(_Settings):
-    """Recipients, and the server that takes mail for them."""
+    """Recipients, and their mail server."""
 
     email_to: Annotated[tuple[str, ...], NoDecode] = ()
     email_from: str | None = None
@@ -62,7 +62,7 @@ class MailSettings(_Settings):
 
     @property
     def port(self) -> int:
-        """The one set, or else the usual one for this kind of connection."""
+        """The port that is set, or else the usual one for this kind of connection."""
         return self.smtp_port or _PORTS[self.smtp_security]
 
     @field_validator("email_to", mode="before")
@@ -76,14 +76,14 @@ class MailSettings(_Settings):
         for address in [value] if isinstance(value, str) else value or ():
             name, at, host = address.rpartition("@")
             if not (name and at and host) or any(character.isspace() or character in "<>," for character in address):
-                raise ValueError(f"{address!r} is no address; write it as in data@example.com")
+                raise ValueError(f"{address!r} is not an address; write one such as data@example.com")
         return value
 
     @model_validator(mode="after")
     def _are_whole(self) -> MailSettings:
         needed = {"EMAIL_FROM": self.email_from, "SMTP_HOST": self.smtp_host}
         if self.email_to and (missing := [PREFIX + name for name, value in needed.items() if not value]):
-            raise ValueError(f"{PREFIX}EMAIL_TO is set, and {' and '.join(missing)} must be then")
+            raise ValueError(f"{PREFIX}EMAIL_TO is set, so {' and '.join(missing)} must be set too")
         if bool(self.smtp_user) != bool(self.smtp_password):
             raise ValueError(f"set both of {PREFIX}SMTP_USER and {PREFIX}SMTP_PASSWORD, or neither")
         return self
@@ -95,10 +95,10 @@ _SECRETS = {"webhook_url", "smtp_password"}
 
 
 def read(which: type[_S]) -> _S:
-    """Return these settings as the environment has them.
+    """Return these settings from the environment.
 
     Raises:
-        SettingsError: one can't be used.
+        SettingsError: a value is invalid.
     """
     try:
         return which()
@@ -108,10 +108,10 @@ def read(which: type[_S]) -> _S:
 
 
 def check() -> None:
-    """Read all there is.
+    """Read all settings.
 
     Raises:
-        SettingsError: something can't be used, or is none of ours.
+        SettingsError: a value is invalid, or a variable is unknown.
     """
     found = []
     for which in _ALL:
@@ -126,10 +126,10 @@ def check() -> None:
 
 
 def unknown() -> str | None:
-    """Say which variables look like settings and are none: a misspelt one would be an alert that goes nowhere."""
+    """Return which variables have the prefix and are not settings: a misspelt one would send alerts nowhere."""
     ours = {PREFIX + name.upper() for which in _ALL for name in which.model_fields}
     if strays := sorted(name for name in os.environ if name.startswith(PREFIX) and name not in ours):
-        return f"{', '.join(strays)} means nothing here; there is {', '.join(sorted(ours))}."
+        return f"{', '.join(strays)} is not a setting; the settings are {', '.join(sorted(ours))}."
     return None
 
 

@@ -1,1 +1,1 @@
-"""The page of streams: what the warehouse's history says of each, read with the monitor's role and shown in Airflow."""
+"""The page of streams: the warehouse's run records of each stream, read with the monitor's role, shown in Airflow."""

@@ -1,6 +1,6 @@
-"""Asks the warehouse for its history: one short connection, one snapshot, nothing but the `_tidemark_*` tables.
+"""Reads the warehouse's run records: one short connection, one snapshot, only the `_tidemark_*` tables.
 
-A table that is missing or may not be read leaves a gap and a sentence in the overview, not an error.
+A missing or unreadable table leads to a gap and a note in the overview, not to an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Rows = list[dict[str, Any]]
 
 _CONNECT_TIMEOUT_S = 5
-# not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
+# not as start-up options, which poolers refuse. psycopg reads no date style but ISO, and a database may have another.
 _READING = """
     set transaction isolation level repeatable read read only;
     set local statement_timeout = '10s'; set local lock_timeout = '5s';
@@ -38,8 +38,9 @@ _TABLES = """
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'r' and c.relname = any(%s) order by 1, 2
 """
-# A repair reads no more than the rows that differ: it is no run of the stream. A backfill is one that says nothing of
-# how fresh the stream is: it has a bookmark and no instant. Where the tap gives neither, it read after the run began.
+# Leaves out repairs: a repair reads only the rows that differ, so it is not a run of the stream. A backfill does not
+# say how fresh the stream is: it has a bookmark and no extracted_at. A run with neither read the source after it
+# started.
 _RUNS = """
     select source, stream, table_name, run_id, outcome, started_at, ended_at, rows_read, rows_inserted, rows_updated,
         rows_deleted, rows_rejected, error, lag_seconds
@@ -59,7 +60,7 @@ _CHANGES = """
     select changed_at, stream, column_name as column, change, was, becomes from {}
     where changed_at > now() - interval '30 days' order by changed_at desc, id desc limit 200
 """
-# a model that was skipped has no time of its own, and so its run's counts
+# a skipped model has no start, so the start of its whole run counts
 _MODELS = """
     select distinct on (model) model, outcome, seconds::float, rows_written as rows, message,
         max(started_at) filter (where outcome = 'success') over (partition by model) as built_at
@@ -69,14 +70,14 @@ _MODELS = """
 
 
 class HistoryError(Exception):
-    """Why the history can't be shown, in one line that says what to do and holds no secret."""
+    """Says in one line why the run records can't be shown and what to do, without any secret."""
 
 
 def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
-    """Return what the warehouse's history says.
+    """Return the overview from the warehouse's run records.
 
     Raises:
-        HistoryError: it can't be reached, or does not answer in time.
+        HistoryError: the warehouse can't be reached, or does not answer in time.
     """
     with _reading(warehouse, monitor) as connection:
         tables = connection.execute(_TABLES, [[RUNS, STATE, CHANGES, RECONCILES, MODEL_RUNS]]).fetchall()
@@ -84,7 +85,7 @@ def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
             connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user
         )
         found = Overview(warehouse=str(warehouse), at=history.now())
-        # each source has a schema of its own; one that is not for this role's eyes is somebody else's
+        # each source has its own schema; a schema that this role may not read belongs to somebody else
         own = warehouse.default_target_schema
         others = {row["schema"] for row in tables if row["name"] == RUNS and row["readable"]} - {own}
         for schema in [own, *sorted(others)]:
@@ -94,7 +95,7 @@ def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
         found.models = [Model(**row) for row in history.rows(warehouse.marts, MODEL_RUNS, _MODELS)]
         found.notes = history.notes
         if not found.streams and not found.notes:
-            found.notes = [f"Nothing was loaded into the schema {own} yet: run the pipeline."]
+            found.notes = [f"Nothing has been loaded into the schema {own} yet: run the pipeline."]
         return found
 
 
@@ -107,7 +108,7 @@ def _reading(warehouse: Warehouse, monitor: Monitor) -> Iterator[psycopg.Connect
             application_name="tidemark streams",
             client_encoding="UTF8",
             autocommit=True,
-            # one that is prepared in one session is not there in the next, if a pooler changes them
+            # a pooler may change the session, and the next one does not have the prepared statement
             prepare_threshold=None,
             row_factory=dict_row,
         )
@@ -128,7 +129,7 @@ def _reading(warehouse: Warehouse, monitor: Monitor) -> Iterator[psycopg.Connect
 
 
 def _reason(error: psycopg.Error) -> str:
-    # libpq's text runs over several lines, the reason first
+    # libpq's message has several lines, with the reason first
     reason = (str(error).strip().splitlines() or ["it said nothing"])[0]
     for noise in ("connection failed: ", "FATAL:  ", "ERROR:  "):
         reason = reason.replace(noise, "")
@@ -136,7 +137,7 @@ def _reason(error: psycopg.Error) -> str:
 
 
 class _HistoryTables:
-    """The tables that are there, and what became of asking for others."""
+    """Queries the tables that exist, and notes the ones that can't be read."""
 
     def __init__(
         self, connection: psycopg.Connection[dict[str, Any]], tables: dict[tuple[str, str], bool], role: str
@@ -152,7 +153,7 @@ class _HistoryTables:
         return row["now"]
 
     def rows(self, schema: str, table: str, query: LiteralString) -> Rows:
-        """Return what `query` finds in a table; nothing where that is missing or not for this role to see."""
+        """Return the query's rows from a table; no rows if the table is missing or this role may not read it."""
         readable = self._tables.get((schema, table))
         if readable is False:
             self.notes.append(
@@ -165,7 +166,7 @@ class _HistoryTables:
 
 
 def _streams(history: _HistoryTables, schema: str) -> list[StreamEntry]:
-    """Return the streams that land in a schema, or were meant to."""
+    """Return the streams that were loaded into a schema, or were meant to be."""
     found: dict[tuple[str, str], StreamEntry] = {}
 
     def each(table: str, query: LiteralString) -> Iterator[tuple[StreamEntry, dict[str, Any]]]:
@@ -182,7 +183,7 @@ def _streams(history: _HistoryTables, schema: str) -> list[StreamEntry]:
     for stream, row in each(STATE, _STATE):
         stream.table = f"{schema}.{row['table_name']}"
         stream.bookmark = row["bookmark"]
-        # where no history is kept
+        # for a warehouse that keeps no run records
         stream.lag_seconds = stream.lag_seconds if stream.runs else row["lag_seconds"]
     for stream, row in each(RECONCILES, _RECONCILES):
         stream.comparison = Comparison(**row)

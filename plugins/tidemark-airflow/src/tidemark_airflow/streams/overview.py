@@ -1,19 +1,19 @@
-"""What the page shows, as its JSON has it."""
+"""The content of the page, in the form of its JSON."""
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  (pydantic looks at it when it runs)
+from datetime import datetime  # noqa: TC003  (pydantic needs it at run time)
 
 from pydantic import BaseModel, computed_field
 
 
 def first_line(text: str | None) -> str | None:
-    """Return the first line that says something."""
+    """Return the first line that is not blank."""
     return next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
 
 
 class RunEntry(BaseModel):
-    """What became of a stream in one run."""
+    """The result of a stream in one run."""
 
     run_id: str
     outcome: str
@@ -28,11 +28,11 @@ class RunEntry(BaseModel):
 
 
 class Comparison(BaseModel):
-    """What `tidemark reconcile` found of a stream: no figures where it could not be compared.
+    """The result of `tidemark reconcile` for a stream. Without figures if the stream could not be compared.
 
     Attributes:
-        since: rows from this value of the replication key on were compared; None if all were.
-        repaired: how many rows a repair wrote; None if there was none.
+        since: only rows from this value of the replication key on were compared; None if all were.
+        repaired: how many rows a repair wrote; None without a repair.
     """
 
     compared_at: datetime
@@ -49,7 +49,7 @@ class Comparison(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def outcome(self) -> str:
-        """`failed`, `equal`, `different`, or `repaired` where what was different was mended."""
+        """`failed`, `equal`, `different`, or `repaired` if a repair fixed the differences."""
         if self.error is not None:
             return "failed"
         if not (self.missing or self.different or self.extra):
@@ -58,14 +58,14 @@ class Comparison(BaseModel):
 
 
 class StreamEntry(BaseModel):
-    """A stream, loaded or meant to be.
+    """A stream that was loaded or was meant to be.
 
     Attributes:
-        database: what tells its source from others.
-        into: the schema that it lands in.
-        table: as well as its table; None as long as that is not known.
-        lag_seconds: how old the state of the source is that the warehouse has all of; None if it was never loaded.
-        runs: the latest, oldest first.
+        database: identifies its source.
+        into: the schema that it is loaded into.
+        table: its table with the schema; None while that is unknown.
+        lag_seconds: the age of the source's state that the warehouse has in full; None if it was never loaded.
+        runs: the latest runs, oldest first.
     """
 
     stream: str
@@ -79,20 +79,20 @@ class StreamEntry(BaseModel):
 
     @property
     def last(self) -> RunEntry | None:
-        """The latest run; a repair is none."""
+        """The latest run; a repair does not count."""
         return self.runs[-1] if self.runs else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def outcome(self) -> str:
-        """Of the latest run; without one `never loaded`, or `loaded` if no history is kept."""
+        """The latest run's outcome. Without a run: `never loaded`, or `loaded` if no run records are kept."""
         if self.last:
             return self.last.outcome
         return "never loaded" if self.lag_seconds is None else "loaded"
 
 
 class SchemaChange(BaseModel):
-    """What became of a column of the source."""
+    """A change of a column in the source."""
 
     changed_at: datetime
     stream: str
@@ -106,8 +106,8 @@ class Model(BaseModel):
     """A model or snapshot of dbt.
 
     Attributes:
-        outcome: of the latest run that it was part of, which `seconds`, `rows` and `message` are of too.
-        built_at: when it was last built well.
+        outcome: the outcome of the latest run with it; `seconds`, `rows` and `message` belong to the same run.
+        built_at: when it was last built successfully.
     """
 
     model: str
@@ -119,7 +119,7 @@ class Model(BaseModel):
 
 
 class Overview(BaseModel):
-    """All of it.
+    """The whole page.
 
     Attributes:
         notes: what can't be shown, and why.

@@ -1,7 +1,7 @@
-"""The page as a FastAPI app, which Airflow mounts: `/` for people and `/api/streams` for programs, for nobody unnamed.
+"""The page as a FastAPI app that Airflow mounts: `/` for people and `/api/streams` for programs. Both need a login.
 
-Airflow asks nobody who they are before an app that a plugin brings, so this one does, on every path that it could be
-asked for. It asks for leave to see DAG runs: what became of the streams is what became of those runs.
+Airflow does not authenticate requests to a plugin's app, so this app does, on every path. It requires the right to see
+DAG runs, because the page shows the results of those runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  (FastAPI looks at it when it runs)
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  (FastAPI needs it at run time)
 from fastapi import Depends, FastAPI, HTTPException, status
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
@@ -29,9 +29,10 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def _may_see_runs(user: GetUserDep) -> None:
-    # of all DAGs, as the page is of all streams: no DAG's id in the address lets in who may see that one alone
+    # for all DAGs, because the page shows all streams: a user who may see one DAG only must not pass with its id in the
+    # URL
     if not get_auth_manager().is_authorized_dag(method="GET", access_entity=DagAccessEntity.RUN, user=user):
-        raise HTTPException(status.HTTP_403_FORBIDDEN, "This page is for those who may see the runs of all DAGs.")
+        raise HTTPException(status.HTTP_403_FORBIDDEN, "This page needs the right to see the runs of all DAGs.")
 
 
 def _look() -> Overview | HistoryError:
@@ -45,7 +46,7 @@ def _look() -> Overview | HistoryError:
         return error
 
 
-# no documentation: it would answer to anyone
+# without documentation pages, which would answer without a login
 app = FastAPI(
     title="Tidemark's streams",
     dependencies=[Depends(_may_see_runs)],
@@ -57,12 +58,12 @@ app = FastAPI(
 
 @app.get("/", response_model=None)
 def page() -> HTMLResponse:
-    """Show it. A warehouse that can't be asked is a 503, which browsers show like any page and monitors notice."""
+    """Show the page. Without an answer of the warehouse the status is 503: browsers show it, and monitors notice."""
     look = _look()
     nonce = secrets.token_urlsafe()
     policy = f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'"
     headers = {
-        # Airflow shows it in a frame of its own
+        # Airflow shows the page in a frame
         "Content-Security-Policy": f"{policy}; frame-ancestors 'self'",
         "X-Frame-Options": "SAMEORIGIN",
         **_HEADERS,
@@ -72,16 +73,16 @@ def page() -> HTMLResponse:
 
 @app.get("/api/streams", response_model=None)
 def streams() -> JSONResponse:
-    """Say it, or in `detail` why not."""
+    """Return the overview as JSON, or the problem in `detail`."""
     look = _look()
     content: Any = {"detail": str(look)} if isinstance(look, HistoryError) else look.model_dump(mode="json")
     return JSONResponse(content, _status(look), _HEADERS)
 
 
-# the rest, so that whoever is not let in can't tell what is here
+# every other path, so that someone without access can't find out which paths exist
 @app.api_route("/{path:path}", methods=list(HTTPMethod), response_model=None)
 def nothing(path: str) -> None:
-    """There is nothing else."""
+    """Answer that the path does not exist."""
     raise HTTPException(
         status.HTTP_404_NOT_FOUND, f"There is no /{path} here; the page is at /, its JSON at /api/streams."
     )

@@ -1,4 +1,4 @@
-"""Where the warehouse is and who reads its history there: the variables that the pipeline itself is given."""
+"""The warehouse's address and the role that reads its run records, from the pipeline's own variables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Warehouse(BaseSettings):
-    """The warehouse, as the target has it."""
+    """The warehouse, with the target's settings."""
 
     model_config = SettingsConfigDict(env_prefix="TARGET_POSTGRES_", env_ignore_empty=True, extra="ignore")
 
@@ -24,7 +24,7 @@ class Warehouse(BaseSettings):
 
     @property
     def marts(self) -> str:
-        """The schema that dbt keeps its run log in."""
+        """The schema of dbt's run records."""
         return f"{self.marts_prefix}marts"
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Warehouse(BaseSettings):
 
 
 class Monitor(BaseSettings):
-    """Who reads."""
+    """The role that reads."""
 
     model_config = SettingsConfigDict(env_prefix="TIDEMARK_MONITOR_", env_ignore_empty=True, extra="ignore")
 
@@ -41,7 +41,7 @@ class Monitor(BaseSettings):
 
 
 def parameters(warehouse: Warehouse, monitor: Monitor) -> dict[str, Any]:
-    """Return libpq's parameters; TLS as tap and target have it."""
+    """Return libpq's parameters, with the same TLS settings as tap and target."""
     found: dict[str, Any] = {
         "host": warehouse.host,
         "port": warehouse.port,

@@ -1,4 +1,4 @@
-"""The overview as HTML: one template, escaped throughout, that needs nothing from elsewhere."""
+"""Renders the overview as HTML: one template, fully escaped, that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def _instant(value: datetime) -> str:
 
 
 def _bookmark(value: str | None) -> str:
-    """Return it to the second if it is an instant, and as it is if not."""
+    """Return an instant to the second, and any other value unchanged."""
     if value is None:
         return ""
     try:
-        # a number may look like a date without its dashes
+        # fromisoformat would read a number such as 20260101 as a date
         return value if value.isdigit() else f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S}"
     except ValueError:
         return value
 
 
 def _span(seconds: float | None) -> str:
-    """Return how long that is, in the unit that one would say it in."""
+    """Return a duration in the unit that people would use."""
     if seconds is None:
         return "never"
     minutes = int(seconds // 60)
@@ -52,7 +52,7 @@ def _tally(runs: Sequence[RunEntry]) -> str:
 
 
 def _said(stream: StreamEntry) -> list[str]:
-    """Return what there is to say of a stream beyond figures: why something failed, and what differs."""
+    """Return what to say about a stream besides its figures: why something failed, and what differs."""
     last, found = stream.last, stream.comparison
     lines = []
     if last and last.error:
@@ -92,10 +92,10 @@ _ENVIRONMENT.filters |= {
 
 
 def html(look: Overview | HistoryError, *, nonce: str) -> str:
-    """Return the page, or one that says why there is none.
+    """Return the page, or a page that says why there is none.
 
     Args:
-        nonce: by which the browser knows the page's own style.
+        nonce: identifies the page's own style to the browser.
     """
     found = look if isinstance(look, Overview) else None
     template = _ENVIRONMENT.get_template("streams.html")

@@ -1,4 +1,4 @@
-"""Runs that fail, each in its own way."""
+"""Runs that fail, each in a different way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dbt_run():
 
 @task
 def never_ends():
-    raise AssertionError("The tests kill it before it begins.")
+    raise AssertionError("The tests kill it before it starts.")
 
 
 with dag("fails"):
