@@ -12,7 +12,7 @@ class RunFailed(AirflowException):
 
     Attributes:
         reason: the reason, in one line.
-        kind: a heading of docs/runbook.md, as in pipeline/kinds.py of plugins/tidemark.
+        kind: a heading of docs/runbook.md, as in run/kinds.py of plugins/tidemark.
         report: the last report of `tidemark run --json`; empty if there is none.
     """
 
