@@ -151,7 +151,7 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@said=$$(PYTHONPATH=plugins/tidemark-dbt/src:plugins/tidemark-airflow/src $(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; false; }
 	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
 	@$(BIN)/yamllint --strict .
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir "$$(mktemp -d)"
+	@$(BIN)/python docs/build_site.py --to "$$(mktemp -d)"
 	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows
 	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot
 	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec
@@ -162,16 +162,20 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 else echo "Shell scripts were not checked: there is no wheel of shellcheck for this machine; install its package."; fi
 	@$(LISTED) '*.py' '*.sql' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "warning: " $$2 " has " $$1 " lines: is it one idea?" }'
 
+# what builds the site; mkdocs-material ends in May 2027, and `zensical` reads the same mkdocs.yml
+GENERATOR ?= mkdocs
+
 .PHONY: site
-site: setup-dev ## build the documentation into site/, as pages that need no network
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+site: setup-dev ## build the documentation into site/, as pages that need no network (GENERATOR=zensical, SITE_URL=)
+	@$(BIN)/python docs/build_site.py --generator $(GENERATOR) $(if $(SITE_URL),--url $(SITE_URL))
 	@echo "Open site/index.html."
 
-REFERENCE ?= docs/reference/commands.md
+REFERENCE ?= docs/reference
 
 .PHONY: reference
-reference: setup-dev ## write the page of commands again, from the commands' own help
-	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)
+reference: setup-dev ## write the generated pages of docs/reference again: commands, settings, variables, tables
+	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)/commands.md
+	@$(BIN)/python docs/generate $(REFERENCE)
 
 .PHONY: security
 security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory

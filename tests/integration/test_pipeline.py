@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests import leaks, programs
+from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, free_port, make_checkout
 
 if TYPE_CHECKING:
@@ -94,6 +95,34 @@ def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
         *(f"marts._tidemark_{table}" for table in ("model_runs", "models", "moved_keys")),
         *(f"intermediate._tidemark_{table}" for table in ("models", "moved_keys")),
     }
+
+
+def test_the_page_of_tables_has_every_column_that_the_warehouse_has_and_its_type(loaded):
+    checkout, _ = loaded
+    page = (REPOSITORY / "docs/reference/tables.md").read_text()
+    tables = dict(re.findall(r"^### `(\w+)`\n((?:(?!^#).*\n)*)", page, re.MULTILINE))
+    documented = {
+        (table, *column)
+        for table, text in tables.items()
+        for column in re.findall(r"^\| `(\w+)` \| `(\w+)", text, re.MULTILINE)
+    }
+    found = checkout.rows(
+        "warehouse",
+        """
+        select relname, attname, format_type(atttypid, null), (
+            select typname from pg_type where pg_type.oid = atttypid
+        )
+        from pg_class inner join pg_attribute on attrelid = pg_class.oid
+        where relname like '\\_tidemark\\_%' and relname not like '\\_tidemark\\_stage%'
+            and relkind = 'r' and attnum > 0 and not attisdropped
+        """,
+    )
+    present = {row[0] for row in found}
+    assert present >= {"_tidemark_state", "_tidemark_runs", "_tidemark_models", "_tidemark_model_runs"}
+    # by the name that the statement gives it, such as bigint, or by PostgreSQL's own, such as timestamptz
+    types = {(table, column): {name, own} for table, column, name, own in found}
+    assert {key for key in types if not any((*key, type_) in documented for type_ in types[key])} == set()
+    assert {entry[:2] for entry in documented if entry[0] in present} == types.keys()
 
 
 def test_the_marts_money_is_the_shops_to_the_cent(loaded):

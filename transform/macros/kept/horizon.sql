@@ -247,35 +247,42 @@
         begin
             if to_regnamespace('{{ quoted }}') is null then create schema {{ quoted }}; end if;
             if to_regclass('{{ quoted }}._tidemark_models') is null then
+                -- One row per kept table, materialized view, snapshot, seed, and table that dbt itself writes.
+                -- Written by: dbt, in the transaction that writes the model's rows.
+                -- Read by: dbt's next build of the model and of the models above it.
                 create table {{ quoted }}._tidemark_models (
-                    model text primary key,
-                    horizon xid8 not null,
-                    next_horizon xid8,
-                    cluster text not null,
-                    built_at timestamptz not null,
-                    changed_at timestamptz not null,
-                    rows_total bigint not null default 0,
-                    rows_since_analyze bigint not null default 0,
-                    inserted bigint,
-                    updated bigint,
-                    deleted bigint,
-                    definition text,
-                    invocation_id text
+                    model text primary key, -- the table's name in this schema
+                    horizon xid8 not null, -- the loading transaction up to which the table has all rows of what it reads
+                    next_horizon xid8, -- the horizon of a build of dbt's own table that has not ended yet
+                    cluster text not null, -- the identifier of the cluster that numbers these transactions
+                    built_at timestamptz not null, -- when it was last built
+                    changed_at timestamptz not null, -- when a build last changed a row
+                    rows_total bigint not null default 0, -- rows in the table
+                    rows_since_analyze bigint not null default 0, -- rows that were written since its last ANALYZE
+                    inserted bigint, -- rows that the last build inserted
+                    updated bigint, -- rows that it updated
+                    deleted bigint, -- rows that it deleted
+                    definition text, -- not used
+                    invocation_id text -- dbt's id of that build
                 );
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';
+                -- One row per key of another model that a row left. Rows that every model has read are deleted.
+                -- Written by: dbt, for the columns in a model's `moved_keys`.
+                -- Read by: the macro `moved_keys()` in models above it.
                 create table {{ quoted }}._tidemark_moved_keys (
-                    model text not null, column_name text not null, key text not null, xid xid8 not null
+                    model text not null, -- the model that the row was in
+                    column_name text not null, -- the column of the key
+                    key text not null, -- its value before the row moved or went
+                    xid xid8 not null -- the transaction that wrote the change
                 );
                 create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
                 comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
             end if;
             if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 1' then
                 alter table {{ quoted }}._tidemark_models
-                    -- the transaction that last wrote a row, and the one that last recomputed rows without a stamp
-                    add column if not exists changed_xid xid8,
-                    add column if not exists remade_xid xid8,
-                    -- what the last build could see when it started reading
-                    add column if not exists read_snapshot pg_snapshot;
+                    add column if not exists changed_xid xid8, -- the transaction that last changed a row
+                    add column if not exists remade_xid xid8, -- the one that last wrote all rows of a seed or dbt table
+                    add column if not exists read_snapshot pg_snapshot; -- what the last build saw when it began to read
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 2';
             end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then

@@ -21,15 +21,18 @@ TABLE = SystemTable(
     (
         # the record is text: what JSON allows and jsonb doesn't, a NUL character, may be the reason
         """
+        -- One row per record that its table could not hold. Nothing deletes these rows: look at them, then do so.
+        -- Written by: the target, for RECORD messages, up to `max_rejects` of a stream and run.
+        -- Read by: people.
         CREATE TABLE {} (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            source text NOT NULL DEFAULT '',
-            stream text NOT NULL,
-            table_name text NOT NULL,
-            run_id text NOT NULL,
-            rejected_at timestamptz NOT NULL DEFAULT now(),
-            error text NOT NULL,
-            record text NOT NULL
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a number, in the order of the rejections
+            source text NOT NULL DEFAULT '', -- empty: a RECORD message does not name its database
+            stream text NOT NULL, -- the Singer stream
+            table_name text NOT NULL, -- the table that could not hold it
+            run_id text NOT NULL, -- the run, as in `_tidemark_runs`
+            rejected_at timestamptz NOT NULL DEFAULT now(), -- when it was rejected
+            error text NOT NULL, -- why
+            record text NOT NULL -- the record, as JSON
         )
         """,
     ),

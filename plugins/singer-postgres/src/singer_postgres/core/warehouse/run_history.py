@@ -24,29 +24,32 @@ TABLE = SystemTable(
     "_tidemark_runs",
     (
         """
+        -- One row per stream and run. Rows older than `history_days` (90) are deleted.
+        -- Written by: the target, in the transactions that load the stream.
+        -- Read by: `tidemark status`, `tidemark trace`, Airflow's page of streams, dbt's freshness check, the target.
         CREATE TABLE {} (
-            source text NOT NULL,
-            stream text NOT NULL,
-            run_id text NOT NULL,
-            table_name text NOT NULL,
-            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-            ended_at timestamptz,
-            outcome text NOT NULL DEFAULT 'running'
+            source text NOT NULL, -- the source database: the identifier of its cluster, and its oid there
+            stream text NOT NULL, -- the Singer stream, such as `public-orders`
+            run_id text NOT NULL, -- the run, as all logs name it
+            table_name text NOT NULL, -- the stream's table in this schema
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the target began to load the stream
+            ended_at timestamptz, -- when the stream was complete or had failed; null while it is being loaded
+            outcome text NOT NULL DEFAULT 'running' -- running, succeeded, failed, or killed, which the next run notes
                 CHECK (outcome IN ('running', 'succeeded', 'failed', 'killed')),
-            rows_read bigint NOT NULL DEFAULT 0,
-            rows_inserted bigint NOT NULL DEFAULT 0,
-            rows_updated bigint NOT NULL DEFAULT 0,
-            rows_unchanged bigint NOT NULL
+            rows_read bigint NOT NULL DEFAULT 0, -- rows that the target took from the tap
+            rows_inserted bigint NOT NULL DEFAULT 0, -- rows that were new
+            rows_updated bigint NOT NULL DEFAULT 0, -- rows that were there and differed
+            rows_unchanged bigint NOT NULL -- rows that were there already and were not written
                 GENERATED ALWAYS AS (greatest(rows_read - rows_inserted - rows_updated - rows_rejected, 0)) STORED,
-            rows_deleted bigint NOT NULL DEFAULT 0,
-            rows_rejected bigint NOT NULL DEFAULT 0,
-            bytes bigint NOT NULL DEFAULT 0,
-            bookmark_before text,
-            bookmark_after text,
-            extracted_at timestamptz,
-            sync_started_at bigint,
-            lag interval GENERATED ALWAYS AS (ended_at - extracted_at) STORED,
-            error text,
+            rows_deleted bigint NOT NULL DEFAULT 0, -- rows that were deleted or marked as deleted
+            rows_rejected bigint NOT NULL DEFAULT 0, -- records that went to `_tidemark_rejects`
+            bytes bigint NOT NULL DEFAULT 0, -- size of the files that were loaded
+            bookmark_before text, -- the bookmark that the run started from; null where it read the stream whole
+            bookmark_after text, -- the bookmark that it reached; null where it has none
+            extracted_at timestamptz, -- the source's state that the warehouse now has; null for a backfill
+            sync_started_at bigint, -- the value of `_sdc_sync_started_at` in the rows of this run
+            lag interval GENERATED ALWAYS AS (ended_at - extracted_at) STORED, -- from reading the source to the end
+            error text, -- why it failed; at most 2,000 characters
             PRIMARY KEY (source, stream, run_id)
         )
         """,

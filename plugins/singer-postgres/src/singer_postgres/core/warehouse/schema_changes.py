@@ -32,17 +32,20 @@ TABLE = SystemTable(
     "_tidemark_schema_changes",
     (
         """
+        -- One row per column that changed in the source, or that was repaired in the warehouse.
+        -- Written by: the target, in the transaction that follows the change.
+        -- Read by: Airflow's page of streams.
         CREATE TABLE {} (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            source text NOT NULL,
-            stream text NOT NULL,
-            table_name text NOT NULL,
-            column_name text NOT NULL,
-            change text NOT NULL,
-            was text,
-            becomes text,
-            run_id text NOT NULL,
-            changed_at timestamptz NOT NULL DEFAULT now()
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a number, in the order of the changes
+            source text NOT NULL, -- the source database, as in `_tidemark_runs`
+            stream text NOT NULL, -- the Singer stream
+            table_name text NOT NULL, -- the stream's table in this schema
+            column_name text NOT NULL, -- the column, by its name after the change
+            change text NOT NULL, -- added, dropped, renamed, widened, narrowed or restored
+            was text, -- the type or name before the change
+            becomes text, -- the type or name after it
+            run_id text NOT NULL, -- the run that followed the change
+            changed_at timestamptz NOT NULL DEFAULT now() -- when it did so
         )
         """,
     ),

@@ -31,22 +31,30 @@ _TABLE = SystemTable(
     TABLE,
     (
         """
+        -- One row per stream: how far the warehouse has it.
+        -- Written by: the target, in the transactions that load the stream.
+        -- Read by: the target, `tidemark state`, Airflow's page of streams, dbt (to know a raw schema by it).
         CREATE TABLE {} (
-            source text NOT NULL,
-            stream text NOT NULL,
-            table_name text NOT NULL,
-            bookmark text,
-            first_load jsonb NOT NULL DEFAULT '[]',
-            has_rows boolean NOT NULL DEFAULT false,
-            extracted_at timestamptz,
-            loaded_at timestamptz NOT NULL DEFAULT now(),
+            source text NOT NULL, -- the source database, as in `_tidemark_runs`
+            stream text NOT NULL, -- the Singer stream
+            table_name text NOT NULL, -- the stream's table in this schema
+            bookmark text, -- the replication key up to which the stream is complete; null if unknown
+            first_load jsonb NOT NULL DEFAULT '[]', -- ranges of disk blocks that an unfinished first load has committed
+            has_rows boolean NOT NULL DEFAULT false, -- rows were loaded, so an empty table has lost them
+            extracted_at timestamptz, -- the source's state that the warehouse has all of
+            loaded_at timestamptz NOT NULL DEFAULT now(), -- when the row was last written
             PRIMARY KEY (source, stream)
         )
         """,
-        # the run that loads the stream, and what of the source's table was read
-        "ALTER TABLE {} ADD COLUMN run_id text, ADD COLUMN shape jsonb",
-        # how far the source's WAL reached when the stream was read
-        "ALTER TABLE {} ADD COLUMN position pg_lsn",
+        """
+        ALTER TABLE {}
+            ADD COLUMN run_id text, -- the run that loads the stream; no other commits anything more
+            ADD COLUMN shape jsonb -- the columns and settings with which the source's table was read
+        """,
+        """
+        ALTER TABLE {}
+            ADD COLUMN position pg_lsn -- how far the source's WAL reached when the stream was read
+        """,
     ),
 )
 

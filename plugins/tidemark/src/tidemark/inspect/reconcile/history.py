@@ -27,21 +27,24 @@ TABLE = SystemTable(
     "_tidemark_reconciles",
     (
         """
+        -- One row per stream and comparison. Rows older than `history_days` (90) are deleted.
+        -- Written by: `tidemark reconcile`.
+        -- Read by: Airflow's page of streams.
         CREATE TABLE {} (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            source text NOT NULL,
-            stream text NOT NULL,
-            run_id text NOT NULL,
-            compared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-            since text,
-            rows_source bigint,
-            rows_warehouse bigint,
-            missing bigint,
-            different bigint,
-            extra bigint,
-            pending bigint,
-            repaired bigint,
-            error text
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a number, in the order of the comparisons
+            source text NOT NULL, -- the source database, as in `_tidemark_runs`
+            stream text NOT NULL, -- the Singer stream
+            run_id text NOT NULL, -- the run of the comparison, as all logs name it
+            compared_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- when it ended
+            since text, -- the value of `--since`; null if all rows were compared
+            rows_source bigint, -- rows that the source has
+            rows_warehouse bigint, -- rows that the warehouse has, without those marked as deleted
+            missing bigint, -- rows that only the source has
+            different bigint, -- rows that both have, with other values
+            extra bigint, -- rows that only the warehouse has
+            pending bigint, -- rows that the next run will load, which count as no difference
+            repaired bigint, -- rows that `--repair` wrote; null without it
+            error text -- why the stream could not be compared; the counts are null then
         )
         """,
     ),

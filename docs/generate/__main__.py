@@ -1,0 +1,20 @@
+"""Writes the generated reference pages into a directory: `python docs/generate docs/reference`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import plugin_settings
+import system_tables
+import variables
+
+PAGES = {
+    "settings.md": plugin_settings.page,
+    "variables.md": variables.page,
+    "tables.md": system_tables.page,
+}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (Path(sys.argv[1]) / name).write_text(page(), encoding="utf-8")
