@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import grimp
 import pytest
@@ -15,6 +16,9 @@ from playwright.sync_api import sync_playwright
 from tests.airflow.browser import CHROMIUM
 from tests.conftest import REPOSITORY
 from tests.project.test_project import FILES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PACKAGE = REPOSITORY / "plugins/singer-postgres/src/singer_postgres"
 # Chromium has no sandbox for root
