@@ -1,7 +1,7 @@
-"""Transactions that need locks which readers are in the way of: never at the head of a queue for longer than a moment.
+"""Transactions that need a lock which readers hold. They never wait at the head of the lock queue for long.
 
-Whoever waits for a table's lock makes all that come later wait too. So each attempt waits half a second at most, is
-rolled back with all that it holds, and lets the others pass before the next one.
+A session that waits for a table's lock makes all later sessions wait too. So each attempt waits half a second at most,
+rolls back with all its locks, and lets the others pass before the next attempt.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NO_TRANSACTION = 0
 _ATTEMPT_MS = 500
 _PAUSE_S = (0.2, 0.5)
 _TELL_EVERY_S = 30.0
-# of what can wait for the next run
+# for work that the next run can do as well
 _BRIEFLY_S = 5.0
 _TIMEOUT = "select setting::int from pg_catalog.pg_settings where name = 'lock_timeout'"
-# of a table and of the views on it, which are dropped and made again with it
+# the sessions that lock a table, or the views on it, which are dropped and recreated with it
 _HOLDERS = """
     with recursive relations(oid) as (
         select to_regclass(%s)::oid
@@ -51,22 +51,22 @@ _HOLDERS = """
 
 
 class LockedError(SingerPostgresError):
-    """Others kept a table locked for as long as was waited for them."""
+    """Other sessions kept a table locked for longer than the time limit."""
 
 
 def with_brief_locks(
     connection: Connection, attempt: Callable[[], _T], *, table: sql.Identifier, patience_s: float | None = None
 ) -> _T:
-    """Return what `attempt` returns, carried out in a transaction that waits for no lock for long.
+    """Run `attempt` in a transaction that never waits long for a lock, and return its result.
 
-    In a transaction of the caller's it is carried out once, as a part of that.
+    Inside a transaction of the caller it runs once, as a part of that transaction.
 
     Args:
-        table: whose locks, and whose views' locks, are in the way.
-        patience_s: for how long to try; default: the session's lock_timeout, where 0 is for ever.
+        table: the table that `attempt` locks, together with the views on it.
+        patience_s: seconds to keep trying; default: the session's lock_timeout, where 0 means forever.
 
     Raises:
-        LockedError: others held the locks all that time; it names them.
+        LockedError: other sessions held the locks all that time; the message names them.
     """
     if connection.info.transaction_status != _NO_TRANSACTION:
         with connection.transaction():
@@ -105,7 +105,7 @@ def with_brief_locks(
 def if_possible(
     connection: Connection, attempt: Callable[[], object], *, table: sql.Identifier, patience_s: float = _BRIEFLY_S
 ) -> None:
-    """Carry out what the next run can do as well, if nobody is in the way for longer than some seconds."""
+    """Do work that the next run can do as well, unless other sessions hold the locks for more than some seconds."""
     try:
         with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
     except LockedError as error:

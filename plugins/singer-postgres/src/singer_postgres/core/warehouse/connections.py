@@ -1,4 +1,4 @@
-"""Connections to the warehouse, with the session settings that the wire format asks for."""
+"""Connections to the warehouse, with the session settings that the wire format needs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     import psycopg
 
 _LOGGER = logging.getLogger("target-postgres")
-# a client whose machine is gone is noticed within half a minute
+# the server notices within half a minute that a client's machine is gone
 _KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
-# how long the server may take to settle a transaction whose connection broke
+# how long the server may take to end a transaction after its connection broke
 _SETTLE_S = 60.0
 APPLICATION_NAME = "tidemark target-postgres"
 
 
 @dataclass(frozen=True)
 class Warehouse:
-    """How to connect.
+    """The connection settings of the warehouse.
 
     Attributes:
-        parameters: gives libpq's; called late, as it may start an SSH tunnel.
-        schema: where tables go; None to keep the source's schemas.
+        parameters: returns libpq's parameters. It is called late, as it may start an SSH tunnel.
+        schema: the schema for all tables; None keeps the source's schemas.
     """
 
     parameters: Callable[[], Mapping[str, Any]]
@@ -40,7 +40,7 @@ class Warehouse:
     lock_timeout_s: float = 0
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
+        """Return a connection in autocommit. Retry for a while if the server is busy or still starting."""
         return driver_errors.retry(
             self.connect_once,
             is_transient=lambda error: driver_errors.is_transient(error, reached=False),
@@ -51,8 +51,8 @@ class Warehouse:
         """Return a connection in autocommit.
 
         Raises:
-            psycopg.OperationalError: there is none to be had.
-            PooledError: a pooler is in between that keeps no sessions.
+            psycopg.OperationalError: the server can't be reached.
+            PooledError: the connection goes through a pooler that keeps no session.
         """
         connection = self._open()
         poolers.require_session(connection, self._open, variables="TARGET_POSTGRES_HOST and _PORT")
@@ -63,7 +63,7 @@ class Warehouse:
                 lock_timeout_s=self.lock_timeout_s,
             )
         )
-        # a statement that runs on for a client that is gone keeps its locks until it ends; not every platform can tell
+        # a statement would otherwise run on, with its locks, after its client is gone; some platforms can't check
         with suppress(Error):
             connection.execute("SET client_connection_check_interval = '1s'")
             connection.execute(_KEEPALIVES)
@@ -78,13 +78,13 @@ class Warehouse:
             **self.parameters(),
             "application_name": APPLICATION_NAME,
         }
-        import psycopg  # noqa: PLC0415 - who connects has it
+        import psycopg  # noqa: PLC0415 - core can be imported without a driver
 
         return psycopg.connect(autocommit=True, **parameters)
 
 
 def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
-    """End what a session of ours left behind that broke: where the network is silent, its server waits on for it."""
+    """End our broken session `pid`. On a silent network its server process would keep waiting."""
     with suppress(Error):
         connection.execute(
             "select pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity "
@@ -94,10 +94,10 @@ def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
 
 
 def was_committed(connection: psycopg.Connection[Any], xid: str) -> bool:
-    """Return whether a transaction of a connection that broke was committed, once that is settled.
+    """Return whether a transaction committed whose connection broke. Wait until the server has ended it.
 
     Raises:
-        RunError: it is not settled in time.
+        RunError: the transaction is still open after a minute.
     """
     deadline = time.monotonic() + _SETTLE_S
     while True:

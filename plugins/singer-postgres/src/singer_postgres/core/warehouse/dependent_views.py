@@ -1,11 +1,11 @@
-"""Changes a column's type also where views read it, which PostgreSQL refuses.
+"""Changes a column's type where views read the column, which PostgreSQL alone refuses.
 
-The views are dropped and made again in the same transaction: definition, owner, grants, options and comments as they
-were; materialized ones with their indexes, storage and statistics, and filled. What can't be put back as it was is not
-taken away, and what else stands on a view or on the column, such as a function, is named.
+The views are dropped and recreated in the same transaction. They keep their definition, owner, grants, options and
+comments; materialized views also keep their indexes, storage and statistics, and are filled. A view that can't be
+recreated exactly is not dropped. Other objects that depend on a view or on the column, such as functions, are named.
 
-Views of a role that this one has no rights of are set aside and put back by that role's own functions, where it lends
-them: `tidemark roles warehouse` has them for the views that dbt makes.
+If another role owns a view and this role has no rights of it, functions of that role drop and recreate the view.
+`tidemark roles warehouse` creates these functions for the views that dbt creates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-# those that read the table, and those that read these; the deeper, the later
+# views on the table, and views on those, with their depth
 _DEPENDENT = """
     with recursive reads(oid, depth) as (
         select %(table)s::regclass::oid, 0
@@ -75,14 +75,15 @@ _COMMENTS = """
     where classoid = 'pg_catalog.pg_class'::regclass and objoid = %s::oid
 """
 _INDEXES = "select pg_catalog.pg_get_indexdef(indexrelid) from pg_catalog.pg_index where indrelid = %s::oid"
-# the clauses that stand before and after the options of a materialized view
+# the clauses before and after the options of a materialized view
 _STORAGE = """
     select ' USING ' || pg_catalog.quote_ident(amname), ' TABLESPACE ' || pg_catalog.quote_ident(spcname)
     from pg_catalog.pg_class c join pg_catalog.pg_am on pg_am.oid = relam
     left join pg_catalog.pg_tablespace on pg_tablespace.oid = reltablespace
     where c.oid = %s::oid
 """
-# statements that give a materialized view, its columns and indexes what CREATE doesn't; the roles' SQL has them
+# statements for the properties that CREATE can't give a materialized view, its columns and indexes
+# `tidemark roles warehouse` contains the same SQL
 _EXTRAS = """
     with this as (
         select c.oid, reltoastrelid, pg_catalog.format('%%I.%%I', nspname, relname) as name
@@ -139,7 +140,7 @@ Grant = tuple[str, "str | None", bool, "str | None"]
 
 @dataclass(frozen=True)
 class _View:
-    """A view, with all that it is made again from."""
+    """A view, with everything needed to recreate it."""
 
     kind: str
     name: sql.Identifier
@@ -158,11 +159,11 @@ class _View:
         return sql.SQL(_kind(self.kind))
 
     def drop(self, connection: Connection) -> None:
-        """Drop it alone: what else depends on it keeps it."""
+        """Drop the view, without CASCADE: other dependent objects block this."""
         connection.execute(sql.SQL("DROP {} {}").format(self._what, self.name))
 
     def make(self, connection: Connection) -> None:
-        """Make it as it was."""
+        """Recreate the view as it was."""
         options = sql.SQL(f" WITH ({', '.join(self.options)})" if self.options else "")
         query = sql.SQL(self.definition.rstrip().rstrip(";"))
         using, place = map(sql.SQL, self.storage)
@@ -182,7 +183,7 @@ class _View:
     def _grant(self, connection: Connection) -> None:
         oid = connection.execute("select %s::regclass::oid::bigint", [self.name.as_string(connection)]).fetchone()
         assert oid
-        # what default privileges gave that it didn't have
+        # default privileges may have granted more than the view had
         for _, grantee, _, _ in _grants(connection, oid[0]):
             if grantee != self.owner:
                 connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(self.name, _role(grantee)))
@@ -203,35 +204,35 @@ class _View:
 
 @dataclass
 class _LentView:
-    """A view of another role's, which that role's functions set aside and put back."""
+    """A view that another role owns. That role's functions drop and recreate it."""
 
     name: sql.Identifier
     oid: int
     _aside: int | None = None
 
     def drop(self, connection: Connection) -> None:
-        """Have it saved and dropped."""
+        """Call the owner's function that saves and drops the view."""
         row = connection.execute("SELECT tidemark.set_view_aside(%s::oid)", [self.oid]).fetchone()
         assert row
         self._aside = row[0]
 
     def make(self, connection: Connection) -> None:
-        """Have it made as it was."""
+        """Call the owner's function that recreates the view."""
         connection.execute("SELECT tidemark.put_view_back(%s)", [self._aside])
 
 
 def alter_type(
     connection: Connection, table: sql.Identifier, column: str, type_: str, *, cast: bool = False
 ) -> list[str]:
-    """Change the type of a column; return the views that were made again for it.
+    """Change the type of a column, and return the views that were recreated for it.
 
-    In a transaction of the caller's, which is rolled back if this raises.
+    Runs in the caller's transaction, which must be rolled back if this raises.
 
     Args:
-        cast: by a cast, where the server makes none by itself.
+        cast: add an explicit cast, for types that the server doesn't convert implicitly.
 
     Raises:
-        SingerPostgresError: a view can't be made again as it is.
+        SingerPostgresError: a view can't be recreated exactly.
         psycopg.Error: the server refuses something.
     """
     name = sql.Identifier(column)
@@ -242,7 +243,7 @@ def alter_type(
         with connection.transaction():
             connection.execute(statement)
     except (errors.FeatureNotSupported, errors.SyntaxError):
-        # nobody makes another view on it meanwhile
+        # so that nobody creates another view on the table meanwhile
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
         views = _dependent(connection, table, column)
         if not views:
@@ -257,7 +258,7 @@ def alter_type(
 
 
 def refusals(connection: Connection, table: sql.Identifier) -> list[str]:
-    """Return why columns of `table` that something reads can't change their type; nothing if they can."""
+    """Return the reasons why columns of `table` that other objects read can't change their type; empty if they can."""
     found = list(_found(connection, table))
     return [why for *_, why in found if why] + dependents.obstacles(
         connection, table, None, [view[0] for view, *_ in found]
@@ -265,7 +266,7 @@ def refusals(connection: Connection, table: sql.Identifier) -> list[str]:
 
 
 def _dependent(connection: Connection, table: sql.Identifier, column: str) -> list[_View | _LentView]:
-    """Return the views that depend on `table`, each after those that it reads."""
+    """Return the views that depend on `table`. Each view comes after the views that it reads."""
     views: list[_View | _LentView] = []
     found = list(_found(connection, table))
     for (oid, kind, schema, name, definition, owner, options, filled), lent, why in found:
@@ -288,7 +289,7 @@ def _dependent(connection: Connection, table: sql.Identifier, column: str) -> li
 
 
 def _found(connection: Connection, table: sql.Identifier) -> Iterator[tuple[tuple[Any, ...], bool, str]]:
-    """Yield each dependent view, whether it is lent, and why it can't be made again, if it can't."""
+    """Yield each dependent view, whether its owner lends functions for it, and why it can't be recreated, if so."""
     for *view, has_more, right, role, lender in connection.execute(
         _DEPENDENT, {"table": table.as_string(connection)}
     ).fetchall():

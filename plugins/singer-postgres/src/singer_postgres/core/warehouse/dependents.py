@@ -1,4 +1,4 @@
-"""What is no view and keeps a column from another type: functions, types, policies and the like, each with advice."""
+"""Finds what else blocks a column's type change (functions, types, policies), with advice on each object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-# what is no view and keeps a view from being dropped, or a column of the table from another type
+# objects other than views that block dropping a view, or block changing the type of a column of the table
 _HOLDERS = """
     with recursive row_types (oid) as (
         select reltype from pg_catalog.pg_class where oid = %(table)s::regclass
@@ -74,7 +74,7 @@ _HOLDERS = """
 
 
 def obstacles(connection: Connection, table: sql.Identifier, column: str | None, views: list[int]) -> list[str]:
-    """Return what else keeps these views of `table` from being dropped, or its column from another type."""
+    """Return advice on each object that blocks dropping these views of `table`, or changing its column's type."""
     parameters = {"table": table.as_string(connection), "column": column, "views": views}
     return [
         f"{kind} {identity} stands on {held}, so that it can't be altered. Drop it, or alter it so, run this again, "
@@ -84,7 +84,7 @@ def obstacles(connection: Connection, table: sql.Identifier, column: str | None,
 
 
 def _release(kind: str, names: list[str], arguments: list[str], identity: str, more: str) -> str:
-    """Return the statement that takes an object off what it stands on."""
+    """Return the statement that removes an object's dependency."""
     relation, last = (sql.Identifier(*part).as_string() if part else "" for part in (names[:-1], names[-1:]))
     column = f"ALTER TABLE {relation} ALTER COLUMN {last}"
     publication = sql.Identifier(*arguments).as_string() if kind == "publication relation" else ""

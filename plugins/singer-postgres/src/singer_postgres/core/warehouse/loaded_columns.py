@@ -1,4 +1,4 @@
-"""What of a source's table is loaded here: kept in `_tidemark_state`, beside the bookmark."""
+"""The source's columns that a table holds. `_tidemark_state` keeps them beside the bookmark."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """A column here.
+    """A column of the warehouse's table.
 
     Attributes:
-        number: that of the source's column whose values it holds; 0 if that is not known.
-        type: the source's column was to have here.
-        made: its type here; None if that was not kept.
-        read: the source's column is still there, and selected.
+        number: the attnum of the source's column whose values it holds; 0 if unknown.
+        type: the type that the source's column has in the warehouse's terms.
+        made: the type that this column has; None if an earlier release didn't record it.
+        read: the source still has the column, and the stream selects it.
     """
 
     number: int
@@ -29,12 +29,12 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedColumns:
-    """What of the source's table was read at some time, and what was made for it here.
+    """The columns that were read from a source's table, and the columns that were created for them.
 
     Attributes:
-        relation: tells the table from another that had its name before; 0 if that is not known.
-        width: the largest number that a column had.
-        columns: by their name here.
+        relation: the oid of the source's table, which differs for another table of the same name; 0 if unknown.
+        width: the largest attnum of the source's table at that time.
+        columns: the columns, by their name in the warehouse.
     """
 
     relation: int
@@ -42,12 +42,12 @@ class LoadedColumns:
     columns: Mapping[str, Loaded]
 
     def to_json(self) -> list[Any]:
-        """Return it as `_tidemark_state` has it."""
+        """Return the value that `_tidemark_state` stores."""
         return [self.relation, self.width, {name: list(column) for name, column in self.columns.items()}]
 
     @classmethod
     def from_json(cls, value: Any) -> LoadedColumns:
-        """Read what `to_json` gave, of this release or one before it."""
+        """Read a value of `to_json`, from this release or an earlier one."""
         relation, width, columns = value
         return cls(relation, width, {name: Loaded(*column) for name, column in columns.items()})
 
@@ -60,12 +60,12 @@ def loaded_columns(
     same: bool = False,
     numbers: Mapping[str, int] | None = None,
 ) -> LoadedColumns:
-    """Return what is loaded of `table` into one with the columns `has`.
+    """Return the columns of `table` that a warehouse table with the columns `has` holds.
 
     Args:
-        before: what was until now; of that, columns stay known which are no longer read.
-        same: the source's table is the one that it was.
-        numbers: of columns that are not to be taken for the source's yet.
+        before: the loaded columns until now. Columns that are no longer read stay known.
+        same: the source's table is still the same one.
+        numbers: attnums to record instead of the source's, for columns that still hold another column's values.
     """
     columns = {
         column.name: Loaded((numbers or {}).get(column.name, column.attnum), column.type, has.get(column.name))

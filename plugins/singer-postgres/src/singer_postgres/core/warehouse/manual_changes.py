@@ -1,4 +1,4 @@
-"""What someone made of a stream's table here by hand, and with which rows could not be loaded as they are."""
+"""Detects changes that somebody made by hand to a stream's table, where they keep rows from being loaded unchanged."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _WORDS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE", "S": "SEQ
 
 
 def refuse(connection: Connection, schema: str, table: str) -> None:
-    """Refuse what no rows can be loaded into as they are.
+    """Refuse a table that can't take rows unchanged.
 
     Raises:
-        SingerPostgresError: it is no table, or has a rule or row-level security.
+        SingerPostgresError: the relation is not a table, or has a rule or row-level security.
     """
     name = sql.Identifier(schema, table).as_string()
     row = connection.execute(_TABLE, [name]).fetchone()
@@ -58,13 +58,13 @@ def refuse(connection: Connection, schema: str, table: str) -> None:
 
 
 def triggers(connection: Connection, schema: str, table: str) -> list[str]:
-    """Return the triggers of a table that may keep or alter rows."""
+    """Return the triggers of a table that could skip or alter rows."""
     rows = connection.execute(_TRIGGERS, [sql.Identifier(schema, table).as_string()]).fetchall()
     return [name for (name,) in rows]
 
 
 def triggered(schema: str, table: str, names: Sequence[str], *, stream: str, what: str) -> str:
-    """Return what to do about triggers with which rows were not written as they are."""
+    """Return the error for a table whose triggers skipped or altered rows."""
     return (
         f"Rows of {stream} were not {what}, as {schema}.{table} has a trigger of its own ({', '.join(names)}); "
         f"none was loaded. ALTER TABLE {sql.Identifier(schema, table).as_string()} "
@@ -82,10 +82,10 @@ def primary_key(connection: Connection, schema: str, table: str) -> str | None:
 
 
 def advice(error: BaseException, schema: str, table: str, *, stale_key: str | None = None) -> str:
-    """Return what to do about a constraint of a stream's table that the source's rows don't meet; empty for others.
+    """Return advice for a violated constraint of the stream's table; empty for any other error.
 
     Args:
-        stale_key: the table's primary key, where the stream has none any more.
+            stale_key: the table's primary key, if the stream no longer has a key.
     """
     if not isinstance(error, errors.IntegrityError) or (error.diag.schema_name, error.diag.table_name) != (
         schema,
@@ -108,12 +108,12 @@ def advice(error: BaseException, schema: str, table: str, *, stale_key: str | No
 
 
 def room(error: BaseException, schema: str, table: Table) -> str:
-    """Return what to do about rows, or a table, that are too wide here and not in the source; empty for others."""
+    """Return advice for rows or tables that are too wide here but not in the source; empty for any other error."""
     ours = "; in the source it fits, without the eight columns that are added here"
     if isinstance(error, errors.TooManyColumns):
-        # only a table that is made anew has the room of columns that were dropped
+        # dropped columns keep counting towards the limit until the table is created again
         return f"{ours}. Deselect columns; those that were dropped here count too. {keep_apart(schema, table)}"
-    # the code is that of other limits too, and the text may be in another language
+        # other limits have the same SQLSTATE, and the message may be in another language
     if isinstance(error, errors.ProgramLimitExceeded) and error.diag.source_function == "RelationGetBufferForTuple":
         return f"{ours}. Deselect columns, or shorten the row in the source"
     return ""

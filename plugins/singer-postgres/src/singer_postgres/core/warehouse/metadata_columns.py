@@ -1,4 +1,4 @@
-"""The columns that each row has beside the source's: those of the Singer SDK, and the transaction that loaded it."""
+"""The columns that each row has beside the source's: the Singer SDK's, and the id of the transaction that loaded it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.schema_changes import DELETED_AT, LOADED_XID
 
-# what the Singer SDK says these hold, and how a row gets it. An instant of the source's and numbers of the run are
-# parameters; what the server knows is an expression.
+# Types and values as the Singer SDK documents them. The source's instant and the run's numbers are parameters; values
+# that the server knows are expressions.
 METADATA: dict[str, tuple[str, str]] = {
     "_sdc_extracted_at": ("timestamp with time zone", "{extracted_at}::timestamptz"),
     "_sdc_received_at": ("timestamp with time zone", "now()"),
@@ -23,7 +23,7 @@ METADATA: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Stamp:
-    """The values of a chunk's metadata columns that are not the server's to know.
+    """The values of a chunk's metadata columns that the server doesn't know.
 
     Attributes:
         extracted_at: the instant of the snapshot that the rows were read under.

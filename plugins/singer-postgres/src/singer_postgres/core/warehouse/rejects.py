@@ -1,4 +1,4 @@
-"""`_tidemark_rejects`: records that their table can't hold, with the reason, for somebody to look at."""
+"""`_tidemark_rejects`: records that their table can't hold, each with the reason, for a person to look at."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TABLE = SystemTable(
     "_tidemark_rejects",
     (
-        # the record is text: what JSON allows and jsonb doesn't, a NUL character, may be the reason
+        # the record is text, because the reason may be a NUL character, which jsonb refuses
         """
         -- One row per record that its table could not hold. Nothing deletes these rows: look at them, then do so.
         -- Written by: the target, for RECORD messages, up to `max_rejects` of a stream and run.
@@ -40,7 +40,7 @@ TABLE = SystemTable(
 
 
 def put(connection: psycopg.Connection[Any], run: StreamRun, record: Mapping[str, Any], error: BaseException) -> None:
-    """Put a record there."""
+    """Add a rejected record."""
     name = TABLE.in_statement(run.schema)
     connection.execute(
         sql.SQL("INSERT INTO {} (stream, table_name, run_id, error, record) VALUES (%s, %s, %s, %s, %s)").format(name),

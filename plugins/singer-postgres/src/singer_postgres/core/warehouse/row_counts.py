@@ -1,4 +1,4 @@
-"""What became of a stream's rows."""
+"""How many rows of a stream were read, inserted, updated, deleted and rejected."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of one chunk that came, and of these the inserted, updated and rejected ones; and rows that were deleted.
+    """The rows that one chunk brought, how many of them were inserted, updated and rejected, and the deleted rows.
 
-    Rows that were there already are neither inserted nor updated.
+    A row that the table already had counts as neither inserted nor updated.
     """
 
     read: int = 0

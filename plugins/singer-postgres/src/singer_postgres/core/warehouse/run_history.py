@@ -1,6 +1,6 @@
-"""`_tidemark_runs`: what became of each stream in each run, counted in the transactions that load it.
+"""`_tidemark_runs`: the outcome of each stream in each run. The transactions that load the rows also count them.
 
-A run that was killed can't say so: the next one of its streams does.
+A killed run can't record its end. The next run of the same stream does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TABLE = SystemTable(
         """,
     ),
 )
-# the stream's lock is held, so that another run that seems to be at it was killed
+# this run holds the stream's lock, so any other run that still says 'running' was killed
 _KILLED = """
     UPDATE {} SET outcome = 'killed', ended_at = clock_timestamp()
     WHERE source = %(source)s AND stream = %(stream)s AND outcome = 'running' AND run_id <> %(run_id)s
@@ -73,9 +73,9 @@ class StreamRun:
     run_id: str
     table: str
     keep_days: float
-    """0 to keep none."""
+    """0 keeps no history."""
     sync_started_at: int = 0
-    """As its rows have it in `_sdc_sync_started_at`."""
+    """The value of `_sdc_sync_started_at` in the rows of this run."""
 
     def _execute(self, connection: Connection, statement: str, **values: Any) -> None:
         if not self.keep_days:
@@ -85,7 +85,7 @@ class StreamRun:
         connection.execute(sql.SQL(statement).format(table), {**own, **values})
 
     def begin(self, connection: Connection, *, bookmark: str | None) -> None:
-        """Note that it has begun."""
+        """Note that the stream's load has begun."""
         self._execute(connection, _KILLED)
         self._execute(
             connection,
@@ -103,7 +103,7 @@ class StreamRun:
         )
 
     def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0) -> None:
-        """Add what is loaded in the transaction under way."""
+        """Add the rows that the current transaction loads."""
         self._execute(
             connection,
             "UPDATE {} SET rows_read = rows_read + %(read)s, rows_inserted = rows_inserted + %(inserted)s, "
@@ -115,7 +115,7 @@ class StreamRun:
         )
 
     def end(self, connection: Connection, *, bookmark: str | None = None, extracted_at: str | None = None) -> None:
-        """Note that it ended well, in the transaction that completes it."""
+        """Note that the stream succeeded, in the transaction that completes it."""
         self._execute(
             connection,
             "UPDATE {} SET outcome = 'succeeded', ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
@@ -126,7 +126,7 @@ class StreamRun:
         )
 
     def fail(self, warehouse: Warehouse, error: BaseException) -> None:
-        """Note, if the warehouse can be reached, that it failed."""
+        """Note that the stream failed, if the warehouse can be reached."""
         if not self.keep_days:
             return
         try:

@@ -1,7 +1,7 @@
-"""One run at a time a table, across all machines that load into this warehouse.
+"""One run at a time per table, across all machines that load into this warehouse.
 
-An advisory lock on an idle connection of its own: the server frees it in the moment that its holder dies, however it
-dies, so that a killed run never keeps out the next.
+Each run holds advisory locks on an idle connection of its own. The server frees them as soon as the process ends, even
+if it is killed, so a killed run never blocks the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HELD = """
 
 
 class RunLock:
-    """The locks of one run, each on a table."""
+    """The locks of one run, one per table."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
@@ -44,7 +44,7 @@ class RunLock:
         self._held: dict[int, tuple[str, str, str]] = {}
 
     def take(self, stream: str, schema: str, table: str) -> None:
-        """Take the lock of a table, and keep it until this process ends.
+        """Take the lock of a table and hold it until this process ends.
 
         Raises:
             BusyError: another run holds it.
@@ -59,10 +59,10 @@ class RunLock:
             self._held[key] = (stream, schema, table)
 
     def renew(self) -> None:
-        """Take the locks again if they were lost with their connection.
+        """Take the locks again if the connection that held them was lost.
 
         Raises:
-            BusyError: another run has come in between.
+            BusyError: another run took a lock meanwhile.
         """
         with self._alone:
             if self._connection is None:
@@ -98,12 +98,12 @@ class RunLock:
         )
 
     def confirm(self, connection: psycopg.Connection[Any]) -> None:
-        """Make sure, in a transaction that is about to commit, that the lock was not lost.
+        """Check, just before a commit, that the lock was not lost.
 
-        For streams that `_tidemark_state` doesn't know, whose fence is surer.
+        This is for streams without a row in `_tidemark_state`. For the others, `StateTable.assert_owner` is safer.
 
         Raises:
-            RunError: its connection is gone, and another run may have begun.
+            RunError: the lock's connection is gone, so another run may have begun.
         """
         row = connection.execute(_HELD, [self._pid]).fetchone()
         if not row or not row[0]:
@@ -114,15 +114,15 @@ class RunLock:
             raise RunError(msg)
 
     def close(self) -> None:
-        """Give the locks back."""
+        """Release the locks."""
         if self._connection is not None:
-            # a server takes a moment to see that a connection is gone, and the next run may be waiting for this one
+            # the server takes a moment to notice a closed connection, and the next run may already wait for the locks
             with suppress(Error):
                 self._connection.execute("select pg_advisory_unlock_all()")
             self._connection.close()
 
 
 def _key(schema: str, table: str) -> int:
-    """Return the number that stands for a table, of those that advisory locks have."""
+    """Return a table's key in the number space of advisory locks."""
     name = f"tidemark load\0{schema}\0{table}".encode()
     return int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)

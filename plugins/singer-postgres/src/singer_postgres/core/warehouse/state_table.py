@@ -1,7 +1,8 @@
-"""`_tidemark_state`: what of each stream the warehouse holds, committed with the rows themselves.
+"""`_tidemark_state`: what the warehouse holds of each stream, committed together with the rows.
 
-Meltano's state says where the next run begins; this table says whether the warehouse has all that comes before. State
-that is ahead of it (a restored warehouse, a truncated table, another source under the same name) would skip rows.
+Meltano's state says where the next run begins. This table says whether the warehouse has every row before that point.
+If Meltano's state is ahead (a restored warehouse, a truncated table, another source under the same name), a run would
+skip rows.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _TABLE = SystemTable(
         """,
         """
         ALTER TABLE {}
-            ADD COLUMN position pg_lsn -- how far the source's WAL reached when the stream was read
+            ADD COLUMN position pg_lsn -- the source's WAL position when the stream was read
         """,
     ),
 )
@@ -61,14 +62,14 @@ _TABLE = SystemTable(
 
 @dataclass(frozen=True)
 class LoadedState:
-    """What of one source's stream the warehouse holds.
+    """What the warehouse holds of one source's stream.
 
     Attributes:
-        table: the name of its table.
-        bookmark: up to where it is complete; None if it isn't yet, or is read whole.
-        first_load: the ranges that are there of a first load that is not complete.
-        has_rows: rows have been loaded, so that an empty table has lost them.
-        columns: what of the source's table was read, as `Shape.to_json` has it.
+        table: the name of the stream's table in the warehouse.
+        bookmark: the warehouse has all rows up to here; None before the first full load, and for full-table streams.
+        first_load: the loaded block ranges of an unfinished first load.
+        has_rows: rows have been loaded. If the table is empty now, it has lost them.
+        columns: the columns that were read from the source's table, as `LoadedColumns.to_json` gives them.
     """
 
     table: str
@@ -78,18 +79,18 @@ class LoadedState:
     columns: dict[str, Any] | None = None
 
     def in_table(self, *, empty: bool) -> LoadedState:
-        """Return what it comes to where the table is found so: truncated, or dropped and made again, nothing."""
+        """Treat nothing as loaded if the table was truncated or recreated."""
         return LoadedState(self.table) if empty and self.has_rows else self
 
     def misses(self, start: str | None, resumed: Sequence[BlockRange] = (), end: str | None = None) -> str | None:
-        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+        """Say which rows a run from `start` to `end` would miss; None if it misses nothing.
 
         Args:
-            resumed: ranges of a first load that are not read again.
+            resumed: block ranges of a first load that this run doesn't read again.
         """
         if start is not None and (self.bookmark is None or not reaches(self.bookmark, start)):
             return "the rows between"
-        # a run that was killed when the stream was complete, and its state not yet told, knows less than is here
+        # a run that was killed after the stream's last commit left a Meltano state that knows less than this table
         complete = self.bookmark is not None and end is not None and reaches(self.bookmark, end)
         if not complete and not all(_covers(self.first_load, block_range) for block_range in resumed):
             return "parts of its first load"
@@ -98,7 +99,7 @@ class LoadedState:
 
 @dataclass(frozen=True)
 class StateTable:
-    """The table, in the schema that it describes."""
+    """The state table of one schema."""
 
     schema: str
 
@@ -111,11 +112,11 @@ class StateTable:
         return _TABLE.in_statement(self.schema)
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
-        """Make the table, or bring it up to date."""
+        """Create the table, or migrate it to the current version."""
         _TABLE.ensure(connection, self.schema)
 
     def columns(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> LoadedColumns | None:
-        """Return what of the source's table was read before; None if that isn't known."""
+        """Return the columns that the last run read from the source's table; None if unknown."""
         row = connection.execute(
             sql.SQL("SELECT shape FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
                 self._in_statement
@@ -134,9 +135,9 @@ class StateTable:
         columns: LoadedColumns,
         lsn: str | None,
     ) -> None:
-        """Note which run loads the stream from now on, and what of the source's table it reads.
+        """Note which run loads the stream from now on, and which of the source's columns it reads.
 
-        Another that is at it, its lock lost, commits nothing more: see `fence`.
+        If another run still loads the stream after losing its lock, it can commit nothing more: see `assert_owner`.
         """
         connection.execute(
             sql.SQL(
@@ -148,20 +149,20 @@ class StateTable:
         )
 
     def set_columns(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: LoadedColumns) -> None:
-        """Note what of the source's table is here, now that all of it is."""
+        """Note which of the source's columns the table has, once all their rows are loaded."""
         connection.execute(
             sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self._in_statement),
             [json.dumps(shape.to_json()), table.source, stream],
         )
 
     def assert_owner(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
-        """Make sure, in a transaction that is about to commit, that no other run has begun to load the stream.
+        """Check, just before a commit, that no other run has begun to load the stream.
 
         Returns:
-            The transaction's id, by which its outcome can be asked for later.
+            The transaction's id. `was_committed` takes it if the connection breaks during the commit.
 
         Raises:
-            RunError: one has.
+            RunError: another run has begun.
         """
         row = connection.execute(
             sql.SQL(
@@ -180,17 +181,17 @@ class StateTable:
     def check(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
     ) -> str | None:
-        """Refuse a stream that begins after what is here.
+        """Refuse a stream that begins after the rows that the warehouse holds.
 
         Args:
-            chunk: the stream's first of this run.
-            empty: the stream's table holds no row.
+            chunk: the stream's first chunk of this run.
+            empty: the stream's table has no rows.
 
         Returns:
-            The bookmark up to which it is here.
+            The bookmark up to which the warehouse has all rows.
 
         Raises:
-            SingerPostgresError: there is a gap, or the table is another stream's.
+            SingerPostgresError: rows would be missed, or the table belongs to another stream.
         """
         rows = connection.execute(
             sql.SQL(
@@ -239,9 +240,9 @@ class StateTable:
         resumed: Sequence[BlockRange] = (),
         end: str | None = None,
     ) -> str | None:
-        """Return what would be missed of a stream that is read from `start` to `end`; None if it is nothing.
+        """Say which rows a run from `start` to `end` would miss; None if it misses nothing.
 
-        Of two texts, only the source knows which comes first. One that was the bookmark of an earlier run was passed.
+        Only the source can order two text bookmarks. If `start` was the bookmark of an earlier run, it was passed.
         """
         if (
             start is not None
@@ -254,7 +255,7 @@ class StateTable:
     def past_bookmarks(
         self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str
     ) -> frozenset[str]:
-        """Return the earlier bookmarks of a stream; none where they can be compared with `bookmark`."""
+        """Return the earlier bookmarks of a stream; an empty set if `bookmark` is a number or an instant."""
         if _has_known_order(bookmark):
             return frozenset()
         runs = sql.Identifier(self.schema, RUNS)
@@ -268,7 +269,7 @@ class StateTable:
     def loaded_state(
         self, connection: psycopg.Connection[Any], source: str, stream: str | None = None
     ) -> dict[str, LoadedState]:
-        """Return what is here of a source, or of one stream of it, by stream; the table of this class must be there."""
+        """Return the loaded state of a source, or of one of its streams, by stream. The state table must exist."""
         query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
         parameters = [source]
         if stream is not None:
@@ -281,7 +282,7 @@ class StateTable:
         }
 
     def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
-        # rows that seem older than those that are there would be taken for a replay
+        # the merge would take rows with an older instant for a replay, and skip them
         now = chunk.snapshot_at
         mend = (
             f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
@@ -293,7 +294,7 @@ class StateTable:
         )
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
-        """Note that the stream is read from its beginning."""
+        """Note that this run reads the stream from its beginning."""
         connection.execute(
             sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s AND first_load <> '[]'").format(
                 self._in_statement
@@ -304,7 +305,7 @@ class StateTable:
     def add_range(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, blocks: BlockRange, *, has_rows: bool
     ) -> None:
-        """Note a range of a first load, in the transaction that loads it."""
+        """Note a loaded block range of a first load, in the transaction that loads it."""
         connection.execute(
             sql.SQL(
                 "UPDATE {} SET first_load = first_load || %s::jsonb, has_rows = has_rows OR %s, loaded_at = now() "
@@ -316,7 +317,7 @@ class StateTable:
     def finish(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
     ) -> None:
-        """Note that the stream is complete up to the end of `chunk`, its last. The same again writes nothing."""
+        """Note that the stream is complete up to the end of `chunk`, its last one. Doing so twice writes nothing."""
         connection.execute(
             sql.SQL(
                 """
@@ -345,11 +346,11 @@ class StateTable:
     def backfilled(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
     ) -> None:
-        """Note that rows of the stream were read again: how far it is complete stays as it is."""
+        """Note that rows of the stream were read again. The bookmark stays as it is."""
         connection.execute(
             sql.SQL(
                 "UPDATE {} SET has_rows = has_rows OR %s, loaded_at = now(), "
-                # by which a source's clock is found to have gone back
+                # `check` compares this with the source's clock
                 "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
             ).format(self._in_statement),
             [has_rows, chunk.snapshot_at or None, table.source, stream],
@@ -357,7 +358,7 @@ class StateTable:
 
 
 def _covers(loaded: Sequence[BlockRange], wanted: BlockRange) -> bool:
-    """Return whether the ranges `loaded`, taken together, hold all of `wanted`."""
+    """Return whether the ranges in `loaded` together cover all of `wanted`."""
     node, at, after = wanted
     for other, first, end in sorted(loaded, key=lambda r: (r[0], r[1])):
         if other == node and first <= at:
@@ -370,7 +371,7 @@ def _covers(loaded: Sequence[BlockRange], wanted: BlockRange) -> bool:
 
 
 def reaches(bookmark: str, start: str) -> bool:
-    """Return whether `bookmark` is at `start` or past it, as instants or numbers; text must be the same."""
+    """Return whether `bookmark` is at or past `start`. Instants and numbers are compared; text must be equal."""
     if bookmark == start:
         return True
     instants = _instant(bookmark), _instant(start)
@@ -394,7 +395,7 @@ def _instant(text: str) -> datetime | None:
         value = datetime.fromisoformat(text)
     except ValueError:
         return None
-    # without a zone: of a column without one, and compared with its like
+    # a bookmark without a zone belongs to a column without one, and is only compared with its like
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
@@ -403,5 +404,5 @@ def _number(text: str) -> Decimal | None:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    # NaN, which earlier releases could make a bookmark, can't be compared
+    # earlier releases could store NaN as a bookmark, which can't be compared
     return None if value.is_nan() else value

@@ -1,7 +1,7 @@
-"""The tables that the target keeps beside the streams': made when first needed, brought up to date where older.
+"""The target's own tables. They are created when first needed, and migrated if they are older than this release.
 
-Each one's version is in its comment. Versions only ever add up, so that a table of any age is altered step by step; one
-of a newer release is left alone, and the run refused.
+Each table's comment has its version. Migrations run step by step, so a table of any age can be brought up to date. If a
+newer release has migrated a table, it is left alone and the run is refused.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     import psycopg
 
 _COMMENT = "Kept by Tidemark: version {}"
-# where there is such a role (`tidemark roles warehouse`), it watches runs
+# a role that watches runs, if it exists (`tidemark roles warehouse` creates it)
 _MONITOR = "tidemark_monitor"
 _VERSION = re.compile(r"^Kept by Tidemark: version (\d+)$")
 
 
 @dataclass(frozen=True)
 class SystemTable:
-    """A table.
+    """A table that Tidemark keeps.
 
     Attributes:
-        name: within the schema that the streams land in.
-        steps: the statement that makes version 1, those that make version 2 of it, and so on; `{}` is the table.
+        name: its name in the schema that the streams load into.
+        steps: the statements that create version 1, then migrate to version 2, and so on; `{}` stands for the table.
     """
 
     name: str
     steps: tuple[str, ...]
 
     def in_statement(self, schema: str) -> sql.Composable:
-        """Return its name as statements with parameters have it, which % introduces."""
+        """Return its name for statements with parameters, which need % doubled."""
         return sql.SQL(sql.Identifier(schema, self.name).as_string().replace("%", "%%"))
 
     def ensure(self, connection: psycopg.Connection[Any], schema: str) -> None:
-        """Make the table, or bring it up to date.
+        """Create the table, or migrate it to the current version.
 
         Raises:
-            SingerPostgresError: it is of a newer release.
+            SingerPostgresError: a newer release has migrated it, or this role may not create or alter it.
         """
         if self._version(connection, schema) == len(self.steps):
             return
@@ -60,7 +60,7 @@ class SystemTable:
                 raise SingerPostgresError(msg) from error
 
     def _make(self, connection: psycopg.Connection[Any], schema: str) -> None:
-        # one at a time: others that want the same wait here, and then find it done
+        # one session at a time: the others wait here, and then find the table up to date
         connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{schema}.{self.name}"])
         version = self._version(connection, schema)
         if version > len(self.steps):
@@ -78,7 +78,7 @@ class SystemTable:
             connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
 
     def _version(self, connection: psycopg.Connection[Any], schema: str) -> int:
-        """Return the version that is there: 0 where the table is missing, 1 where nothing says."""
+        """Return the table's version: 0 if it doesn't exist, 1 if its comment has no version."""
         row = connection.execute(
             "select found is not null, obj_description(found, 'pg_class') from to_regclass(%s) found",
             [sql.Identifier(schema, self.name).as_string(connection)],

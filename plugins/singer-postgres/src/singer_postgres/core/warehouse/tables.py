@@ -1,4 +1,4 @@
-"""The tables that streams land in: made with the source's exact types, widened by new columns, otherwise left alone."""
+"""The tables that streams load into. They get the source's exact types and any new columns; the rest is left alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Make the schema, unless it is there: whoever may not create one can still use it."""
+    """Create the schema if it doesn't exist. A role that may not create schemas can still use an existing one."""
     found = connection.execute("select from pg_catalog.pg_namespace where nspname = %s", [schema]).fetchone()
     if found is None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
@@ -33,16 +33,16 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
 
 @dataclass(frozen=True)
 class EnsuredTable:
-    """A stream's table, as it was made or changed for the stream.
+    """A stream's table after it was created or changed for this run.
 
     Attributes:
-        casts: the types, by name, of columns that take the stream's values by a cast.
-        changes: what became of its columns.
-        columns: what is here of the source's table; while columns are `watched`, they are those of before.
-        columns_when_whole: what is here once all rows are loaded.
-        watched: columns whose values here must be those that the source's new columns of their names have.
-        compared: columns by which a row is known to be the one that it was.
-        triggers: those that may keep or alter rows.
+        casts: the table's types, by column name, for columns that cast the stream's values.
+        changes: the changes made to its columns.
+        columns: the source's columns that the table has now. A `watched` column still counts as the old one.
+        columns_when_whole: the source's columns that the table has once all rows are loaded.
+        watched: columns whose name now belongs to another column of the source. Their old values must equal the new.
+        compared: the other old columns. A row whose values in them are equal counts as unchanged.
+        triggers: triggers that could skip or alter rows.
     """
 
     casts: Mapping[str, str]
@@ -63,15 +63,15 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
     whole: bool = False,
     keep_types: bool = False,
 ) -> EnsuredTable:
-    """Make the stream's table, or bring it to the shape that the stream has now.
+    """Create the stream's table, or change it to fit the stream's current columns.
 
     Args:
-        before: what the stream was when it was loaded last.
-        whole: all its rows are read.
-        keep_types: let columns that are there keep their types, whatever the stream's are: records are converted.
+        before: the stream's columns at its last load.
+        whole: this run reads all rows.
+        keep_types: existing columns keep their types, and records are converted to them.
 
     Raises:
-        SingerPostgresError: it can't hold the stream's rows as they are.
+        SingerPostgresError: the table can't hold the stream's rows unchanged.
     """
     ours = sorted(column.name for column in table.columns if column.name in METADATA or column.name.startswith(OWN))
     if ours:
@@ -89,7 +89,7 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
-        # as the server calls them
+        # read back, to have the types under the server's own names
         shape = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
         return EnsuredTable({}, [], shape, shape)
     _refuse_other_metadata(schema, table, has)
@@ -115,10 +115,10 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
 def refuse_other_values(
     connection: psycopg.Connection[Any], schema: str, table: Table, ensured: EnsuredTable, stage: sql.Composable
 ) -> None:
-    """Refuse columns that took the names of others, unless they hold the same in the rows of `stage`.
+    """Refuse columns that took over another column's name, unless the rows of `stage` have the same values in them.
 
     Raises:
-        SingerPostgresError: they don't, or nothing shows that they do.
+        SingerPostgresError: the values differ, or no row shows that they are equal.
     """
     compared = [name for name in ensured.compared if name not in table.key]
     row = None
@@ -131,12 +131,12 @@ def refuse_other_values(
         raise SingerPostgresError(schema_changes.is_anothers(schema, table, ensured.watched[0]))
 
 
-# the MeltanoLabs target makes them without a zone, and its tables are taken over
+# the MeltanoLabs target creates these without a zone, and its tables can be taken over
 _INSTANTS = {"timestamp with time zone", "timestamp without time zone"}
 
 
 def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) -> None:
-    """Refuse a table whose own columns were altered here: what they say of a row is not kept in the source."""
+    """Refuse a table whose metadata columns were altered here. The source can't restore their values."""
     for name, (type_, _) in METADATA.items():
         here = has.get(name, type_)
         if here == type_ or {here, type_} <= _INSTANTS:
@@ -151,7 +151,7 @@ def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) ->
 
 
 def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
-    """Return the columns of a table with their types; nothing if there is no such table."""
+    """Return the columns of a table with their types; an empty dict if the table doesn't exist."""
     rows = connection.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_catalog.pg_attribute "
         "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
@@ -174,12 +174,12 @@ def _names(names: Iterable[str]) -> sql.Composable:
 
 
 def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, str]:
-    """Return each column's type here: the source's, or text for one that this server lacks."""
+    """Return each column's type in the warehouse: the source's type, or text if this server lacks it."""
     types = {column.name: column.type for column in table.columns}
     for column in table.columns:
         if column.extension:
             types[column.name] = _extension_type(connection, column.type)
-    # a server that is built without libxml has the type, and reads no value of it
+    # a server built without libxml has the type, but can't parse its values
     xml = {name: type_ for name, type_ in types.items() if type_.removesuffix("[]") == "xml"}
     if xml and not _reads_xml(connection):
         types |= {name: type_.replace("xml", "text") for name, type_ in xml.items()}
@@ -187,7 +187,7 @@ def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, s
 
 
 def _extension_type(connection: psycopg.Connection[Any], type_: str) -> str:
-    """Return an extension's type as format_type() gives it here, or text if it isn't here."""
+    """Return an extension's type as format_type() gives it on this server, or text if this server lacks it."""
     found = re.fullmatch(r'(?:"((?:[^"]|"")*)"|([^"(\[]+))(.*)', type_)
     assert found, type_
     quoted, plain, rest = found.groups()
@@ -219,11 +219,11 @@ def _refuse_other_key(
     names_before: Mapping[str, str],
     there: Sequence[str],
 ) -> None:
-    """Refuse a table whose rows can't be matched by the stream's key.
+    """Refuse a table without a unique index on the stream's key.
 
     Args:
-        names_before: of columns that were renamed in this transaction, which is rolled back.
-        there: columns that were not made in it.
+        names_before: the old names of columns that this transaction renames. A refusal rolls the renames back.
+        there: the columns that existed before this transaction.
     """
     if not table.key:
         return
@@ -247,7 +247,7 @@ def _refuse_other_key(
         raise SingerPostgresError(msg)
     columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
     found = manual_changes.primary_key(connection, schema, table.name)
-    # the old key would refuse rows that the new one tells apart
+        # the old key would refuse rows that differ only in the new one
     drop = f"DROP CONSTRAINT {sql.Identifier(found).as_string()}, " if found else ""
     msg = (
         f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
@@ -257,7 +257,7 @@ def _refuse_other_key(
 
 
 def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
-    """Return whether a table has no row."""
+    """Return whether a table has no rows."""
     query = sql.SQL("select exists (select from {})").format(sql.Identifier(schema, table))
     row = connection.execute(query).fetchone()
     assert row
@@ -265,15 +265,15 @@ def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bo
 
 
 def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str, stamp: Stamp) -> None:
-    """Let the metadata columns have a load's values by default, so that COPY need not be given them row by row.
+    """Make a load's values the defaults of the metadata columns, so that COPY doesn't send them with each row.
 
-    The expressions cost next to nothing a row; the same values in the data would cost a third of the load.
+    The expressions cost almost nothing per row. Sending the values would cost a third of the load.
     """
     _alter_defaults(connection, schema, table, {k: v for k, v in stamp.expressions().items() if "deleted" not in k})
 
 
 def drop_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Take the defaults away again, if they are there: they were true of that load alone. Nothing relies on them."""
+    """Drop the defaults, if there are any. They hold for one load only, and nothing relies on them."""
     rows = connection.execute(
         "select attname from pg_catalog.pg_attribute "
         "where attrelid = to_regclass(%s) and atthasdef and attname = any(%s)",
@@ -300,9 +300,9 @@ def _alter_defaults(
 
 
 def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Index the loading transaction, which incremental models look rows up by.
+    """Index the loading transaction's id, by which incremental models find new rows.
 
-    In a transaction of its own, as it takes its time and readers must not wait for what was done before.
+    This runs in a transaction of its own: it takes long, and readers must not wait for earlier changes meanwhile.
     """
     row = connection.execute(
         "select from pg_catalog.pg_index i join pg_catalog.pg_attribute a "
