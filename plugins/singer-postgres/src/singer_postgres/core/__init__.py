@@ -1,1 +1,1 @@
-"""What tap, target, dbt's wrapper and the `tidemark` utility share: no Singer, no SDK, either driver of PostgreSQL."""
+"""Code that tap, target, dbt's wrapper and `tidemark` share. It needs no Singer SDK, and either PostgreSQL driver."""

@@ -1,7 +1,7 @@
-"""What an error concerns: this moment, which passes; one stream, which the others can go on without; or the run.
+"""Sorts driver errors: transient, or fatal for one stream, or fatal for the run.
 
-A server that restarts, a connection that breaks, a deadlock: the same again, a moment later, may well succeed. A wrong
-password or a missing table stays wrong, and is told at once.
+After a server restart, a broken connection or a deadlock, a retry may succeed. A wrong password or a missing table
+stays wrong, so it is reported at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 # classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
-# of a server that ends a session, or begins none
+# the server ended a session, or refused to begin one
 _CLASSES = ("08",)
 _CODES = frozenset(
     {
@@ -30,10 +30,10 @@ _CODES = frozenset(
         "57P03",  # cannot_connect_now
     }
 )
-# of a statement that the server ended and whose session goes on. A foreign data wrapper, or a function, may raise any
-# other code there, those of a lost connection included: they say nothing of ours.
+# The server ended only the statement, and the session goes on. Any other code can come from a foreign data wrapper or a
+# function, even a lost connection's: such a code says nothing about our session.
 _CODES_OF_STATEMENTS = frozenset({_SERIALIZATION_FAILURE, _DEADLOCK})
-# what every stream meets that is written to the same server
+# every stream that writes to the same server meets these errors
 _OF_SERVERS_WRITTEN_TO = frozenset(
     {
         "25006",  # read_only_sql_transaction
@@ -49,31 +49,31 @@ _NO_TEXT = frozenset({"22021", "22P05"})
 # insufficient_privilege
 _DENIED = "42501"
 _DENIED_OBJECT = re.compile(r"permission denied for (function|view|table) (\S+)")
-# where there is no code, as a connection was not made or broke: what libpq and the server say
+# Without a code, because the connection failed or broke: words in the messages of libpq and the server.
 _CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
-# nobody is there, now or at all
+# the server didn't answer
 _AWAY = ("connection refused", "connection timed out", "timeout expired", "no route to host", "network is unreachable")
-# somebody was there
+# the server answered, and the connection broke
 _BROKEN = (
     *("connection reset", "broken pipe"),
     *("server closed the connection", "terminating connection", "connection already closed", "connection is closed"),
     *("connection is lost", "could not receive data", "could not send data", "no connection to the server"),
     *("ssl connection has been closed", "ssl syscall error", "eof detected", "consuming input failed"),
-    # what psycopg2 says of a connection that broke in the middle of a COPY
+    # psycopg2's message if a connection breaks during a COPY
     "no message from the libpq",
 )
 TRIES = 8
-# the waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10: a server that restarts is there again by then
+# The waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10 s. A restarting server is back by then.
 _FIRST_S, _LONGEST_S = 0.5, 10
 
 
 def is_transient(error: BaseException, *, reached: bool = True) -> bool:
-    """Return whether the same again may succeed.
+    """Return whether a retry may succeed.
 
     Args:
-        error: of either driver.
-        reached: the server was there before; where it never was, a refused connection is a wrong address.
+        error: an error of either driver.
+        reached: the server answered before. If it never did, a refused connection means a wrong address.
     """
     if not _is_of_driver(error):
         return False
@@ -86,18 +86,18 @@ def is_transient(error: BaseException, *, reached: bool = True) -> bool:
 
 
 def is_out_of_connections(error: BaseException) -> bool:
-    """Return whether a connection was refused as there are as many as the server, the database or the role may have."""
+    """Return whether the server refused a connection because its, the database's or the role's limit is reached."""
     if not _is_of_driver(error) or keeps_session(error):
         return False
     return _code(error) == "53300" or any(word in str(error).lower() for word in _CROWDED)
 
 
 def ends_one_stream(error: BaseException, *, writing: bool = False) -> bool:
-    """Return whether other streams may do better: whatever a statement raises is its stream's.
+    """Return whether other streams can go on: an error of a statement ends only its stream.
 
     Args:
-        error: of either driver, or one of ours.
-        writing: the server is written to, and its disk and memory are everyone's.
+        error: an error of either driver, or one of ours.
+        writing: the statement writes, so a full disk or memory concerns all streams.
     """
     if isinstance(error, SingerPostgresError):
         return not isinstance(error, RunError)
@@ -109,22 +109,22 @@ def ends_one_stream(error: BaseException, *, writing: bool = False) -> bool:
 
 
 def keeps_session(error: BaseException) -> bool:
-    """Return whether the server ended a statement alone, and the session goes on."""
+    """Return whether the server ended only a statement, and the session goes on."""
     severity = getattr(getattr(error, "diag", None), "severity_nonlocalized", None)
     return severity is not None and severity not in {"FATAL", "PANIC"}
 
 
 def _is_of_client(error: BaseException) -> bool:
-    """Return whether a driver refused a value before the server saw it."""
+    """Return whether the driver refused a value before it sent it to the server."""
     return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
 
 
 def wrap_driver_error(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
-    """Return an error of a driver as one of ours, which says what was being done; others as they are.
+    """Wrap a driver's error in one of ours that says what was being done. Return other errors unchanged.
 
     Args:
-        more: what is to be known besides.
-        of_stream: it ends a stream alone.
+        more: further information for the message.
+        of_stream: the error ends only one stream.
     """
     if not _is_of_driver(error):
         return error
@@ -135,7 +135,7 @@ def wrap_driver_error(error: Exception, doing: str, more: str = "", *, of_stream
 
 
 def _advice(error: Exception) -> str:
-    """Return what to do about an error, where the server's words don't say it."""
+    """Return what to do about an error, if the server's message doesn't say it."""
     code = _code(error)
     if code in _UNDEFINED and getattr(getattr(error, "diag", None), "internal_query", None):
         return (
@@ -160,26 +160,26 @@ def _is_of_driver(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    """Return the SQLSTATE, which each driver names in its own way; empty if there is none."""
+    """Return the SQLSTATE; empty if there is none. The drivers have different names for it."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
 
 
 def longest_wait_s(tries: int) -> float:
-    """Return how long to wait at most before the next try, after some."""
+    """Return the longest wait before the next try, after `tries` tries."""
     return float(min(_LONGEST_S, _FIRST_S * 2**tries))
 
 
 def retry(
     attempt: Callable[[], _T], *, is_transient: Callable[[Any], bool], on_retry: Callable[[BaseException, float], None]
 ) -> _T:
-    """Return what `attempt` returns, trying again with growing, random waits while its errors may pass.
+    """Call `attempt` and return its result. Retry transient errors with growing, random waits.
 
     Args:
-        is_transient: whether an error may pass by itself.
+        is_transient: whether an error is transient.
         on_retry: called before each wait with the error and the wait in seconds.
 
     Raises:
-        Exception: the last one, once it was tried often enough, or one that doesn't pass.
+        Exception: the last error, after too many tries, or one that is not transient.
     """
     return backoff.on_exception(
         backoff.expo,

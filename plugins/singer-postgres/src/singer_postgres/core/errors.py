@@ -1,4 +1,4 @@
-"""What a user can put right, told in one line."""
+"""Errors that a user can fix. Each message is one line."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import os
 
 
 class SingerPostgresError(Exception):
-    """The message says what was wrong, the value, and what to do."""
+    """The message says what was wrong, names the value, and says what to do."""
 
     status = 1
-    """The exit status of a program that ends so."""
+    """The exit status of a program that ends with this error."""
 
 
 class RunError(SingerPostgresError):
-    """Ends the whole run, whichever of its streams met it."""
+    """An error that ends the whole run, whichever stream it came from."""
 
 
 class BusyError(RunError):
-    """Another run is at work; this one may be tried again."""
+    """Another run is active. This run can be retried later."""
 
     status = os.EX_TEMPFAIL
 
 
 def one_line(error: object) -> str:
-    """Return what an error says, on one line; its class's name if it says nothing."""
+    """Return an error's message on one line, or the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

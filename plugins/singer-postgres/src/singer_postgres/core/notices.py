@@ -1,4 +1,4 @@
-"""Warnings that a run gives once, whichever of its threads and however many of its streams they come from."""
+"""Warnings that a run logs only once, even if several threads or streams give them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Notices:
-    """What the run was warned of."""
+    """The warnings that this run has logged."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -18,7 +18,7 @@ class Notices:
         self._lock = threading.Lock()
 
     def warn(self, about: str, message: str) -> None:
-        """Log the first warning about something."""
+        """Log a warning, unless there was one about the same thing."""
         with self._lock:
             if about in self._given:
                 return

@@ -1,9 +1,9 @@
-"""Whether a connection is a session of the server's, and stays one.
+"""Checks whether a connection has one session of the server, and keeps it.
 
-Settings, snapshots, stages and advisory locks are a session's. A pooler that lends its connections by the transaction
-or by the statement gives each of them another session, in which they aren't, and leaves them to somebody else.
+Settings, snapshots, temporary tables and advisory locks belong to a session. A pooler in transaction or statement mode
+gives each transaction or statement another session, which lacks them, and passes the old session to other clients.
 
-For both drivers: what is asked of a connection is what psycopg2 and psycopg have alike.
+This works with both drivers: it uses only what psycopg2 and psycopg have in common.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from singer_postgres.core.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# In a pool that others use, too, a round may see by chance what a session would show; that many of them don't.
+# If others use the pool too, one round may keep the same session by chance. Eight rounds in a row won't.
 _ROUNDS = 8
-# what a pool without room makes us wait for would be minutes
+# a pool without a free connection would make us wait for minutes
 _PATIENCE_S = 10.0
 _PID = "select pg_catalog.pg_backend_pid()"
-# host, port, database and user of poolers that were found to keep sessions
+# host, port, database and user of poolers that were proven to keep sessions
 _proven: set[tuple[Any, ...]] = set()
 _proving = threading.Lock()
 
 
 class PoolerError(RunError):
-    """There is no session to be had here."""
+    """The connection goes through a pooler that keeps no session."""
 
 
 def require_session(connection: Any, another: Callable[[], Any], *, variables: str) -> None:
-    """Stop if `connection`, which is new and in autocommit, is no session of the server's.
+    """Raise if `connection`, which is new and in autocommit, doesn't keep a session of the server.
 
-    Nothing is set or locked in it. A connection to the server itself costs one short query; one to a pooler, the first
-    in a process, some more and a second connection for a moment.
+    This sets and locks nothing. On a direct connection it costs one short query. Through a pooler, the first check of a
+    process costs some more queries, and a second connection for a moment.
 
     Args:
-        another: gives a second connection of the same kind, in autocommit.
-        variables: that say where connections go, as in `TAP_POSTGRES_HOST and _PORT`.
+        another: opens a second connection of the same kind, in autocommit.
+        variables: the variables that set the server's address, as in `TAP_POSTGRES_HOST and _PORT`.
 
     Raises:
-        PooledError: it is none.
+        PoolerError: the connection keeps no session.
     """
     if why := fault(connection, another):
         info = connection.info
@@ -56,9 +56,9 @@ def require_session(connection: Any, another: Callable[[], Any], *, variables: s
 
 
 def fault(connection: Any, another: Callable[[], Any]) -> str | None:
-    """Return what is wrong with the pooler that is in between, as `require_session` says it; None if nothing is.
+    """Return what is wrong with the pooler in between, for the message of `require_session`; None if nothing is.
 
-    The number of its process, which a server tells each client at the start, is made up by a pooler.
+    A server tells each client its process id at the start. A pooler makes up that number.
     """
     if server_pid(connection) == connection.info.backend_pid:
         return None
@@ -74,13 +74,13 @@ def fault(connection: Any, another: Callable[[], Any]) -> str | None:
 
 
 def require_settings(connection: Any, told: Mapping[str, str], *, variables: str) -> None:
-    """Stop if a pooler left out what the session was told at its start; the server tells each of them back.
+    """Raise if a pooler dropped startup settings of the session. The server reports the settings that it has.
 
     Args:
-        told: settings that servers report, as in `{"TimeZone": "UTC"}`; of a list, the first.
+        told: settings that servers report, as in `{"TimeZone": "UTC"}`. Of a list, only the first item is compared.
 
     Raises:
-        PooledError: it did.
+        PoolerError: the pooler dropped one.
     """
     info = connection.info
     for name, value in told.items():
@@ -94,7 +94,7 @@ def require_settings(connection: Any, told: Mapping[str, str], *, variables: str
 
 
 def server_pid(connection: Any) -> int:
-    """Return the process of the server's that answers, which is not what the driver knows of behind a pooler."""
+    """Return the id of the server process that answers. Behind a pooler, the driver has another number."""
     with connection.cursor() as cursor:
         cursor.execute(_PID)
         (pid,) = cursor.fetchone()
@@ -102,11 +102,12 @@ def server_pid(connection: Any) -> int:
 
 
 def _lends(connection: Any, another: Callable[[], Any]) -> str | None:
-    """Return how a pooler lends its sessions, or None if for as long as a connection lasts.
+    """Return how a pooler lends its sessions; None if a connection keeps its session as long as it lasts.
 
-    While a connection is idle, the session that it had goes to whoever asks next: the one that was given back last, so
-    that a second connection has it, or the one that was given back first, so that the same connection has another. If
-    a second connection keeps one, a third has to do. Nobody else is ever given what is a connection's own.
+    While a connection is idle, a pooler in transaction mode gives its session to the next client. If the pool hands out
+    the last session returned, the second connection gets it. If it hands out the first one, the same connection gets
+    another. If the second connection holds a session in a transaction, a third is needed. A session that belongs to
+    one connection never goes to another.
     """
     other = another()
     try:
@@ -129,7 +130,7 @@ def _shared(connection: Any, other: Any) -> bool:
         if server_pid(connection) != own:
             return True
         _run(other, "begin")
-        # of a pool of one, the first connection would now wait for ever for another
+        # with a pool of one, the first connection would now wait forever
         if server_pid(other) == own or server_pid(connection) != own:
             return True
         _run(other, "rollback")
@@ -143,7 +144,7 @@ def _run(connection: Any, statement: str) -> None:
 
 @contextmanager
 def _unprepared(connection: Any) -> Iterator[None]:
-    """Keep psycopg from preparing a statement that it sees often: the next session may not have it."""
+    """Keep psycopg from preparing a statement that it sees often: the next session may lack it."""
     before = getattr(connection, "prepare_threshold", None)
     if before is not None:
         connection.prepare_threshold = None
@@ -156,7 +157,7 @@ def _unprepared(connection: Any) -> Iterator[None]:
 
 @contextmanager
 def _impatient(*connections: Any) -> Iterator[threading.Event]:
-    """Break the connections when it takes too long; the event that is yielded is set then."""
+    """Break the connections if the check takes too long, and set the yielded event."""
     gave_up = threading.Event()
 
     def give_up() -> None:

@@ -1,6 +1,6 @@
-"""The session settings under which values are written by one server and read by another without a change.
+"""Session settings that make one server write values and another read them without a change.
 
-COPY's text form of a value depends on these, so both ends set them; a server's or a role's own defaults never count.
+COPY's text form depends on these settings, so both ends set them. The defaults of a server or role never count.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# the tap's sessions, by which they are told from those that write
+# application_name of the tap's sessions, which tells them from sessions that write
 TAP = "tidemark tap-postgres"
 
 SETTINGS = {
@@ -23,14 +23,14 @@ SETTINGS = {
     "bytea_output": "hex",
     "xmloption": "content",
     "lc_monetary": "C",
-    # off, a null in an array is read as the text NULL
+    # if off, a null in an array would be read as the text NULL
     "array_nulls": "on",
-    # on, names are quoted that need not be: those of types, which are compared, and of the objects in reg* columns
+    # if on, the server would quote more names: of types, which are compared, and of objects in reg* columns
     "quote_all_identifiers": "off",
-    # every name is written out in full
+    # all names are written with their schema
     "search_path": "",
     "standard_conforming_strings": "on",
-    # serializable is refused by a standby, and makes writers fail that do nothing wrong
+    # a standby refuses serializable, and serializable makes innocent writers fail
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
 }
@@ -38,19 +38,19 @@ _TRANSACTION_TIMEOUT_SINCE = 17_00_00
 
 
 def unlimited(server_version: int) -> dict[str, str]:
-    """Return the settings of a session that holds a snapshot or a lock, and so is long and idle by design.
+    """Return the settings for a session that holds a snapshot or a lock, and so is long and idle by design.
 
     Args:
-        server_version: as `server_version_num` has it.
+        server_version: the server's `server_version_num`.
     """
     since_17 = {"transaction_timeout": "0"} if server_version >= _TRANSACTION_TIMEOUT_SINCE else {}
     return {"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", **since_17}
 
 
 def statements(server_version: int, *, statement_timeout_s: float = 0, lock_timeout_s: float = 0) -> str:
-    """Return the SQL that gives a session these settings, in one round trip.
+    """Return the SQL that sets these settings in one round trip.
 
-    Sent as statements and not as the connection's `options`: poolers refuse or forget those.
+    They are sent as statements, not as the connection's `options`, which poolers refuse or forget.
     """
     settings = {
         **SETTINGS,
@@ -62,5 +62,5 @@ def statements(server_version: int, *, statement_timeout_s: float = 0, lock_time
 
 
 def as_sql(settings: Mapping[str, str]) -> str:
-    """Return the SQL that makes these settings."""
+    """Return the SQL that sets these settings."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())

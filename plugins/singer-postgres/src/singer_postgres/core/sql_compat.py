@@ -1,7 +1,7 @@
-"""SQL composed by the driver of PostgreSQL that is installed here: psycopg2 beside the tap, psycopg elsewhere.
+"""Composes SQL with the installed PostgreSQL driver: psycopg2 in the tap's environment, psycopg elsewhere.
 
-Both have the same SQL, Identifier, Literal and Composed, and the same classes of errors. Where both are installed, the
-one counts that the program has imported itself, as its connections are made by that one.
+Both drivers have the same SQL, Identifier, Literal, Composed and error classes. If both are installed, this uses the
+one that the program has already imported, because the connections are made by that one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["DataError", "Error", "errors", "literal", "quoted", "sql"]
 
 
 def quoted(*names: str) -> str:
-    """Return a name as statements show it to people, with each part quoted."""
+    """Quote each part of a name, to show a statement to a person."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def literal(value: object) -> sql.Composable:
     """Return a value as SQL.
 
-    A text with backslashes is written as hex: where the database has standard_conforming_strings off, psycopg2 writes
+    A text with backslashes is written as hex. If the database has standard_conforming_strings off, psycopg2 writes
     backslashes as if the session had it off too.
     """
     if not isinstance(value, str) or "\\" not in value:

@@ -1,7 +1,7 @@
-"""Which type a column lands as. Pure: knows PostgreSQL's rules and no database.
+"""Maps a column's type to its type in the warehouse. Pure: it knows PostgreSQL's rules, and no database.
 
-Built-in types travel as they are. What exists in the source alone (domains, enums, composites, ranges of the user's)
-lands as what its text can be read back from; an extension's type stays if the warehouse has it.
+Built-in types stay as they are. Types that only the source has (domains, enums, composites, the user's own ranges)
+become a type that can parse their text. An extension's type stays, if the warehouse has the extension.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# input of these looks the object up, and fails where it is missing
+# their input functions look up an object by name, and fail if it doesn't exist
 _BY_NAME = frozenset(
     {
         *("regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator"),
         *("regproc", "regprocedure", "regrole", "regtype", "aclitem"),
     }
 )
-# have no input: COPY could write and nothing could read them
+# they have no input function: COPY could write their values, but nothing could read them
 _UNREADABLE = frozenset(
     {
         *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "gtsvector", "pg_ddl_command"),
@@ -29,8 +29,8 @@ _UNREADABLE = frozenset(
 )
 _KINDS = {"e": "enum", "c": "composite", "r": "range of your own", "m": "multirange of your own"}
 
-# their binary form is the same in all versions that are supported, and a value's meaning in it depends on no setting.
-# Not interval: infinity, which only versions from 17 on have, would become a number in an older one.
+# Their binary form is the same in all supported versions, and no setting changes its meaning. Interval is not among
+# them: infinity, which exists from version 17 on, would become a number in an older server.
 _SAME_IN_BINARY = frozenset(
     {
         *("boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "bytea", "uuid"),
@@ -43,7 +43,7 @@ _SAME_IN_BINARY = frozenset(
 
 @dataclass(frozen=True)
 class Type:
-    """A row of pg_type, as far as it matters here."""
+    """A row of pg_type, with the columns needed here."""
 
     oid: int
     name: str
@@ -51,23 +51,23 @@ class Type:
     kind: str
     """typtype: b(ase), c(omposite), d(omain), e(num), m(ultirange), p(seudo), r(ange)."""
     element: int
-    """Of an array: the oid of its elements' type; else 0."""
+    """For an array: the oid of its elements' type; else 0."""
     base: int
-    """Of a domain: the oid of the type below it; else 0."""
+    """For a domain: the oid of its base type; else 0."""
     base_modifier: str
-    """Of a domain: the type below it, with modifiers, as format_type() gives it."""
+    """For a domain: its base type with modifiers, as format_type() gives it."""
     delimiter: str = ","
-    """Between the elements of an array of this type."""
+    """The delimiter between the elements of an array of this type."""
 
 
 @dataclass(frozen=True)
 class TargetType:
-    """The warehouse's type for a column; None if there is no way to carry it.
+    """The warehouse's type for a column; None if its values can't be transferred.
 
     Attributes:
-        extension: the type is an extension's.
-        binary: values can travel in their binary form.
-        instead_of: what the source's type is, for people, where the warehouse gets another; else empty.
+        extension: the type belongs to an extension.
+        binary: the values can be transferred in binary form.
+        instead_of: the source's type, for people, if the warehouse gets another; else empty.
     """
 
     type: str | None
@@ -77,12 +77,12 @@ class TargetType:
 
 
 def target_type(oid: int, declared: str, types: Mapping[int, Type]) -> TargetType:
-    """Return what a column lands as.
+    """Return the warehouse's type for a column.
 
     Args:
-        oid: of its type.
+        oid: the oid of the column's type.
         declared: its type with modifiers, as format_type() gives it under an empty search_path.
-        types: by oid, with those they are made of.
+        types: pg_type rows by oid, including element and base types.
     """
     found = types[oid]
     if found.element:
@@ -92,7 +92,7 @@ def target_type(oid: int, declared: str, types: Mapping[int, Type]) -> TargetTyp
     if found.kind == "p" or found.name in _UNREADABLE:
         return TargetType(None)
     if _as_text(found):
-        # an enum's binary form is its label, as a text's is
+        # the binary form of an enum is its label, which is also the binary form of that text
         kind = _KINDS.get(found.kind)
         return TargetType("text", binary=found.kind == "e", instead_of=f"{kind} {found.name}" if kind else found.name)
     if found.built_in:
@@ -110,20 +110,20 @@ def _array(array: Type, declared: str, types: Mapping[int, Type]) -> TargetType:
     if landed.type is None:
         return landed
     if landed.extension and element.delimiter != ",":
-        # where the type is missing, an array of text would be read as if commas were between its elements
+        # if the warehouse lacks the type, it would parse the array of text with commas between the elements
         return TargetType("text", instead_of=f"array of {element.name}")
     if element.kind != "d" and not _as_text(element):
-        # as they are, elements keep the array's own modifiers: numeric(12,2)[]. Not an array by its name: int2vector,
-        # which refuses what its own binary form is when empty.
+        # Unchanged elements keep the array's own modifiers: numeric(12,2)[]. Types such as int2vector, whose name
+        # doesn't say that it is an array, refuse their own binary form if empty.
         return TargetType(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
     if landed.type.endswith("[]"):
-        # of a domain of arrays: each element is an array's text, and not one more dimension
+        # an array of a domain over arrays: each element is the text of an array, not another dimension
         return TargetType("text[]", instead_of=f"array of {landed.instead_of}")
     return TargetType(landed.type + "[]", landed.extension, instead_of=f"array of {landed.instead_of}")
 
 
 def _unqualified(declared: str) -> str:
-    """Drop the schema of an extension's type: it may live in another one in the warehouse."""
+    """Drop the schema of an extension's type, which may be in another schema in the warehouse."""
     return re.sub(r'^("([^"]|"")*"|[^".( ]+)\.', "", declared)
 
 
@@ -146,7 +146,7 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
 
 
 def json_schema(type_: str, *, nullable: bool, json_as_object: bool, dates_as_string: bool) -> dict[str, Any]:
-    """Return the JSON schema of a column, for targets that know no PostgreSQL types."""
+    """Return the JSON schema of a column, for targets that don't know PostgreSQL's types."""
     if type_.endswith("[]"):
         items = json_schema(type_[:-2], nullable=True, json_as_object=json_as_object, dates_as_string=dates_as_string)
         items.pop("x-sql-datatype")
@@ -155,7 +155,7 @@ def json_schema(type_: str, *, nullable: bool, json_as_object: bool, dates_as_st
         kinds = ["object"] if json_as_object else ["string", "number", "integer", "array", "object", "boolean"]
         schema = {"type": kinds, "additionalProperties": True}
     else:
-        # numeric(12,2), timestamp(3) with time zone: the modifier is not part of the name
+        # in numeric(12,2) or timestamp(3) with time zone, the modifier is not part of the name
         head, _, tail = type_.partition("(")
         bare = head + tail.partition(")")[2]
         schema = dict(_JSON_TYPES.get(bare, {"type": ["string"]}))

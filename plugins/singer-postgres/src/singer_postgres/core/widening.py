@@ -1,14 +1,14 @@
-"""Which types hold the values of which others. Pure: knows PostgreSQL's rules and no database."""
+"""Says which types can hold the values of which others. Pure: it knows PostgreSQL's rules, and no database."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# the digits of their largest values
+# the number of digits of their largest values
 _INTEGERS = {"smallint": 5, "integer": 10, "bigint": 19}
 _TEXTS = ("text", "character varying")
-# one way to write each value, whatever the settings
+# each value has one text form, whatever the settings
 _PLAIN = frozenset({*_INTEGERS, "numeric", "uuid", "boolean"})
 _WITH_PRECISION = frozenset(
     {
@@ -20,7 +20,7 @@ _WITH_PRECISION = frozenset(
 
 @dataclass(frozen=True)
 class _Type:
-    """A type's name without its modifiers, and these."""
+    """A type's name without its modifiers, and the modifiers."""
 
     name: str
     modifiers: tuple[int, ...]
@@ -28,7 +28,7 @@ class _Type:
 
     @classmethod
     def of(cls, declared: str) -> _Type:
-        """Take the name apart that format_type() gives."""
+        """Parse a type's name as format_type() gives it."""
         array = declared.endswith("[]")
         found = re.fullmatch(r"(.*?)\(([-\d,]+)\)(.*)", declared.removesuffix("[]"))
         if not found:
@@ -37,24 +37,24 @@ class _Type:
 
     @property
     def length(self) -> float:
-        """Of a text, a bit string or the fraction of a second."""
+        """The length of a text or bit string, or the precision of a second's fraction."""
         return self.modifiers[0] if self.modifiers else float("inf")
 
     @property
     def scale(self) -> float:
-        """Digits after the point of a numeric."""
+        """The digits after a numeric's point."""
         return self.modifiers[1] if self.modifiers else float("inf")
 
     @property
     def whole(self) -> float:
-        """Digits before the point of a numeric."""
+        """The digits before a numeric's point."""
         return self.modifiers[0] - self.modifiers[1] if self.modifiers else float("inf")
 
 
 def widens(was: str, now: str) -> bool:
     """Return whether a column of type `was` can become one of type `now` and keep all its values.
 
-    The server's own cast makes of each value what it makes of it in the source.
+    PostgreSQL's own cast then gives the same values here as in the source.
     """
     a, b = _Type.of(was), _Type.of(now)
     if a.array != b.array:
@@ -74,7 +74,7 @@ def widens(was: str, now: str) -> bool:
 
 
 def holds(has: str, now: str) -> bool:
-    """Return whether a column of type `has` takes all values of type `now`, and shows them as they were."""
+    """Return whether a column of type `has` can store all values of type `now`, and gives them back unchanged."""
     a, b = _Type.of(now), _Type.of(has)
     if a.array != b.array:
         return False
@@ -88,7 +88,7 @@ def holds(has: str, now: str) -> bool:
 
 
 def _longer(a: _Type, b: _Type) -> bool:
-    """Return whether `b` is `a` with more room."""
+    """Return whether `b` is the same type as `a` with at least as much room."""
     if a.name in _INTEGERS and b.name in _INTEGERS:
         return _INTEGERS[b.name] >= _INTEGERS[a.name]
     return a.name == b.name and (a.modifiers == b.modifiers or (a.name in _WITH_PRECISION and b.length >= a.length))

@@ -1,8 +1,8 @@
-"""What tap and target say to each other: the `pgcopy` batch, version 1.
+"""The wire format between tap and target: the `pgcopy` batch, version 1.
 
-A stream's SCHEMA message carries a `pgcopy` object that describes its table (`Table`). Each BATCH message then has an
-`encoding` that describes one file of COPY text (`Chunk`), and a `manifest` that names it. What passes a stream on after
-changing it (a mapper) drops the SCHEMA's `pgcopy` object, which tells the target to refuse the files.
+A stream's SCHEMA message carries a `pgcopy` object that describes its table (`Table`). Each BATCH message has an
+`encoding` that describes one file of COPY data (`Chunk`), and a `manifest` that names the file. A mapper that changes
+a stream drops the SCHEMA's `pgcopy` object, and then the target refuses the files.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ VERSION = 1
 
 Method = Literal["INCREMENTAL", "FULL_TABLE"]
 
-# keys of a stream's state. While its first load is under way: [watermark, [[relfilenode, first, after], …]]. Lists, and
-# empty ones in the end: states are merged key by key, so that a key can't be taken away.
+# Keys of a stream's state. During its first load: [watermark, [[relfilenode, first, after], …]]. The values are lists,
+# empty ones in the end: states are merged key by key, so a key can't be removed.
 FIRST_LOAD = "first_load"
-# and, beside a bookmark or a first load: what of the table it is of, as Shape.to_json() has it
+# beside a bookmark or a first load: what was read from the table, as ReadColumns.to_json() gives it
 SHAPE = "shape"
-# and, of a replication key that is not a time: what earlier runs saw of its values, as KeyTrail.to_json() has it
+# for replication keys that are not times: the values that earlier runs saw, as KeyTrail.to_json() gives them
 KEY_TRAIL = "key_trail"
 
-# begins the names of the tables and columns that the warehouse has beside the streams' own
+# the prefix of the warehouse's own tables and columns
 OWN = "_tidemark_"
 
 
 def refuse_own_name(stream: str, table: str) -> None:
-    """Refuse a stream whose table would be one of the warehouse's own.
+    """Refuse a stream whose table has a name of the warehouse's own tables.
 
     Raises:
-        SingerPostgresError: it would.
+        SingerPostgresError: the name begins with the prefix.
     """
     if table.startswith(OWN):
         msg = (
@@ -45,14 +45,14 @@ def refuse_own_name(stream: str, table: str) -> None:
 
 @dataclass(frozen=True)
 class WireColumn:
-    """A column as it is to be in the warehouse.
+    """A column as the warehouse is to have it.
 
     Attributes:
         name: its name, in the source and in the warehouse.
         type: its PostgreSQL type with modifiers, such as `numeric(12,2)`.
-        extension: the type is not built in; where the warehouse doesn't have it, text takes its place.
-        attnum: its number in the source's table, which a new name doesn't change and no other column gets.
-        missing_value: what rows hold in it that were there before it was added, as text.
+        extension: the type is an extension's. If the warehouse lacks it, the column becomes text.
+        attnum: its attnum in the source's table, which survives a rename and is never reused.
+        missing_value: the value, as text, of rows that are older than the column.
     """
 
     name: str
@@ -64,19 +64,19 @@ class WireColumn:
 
 @dataclass(frozen=True)
 class Table:
-    """What a stream's rows look like.
+    """A stream's table.
 
     Attributes:
-        source: the database the rows come from: its server's system identifier and its own oid.
+        source: the database that the rows come from: its server's system identifier and its own oid.
         schema: the source table's schema.
         name: the source table's name.
         columns: in the order of the files.
-        key: the columns that tell rows apart; empty if nothing does.
+        key: the columns that identify a row; empty if there is no key.
         method: how the stream is read.
-        binary: the files are in COPY's binary form, which servers write and read in half the time; else in its text
-            form, which every type has and every version understands.
-        table_oid: tells the source's table from another that had its name before; 0 of what has no rows of its own.
-        max_attnum: the largest number that a column of the source's table has had.
+        binary: the files have COPY's binary form, which servers write and read in half the time. Otherwise they have
+            the text form, which works for every type and version.
+        table_oid: the oid of the source's table, which differs for another table of the same name; 0 for a view.
+        max_attnum: the largest attnum that the source's table has used.
     """
 
     source: str
@@ -98,7 +98,7 @@ class Table:
         """Read the `pgcopy` object of a SCHEMA message.
 
         Raises:
-            SingerPostgresError: it is of another version.
+            SingerPostgresError: the object has another version.
         """
         _expect(value.get("version") == VERSION, "version", value.get("version"))
         return cls(
@@ -114,7 +114,7 @@ class Table:
         )
 
 
-# what version 1 calls a field that has another name here
+# version 1 has other names for some fields
 _MEMBERS = {
     "attnum": "number",
     "missing_value": "past",
@@ -122,27 +122,27 @@ _MEMBERS = {
     "max_attnum": "width",
     "lsn": "position",
 }
-# relfilenode, first block, block after the last (None: to the end)
+# relfilenode, first block, block after the last (None: up to the end)
 BlockRange = tuple[int, int, int | None]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One file of COPY text, or the mark that a stream has ended.
+    """One file of COPY data, or the marker that a stream has ended.
 
     Attributes:
-        rows: in the file; None where the tap didn't count them.
-        bytes: of the file.
-        crc32: of the file's bytes.
-        snapshot: names the snapshot that the rows were read under; chunks of one snapshot hold each row once.
+        rows: the number of rows in the file; None if the tap didn't count them.
+        bytes: the size of the file.
+        crc32: the checksum of the file's bytes.
+        snapshot: the name of the snapshot under which the rows were read; its chunks contain each row once.
         snapshot_at: that snapshot's instant, ISO 8601 in UTC.
-        lsn: a place in the source's WAL before which lies all that the snapshot sees.
-        start: the bookmark that the stream was read from; None when it is read from its beginning.
-        end: the bookmark that holds once the stream has ended; None for a stream without one.
-        blocks: what this chunk completes of a first load, for its resumption; None when it completes nothing.
-        resumed: what of that first load earlier runs have loaded.
-        last: the stream has ended: all its chunks came before this message, which names no file.
-        backfill: the rows are of any part of a stream that is loaded already; its bookmark stays where it is.
+        lsn: a position in the source's WAL; everything that the snapshot sees lies before it.
+        start: the bookmark that the stream was read from; None if it was read from its beginning.
+        end: the stream's bookmark once it has ended; None for a stream without one.
+        blocks: the block range of a first load that this chunk completes, to resume from; None if it completes none.
+        resumed: the block ranges of that first load that earlier runs have loaded.
+        last: the stream has ended. All its chunks came before this message, which names no file.
+        backfill: the rows are read again, from any part of a loaded stream. The bookmark stays where it is.
     """
 
     rows: int | None = 0
@@ -167,7 +167,7 @@ class Chunk:
         """Read the `encoding` of a BATCH message.
 
         Raises:
-            SingerPostgresError: it is of another format or version.
+            SingerPostgresError: it has another format or version.
         """
         _expect(value.get("format") == FORMAT, "format", value.get("format"))
         _expect(value.get("version") == VERSION, "version", value.get("version"))
@@ -178,7 +178,7 @@ class Chunk:
 
 
 def _to_wire(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields by the names that version 1 has for them."""
+    """Return fields by their names in version 1."""
     members = {_MEMBERS.get(name, name): value for name, value in fields.items()}
     if "columns" in members:
         members["columns"] = [_to_wire(column) for column in members["columns"]]

@@ -1,4 +1,4 @@
-"""What of a stream is read again, whatever its bookmark says: the rows whose replication key is in a range, or all."""
+"""Backfills: rows of a stream to read again, whatever its bookmark says: a range of the replication key, or all."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FROM, TO = "from", "to"
 
 @dataclass(frozen=True)
 class Backfill:
-    """What is asked of one stream.
+    """The range of one stream to read again.
 
     Attributes:
         first: the smallest value of the replication key; None for no limit.
-        after: the first value that is not read any more; None for no limit.
+        after: the first value after the range; None for no limit.
     """
 
     first: str | None = None
@@ -33,25 +33,25 @@ class Backfill:
 
     @classmethod
     def of(cls, setting: Mapping[str, Any]) -> Backfill:
-        """Read what the setting has of a stream."""
+        """Parse the setting's value for a stream."""
         first, after = (None if setting.get(name) is None else str(setting[name]) for name in (FROM, TO))
         return cls(first, after)
 
     def to_json(self) -> dict[str, str]:
-        """Return it as the setting has it."""
+        """Return the value as the setting has it."""
         return {name: value for name, value in ((FROM, self.first), (TO, self.after)) if value is not None}
 
     @property
     def is_all(self) -> bool:
-        """Whether all rows are asked for, those without a value in the replication key among them."""
+        """Whether the backfill reads all rows, including those without a value in the replication key."""
         return self.first is None and self.after is None
 
 
 def bound(connection: Connection, stream: str, key: ReplicationKey, asked: Backfill) -> sql.Composable | None:
-    """Return the condition of the rows that are asked for; None for all.
+    """Return the condition on the rows of the backfill; None for all rows.
 
     Raises:
-        SingerPostgresError: a value is none of the key's, or nothing can be in the range.
+        SingerPostgresError: a limit is not a value of the key's type, or the range is empty.
     """
     limits = {
         name: _value(connection, stream, key, name, text)
@@ -71,10 +71,10 @@ def bound(connection: Connection, stream: str, key: ReplicationKey, asked: Backf
 
 
 def _value(connection: Connection, stream: str, key: ReplicationKey, name: str, text: str) -> sql.Composable:
-    """Return a limit as SQL has it.
+    """Return a limit as SQL.
 
     Raises:
-        SingerPostgresError: it is no value of the key.
+        SingerPostgresError: it is not a value of the key's type.
     """
     value = _time(stream, key, name, text) if key.is_time else _cast(text, key.column.declared)
     try:
@@ -91,10 +91,10 @@ def _time(stream: str, key: ReplicationKey, name: str, text: str) -> sql.Composa
     except ValueError:
         raise _refusal(stream, key, name, text) from None
     if key.is_instant:
-        # one without an offset is in UTC, as the session is
+        # an instant without an offset is in UTC, like the session
         return _cast(time.isoformat(), "timestamptz")
     if time.tzinfo is None:
-        # not a date, even where the key is one: some of a day may be asked for
+        # not cast to date, even if the key is one: the range may begin within a day
         return _cast(time.isoformat(), "timestamp")
     if key.lookback.zone is None:
         msg = (

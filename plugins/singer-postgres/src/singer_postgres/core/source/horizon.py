@@ -1,4 +1,4 @@
-"""What the source's server tells of the transactions that are open: how far back a row may yet appear."""
+"""The open transactions of the source's server, and so the instant from which on rows may still appear."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from singer_postgres.core import session
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# now() is taken before the scan, and an open transaction that the scan misses began after it. Backends of all types
-# count but those that write no row of a table, or replay what others wrote: extensions name types of their own.
+# now() is taken before pg_stat_activity is read, so an open transaction that isn't listed began after it. All backend
+# types count, except those that write no rows or replay what others wrote: extensions define types of their own.
 _ACTIVITY = """
     with open as materialized (
         select pid, xact_start, usename, application_name, state, query
@@ -31,13 +31,13 @@ _ACTIVITY = """
         order by xact_start limit 1
     ) oldest on true
 """
-# the instant up to which a standby has what its primary committed; of one that replayed nothing yet, that of its start.
-# Not in one statement: a function that the role may not execute is an error though it isn't needed.
+# The instant up to which a standby has the primary's commits; if it has replayed nothing yet, the instant of its start.
+# These are two statements, because a function that the role may not execute raises even if its result isn't needed.
 _REPLAYED = (
     "select pg_last_xact_replay_timestamp()",
     "select checkpoint_time from pg_catalog.pg_control_checkpoint()",
 )
-# read after the activity: what is neither there nor here has ended
+# read after the activity: a transaction that is in neither has ended
 _PREPARED = """
     select gid, prepared from pg_catalog.pg_prepared_xacts where database = current_database()
     order by prepared limit 1
@@ -46,7 +46,7 @@ _PREPARED = """
 
 @dataclass(frozen=True)
 class Holder:
-    """The session whose transaction has been open for longest."""
+    """The session with the oldest open transaction."""
 
     pid: int
     since: datetime
@@ -59,14 +59,14 @@ class Holder:
 
 @dataclass(frozen=True)
 class Horizon:
-    """The transactions that are open in the source's database.
+    """The open transactions of the source's database.
 
     Attributes:
         now: the server's clock.
-        oldest_start: no open transaction that can be seen began before this; on a standby, the instant of what it has.
-        holder: the session that holds `oldest_start` back from now, if one does.
-        prepared: the oldest prepared transaction, and when it was prepared.
-        blind_because: why transactions may be open that can't be seen, and what would mend it.
+        oldest_start: no visible open transaction began before this. On a standby: the instant that it has replayed to.
+        holder: the session whose open transaction makes `oldest_start` earlier than now; None if there is no such one.
+        prepared: the oldest prepared transaction, and the instant when it was prepared.
+        blind_because: the reason why open transactions may be invisible, and the remedy; None if all are visible.
     """
 
     now: datetime
@@ -76,21 +76,21 @@ class Horizon:
     blind_because: str | None = None
 
     def settled(self, start: datetime | None, *, longest: timedelta) -> datetime:
-        """Return the instant before which no row of a snapshot that is taken after this can be missing. Pure.
+        """Return the instant before which a snapshot taken after this can miss no row. Pure.
 
         Args:
-            start: the last such instant; it holds still.
-            longest: how long a transaction that can't be seen may have been open.
+            start: the last such instant, which still holds.
+            longest: how long an invisible transaction may have been open.
         """
         at = self.oldest_start - longest if self.blind_because else self.oldest_start
         if self.prepared:
-            # it began some time before it was prepared, and nothing says when
+            # the transaction began some time before it was prepared, and the server doesn't say when
             at = start if start is not None else min(at, self.prepared[1] - longest)
         return at if start is None else max(at, start)
 
 
 def read(connection: Connection) -> Horizon:
-    """Ask the server, on a connection in autocommit. Holds for snapshots that are taken after this."""
+    """Query the server, on a connection in autocommit. The result holds for snapshots taken after this."""
     with connection.cursor() as cursor:
         cursor.execute(_ACTIVITY, [session.TAP])
         row = cursor.fetchone()
@@ -128,5 +128,5 @@ def _blind(*, standby: bool, hidden: int, silent: int, role: str) -> str | None:
 
 
 def iso(instant: datetime) -> str:
-    """Return an instant as states have it: ISO 8601 in UTC, with microseconds."""
+    """Format an instant as states store it: ISO 8601 in UTC, with microseconds."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,4 +1,4 @@
-"""Which database this is."""
+"""The identity of a source database."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def identity(connection: Connection) -> str:
-    """Return what tells this database from all others: its server's system identifier, and its oid.
+    """Return the server's system identifier and the database's oid, which together identify this database.
 
-    A standby has its primary's, and a dump restored elsewhere has not. Where the role may not ask for the system
-    identifier, the database's name takes its place.
+    A standby has the same identity as its primary. A dump that is restored elsewhere has another. If the role may not
+    read the system identifier, the database's name takes its place.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,4 +1,4 @@
-"""Why nothing tells the rows of a table apart, and what to do about it."""
+"""Says why a table has no key that identifies its rows, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.relations import Relation
 
-# unique indexes, those that miss least first
+# unique indexes, the ones closest to a key first
 _UNIQUE = f"""
     select n.nspname, c.relname, i.indisvalid, i.indexprs is not null, i.indpred is not null,
         array(
@@ -33,7 +33,7 @@ _UNIQUE = f"""
     order by i.indpred is not null, i.indexprs is not null, i.indisvalid desc, i.indnkeyatts, i.indexrelid
     limit 1
 """  # noqa: S608 - of constants
-# the nearest table above it that has a key
+# the nearest ancestor that has a primary key
 _ABOVE = """
     with recursive above(oid, steps) as (
         select inhparent, 1 from pg_catalog.pg_inherits where inhrelid = %s::bigint::oid
@@ -74,9 +74,9 @@ class MissingKey:
     """Why a relation has no key.
 
     Attributes:
-        why: for people, as the end of a sentence; empty if there is nothing that comes near to one.
-        declared: it can get one by `table-key-properties` alone.
-        statements: that give it one, without semicolons.
+        why: the reason, as the end of a sentence; empty if no index comes close to a key.
+        declared: only `table-key-properties` can give the relation a key.
+        statements: SQL statements that create a key, without semicolons.
     """
 
     why: str = ""
@@ -93,7 +93,7 @@ class MissingKey:
 
 
 def missing_key(connection: Connection, relation: Relation) -> MissingKey:
-    """Return why a relation without a key has none."""
+    """Return the reason why a relation without a key has none."""
     if relation.kind not in "rp":
         return MissingKey(f"a {KINDS[relation.kind]} has none of its own", declared=True)
     with connection.cursor() as cursor:
@@ -125,7 +125,7 @@ def missing_key(connection: Connection, relation: Relation) -> MissingKey:
 
 
 def _missing(table: str, near: _Unique, *, partitioned: bool) -> MissingKey:
-    """Return what a unique index of whole columns lacks."""
+    """Return what a unique index of plain columns lacks to be a key."""
     whys, statements = [], []
     if near.nullable:
         whys.append(f"{', '.join(near.nullable)} could not be null")
@@ -135,6 +135,6 @@ def _missing(table: str, near: _Unique, *, partitioned: bool) -> MissingKey:
         statements += [f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(name)}" for name in near.unproven]
     if not near.valid:
         whys.append("it were not invalid")
-        # that of a partitioned table is valid once each partition has its part
+        # a partitioned table's index becomes valid once each partition has its part
         statements += [] if partitioned else [f"REINDEX INDEX CONCURRENTLY {quoted(near.schema, near.name)}"]
     return MissingKey(f"its unique index {near.name} would do if {' and '.join(whys)}", statements=tuple(statements))

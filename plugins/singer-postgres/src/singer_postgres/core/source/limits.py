@@ -1,4 +1,4 @@
-"""What fits into a row and a table of the source, and no longer once the warehouse's own columns are beside it."""
+"""Limits of rows and tables that the source meets, but the warehouse doesn't, because it adds columns of its own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.relations import Column, Relation
 
-# https://www.postgresql.org/docs/current/limits.html; a row by MaxHeapTupleSize, with blocks of 8 KiB
+# https://www.postgresql.org/docs/current/limits.html; the row size is MaxHeapTupleSize with pages of 8 KiB
 _COLUMNS, _ROW_BYTES = 1600, 8160
-# `METADATA` of the target: of eight, six hold eight bytes each in a new row, and two are null
+# the target's `METADATA`: in a new row, six of the eight columns take eight bytes each, and two are null
 _OWN_COLUMNS, _OWN_BYTES = 8, 48
-# fewer can't fill a row: the widest type that is not moved out of it has 64 bytes, or is a short text
+# fewer columns can't fill a row: the widest type that isn't moved out of it has 64 bytes, or is a short text
 _FEW = 100
 _ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
 _LENGTHS = """
@@ -27,10 +27,10 @@ _LENGTHS = """
 
 
 def refuse(connection: Connection, relation: Relation, columns: Sequence[Column], masks: Mapping[str, str]) -> None:
-    """Raise if the warehouse could hold no row of `columns`, or no table of them.
+    """Raise if no table in the warehouse could have `columns`, or no row of it could fit.
 
     Raises:
-        SingerPostgresError: it could not, whatever the values are.
+        SingerPostgresError: the table or the row is too wide, whatever the values are.
     """
     if not columns:
         msg = f"{relation} has no column to read; take it out of `select`, or select columns of it."
@@ -57,7 +57,7 @@ def refuse(connection: Connection, relation: Relation, columns: Sequence[Column]
 
 
 def _least_bytes(columns: Sequence[Column], masks: Mapping[str, str], lengths: Mapping[int, tuple[int, int]]) -> int:
-    """Return how long a row is at least: what may be null is, and what has no fixed length is one byte long."""
+    """Return a row's minimal length. Nullable columns count as null, and values without a fixed length as one byte."""
     bitmap = (len(columns) + _OWN_COLUMNS + 7) // 8
     size = _up(23 + bitmap, 8)
     for column in columns:

@@ -1,4 +1,4 @@
-"""What a table of the source is made of, read from its catalogs in one query a thing."""
+"""The source's relations, with their columns, keys and partitions. Each kind is read in one query of the catalogs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Column:
     not_null: bool
     attnum: int = 0
     missing_value: str | None = None
-    """What rows hold in it that were there before it was added, as its type writes it, unless written anew since."""
+    """The value of rows that are older than the column (attmissingval), as text; None if there is no such value."""
     readable: bool = True
-    """The role that asks may read it."""
+    """This role may read the column."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A plain table that holds rows: the relation itself, or one of its partitions."""
+    """A plain table that stores rows: the relation itself, or one of its partitions."""
 
     oid: int
     schema: str
@@ -49,7 +49,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Relation:
-    """A table, view or the like."""
+    """A table, partitioned table, view, materialized view or foreign table."""
 
     oid: int
     schema: str
@@ -58,25 +58,25 @@ class Relation:
     rows: float = field(compare=False)
     """The planner's estimate; negative if it has none."""
     inherited: bool
-    """Other tables, not partitions, inherit from it: reading it reads them, and a key may repeat."""
+    """Other tables inherit from it, other than as partitions. Reading it reads them too, so a key may repeat."""
     hides_rows: bool
-    """Row-level security applies to the role that reads."""
+    """Row-level security applies to this role."""
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
     leaves: tuple[Leaf, ...] = field(default=(), compare=False)
     seen: str | None = field(default=None, compare=False)
-    """A transaction id: the snapshot that this was read under sees all that is older."""
+    """A transaction id: the snapshot under which this was read sees all older transactions."""
 
     @property
     def max_attnum(self) -> int:
-        """The largest number of a column."""
+        """The largest attnum of its columns."""
         return max((column.attnum for column in self.columns), default=0)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
 
-# names as bytes: where text is any bytes, there may be some that are no UTF-8
+# names as bytes: a SQL_ASCII database may have names that are not valid UTF-8
 _HEADS = """
     select c.oid::bigint, pg_catalog.convert_to(n.nspname, encoding), pg_catalog.convert_to(c.relname, encoding),
         c.relkind::text, c.relispartition
@@ -101,11 +101,11 @@ _COLUMNS = """
     where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
     order by attrelid, attnum
 """
-# columns that are NOT NULL NOT VALID (from 18 on): rows of before may hold nulls
+# columns that are NOT NULL NOT VALID (from PostgreSQL 18 on): old rows may have nulls
 UNPROVEN = """array(
     select conkey[1] from pg_catalog.pg_constraint where conrelid = a.attrelid and contype = 'n' and not convalidated
 )"""
-# an array of one, whose type only the array itself knows
+# attmissingval is an anyarray of one element, which only array_to_string can read
 _PAST = """
         case when atthasmissing then pg_catalog.array_to_string(attmissingval, '') end,
         pg_catalog.has_column_privilege(attrelid, attnum, 'select')
@@ -120,13 +120,13 @@ _TYPES = """
     select t.oid::bigint, case when t.typnamespace = 'pg_catalog'::regnamespace
             then pg_catalog.format_type(t.oid, null) else t.typname end,
         t.typnamespace = 'pg_catalog'::regnamespace, t.typtype::text,
-        -- name, point and the like have elements too, and are no arrays
+        -- name, point and some others have elements too, but are not arrays
         case when t.typcategory = 'A' and t.typlen = -1 then t.typelem else 0 end::bigint,
         t.typbasetype::bigint, pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typdelim::text
     from wanted join pg_catalog.pg_type t using (oid)
 """
-# the primary key, or else a unique index that is as good: whole, of columns that can't be null. What is deferrable is
-# true of all that is committed, which is all that a snapshot sees; what is immediate goes first.
+# The primary key, or else a unique index that is as good: not partial, only on columns that can't be null. A deferrable
+# constraint holds for everything committed, and a snapshot sees nothing else; an immediate one is preferred.
 _KEYS = """
     select distinct on (i.indrelid) i.indrelid::bigint, (
         select array_agg(a.attname::text order by k.position)
@@ -164,7 +164,7 @@ _ESCAPED_NAME = """
 
 @dataclass(frozen=True)
 class Head:
-    """A relation's name and kind; in the name, bytes that are no UTF-8 are replaced."""
+    """A relation's name and kind. Bytes that are not valid UTF-8 are replaced in the name."""
 
     oid: int
     schema: str
@@ -175,11 +175,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Undescribed:
-    """A relation that can't be described.
+    """A relation that discovery can't describe.
 
     Attributes:
-        name: with bytes that are no ASCII escaped.
-        why: what the server says.
+        name: its name, with non-ASCII bytes escaped.
+        why: the server's error.
     """
 
     oid: int
@@ -193,15 +193,15 @@ class Undescribed:
 def in_schemas(
     connection: Connection, schemas: Sequence[str], *, wanted: SelectedStreams | None = None
 ) -> tuple[list[Relation], list[Undescribed]]:
-    """Return all relations of `schemas`, or of all schemas but the system's, and those that can't be described.
+    """Return all relations of `schemas` (by default, of all but the system's schemas), and the ones it can't describe.
 
-    Partitions are part of their table.
+    Partitions belong to their table and are not listed.
 
     Args:
-        wanted: leave out what it does not match.
+        wanted: leave out relations that this doesn't match.
     """
     with connection.cursor() as cursor:
-        # in several snapshots, a table would have columns of types that are gone
+        # in several snapshots, a table could have columns whose types are already gone
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         oids = [
             head.oid
@@ -214,10 +214,10 @@ def in_schemas(
 
 
 def heads(connection: Connection, schemas: Sequence[str] = (), *, every: bool = False) -> list[Head]:
-    """Return what relations `schemas` have, or all schemas but the system's, without partitions.
+    """Return name and kind of the relations in `schemas` (by default, in all but the system's), without partitions.
 
     Args:
-        every: those of all schemas, and partitions.
+        every: include all schemas and partitions.
     """
     with connection.cursor() as cursor:
         cursor.execute(_HEADS, [every, *[list(schemas) or None] * 2])
@@ -228,14 +228,14 @@ def heads(connection: Connection, schemas: Sequence[str] = (), *, every: bool = 
 
 
 def describe(connection: Connection, oids: Sequence[int]) -> tuple[list[Relation], list[Undescribed]]:
-    """Return the relations `oids`, by name, and those that can't be described. In a transaction of the caller's."""
+    """Return the relations `oids`, sorted by name, and the ones it can't describe. Needs an open transaction."""
     left_out: list[Undescribed] = []
     found = _describe(connection, list(oids), left_out)
     return sorted(found, key=lambda relation: (relation.schema, relation.name)), left_out
 
 
 def _describe(connection: Connection, oids: list[int], left_out: list[Undescribed]) -> list[Relation]:
-    """Return the relations `oids`; of many, each half by itself where there is one that can't be described."""
+    """Return the relations `oids`. If one of many can't be described, try each half by itself."""
     from singer_postgres.core.driver_errors import keeps_session  # noqa: PLC0415 - not everyone who asks for one relation has it
 
     with connection.cursor() as cursor:
@@ -243,7 +243,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[Undescribe
         try:
             return _find(connection, "c.oid = any(%s::bigint[]::oid[])", [oids], past=False)
         except Exception as error:
-            # of either driver, as all here
+            # an error of either driver, as everywhere here
             if not keeps_session(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT described")
@@ -261,7 +261,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[Undescribe
 
 
 def find(connection: Connection, schema: str, name: str) -> Relation | None:
-    """Return one relation, with its leaves if rows can be found by block in it; None if there is none."""
+    """Return one relation, with its leaves if rows can be read by block; None if it doesn't exist."""
     found = _find(connection, "n.nspname = %s and c.relname = %s", [schema, name])
     if not found:
         return None
@@ -273,7 +273,7 @@ def find(connection: Connection, schema: str, name: str) -> Relation | None:
         cursor.execute(_LEAVES, [relation.oid, partitioned, relation.oid, partitioned])
         rows = cursor.fetchall()
     if any(row[-1] != "r" or not row[-2] for row in rows):
-        # a foreign partition has no blocks, and one that the role can't read by itself is read through its parent
+        # a foreign partition has no blocks; a partition that the role can't read itself is read through its parent
         return relation
     return replace(relation, leaves=tuple(Leaf(*row[:-1]) for row in rows))
 
@@ -287,10 +287,10 @@ _WHEREABOUTS = """
 
 
 def why_missing(connection: Connection, stream: str, oid: int) -> str:
-    """Return why the catalog lacks a stream that is selected.
+    """Return why the catalog lacks a selected stream.
 
     Args:
-        oid: of its table when it was read last; 0 if that is not known.
+        oid: the oid of its table when it was last read; 0 if unknown.
     """
     with connection.cursor() as cursor:
         cursor.execute(_WHEREABOUTS, [stream, stream, oid])
@@ -315,7 +315,7 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
     """Return the relations that meet a condition.
 
     Args:
-        past: say what rows hold that are older than a column; made by its type's own function, which may raise.
+        past: also read the missing values of columns. Their type's output function writes them, and may raise.
     """
     with connection.cursor() as cursor:
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
@@ -330,7 +330,7 @@ def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, 
     columns = _columns(attributes, types)
     found = []
     for oid, schema, name, kind, rows, inherited, hides_rows, seen in heads:
-        # children of an inheritance parent can hold its key again
+        # tables that inherit from this one can repeat its key
         key = () if inherited else tuple(keys.get(oid, ()))
         parts = tuple(columns.get(oid, ()))
         found.append(Relation(oid, schema, name, kind, rows, inherited, hides_rows, parts, key, seen=seen))

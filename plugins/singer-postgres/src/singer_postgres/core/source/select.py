@@ -1,6 +1,6 @@
-"""The SELECT of a stream: its columns, masks, conditions and bounds, composed of identifiers and literals.
+"""The SELECT of a stream: columns, masks, conditions and bounds, composed from identifiers and literals.
 
-The one piece of SQL that is taken as it comes is the user's own where clause.
+Only the user's own where clause is inserted as it is.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 MASKS = ("sha256", "null", "redact")
 _REDACTED = "[redacted]"
-# settings of our own hold the key, so that it is in no statement that others can see running
+# the mask key is in custom settings, so that no statement that other sessions can see contains it
 INNER, OUTER = "tidemark.mask_inner", "tidemark.mask_outer"
 
 
 @dataclass(frozen=True)
 class ReadColumns:
-    """What of a table was read, as the stream's state keeps it.
+    """What an earlier run read from a table. The stream's state keeps it.
 
     Attributes:
-        relation: tells the table from another that had its name before; 0 of what has no rows of its own.
-        width: the largest number of a column.
-        columns: name, number, mask and type of those that were read; no type if that was not kept.
-        where: the conditions that rows had to meet.
-        seen: a transaction id of the source: all that is older was seen. None if that was not kept.
+        relation: the table's oid, which differs for another table of the same name; 0 for a view or foreign table.
+        width: the table's largest attnum.
+        columns: name, attnum, mask and type of each column that was read; no type in states of earlier releases.
+        where: the conditions on the rows.
+        seen: a transaction id of the source; the run saw all older transactions. None in states of earlier releases.
     """
 
     relation: int
@@ -45,14 +45,14 @@ class ReadColumns:
     seen: str | None = None
 
     def to_json(self) -> list[Any]:
-        """Return it as states keep it: as a list, which is replaced where objects would be merged."""
+        """Return the value for the state. It is a list, because states merge objects key by key but replace lists."""
         return [self.relation, self.width, [list(column) for column in self.columns], list(self.where), self.seen]
 
     @classmethod
     def from_json(cls, value: Any) -> ReadColumns:
-        """Read what `to_json` gave."""
+        """Parse a value of `to_json`."""
         relation, width, columns, where, *more = value
-        # releases before this wrote four, and no types
+        # earlier releases wrote four members, and no types
         (seen,) = more or (None,)
         read = tuple((name, number, mask, *(type_ or [None])) for name, number, mask, *type_ in columns)
         return cls(relation, width, read, tuple(where), None if seen is None else str(int(seen)))
@@ -60,12 +60,12 @@ class ReadColumns:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a relation is read.
+    """The part of a relation that a run reads.
 
     Attributes:
-        columns: those that are read, in the table's order.
-        masks: by column; see MASKS.
-        where: conditions of the user's, as SQL.
+        columns: the columns to read, in the table's order.
+        masks: each masked column's mask; see MASKS.
+        where: the user's conditions, as SQL.
     """
 
     relation: Relation
@@ -85,11 +85,11 @@ class Selection:
         )
 
     def _past(self, column: Column) -> str | None:
-        """Return what old rows hold in a column, unless that is not to be known."""
+        """Return the value that old rows have in a column; None if the column is masked."""
         return None if column.name in self.masks else column.missing_value
 
     def read_columns(self) -> ReadColumns:
-        """Return what would be different if old rows lacked something."""
+        """Return what to keep in the state. The next run compares it, to find out whether old rows lack something."""
         own_rows = self.relation.kind in "rp"
         columns = tuple(
             (column.name, column.attnum, self.masks.get(column.name), wire.type)
@@ -99,13 +99,13 @@ class Selection:
         return ReadColumns(relation, self.relation.max_attnum, columns, tuple(self.where), self.relation.seen)
 
     def was_read(self, column: Column, before: ReadColumns) -> bool:
-        """Return whether a column was read before; by its name where numbers change with a view's definition."""
+        """Return whether a column was read before: by attnum, or by name for views, whose attnums change."""
         return any(
             column.attnum == number if before.relation else column.name == name for name, number, *_ in before.columns
         )
 
     def unread(self, before: ReadColumns) -> str | None:
-        """Return why rows that were read in another shape must be read again, as far as the catalogs tell."""
+        """Return why rows that an earlier run read must be read again, as far as the catalogs tell; None if not."""
         now = self.read_columns()
         if before.relation != now.relation:
             return "it was dropped and made again"
@@ -124,23 +124,23 @@ class Selection:
         return None
 
     def speaks_against(self, column: Column, *, past: bool) -> sql.Composable:
-        """Return the condition of rows that hold another value in a column than the warehouse gives to old rows.
+        """Return the condition on rows whose value in a column differs from what the warehouse gives to old rows.
 
         Args:
-            past: the warehouse is told of a value; else it gives null.
+            past: the warehouse gives the column's missing value; otherwise it gives null.
         """
         value = self.expression(column)
-        # unlike IS NULL, this takes a composite of nulls for the value that it is
+        # unlike IS NULL, num_nonnulls counts a composite of nulls as a value
         if not past or (was := self._past(column)) is None:
             return sql.SQL("num_nonnulls({}) > 0").format(value)
-        # by the type's own output, as it travels: a cast to text trims character(5)
+        # with the type's own output, as it travels: a cast to text trims character(5)
         return sql.SQL("(num_nulls({0}) > 0 OR format('%s', {0}) <> {1})").format(value, literal(was))
 
     def exists(self, condition: sql.Composable, *, table: tuple[str, str] | None = None) -> sql.Composed:
-        """Return the query that tells whether a row meets `condition`, of those that the stream may have.
+        """Return the query whether any row of the stream meets `condition`.
 
         Args:
-            table: a part of the relation to look in.
+            table: look only in this partition of the relation.
         """
         conditions = [*(sql.SQL(f"({clause}\n)") for clause in self.where), condition]
         return sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
@@ -164,10 +164,10 @@ class Selection:
         """Return the SELECT.
 
         Args:
-            leaf: the part of the relation to read; None for the relation as a whole.
-            blocks: of the leaf.
+            leaf: the table of the relation to read; None for the whole relation.
+            blocks: a range of the leaf's blocks.
             bound: a further condition.
-            more: further expressions.
+            more: further expressions to select.
         """
         conditions: list[sql.Composable] = [sql.SQL(f"({clause}\n)") for clause in self.where]
         if bound is not None:
@@ -180,7 +180,7 @@ class Selection:
         return query + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else query
 
     def source(self, leaf: Leaf | None = None) -> sql.Composed:
-        """Return what is read: the relation, or one table of it."""
+        """Return the FROM item: the relation, or one table of it."""
         of = leaf or self.relation
         return sql.SQL("ONLY {}" if leaf else "{}").format(sql.Identifier(of.schema, of.name))
 
@@ -191,7 +191,7 @@ class Selection:
         return sql.SQL("{} AS {}").format(expression, sql.Identifier(column.name))
 
     def expression(self, column: Column) -> sql.Composable:
-        """Return what is read of a column: its value, or what its mask makes of it."""
+        """Return the expression to read for a column: its value, or its mask."""
         name = sql.Identifier(column.name)
         match self.masks.get(column.name):
             case "null":
@@ -199,7 +199,7 @@ class Selection:
             case "redact":
                 return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, sql.Literal(_REDACTED))
             case "sha256":
-                # HMAC of RFC 2104, by core functions: pgcrypto is not to be had everywhere
+                # HMAC (RFC 2104) with core functions, because pgcrypto is not available everywhere
                 return sql.SQL(
                     "encode(sha256(current_setting({outer})::bytea || sha256(current_setting({inner})::bytea "
                     "|| convert_to({name}::text, 'UTF8'))), 'hex')"
@@ -211,10 +211,10 @@ class Selection:
 def select(
     relation: Relation, names: Iterable[str], *, key: Sequence[str], masks: Mapping[str, str], where: Sequence[str]
 ) -> Selection:
-    """Return the selection of the columns `names`, the key's always among them.
+    """Return the selection of the columns `names`, plus the key's columns.
 
     Raises:
-        SingerPostgresError: a column is missing, has a type that can't be carried, or can't be masked so.
+        SingerPostgresError: a column is missing, its type can't be transferred, or its mask can't be used.
     """
     wanted = {*names, *key}
     has = {column.name: column for column in relation.columns}
@@ -244,10 +244,10 @@ def select(
 
 
 def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
-    """Raise if this role has no grant to read one of `columns`.
+    """Refuse columns that this role may not read.
 
     Raises:
-        SingerPostgresError: it names the statement that gives it.
+        SingerPostgresError: a column can't be read. The message has the GRANT statement.
     """
     unreadable = [column.name for column in columns if not column.readable]
     if not unreadable:
@@ -273,8 +273,8 @@ def _between(blocks: BlockRange) -> list[sql.Composable]:
 
 
 def mask_key_statement(secret: str) -> sql.Composed:
-    """Return the SQL that gives a session the key that sha256 masks are made with."""
-    # any length of secret makes a key of one block
+    """Return the SQL that gives a session the key of sha256 masks."""
+    # hashing makes a key of one block from a secret of any length
     key = hashlib.sha256(secret.encode()).digest().ljust(64, b"\0")
     pads = {INNER: bytes(byte ^ 0x36 for byte in key), OUTER: bytes(byte ^ 0x5C for byte in key)}
     return sql.SQL("SELECT ") + sql.SQL(", ").join(

@@ -1,7 +1,8 @@
-"""What Meltano was asked to select: it tells its plugins in their environment, and the catalog no longer says.
+"""The streams that Meltano was asked to select, which it passes to its plugins in environment variables.
 
-Of a catalog that Meltano filled in, a table that is selected and gone can't be told from one that was never there.
-Before each run it has everything discovered, to select from; what no pattern names need not be described then.
+The catalog doesn't tell: once Meltano has filled it in, a selected table that was dropped looks like one that never
+existed. Before each run Meltano also discovers all relations to select from. Those that no pattern matches need no
+description then.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _EXTRA = "MELTANO_EXTRACT__"
-# Meltano's own rule: what is before the first dot that isn't escaped names streams, what is after it columns
+# Meltano's rule: the part before the first unescaped dot matches streams, the part after it matches columns
 _UNESCAPED_DOT = re.compile(r"(?<!\\)\.")
-# of those that move rows, and of the others, which list all that there is to select
+# commands that move rows, and commands that list everything one can select
 _RUNNING, _OTHERS = {"run", "el", "elt"}, {"select", "invoke", "config", "test"}
 
 
@@ -34,22 +35,22 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read one as Meltano does."""
+        """Parse a pattern as Meltano does."""
         streams, *columns = _UNESCAPED_DOT.split(text.removeprefix("!"), maxsplit=1)
         return cls(streams.replace("\\.", "."), columns[0] if columns else "*", text.startswith("!"))
 
     def names_one(self) -> bool:
-        """Return whether it is the name of one stream."""
+        """Return whether the pattern is the name of a single stream."""
         return not any(character in self.streams for character in "*?[")
 
 
 @dataclass(frozen=True)
 class SelectedStreams:
-    """What is selected.
+    """The selected streams.
 
     Attributes:
         select: patterns of streams and columns.
-        only: patterns of streams that the run is limited to.
+        only: patterns that limit the run to some streams (`select_filter`).
         by_metadata: patterns of streams that `metadata` selects.
     """
 
@@ -64,7 +65,7 @@ class SelectedStreams:
         )
 
     def missing(self, streams: Iterable[str]) -> list[str]:
-        """Return the names of streams that are selected and not among `streams`."""
+        """Return the names of selected streams that are not in `streams`."""
         there = set(streams)
         named = dict.fromkeys(each.streams for each in self.select if each.names_one() and not each.negated)
         return [name for name in named if name not in there and not self._is_left_out(name)]
@@ -78,7 +79,7 @@ class SelectedStreams:
 
 
 def selected_streams(environment: Mapping[str, str] = os.environ) -> SelectedStreams | None:
-    """Return what Meltano was asked to select; None where it isn't Meltano that asks, or where a catalog is given."""
+    """Return what Meltano was asked to select; None if Meltano isn't the caller, or if the user gave a catalog."""
     if environment.get(f"{_EXTRA}CATALOG"):
         return None
     try:
@@ -98,17 +99,17 @@ def selected_streams(environment: Mapping[str, str] = os.environ) -> SelectedStr
 
 
 def selected_by_run() -> SelectedStreams | None:
-    """Return what a run that this discovery comes before selects; None if all is to be described.
+    """Return what the run selects for which Meltano discovers now; None if everything must be described.
 
-    Meltano doesn't say what it discovers for, so its own command line is looked at. A catalog that it keeps for the
-    next run must have what may be selected by then.
+    Meltano doesn't say what it discovers for, so this reads the parent's command line. A catalog that Meltano caches
+    for the next run must also contain what may be selected by then.
     """
     if os.environ.get(f"{_EXTRA}USE_CACHED_CATALOG") != "false":
         return None
     try:
         command = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except (OSError, ValueError):
-        # no Linux
+        # not Linux
         return None
     names = [argument for argument in command if argument in _RUNNING | _OTHERS]
     return (

@@ -1,4 +1,4 @@
-"""The sequence that fills a column: how far it has got, and whether it was begun again."""
+"""The sequence that fills a column: its last value, and whether it was restarted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Sequence:
     """A sequence that fills a column.
 
     Attributes:
-        filenode: the number of its file, which a restart changes.
-        cache: how many values a session takes at once.
-        last: the last value that it handed out; None if it handed out no value, or this role can't see it.
+        filenode: the number of its file, which changes when the sequence is restarted.
+        cache: how many values a session reserves at once.
+        last: its last value; None if it has given out no value, or this role may not read it.
     """
 
     name: str
@@ -28,8 +28,8 @@ class Sequence:
     last: int | None
 
 
-# of an identity column, or what the default is: one that a default computes with fills nothing by itself, and one that
-# the column merely owns may fill it no more
+# Sequences of identity columns, and sequences that a default takes unchanged. A default that computes with a sequence
+# doesn't fill the column with its values, and a sequence that the column merely owns may no longer fill it.
 _FILLING = """
     select seqrelid::regclass::text, pg_relation_filenode(seqrelid)::bigint, seqincrement, seqcache,
         case when has_sequence_privilege(seqrelid, 'select, usage') and relpersistence = 'p'
@@ -53,7 +53,7 @@ _FILLING = """
 
 
 def filling(connection: Connection, table: int, column: str) -> Sequence | None:
-    """Return the sequence that fills a column of a table, which is an oid; None if there is no such sequence."""
+    """Return the sequence that fills a column of the table with oid `table`; None if there is no such sequence."""
     with connection.cursor() as cursor:
         cursor.execute(_FILLING, {"table": table, "column": column})
         row = cursor.fetchone()
@@ -61,10 +61,10 @@ def filling(connection: Connection, table: int, column: str) -> Sequence | None:
 
 
 def refuse_down(sequence: Sequence, stream: str, column: str) -> None:
-    """Raise if new rows of a stream come below its bookmark, as what fills its replication key counts down.
+    """Refuse a replication key whose sequence counts down: new rows would come below the bookmark.
 
     Raises:
-        SingerPostgresError: it does.
+        SingerPostgresError: the sequence counts down.
     """
     if sequence.increment < 0:
         msg = (

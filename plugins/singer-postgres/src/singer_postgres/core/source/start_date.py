@@ -1,7 +1,7 @@
-"""`start_date`: the instant from which on an INCREMENTAL stream is read, whatever its bookmark says.
+"""`start_date`: an INCREMENTAL stream is read from this instant on, whatever its bookmark says.
 
-It is one more condition that rows must meet. As with the MeltanoLabs tap, a row without a stamp does not meet it, and
-streams that are read whole don't know it; nor do keys that are not times. An earlier date has the stream read again.
+It is one more condition on the rows. As in the MeltanoLabs tap, a row without a timestamp doesn't meet it, and it does
+not apply to FULL_TABLE streams or to keys that are not times. If the date is moved back, the stream is read again.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from singer_postgres.core.errors import SingerPostgresError
 if TYPE_CHECKING:
     from singer_postgres.core.source.watermark import ReplicationKey
 
-# where the zone is unknown, as much more is read as a time on earth can differ
+# if the zone is unknown, the date is moved back by the largest offset that a local time can have
 _EARLIEST_H = 12
 
 
 def parsed(text: str | None) -> datetime | None:
-    """Return the instant that the setting names; None if it isn't set.
+    """Parse the setting; None if it isn't set.
 
     Raises:
-        SingerPostgresError: it is not one.
+        SingerPostgresError: the setting is not a date or an instant.
     """
     if not text:
         return None
@@ -34,18 +34,18 @@ def parsed(text: str | None) -> datetime | None:
 
 
 def condition(date: datetime, key: ReplicationKey) -> str | None:
-    """Return the condition that a row must meet, as SQL; None if the key is not a time."""
+    """Return the condition on a row as SQL; None if the key is not a time."""
     if not key.is_time:
         return None
     name = '"' + key.column.name.replace('"', '""') + '"'
     if key.is_instant:
-        # one without an offset is in UTC
+        # an instant without an offset is in UTC
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return f"{name} >= '{date.isoformat()}'::timestamptz"
-    # a date is read whose day has the instant in it
+    # a date column matches from the day that contains the instant
     kind = "date" if key.column.target_type.type == "date" else "timestamp"
     if date.tzinfo is None:
-        # as the column has it
+        # a local time, as in the column
         return f"{name} >= '{date.isoformat()}'::timestamp::{kind}"
     instant = f"'{date.isoformat()}'::timestamptz"
     if key.lookback.zone is not None:

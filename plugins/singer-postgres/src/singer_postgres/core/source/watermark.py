@@ -1,8 +1,8 @@
-"""The watermark: how far a stream is complete once it has been read.
+"""The watermark: the bookmark up to which a stream is complete after a run.
 
-A transaction stamps its rows with its start, and may commit after one that began later was read. So the bookmark of a
-stream is never the newest value seen, but one before which nothing was still open when the snapshot was taken: an
-instant for keys that are times. `ordered.py` has the bookmark of other keys.
+A transaction stamps its rows with its start time. It may commit after a run has read the rows of a later transaction.
+So the bookmark is never the newest value seen. It is a value before which no transaction was still open when the
+snapshot was taken; for keys that are times, an instant. `tap/ordered_bookmark.py` has the bookmarks of other keys.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.horizon import Horizon
     from singer_postgres.core.source.relations import Column
 
-# a transaction's start is fixed shortly before other sessions can see it
+# a transaction gets its start time shortly before other sessions can see it
 LOOKBACK_FLOOR_S = 5
-# where the zone is unknown, local times are taken for the earliest on earth: rows are read too often, none is missed
+# If the zone is unknown, local times count as the earliest on earth: rows may be read twice, but none is missed.
 _EARLIEST = timedelta(hours=-12)
-# the versions since which types have a value before all others, which applications write for "never"
+# the server versions from which on a type has -infinity, which applications write for "never"
 _MINUS_INFINITY_SINCE = {"date": 0, "real": 0, "double precision": 0, "numeric": 14_00_00, "interval": 17_00_00}
 
 
 @dataclass(frozen=True)
 class Lookback:
-    """How far to read before a bookmark.
+    """How far before a bookmark a run begins to read.
 
     Attributes:
-        usual: before any bookmark that is a time.
-        longest: how long a transaction that can't be seen may have been open.
-        zone: in which columns without a zone are written; None if that is unknown.
+        usual: the distance for every bookmark that is a time.
+        longest: how long an invisible transaction may have been open.
+        zone: the time zone of columns without one; None if unknown.
     """
 
     usual: timedelta
@@ -58,25 +58,25 @@ class ReplicationKey:
 
     @property
     def is_instant(self) -> bool:
-        """Whether the key's values are instants."""
+        """Whether the key's values are instants: timestamp with time zone."""
         return self._type.startswith("timestamp") and self._type.endswith("with time zone")
 
     @property
     def is_local(self) -> bool:
-        """Whether the key's values are times of a calendar and clock that stand somewhere."""
+        """Whether the key's values are local times: a date, or a timestamp without time zone."""
         one = self._type.startswith("timestamp") and not self._type.endswith("[]")
         return self._type == "date" or (one and not self.is_instant)
 
     @property
     def is_time(self) -> bool:
-        """Whether the key's values can be compared with when transactions began."""
+        """Whether the key's values can be compared with the start times of transactions."""
         return self.is_instant or self.is_local
 
     def instant(self, bookmark: str) -> datetime:
-        """Return what instant a bookmark is. One without an offset is in UTC.
+        """Parse a bookmark as an instant. Without an offset it is in UTC.
 
         Raises:
-            SingerPostgresError: it is none.
+            SingerPostgresError: the bookmark is not an instant.
         """
         try:
             instant = datetime.fromisoformat(bookmark)
@@ -89,12 +89,12 @@ class ReplicationKey:
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
     def bound(self, connection: Connection, start: str) -> sql.Composable:
-        """Return the condition of the rows to read after bookmark `start`.
+        """Return the condition on the rows to read from bookmark `start` on.
 
-        Rows that have no stamp, or minus infinity for one, are among them: no later run would come to them.
+        It includes rows whose key is null or -infinity: no later run would read them.
 
         Raises:
-            SingerPostgresError: `start` is no value of the key.
+            SingerPostgresError: `start` is not a value of the key's type.
         """
         if self.is_time:
             first = _before(self.instant(start), max(self.lookback.usual, timedelta(seconds=LOOKBACK_FLOOR_S)))
@@ -120,10 +120,10 @@ class ReplicationKey:
         return since is not None and connection.info.server_version >= since
 
     def _offset(self, connection: Connection, first: datetime) -> timedelta:
-        """Return the smallest difference to UTC that local times since `first` may have been written with.
+        """Return the smallest UTC offset that local times since `first` may have been written with.
 
-        Where clocks are put back, an hour comes twice: of what was written the second time, some is before what was
-        written the first time.
+        When clocks are put back, an hour comes twice, and rows written in its second pass can have earlier local times
+        than rows written in the first.
         """
         if self.lookback.zone is None:
             return _EARLIEST
@@ -142,12 +142,12 @@ class ReplicationKey:
                 "its pg_timezone_names, such as UTC or Europe/Oslo."
             )
             raise SingerPostgresError(msg) from error
-        # none: a bookmark in the future
+        # null: the bookmark is in the future
         return row[0] if row and row[0] is not None else _EARLIEST
 
 
 def _before(instant: datetime, by: timedelta) -> datetime:
-    """Return an instant that is earlier, as far as there are any."""
+    """Subtract `by` from an instant, but stop at the earliest one."""
     try:
         return instant - by
     except OverflowError:
@@ -155,7 +155,7 @@ def _before(instant: datetime, by: timedelta) -> datetime:
 
 
 def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
-    """Warn of what holds bookmarks back."""
+    """Warn about transactions that hold bookmarks back."""
     if found.blind_because:
         minutes = lookback.longest.total_seconds() / 60
         notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind_because}")

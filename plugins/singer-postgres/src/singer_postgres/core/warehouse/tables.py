@@ -247,7 +247,7 @@ def _refuse_other_key(
         raise SingerPostgresError(msg)
     columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
     found = manual_changes.primary_key(connection, schema, table.name)
-        # the old key would refuse rows that differ only in the new one
+    # the old key would refuse rows that differ only in the new one
     drop = f"DROP CONSTRAINT {sql.Identifier(found).as_string()}, " if found else ""
     msg = (
         f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
