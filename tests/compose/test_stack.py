@@ -314,7 +314,7 @@ def test_no_secret_is_in_a_log_a_page_the_state_a_database_or_an_image(stack, tm
             assert secret.encode() not in text, f"{name} is in {where}"
     patterns = tmp_path / "patterns"
     # a line of a file that is in both shows that layers are read, as some engines save them compressed
-    known = "# Every container begins here."
+    known = "# The entrypoint of every container."
     patterns.write_text("\n".join([known, *secrets.values()]))
     for image in ("tidemark-airflow:local", "tidemark-pgbouncer:local"):
         layers = tmp_path / image

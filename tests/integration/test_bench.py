@@ -43,7 +43,7 @@ def test_the_benchmark_of_loads_runs_and_its_rows_are_right(tmp_path):
 @pytest.mark.long
 def test_the_benchmark_of_reconcile_runs(tmp_path):
     bench("bench.reconcile", tmp_path, ROWS="20000")
-    assert "| `tidemark reconcile`, start-up included |" in (tmp_path / "reconcile.md").read_text()
+    assert "| `tidemark reconcile`, including start-up |" in (tmp_path / "reconcile.md").read_text()
 
 
 @pytest.mark.long
