@@ -50,7 +50,7 @@ def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
     return lock()
 
 
-def test_dags_are_there_and_wait_to_be_started(airflow):
+def test_dags_exist_and_are_paused(airflow):
     found = {dag["dag_id"]: dag["is_paused"] for dag in airflow.get("/dags")["dags"]}
     assert found == dict.fromkeys(
         (WHOLE, LOAD, "models", "hurried-load", "nightly-reconcile", "nightly-backup", "backfill"), True
@@ -86,13 +86,13 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
     assert receiver.take() == []
 
 
-def test_a_run_in_which_no_row_moves_tells_nobody_of_raw_or_marts(airflow):
+def test_a_run_that_moves_no_row_writes_no_event(airflow):
     # the first run's rows were stamped years ago: none is read again
     airflow.run(WHOLE)
     assert [len(airflow.events(asset)) for asset in ("raw", "marts")] == [1, 1]
 
 
-def test_a_source_that_is_away_is_tried_again_told_of_once_and_caught_up_with(airflow, receiver):
+def test_an_unreachable_source_is_retried_reported_once_and_caught_up_with(airflow, receiver):
     with airflow.checkout.connect("source", "postgres") as connection:
         connection.execute("alter database shop allow_connections false")
         run = airflow.trigger(WHOLE)
@@ -113,7 +113,7 @@ def test_a_source_that_is_away_is_tried_again_told_of_once_and_caught_up_with(ai
     assert receiver.take() == []
 
 
-def test_a_task_out_of_time_is_ended_with_all_it_started_and_the_retry_goes_well(airflow, receiver):
+def test_a_task_that_exceeds_its_time_ends_with_all_its_processes_and_the_retry_succeeds(airflow, receiver):
     airflow.unpause("hurried-load")
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "2")
     with locked(airflow, "raw.orders"):
@@ -134,7 +134,7 @@ def advisory_locks(airflow: Airflow) -> int:
     return airflow.checkout.rows("warehouse", "select count(*)::int from pg_locks where locktype = 'advisory'")[0][0]
 
 
-def test_a_scheduler_that_is_killed_in_mid_run_comes_back_and_the_run_ends_right(airflow, receiver):
+def test_a_scheduler_killed_during_a_run_comes_back_and_the_run_succeeds(airflow, receiver):
     airflow.unpause(LOAD)
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "3")
     with locked(airflow, "raw.orders"):
@@ -151,7 +151,7 @@ def test_a_scheduler_that_is_killed_in_mid_run_comes_back_and_the_run_ends_right
     assert receiver.take() == []
 
 
-def test_a_backfill_from_the_ui_reloads_what_no_stamp_told_of_and_builds_it(airflow, receiver):
+def test_a_backfill_from_the_ui_reloads_and_builds_rows_changed_without_a_stamp(airflow, receiver):
     airflow.unpause("backfill")
     before = airflow.checkout.run("meltano", "state", "get", "dev:tap-postgres-to-target-postgres").stdout
     with airflow.checkout.connect("source") as connection:
@@ -168,7 +168,7 @@ def test_a_backfill_from_the_ui_reloads_what_no_stamp_told_of_and_builds_it(airf
     assert receiver.take() == []
 
 
-def test_a_backfill_of_a_stream_that_is_none_fails_at_once_and_does_nothing(airflow, receiver):
+def test_a_backfill_of_an_unknown_stream_fails_at_once_and_does_nothing(airflow, receiver):
     runs = airflow.checkout.rows("warehouse", "select count(*) from raw._tidemark_runs")
     run = airflow.trigger("backfill", streams=["public-nope"], full_refresh=True)
     assert airflow.wait("backfill", run) == "failed"
@@ -198,7 +198,7 @@ def test_a_person_sees_the_graph_and_the_page_of_streams(airflow):
             assert streams.get_by_text(f"public-{table}").first.is_visible()
 
 
-def test_secrets_are_in_no_page_no_log_and_no_file_but_where_they_are_kept(airflow, receiver):
+def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiver):
     root = airflow.checkout.root
     secrets = {**leaks.secrets(root), "TIDEMARK_ALERTS_WEBHOOK_URL": receiver.url}
     assert len(secrets) == 11
@@ -225,7 +225,7 @@ def test_secrets_are_in_no_page_no_log_and_no_file_but_where_they_are_kept(airfl
     assert (root / kept).stat().st_mode & 0o777 == 0o600
 
 
-def test_what_airflow_ran_is_what_a_full_build_has(airflow):
+def test_what_airflow_built_equals_a_full_build(airflow):
     airflow.run(WHOLE)
     assert_as_a_full_build_has_them(airflow.checkout)
 

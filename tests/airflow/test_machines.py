@@ -157,7 +157,7 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         yield airflow, workers
 
 
-def test_workers_that_share_only_the_databases_share_the_work_and_one_takes_over_from_one_that_died(machines, receiver):
+def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from_a_dead_one(machines, receiver):
     airflow, workers = machines
     for dag in ("load", "models"):
         airflow.unpause(dag)

@@ -41,7 +41,9 @@ def small_disk(directory: Path, *, mb: int) -> Iterator[None]:
         aside.rename(directory)
 
 
-def test_a_full_disk_stops_the_run_with_one_line_and_with_room_again_it_ends_right(checkout_on_the_systems_postgres):
+def test_a_full_disk_stops_the_run_with_one_line_and_the_run_succeeds_once_there_is_room(
+    checkout_on_the_systems_postgres,
+):
     checkout = checkout_on_the_systems_postgres
     checkout.tidemark("demo", "load", "--scale", "0.03")
     checkout.tidemark("up")

@@ -219,7 +219,7 @@ class Source:
                     return
 
 
-def test_a_table_that_is_altered_at_random_ends_as_the_source_has_it(pipe):
+def test_a_table_that_is_altered_at_random_ends_equal_to_the_source(pipe):
     sys.__stderr__.write(f"\nDRIFT_SEED={SEED} DRIFTS={DRIFTS}\n")
     rounds = advices = rereads = 0
     for batch in range(max(1, DRIFTS // TABLES)):

@@ -43,7 +43,7 @@ MARKS = {"tap": "tidemark-tap-postgres", "target": "tidemark-target-postgres", "
 MARKS |= {"meltano": "/.venv/bin/meltano", "tidemark": "/.venv/bin/tidemark"}
 
 
-def test_killed_anywhere_under_traffic_and_at_rest_both_sides_are_equal(checkout_on_the_systems_postgres):
+def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(checkout_on_the_systems_postgres):
     checkout = checkout_on_the_systems_postgres
     checkout.tidemark("demo", "load", "--scale", "0.005")
     killed: dict[str, int] = {}

@@ -35,7 +35,7 @@ def wait_for_bytes(proxy, count):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied, method):
+def test_connections_are_cut_again_and_again_and_both_sides_end_equal(proxied, method):
     pipe, proxy = proxied
     if method == INCREMENTAL:
         pipe.tap["snapshot_seconds"] = 0.5
@@ -69,7 +69,7 @@ def test_cut_again_and_again_and_at_rest_both_sides_are_equal(proxied, method):
     assert_equal(pipe)
 
 
-def test_a_first_connection_that_is_cut_as_it_is_made_is_made_again(proxied):
+def test_a_first_connection_that_is_cut_while_it_opens_is_retried(proxied):
     pipe, proxy = proxied
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
     before, cuts = proxy.bytes, proxy.cuts
@@ -81,7 +81,7 @@ def test_a_first_connection_that_is_cut_as_it_is_made_is_made_again(proxied):
     assert_equal(pipe)
 
 
-def test_a_connection_that_stands_still_for_a_while_costs_that_while_alone(proxied):
+def test_a_connection_that_stalls_delays_the_run_only_by_the_stall(proxied):
     pipe, proxy = proxied
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
     before = proxy.bytes

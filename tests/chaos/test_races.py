@@ -16,7 +16,7 @@ RACES = 1000 if LONG else 50
 RUNNERS = 4
 
 
-def test_of_runs_that_race_for_a_table_one_wins(pipe):
+def test_one_of_several_runs_that_race_for_a_table_wins(pipe):
     parameters = psycopg.conninfo.conninfo_to_dict(pipe.warehouse_url)
     warehouse = Warehouse(lambda: dict(parameters), "raw")
     start, decided, freed = (threading.Barrier(RUNNERS) for _ in range(3))

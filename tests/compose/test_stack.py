@@ -52,7 +52,7 @@ def assert_right(stack: Stack) -> None:
     assert stack.warehouse("select count(*) - count(distinct order_item_id) from raw.order_items") == "0"
 
 
-def test_all_services_are_up_and_well_after_one_command_and_its_secrets(stack):
+def test_all_services_are_healthy_after_one_command(stack):
     services = stack.services()
     for name, containers in services.items():
         for each in containers:
@@ -69,12 +69,12 @@ def test_all_services_are_up_and_well_after_one_command_and_its_secrets(stack):
     assert before <= after
 
 
-def test_compose_finds_nothing_to_say_about_its_file(stack):
+def test_compose_has_no_complaint_about_its_file(stack):
     done = stack.command(*stack.compose_command, "--profile", "celery", "--profile", "jobs", "config", "--quiet")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_no_process_is_root_or_may_become_it_and_none_writes_to_its_image(stack):
+def test_no_process_is_root_or_can_become_root_and_none_writes_to_its_image(stack):
     for name, containers in stack.services().items():
         for each in containers:
             host = each["HostConfig"]
@@ -92,7 +92,7 @@ def test_no_process_is_root_or_may_become_it_and_none_writes_to_its_image(stack)
                 assert stack.exec(name, "sh", "-c", "touch /x || touch /opt/tidemark/x || touch /etc/x").returncode
 
 
-def test_nothing_is_published_but_to_this_machine(stack):
+def test_ports_are_published_only_on_this_machine(stack):
     published = {}
     for name, containers in stack.services().items():
         for each in containers:
@@ -101,7 +101,7 @@ def test_nothing_is_published_but_to_this_machine(stack):
     assert published == {name: ["127.0.0.1"] for name in ("source_db", "target_db", "dbt", "airflow-api-server")}
 
 
-def test_a_job_runs_and_ends_with_the_sources_rows(stack):
+def test_a_job_loads_the_sources_rows(stack):
     changed(stack)
     said = stack.make("compose-run", BLOCKS=JOB)
     assert "ended well" in said
@@ -109,19 +109,19 @@ def test_a_job_runs_and_ends_with_the_sources_rows(stack):
     assert int(stack.warehouse("select count(*) from marts.fct_orders")) > 5000
 
 
-def test_any_of_dbts_commands_runs(stack):
+def test_every_command_of_dbt_runs(stack):
     done = stack.run("dbt", "tidemark", "meltano", "invoke", "dbt-postgres", "ls", "--select", "+fct_sales")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "shop.marts.fct_sales" in done.stdout
 
 
-def test_documentation_of_the_models_is_served(stack):
+def test_the_models_documentation_is_served(stack):
     page = requests.get(f"http://127.0.0.1:{stack.ports['DBT_DOCS_PORT']}/manifest.json", timeout=10).json()
     assert "model.shop.fct_orders" in page["nodes"]
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_takes_no_connection_without_tls_or_a_password_and_none_of_its_owner(stack, server):
+def test_a_server_refuses_connections_without_tls_or_a_password_and_those_of_its_owner(stack, server):
     database, login = {
         "source_db": ("shop", "tidemark_reader:" + stack.secret("TAP_POSTGRES_PASSWORD")),
         "target_db": ("warehouse", "tidemark_loader:" + stack.secret("TARGET_POSTGRES_PASSWORD")),
@@ -159,7 +159,7 @@ def test_tap_target_and_dbt_refuse_a_server_that_the_authority_did_not_certify(s
     assert "certificate" in done.stdout + done.stderr
 
 
-def test_the_api_server_has_no_way_to_the_source_and_no_password_of_a_writer(stack):
+def test_the_api_server_can_not_reach_the_source_and_has_no_password_of_a_writer(stack):
     network = f"{stack.name}_etl_network"
     (source,) = stack.services()["source_db"]
     address = source["NetworkSettings"]["Networks"][network]["IPAddress"]
@@ -187,7 +187,7 @@ def test_a_dag_that_is_started_by_rest_loads_builds_and_tests(stack):
     assert "public-orders" in streams.text
 
 
-def test_only_who_logs_in_is_told_anything(stack):
+def test_nothing_is_shown_without_a_login(stack):
     for path in ("/api/v2/dags", "/tidemark/api/streams", "/api/v2/connections"):
         assert requests.get(f"{stack.airflow.url}{path}", timeout=10).status_code == 401, path
     wrong = {"username": "admin", "password": "admin"}
@@ -227,7 +227,7 @@ def quiet(stack: Stack) -> None:
     until(ended, "no run is under way")
 
 
-def test_a_warehouse_that_is_restarted_in_mid_load_ends_with_the_right_rows(stack):
+def test_a_warehouse_restarted_during_a_load_ends_with_the_right_rows(stack):
     quiet(stack)
     changed(stack, 2000)
     holder = held(stack, "raw.order_items")
@@ -255,7 +255,7 @@ def test_a_killed_job_leaves_no_lock_and_the_next_ends_with_the_right_rows(stack
     assert_right(stack)
 
 
-def test_a_backup_is_made_proven_and_restored(stack):
+def test_a_backup_is_made_drilled_and_restored(stack):
     done = stack.run("etl", "tidemark", "backup")
     assert done.returncode == 0, done.stdout + done.stderr
     done = stack.run("etl", "tidemark", "backup", "drill")
@@ -325,7 +325,7 @@ def test_no_secret_is_in_a_log_a_page_the_state_a_database_or_an_image(stack, tm
         assert set(found.splitlines()) == {known}, image
 
 
-def test_taking_it_down_with_its_data_leaves_nothing(stack):
+def test_taking_the_services_down_with_their_data_leaves_nothing(stack):
     stack.make("compose-down")
     label = f"label=com.docker.compose.project={stack.name}"
     volumes = stack.ok("docker", "volume", "ls", "--quiet", "--filter", label).split()

@@ -35,7 +35,7 @@ def workers_of(stack: Stack, dag: str, run: str) -> set[str]:
     return {task["hostname"] for task in found if task["hostname"]}
 
 
-def test_two_workers_share_the_tasks_and_one_that_is_killed_in_mid_load_is_stood_in_for(stack):
+def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed(stack):
     airflow = stack.airflow
     containers = {each["Config"]["Hostname"]: each["Id"] for each in stack.services()["airflow-worker"]}
     assert len(containers) == 2

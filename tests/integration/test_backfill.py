@@ -56,7 +56,7 @@ def oldest(project: Checkout, rows: int) -> str:
     return project.rows("source", query)[0][0]
 
 
-def test_rows_changed_behind_the_bookmark_come_in_up_to_the_facts_and_the_state_is_as_it_was(project):
+def test_rows_changed_behind_the_bookmark_reach_the_facts_and_the_state_does_not_change(project):
     change(project, "update orders set shipping_fee = 777")
     before = standing(project)
     asked = ("backfill", "public-orders", "--to", oldest(project, 20))
@@ -78,7 +78,7 @@ def test_rows_changed_behind_the_bookmark_come_in_up_to_the_facts_and_the_state_
 
 
 @pytest.mark.long
-def test_its_steps_can_be_taken_one_by_one(project):
+def test_the_steps_of_a_backfill_can_run_one_by_one(project):
     change(project, "update orders set shipping_fee = 777")
     asked = ("backfill", "public-orders", "--to", oldest(project, 40), "--json")
     loaded = report(project.tidemark(*asked))
@@ -98,7 +98,7 @@ def test_its_steps_can_be_taken_one_by_one(project):
     assert tested["nodes"]["passed"] > built["nodes"]["passed"] > 0
 
 
-def test_a_full_refresh_reads_all_rows_and_what_is_selected_of_them_and_keeps_a_run_out_of_them_meanwhile(project):
+def test_a_full_refresh_reads_all_rows_and_excludes_another_run_meanwhile(project):
     change(project, "update products set price = 99, name = 'another'")
     bookmark = "select bookmark, first_load from raw._tidemark_state where stream = 'public-products'"
     before = project.rows("warehouse", bookmark)
@@ -126,7 +126,7 @@ def test_a_full_refresh_reads_all_rows_and_what_is_selected_of_them_and_keeps_a_
     assert project.rows("warehouse", bookmark) == before
 
 
-def test_a_run_that_is_under_way_keeps_a_backfill_out(project):
+def test_a_running_run_excludes_a_backfill(project):
     with hold(project.root / ".tidemark" / "pipeline.lock", doing="running the pipeline"):
         done = project.run("tidemark", "backfill", "public-orders", "--all")
     assert done.returncode == 75
@@ -143,7 +143,7 @@ def test_a_run_that_is_under_way_keeps_a_backfill_out(project):
     ],
     ids=["an unknown stream", "no value of the key", "two ranges", "a stream that is not loaded"],
 )
-def test_what_can_not_be_is_refused_before_any_work(project, arguments, error):
+def test_an_impossible_backfill_is_refused_before_any_work(project, arguments, error):
     change(project, "create table if not exists later (id int primary key, updated_at timestamptz)")
     environment = {"TAP_POSTGRES__SELECT": '["public-customers.*", "public-orders.*", "public-later.*"]'}
     runs = "select count(*) from raw._tidemark_runs"

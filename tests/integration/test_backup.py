@@ -97,7 +97,7 @@ def load(project: Checkout) -> dict[str, dict[str, int]]:
     ]
 
 
-def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_reads_only_what_is_new(project):
+def test_a_lost_warehouse_is_restored_with_its_rights_and_the_next_run_reads_only_new_rows(project):
     with project.connect("warehouse") as connection:
         # as of a cluster that is years old
         connection.execute("update raw.orders set _tidemark_loaded_xid = '90000000000'")
@@ -125,7 +125,7 @@ def test_a_lost_warehouse_comes_back_whole_with_its_rights_and_the_next_run_read
     project.tidemark("reconcile")
 
 
-def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
+def test_a_drill_restores_elsewhere_and_leaves_nothing(project, tmp_path):
     newest(project)
     before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
     change(project, "update products set price = price + 1, updated_at = now() where product_id <= 5")
@@ -142,7 +142,7 @@ def test_a_drill_proves_it_elsewhere_and_leaves_nothing(project, tmp_path):
     load(project)
 
 
-def test_a_row_that_is_missing_from_the_dump_is_found_by_drill_and_restore_and_all_is_as_it_was(project):
+def test_drill_and_restore_find_a_row_missing_from_the_dump_and_change_nothing(project):
     def one_more(manifest: dict[str, Any]) -> None:
         # as if the dump had lost one
         manifest["warehouse"]["tables"]["raw.orders"]["rows"] += 1
@@ -186,7 +186,7 @@ def bookmarks_in(backup: Path) -> tuple[dict[str, str], dict[str, str]]:
     return told, dict(re.findall(r"^\S+\t(public-\S+)\t\S+\t(\S+)\t", dumped, re.MULTILINE))
 
 
-def test_a_backup_in_the_midst_of_a_load_has_state_of_what_is_in_its_data_and_of_no_more(project):
+def test_a_backup_made_during_a_load_has_no_state_beyond_its_data(project):
     back_up_amid_a_load(project)
     state, data = bookmarks_in(newest(project))
     assert state.keys() == data.keys() == {f"public-{name}" for name in STREAMS}
@@ -194,7 +194,7 @@ def test_a_backup_in_the_midst_of_a_load_has_state_of_what_is_in_its_data_and_of
 
 
 @pytest.mark.long
-def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_without_a_gap(project):
+def test_the_next_run_continues_from_a_backup_made_during_a_load_without_a_gap(project):
     back_up_amid_a_load(project)
     change(project, "update products set price = price + 1, updated_at = now()")
     load(project)
@@ -204,7 +204,7 @@ def test_a_backup_in_the_midst_of_a_load_is_one_that_the_next_run_goes_on_from_w
     project.tidemark("reconcile")
 
 
-def test_a_restore_does_not_overwrite_and_asks(project):
+def test_a_restore_asks_before_it_overwrites(project):
     newest(project)
     before = picture(project)
     error = project.refusal("restore", "latest")
@@ -215,7 +215,7 @@ def test_a_restore_does_not_overwrite_and_asks(project):
 
 
 @pytest.mark.long
-def test_a_run_from_elsewhere_keeps_a_restore_out_and_airflow_comes_back_where_it_is_asked_for(project, tmp_path):
+def test_a_run_from_elsewhere_excludes_a_restore_and_airflow_is_restored_where_asked(project, tmp_path):
     back_up(project)
     with project.connect("source", "airflow") as connection:
         connection.execute("update dag_run set state = 'failed'")
@@ -238,7 +238,7 @@ def test_a_run_from_elsewhere_keeps_a_restore_out_and_airflow_comes_back_where_i
 
 
 @pytest.mark.long
-def test_it_can_be_restored_by_hand_as_the_documentation_says(project):
+def test_a_backup_can_be_restored_by_hand_as_the_documentation_says(project):
     backup = back_up(project)
     before = picture(project)
     with project.connect("warehouse", "postgres") as connection:
@@ -257,7 +257,7 @@ def test_it_can_be_restored_by_hand_as_the_documentation_says(project):
     project.tidemark("state", "check")
 
 
-def test_a_byte_that_changed_is_refused_by_all_that_would_use_it(project):
+def test_a_changed_byte_is_refused_by_every_command_that_would_use_it(project):
     backup = copy(newest(project), "tidemark-20990101T000000Z-00000e")
     before = picture(project)
     data = max((backup / "warehouse").glob("*.dat*"), key=lambda path: path.stat().st_size)

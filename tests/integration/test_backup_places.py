@@ -36,7 +36,7 @@ def is_dump(process: psutil.Process) -> bool:
     return False
 
 
-def test_a_backup_that_was_killed_is_none_and_a_good_one_removes_it_after_a_day(project):
+def test_a_killed_backup_does_not_count_and_a_good_one_removes_it_after_a_day(project):
     good = listed(project)
     with locked(project, "raw.products", "access exclusive"):
         killed = project.start("backup")
@@ -57,7 +57,7 @@ def test_a_backup_that_was_killed_is_none_and_a_good_one_removes_it_after_a_day(
 
 
 @pytest.mark.long
-def test_a_dump_whose_maker_was_killed_keeps_the_next_backup_out_until_it_is_over(project):
+def test_a_dump_that_outlives_its_killed_backup_excludes_the_next_backup(project):
     killed = project.start("backup")
     dump: list[psutil.Process] = []
 
@@ -104,7 +104,7 @@ make.make(Project.find(), place, make.Options(2, None, None), print)
 """
 
 
-def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
+def test_a_backup_killed_during_its_upload_does_not_count(project, tmp_path):
     def upload(until: int) -> int:
         command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]
         return subprocess.run(command, cwd=project.root, env=project.env, check=False, capture_output=True).returncode
@@ -118,7 +118,7 @@ def test_a_backup_that_was_killed_in_its_upload_is_none(project, tmp_path):
     project.tidemark("backup", "verify", name, "--from", str(tmp_path / "backups"))
 
 
-def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehouse_are_not(project):
+def test_a_good_backup_removes_older_ones_but_not_those_of_another_warehouse(project):
     second = newest(project)
     first = copy(second, "tidemark-20260101T000000Z-00000f")
     damaged = copy(second, "tidemark-20260102T000000Z-00000f")
@@ -149,14 +149,14 @@ def test_older_backups_are_removed_after_a_good_one_and_those_of_another_warehou
         ("/proc/no/such", "name another place"),
     ],
 )
-def test_a_place_that_can_not_be_is_named_in_one_line_without_its_secret(project, to, said):
+def test_an_impossible_place_is_named_in_one_line_without_its_secret(project, to, said):
     error = project.refusal("backup", "--to", to)
     assert said in error
     assert "secret" not in error
 
 
 @pytest.mark.long
-def test_a_role_that_may_not_see_all_is_told_who_may(project):
+def test_a_role_that_may_not_read_everything_is_told_which_role_may(project):
     with project.connect("warehouse") as connection:
         connection.execute("create table marts.closed (x int); grant all on marts.closed to tidemark_transformer")
     login = dotenv_values(project.root / ".env")
@@ -166,7 +166,7 @@ def test_a_role_that_may_not_see_all_is_told_who_may(project):
     assert "Backup tidemark-" in project.tidemark("backup", env={**own, **admin})
 
 
-def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
+def test_a_full_place_is_reported_and_no_partial_backup_is_left(project, tmp_path):
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
     if (
         not mounted
@@ -180,7 +180,7 @@ def test_no_space_is_said_and_nothing_is_left(project, tmp_path):
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-def test_a_place_in_memory_gives_back_what_it_was_given(tmp_path):
+def test_a_place_in_memory_returns_what_was_put_there(tmp_path):
     place = BackupStore("memory://somewhere/backups")
     place.prepare()
     assert place.backups() == []

@@ -96,7 +96,7 @@ def test_the_demo_shop_is_in_order_and_says_so_in_a_line(checkout):
     assert printed.endswith("All is in order.\n")
 
 
-def test_each_broken_table_is_named_with_sql_that_mends_it(checkout):
+def test_each_broken_table_is_named_with_sql_that_fixes_it(checkout):
     tables = (
         "create table unkeyed (a int, updated_at timestamptz not null)",
         'create table "Odd name" (id int primary key, "Changed at" timestamptz not null)',
@@ -128,7 +128,7 @@ def test_each_broken_table_is_named_with_sql_that_mends_it(checkout):
         assert check(checkout, env) == []
 
 
-def test_a_table_read_whole_needs_no_key_and_doubles_may_be_allowed(checkout):
+def test_a_full_table_stream_needs_no_key_and_duplicates_can_be_allowed(checkout):
     with broken(
         checkout,
         "source",
@@ -149,7 +149,7 @@ def test_deletes_that_incremental_models_would_not_see_are_a_warning(checkout):
     assert "set hard_delete: false" in found["what"]
 
 
-def test_a_large_table_without_its_index_is_a_warning_and_a_partial_index_is_none(checkout):
+def test_a_large_table_without_an_index_is_a_warning_and_a_partial_index_does_not_count(checkout):
     with broken(
         checkout,
         "source",
@@ -218,7 +218,7 @@ def test_a_role_that_may_not_read_is_told_what_to_grant(checkout):
     execute(checkout, "source", f"alter role {role} nobypassrls", f"revoke pg_read_all_stats from {role}")
 
 
-def test_sessions_that_hide_their_transactions_are_told_of(checkout):
+def test_sessions_that_hide_their_transactions_are_reported(checkout):
     with broken(
         checkout,
         "source",
@@ -292,7 +292,7 @@ def test_types_of_extensions_that_the_warehouse_lacks_are_noted_there(checkout):
     ],
     ids=["missing", "without-order", "a-number"],
 )
-def test_a_replication_key_that_will_not_do_is_told(checkout, column, says):
+def test_an_unsuitable_replication_key_is_reported(checkout, column, says):
     indexed = ("create index on keyed (changed)",) if "bigint" in column else ()
     with broken(
         checkout, "source", f"create table keyed (id int primary key, {column})", *indexed, then=("drop table keyed",)
@@ -326,7 +326,7 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
     assert found == {("public-ordres", "error"), ("public-customers", "warning"), ("public-supplier", "warning")}
 
 
-def test_views_are_read_whole_in_one_go_and_need_a_key_of_the_configuration_otherwise(checkout):
+def test_views_are_read_in_full_and_need_a_configured_key_otherwise(checkout):
     with broken(checkout, "source", "create view recent as select * from orders", then=("drop view recent",)):
         assert "is a view" in only(check(checkout, streams(recent=None)))["what"]
         env = streams(recent="updated_at")
@@ -337,7 +337,7 @@ def test_views_are_read_whole_in_one_go_and_need_a_key_of_the_configuration_othe
         assert only(check(checkout, env | {"TAP_POSTGRES__METADATA": json.dumps(metadata)}))["level"] == "note"
 
 
-def test_what_the_tap_refuses_for_its_width_or_its_key_is_told_in_the_taps_words(checkout):
+def test_a_table_that_the_tap_refuses_is_reported_with_the_taps_message(checkout):
     many = ", ".join(f"c{number} bool" for number in range(1592))
     wide = ", ".join(f"c{number} bigint not null default 0" for number in range(1000))
     tables = (

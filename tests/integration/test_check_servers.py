@@ -21,7 +21,7 @@ def checkout() -> Iterator[Checkout]:
     yield from shops()
 
 
-def test_a_read_only_warehouse_and_one_of_another_encoding_are_errors(checkout):
+def test_a_read_only_warehouse_and_one_with_another_encoding_are_errors(checkout):
     env = {"TARGET_POSTGRES_DATABASE": "latin"}
     execute(checkout, "warehouse", "create database latin template template0 encoding 'LATIN1' locale 'C'")
     try:
@@ -34,7 +34,7 @@ def test_a_read_only_warehouse_and_one_of_another_encoding_are_errors(checkout):
         execute(checkout, "warehouse", "drop database latin")
 
 
-def test_a_source_of_another_encoding_is_told_of(checkout):
+def test_a_source_with_another_encoding_is_reported(checkout):
     execute(checkout, "source", "create database ascii template template0 encoding 'SQL_ASCII' locale 'C'")
     try:
         found = check(checkout, {"TAP_POSTGRES_DATABASE": "ascii"})
@@ -52,7 +52,7 @@ def test_a_source_of_another_encoding_is_told_of(checkout):
     assert [what.split(" ")[0] for what in left_out] == [r"public.caf\351", "public.customers"]
 
 
-def test_a_side_that_cannot_be_reached_is_an_error_as_elsewhere(checkout):
+def test_an_unreachable_side_is_an_error_as_elsewhere(checkout):
     error = checkout.refusal("check", env={"TAP_POSTGRES_HOST": "127.0.0.1", "TAP_POSTGRES_PORT": str(free_port())})
     assert "Cannot connect to the source database" in error
     assert "TAP_POSTGRES_HOST" in error

@@ -61,7 +61,7 @@ def alive(project: Checkout, session: int) -> bool:
     return project.rows("warehouse", f"select from pg_stat_activity where pid = {session}") != []
 
 
-def test_a_second_run_is_told_who_keeps_it_out_and_ends_with_a_status_of_its_own(project, blocker):
+def test_a_second_run_says_which_run_excludes_it_and_has_its_own_exit_status(project, blocker):
     run, _, _ = blocked(project)
     second = project.run("meltano", *RUN)
     assert second.returncode == os.EX_TEMPFAIL
@@ -74,7 +74,7 @@ def test_a_second_run_is_told_who_keeps_it_out_and_ends_with_a_status_of_its_own
 
 
 @pytest.mark.long
-def test_the_pipeline_is_told_too_and_what_only_reads_is_not_kept_out(project, blocker):
+def test_the_pipeline_says_so_too_and_commands_that_only_read_are_not_excluded(project, blocker):
     run, _, _ = blocked(project)
     pipeline = project.run("tidemark", "pipeline")
     assert pipeline.returncode == os.EX_TEMPFAIL
@@ -86,7 +86,7 @@ def test_the_pipeline_is_told_too_and_what_only_reads_is_not_kept_out(project, b
 
 
 @pytest.mark.long
-def test_what_a_killed_run_left_on_the_server_is_ended_by_the_next(project, blocker):
+def test_the_next_run_ends_what_a_killed_run_left_on_the_server(project, blocker):
     run, dbt, session = blocked(project)
     dbt.kill()
     run.communicate(timeout=60)
@@ -101,7 +101,7 @@ def test_what_a_killed_run_left_on_the_server_is_ended_by_the_next(project, bloc
 
 
 @pytest.mark.long
-def test_a_run_that_is_asked_to_end_cancels_its_queries(project, blocker):
+def test_a_terminated_run_cancels_its_queries(project, blocker):
     run, dbt, session = blocked(project)
     dbt.terminate()
     printed, _ = run.communicate(timeout=60)
@@ -112,7 +112,7 @@ def test_a_run_that_is_asked_to_end_cancels_its_queries(project, blocker):
 
 
 @pytest.mark.long
-def test_a_run_whose_starter_was_killed_ends_by_itself(project, blocker):
+def test_a_run_whose_parent_was_killed_ends_by_itself(project, blocker):
     run, dbt, session = blocked(project)
     run.kill()
     run.communicate()
@@ -124,7 +124,7 @@ def test_a_run_whose_starter_was_killed_ends_by_itself(project, blocker):
 
 
 @pytest.mark.long
-def test_the_first_build_in_ones_own_schemas_runs_with_its_tests(project):
+def test_the_first_build_in_a_developers_schemas_runs_with_its_tests(project):
     built = project.dbt("build", "--select", "+fct_sales", "+fct_orders", env={"DBT_SCHEMA_PREFIX": "own_"})
     assert built.returncode == 0, built.stdout
     assert len(re.findall(r"PASS [\w.:]+ \.* ", built.stdout)) > 50

@@ -31,7 +31,7 @@ def test_the_same_scale_and_end_make_the_same_shop_on_every_version(installation
         assert checkout.rows("source", FINGERPRINT) == [("5e915c94972c0e50c6eb33e84b72297d",)]
 
 
-def test_a_database_with_other_tables_is_left_alone(started):
+def test_a_database_with_other_tables_is_not_touched(started):
     with started.connect("source") as connection:
         connection.execute("create table precious (id int)")
     assert "precious" in started.refusal("demo", "load")
@@ -51,7 +51,7 @@ def test_loading_twice_changes_nothing_and_another_shop_is_refused(started):
     assert started.rows("source", FINGERPRINT) == before
 
 
-def test_the_stamps_are_the_triggers_and_spread_over_three_years(started):
+def test_stamps_come_from_the_trigger_and_cover_three_years(started):
     ((years,),) = started.rows("source", "select count(distinct date_trunc('year', updated_at)) from orders")
     assert years >= 3
     with started.connect("source") as connection:

@@ -24,7 +24,7 @@ def project() -> Iterator[Checkout]:
 
 
 @pytest.mark.long
-def test_a_sale_finds_its_customer_as_they_were(project):
+def test_a_sale_finds_the_customers_version_of_that_time(project):
     with project.connect("source") as connection:
         connection.execute("update customers set city = 'Elsewhere' where customer_id = 3")
     project.extract_and_load()
@@ -51,7 +51,7 @@ def test_a_sale_finds_its_customer_as_they_were(project):
 
 
 @pytest.mark.long
-def test_a_column_that_history_is_to_follow_as_well_is_filled_by_the_next_build(project):
+def test_a_column_added_to_the_snapshot_is_filled_by_the_next_build(project):
     snapshot = project.root / "transform/snapshots/customers_snapshot.sql"
     before = snapshot.read_text()
     snapshot.write_text(
@@ -86,7 +86,7 @@ TYPES = (
 )
 
 
-def test_a_type_that_grew_in_the_source_rounds_no_version_and_adds_none_that_is_false(project):
+def test_a_widened_source_column_rounds_no_version_and_adds_no_wrong_one(project):
     current = "select price, sku from intermediate.products_snapshot where product_id = {} and dbt_valid_to is null"
     versions = "select count(*) from intermediate.products_snapshot where product_id in (1, 2)"
     ((before,),) = project.rows("warehouse", versions)
@@ -107,7 +107,9 @@ def test_a_type_that_grew_in_the_source_rounds_no_version_and_adds_none_that_is_
         connection.execute("create view marts.prices as select price, sku from intermediate.products_snapshot")
         done = project.dbt("build", "--select", "stg_products", "products_snapshot", "--exclude-resource-type", "test")
         assert done.returncode == 1
-        assert "cannot alter a column that a view reads: marts.prices. Drop these views" in " ".join(done.stdout.split())
+        assert "cannot alter a column that a view reads: marts.prices. Drop these views" in " ".join(
+            done.stdout.split()
+        )
         connection.execute("drop view marts.prices")
         project.build("--select", "stg_products", "products_snapshot")
         assert project.rows("warehouse", current.format(1)) == [(Decimal("12.3456"), "x" * 60)]

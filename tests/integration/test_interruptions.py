@@ -29,7 +29,7 @@ MANY = [
 
 
 @pytest.mark.parametrize("moments", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"])
-def test_interrupted_at_any_moment_and_the_next_run_finishes_right(checkout_on_the_systems_postgres, moments):
+def test_a_run_interrupted_at_any_moment_is_finished_by_the_next(checkout_on_the_systems_postgres, moments):
     checkout = checkout_on_the_systems_postgres
     for after, wait, group in moments:
         interrupt(checkout, after=after, wait=wait, group=group)
@@ -61,7 +61,7 @@ def interrupt(checkout, *, after: str | None, wait: float, group: bool) -> None:
 
 
 @pytest.mark.parametrize("side", ["TAP", "TARGET"])
-def test_an_unreachable_database_is_named_and_nothing_is_made(checkout, side):
+def test_an_unreachable_database_is_named_and_nothing_is_created(checkout, side):
     error = checkout.refusal(
         "pipeline", env={f"{side}_POSTGRES_HOST": "127.0.0.1", f"{side}_POSTGRES_DATABASE": "ledger"}
     )
@@ -71,7 +71,7 @@ def test_an_unreachable_database_is_named_and_nothing_is_made(checkout, side):
     assert not (checkout.root / ".tidemark" / "postgres").exists()
 
 
-def test_a_signal_that_comes_while_meltano_is_being_started_leaves_none_behind(tmp_path, monkeypatch):
+def test_a_signal_during_the_start_of_meltano_leaves_no_process_behind(tmp_path, monkeypatch):
     meltano = tmp_path / ".venv" / "bin" / "meltano"
     meltano.parent.mkdir(parents=True)
     meltano.write_text("#!/bin/sh\nexec sleep 60\n")

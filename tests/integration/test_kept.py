@@ -89,7 +89,7 @@ CONSTRAINTS = (
 
 
 @pytest.mark.long
-def test_columns_types_and_constraints_are_followed_in_place_where_that_is_asked_for(project):
+def test_columns_types_and_constraints_are_altered_in_place_if_asked(project):
     with project.connect("warehouse") as connection:
         connection.execute("create view public.late as select order_id, days_to_ship from marts.fct_orders")
     with (
@@ -128,7 +128,7 @@ def test_columns_types_and_constraints_are_followed_in_place_where_that_is_asked
 
 
 @pytest.mark.long
-def test_a_description_that_changed_is_the_tables_comment_after_the_next_build(project):
+def test_the_next_build_updates_the_comment_of_a_changed_description(project):
     comments = (
         "select obj_description(oid), col_description(oid, 1) from pg_class "
         "where relnamespace = 'marts'::regnamespace and relname in ('dim_products', 'mart_daily_sales') "
@@ -152,7 +152,7 @@ def test_a_description_that_changed_is_the_tables_comment_after_the_next_build(p
 
 
 @pytest.mark.long
-def test_new_columns_are_appended_and_grants_applied_where_the_model_says_so(project):
+def test_new_columns_are_appended_and_grants_applied_if_the_model_says_so(project):
     with project.connect("warehouse") as connection:
         connection.execute("create role analyst; create role intern; grant select on marts.dim_products to intern")
     plain = "{{ config(unique_key='product_key') }}"
@@ -187,7 +187,7 @@ def test_new_columns_are_appended_and_grants_applied_where_the_model_says_so(pro
 
 
 @pytest.mark.long
-def test_a_table_that_others_keep_locked_is_left_as_it_is_and_the_build_says_who_they_are(project):
+def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_them(project):
     patient = '{"kept_lock_attempts": 2, "kept_lock_timeout": "50ms"}'
     index = (
         "{{ config(unique_key='product_key') }}",
@@ -207,7 +207,7 @@ def test_a_table_that_others_keep_locked_is_left_as_it_is_and_the_build_says_who
 
 
 @pytest.mark.long
-def test_what_is_of_another_kind_is_never_dropped_and_what_no_kept_table_does_is_refused(project):
+def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_are_refused(project):
     with project.connect("warehouse") as connection:
         connection.execute(
             "alter table marts.dim_dates rename to dim_dates_; create view marts.dim_dates as select 1 as x;"
@@ -243,7 +243,7 @@ def test_what_is_of_another_kind_is_never_dropped_and_what_no_kept_table_does_is
 
 
 @pytest.mark.long
-def test_a_warehouse_that_was_restored_elsewhere_is_built_whole_once(project):
+def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project):
     with project.connect("warehouse") as connection:
         # another cluster's transactions are numbered anew: these would be far ahead of its own
         connection.execute("update marts._tidemark_models set horizon = '999999999', cluster = 'another'")
@@ -253,7 +253,7 @@ def test_a_warehouse_that_was_restored_elsewhere_is_built_whole_once(project):
 
 
 @pytest.mark.long
-def test_a_run_that_would_read_no_rows_is_refused_and_is_nobodys_good_run(project, tmp_path):
+def test_an_empty_run_is_refused_and_never_counts_as_a_good_run(project, tmp_path):
     noted = "select model, horizon::text from marts._tidemark_models order by 1"
     good = project.root / ".meltano" / "dbt" / "good" / "manifest.json"
     before = project.rows("warehouse", noted)
@@ -278,7 +278,7 @@ def test_a_run_that_would_read_no_rows_is_refused_and_is_nobodys_good_run(projec
 
 
 @pytest.mark.long
-def test_keys_that_a_removed_model_never_read_are_forgotten(project):
+def test_keys_that_a_removed_model_never_read_are_deleted(project):
     with project.connect("warehouse") as connection:
         connection.execute(
             "insert into marts._tidemark_models (model, horizon, cluster, built_at, changed_at) "
@@ -290,7 +290,7 @@ def test_keys_that_a_removed_model_never_read_are_forgotten(project):
 
 
 @pytest.mark.long
-def test_a_developer_builds_what_changed_in_schemas_of_their_own(project):
+def test_a_developer_builds_changed_models_in_separate_schemas(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
     good = project.root / ".meltano" / "dbt" / "good"
     with edited(project, "models/marts/dim_products.sql", ("sku,\n", "upper(sku) as sku,\n")):

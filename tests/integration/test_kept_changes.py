@@ -63,7 +63,7 @@ def write_all(project: Checkout, key: str, query: str) -> None:
         write(project, name, f"materialized='{kind}', unique_key={key}{config}", query)
 
 
-def test_another_key_and_types_that_no_old_value_has_are_followed_in_place_under_readers(project):
+def test_another_key_and_uncastable_types_are_applied_in_place_under_readers(project):
     write_all(project, "'order_id'", ONE)
     project.build()
     with project.connect("warehouse") as connection:
@@ -120,7 +120,7 @@ def test_another_key_and_types_that_no_old_value_has_are_followed_in_place_under
 
 
 @pytest.mark.long
-def test_a_key_that_others_broke_and_another_partition_column_are_refused_with_advice_that_works(project):
+def test_a_broken_key_and_another_partition_column_are_refused_with_advice_that_works(project):
     for name in KINDS:
         (models(project) / f"{name}.sql").unlink(missing_ok=True)
     write(project, "k", KEPT, ONE)
@@ -163,7 +163,7 @@ WIDE = "ä" * 31
 
 
 @pytest.mark.long
-def test_names_that_begin_the_same_or_have_wide_letters_are_told_apart(project):
+def test_names_that_begin_alike_or_have_wide_letters_do_not_collide(project):
     for path in models(project).glob("*.sql"):
         path.unlink()
     names = [f"{LONG}{end}" for end in ("january", "february")]

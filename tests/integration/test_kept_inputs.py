@@ -117,7 +117,7 @@ def differing(project: Checkout) -> set[str]:
     return {name for name in KEPT if project.rows("warehouse", ORDERS.format(f"marts.{name}")) != [expected]}
 
 
-def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(project):
+def test_rows_loaded_after_an_input_was_built_are_in_a_later_build(project):
     assert differing(project) == set()
     new_orders(project, 1_000_000)
     # these see the new rows in raw, and the inputs have none of them yet
@@ -143,7 +143,7 @@ def test_what_a_load_commits_after_an_input_was_built_is_in_a_later_build(projec
 
 
 @pytest.mark.long
-def test_a_developers_model_on_an_input_of_production_misses_nothing_either(project):
+def test_a_developers_model_on_a_production_input_misses_no_row(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
     deferred = ("--select", "k_t", "--defer", "--state", str(project.root / ".meltano" / "dbt" / "good"))
     project.build(*deferred, env=own)
@@ -202,7 +202,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     assert project.rows("warehouse", count) == [(0,)]
 
 
-def test_a_source_with_row_level_security_is_refused_as_its_hidden_rows_would_leave_the_marts(project):
+def test_a_source_with_row_level_security_is_refused_because_the_marts_would_drop_hidden_rows(project):
     with project.connect("warehouse") as connection:
         connection.execute("alter table raw.orders enable row level security")
     try:
@@ -218,7 +218,7 @@ def test_a_source_with_row_level_security_is_refused_as_its_hidden_rows_would_le
             connection.execute("alter table raw.orders disable row level security")
 
 
-def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(project):
+def test_an_edited_seed_reaches_everything_that_depends_on_it(project):
     transform = project.root / "transform"
     (transform / "seeds").mkdir()
     labels = transform / "seeds" / "labels.csv"
@@ -275,7 +275,7 @@ def test_a_seed_is_loaded_with_what_stands_on_it_and_an_edit_reaches_all_above(p
 
 
 @pytest.mark.long
-def test_a_developers_view_on_productions_keeps_production_from_nothing(project):
+def test_a_developers_view_does_not_block_production(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
     models = project.root / "transform" / "models"
     project.build()

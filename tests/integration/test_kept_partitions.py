@@ -23,7 +23,7 @@ def project() -> Iterator[Checkout]:
 
 
 @pytest.mark.long
-def test_strays_in_the_default_partition_are_moved_to_their_own(project):
+def test_rows_in_the_default_partition_are_moved_to_their_own(project):
     with project.connect("warehouse") as connection:
         connection.execute("create temporary table stray as select * from marts.fct_sales limit 1")
         connection.execute(
@@ -38,7 +38,7 @@ def test_strays_in_the_default_partition_are_moved_to_their_own(project):
 
 
 @pytest.mark.long
-def test_a_build_that_stopped_between_its_partitions_and_its_rows_is_made_good_by_the_next(project):
+def test_the_next_build_completes_one_that_stopped_between_partitions_and_rows(project):
     with project.connect("warehouse") as connection:
         connection.execute("create table raw.before as select order_id, ordered_at from raw.orders where order_id = 60")
         connection.execute(load("orders", "ordered_at = '2034-05-05'", "order_id = 60"))
@@ -69,7 +69,7 @@ NOTED_ROWS = (
 
 
 @pytest.mark.long
-def test_a_sale_whose_date_is_none_stays_in_the_default_partition_until_it_has_one(project):
+def test_a_sale_with_an_infinite_date_stays_in_the_default_partition_until_it_has_a_real_one(project):
     with project.connect("warehouse") as connection:
         connection.execute(
             "create table raw.before as select order_id, ordered_at from raw.orders where order_id in (61, 62)"
@@ -117,7 +117,7 @@ select scratch.id, scratch.at from public.scratch as scratch
 
 
 @pytest.mark.long
-def test_partitions_begin_where_utc_does_and_one_that_is_in_the_way_is_named(project):
+def test_partitions_begin_at_utc_bounds_and_a_conflicting_one_is_named(project):
     model = project.root / "transform" / "models" / "marts" / "scratch.sql"
     model.write_text(SCRATCH)
     try:

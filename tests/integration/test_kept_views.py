@@ -47,7 +47,7 @@ def views_work(project: Checkout) -> bool:
 
 
 @pytest.mark.long
-def test_who_reads_a_view_for_long_keeps_no_run_waiting_that_has_nothing_to_change(project):
+def test_a_long_reader_of_an_unchanged_view_delays_no_run(project):
     # a definition that is written otherwise is none that changed, and a comment may end it
     same = ("select * from final\n", "select *\nfrom final -- that is all\n")
     with (
@@ -66,7 +66,7 @@ def test_who_reads_a_view_for_long_keeps_no_run_waiting_that_has_nothing_to_chan
 
 
 @pytest.mark.long
-def test_a_column_that_is_new_anywhere_comes_last_and_what_stands_on_the_view_stays(project):
+def test_a_new_column_comes_last_and_dependents_of_the_view_stay(project):
     with project.connect("warehouse") as connection:
         ((before,),) = connection.execute(COLUMNS).fetchall()
         connection.execute("create view public.skus as select sku from staging.stg_products")
@@ -97,7 +97,7 @@ def test_a_column_that_is_new_anywhere_comes_last_and_what_stands_on_the_view_st
 
 
 @pytest.mark.long
-def test_a_column_of_another_type_costs_the_views_of_other_models_nothing_whenever_they_are_built(project):
+def test_a_retyped_column_breaks_no_view_of_another_model_whenever_that_is_built(project):
     granted = project.rows("warehouse", GRANTED)
     columns = (
         "select attname from pg_attribute where attrelid = 'staging.stg_orders'::regclass "

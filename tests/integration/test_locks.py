@@ -57,7 +57,7 @@ def altering(project: Checkout, side: str, table: str, *, once: str) -> Iterator
     assert took[0] < clocks.LONGEST_S, f"an ALTER waited {took[0]:.1f} s"
 
 
-def test_a_comparison_gives_way_to_who_alters_the_source_and_is_right_all_the_same(project):
+def test_a_comparison_yields_to_ddl_in_the_source_and_is_still_right(project):
     rows = project.rows("source", "select count(*) from products")[0][0]
     slowly = {"public-products": f"pg_sleep({6 / rows}) is not null"}
     with (
@@ -112,7 +112,7 @@ def dumping(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return dump
 
 
-def test_a_dump_gives_way_to_who_alters_the_warehouse_and_is_made_again(project, dumping):
+def test_a_dump_yields_to_ddl_in_the_warehouse_and_is_repeated(project, dumping):
     with (
         clocks.reader(lambda: project.connect("warehouse"), "select from raw.products"),
         altering(project, "warehouse", "raw.products", once="select format(%"),
@@ -124,7 +124,7 @@ def test_a_dump_gives_way_to_who_alters_the_warehouse_and_is_made_again(project,
     assert "alter table raw.products" in line
 
 
-def test_a_stage_of_a_load_is_no_part_of_a_dump_and_may_go_meanwhile(project, dumping):
+def test_a_dump_leaves_out_the_stage_of_a_load_which_may_be_dropped_meanwhile(project, dumping):
     with project.connect("warehouse") as connection:
         connection.execute("create table raw._tidemark_stage_x (id int)")
         with altering(project, "warehouse", "raw._tidemark_stage_x", once="select format(%"):
@@ -134,7 +134,7 @@ def test_a_stage_of_a_load_is_no_part_of_a_dump_and_may_go_meanwhile(project, du
     assert "raw._tidemark_stage_x" not in found.tables
 
 
-def test_models_are_altered_behind_who_reads_them_for_long_and_other_readers_go_on(project):
+def test_models_are_altered_after_a_long_reader_while_other_readers_continue(project):
     with project.connect("warehouse") as connection, project.connect("warehouse") as analyst:
         connection.execute(load("orders", "ordered_at = '2033-05-06 12:00+00'", "order_id = 41"))
         analyst.execute("begin; select from marts.fct_sales")

@@ -109,7 +109,7 @@ def test_an_order_that_gets_another_customer_changes_both(project):
 
 
 @pytest.mark.long
-def test_a_sale_is_kept_without_its_product_and_customer_and_finds_them_when_they_arrive(project):
+def test_a_sale_is_kept_without_its_product_and_customer_and_gets_them_when_they_arrive(project):
     with project.connect("warehouse") as connection:
         ((product, customer),) = connection.execute(
             "select product_id, customer_id from marts.fct_sales order by order_item_id limit 1"
@@ -180,7 +180,7 @@ def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
         reader.join()
 
 
-def test_what_stands_on_the_marts_survives_every_build_and_no_reader_finds_one_empty(project):
+def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_empty(project):
     views = "\n".join(
         f"create view analysis.{name} as select * from marts.{name};" for name in (*KEPT, "mart_daily_sales")
     )
@@ -230,7 +230,7 @@ def test_a_new_months_partition_is_made_under_a_reader_that_holds_the_table(proj
 
 
 @pytest.mark.long
-def test_a_load_amid_a_build_and_rows_that_come_back_leave_every_test_true(project):
+def test_a_load_during_a_build_and_restored_rows_fail_no_test(project):
     with project.connect("warehouse") as connection:
         connection.execute(delete("customers", "customer_id = 5"))
         # as a repair brings in what changed without a stamp
@@ -300,7 +300,7 @@ def manifest(project: Checkout) -> Any:
     return json.loads((project.root / ".meltano/dbt/target/manifest.json").read_text())
 
 
-def test_what_is_wrong_makes_the_right_test_fail_and_its_rows_are_kept(project):
+def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     with project.connect("warehouse") as connection:
         # an order is cancelled and deleted, and its lines were forgotten; keys are missing
         ((cancelled, revenue),) = connection.execute(

@@ -16,7 +16,7 @@ NORTHWIND = Path(
 
 
 @pytest.mark.skipif(not NORTHWIND.is_file(), reason="needs the Northwind dump; name it in NORTHWIND_SQL")
-def test_northwind_arrives_by_configuration_alone(started):
+def test_configuration_alone_is_enough_to_load_northwind(started):
     with started.connect("source", "postgres") as connection:
         connection.execute("create database northwind")
     elsewhere = {

@@ -49,7 +49,7 @@ def loaded() -> Iterator[tuple[Checkout, FirstRun]]:
         yield checkout, FirstRun(first.pid, printed, second)
 
 
-def test_of_two_runs_at_once_one_runs_and_the_other_says_so(loaded):
+def test_one_of_two_simultaneous_runs_runs_and_the_other_says_so(loaded):
     _, first = loaded
     assert first.second.returncode == 75
     assert f"Another process (pid {first.pid}) is running the pipeline" in first.second.stderr
@@ -132,7 +132,7 @@ def test_the_marts_money_is_the_shops_to_the_cent(loaded):
     assert checkout.rows("warehouse", "select sum(revenue) from marts.fct_orders") == in_shop
 
 
-def test_the_summary_tells_rows_models_tests_and_next_steps(loaded):
+def test_the_summary_shows_rows_models_tests_and_next_steps(loaded):
     printed = loaded[1].printed
     assert set(streams(printed)) == {f"public-{table}" for table in TABLES}
     for stream, figures in streams(printed).items():
@@ -178,7 +178,7 @@ def test_a_failing_test_fails_the_run_and_is_named(loaded):
 
 
 @pytest.mark.long
-def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
+def test_a_run_whose_parent_was_killed_still_excludes_the_next(loaded):
     checkout, _ = loaded
     run = checkout.start("pipeline")
     while not (meltano := [child for child in _children(run.pid) if "run" in programs.command_line(child)]):
@@ -194,7 +194,7 @@ def test_a_run_whose_parent_was_killed_still_keeps_the_next_one_out(loaded):
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 
-def test_meltano_answers_for_the_state(loaded):
+def test_meltanos_state_commands_work(loaded):
     checkout, _ = loaded
     state_id = "dev:tap-postgres-to-target-postgres"
     assert checkout.run("meltano", "state", "list").stdout.strip() == state_id
@@ -241,7 +241,7 @@ def test_a_row_is_followed_to_the_facts_with_the_run_that_loaded_it(loaded):
     assert run_id in printed
 
 
-def test_a_row_that_is_not_the_same_everywhere_is_said_to_be_so(loaded):
+def test_a_row_that_differs_somewhere_is_reported(loaded):
     checkout, _ = loaded
     with checkout.connect("source") as connection:
         connection.execute("update orders set shipping_fee = 99, updated_at = now() where order_id = 7")
@@ -261,7 +261,7 @@ def test_a_row_that_is_not_the_same_everywhere_is_said_to_be_so(loaded):
         (["public-order", "7"], "No such stream is selected: public-order; selected are public-customers"),
     ],
 )
-def test_what_is_not_there_is_told(loaded, arguments, told):
+def test_a_missing_row_or_stream_is_reported(loaded, arguments, told):
     checkout, _ = loaded
     assert told in checkout.refusal("trace", *arguments)
 
@@ -287,7 +287,7 @@ def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
     assert "Unable to do partial parsing" not in done.stdout
 
 
-def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_mends_it(loaded):
+def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_fixes_it(loaded):
     checkout, _ = loaded
     with checkout.connect("warehouse") as connection:
         connection.execute("truncate raw.products")

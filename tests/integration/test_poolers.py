@@ -132,7 +132,7 @@ def test_meltanos_state_behind_a_pool_of_transactions_is_refused(project, transa
     assert untouched(project, transactions)
 
 
-def test_status_says_what_is_in_between(project, transactions):
+def test_status_names_a_pooler_in_between(project, transactions):
     env = {**direct(project, "TAP"), **through(transactions, "TARGET")}
     facts = [json.loads(line) for line in project.tidemark("status", "--json", env=env).splitlines()]
     assert "pool_mode = session" in facts[1]["state"]
@@ -150,7 +150,7 @@ def test_a_pool_of_statements_is_refused(project):
     assert "is a pooler that lends a session for one statement" in line
 
 
-def test_a_whole_job_goes_through_a_pool_of_sessions_and_has_the_right_rows(project, sessions):
+def test_a_whole_job_through_a_session_pool_has_the_right_rows(project, sessions):
     project.tidemark("run", *LOAD, env=sessions)
     project.tidemark("demo", "change", "--rows", "50")
     project.tidemark("run", *LOAD, "dbt-postgres:run", env=sessions)
@@ -173,7 +173,7 @@ def test_records_are_committed_under_the_lock_of_a_session_that_a_pool_keeps(pro
         assert there == here
 
 
-def test_two_runs_keep_apart_through_a_pool_of_sessions(project, sessions):
+def test_two_runs_through_a_session_pool_exclude_each_other(project, sessions):
     port = int(sessions["TARGET_POSTGRES_PORT"])
     key = int.from_bytes(hashlib.sha256(b"tidemark transform\0marts").digest()[:8], signed=True)
     with pgbouncer.connect(project, port, "tidemark_transformer", "warehouse") as other:

@@ -81,12 +81,12 @@ def assert_equal(checkout: Checkout) -> None:
     assert set(results) == set(STREAMS)
 
 
-def test_what_was_just_loaded_is_equal(loaded):
+def test_a_comparison_right_after_a_load_finds_no_difference(loaded):
     assert_equal(loaded)
     assert "3,0" not in loaded.tidemark("reconcile", "public-whole")
 
 
-def test_rows_from_before_the_start_date_are_no_difference(loaded):
+def test_rows_before_the_start_date_are_not_a_difference(loaded):
     do(loaded, "source", "delete from plain where id = 1", "update plain set note = 'changed' where id = 2")
     tomorrow = {"TAP_POSTGRES_START_DATE": "2999-01-01"}
     status, results = reconcile(loaded, "public-plain", env=tomorrow)
@@ -96,7 +96,7 @@ def test_rows_from_before_the_start_date_are_no_difference(loaded):
     reconcile(loaded, "public-plain", "--repair")
 
 
-def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loaded):
+def test_changes_that_no_run_sees_are_found_and_repaired_row_by_row(loaded):
     chance = random.Random(7)
     picked = chance.sample([n for n in range(1, 3001) if n % 100 != 50], 40)
     gone, changed, lost, spoilt = picked[:10], picked[10:20], picked[20:30], picked[30:]
@@ -139,7 +139,7 @@ def test_changes_that_no_run_sees_are_found_to_the_row_and_mended_to_the_row(loa
 
 
 @pytest.mark.long
-def test_a_repair_that_repaired_nothing_says_so_and_what_its_advice_is_brings_it_right(loaded):
+def test_a_repair_that_repaired_nothing_says_so_and_its_advice_works(loaded):
     do(loaded, "source", "update plain set amount = 7.25 where id = 7")
     do(loaded, "warehouse", "alter table raw.plain alter amount type integer")
     status, results = reconcile(loaded, "public-plain", "--repair")
@@ -169,7 +169,7 @@ def test_keys_of_any_kind_are_told_apart(loaded):
     assert_equal(loaded)
 
 
-def test_what_the_next_run_will_load_is_no_difference(loaded):
+def test_rows_that_the_next_run_will_load_are_not_a_difference(loaded):
     do(
         loaded,
         "source",
@@ -184,7 +184,7 @@ def test_what_the_next_run_will_load_is_no_difference(loaded):
     assert_equal(loaded)
 
 
-def test_since_compares_recent_rows_alone_and_finds_those_whose_stamp_differs(loaded):
+def test_since_compares_only_recent_rows_and_finds_those_with_another_stamp(loaded):
     do(loaded, "source", "update plain set amount = 88 where id = 8", "delete from plain where id = 9")
     do(loaded, "warehouse", "update raw.plain set updated_at = '2001-01-01' where id = 10")
     do(loaded, "source", "update plain set amount = 9, updated_at = '2001-01-01' where id = 11")
@@ -214,7 +214,7 @@ def test_a_stream_without_a_key_is_counted_and_left_to_a_run(loaded):
     assert_equal(loaded)
 
 
-def test_a_repair_that_would_take_away_much_is_refused_unless_asked_for(loaded):
+def test_a_repair_that_would_delete_many_rows_is_refused_unless_asked_for(loaded):
     do(loaded, "source", "create table kept as select * from plain", "delete from plain where id % 10 = 0")
     error = reconcile(loaded, "public-plain", "--repair")[1]["public-plain"]["error"]
     assert "would be marked as deleted" in error
@@ -228,7 +228,7 @@ def test_a_repair_that_would_take_away_much_is_refused_unless_asked_for(loaded):
     assert "write a percentage" in loaded.refusal("reconcile", "--allow-deletes", "many")
 
 
-def test_what_cannot_be_compared_is_said(loaded):
+def test_streams_that_can_not_be_compared_are_reported(loaded):
     assert "No such stream is selected: public-nothing" in loaded.refusal("reconcile", "public-nothing")
     do(
         loaded,
@@ -245,7 +245,7 @@ def test_what_cannot_be_compared_is_said(loaded):
     assert all("has not been loaded into elsewhere" in result["error"] for result in json.loads(done.stdout))
 
 
-def test_a_role_that_may_read_the_selected_columns_alone_compares_them(loaded):
+def test_a_role_that_may_read_only_the_selected_columns_compares_them(loaded):
     do(
         loaded,
         "source",
@@ -266,7 +266,7 @@ def test_a_role_that_may_read_the_selected_columns_alone_compares_them(loaded):
         do(loaded, "source", "alter table whole drop hidden")
 
 
-def test_a_repair_waits_for_no_run_but_says_that_one_is_at_it(loaded):
+def test_a_repair_does_not_wait_for_a_run_and_says_that_one_is_active(loaded):
     do(loaded, "warehouse", "update raw.plain set amount = -2 where id = 3")
     lock = RunLock(Warehouse(lambda: {"conninfo": loaded.urls["warehouse"]}, "raw"))
     lock.take("public-plain", "raw", "plain")
@@ -286,7 +286,7 @@ WRITTEN = """
 """
 
 
-def test_what_was_found_is_written_down_of_every_stream_also_why_one_could_not_be_compared(loaded):
+def test_the_result_for_each_stream_is_recorded_or_why_it_could_not_be_compared(loaded):
     do(
         loaded,
         "source",
@@ -310,7 +310,7 @@ def test_what_was_found_is_written_down_of_every_stream_also_why_one_could_not_b
     assert len(loaded.rows("warehouse", of_run)) == 1
 
 
-def test_what_was_found_is_kept_as_long_as_the_history_of_runs(loaded):
+def test_results_of_comparisons_are_kept_as_long_as_run_records(loaded):
     old = "update raw._tidemark_reconciles set run_id = 'old', compared_at = now() - interval '{} days'"
     count = "select count(*) from raw._tidemark_reconciles where run_id = 'old'"
     assert reconcile(loaded, "public-whole")[0] == 0
@@ -325,7 +325,7 @@ def test_what_was_found_is_kept_as_long_as_the_history_of_runs(loaded):
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a table of another's", "a schema of another's"])
-def test_a_role_that_may_only_read_compares_all_the_same_and_it_is_said_once(loaded, there):
+def test_a_read_only_role_can_compare_and_one_warning_says_that_nothing_is_recorded(loaded, there):
     do(
         loaded,
         "warehouse",

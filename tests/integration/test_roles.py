@@ -99,7 +99,7 @@ def test_a_role_may_do_its_work_and_nothing_else(project, role):
             attempt(project, "warehouse", role, statement)
 
 
-def test_what_is_made_later_is_covered_too(project):
+def test_tables_created_later_are_covered_too(project):
     attempt(
         project,
         "warehouse",
@@ -114,7 +114,7 @@ def test_what_is_made_later_is_covered_too(project):
     )
 
 
-def test_the_tap_reads_and_sees_since_when_others_are_open_and_cannot_write(project):
+def test_the_tap_can_read_and_see_other_transactions_and_can_not_write(project):
     statement = (
         "do $$ begin if exists (select from pg_stat_activity where backend_type = 'client backend' and "
         "xact_start is null and state = 'active') then raise 'blind'; end if; end $$"
@@ -132,7 +132,7 @@ def watch(project: Checkout) -> psycopg.Connection[Any]:
     return psycopg.connect(project.tidemark("dsn", "warehouse").strip(), user="tidemark_watcher", password=password)
 
 
-def test_whoever_watches_logs_in_to_read_the_history_and_is_member_of_nothing_else(project):
+def test_the_monitor_can_log_in_and_read_run_records_and_nothing_else(project):
     with watch(project) as connection:
         (own,) = connection.execute(
             "select array_agg(rolname::text order by 1) from pg_roles where pg_has_role(current_user, oid, 'member')"
@@ -143,7 +143,7 @@ def test_whoever_watches_logs_in_to_read_the_history_and_is_member_of_nothing_el
             connection.execute("create temporary table mine ()")
 
 
-def test_a_warehouse_that_was_made_before_there_was_a_watcher_is_given_one_at_the_next_start(project):
+def test_a_warehouse_older_than_the_monitor_role_gets_it_at_the_next_start(project):
     with project.connect("warehouse") as connection:
         connection.execute("drop role tidemark_watcher")
     unset_key(project.root / ".env", "TIDEMARK_MONITOR_PASSWORD")
@@ -151,13 +151,13 @@ def test_a_warehouse_that_was_made_before_there_was_a_watcher_is_given_one_at_th
     watch(project).close()
 
 
-def test_each_part_of_a_run_connects_as_its_own_role(project):
+def test_each_part_of_a_run_connects_with_its_own_role(project):
     owners = "select distinct tableowner from pg_tables where schemaname = '{}'"
     assert project.rows("warehouse", owners.format("raw")) == [("tidemark_loader",)]
     assert project.rows("warehouse", owners.format("marts")) == [("tidemark_transformer",)]
 
 
-def test_a_column_that_is_widened_is_loaded_and_built_by_roles_that_stay_apart(project):
+def test_a_widened_column_is_loaded_and_built_by_separate_roles(project):
     with project.connect("source") as connection:
         connection.execute("alter table order_items alter quantity type bigint")
         connection.execute("update order_items set quantity = 33 where order_item_id = 1")
@@ -173,7 +173,7 @@ def test_a_column_that_is_widened_is_loaded_and_built_by_roles_that_stay_apart(p
     assert project.rows("warehouse", owners) == [("tidemark_transformer",)]
 
 
-def test_the_sql_can_be_run_again_and_on_a_server_of_ones_own(project):
+def test_the_roles_sql_can_be_run_again_and_on_a_users_own_server(project):
     for side in ("source", "warehouse"):
         with project.connect(side) as connection:
             connection.execute(project.tidemark("roles", side).encode())

@@ -37,7 +37,7 @@ def report(project: Checkout, *options: str) -> dict[str, Any]:
     return lines[-1]["report"]
 
 
-def test_the_report_tells_of_rows_and_of_those_that_moved_since_an_earlier_one(project):
+def test_the_report_counts_rows_and_rows_moved_since_an_earlier_report(project):
     first = report(project)
     assert (first["kind"], first["rows_moved"]) == (None, 0)
     project.tidemark("demo", "change", "--rows", "50", "--seed", "1")
@@ -52,7 +52,7 @@ def test_the_report_tells_of_rows_and_of_those_that_moved_since_an_earlier_one(p
     assert report(project, f"--moved-since={since['as_of']}")["rows_moved"] == 0
 
 
-def test_a_side_that_is_away_ends_it_with_a_status_of_its_own_and_one_line(project):
+def test_an_unreachable_side_ends_a_run_with_its_own_status_and_one_line(project):
     away = {"TAP_POSTGRES_HOST": "127.0.0.1", "TAP_POSTGRES_PORT": "1"}
     done = project.run("tidemark", "run", *LOAD, env=away)
     assert done.returncode == os.EX_UNAVAILABLE
@@ -60,7 +60,7 @@ def test_a_side_that_is_away_ends_it_with_a_status_of_its_own_and_one_line(proje
     assert "Cannot connect to the source database 'shop' on 127.0.0.1:1" in line
 
 
-def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project):
+def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):
     project.tidemark("demo", "change", "--rows", "50", "--seed", "2")
     with project.connect("warehouse") as connection, connection.transaction():
         connection.execute("lock table raw.orders in access exclusive mode")
@@ -92,7 +92,7 @@ def test_it_ends_with_all_it_started_when_whoever_attends_to_it_is_gone(project)
 
 
 @pytest.mark.long
-def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(project):
+def test_a_run_with_a_work_directory_writes_nothing_into_the_project(project):
     def files() -> set[Path]:
         return {path for path in project.root.rglob("*") if "postgres" not in path.parts and "pycache" not in str(path)}
 
@@ -113,6 +113,6 @@ def test_a_run_that_has_a_directory_of_its_own_writes_nothing_into_the_project(p
     assert files() == before
 
 
-def test_a_directory_that_can_not_be_made_is_named(project):
+def test_a_work_directory_that_can_not_be_created_is_named(project):
     refusal = project.refusal("run", *LOAD, env={"TIDEMARK_WORK_DIR": "/proc/nowhere"})
     assert refusal.startswith("error: TIDEMARK_WORK_DIR is /proc/nowhere, where /proc/nowhere")

@@ -58,7 +58,7 @@ def run(checkout, *arguments: str):
     return done.stdout + done.stderr
 
 
-def test_a_second_source_is_loaded_by_what_the_readme_says_beside_the_first(crm):
+def test_a_second_source_is_loaded_beside_the_first_as_the_documentation_says(crm):
     checkout, source = crm
     shop = "select count(*), max(_tidemark_loaded_xid::text::bigint) from raw.customers"
     before = checkout.rows("warehouse", shop)
@@ -82,7 +82,7 @@ def test_a_second_source_is_loaded_by_what_the_readme_says_beside_the_first(crm)
 
 
 @pytest.mark.long
-def test_both_sources_run_in_one_command_and_what_looks_at_the_first_is_not_confused(crm):
+def test_both_sources_run_in_one_command_and_checks_of_the_first_are_not_confused(crm):
     checkout, _ = crm
     run(checkout, "tidemark", "run", "tap-postgres", "target-postgres", "tap-crm", "target-crm")
     assert "All is in order." in checkout.tidemark("check")
@@ -92,7 +92,7 @@ def test_both_sources_run_in_one_command_and_what_looks_at_the_first_is_not_conf
     assert checkout.run("tidemark", "state", "check").returncode == 0
 
 
-def test_a_table_of_the_first_sources_name_is_read_as_its_own_tap_says(crm):
+def test_a_table_with_the_first_sources_name_is_read_as_its_own_tap_says(crm):
     """Meltano would add the first tap's metadata, and read by a column that is not there."""
     checkout, _ = crm
     extractors = checkout.root / "extract/extractors.meltano.yml"

@@ -16,7 +16,7 @@ import pytest
 from tests.servers import INSTALLATIONS, major, variable
 
 
-def test_up_down_and_status_tell_what_runs(checkout_on_each_postgres):
+def test_up_down_and_status_say_what_runs(checkout_on_each_postgres):
     checkout = checkout_on_each_postgres
     assert "down" in checkout.tidemark("status")
     assert "up, PostgreSQL" in checkout.tidemark("up")
@@ -27,14 +27,14 @@ def test_up_down_and_status_tell_what_runs(checkout_on_each_postgres):
     assert "No server was running" in checkout.tidemark("down")
 
 
-def test_the_servers_listen_on_loopback_alone_and_want_a_password(started):
+def test_the_servers_listen_only_on_loopback_and_require_a_password(started):
     pid_file = started.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     sockets = psutil.Process(int(pid_file.read_text().split()[0])).net_connections("inet")
     assert {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
     assert "authentication failed" in started.refusal("demo", "load", env={"TIDEMARK_ADMIN_PASSWORD": "wrong"})
 
 
-def test_passwords_are_made_once_and_closed_to_others(checkout):
+def test_passwords_are_generated_once_and_not_readable_by_others(checkout):
     checkout.tidemark("up")
     dotenv = checkout.root / ".env"
     assert dotenv.stat().st_mode & 0o077 == 0
@@ -44,28 +44,28 @@ def test_passwords_are_made_once_and_closed_to_others(checkout):
     assert dotenv.read_text() == before
 
 
-def test_two_that_start_the_servers_at_once_agree_on_the_passwords(checkout):
+def test_two_simultaneous_starts_agree_on_the_passwords(checkout):
     both = [checkout.start("up") for _ in range(2)]
     for each in both:
         printed, _ = each.communicate(timeout=60)
         assert printed.count("up, PostgreSQL") == 2, printed
 
 
-def test_a_lost_password_is_asked_for_and_not_made_up(started):
+def test_a_lost_password_is_requested_and_not_generated(started):
     started.tidemark("down")
     (started.root / ".env").unlink()
     assert "TIDEMARK_ADMIN_PASSWORD is not set" in started.refusal("up")
     assert not (started.root / ".env").exists()
 
 
-def test_servers_need_nothing_of_the_environment_that_set_up_may_rebuild(started):
+def test_servers_do_not_depend_on_the_environment_that_set_up_may_rebuild(started):
     pid_file = started.root / ".tidemark" / "postgres" / "source" / "data" / "postmaster.pid"
     server = psutil.Process(int(pid_file.read_text().split()[0]))
     mapped = [Path(region.path) for region in server.memory_maps() if region.path.startswith("/")]
     assert not [path for path in (Path(server.exe()), *mapped) if ".venv" in path.parts]
 
 
-def test_servers_of_a_project_that_was_moved_are_known_and_can_be_stopped(started):
+def test_servers_of_a_moved_project_are_recognized_and_can_be_stopped(started):
     before = started.root
     started.root = before.with_name(before.name + "-moved")
     before.rename(started.root)
@@ -127,7 +127,7 @@ ROOM = {"no-room-for-programs": 24, "no-room-for-data": 66} if not variable("emb
 
 
 @pytest.mark.parametrize("mebibytes", ROOM.values(), ids=ROOM)
-def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout, mebibytes):
+def test_a_full_disk_is_named_and_no_partial_server_is_left(checkout, mebibytes):
     mount = checkout.root / ".tidemark"
     mount.mkdir()
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
@@ -148,7 +148,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_half_made(checkout, mebibytes)
         subprocess.run(["umount", "-l", mount], check=True)
 
 
-def test_a_side_with_a_host_of_its_own_gets_no_server(started):
+def test_a_side_with_a_configured_host_gets_no_server(started):
     port = started.env["TAP_POSTGRES_PORT"]
     url = started.tidemark("dsn", "source").strip()
     other = {

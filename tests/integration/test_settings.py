@@ -137,7 +137,7 @@ def test_connections_are_found_wherever_meltano_finds_them(project, monkeypatch,
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_what_is_read_is_found_wherever_meltano_finds_it(project, monkeypatch, store):
+def test_the_tables_to_read_are_found_wherever_meltano_finds_them(project, monkeypatch, store):
     put(project, monkeypatch, store, "tap-postgres", EXTRACTION)
     found = streams.configuration(project)
     meltano = of_meltano(project, "tap-postgres")
@@ -151,7 +151,7 @@ def test_what_is_read_is_found_wherever_meltano_finds_it(project, monkeypatch, s
     assert found.masks == meltano["masks"] == {"public-customers": {"email": "redact"}}
 
 
-def test_of_two_that_name_a_setting_the_one_wins_that_wins_in_meltano(project, monkeypatch):
+def test_settings_have_the_same_precedence_as_in_meltano(project, monkeypatch):
     for number, store in enumerate(reversed(STORES), 1):
         put(project, monkeypatch, store, "target-postgres", {"host": f"{store}.example", "port": f"{7000 + number}"})
         _, warehouse = settings.read(project)
@@ -169,7 +169,7 @@ def test_check_says_which_settings_of_the_target_dbt_does_not_see(project, monke
     assert unseen.what.startswith("TARGET_POSTGRES_HOST: set in YAML")
 
 
-def test_variables_of_yaml_are_expanded_in_yaml_as_meltano_does_it(project, monkeypatch):
+def test_variables_in_yaml_are_expanded_as_in_meltano(project, monkeypatch):
     monkeypatch.setenv("WHERE", "expanded.example")
     put(project, monkeypatch, "yaml", "target-postgres", {"host": "$WHERE", "database": "${WHERE}"})
     _, warehouse = settings.read(project)
@@ -181,14 +181,14 @@ def test_variables_of_yaml_are_expanded_in_yaml_as_meltano_does_it(project, monk
     assert settings.read(project)[0].host == of_meltano(project, "tap-postgres")["host"] == "env.example"
 
 
-def test_names_of_variables_are_taken_literally_as_meltano_takes_them(project, monkeypatch):
+def test_names_of_variables_are_case_sensitive_as_in_meltano(project, monkeypatch):
     monkeypatch.setenv("tap_postgres_host", "small.example")
     project.dotenv.write_text("Target_Postgres_Host=small.example\n")
     assert [side.embedded for side in settings.read(project)] == [True, True]
     assert of_meltano(project, "tap-postgres")["host"] == "127.0.0.1"
 
 
-def test_a_word_for_true_that_meltano_takes_for_false_is_refused(project, monkeypatch):
+def test_a_truth_value_that_meltano_reads_as_false_is_refused(project, monkeypatch):
     monkeypatch.setenv("TAP_POSTGRES_SSL_ENABLE", "y")
     assert of_meltano(project, "tap-postgres")["ssl_enable"] is False
     with pytest.raises(settings.UsageError, match=r"TAP_POSTGRES_SSL_ENABLE is 'y': .* one of true, 1, yes, on, false"):
@@ -229,7 +229,7 @@ def test_the_environment_is_the_one_that_meltano_runs_in(  # noqa: PLR0913, PLR0
             variables.environment(project)
 
 
-def test_an_environment_that_is_not_there_is_one_line(project):
+def test_an_unknown_environment_is_refused_in_one_line(project):
     project.dotenv.write_text("MELTANO_ENVIRONMENT=staging\n")
     with pytest.raises(settings.UsageError, match=r"is 'staging', which meltano\.yml does not have"):
         meltano_project.find(project)
@@ -275,7 +275,7 @@ def _shown(value) -> str:
 
 @pytest.mark.parametrize("store", ["process", "dotenv"])
 @pytest.mark.parametrize("name", OWN)
-def test_variables_of_tidemarks_own_are_read_from_the_process_and_from_dotenv(project, monkeypatch, name, store):
+def test_tidemarks_own_variables_are_read_from_the_process_and_from_dotenv(project, monkeypatch, name, store):
     value, seen = OWN[name]
     # dbt's login counts where it is named
     project.dotenv.write_text("DBT_POSTGRES_USER=dbt\n" if name == "DBT_POSTGRES_PASSWORD" else "")
@@ -313,7 +313,7 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def test_a_password_of_any_characters_works_in_every_program(monkeypatch):
+def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
     with contextmanager(make_checkout)() as checkout:
         names = ["TAP_POSTGRES", "TARGET_POSTGRES", "DBT_POSTGRES", "TIDEMARK_MONITOR", "TIDEMARK_ADMIN"]
         dotenv = checkout.root / ".env"

@@ -115,7 +115,7 @@ def test_what_the_primary_commits_late_is_not_missed(primary, standby, caught_up
     assert ids(primary) == {20001, 20002}
 
 
-def test_a_standby_that_lags_is_not_believed_when_rows_seem_deleted(primary, standby, caught_up):
+def test_a_lagging_standby_is_refused_when_rows_seem_deleted(primary, standby, caught_up):
     caught_up()
     with on(primary, standby) as connection:
         connection.execute("select pg_wal_replay_pause()")

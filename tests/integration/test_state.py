@@ -56,13 +56,13 @@ def restore_an_older_warehouse(checkout, meanwhile: str, *, ahead: int) -> None:
         connection.execute("alter database backup rename to warehouse")
 
 
-def test_a_state_that_fits_is_said_to_fit_and_nothing_is_rewound(project):
+def test_a_state_that_fits_is_reported_as_such_and_not_rewound(project):
     assert "fits" in project.tidemark("state", "check")
     assert {each["fit"] for each in states(project).values()} == {"fits"}
     assert "nothing was changed" in project.tidemark("state", "rewind")
 
 
-def test_an_older_warehouse_under_newer_state_is_refused_and_rewound_by_a_command(project):
+def test_an_older_warehouse_under_newer_state_is_refused_until_a_command_rewinds_the_state(project):
     before = count(project)
     restore_an_older_warehouse(
         project, "insert into notes values (1000, 'later', now() - interval '30 seconds')", ahead=before + 1
@@ -81,7 +81,7 @@ def test_an_older_warehouse_under_newer_state_is_refused_and_rewound_by_a_comman
     assert count(project) == before + 1
 
 
-def test_a_truncated_table_is_read_again_from_its_beginning_after_a_rewind(project):
+def test_a_truncated_table_is_read_from_the_beginning_after_a_rewind(project):
     rows = count(project)
     with project.connect("warehouse") as connection:
         connection.execute("truncate raw.notes")
@@ -93,7 +93,7 @@ def test_a_truncated_table_is_read_again_from_its_beginning_after_a_rewind(proje
     assert count(project) == rows
 
 
-def test_a_named_stream_is_read_again_from_where_it_is_told(project):
+def test_a_rewound_stream_is_read_again_from_the_given_value(project):
     with project.connect("source") as connection:
         connection.execute("update notes set note = 'old stamp', updated_at = '2026-01-05' where id = 7")
     project.extract_and_load()
@@ -112,7 +112,7 @@ def test_a_stream_is_not_moved_past_what_the_warehouse_holds(project, to):
     assert "beginning" in error
 
 
-def test_an_edit_with_meltano_is_what_the_next_run_goes_by(project):
+def test_the_next_run_uses_state_edited_with_meltano(project):
     name = "dev:tap-postgres-to-target-postgres"
     got = json.loads(project.run("meltano", "state", "get", name).stdout)
     got["singer_state"]["bookmarks"]["public-notes"]["replication_key_value"] = "2026-01-01T00:00:00+00:00"
@@ -122,7 +122,7 @@ def test_an_edit_with_meltano_is_what_the_next_run_goes_by(project):
     assert states(project)["public-notes"]["fit"] == "fits"
 
 
-def test_state_that_is_none_is_told_in_one_line(project):
+def test_invalid_state_is_reported_in_one_line(project):
     name = "dev:tap-postgres-to-target-postgres"
     got = project.run("meltano", "state", "get", name).stdout
     broken = json.dumps({"singer_state": {"bookmarks": ["public-notes"]}})

@@ -21,7 +21,7 @@ ORDER = {1: "l_returnflag, l_linestatus", 3: "revenue desc, o_orderdate", 6: "1"
 
 # makes an environment for DuckDB, which nothing else needs
 @pytest.mark.long
-def test_questions_1_3_and_6_have_the_answers_that_duckdb_ships(checkout: Checkout):
+def test_queries_1_3_and_6_have_the_answers_that_duckdb_ships(checkout: Checkout):
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
     checkout.tidemark("up")

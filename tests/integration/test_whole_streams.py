@@ -20,7 +20,7 @@ def project() -> Iterator[Checkout]:
     yield from make_checkout(stage="built")
 
 
-def test_a_row_that_a_stream_read_whole_no_longer_has_leaves_the_marts_with_the_next_build(project):
+def test_a_row_deleted_from_a_full_table_stream_leaves_the_marts_with_the_next_build(project):
     whole = {"TAP_POSTGRES__METADATA": '{"public-order_items": {"replication-method": "FULL_TABLE"}}'}
     with project.connect("source") as connection:
         connection.execute("create table gone as table order_items with no data")

@@ -35,7 +35,7 @@ print(sys.modules["singer_postgres.core.sql_compat"].sql.__name__)
     ],
     ids=["psycopg", "psycopg2"],
 )
-def test_core_needs_one_driver_whichever_it_is_and_no_singer(python, missing, composes):
+def test_core_needs_either_driver_and_no_singer(python, missing, composes):
     command = [python, "-c", IMPORT_ALL, missing, "singer_sdk", "tap_postgres", "target_postgres", "sqlalchemy"]
     environment = {"PYTHONPATH": str(REPOSITORY / "plugins/singer-postgres/src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

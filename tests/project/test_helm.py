@@ -89,7 +89,7 @@ def airflow(tmp_path_factory) -> dict[str, Any]:
     return found
 
 
-def test_keda_scales_celery_workers_up_to_as_many_tasks_as_run_at_once(airflow):
+def test_keda_scales_workers_up_to_the_number_of_parallel_tasks(airflow):
     assert VALUES["executor"] == airflow["composed"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     keda = of("workers")["keda"]
     assert keda["enabled"] is True
@@ -97,7 +97,7 @@ def test_keda_scales_celery_workers_up_to_as_many_tasks_as_run_at_once(airflow):
     assert tasks == int(airflow["composed"]["AIRFLOW__CORE__PARALLELISM"])
 
 
-def test_a_worker_that_is_one_too_many_may_end_the_longest_task(airflow):
+def test_a_surplus_worker_may_finish_the_longest_task(airflow):
     assert of("workers")["terminationGracePeriodSeconds"] >= airflow["task_s"] + 60
 
 
@@ -108,7 +108,7 @@ def test_every_setting_is_one_that_airflow_has(airflow):
     assert f"apache-airflow=={VALUES['airflowVersion']} " in pins
 
 
-def test_every_setting_takes_effect_where_it_stands(airflow):
+def test_every_setting_takes_effect_where_it_is_written(airflow):
     # the environment goes before airflow.cfg, and tidemark-airflow makes one of orchestrate/airflow.env
     assert not settings() & set(airflow["composed"])
     past_one_machine = AIRFLOW_README.partition("## Past one machine")[2].partition("\n## ")[0]
@@ -123,13 +123,13 @@ def test_every_setting_takes_effect_where_it_stands(airflow):
     assert [airflow["composed"]["AIRFLOW__API__BASE_URL"]] == [f"https://{host}" for host in hosts]
 
 
-def test_every_variable_is_one_that_the_project_tells_of():
+def test_every_variable_is_documented_by_the_project():
     told = (REPOSITORY / ".env.example").read_text() + AIRFLOW_README + " ".join(AIRFLOW_ENV)
     for variable in variables():
         assert re.search(rf"\b{variable['name']}\b", told), variable["name"]
 
 
-def test_secrets_are_there_by_name_alone():
+def test_secrets_are_only_referenced_by_name():
     for variable in variables():
         if re.search(r"PASSWORD|SECRET|_KEY$|_URI$|_CONN|BROKER_URL|WEBHOOK_URL", variable["name"]):
             assert set(variable) == {"name", "valueFrom"}, variable["name"]
@@ -139,7 +139,7 @@ def test_secrets_are_there_by_name_alone():
         assert not re.search(r"://[^/\s]*@", str(value)), path
 
 
-def test_the_readme_names_every_secret_and_key_that_must_be_there():
+def test_the_readme_names_every_required_secret_and_key():
     references = [variable["valueFrom"]["secretKeyRef"] for variable in variables() if "valueFrom" in variable]
     names = {value for path, value in leaves(VALUES) if re.search(r"secretName$", path[-1], re.IGNORECASE)}
     keys = {"connection", "fernet-key", "api-secret-key", "jwt-secret"}
@@ -147,7 +147,7 @@ def test_the_readme_names_every_secret_and_key_that_must_be_there():
         assert f"`{name}`" in README, name
 
 
-def test_containers_write_where_the_values_say_and_as_nobody_special():
+def test_containers_write_only_to_their_volumes_and_run_unprivileged():
     assert VALUES["securityContexts"]["pod"]["runAsNonRoot"] is True
     assert VALUES["securityContexts"]["containers"] == {
         "allowPrivilegeEscalation": False,
@@ -164,7 +164,7 @@ def test_containers_write_where_the_values_say_and_as_nobody_special():
 
 
 @pytest.mark.skipif(SCHEMA is None, reason="needs AIRFLOW_CHART_SCHEMA: the path of a chart's values.schema.json")
-def test_the_chart_takes_the_values():
+def test_the_chart_accepts_the_values():
     schema = json.loads(Path(SCHEMA or "").read_text())
     refused = validator_for(schema)(schema).iter_errors(VALUES)
     assert [f"{error.json_path}: {error.message}" for error in refused] == []

@@ -46,12 +46,12 @@ for file in root.rglob("config.yml"):
 """
 
 
-def test_every_included_path_holds_something():
+def test_every_included_path_exists():
     for pattern in MELTANO["include_paths"]:
         assert list(REPOSITORY.glob(pattern)), pattern
 
 
-def test_the_root_file_holds_identity_alone():
+def test_the_root_file_holds_only_the_projects_identity():
     assert set(MELTANO) == {
         *("project_id", "requires_meltano", "send_anonymous_usage_stats", "cli"),
         *("default_environment", "environments", "include_paths"),
@@ -60,7 +60,7 @@ def test_the_root_file_holds_identity_alone():
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS))
-def test_a_plugin_is_a_custom_definition_so_that_nobody_asks_the_hub(name):
+def test_a_plugin_is_a_custom_definition_so_that_the_hub_is_never_asked(name):
     plugin = PLUGINS[name]
     assert {"namespace", "executable"} <= set(plugin) or "inherit_from" in plugin
 
@@ -88,7 +88,7 @@ def test_a_plugin_installs_from_hashed_pins(name):
 
 
 @pytest.mark.parametrize("path", sorted(REQUIREMENTS.glob("*.in")), ids=lambda path: path.stem)
-def test_compiled_requirements_hold_what_their_source_asks_for(path):
+def test_compiled_requirements_match_their_source(path):
     compiled = path.with_suffix(".txt").read_text()
     for line in path.read_text().splitlines():
         if line and not line.startswith(("#", "-c")):
@@ -102,7 +102,7 @@ def test_the_schedules_that_airflow_reads_are_meltanos():
     assert (REPOSITORY / "orchestrate" / "schedules.json").read_text() == done.stdout, "run `make schedules`"
 
 
-def test_every_setting_of_airflows_file_is_one():
+def test_every_setting_in_airflows_file_exists():
     # what no version knows would be a setting that does nothing
     known = subprocess.run([AIRFLOW_PYTHON, "-c", OPTIONS], capture_output=True, text=True, check=True).stdout.split()
     lines = (REPOSITORY / "orchestrate" / "airflow.env").read_text().splitlines()
@@ -111,7 +111,7 @@ def test_every_setting_of_airflows_file_is_one():
     assert set(names) <= set(known)
 
 
-def test_what_dags_can_be_told_is_in_the_example():
+def test_every_dag_setting_is_in_the_example():
     settings = (REPOSITORY / "plugins/tidemark-airflow/src/tidemark_airflow/settings.py").read_text()
     names = re.findall(r"^    (\w+): (?:str|int|float) = ", settings, re.MULTILINE)
     example = (REPOSITORY / ".env.example").read_text()
@@ -124,7 +124,7 @@ def test_every_stream_that_has_a_replication_method_is_selected():
     assert set(tap["metadata"]) == {pattern.rsplit(".", 1)[0] for pattern in tap["select"]}
 
 
-def test_every_variable_of_a_connection_is_in_the_example():
+def test_every_connection_variable_is_in_the_example():
     example = (REPOSITORY / ".env.example").read_text()
     connection = {"host", "port", "user", "password", "database", "filter_schemas", "default_target_schema"}
     for plugin in ("tap-postgres", "target-postgres"):
@@ -179,7 +179,7 @@ def test_every_make_target_is_run_on_a_push_or_at_night():
     assert explained - {target for line in lines for target in line.split()} == set()
 
 
-def test_compose_mounts_what_is_there_and_names_every_secret_that_is_made():
+def test_compose_mounts_existing_paths_and_names_every_generated_secret():
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
     script = (REPOSITORY / "docker" / "secrets.sh").read_text()
     for name, where in compose["secrets"].items():
@@ -210,7 +210,7 @@ def test_no_file_names_an_index_a_machine_or_a_password():
         assert not re.search(r"postgresql://\w+:[A-Za-z0-9_-]{16,}@", text), path
 
 
-def test_what_a_run_writes_is_ignored():
+def test_git_ignores_what_a_run_writes():
     for name in (".env", ".secrets/x", ".venv/x", ".meltano/x", ".tidemark/x", "logs/meltano.jsonl"):
         assert subprocess.run(["git", "check-ignore", "-q", name], cwd=REPOSITORY, check=False).returncode == 0, name
 
@@ -238,7 +238,7 @@ def test_every_column_of_a_view_is_in_its_yaml(path):
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.rglob("*.yml")), ids=lambda path: path.stem)
-def test_no_unit_test_needs_the_table_that_is_made_after_it(path):
+def test_no_unit_test_needs_a_table_that_is_built_after_it(path):
     for test in yaml.safe_load(path.read_text()).get("unit_tests", []):
         for given in test["given"]:
             # dbt asks the table for its columns to make anything else

@@ -47,7 +47,7 @@ def test_every_page_is_listed_and_no_other():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_section_has_its_promises_and_each_stands_where_it_is_listed(page):
+def test_every_section_has_its_promises_and_the_page_has_their_words(page):
     there = sections(page)
     assert PROMISES[page].keys() == there.keys()
     gone = [

@@ -23,7 +23,7 @@ PACKAGES = sorted((REPOSITORY / "plugins").glob("*/pyproject.toml"))
 VERSIONS = {file.parent.name: tomllib.loads(file.read_text())["project"]["version"] for file in PACKAGES}
 
 
-def test_all_that_names_a_version_names_one():
+def test_all_files_name_the_same_version():
     (version,) = set(VERSIONS.values())
     helm = yaml.safe_load((REPOSITORY / "deploy/helm/values.yaml").read_text())["images"]["airflow"]["tag"]
     wheels = re.findall(r"tidemark_\w+-([\d.]+)-py3", (REPOSITORY / "plugins/singer-postgres/README.md").read_text())
@@ -69,7 +69,7 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog(project):
     ],
     ids=["another tag", "a package left behind", "no date"],
 )
-def test_a_release_that_does_not_fit_its_tag_is_refused_in_one_line(project, tag, edit, says):
+def test_a_release_that_does_not_match_its_tag_is_refused_in_one_line(project, tag, edit, says):
     path = project / edit[0]
     path.write_text(path.read_text().replace(*edit[1:]))
     done = notes(project, tag)
@@ -94,7 +94,7 @@ def build(into: Path) -> dict[str, str]:
     return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in (copy / "dist").glob("*.whl")}
 
 
-def test_wheels_hold_code_and_licence_and_are_the_same_bytes_when_built_elsewhere(tmp_path):
+def test_wheels_hold_code_and_licence_and_are_reproducible(tmp_path):
     built = build(tmp_path)
     assert len(built) == len(PACKAGES)
     for name in built:

@@ -16,12 +16,12 @@ SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTI
 BESIDE = {"usage", "deadline", "timeout", "killed", "retry", "delivery"}
 
 
-def test_every_kind_of_failure_has_its_section_and_no_section_is_of_none():
+def test_every_kind_of_failure_has_a_section_and_every_section_a_kind():
     assert set(SECTIONS) == {*map(str, FailureKind), *BESIDE}
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
-def test_a_section_says_what_it_means_how_to_look_how_to_mend_and_what_mends_itself(name):
+def test_a_section_says_meaning_look_fix_and_whether_it_fixes_itself(name):
     words = re.findall(r"^\*\*([\w ]+)\*\*", SECTIONS[name], re.MULTILINE)
     assert words[0] in {"Means", "As an error"}
     assert words[1:] == ["Look", "Mend", "Mends itself"]
@@ -33,7 +33,7 @@ def test_the_table_at_its_head_lists_all_but_delivery():
     assert {name for name, _ in listed} == set(SECTIONS) - {"delivery"}
 
 
-def test_its_links_lead_somewhere():
+def test_the_runbooks_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", RUNBOOK):
         path, _, anchor = target.partition("#")
         if not path:
@@ -44,7 +44,7 @@ def test_its_links_lead_somewhere():
         assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
 
 
-def test_its_commands_exist():
+def test_the_runbooks_commands_exist():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"\.venv/bin/tidemark (?:--debug )?([a-z]+)", RUNBOOK)) <= commands

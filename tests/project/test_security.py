@@ -58,7 +58,7 @@ def test_a_password_of_the_project_is_found_before_it_is_committed(repository):
     assert password not in done.stdout + done.stderr
 
 
-def test_a_secret_that_was_taken_out_again_is_found_in_the_history(repository):
+def test_a_removed_secret_is_found_in_the_history(repository):
     webhook = f"https://hooks.slack.com/services/T{secrets.token_hex(4).upper()}/B{secrets.token_hex(4).upper()}/"
     (repository / "alerts.yml").write_text(f"webhook: {webhook}{secrets.token_hex(12)}\n")
     git(repository, "add", ".")
@@ -98,7 +98,7 @@ def advisories(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, ADVISORIES, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_each_version_that_is_pinned_is_looked_up_and_an_advisory_is_a_failure():
+def test_each_pinned_version_is_looked_up_and_an_advisory_is_a_failure():
     pins = [(REQUIREMENTS / f"{name}.txt").read_text() for name in ("tap-postgres", "target-postgres")]
     with service({"psycopg2-binary": "9.9.9"}) as url:
         done = advisories("--service", url)
@@ -118,7 +118,7 @@ def test_pins_without_an_advisory_pass():
     assert done.stdout.endswith(" pinned packages.\n")
 
 
-def test_without_a_network_one_line_says_so_and_only_ci_minds():
+def test_without_a_network_one_line_says_so_and_only_ci_fails():
     nobody = "http://127.0.0.1:9/v1/query"
     done = advisories("--service", nobody)
     line = f"Advisories were not looked up: {nobody} can't be reached (ConnectionError).\n"

@@ -33,7 +33,7 @@ def build(generator: str, to: Path) -> None:
 
 
 @pytest.mark.parametrize("generator", ["mkdocs", pytest.param("zensical", marks=pytest.mark.long)])
-def test_the_site_is_built_without_a_warning_and_asks_no_other_host(generator, tmp_path):
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_another_host(generator, tmp_path):
     build(generator, tmp_path)
     # whatever is fetched as a page is opened; links are for people to follow
     fetched = r'<(?:script|img|iframe|link rel="(?:stylesheet|preload|icon)")[^>]*(?:src|href)="(?:https?:)?//[^"]*"'
@@ -70,7 +70,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page):
+def test_every_link_leads_to_an_existing_file_and_heading(page):
     for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
         to = (page.parent / target).resolve() if target else page
         assert to.exists(), target
@@ -87,7 +87,7 @@ def test_the_generated_pages_are_what_the_code_says(tmp_path):
         assert (REPOSITORY / "docs/reference" / name).read_text() == text, f"make reference writes {name} anew"
 
 
-def test_the_way_of_a_row_names_modules_that_a_run_goes_through():
+def test_the_way_of_a_row_names_modules_that_a_run_imports():
     text = (REPOSITORY / "docs/explanation/architecture.md").read_text()
     named = re.findall(r"`([\w/.-]+\.(?:py|sql))`", text)
     assert [name for name in named if not ((REPOSITORY / name).exists() or (PACKAGE / name).exists())] == []

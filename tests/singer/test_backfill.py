@@ -64,7 +64,7 @@ def rows_read(synced: Synced) -> int:
 
 
 @pytest.mark.parametrize("with_state", [False, True], ids=["without state", "with state"])
-def test_the_rows_of_the_range_come_in_and_all_else_is_as_if_nothing_had_happened(pipe, with_state):
+def test_a_backfill_loads_the_rows_of_its_range_and_changes_nothing_else(pipe, with_state):
     make_orders(pipe)
     state = pipe.sync(STREAMS).ok().state
     restore(pipe)
@@ -93,7 +93,7 @@ def test_the_rows_of_the_range_come_in_and_all_else_is_as_if_nothing_had_happene
         pytest.param({"from": "2025-12-02T01:00:00+01:00", "to": "2025-12-03"}, 1, id="an offset"),
     ],
 )
-def test_a_range_may_be_open(pipe, asked, rows):
+def test_a_range_may_have_no_bound(pipe, asked, rows):
     make_orders(pipe)
     pipe.sync(STREAMS).ok()
     restore(pipe)
@@ -101,7 +101,7 @@ def test_a_range_may_be_open(pipe, asked, rows):
     assert restored(pipe)[-1] == rows
 
 
-def test_a_large_table_is_read_again_in_parts_and_a_small_range_of_it_in_one(pipe):
+def test_a_large_table_is_backfilled_in_parts_and_a_small_range_in_one(pipe):
     pipe.do(BIG)
     pipe.do("analyze orders")
     pipe.tap |= SMALL_CHUNKS
@@ -117,7 +117,7 @@ def test_a_large_table_is_read_again_in_parts_and_a_small_range_of_it_in_one(pip
     assert_equal(pipe)
 
 
-def test_a_backfill_goes_on_under_a_new_snapshot_when_the_old_one_is_too_old(pipe):
+def test_a_backfill_continues_with_a_new_snapshot_when_the_old_one_is_too_old(pipe):
     pipe.do(BIG)
     pipe.sync(STREAMS).ok()
     restore(pipe)
@@ -128,7 +128,7 @@ def test_a_backfill_goes_on_under_a_new_snapshot_when_the_old_one_is_too_old(pip
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, id="tap", marks=pytest.mark.long), pytest.param(-1, id="target")])
-def test_a_backfill_that_was_killed_is_run_again_and_ends_right(pipe, victim):
+def test_a_killed_backfill_succeeds_when_run_again(pipe, victim):
     pipe.do(BIG)
     state = pipe.sync(STREAMS).ok().state
     restore(pipe)
@@ -149,7 +149,7 @@ def test_a_backfill_that_was_killed_is_run_again_and_ends_right(pipe, victim):
     assert rows_read(pipe.sync(STREAMS, state, listen=True).ok()) == 0
 
 
-def test_a_column_that_is_selected_anew_is_read_from_the_beginning_by_the_next_run_all_the_same(pipe):
+def test_after_a_backfill_the_next_run_still_reads_a_newly_selected_column_from_the_beginning(pipe):
     make_orders(pipe)
     narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
     state = pipe.sync(narrow).ok().state
@@ -159,7 +159,7 @@ def test_a_column_that_is_selected_anew_is_read_from_the_beginning_by_the_next_r
     assert pipe.rows("select count(note) from raw.orders") == [(122,)]
 
 
-def test_a_backfill_between_leaves_a_reading_from_the_beginning_where_it_was(pipe):
+def test_a_backfill_in_between_does_not_reset_an_unfinished_full_read(pipe):
     pipe.do(BIG)
     narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
     pipe.tap |= SMALL_CHUNKS
@@ -195,7 +195,7 @@ def test_a_row_that_a_regular_run_read_later_is_not_overwritten(pipe):
     assert pipe.rows("select note from raw.orders where id = 7") == [("newer",)]
 
 
-def test_a_range_of_numbers_is_of_numbers(pipe):
+def test_a_range_of_numbers_compares_numbers(pipe):
     make_orders(pipe)
     by_id = {"public-orders": {"replication-method": "INCREMENTAL", "replication-key": "id"}}
     state = pipe.sync(by_id).ok().state
@@ -209,7 +209,7 @@ def test_a_range_of_numbers_is_of_numbers(pipe):
 
 
 @pytest.mark.parametrize("type_", ["timestamp", pytest.param("date", marks=pytest.mark.long)])
-def test_a_range_of_local_times_is_as_the_column_has_them_and_an_instant_needs_its_zone(pipe, type_):
+def test_a_range_of_local_times_compares_local_times_and_an_instant_needs_its_zone(pipe, type_):
     make_orders(pipe, type_)
     pipe.sync(STREAMS).ok()
     restore(pipe)
@@ -224,7 +224,7 @@ def test_a_range_of_local_times_is_as_the_column_has_them_and_an_instant_needs_i
     assert restored(pipe) == ["2025-12-31", "2026-01-02", 3]
 
 
-def test_a_stream_that_is_read_whole_is_read_whole(pipe):
+def test_a_backfill_reads_a_full_table_stream_in_full(pipe):
     make_orders(pipe)
     whole = {"public-orders": FULL_TABLE}
     pipe.sync(whole).ok()
@@ -237,7 +237,7 @@ def test_a_stream_that_is_read_whole_is_read_whole(pipe):
     assert "public-orders is read whole at every run, so no range of it can be backfilled" in error
 
 
-def test_what_never_was_loaded_or_not_to_its_end_is_not_backfilled(pipe):
+def test_a_stream_that_was_never_fully_loaded_is_not_backfilled(pipe):
     pipe.do(BIG)
     never = backfill(pipe, {})
     assert never.target_status != 0
@@ -267,7 +267,7 @@ def test_what_never_was_loaded_or_not_to_its_end_is_not_backfilled(pipe):
     ],
     ids=["not selected", "an empty range", "no time", "a number", "no limit"],
 )
-def test_what_can_not_be_is_refused_in_a_line_before_anything_is_read(pipe, setting, error):
+def test_an_impossible_setting_is_refused_in_one_line_before_anything_is_read(pipe, setting, error):
     make_orders(pipe)
     pipe.tap["backfill"] = setting
     refused = pipe.sync(STREAMS, listen=True)
@@ -278,7 +278,7 @@ def test_what_can_not_be_is_refused_in_a_line_before_anything_is_read(pipe, sett
     assert pipe.rows("select to_regclass('raw.orders')") == [(None,)]
 
 
-def test_a_value_that_a_number_can_not_be_is_refused(pipe):
+def test_a_bound_that_is_not_a_number_is_refused(pipe):
     make_orders(pipe)
     pipe.tap["backfill"] = {"public-orders": {"from": "2026-01-01"}}
     (error,) = pipe.sync({"public-orders": {"replication-method": "INCREMENTAL", "replication-key": "id"}}).errors

@@ -82,7 +82,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("kind", STATES)
-def test_state_that_cannot_be_used_is_told_in_one_line_and_nothing_is_read(pipe, kind):
+def test_unusable_state_is_reported_in_one_line_and_nothing_is_read(pipe, kind):
     pipe.do(ORDERS)
     content, told = STATES[kind]
     text = content if isinstance(content, str) else json.dumps({"bookmarks": {"public-orders": content}})
@@ -103,7 +103,7 @@ def test_state_that_cannot_be_used_is_told_in_one_line_and_nothing_is_read(pipe,
     assert '"BATCH"' not in done.stdout
 
 
-def test_state_of_streams_that_are_no_more_is_left_alone(pipe):
+def test_state_of_streams_that_no_longer_exist_is_kept(pipe):
     pipe.do(ORDERS)
     other = {"replication_key": "updated_at", "replication_key_value": LATE}
     state = pipe.sync({"public-orders": INCREMENTAL}, {"bookmarks": {"public-gone": other}}).ok().state

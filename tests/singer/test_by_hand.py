@@ -76,7 +76,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("method", [INCREMENTAL, FULL_TABLE], ids=["incremental", "whole"])
-def test_what_someone_altered_in_raw_is_noticed_and_its_advice_brings_it_right(pipe, method):
+def test_a_raw_table_altered_by_hand_is_noticed_and_the_advice_fixes_it(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(BY_HAND.values())}
     for name in names:
         pipe.do(ORDERS.replace(" orders", f" {name}"))

@@ -12,7 +12,7 @@ ORDERS = """
 """
 
 
-def test_a_table_arrives_with_its_types_its_key_and_all_its_rows(pipe):
+def test_a_table_is_loaded_with_its_types_its_key_and_all_its_rows(pipe):
     pipe.do(ORDERS)
     synced = pipe.sync({"public-orders": INCREMENTAL}, listen=True).ok()
     assert {message["type"] for message in synced.messages} == {"SCHEMA", "BATCH", "STATE"}
@@ -27,7 +27,7 @@ def test_a_table_arrives_with_its_types_its_key_and_all_its_rows(pipe):
     assert not list(pipe.chunks.glob("run-*"))
 
 
-def test_only_what_changed_is_read_and_only_what_is_new_is_written(pipe):
+def test_only_changed_rows_are_read_and_only_new_values_are_written(pipe):
     pipe.do(ORDERS)
     state = pipe.sync({"public-orders": INCREMENTAL}).ok().state
     before = dict(pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders"))
@@ -40,7 +40,7 @@ def test_only_what_changed_is_read_and_only_what_is_new_is_written(pipe):
     assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(10,)]
 
 
-def test_a_keyless_table_read_whole_is_replaced_and_never_doubled(pipe):
+def test_a_keyless_full_table_stream_is_replaced_and_never_doubled(pipe):
     pipe.do("create table visits (page text, at timestamptz); insert into visits values ('/', now()), ('/', now())")
     for _ in range(2):
         pipe.sync({"public-visits": FULL_TABLE}).ok()

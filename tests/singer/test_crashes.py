@@ -48,7 +48,7 @@ def wait_for(what, timeout_s: float = 30) -> None:
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_first_load_that_is_killed_goes_on_where_it_was_and_ends_right(pipe, victim):
+def test_a_killed_first_load_resumes_where_it_stopped(pipe, victim):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
@@ -68,7 +68,7 @@ def test_a_first_load_that_is_killed_goes_on_where_it_was_and_ends_right(pipe, v
     assert not list(pipe.chunks.glob("run-*"))
 
 
-def test_a_loaded_table_that_is_read_again_for_a_new_column_and_killed_goes_on_where_it_was(pipe):
+def test_a_killed_full_read_for_a_new_column_resumes_where_it_stopped(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
@@ -84,7 +84,7 @@ def test_a_loaded_table_that_is_read_again_for_a_new_column_and_killed_goes_on_w
     assert_equal(pipe)
 
 
-def test_killed_at_random_moments_while_rows_change_and_it_ends_right(pipe):
+def test_runs_killed_at_random_moments_while_rows_change_end_equal_to_the_source(pipe):
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0.2}
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
@@ -116,7 +116,7 @@ def test_killed_at_random_moments_while_rows_change_and_it_ends_right(pipe):
     assert_equal(pipe)
 
 
-def test_a_target_that_stands_still_stops_the_tap_and_the_disk_stays_within_its_bound(pipe):
+def test_a_stalled_target_stops_the_tap_and_the_disk_use_stays_bounded(pipe):
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "chunks_outstanding": 3}
     tap, target = pipe.start({"public-orders": INCREMENTAL})
@@ -139,7 +139,7 @@ def test_a_target_that_stands_still_stops_the_tap_and_the_disk_stays_within_its_
     assert_equal(pipe)
 
 
-def test_a_tap_that_nobody_reads_ends_by_itself_within_seconds(pipe):
+def test_a_tap_without_a_reader_ends_by_itself_within_seconds(pipe):
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "chunks_outstanding": 1}
     catalog = pipe._file("catalog.json", pipe.catalog({"public-orders": INCREMENTAL}))
@@ -154,7 +154,7 @@ def test_a_tap_that_nobody_reads_ends_by_itself_within_seconds(pipe):
     tap.communicate()
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_runs_files_are_not(pipe):
+def test_the_next_run_removes_a_killed_runs_files_but_not_a_live_runs(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
@@ -183,7 +183,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_runs_files_are
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_table_read_whole_keeps_its_old_rows_until_the_new_ones_are_all_there(pipe, victim):
+def test_a_full_table_stream_keeps_its_old_rows_until_the_new_ones_are_complete(pipe, victim):
     pipe.do(BIG.replace(" primary key", ""))
     pipe.tap |= SMALL_CHUNKS
     pipe.do("create table few as select * from orders where id <= 10; alter table orders rename to many")
@@ -201,7 +201,7 @@ def test_a_table_read_whole_keeps_its_old_rows_until_the_new_ones_are_all_there(
     assert_equal(pipe)
 
 
-def test_a_run_that_is_asked_to_end_does_not_end_as_if_it_were_done(pipe):
+def test_a_terminated_run_does_not_end_as_if_it_had_succeeded(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     processes = pipe.start({"public-orders": INCREMENTAL})
@@ -214,7 +214,7 @@ def test_a_run_that_is_asked_to_end_does_not_end_as_if_it_were_done(pipe):
     assert ended.target_status in {128 + signal.SIGTERM, -signal.SIGTERM}
 
 
-def test_a_warehouse_that_goes_away_is_told_in_one_line(pipe):
+def test_a_lost_warehouse_is_reported_in_one_line(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     processes = pipe.start({"public-orders": INCREMENTAL})

@@ -62,13 +62,13 @@ def error_of(synced: Synced) -> str:
     "column",
     ["text", "text default 'from before'", "int[] not null default '{1,2}'", "uuid not null default gen_random_uuid()"],
 )
-def test_a_column_that_is_added_is_followed_with_what_old_rows_hold_in_it(loaded, column):
+def test_an_added_column_is_loaded_with_the_values_of_old_rows(loaded, column):
     again(loaded, f"alter table orders add added {column}").ok()
     assert_same(loaded, "id, added")
     assert [change[:2] for change in changes(loaded)] == [("added", "added")]
 
 
-def test_a_column_with_one_value_for_old_rows_is_added_without_writing_them_again(loaded):
+def test_a_column_with_one_value_for_old_rows_is_added_without_rewriting_them(loaded):
     before = loaded.rows("select id, ctid from raw.orders order by id")
     row = "insert into orders values (4, 'n', 4, now(), 'y')"
     again(loaded, f"alter table orders add added text default 'x'; {row}").ok()
@@ -84,7 +84,7 @@ def test_a_column_that_is_selected_later_is_read_for_old_rows_too(pipe):
     assert_same(pipe, "id, note, amount")
 
 
-def test_a_column_that_is_dropped_stays_with_what_it_held(loaded):
+def test_a_dropped_column_keeps_its_values_in_raw(loaded):
     again(loaded, "alter table orders drop note; insert into orders values (4, 4)").ok()
     assert loaded.rows("select id, note from raw.orders order by id") == [
         *((n, f"note {n}") for n in (1, 2, 3)),
@@ -95,7 +95,7 @@ def test_a_column_that_is_dropped_stays_with_what_it_held(loaded):
     assert len(changes(loaded)) == 1
 
 
-def test_a_column_that_is_renamed_keeps_its_values_and_the_views_that_read_it(loaded):
+def test_a_renamed_column_keeps_its_values_and_its_views(loaded):
     with loaded.warehouse() as connection:
         connection.execute("create view notes as select id, note from raw.orders")
     again(loaded, "alter table orders rename note to remark").ok()
@@ -115,7 +115,7 @@ def test_a_column_that_is_renamed_keeps_its_values_and_the_views_that_read_it(lo
     ],
     ids=str,
 )
-def test_a_column_that_is_widened_is_followed(loaded, column, type_, value):
+def test_a_widened_column_is_widened_in_raw(loaded, column, type_, value):
     again(
         loaded,
         f"alter table orders alter {column} type {type_}; update orders set {column} = {value}, "
@@ -130,7 +130,7 @@ def test_a_column_that_is_widened_is_followed(loaded, column, type_, value):
     ) == [(becomes,)]
 
 
-def test_a_key_that_is_widened_is_followed(loaded):
+def test_a_widened_key_is_widened_in_raw(loaded):
     again(loaded, "alter table orders alter id type bigint; insert into orders values (5000000000, 'n', 1)").ok()
     assert_same(loaded, "id, note, amount")
 
@@ -197,7 +197,7 @@ MAKE_EXTRAS = """
 """
 
 
-def test_a_materialized_view_that_is_made_again_keeps_its_storage_and_statistics(loaded):
+def test_a_recreated_materialized_view_keeps_its_storage_and_statistics(loaded):
     with loaded.warehouse() as connection:
         connection.execute(MAKE_EXTRAS)
     before = loaded.rows(EXTRAS)
@@ -245,7 +245,7 @@ HOLDERS = [
 ]
 
 
-def test_what_is_no_view_and_keeps_a_column_as_it_is_is_named_beforehand_with_advice_that_works(loaded):
+def test_dependents_that_are_not_views_are_named_before_a_column_is_widened_with_advice_that_works(loaded):
     table = sql.Identifier("raw", "orders")
     with loaded.warehouse() as connection:
         connection.execute("create view amounts as select id, amount from raw.orders")
@@ -278,14 +278,14 @@ def test_a_function_that_reads_a_widened_column_is_named_in_the_error_of_the_run
     assert_same(loaded, "id, amount")
 
 
-def test_a_column_that_is_narrowed_loads_into_the_wider_one(loaded):
+def test_a_narrowed_column_loads_into_the_wider_one(loaded):
     change = "update orders set updated_at = now(), note = 'x'"
     again(loaded, f"alter table orders alter note type varchar(7); {change}").ok()
     assert_same(loaded, "id, note")
     assert changes(loaded) == [("narrowed", "note", "character varying(10)", "character varying(7)")]
 
 
-def test_a_not_null_that_is_lifted_is_followed(loaded):
+def test_a_dropped_not_null_is_dropped_in_raw(loaded):
     again(loaded, "alter table orders alter amount drop not null; insert into orders (id) values (4)").ok()
     assert_same(loaded, "id, amount")
 
@@ -299,7 +299,7 @@ def test_a_not_null_that_is_lifted_is_followed(loaded):
     ],
     ids=lambda statement: statement.partition(" using")[0].rpartition("alter ")[2],
 )
-def test_what_is_retyped_stops_that_stream_alone_and_the_error_names_what_mends_it(loaded, statements):
+def test_a_retyped_column_stops_only_its_stream_and_the_error_names_the_fix(loaded, statements):
     loaded.do(OTHERS)
     loaded.do(statements)
     synced = loaded.sync({**STREAMS, "public-others": INCREMENTAL}, loaded.state)
@@ -318,7 +318,7 @@ def test_what_is_retyped_stops_that_stream_alone_and_the_error_names_what_mends_
     assert_same(loaded, f"id, {column}")
 
 
-def test_a_column_that_was_dropped_and_made_again_is_not_mixed_with_the_old_one(loaded):
+def test_a_recreated_column_is_not_mixed_with_the_old_one(loaded):
     error = error_of(again(loaded, "alter table orders drop note; alter table orders add note varchar(10)"))
     mend = 'ALTER TABLE "raw"."orders" RENAME COLUMN "note" TO'
     assert mend in error
@@ -328,7 +328,7 @@ def test_a_column_that_was_dropped_and_made_again_is_not_mixed_with_the_old_one(
     assert_same(loaded, "id, note")
 
 
-def test_a_key_that_changed_stops_the_stream_and_the_error_names_what_mends_it(loaded):
+def test_a_changed_key_stops_the_stream_and_the_error_names_the_fix(loaded):
     error = error_of(again(loaded, "alter table orders drop constraint orders_pkey, add primary key (id, amount)"))
     statement = error[error.index("ALTER TABLE") :].partition(";")[0]
     with loaded.warehouse() as connection:
@@ -337,7 +337,7 @@ def test_a_key_that_changed_stops_the_stream_and_the_error_names_what_mends_it(l
     assert loaded.rows("select count(*) from raw.orders where id = 1") == [(2,)]
 
 
-def test_a_table_that_is_dropped_stops_its_stream_alone(loaded):
+def test_a_dropped_table_stops_only_its_stream(loaded):
     loaded.do(OTHERS)
     catalog = loaded.catalog({**STREAMS, "public-others": INCREMENTAL})
     loaded.do("drop table orders")
@@ -347,13 +347,13 @@ def test_a_table_that_is_dropped_stops_its_stream_alone(loaded):
     assert loaded.rows("select count(*) from raw.orders") == [(3,)]
 
 
-def test_a_table_that_was_made_again_is_read_from_its_beginning(loaded):
+def test_a_recreated_table_is_read_from_the_beginning(loaded):
     synced = again(loaded, f"drop table orders; {ORDERS}; update orders set note = 'of the new'").ok()
     assert "from its beginning: it was dropped and made again" in synced.tap_log
     assert_same(loaded, "id, note, amount")
 
 
-def test_a_table_read_whole_follows_too(pipe):
+def test_a_full_table_stream_follows_changes_too(pipe):
     pipe.do(ORDERS)
     streams = {"public-orders": FULL_TABLE}
     pipe.sync(streams).ok()

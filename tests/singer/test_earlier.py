@@ -48,7 +48,7 @@ PARTED = """
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
-def test_old_rows_hold_what_they_hold_in_the_source_whatever_a_migration_did(pipe, use_copy):
+def test_old_rows_equal_the_source_whatever_a_migration_did(pipe, use_copy):
     pipe.tap |= {"use_copy": use_copy, "masks": {"public-masked": {"x": "redact"}}}
     pipe.do("create type pair as (a int, b text);" + PARTED)
     for name in MIGRATIONS:
@@ -113,7 +113,7 @@ VIEWS = """
 """
 
 
-def test_a_view_is_read_again_when_anything_that_it_is_made_of_is_another(pipe):
+def test_a_view_is_read_again_when_anything_it_depends_on_changed(pipe):
     pipe.do(VIEWS)
     names = ("replaced", "attached", "again", "calls")
     streams = {f"public-{name}": {**INCREMENTAL, "table-key-properties": ["id"]} for name in names}
@@ -131,7 +131,7 @@ def test_a_view_is_read_again_when_anything_that_it_is_made_of_is_another(pipe):
     assert "from its beginning" not in pipe.sync(streams, synced.state).ok().tap_log
 
 
-def test_a_label_that_is_renamed_is_followed_in_whatever_is_made_of_it(pipe):
+def test_a_renamed_enum_label_is_updated_in_every_type_that_uses_it(pipe):
     pipe.do(
         """
         create type mood as enum ('bad', 'ok'); create type moods as range (subtype = mood);

@@ -26,7 +26,7 @@ ORDERS = """
 STREAMS = {"public-orders": INCREMENTAL}
 
 
-def test_a_run_is_written_down_with_what_became_of_the_rows_and_where_the_bookmark_went(pipe):
+def test_a_run_is_recorded_with_its_row_counts_and_bookmarks(pipe):
     pipe.do(ORDERS)
     pipe.target["run_id"] = "one"
     first = pipe.sync(STREAMS).ok().state
@@ -43,7 +43,7 @@ def test_a_run_is_written_down_with_what_became_of_the_rows_and_where_the_bookma
     assert 0 < lag < 60
 
 
-def test_a_run_that_failed_says_why_and_one_that_was_killed_is_found_by_the_next(pipe):
+def test_a_failed_run_says_why_and_the_next_run_finds_a_killed_one(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     processes = pipe.start(STREAMS)
@@ -58,7 +58,7 @@ def test_a_run_that_failed_says_why_and_one_that_was_killed_is_found_by_the_next
     assert "raw.orders.updated_at is timestamp with time zone" in failed[2]
 
 
-def test_history_is_kept_for_as_long_as_it_is_wanted(pipe):
+def test_run_records_are_kept_for_the_configured_time(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:
@@ -103,7 +103,7 @@ def test_a_record_that_cannot_be_stored_is_put_aside_with_the_reason_and_counted
     assert pipe.rows("select rows_read, rows_inserted, rows_rejected from raw._tidemark_runs") == [(52, 50, 2)]
 
 
-def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_told(pipe):
+def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_emitted(pipe):
     pipe.target["max_rejects"] = 1
     done = feed(pipe, [*GOOD, *BAD])
     assert done.returncode == 1
@@ -115,7 +115,7 @@ def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_told(pip
 # the tables themselves
 
 
-def test_tables_of_an_older_release_are_brought_up_to_date(pipe):
+def test_tables_of_an_older_release_are_migrated(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:
@@ -127,7 +127,7 @@ def test_tables_of_an_older_release_are_brought_up_to_date(pipe):
     assert pipe.rows("select run_id is not null, shape is not null from raw._tidemark_state") == [(True, True)]
 
 
-def test_tables_of_a_newer_release_are_left_alone_and_the_run_refused(pipe):
+def test_tables_of_a_newer_release_are_not_touched_and_the_run_is_refused(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:

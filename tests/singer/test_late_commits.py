@@ -126,10 +126,10 @@ def try_out(pipe: Pipe, *, patches: list[str]) -> None:
     )
 
 
-def test_whatever_writers_do_raw_equals_the_source_in_the_end(pipe):
+def test_raw_equals_the_source_in_the_end_whatever_writers_do(pipe):
     try_out(pipe, patches=[])
 
 
-def test_without_the_watermark_the_same_misses_rows(pipe):
+def test_without_the_watermark_rows_are_missed(pipe):
     with pytest.raises(AssertionError, match=r"by_time|by_number"):
         try_out(pipe, patches=["no watermark"])

@@ -35,7 +35,7 @@ def in_time(pipe, streams):
     "bad", [1, pytest.param(10_000, marks=pytest.mark.long), 20_000], ids=["first", "middle", "last"]
 )
 @pytest.mark.parametrize("method", METHODS)
-def test_a_row_that_cannot_be_read_ends_its_stream_in_seconds_and_the_other_streams_arrive(pipe, method, bad):
+def test_an_unreadable_row_fails_its_stream_in_seconds_and_the_other_streams_are_loaded(pipe, method, bad):
     pipe.do(ROWS.format(name="big") + ROWS.format(name="other"))
     pipe.tap |= {"chunk_size_mb": 1, "where": {"public-big": f"1 / (id - {bad}) is not null"}}
     synced = in_time(pipe, {"public-big": method, "public-other": method})
@@ -50,7 +50,7 @@ def test_a_row_that_cannot_be_read_ends_its_stream_in_seconds_and_the_other_stre
 
 @pytest.mark.parametrize("on_error", ["continue", pytest.param("stop", marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_row_that_the_warehouse_refuses_ends_the_run_in_seconds_while_the_tap_goes_on(pipe, method, on_error):
+def test_a_row_that_the_warehouse_refuses_ends_the_run_in_seconds(pipe, method, on_error):
     pipe.do(ROWS.format(name="big"))
     pipe.tap |= {"chunk_size_mb": 1}
     pipe.target |= {"on_stream_error": on_error}

@@ -127,7 +127,7 @@ def test_a_column_is_added_while_rows_are_read_and_nobody_waits(pipe, tables, na
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("copy", [True, False], ids=["chunks", "records"])
-def test_a_target_that_stands_still_keeps_nobody_from_altering_the_table(pipe, method, copy):
+def test_a_stalled_target_blocks_no_ddl_in_the_source(pipe, method, copy):
     pipe.do(BIG if not copy else VIEW)
     name = "seen" if copy else "big"
     pipe.tap |= {"use_copy": copy, "chunk_size_mb": 0.5}
@@ -144,7 +144,7 @@ def test_a_target_that_stands_still_keeps_nobody_from_altering_the_table(pipe, m
 
 
 @LONG
-def test_a_table_that_is_altered_all_the_time_is_given_up_and_who_alters_it_is_named(pipe):
+def test_a_table_that_is_altered_all_the_time_is_given_up_and_the_session_is_named(pipe):
     pipe.do(VIEW)
     pipe.tap["where"] = {"public-seen": slowly(0.2)}
     catalog = pipe.catalog({"public-seen": FULL_TABLE, "public-big": FULL_TABLE})
@@ -156,7 +156,7 @@ def test_a_table_that_is_altered_all_the_time_is_given_up_and_who_alters_it_is_n
     assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
 
 
-def test_a_table_that_is_locked_for_a_while_is_waited_for_and_the_others_are_read_meanwhile(pipe):
+def test_other_streams_are_read_while_one_waits_for_a_locked_table(pipe):
     pipe.do(f"{BIG}; create table other as table big")
     pipe.tap["lock_timeout"] = 0
     catalog = pipe.catalog({"public-big": FULL_TABLE, "public-other": FULL_TABLE})
@@ -190,9 +190,7 @@ def test_a_table_that_is_locked_for_a_while_is_waited_for_and_the_others_are_rea
         ),
     ],
 )
-def test_a_table_is_changed_while_it_is_read_and_the_run_goes_on_or_the_next_brings_it_right(
-    pipe, tables, ddl, refusal, method
-):
+def test_a_table_changed_while_it_is_read_is_right_after_this_run_or_the_next(pipe, tables, ddl, refusal, method):
     pipe.do(tables)
     name = "seen" if tables == VIEW else "big"
     pipe.tap |= {"chunk_size_mb": 1, "where": {f"public-{name}": slowly()}}

@@ -112,12 +112,12 @@ def named(pipe):
 @pytest.mark.parametrize(
     "use_copy", [pytest.param(True, id="chunks"), pytest.param(False, id="records", marks=pytest.mark.long)]
 )
-def test_schemas_tables_keys_and_columns_keep_their_names_whatever_they_are(named, use_copy):
+def test_schemas_tables_keys_and_columns_keep_their_names(named, use_copy):
     pipe, tables = named
     pipe.tap["use_copy"] = use_copy
     streams = {}
     if use_copy:
-        # see test_a_schema_with_a_percent_sign
+        # see test_a_schema_with_a_percent_sign_works_like_others
         tables = [names for names in tables if "%" not in names[0]]
     else:
         # a record knows of its table by the stream's name alone, which the SDK takes apart at dashes
@@ -145,14 +145,14 @@ def test_schemas_tables_keys_and_columns_keep_their_names_whatever_they_are(name
             assert len(there) == 2
 
 
-def test_a_schema_with_a_percent_sign_is_one_like_others(pipe):
+def test_a_schema_with_a_percent_sign_works_like_others(pipe):
     pipe.do("create table a (id int primary key); insert into a values (1)")
     pipe.target["default_target_schema"] = "100%"
     pipe.sync({"public-a": FULL_TABLE}).ok()
     assert pipe.rows('select id from "100%".a') == [(1,)]
 
 
-def test_a_table_of_1590_columns_arrives_and_one_of_1600_is_refused(pipe):
+def test_a_table_with_1590_columns_is_loaded_and_one_with_1600_is_refused(pipe):
     for name, count in [("wide", 1590), ("widest", 1600)]:
         parts = ", ".join(f"c{n} {'numeric(12,2)' if n % 400 == 0 else 'int'} default {n % 9}" for n in range(2, count))
         pipe.do(f"create table {name} (id int primary key, {parts}, updated_at timestamptz default now())")
@@ -169,7 +169,7 @@ def test_a_table_of_1590_columns_arrives_and_one_of_1600_is_refused(pipe):
     assert "public.widest has 1,600 selected columns" in error
 
 
-def test_a_table_whose_columns_were_used_up_here_is_loaded_anew_as_the_error_says(pipe):
+def test_a_raw_table_that_used_up_its_columns_can_be_loaded_again_as_the_error_says(pipe):
     pipe.do("create table a (id int primary key, updated_at timestamptz default now()); insert into a values (1)")
     state = pipe.sync({"public-a": INCREMENTAL}).ok().state
     with pipe.warehouse() as connection:
@@ -186,19 +186,19 @@ def test_a_table_whose_columns_were_used_up_here_is_loaded_anew_as_the_error_say
     assert pipe.rows("select id, y8 from raw.a order by id") == [(1, 8), (2, 8)]
 
 
-def test_a_view_with_a_system_columns_name_is_refused_by_that_name(pipe):
+def test_a_view_with_a_system_columns_name_is_refused_with_that_name(pipe):
     pipe.do("create table a (id int primary key); insert into a values (1); create view b as select id, xmin from a")
     assert '"xmin" conflicts with a system column name' in refused(pipe.sync({"public-b": FULL_TABLE}))
     pipe.sync({"public-b": {**FULL_TABLE, "select": ["id"]}}).ok()
 
 
-def test_a_column_that_has_the_name_of_one_of_the_warehouses_own_is_refused(pipe):
+def test_a_column_with_the_name_of_a_metadata_column_is_refused(pipe):
     pipe.do("create table a (id int primary key, _sdc_sequence int)")
     assert "public.a has a column _sdc_sequence" in refused(pipe.sync({"public-a": FULL_TABLE}))
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
-def test_a_source_that_is_itself_a_warehouse_leaves_this_ones_own_tables_alone(pipe, use_copy):
+def test_a_source_that_is_itself_a_warehouse_does_not_overwrite_this_ones_own_tables(pipe, use_copy):
     ours = ["state", "runs", "rejects", "schema_changes", "reconciles", "models", "model_runs", "moved_keys", "stage_1"]
     names = [f"_tidemark_{name}" for name in ours]
     pipe.do("; ".join(f"create table {name} (id int primary key); insert into {name} values (1)" for name in names))
@@ -222,7 +222,7 @@ def test_a_source_that_is_itself_a_warehouse_leaves_this_ones_own_tables_alone(p
     pipe.sync({"public-other_state": FULL_TABLE}).ok()
 
 
-def test_two_tables_whose_streams_would_have_one_name_are_not_confused(pipe):
+def test_two_tables_with_the_same_stream_name_are_not_confused(pipe):
     pipe.do('create schema "a-b"; create table "a-b".c (id int primary key); insert into "a-b".c values (1)')
     pipe.do('create schema a; create table a."b-c" (id int primary key); insert into a."b-c" values (2)')
     pipe.tap["filter_schemas"] = ["a", "a-b"]
@@ -235,7 +235,7 @@ def test_two_tables_whose_streams_would_have_one_name_are_not_confused(pipe):
 
 
 @pytest.mark.parametrize("side", ["source", "warehouse"])
-def test_text_and_names_arrive_between_databases_of_other_encodings(pipe, side):
+def test_text_and_names_survive_between_databases_with_different_encodings(pipe, side):
     whose = {"source": pipe.source_url, "warehouse": pipe.warehouse_url}[side]
     name = psycopg.conninfo.conninfo_to_dict(whose)["dbname"]
     with psycopg.connect(whose, dbname="postgres", autocommit=True) as connection:

@@ -31,7 +31,7 @@ BAD = """
 BAD_ONES = ("unpopulated", "raises", "internal", "corrupt", "lost", "shut", "full", "foreign")
 
 
-def test_whatever_one_streams_statements_raise_the_others_arrive_and_nothing_is_tried_in_vain(pipe):
+def test_any_error_of_one_streams_statements_leaves_the_others_unaffected_and_is_not_retried(pipe):
     pipe.do(GOOD + BAD)
     began = time.monotonic()
     streams = {f"public-a_{name}": FULL_TABLE for name in (*BAD_ONES, "huge")}
@@ -47,7 +47,7 @@ def test_whatever_one_streams_statements_raise_the_others_arrive_and_nothing_is_
     assert synced.state["bookmarks"].keys() >= {"public-good"}
 
 
-def test_whatever_one_streams_rows_raise_in_the_warehouse_the_others_arrive(pipe):
+def test_any_error_of_one_streams_rows_in_the_warehouse_leaves_the_others_unaffected(pipe):
     pipe.do(GOOD + "create table bad as table good; alter table bad add primary key (id)")
     catalog = pipe.catalog({"public-bad": INCREMENTAL, "public-good": INCREMENTAL})
     state = pipe.sync(catalog).ok().state
@@ -69,7 +69,7 @@ def test_whatever_one_streams_rows_raise_in_the_warehouse_the_others_arrive(pipe
         assert synced.state["bookmarks"]["public-bad"] == state["bookmarks"]["public-bad"]
 
 
-def test_a_discovery_beside_ddl_describes_what_is_there(pipe):
+def test_a_discovery_during_ddl_describes_existing_tables(pipe):
     pipe.do(GOOD)
     stop = threading.Event()
 
@@ -94,7 +94,7 @@ def test_a_discovery_beside_ddl_describes_what_is_there(pipe):
         thread.join()
 
 
-def test_names_that_are_no_text_end_no_discovery_and_are_told_of(ascii_pipe):
+def test_names_that_are_not_text_do_not_stop_discovery_and_are_reported(ascii_pipe):
     pipe = ascii_pipe
     with pipe.source(client_encoding="SQL_ASCII") as connection:
         connection.execute(GOOD.encode())
@@ -107,7 +107,7 @@ def test_names_that_are_no_text_end_no_discovery_and_are_told_of(ascii_pipe):
     pipe.sync({"public-good": INCREMENTAL}).ok()
 
 
-def test_a_selected_table_that_is_gone_fails_and_the_others_arrive(pipe):
+def test_a_selected_table_that_is_gone_fails_and_the_others_are_loaded(pipe):
     pipe.do(GOOD + "".join(f"create table {name} as table good; " for name in ("dropped", "renamed", "moved")))
     streams = {f"public-{name}": FULL_TABLE for name in ("good", "dropped", "renamed", "moved")}
     streams["public-renamed"] = streams["public-moved"] = INCREMENTAL
@@ -128,7 +128,7 @@ def test_a_selected_table_that_is_gone_fails_and_the_others_arrive(pipe):
     pipe.sync({"public-good": FULL_TABLE}, state).ok()
 
 
-def test_what_is_not_selected_costs_a_run_nothing_and_small_streams_share_states(pipe):
+def test_unselected_streams_cost_nothing_and_small_streams_share_state_messages(pipe):
     pipe.do(GOOD + "".join(f"create table t_{number} (id int); " for number in range(50)))
     pipe.do("".join(f"create table s_{number} (id int primary key, at timestamptz); " for number in range(30)))
     key = {"replication-method": "INCREMENTAL", "replication-key": "at"}
@@ -140,7 +140,7 @@ def test_what_is_not_selected_costs_a_run_nothing_and_small_streams_share_states
     assert synced.state["bookmarks"].keys() == streams.keys()
 
 
-def test_a_function_that_needs_a_search_path_is_told_of_and_the_advice_is_right(pipe):
+def test_a_function_that_needs_a_search_path_is_reported_and_the_advice_works(pipe):
     pipe.do(
         """
         create table rates (id int, rate int); insert into rates values (1, 7);
@@ -158,7 +158,7 @@ def test_a_function_that_needs_a_search_path_is_told_of_and_the_advice_is_right(
     assert pipe.rows("select rate, other from raw.a") == [(7, 7)]
 
 
-def test_a_row_that_is_no_text_fails_its_stream_and_deselecting_its_column_helps(ascii_pipe):
+def test_a_row_that_is_not_text_fails_its_stream_and_deselecting_its_column_helps(ascii_pipe):
     pipe = ascii_pipe
     with pipe.source(client_encoding="SQL_ASCII") as connection:
         connection.execute(GOOD.encode())

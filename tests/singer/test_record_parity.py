@@ -109,19 +109,19 @@ def every(pipe: Pipe) -> Pipe:
     return pipe
 
 
-def test_records_have_each_value_as_other_taps_do(every):
+def test_records_have_the_same_values_as_those_of_other_taps(every):
     expected = {type_: record for type_, (_, record) in {**ALIKE, **OURS}.items()}
     assert records(every, TAP) == expected
 
 
 @pytest.mark.long
-def test_records_are_those_of_the_meltanolabs_tap_but_where_it_loses_something(every):
+def test_records_equal_those_of_the_meltanolabs_tap_except_where_it_loses_something(every):
     ours, stock = records(every, TAP), records(every, STOCK)
     assert {type_ for type_ in ours if ours[type_] != stock[type_]} == set(OURS)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["extension", "no extension"])
-def test_an_hstore_lands_alike_from_records_and_from_chunks(pipe, known):
+def test_an_hstore_is_the_same_from_records_and_from_chunks(pipe, known):
     pipe.do("create extension hstore; create table a (id int primary key, h hstore, hs hstore[])")
     pipe.do("""insert into a values (1, '"a\\"b"=>"c\\\\d", n=>NULL', array['x=>1'::hstore]), (2, '', '{}')""")
     if known:

@@ -40,7 +40,7 @@ def as_records(kind: Kind) -> list[str]:
     return values
 
 
-def test_values_of_every_type_arrive_as_records_but_for_those_that_json_has_no_form_for(pipe):
+def test_values_of_every_type_arrive_as_records_except_those_that_json_can_not_hold(pipe):
     with pipe.source(options=FIXED.replace("search_path=", "search_path=public")) as connection:
         connection.execute(SETUP)
     set_oddly(pipe)

@@ -21,7 +21,7 @@ READER = """
 """
 
 
-def test_no_time_out_or_default_of_a_role_reaches_a_run(pipe):
+def test_no_timeout_or_default_of_a_role_affects_a_run(pipe):
     pipe.do(ORDERS + READER.format(role="limited"))
     pipe.do(
         """
@@ -44,7 +44,7 @@ def test_no_time_out_or_default_of_a_role_reaches_a_run(pipe):
     assert pipe.rows("select count(*) from raw.orders") == [(5000,)]
 
 
-def test_a_run_does_with_the_connections_that_its_role_may_have(pipe):
+def test_a_run_works_with_its_roles_connection_limit(pipe):
     pipe.do(ORDERS + "create table customers as table orders; alter table customers add primary key (id);")
     pipe.do(READER.format(role="few") + "grant select on all tables in schema public to few")
     streams = {"public-orders": INCREMENTAL, "public-customers": FULL_TABLE}
@@ -62,7 +62,7 @@ def test_a_run_does_with_the_connections_that_its_role_may_have(pipe):
             connection.execute("drop schema raw cascade")
 
 
-def test_a_load_does_with_the_connections_that_its_role_may_have(pipe):
+def test_a_load_works_with_its_roles_connection_limit(pipe):
     pipe.do(ORDERS)
     pipe.tap["chunk_size_mb"] = 0.02
     with pipe.warehouse() as connection:
@@ -76,7 +76,7 @@ def test_a_load_does_with_the_connections_that_its_role_may_have(pipe):
     assert pipe.rows("select count(*) from raw.orders") == [(5000,)]
 
 
-def test_a_role_that_may_not_ask_which_server_it_is_on_is_told_what_it_lacks(pipe):
+def test_a_role_that_may_not_read_the_servers_identity_is_told_the_missing_right(pipe):
     pipe.do(ORDERS + READER.format(role="unknowing") + "grant select on orders to unknowing")
     streams = {"public-orders": INCREMENTAL}
     before = pipe.sync(streams).ok().state
@@ -94,7 +94,7 @@ def test_a_role_that_may_not_ask_which_server_it_is_on_is_told_what_it_lacks(pip
     pipe.sync(streams, state).ok()
 
 
-def test_the_right_that_a_role_lacks_is_named_with_the_grant_that_gives_it(pipe):
+def test_a_missing_right_is_named_with_its_grant(pipe):
     pipe.do(ORDERS + READER.format(role="unable") + "grant select on orders to unable")
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
     pipe.tap |= {"user": "unable", "password": "reader"}
@@ -110,7 +110,7 @@ def test_the_right_that_a_role_lacks_is_named_with_the_grant_that_gives_it(pipe)
         pipe.do("grant execute on function pg_export_snapshot() to public; grant select on pg_prepared_xacts to public")
 
 
-def test_a_password_that_is_not_set_is_looked_for_where_libpq_looks(pipe):
+def test_an_unset_password_is_found_where_libpq_looks(pipe):
     pipe.do(ORDERS)
     ends = [conninfo_to_dict(url) for url in (pipe.source_url, pipe.warehouse_url)]
     lines = [f"{end['host']}:{end['port']}:*:{end['user']}:{end['password']}\n" for end in ends]
@@ -133,7 +133,7 @@ def test_a_password_that_is_not_set_is_looked_for_where_libpq_looks(pipe):
 
 
 @pytest.mark.long
-def test_a_large_value_takes_a_small_multiple_of_it_in_memory(pipe):
+def test_a_large_value_takes_only_a_small_multiple_of_its_size_in_memory(pipe):
     size = 48
     pipe.do(
         "create table files (id int primary key, doc bytea, ip inet, updated_at timestamptz default now()); "
@@ -154,7 +154,7 @@ def test_a_large_value_takes_a_small_multiple_of_it_in_memory(pipe):
     assert peaks[1] < 150
 
 
-def test_a_role_that_may_read_the_selected_columns_reads_them(pipe):
+def test_a_role_that_may_read_only_the_selected_columns_reads_them(pipe):
     pipe.do(
         ORDERS + "create table parts (id int, note text, at timestamptz, primary key (id)) partition by range (id);"
     )

@@ -38,7 +38,7 @@ def test_a_setting_that_would_change_nothing_is_refused(pipe, side, settings, sa
     assert next(iter(settings)) in error
 
 
-def test_a_misspelt_setting_is_said_with_the_one_that_is_meant(pipe):
+def test_a_misspelt_setting_is_reported_with_the_intended_one(pipe):
     pipe.do("create table a (id int primary key)")
     pipe.tap["lookback_second"] = 1
     pipe.target["hard_deletes"] = True
@@ -48,7 +48,7 @@ def test_a_misspelt_setting_is_said_with_the_one_that_is_meant(pipe):
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
-def test_dates_as_string_leaves_the_reading_of_the_clock_alone(pipe, use_copy):
+def test_dates_as_string_does_not_affect_reading_the_clock(pipe, use_copy):
     pipe.do("create table a (id int primary key, day date, updated_at timestamptz default now())")
     pipe.do("insert into a values (1, '2026-01-31'), (2, '20000-01-01')")
     pipe.tap |= {"use_copy": use_copy, "dates_as_string": True}
@@ -72,7 +72,7 @@ def test_dates_as_string_leaves_the_reading_of_the_clock_alone(pipe, use_copy):
         *(("target", name, -1) for name in ("max_parallel", "max_rejects", "history_days", "lock_timeout")),
     ],
 )
-def test_a_number_that_cannot_be_is_refused_by_the_name_of_its_setting(pipe, side, name, value):
+def test_an_invalid_number_is_refused_with_the_name_of_its_setting(pipe, side, name, value):
     pipe.do("create table if not exists a (id int primary key)")
     catalog = pipe.catalog(STREAMS)
     getattr(pipe, side)[name] = value
@@ -122,7 +122,7 @@ def test_a_misspelt_stream_in_a_setting_stops_the_run_before_a_row_is_read(pipe,
     assert pipe.rows("select count(*) from pg_tables where schemaname = 'raw' and tablename = 'people'") == [(0,)]
 
 
-def test_settings_of_streams_that_are_not_selected_hold_and_those_of_another_source_are_told(pipe):
+def test_settings_of_unselected_streams_are_accepted_and_those_of_another_source_reported(pipe):
     pipe.do("create table people (id int primary key); create table other (id int primary key, note text)")
     pipe.tap["masks"] = {"public-other": {"note": "redact"}, "crm-contacts": {"name": "redact"}}
     log = pipe.sync({"public-people": FULL_TABLE}).ok().tap_log
@@ -131,7 +131,7 @@ def test_settings_of_streams_that_are_not_selected_hold_and_those_of_another_sou
 
 
 @pytest.mark.parametrize("side", ["tap", "target"])
-def test_a_tunnel_that_cannot_be_opened_is_told_in_one_line(pipe, side):
+def test_a_tunnel_that_can_not_be_opened_is_reported_in_one_line(pipe, side):
     pipe.do("create table a (id int primary key)")
     catalog = pipe.catalog(STREAMS)
     way = {"enable": True, "host": "127.0.0.1", "port": 1, "username": "x", "private_key": "no key"}

@@ -24,7 +24,7 @@ def make(pipe) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
-def test_rows_from_before_the_start_date_or_without_a_stamp_are_not_read(pipe, use_copy):
+def test_rows_before_the_start_date_or_without_a_stamp_are_not_read(pipe, use_copy):
     catalog = pipe.catalog(make(pipe))
     pipe.tap |= {"use_copy": use_copy, "start_date": "2022-11-01T00:00:00+00:00", "timestamp_timezone": "UTC"}
     first = pipe.sync(catalog).ok()
@@ -47,7 +47,7 @@ def test_rows_from_before_the_start_date_or_without_a_stamp_are_not_read(pipe, u
     assert all(len(pipe.rows(f"select id from raw.{table}")) == 7 for table in KEYS)
 
 
-def test_where_the_zone_of_stamps_is_unknown_what_may_be_of_the_start_date_is_read(pipe):
+def test_with_an_unknown_time_zone_every_row_that_may_be_after_the_start_date_is_read(pipe):
     pipe.do("create table a (id int primary key, updated_at timestamp)")
     pipe.do("insert into a values (1, '2022-10-31 11:59'), (2, '2022-10-31 13:00')")
     pipe.tap["start_date"] = "2022-11-01T00:00:00Z"
@@ -55,7 +55,7 @@ def test_where_the_zone_of_stamps_is_unknown_what_may_be_of_the_start_date_is_re
     assert pipe.rows("select id from raw.a") == [(2,)]
 
 
-def test_a_day_that_the_start_date_is_in_is_read_whole_where_the_key_is_a_date(pipe):
+def test_with_a_date_as_key_the_whole_day_of_the_start_date_is_read(pipe):
     pipe.do("create table a (id int primary key, updated_at date)")
     pipe.do("insert into a values (1, '2025-12-31'), (2, '2026-01-01'), (3, '2026-01-02')")
     for start, zone, ids in (
@@ -72,7 +72,7 @@ def test_a_day_that_the_start_date_is_in_is_read_whole_where_the_key_is_a_date(p
 
 
 @pytest.mark.parametrize("start", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"])
-def test_the_first_and_the_last_instant_there_are_can_be_start_dates(pipe, start):
+def test_the_first_and_the_last_possible_instant_can_be_start_dates(pipe, start):
     catalog = pipe.catalog(make(pipe))
     pipe.tap["start_date"] = start
     first = pipe.sync(catalog).ok()
@@ -80,7 +80,7 @@ def test_the_first_and_the_last_instant_there_are_can_be_start_dates(pipe, start
     assert pipe.rows("select count(*) from raw.dated") == [(3 if start.startswith("0001") else 0,)]
 
 
-def test_a_backfill_keeps_to_the_start_date(pipe):
+def test_a_backfill_respects_the_start_date(pipe):
     catalog = pipe.catalog(make(pipe))
     pipe.tap |= {"start_date": "2022-11-01", "timestamp_timezone": "UTC"}
     state = pipe.sync(catalog).ok().state
@@ -89,7 +89,7 @@ def test_a_backfill_keeps_to_the_start_date(pipe):
     assert pipe.rows("select id from raw.stamped order by id") == [(2,), (3,)]
 
 
-def test_a_start_date_that_is_not_one_is_refused_in_one_line(pipe):
+def test_an_invalid_start_date_is_refused_in_one_line(pipe):
     pipe.do("create table a (id int primary key, updated_at timestamptz)")
     catalog = pipe.catalog({"public-a": INCREMENTAL})
     pipe.tap["start_date"] = "last year"

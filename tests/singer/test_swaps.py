@@ -129,7 +129,7 @@ SWAPS: dict[str, tuple[list[str], bool]] = {
 
 
 @pytest.mark.parametrize("method", [INCREMENTAL, FULL_TABLE], ids=["incremental", "whole"])
-def test_columns_that_swap_names_arrive_and_advice_leads_to_a_run_that_is_well(pipe, method):
+def test_columns_that_swap_names_are_loaded_right_or_the_advice_leads_there(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(SWAPS.values())}
     for name in names:
         pipe.do(ORDERS.replace(" orders", f" {name}"))

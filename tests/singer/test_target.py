@@ -97,14 +97,14 @@ def notes(messages: Messages) -> dict[int, str]:
     return dict(messages.pipe.rows("select id, note from raw.orders order by id"))
 
 
-def test_a_state_is_told_once_what_came_before_it_is_committed(messages):
+def test_a_state_is_emitted_after_everything_before_it_is_committed(messages):
     messages.schema().chunk({1: "a"}).state({"at": 1}).chunk({2: "b"}).state({"at": 2}).batch(END).state({"at": 3})
     states = messages.ok()
     assert states[-1] == {"at": 3}
     assert states == sorted(states, key=lambda state: state["at"])
 
 
-def test_a_state_that_came_after_a_chunk_that_failed_is_not_told(messages):
+def test_a_state_after_a_failed_chunk_is_not_emitted(messages):
     messages.schema().chunk({1: "a"}).state({"at": 1}).chunk({2: "b"}, crc32=1).state({"at": 2})
     done = messages.run()
     assert done.returncode == 1
@@ -112,7 +112,7 @@ def test_a_state_that_came_after_a_chunk_that_failed_is_not_told(messages):
     assert 2 not in notes(messages)
 
 
-def test_a_stream_that_fails_keeps_its_bookmark_and_the_others_move_theirs(messages):
+def test_a_failed_stream_keeps_its_bookmark_and_the_others_move_theirs(messages):
     def state(orders: int, others: int) -> dict[str, Any]:
         return {"bookmarks": {"public-orders": {"v": orders}, "public-others": {"v": others}}}
 
@@ -132,21 +132,21 @@ def test_a_stream_that_fails_keeps_its_bookmark_and_the_others_move_theirs(messa
     assert runs == {"public-orders": "failed", "public-others": "succeeded"}
 
 
-def test_with_on_stream_error_stop_nothing_goes_on(messages):
+def test_with_on_stream_error_stop_the_run_ends(messages):
     messages.pipe.target["on_stream_error"] = "stop"
     messages.schema().schema(replace(TABLE, name="others"))
     messages.chunk({2: "b"}, crc32=1).chunk({1: "a"}, stream="public-others").batch(END, stream="public-others")
     assert "was damaged on its way" in messages.refused()
 
 
-def test_a_chunk_that_was_read_earlier_never_overwrites_one_that_was_read_later(messages):
+def test_a_chunk_that_was_read_earlier_never_overwrites_a_later_one(messages):
     messages.schema().chunk({1: "old", 2: "old"}).batch(END).ok()
     messages.schema().chunk({1: "new", 3: "new"}, LATE).batch(END).ok()
     messages.schema().chunk({1: "old", 2: "old"}).chunk({3: "older", 4: "old"}).batch(END).ok()
     assert notes(messages) == {1: "new", 2: "old", 3: "new", 4: "old"}
 
 
-def test_the_same_again_writes_nothing(messages):
+def test_loading_the_same_rows_again_writes_nothing(messages):
     rows = dict.fromkeys(range(50000), "x" * 100)
     messages.schema().chunk(rows).batch(END).ok()
     messages.schema().chunk(rows, LATE).batch(END).ok()
@@ -166,7 +166,7 @@ def test_a_row_that_comes_back_is_undeleted(messages):
     assert messages.pipe.rows("select _sdc_deleted_at from raw.orders") == [(None,)]
 
 
-def test_a_damaged_chunk_is_refused_and_nothing_of_it_is_loaded(messages):
+def test_a_damaged_chunk_is_refused_and_not_loaded(messages):
     assert "was damaged on its way" in messages.schema().chunk({1: "a"}, crc32=1).refused()
     assert notes(messages) == {}
     messages.schema().chunk({1: "a"})
@@ -175,7 +175,7 @@ def test_a_damaged_chunk_is_refused_and_nothing_of_it_is_loaded(messages):
     assert notes(messages) == {}
 
 
-def test_a_chunk_that_is_gone_or_elsewhere_is_told(messages):
+def test_a_missing_chunk_file_is_reported(messages):
     messages.schema().chunk({1: "a"})
     Path(messages.pipe.directory / "chunk-1").unlink()
     assert "tap and target must share a disk" in messages.refused()
@@ -184,7 +184,7 @@ def test_a_chunk_that_is_gone_or_elsewhere_is_told(messages):
     assert "not a file of this machine" in messages.refused()
 
 
-def test_a_stream_that_begins_after_what_is_there_is_refused_and_one_that_begins_before_is_not(messages):
+def test_a_stream_that_starts_after_the_loaded_rows_is_refused_and_one_that_starts_before_is_not(messages):
     gap = replace(END, start=LATE)
     assert "holds none of this source's rows" in messages.schema().batch(gap).refused()
     messages.schema().chunk({1: "a"}).batch(replace(END, end=EARLY)).ok()
@@ -193,7 +193,7 @@ def test_a_stream_that_begins_after_what_is_there_is_refused_and_one_that_begins
     messages.schema().batch(gap).ok()
 
 
-def test_a_first_load_goes_on_only_where_its_parts_are_there(messages):
+def test_a_first_load_resumes_only_if_its_earlier_parts_are_loaded(messages):
     part = (7, 0, 10)
     going_on = {"resumed": (part,), "blocks": (7, 10, None)}
     assert "parts of its first load would be missed" in messages.schema().chunk({2: "b"}, **going_on).refused()
@@ -202,7 +202,7 @@ def test_a_first_load_goes_on_only_where_its_parts_are_there(messages):
     assert notes(messages) == {1: "a", 2: "b"}
 
 
-def test_a_first_load_whose_end_was_committed_and_not_told_goes_on(messages):
+def test_a_first_load_that_was_committed_but_not_reported_resumes(messages):
     whole = (7, 0, None)
     messages.schema().chunk({1: "a"}, blocks=whole).batch(END).ok()
     # killed before it told the last state; the next run has the one before that
@@ -216,12 +216,12 @@ def test_another_version_of_the_format_is_refused(messages):
     assert "install the tap and the target of one release" in messages.refused()
 
 
-def test_a_column_that_has_a_name_of_ours_is_refused(messages):
+def test_a_column_with_a_metadata_name_is_refused(messages):
     table = replace(TABLE, columns=(*TABLE.columns, WireColumn("_sdc_sequence", "bigint")))
     assert "has a column _sdc_sequence" in messages.schema(table).chunk({}).refused()
 
 
-def test_metadata_columns_hold_what_the_sdk_says_they_hold(messages):
+def test_metadata_columns_hold_what_the_sdk_documents(messages):
     messages.schema().chunk({1: "a"}).batch(END).ok()
     messages.schema().chunk({2: "b"}, LATE).batch(END).ok()
     for id_, extracted_at in ((1, EARLY), (2, LATE)):
@@ -240,7 +240,7 @@ def test_metadata_columns_hold_what_the_sdk_says_they_hold(messages):
     ), "what was true of the first load alone is no default"
 
 
-def test_a_column_that_was_made_text_takes_values_of_any_type(pipe):
+def test_a_column_altered_to_text_accepts_values_of_any_type(pipe):
     pipe.do("create table orders (id int primary key, amount numeric(12,2), at timestamptz, updated_at timestamptz)")
     pipe.do("insert into orders values (1, 1.50, '2026-01-01Z', now())")
     with pipe.warehouse() as connection:
@@ -250,7 +250,7 @@ def test_a_column_that_was_made_text_takes_values_of_any_type(pipe):
     assert pipe.rows("select id, amount, at from raw.orders") == [(1, "1.50", "2026-01-01 00:00:00+00")]
 
 
-def test_a_clock_that_went_back_is_told_for_its_rows_would_be_taken_for_old_ones(messages):
+def test_a_source_clock_that_went_back_is_reported(messages):
     messages.schema().chunk({1: "a"}, LATE).batch(replace(END, snapshot_at=LATE)).ok()
     error = messages.schema().chunk({1: "b"}, EARLY, start=EARLY).refused()
     assert "The source's clock went back" in error

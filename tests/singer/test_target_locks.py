@@ -64,7 +64,7 @@ def held_up(pipe: Pipe, processes: list[Any]) -> None:
     ],
     ids=["added", "renamed", "widened under a view that is read", "widened"],
 )
-def test_a_table_that_is_read_for_long_is_altered_after_it_while_other_readers_go_on(loaded, change, read):
+def test_a_table_is_altered_after_a_long_reader_while_other_readers_continue(loaded, change, read):
     with loaded.warehouse() as connection:
         connection.execute("create view notes as select id, note from raw.orders")
     loaded.do(f"alter table orders {change}; update orders set updated_at = now()")
@@ -79,7 +79,7 @@ def test_a_table_that_is_read_for_long_is_altered_after_it_while_other_readers_g
     assert loaded.rows("select count(*) from raw._tidemark_schema_changes") == [(1,)]
 
 
-def test_who_is_in_the_way_for_longer_than_lock_timeout_is_named_and_nothing_is_half_done(loaded):
+def test_a_session_that_blocks_longer_than_lock_timeout_is_named_and_nothing_is_half_done(loaded):
     loaded.target["lock_timeout"] = 1
     loaded.do("alter table orders add more text default 'x'; update orders set updated_at = now()")
     with analyst(loaded, "raw.orders") as connection:
@@ -96,7 +96,7 @@ def test_who_is_in_the_way_for_longer_than_lock_timeout_is_named_and_nothing_is_
         loaded.sync(STREAMS, loaded.state).ok()
 
 
-def test_an_empty_table_that_is_read_for_long_is_loaded_all_the_same(pipe):
+def test_an_empty_table_with_a_long_reader_is_loaded(pipe):
     pipe.do(ORDERS)
     pipe.target["lock_timeout"] = 2
     pipe.sync(STREAMS).ok()
@@ -110,7 +110,7 @@ def test_an_empty_table_that_is_read_for_long_is_loaded_all_the_same(pipe):
     assert pipe.rows("select count(*) from pg_attrdef where adrelid = 'raw.orders'::regclass") == [(0,)]
 
 
-def test_what_a_killed_run_left_and_a_dump_reads_is_in_nobodys_way(pipe):
+def test_a_killed_runs_stage_that_a_dump_reads_blocks_nobody(pipe):
     pipe.do(ORDERS)
     streams = {"public-orders": FULL_TABLE}
     pipe.sync(streams).ok()
@@ -126,7 +126,7 @@ def test_what_a_killed_run_left_and_a_dump_reads_is_in_nobodys_way(pipe):
     assert pipe.rows("select count(*) from pg_class where relname like '\\_tidemark\\_stage%'") == [(0,)]
 
 
-def test_records_wait_their_turn_too(loaded):
+def test_records_wait_for_readers_too(loaded):
     lines = [
         {"type": "SCHEMA", "stream": "orders", "key_properties": ["id"]},
         {"type": "RECORD", "stream": "orders", "record": {"id": 9, "more": "x"}},

@@ -14,7 +14,7 @@ ORDERS = """
 STREAMS = {"public-orders": INCREMENTAL}
 
 
-def test_a_load_that_the_server_ends_to_solve_a_deadlock_is_tried_again(pipe):
+def test_a_load_that_the_server_ends_in_a_deadlock_is_retried(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state
     pipe.do("update orders set note = 'second', updated_at = now()")
@@ -36,7 +36,7 @@ def test_a_load_that_the_server_ends_to_solve_a_deadlock_is_tried_again(pipe):
     assert pipe.rows("select note, count(*) from raw.orders group by 1") == [("second", 100)]
 
 
-def test_a_table_that_takes_longer_to_read_whole_than_a_snapshot_is_held_fails_and_keeps_its_rows(pipe):
+def test_a_full_read_that_outlasts_its_snapshot_fails_and_the_old_rows_stay(pipe):
     pipe.do(ORDERS)
     streams = {"public-orders": FULL_TABLE}
     pipe.sync(streams).ok()

@@ -45,7 +45,7 @@ def assert_busy(second: Synced) -> None:
 
 
 @pytest.mark.parametrize("records", [False, True], ids=["chunks", "records"])
-def test_the_second_run_says_who_keeps_it_out_and_nothing_is_loaded_twice(pipe, twin, records):
+def test_a_second_run_names_the_first_and_nothing_is_loaded_twice(pipe, twin, records):
     first = stand_still(pipe)
     if records:
         twin.tap["use_copy"] = False
@@ -55,7 +55,7 @@ def test_the_second_run_says_who_keeps_it_out_and_nothing_is_loaded_twice(pipe, 
     assert_equal(pipe)
 
 
-def test_a_killed_run_does_not_keep_out_the_next(pipe, twin):
+def test_a_killed_run_does_not_exclude_the_next(pipe, twin):
     first = stand_still(pipe)
     for process in first:
         kill(process)
@@ -70,7 +70,7 @@ def break_connections(pipe: Pipe) -> None:
         )
 
 
-def test_a_run_that_lost_its_connections_goes_on_if_no_other_came_in_between(pipe):
+def test_a_run_that_lost_its_connections_continues_if_no_other_run_began(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     first = stand_still(pipe)
@@ -80,7 +80,7 @@ def test_a_run_that_lost_its_connections_goes_on_if_no_other_came_in_between(pip
     assert_equal(pipe)
 
 
-def test_a_run_that_lost_its_lock_to_another_loads_no_more(pipe, twin):
+def test_a_run_that_lost_its_lock_to_another_stops_loading(pipe, twin):
     first = stand_still(pipe)
     break_connections(pipe)
     twin.sync(STREAMS).ok()

@@ -31,7 +31,7 @@ from tests.singer.test_sources import refused
 from tests.singer.values import Kind
 
 
-def test_values_of_every_type_arrive_as_they_are_whatever_the_settings_and_are_written_again_only_when_they_change(
+def test_values_of_every_type_arrive_unchanged_whatever_the_settings_and_are_rewritten_only_if_changed(
     pipe_of_versions,
 ):
     pipe = pipe_of_versions
@@ -67,7 +67,7 @@ def test_values_of_every_type_arrive_as_they_are_whatever_the_settings_and_are_w
         assert written == expected.get(sample.table, set())
 
 
-def test_old_rows_have_a_default_of_every_type_without_being_read_again(pipe):
+def test_old_rows_get_a_default_of_every_type_without_being_read_again(pipe):
     with pipe.source(options=FIXED.replace("search_path=", "search_path=public")) as connection:
         connection.execute(SETUP)
     set_oddly(pipe)
@@ -127,7 +127,7 @@ def test_every_type_that_a_server_has_is_tested_here(installed):
         assert known <= tested | UNREADABLE | {"unknown"}
 
 
-def test_what_nothing_can_read_is_refused_with_its_column_its_type_and_what_to_do(pipe):
+def test_an_unreadable_type_is_refused_with_its_column_its_type_and_what_to_do(pipe):
     with pipe.source() as connection:
         known = {name for (name,) in connection.execute("select typname from pg_type where typtype = 'b'")}
     for type_ in UNREADABLE & known:
@@ -159,7 +159,7 @@ def test_what_nothing_can_read_is_refused_with_its_column_its_type_and_what_to_d
     assert "is of type pg_node_tree, " in refused(pipe.sync({"public-of_pg_node_tree": FULL_TABLE}))
 
 
-def test_infinity_is_refused_by_name_where_intervals_have_none(make_pipe):
+def test_an_infinite_interval_is_refused_by_name_if_the_warehouse_can_not_hold_it(make_pipe):
     pipes = [make_pipe(source, warehouse) for source in INSTALLATIONS for warehouse in INSTALLATIONS]
     pipe = next((pipe for pipe in pipes if both(pipe, version)[0] >= 17 > both(pipe, version)[1]), None)
     if pipe is None:
@@ -170,7 +170,7 @@ def test_infinity_is_refused_by_name_where_intervals_have_none(make_pipe):
     assert "column how_long" in error
 
 
-def test_xml_lands_as_text_where_the_server_reads_none(make_pipe):
+def test_xml_is_loaded_as_text_if_the_warehouse_can_not_parse_it(make_pipe):
     pipes = [make_pipe(source, warehouse) for source in INSTALLATIONS for warehouse in INSTALLATIONS]
     pipe = next((pipe for pipe in pipes if both(pipe, reads_xml) == (True, False)), None)
     if pipe is None:
@@ -186,7 +186,7 @@ def test_xml_lands_as_text_where_the_server_reads_none(make_pipe):
 
 
 @pytest.mark.parametrize("there", ["in a schema of its own", "not in the warehouse"])
-def test_types_of_extensions_stay_what_they_are_where_the_warehouse_has_them_and_are_text_elsewhere(pipe, there):
+def test_extension_types_are_kept_if_the_warehouse_has_them_and_text_otherwise(pipe, there):
     # a type of one's own, as those of extensions are made; commas do not separate the elements of its arrays
     own = """
         create type "a Type"; create function "a Type in"(cstring) returns "a Type" language internal immutable strict
@@ -251,7 +251,7 @@ EQUALS = {
 }
 
 
-def test_rows_are_told_apart_by_keys_of_any_type(pipe):
+def test_keys_of_any_type_identify_rows(pipe):
     pipe.do(SETUP + "create domain any_price as numeric")
     stamp = "updated_at timestamptz not null default clock_timestamp()"
     with pipe.source() as connection:
@@ -297,7 +297,7 @@ def test_rows_are_told_apart_by_keys_of_any_type(pipe):
     assert {table: pipe.rows(written.format(table)) for table in tables} == after
 
 
-def test_generated_and_identity_columns_land_as_plain_ones_and_dropped_ones_not_at_all(pipe):
+def test_generated_and_identity_columns_become_plain_ones_and_dropped_ones_are_left_out(pipe):
     with pipe.source() as connection:
         virtual = "total numeric generated always as (price * 2) virtual," if version(connection) >= 18 else ""
     pipe.do(

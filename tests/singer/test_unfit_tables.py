@@ -6,7 +6,7 @@ from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 from tests.singer.test_sources import ORDERS, refused
 
 
-def test_tables_that_others_inherit_from_are_read_with_these_and_have_no_key_of_their_own(pipe):
+def test_a_table_with_inheriting_tables_is_read_with_them_and_has_no_key(pipe):
     pipe.do(ORDERS + "create table archive () inherits (orders); insert into archive select * from orders where id < 4")
     pipe.sync({"public-orders": FULL_TABLE}).ok()
     assert pipe.rows("select count(*), count(distinct id) from raw.orders") == [(5003, 5000)]
@@ -34,7 +34,7 @@ LACKS = {
 }
 
 
-def test_why_a_table_has_no_key_is_said_and_the_statement_that_is_shown_gives_it_one(pipe):
+def test_the_error_says_why_a_table_has_no_key_and_its_statement_gives_it_one(pipe):
     for made, _ in LACKS.values():
         pipe.do(made)
     for name in LACKS:
@@ -58,7 +58,7 @@ def test_why_a_table_has_no_key_is_said_and_the_statement_that_is_shown_gives_it
     assert [pipe.rows(f"select id from raw.{name}") for name in shown] == [[(1,)]] * len(shown)
 
 
-def test_a_deferrable_key_and_one_without_overlaps_tell_rows_apart(pipe):
+def test_a_deferrable_key_and_one_without_overlaps_identify_rows(pipe):
     pipe.do(
         "create table deferred (id int primary key deferrable, n int, updated_at timestamptz not null default now());"
         "insert into deferred values (1, 1), (2, 2);"
@@ -77,7 +77,7 @@ def test_a_deferrable_key_and_one_without_overlaps_tell_rows_apart(pipe):
     assert pipe.rows("select count(*) from raw.spans") == [(2,)]
 
 
-def test_a_table_that_is_too_wide_beside_the_warehouses_columns_is_refused_by_name_and_others_go_on(pipe):
+def test_a_table_too_wide_for_the_metadata_columns_is_refused_by_name_and_others_are_loaded(pipe):
     def wide(name: str, count: int, column: str) -> None:
         columns = ", ".join(f"c{number} {column}" for number in range(1, count))
         pipe.do(f"create table {name} (id bigint primary key, {columns}); insert into {name} (id) values (1)")

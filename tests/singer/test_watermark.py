@@ -53,7 +53,7 @@ def warnings(pipe_or_log: str) -> list[str]:
 
 
 @pytest.mark.parametrize("lookback_s", [1, pytest.param(5, marks=pytest.mark.long)])
-def test_a_row_that_is_committed_after_a_newer_one_was_read_is_not_missed(pipe, lookback_s):
+def test_a_row_committed_after_a_newer_one_was_read_is_not_missed(pipe, lookback_s):
     make_orders(pipe)
     if lookback_s == 1:
         look_back_a_second(pipe)
@@ -71,7 +71,7 @@ def test_a_row_that_is_committed_after_a_newer_one_was_read_is_not_missed(pipe, 
     assert notes(pipe) == {"late", "newer"}
 
 
-def test_a_row_with_a_smaller_number_that_is_committed_later_is_not_missed(pipe):
+def test_a_row_with_a_smaller_number_committed_later_is_not_missed(pipe):
     make_orders(pipe)
     # nor is there a lag in rows then
     look_back_a_second(pipe)
@@ -92,14 +92,14 @@ def test_a_row_with_a_smaller_number_that_is_committed_later_is_not_missed(pipe)
     assert sum(message["encoding"]["rows"] for message in idle.messages if message["type"] == "BATCH") == 1
 
 
-def test_numbers_that_a_session_took_in_advance_are_warned_of(pipe):
+def test_numbers_cached_by_a_session_lead_to_a_warning(pipe):
     make_orders(pipe)
     pipe.do("alter table orders alter column id set cache 20")
     (warning,) = warnings(pipe.sync(BY_ID).ok().tap_log)
     assert "ALTER SEQUENCE public.orders_id_seq CACHE 1;" in warning
 
 
-def test_after_a_change_of_the_whole_table_an_idle_run_reads_nothing(pipe):
+def test_an_idle_run_after_a_change_of_the_whole_table_reads_nothing(pipe):
     for table, type_ in (("instants", "timestamptz"), ("local", "timestamp")):
         pipe.do(f"create table {table} (id int primary key, updated_at {type_})")
         pipe.do(f"insert into {table} select n, now() at time zone 'UTC' from generate_series(1, 500) n")
@@ -133,7 +133,7 @@ def role(pipe: Pipe, *, superuser: bool = False) -> Iterator[str]:
         pipe.do(f"drop owned by {name}; drop role {name}")
 
 
-def test_without_the_right_to_see_other_sessions_bookmarks_stay_behind_and_the_grant_is_named(pipe):
+def test_without_the_right_to_see_other_sessions_bookmarks_stay_back_and_the_grant_is_named(pipe):
     make_orders(pipe)
     look_back_a_second(pipe)
     pipe.tap["longest_transaction_seconds"] = 600
@@ -149,7 +149,7 @@ def test_without_the_right_to_see_other_sessions_bookmarks_stay_behind_and_the_g
     assert notes(pipe) == {"late"}
 
 
-def test_a_session_that_hides_its_activity_holds_bookmarks_behind(pipe):
+def test_a_session_that_hides_its_activity_keeps_bookmarks_back(pipe):
     make_orders(pipe)
     look_back_a_second(pipe)
     with writer(pipe, options="-c track_activities=off") as late:
@@ -165,7 +165,7 @@ def test_a_session_that_hides_its_activity_holds_bookmarks_behind(pipe):
 
 @pytest.mark.usefixtures("prepares")
 @pytest.mark.parametrize("streams", [BY_STAMP, BY_ID], ids=["by time", "by number"])
-def test_a_prepared_transaction_holds_bookmarks_where_they_are(pipe, streams):
+def test_a_prepared_transaction_keeps_bookmarks_back(pipe, streams):
     make_orders(pipe)
     look_back_a_second(pipe)
     state = pipe.sync(streams).ok().state
@@ -186,7 +186,7 @@ def test_a_prepared_transaction_holds_bookmarks_where_they_are(pipe, streams):
 # clocks and calendars
 
 
-def test_a_bookmark_ahead_of_the_clock_is_said_and_the_stream_read_from_its_beginning(pipe):
+def test_a_bookmark_ahead_of_the_clock_is_reported_and_the_stream_read_from_the_beginning(pipe):
     make_orders(pipe)
     state = pipe.sync(BY_STAMP).ok().state
     pipe.do("insert into orders (note, updated_at) values ('after the clock went back', now())")
@@ -200,7 +200,7 @@ def test_a_bookmark_ahead_of_the_clock_is_said_and_the_stream_read_from_its_begi
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati"])
 @pytest.mark.parametrize("known", [True, False], ids=["zone known", "zone unknown"])
-def test_time_stamps_without_a_zone_are_not_missed_wherever_they_are_written(pipe, zone, known):
+def test_time_stamps_without_a_zone_are_not_missed_in_any_time_zone(pipe, zone, known):
     make_orders(pipe, "timestamp")
     pipe.tap["lookback_seconds"] = 5
     if known:
@@ -223,7 +223,7 @@ def test_an_unknown_time_zone_is_refused(pipe):
     assert "timestamp_timezone is 'Mars/Olympus'" in synced.tap_log
 
 
-def test_the_hour_that_comes_twice_when_clocks_are_put_back_is_not_missed(pipe):
+def test_the_repeated_hour_when_clocks_go_back_is_not_missed(pipe):
     make_orders(pipe, "timestamp")
     pipe.tap |= {"timestamp_timezone": "Europe/Oslo", "lookback_seconds": 5}
     state = pipe.sync(BY_STAMP).ok().state
@@ -234,7 +234,7 @@ def test_the_hour_that_comes_twice_when_clocks_are_put_back_is_not_missed(pipe):
     assert notes(pipe) == {"second time"}
 
 
-def test_a_bookmark_that_is_no_time_is_refused(pipe):
+def test_a_bookmark_that_is_not_a_time_is_refused(pipe):
     make_orders(pipe)
     state = {"bookmarks": {"public-orders": {"replication_key": "updated_at", "replication_key_value": "yesterday"}}}
     synced = pipe.sync(BY_STAMP, state)

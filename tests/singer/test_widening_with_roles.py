@@ -96,7 +96,7 @@ def as_loader(pipe: Pipe) -> psycopg.Connection[Any]:
     return psycopg.connect(pipe.warehouse_url, user=user, password=password)
 
 
-def test_views_of_dbts_role_are_made_again_as_they_were_for_a_loader_that_may_not_touch_them(with_roles):
+def test_views_of_dbts_role_are_recreated_unchanged_for_a_loader_without_rights_to_them(with_roles):
     before = with_roles.rows(SEEN)
     assert len(before) == 5
     # the SQL can be run again at any time
@@ -125,7 +125,7 @@ def test_a_materialized_view_of_dbts_role_keeps_its_storage_and_statistics(with_
     assert with_roles.rows(EXTRAS) == before
 
 
-def test_a_function_on_a_view_of_dbts_role_is_named_and_once_it_is_dropped_the_column_is_widened(with_roles):
+def test_a_function_on_a_view_of_dbts_role_is_named_and_the_column_is_widened_once_it_is_dropped(with_roles):
     execute(
         with_roles,
         "set role tidemark_transformer; create function staging.f() returns bigint "
@@ -139,7 +139,7 @@ def test_a_function_on_a_view_of_dbts_role_is_named_and_once_it_is_dropped_the_c
     with_roles.sync(STREAMS, with_roles.state).ok()
 
 
-def test_a_view_of_someone_elses_is_left_alone_and_the_error_names_it_and_what_to_do(with_roles):
+def test_a_view_of_another_role_is_not_touched_and_the_error_names_it_and_what_to_do(with_roles):
     name = with_roles.rows("select current_database()")[0][0]
     ana = f"{name}_ana"
     execute(
@@ -159,7 +159,7 @@ def test_a_view_of_someone_elses_is_left_alone_and_the_error_names_it_and_what_t
         execute(with_roles, f"drop owned by {ana} cascade; drop role {ana}")
 
 
-def test_a_warehouse_whose_roles_are_older_says_so_and_is_well_once_they_are_brought_up_to_date(with_roles):
+def test_a_warehouse_with_older_roles_says_so_and_works_after_the_update(with_roles):
     execute(with_roles, "drop schema tidemark cascade")
     error = refused(widened(with_roles))
     assert "staging.stg, which reads raw.orders, belongs to tidemark_transformer" in error
@@ -176,7 +176,7 @@ def test_a_warehouse_whose_roles_are_older_says_so_and_is_well_once_they_are_bro
     assert with_roles.rows("select distinct note from staging.stg") == [("much longer now",)]
 
 
-def test_what_the_loader_is_lent_is_no_way_to_take_a_view_or_to_bring_in_sql(with_roles):
+def test_the_loaders_functions_do_not_let_it_take_over_a_view_or_inject_sql(with_roles):
     execute(
         with_roles,
         "set role tidemark_transformer; create table marts.t (x int); create view marts.v as select x from marts.t",
@@ -228,7 +228,7 @@ def test_what_the_loader_is_lent_is_no_way_to_take_a_view_or_to_bring_in_sql(wit
             connection.execute(f"set role {role}; select tidemark.set_view_aside({total})")
 
 
-def test_what_the_loader_sets_meanwhile_changes_nothing_in_a_view_that_is_made_again(with_roles):
+def test_the_loaders_settings_do_not_change_a_recreated_view(with_roles):
     execute(
         with_roles,
         "set role tidemark_transformer; create view marts.typed as select note, date '2020-02-01' as d, "
@@ -246,7 +246,7 @@ def test_what_the_loader_sets_meanwhile_changes_nothing_in_a_view_that_is_made_a
     assert with_roles.rows(SEEN) == before
 
 
-def test_row_level_security_that_applies_to_the_loader_is_refused_and_its_advice_brings_it_right(with_roles):
+def test_row_level_security_that_applies_to_the_loader_is_refused_and_the_advice_works(with_roles):
     execute(
         with_roles,
         "alter table raw.orders enable row level security, force row level security; "

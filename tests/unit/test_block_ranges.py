@@ -36,13 +36,13 @@ chunk_bytes = st.integers(1, 40 * BLOCK)
 
 
 @given(leaves, chunk_bytes, st.integers(1, 8))
-def test_the_ranges_of_a_table_hold_every_block_once_and_those_that_are_added_later(parts, size, parallel):
+def test_the_ranges_of_a_table_hold_every_block_once_including_later_ones(parts, size, parallel):
     found = blocks_of(block_range for _, block_range in cut(parts, chunk_bytes=size, parallel=parallel))
     assert sorted(found) == [(part.relfilenode, block) for part in parts for block in range(END)]
 
 
 @given(leaves, chunk_bytes, pieces)
-def test_what_is_left_and_what_is_loaded_are_together_the_table(parts, size, done):
+def test_remaining_and_loaded_ranges_together_are_the_table(parts, size, done):
     whole = cut(parts, chunk_bytes=size, parallel=2)
     left = blocks_of(block_range for _, block_range in remaining(whole, done))
     assert len(left) == len(set(left))
@@ -52,7 +52,7 @@ def test_what_is_left_and_what_is_loaded_are_together_the_table(parts, size, don
 
 
 @given(pieces)
-def test_ranges_that_touch_are_told_as_one(done):
+def test_adjacent_ranges_are_merged(done):
     found = merged(done)
     assert set(blocks_of(found)) == set(blocks_of(done))
     assert len(found) == len(merged(found))

@@ -36,7 +36,7 @@ def server(*, version: int = 18, ahead_s: float = 0) -> servers.ServerFacts:
     return servers.ServerFacts(version, f"{version}.1", "UTF8", False, False, "me", "db", ahead_s, pooled=False)
 
 
-def test_clocks_that_are_apart_are_told_of_with_how_far():
+def test_a_clock_difference_is_reported_with_its_size():
     assert servers.clocks(server(ahead_s=3), server(ahead_s=-1.9)) == []
     (apart,) = servers.clocks(server(ahead_s=3), server(ahead_s=-2.1))
     assert "the source's clock is 5.1 s ahead of the warehouse's" in apart.what
@@ -46,6 +46,6 @@ def test_clocks_that_are_apart_are_told_of_with_how_far():
 
 
 @pytest.mark.parametrize(("version", "level"), [(13, "error"), (14, "note"), (15, "ok"), (18, "ok"), (19, "note")])
-def test_versions_that_are_not_tested_are_told_of(version, level):
+def test_untested_versions_are_reported(version, level):
     (finding,) = servers.findings("source", server(version=version))
     assert finding.level == level

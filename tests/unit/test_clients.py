@@ -30,7 +30,7 @@ def with_tls(project, monkeypatch) -> settings.Warehouse:
     return settings.read(project)[1]
 
 
-def test_programs_without_tls_are_refused_where_it_is_asked_for(project, with_tls, monkeypatch):
+def test_programs_without_tls_are_refused_if_tls_is_required(project, with_tls, monkeypatch):
     monkeypatch.setenv("PATH", str(project.root))
     with pytest.raises(UsageError, match=rf"15 or newer with TLS are needed .* {WHEEL.directory} has .* without TLS;"):
         clients.find(project, with_tls, at_least=15)
@@ -52,7 +52,7 @@ def test_programs_that_are_older_than_the_server_are_refused_with_both_versions(
         clients.find(project, warehouse, at_least=99)
 
 
-def test_a_directory_of_a_client_alone_serves_for_that_and_leaves_the_servers_to_the_wheel(project, monkeypatch):
+def test_a_directory_with_only_client_programs_is_used_for_clients_and_not_for_servers(project, monkeypatch):
     directory = project.root / "bin"
     directory.mkdir()
     for program in ("pg_dump", "pg_restore", "psql"):
@@ -64,5 +64,5 @@ def test_a_directory_of_a_client_alone_serves_for_that_and_leaves_the_servers_to
     assert binaries.find(settings.postgres_bin(project)) == WHEEL
 
 
-def test_an_embedded_server_is_talked_to_by_the_psql_of_its_own_version(project):
+def test_an_embedded_server_is_used_with_the_psql_of_its_own_version(project):
     assert Path(clients.psql(project, settings.read(project)[1])).parent == WHEEL.directory

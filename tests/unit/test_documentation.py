@@ -17,7 +17,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
-def test_it_is_served_where_it_was_asked_for(tmp_path, host):
+def test_the_documentation_is_served_at_the_requested_address(tmp_path, host):
     (tmp_path / "index.html").write_text("the models")
     port = free_port()
     with documentation.serving(tmp_path, host, port) as serve:
@@ -26,7 +26,7 @@ def test_it_is_served_where_it_was_asked_for(tmp_path, host):
             assert page.read() == b"the models"
 
 
-def test_a_port_that_is_taken_and_an_address_of_nobody_are_named(tmp_path):
+def test_a_taken_port_and_a_foreign_address_are_named(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

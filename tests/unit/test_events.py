@@ -80,10 +80,10 @@ def metric(name: str = "record_count", **fields: object) -> str:
         ),
     ],
 )
-def test_a_log_line_is_told_for_what_it_is(line, event):
+def test_a_log_line_becomes_the_right_event(line, event):
     assert parse(line) == event
 
 
-def test_a_start_of_a_node_is_not_its_end():
+def test_the_start_of_a_node_is_not_its_end():
     line = logged("05:00:03  3 of 10 START sql view model staging.stg_orders ........ [RUN]")
     assert isinstance(parse(line), Line)

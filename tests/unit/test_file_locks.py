@@ -10,7 +10,7 @@ from tidemark.errors import BusyError
 from tidemark.project.file_locks import hold, share
 
 
-def test_a_second_holder_is_told_who_is_first_and_the_lock_is_free_afterwards(tmp_path):
+def test_a_second_holder_learns_who_holds_the_lock_and_it_is_free_afterwards(tmp_path):
     lock = tmp_path / "deep" / "a.lock"
     refused = pytest.raises(BusyError, match=rf"pid {os.getpid()}\) is running")
     with hold(lock, doing="running"), refused, hold(lock, doing="running"):
@@ -31,7 +31,7 @@ def test_a_child_that_inherits_the_lock_keeps_it(tmp_path):
         pass
 
 
-def test_those_who_share_a_lock_keep_out_those_who_want_it_alone(tmp_path):
+def test_shared_holders_exclude_an_exclusive_one(tmp_path):
     lock = tmp_path / "a.lock"
     refused = pytest.raises(BusyError, match=rf"pid {os.getpid()}\) is running")
     sharing = hold(lock, doing="running", shared=True), hold(lock, doing="running", shared=True)

@@ -27,11 +27,11 @@ LOAD = "tap-postgres target-postgres"
         ("tidemark:check", "An error above would stop a run", FailureKind.other),
     ],
 )
-def test_a_failure_is_of_the_kind_that_the_runbook_has_its_cure_under(block, reason, kind):
+def test_a_failure_has_the_kind_whose_runbook_section_has_its_fix(block, reason, kind):
     assert kind_of(block, reason) is kind
 
 
-def test_blocks_are_told_apart_as_meltano_does():
+def test_blocks_are_split_as_meltano_does():
     blocks = "tap-postgres target-postgres dbt-postgres:run tap-crm target-crm"
     assert split(blocks.split()) == ["tap-postgres target-postgres", "dbt-postgres:run", "tap-crm target-crm"]
 
@@ -44,6 +44,6 @@ def test_blocks_are_told_apart_as_meltano_does():
         ("tap-postgres dbt-postgres:run", "no target"),
     ],
 )
-def test_what_meltano_could_not_run_is_refused(blocks, said):
+def test_blocks_that_meltano_could_not_run_are_refused(blocks, said):
     with pytest.raises(ValueError, match=said):
         split(blocks.split())

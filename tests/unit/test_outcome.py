@@ -28,7 +28,7 @@ def test_new_changed_and_unchanged_add_up_to_what_was_read():
     assert figures(report(read=15, inserted=4, updated=8)) == (4, 8, 0, 3)
 
 
-def test_rows_that_a_stream_read_whole_no_longer_has_are_told():
+def test_rows_missing_from_a_full_table_stream_are_counted():
     found = report(read=500, inserted=1, deleted=2, incremental=False)
     assert figures(found) == (1, 0, 2, 499)
     assert found.bookmark == "read whole"
@@ -81,7 +81,7 @@ def test_the_reason_of_a_crash_is_the_last_line_of_its_traceback():
     assert outcome.reason() == "ValueError: no such thing"
 
 
-def test_a_run_that_ended_in_the_middle_did_not_end_well():
+def test_a_run_that_ended_in_the_middle_did_not_succeed():
     outcome = RunOutcome([BlockOutcome("Extract and load"), BlockOutcome("Test")])
     outcome.take(BlockDone(success=True, error=None))
     assert not outcome.ended_well

@@ -88,23 +88,23 @@ LAST, FIRST = -1, 0
 
 @pytest.mark.parametrize("take", [LAST, FIRST], ids=["the last one given back", "the first one given back"])
 @pytest.mark.parametrize("size", [1, 2, 3, 20])
-def test_a_pool_that_lends_by_the_transaction_is_noticed_while_nobody_else_uses_it(size, take):
+def test_transaction_pooling_is_noticed_while_nobody_else_uses_the_pool(size, take):
     pool = Pool(size=size, take=take)
     assert poolers.fault(pool.connect(), pool.connect) == "lends a session for one transaction"
 
 
 @pytest.mark.parametrize("others", [0.1, 0.5, 0.9])
-def test_a_pool_that_lends_by_the_transaction_is_noticed_while_others_use_it(others):
+def test_transaction_pooling_is_noticed_while_others_use_the_pool(others):
     pools = [Pool(size=5, others=others, seed=seed) for seed in range(2000)]
     assert [each for each in pools if poolers.fault(each.connect(), each.connect) is None] == []
 
 
-def test_a_pool_that_lends_by_the_statement_is_noticed():
+def test_statement_pooling_is_noticed():
     pool = Pool("statement", size=3)
     assert poolers.fault(pool.connect(), pool.connect) == "lends a session for one statement"
 
 
-def test_a_pool_that_keeps_sessions_is_asked_once_in_a_process():
+def test_a_session_pool_is_probed_once_per_process():
     pool = Pool("session", size=3)
     connection = pool.connect()
     assert poolers.fault(connection, pool.connect) is None
@@ -114,7 +114,7 @@ def test_a_pool_that_keeps_sessions_is_asked_once_in_a_process():
     assert pool.free == [100, 101]
 
 
-def test_a_server_is_asked_one_question_and_no_second_connection_is_made():
+def test_a_server_is_recognized_with_one_query_and_no_second_connection():
     pool = Pool("session")
     server = pool.connect()
     server.info.backend_pid = server.session
@@ -122,7 +122,7 @@ def test_a_server_is_asked_one_question_and_no_second_connection_is_made():
     assert pool.asked == 1
 
 
-def test_what_is_refused_is_named_with_its_address_and_its_variables():
+def test_a_refused_pooler_is_named_with_its_address_and_its_variables():
     pool = Pool()
     with pytest.raises(poolers.PoolerError, match=r"^pool:6432 .* one transaction.* in TAP_HOST and _PORT, name the"):
         poolers.require_session(pool.connect(), pool.connect, variables="TAP_HOST and _PORT")
@@ -131,7 +131,7 @@ def test_what_is_refused_is_named_with_its_address_and_its_variables():
 @pytest.mark.parametrize(
     ("name", "found", "told"), [("TimeZone", "Asia/Tokyo", "UTC"), ("DateStyle", "SQL, DMY", "ISO")]
 )
-def test_a_pooler_that_drops_what_it_is_told_is_named_with_what_it_left(name, found, told):
+def test_a_pooler_that_drops_session_settings_is_named_with_the_settings(name, found, told):
     info = SimpleNamespace(host="pool", port=6432, parameter_status={name: found}.get)
     connection = SimpleNamespace(info=info)
     with pytest.raises(poolers.PoolerError, match=rf"^pool:6432 .* {name} is {found}, not {told}\. In DBT_HOST,"):
@@ -139,7 +139,7 @@ def test_a_pooler_that_drops_what_it_is_told_is_named_with_what_it_left(name, fo
     poolers.require_settings(connection, {name: found.lower()}, variables="DBT_HOST")
 
 
-def test_a_pool_that_has_room_for_one_alone_is_not_waited_for(monkeypatch):
+def test_a_pool_of_one_connection_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(poolers, "_PATIENCE_S", 0.1)
     ours, theirs = socket.socketpair()
 

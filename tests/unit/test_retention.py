@@ -30,11 +30,11 @@ def test_a_backup_stays_if_either_rule_keeps_it_and_the_newest_always_does(keep,
     assert gone == sorted(NIGHTS[stay:])
 
 
-def test_what_was_begun_is_left_over_after_a_day_and_never_what_is_not_ours():
+def test_an_unfinished_backup_is_stale_after_a_day_and_foreign_files_never_are():
     names = [NIGHTS[0], NIGHTS[2], f"{NIGHTS[3]}.partial", "notes", "tidemark-20261101T000000Z-mine"]
     assert abandoned(names, now=NOW) == [f"{NIGHTS[3]}.partial", NIGHTS[2]]
 
 
 @pytest.mark.parametrize("name", ["tidemark", "tidemark-20261399T000000Z-00000a", "x-20261101T000000Z-00000a"])
-def test_a_name_that_is_not_ours_is_of_no_time(name):
+def test_a_foreign_name_has_no_time(name):
     assert began(name) is None

@@ -53,7 +53,7 @@ def test_streams_that_metadata_selects_are_among_them():
     assert not told(["a-b.*"], metadata={"crm-*": {"replication-method": "FULL_TABLE"}}).may_match("crm-contacts")
 
 
-def test_a_stream_that_the_run_leaves_out_is_not_missed():
+def test_a_stream_that_the_run_leaves_out_is_not_reported_missing():
     assert told(["public-gone.*", "public-orders.*"], only=["public-orders"]).missing(["public-orders"]) == []
     assert told(["public-gone.*", "!public-gone.*"]).missing([]) == []
     assert told(["public-gone.*"], only=["!public-gone"]).missing([]) == []
@@ -62,7 +62,7 @@ def test_a_stream_that_the_run_leaves_out_is_not_missed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's command line is looked at on Linux alone")
-def test_what_lists_all_that_can_be_selected_is_given_all():
+def test_a_listing_of_selectable_streams_gets_all_streams():
     child = "from singer_postgres.core.source.selection import selected_by_run; print(selected_by_run() is not None)"
     parent = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode)"
     env = {

@@ -25,7 +25,7 @@ from tidemark.local.postgres.server_errors import server_error
         pytest.param("", "it printed nothing", id="silence"),
     ],
 )
-def test_what_the_programs_print_becomes_one_line(said, told, tmp_path):
+def test_the_programs_output_becomes_one_line(said, told, tmp_path):
     line = server_error(said, program="pg_ctl", side="source", directory=tmp_path)
     assert told in line
     assert "\n" not in line

@@ -26,7 +26,7 @@ def test_defaults_are_the_embedded_servers(project):
     assert (warehouse.address, warehouse.port, warehouse.database) == ("127.0.0.1", 5434, "warehouse")
 
 
-def test_the_environment_goes_before_the_file_and_empty_means_unset(project, monkeypatch):
+def test_the_environment_overrides_the_file_and_empty_means_unset(project, monkeypatch):
     project.dotenv.write_text("TAP_POSTGRES_HOST=file.example\nTAP_POSTGRES_PORT=1111\nTARGET_POSTGRES_HOST=\n")
     monkeypatch.setenv("TAP_POSTGRES_PORT", "2222")
     monkeypatch.setenv("TARGET_POSTGRES_PORT", "")
@@ -36,19 +36,19 @@ def test_the_environment_goes_before_the_file_and_empty_means_unset(project, mon
 
 
 @pytest.mark.parametrize("port", ["x", "0", "70000"])
-def test_a_port_that_is_none_is_named_with_its_variable(project, monkeypatch, port):
+def test_an_invalid_port_is_named_with_its_variable(project, monkeypatch, port):
     monkeypatch.setenv("TARGET_POSTGRES_PORT", port)
     with pytest.raises(UsageError, match=f"TARGET_POSTGRES_PORT is '{port}'"):
         settings.read(project)
 
 
-def test_a_line_of_the_file_that_is_no_setting_is_named(project):
+def test_an_invalid_line_of_the_file_is_named(project):
     project.dotenv.write_text("# mine\nTAP_POSTGRES_HOST=db.example.com\nthis is = not 'a setting\n")
     with pytest.raises(UsageError, match=r"Line 3 of .*\.env can't be read"):
         settings.read(project)
 
 
-def test_dbt_has_its_own_way_to_the_warehouse_where_one_is_named(project, monkeypatch):
+def test_dbt_has_its_own_connection_to_the_warehouse_if_one_is_set(project, monkeypatch):
     project.dotenv.write_text("TARGET_POSTGRES_HOST=pool.example\nTARGET_POSTGRES_PASSWORD=x\n")
     _, warehouse = settings.read(project)
     assert settings.transformer(project, warehouse) == warehouse
@@ -65,20 +65,20 @@ def test_dbt_has_its_own_way_to_the_warehouse_where_one_is_named(project, monkey
 @pytest.mark.parametrize(
     ("reason", "named"), [("refused", "DBT_POSTGRES_HOST"), ("no ssl error", "TARGET_POSTGRES_SSL")]
 )
-def test_what_dbt_is_told_alone_is_named_where_dbts_way_is_closed(project, monkeypatch, reason, named):
+def test_a_failed_connection_of_dbt_names_dbts_own_variables(project, monkeypatch, reason, named):
     monkeypatch.setenv("TARGET_POSTGRES_HOST", "pool.example")
     monkeypatch.setenv("DBT_POSTGRES_HOST", "direct.example")
     side = settings.transformer(project, settings.read(project)[1])
     assert f"check {named}" in connections._explain(side, psycopg.OperationalError(reason))
 
 
-def test_a_port_of_dbt_that_is_none_is_named_with_its_variable(project, monkeypatch):
+def test_an_invalid_port_of_dbt_is_named_with_its_variable(project, monkeypatch):
     monkeypatch.setenv("DBT_POSTGRES_PORT", "x")
     with pytest.raises(UsageError, match="DBT_POSTGRES_PORT is 'x'"):
         settings.transformer(project, settings.read(project)[1])
 
 
-def test_a_child_is_given_no_empty_setting(project, monkeypatch):
+def test_a_child_process_gets_no_empty_setting(project, monkeypatch):
     monkeypatch.setenv("TAP_POSTGRES_HOST", "")
     monkeypatch.setenv("TAP_POSTGRES_PASSWORD", "")
     project.dotenv.write_text("TAP_POSTGRES_PORT=1111\n")
@@ -114,7 +114,7 @@ def test_tls_settings_reach_libpq(project, monkeypatch):
     assert parts["sslrootcert"] == "/etc/my ca.pem"
 
 
-def test_a_password_is_made_only_for_a_server_of_ours_that_has_none(project):
+def test_a_password_is_generated_only_for_an_embedded_server_without_one(project):
     project.dotenv.write_text("# mine\nTAP_POSTGRES_HOST=db.example.com\n")
     assert ensure_passwords(project, settings.read(project))
     text = project.dotenv.read_text()
