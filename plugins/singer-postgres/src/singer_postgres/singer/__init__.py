@@ -1,1 +1,1 @@
-"""What tap and target share of the Singer SDK: command line, settings, passwords, tunnels."""
+"""What tap and target share of the Singer SDK's world: command line, settings, passwords, SSH tunnels."""

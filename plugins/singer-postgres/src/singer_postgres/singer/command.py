@@ -1,4 +1,4 @@
-"""Runs a Singer command so that each failure ends in one line and a status that is not 0."""
+"""Runs a Singer command. Each failure ends in one line and a non-zero exit status."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def run(plugin: type[PluginBase], *, expected: tuple[type[BaseException], ...]) -> int:
-    """Run `plugin` with the arguments of this process; return its exit status.
+    """Run `plugin` with this process's arguments, and return the exit status.
 
     Args:
         plugin: the tap or target.
-        expected: errors that a user can cause; their message is enough. `--debug` shows where they come from.
+        expected: errors that a user can cause. Their message is enough; `--debug` adds the traceback.
     """
     debug = "--debug" in sys.argv
     arguments: list[Any] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        # the status that click ends with, such as for settings that can't be
+        # click's own exit status, for example for invalid settings
         return plugin.cli(arguments, standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except BrokenPipeError:
-        # whoever read our output is gone, and has said why
+        # the process that read our output has ended, and has logged why
         return 1
     except simplejson.JSONDecodeError as error:
         plugin.logger.error(  # noqa: TRY400 - as below

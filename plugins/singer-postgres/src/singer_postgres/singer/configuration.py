@@ -1,4 +1,4 @@
-"""Settings that would change nothing: refused where someone counts on them, or said."""
+"""Checks for settings that have no effect: refused if somebody may rely on them, otherwise named in a warning."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def check(
     without_effect: Mapping[tuple[str, str | None], str],
     logger: logging.Logger,
 ) -> None:
-    """Warn of settings that nobody knows, and refuse those that someone else would honour.
+    """Warn about unknown settings, and refuse settings that other plugins honour but this one doesn't.
 
     Args:
         known: the names of all settings.
-        without_effect: what to do instead, by the setting and the value that has no effect; None for any but false.
+        without_effect: the advice, by setting and value without effect; value None stands for any true value.
 
     Raises:
         SingerPostgresError: a setting would have no effect.
@@ -38,21 +38,21 @@ def check(
         logger.warning("%s is not a setting and changes nothing%s. Correct or remove it", name, hint)
 
 
-# settings that have streams for keys, or list them
+# settings that map or list streams
 BY_STREAM = ("allow_duplicates", "masks", "stream_options", "where")
-# how like a stream's name another is that was meant for it; `public-order` and `public-orders` are
+# how similar a name must be to count as a misspelt stream; `public-order` and `public-orders` are similar enough
 _ALIKE = 0.85
 
 
 def check_names(named: Iterable[tuple[str, str]], known: Collection[str], logger: logging.Logger) -> None:
-    """Refuse names that are misspelt, and warn of others that no stream has: a tap that inherits has its parent's too.
+    """Refuse misspelt stream names. Warn about other unknown ones, which a tap may have inherited from its parent.
 
     Args:
         named: settings of `BY_STREAM`, each with a stream that it names.
-        known: the names of all streams that there are.
+        known: the names of all streams of the source.
 
     Raises:
-        SingerPostgresError: a name is almost that of a stream.
+        SingerPostgresError: a name is very similar to that of a stream.
     """
     without_schema = {stream.partition("-")[2]: stream for stream in known}
     for setting, stream in named:

@@ -1,7 +1,7 @@
-"""Puts off imports that most runs have no use for.
+"""Delays imports that most runs don't need.
 
-The MeltanoLabs packages import an SSH client at start, a fifth of that start's time. What is named here is loaded when
-something of it is first used, by the standard library's LazyLoader.
+The MeltanoLabs packages import an SSH client at start, which takes a fifth of the start's time. The modules named here
+are loaded at their first use, by the standard library's LazyLoader.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PUT_OFF = frozenset({"paramiko"})
 
 
 class _LazyFinder:
-    """Finds the modules to put off, and wraps their loaders."""
+    """Finds the modules to delay, and wraps their loaders."""
 
     @staticmethod
     def find_spec(
@@ -34,6 +34,6 @@ class _LazyFinder:
 
 
 def install() -> None:
-    """Put the imports off from here on."""
+    """Delay the imports from now on."""
     if not any(isinstance(finder, _LazyFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LazyFinder())

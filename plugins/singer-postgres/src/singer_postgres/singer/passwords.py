@@ -1,6 +1,6 @@
-"""Passwords that are not among the settings: libpq has ways of its own (PGPASSFILE, PGPASSWORD, a certificate).
+"""Makes the password optional: libpq has other ways to find one (PGPASSFILE, PGPASSWORD, a certificate).
 
-The MeltanoLabs plugins insist on one, with an assertion.
+The MeltanoLabs plugins require a password, with an assertion.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def without_password(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with a password that need not be given."""
+    """Return the settings with an optional password."""
     return {**properties, "password": {**properties["password"], "default": ""}}
 
 
 @contextmanager
 def settings_reported() -> Iterator[None]:
-    """Tell what the MeltanoLabs plugins assert of their settings as an error of ours."""
+    """Turn the MeltanoLabs plugins' assertions about settings into our errors."""
     try:
         yield
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""The SSH tunnel of the MeltanoLabs plugins, whose errors are of several libraries and end in tracebacks."""
+"""Errors of the MeltanoLabs plugins' SSH tunnel, which come from several libraries and would end in tracebacks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def explained(config: Mapping[str, Any]) -> Iterator[None]:
-    """Tell in one line why a tunnel can't be opened.
+    """Say in one line why the SSH tunnel can't be opened.
 
     Raises:
-        RunError: it can't.
+            RunError: the tunnel can't be opened.
     """
     try:
         yield

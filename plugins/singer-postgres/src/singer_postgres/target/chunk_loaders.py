@@ -1,8 +1,8 @@
-"""Loads chunks, several at once, and says when each is committed.
+"""Loads several chunks at once, and reports each commit.
 
-Workers take chunks in the order in which they came, each with a connection of its own. A stream's chunks commit in
-order; its end waits for all of them. What may pass by itself (a server that restarts) is tried again; what a stream
-alone can't get over ends that stream, and the rest goes on.
+Each worker has its own connection and takes the chunks in their order of arrival. The chunks of a stream commit in
+order, and its end waits for all of them. Transient errors (a server restart) are retried. An error that concerns only
+one stream ends that stream, and the others go on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _LOGGER = logging.getLogger("target-postgres")
-# a chunk takes seconds; one that takes this long is named in the log, and again after each further period
+# A chunk takes seconds. After this long, and after each further period, a warning names it.
 _OVERDUE_S = 60.0
 _BLOCKERS = """
     select coalesce(string_agg(concat('pid ', pid, ' (', usename, ', ', nullif(application_name, ''), ')'), ', '), '')
@@ -52,7 +52,7 @@ _CROWDED = (
 
 @dataclass
 class _Stream:
-    """Whose turn it is to commit, of one stream's chunks; and whether it failed."""
+    """The turns in which one stream's chunks commit, and whether the stream failed."""
 
     given: int = 0
     done: int = 0
@@ -60,7 +60,7 @@ class _Stream:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def tell(self) -> None:
-        """Wake those that wait for their turn."""
+        """Wake the threads that wait for their turn."""
         with self.changed:
             self.changed.notify_all()
 
@@ -77,18 +77,18 @@ class _Job:
 
 @dataclass
 class _Worker:
-    """A thread's connection, made when it is needed."""
+    """A thread and its connection, which is opened when needed."""
 
     warehouse: Warehouse
     connection: Connection | None = None
     job: _Job | None = None
     since: float = 0.0
-    """When it took its job, by the monotonic clock."""
+    """When it took its job, on the monotonic clock."""
     pid: int | None = None
-    """Process id of the last session; there is no connection if it broke."""
+    """The process id of its last session, even if the connection broke."""
 
     def connect(self) -> Connection:
-        """Return a connection that is open."""
+        """Return the open connection, or open a new one."""
         if self.connection is None:
             self.connection = self.warehouse.connect_once()
             if self.pid is not None:
@@ -97,19 +97,19 @@ class _Worker:
         return self.connection
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self.connection is not None:
             with suppress(psycopg.Error):
                 self.connection.close()
         self.connection = None
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: another worker's is told
-    """The run is over, or the stream's is."""
+class Stopped(Exception):  # noqa: N818 - not an error: another worker reports the cause
+    """The run or the stream has ended."""
 
 
 class ChunkLoaders:
-    """The chunks of one run being loaded."""
+    """Loads the chunks of one run."""
 
     def __init__(
         self,
@@ -120,12 +120,12 @@ class ChunkLoaders:
         committed: Callable[[int, StreamLoad, Chunk, RowCounts], None],
         failed: Callable[[int, StreamLoad, Exception | None], bool],
     ) -> None:
-        """Begin.
+        """Prepare the loaders. They start with the first chunk.
 
         Args:
-            parallel: chunks loaded at once.
-            committed: called with each chunk that is committed, from any thread.
-            failed: called with each chunk of a stream that failed, from any thread, and with the reason if it is that;
+            parallel: the number of chunks to load at once.
+            committed: called from any thread for each committed chunk.
+            failed: called from any thread for each chunk of a failed stream, with the error for the first of them;
                 returns whether the other streams go on.
         """
         self._warehouse = warehouse
@@ -144,10 +144,10 @@ class ChunkLoaders:
         self._reached = False
 
     def submit(self, number: int, load: StreamLoad, chunk: Chunk, path: Path | None) -> None:
-        """Have a chunk loaded.
+        """Queue a chunk.
 
         Raises:
-            SingerPostgresError, psycopg.Error: one before it could not be loaded.
+            SingerPostgresError, psycopg.Error: an earlier chunk could not be loaded.
         """
         self.raise_error()
         stream = self._streams.setdefault(load.stream, _Stream())
@@ -161,22 +161,22 @@ class ChunkLoaders:
             thread.start()
 
     def wait(self) -> None:
-        """Return once all is loaded.
+        """Wait until all chunks are loaded.
 
         Raises:
-            SingerPostgresError, psycopg.Error: something could not be loaded.
+            SingerPostgresError, psycopg.Error: a chunk could not be loaded.
         """
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            # however long it takes: the watch says what it waits for
+            # without a limit: the watch thread logs what a slow chunk waits for
             thread.join()
         self._threads.clear()
         self._ended.set()
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise what a worker met, if one did."""
+        """Raise the error of a worker, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -192,7 +192,7 @@ class ChunkLoaders:
                     self._load(worker, job)
                 except Stopped:
                     self._discard(job)
-                except Exception as error:  # noqa: BLE001 - whatever it is, the main thread is to know
+                except Exception as error:  # noqa: BLE001 - the main thread must learn of any error
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
                     of_stream = driver_errors.ends_one_stream(error, writing=True)
                     more = manual_changes.advice(
@@ -211,7 +211,7 @@ class ChunkLoaders:
             worker.close()
 
     def _watch(self) -> None:
-        """Say what chunks wait for that take long."""
+        """Log what slow chunks wait for."""
         while not self._ended.wait(_OVERDUE_S):
             for worker in self._workers:
                 job, seconds = worker.job, time.monotonic() - worker.since
@@ -229,12 +229,12 @@ class ChunkLoaders:
         return ""
 
     def _finds_room(self, worker: _Worker) -> bool:
-        """Return False if the warehouse takes no more connections, and other workers are there to load the rest."""
+        """Return False if the warehouse accepts no more connections and other workers can load the rest."""
         with self._joining:
             if not self._joined:
                 self._joined = 1
                 return True
-            # a load does with one worker, and not without the connection that holds its lock
+            # one worker is enough for a load, but it also needs the connection that holds its locks
             while not self._begun.wait(timeout=0.5):
                 if self._stopped.is_set():
                     return False
@@ -245,7 +245,7 @@ class ChunkLoaders:
                     what = one_line(error)
                     _LOGGER.warning("Loading with %d at once, and not with more (max_parallel): %s", self._joined, what)
                     return False
-                # to be met again where it is tried more than once
+                # other errors come again in the load itself, which retries them
             self._joined += 1
             return True
 
@@ -259,8 +259,8 @@ class ChunkLoaders:
         """Load a job's chunk.
 
         Raises:
-            Stopped: the run or the stream is over.
-            SingerPostgresError, psycopg.Error: it can't be loaded.
+            Stopped: the run or the stream has ended.
+            SingerPostgresError, psycopg.Error: the chunk can't be loaded.
         """
 
         def is_over() -> bool:
@@ -275,7 +275,7 @@ class ChunkLoaders:
         if is_over():
             raise Stopped
         if job.turn == 0:
-            # one at a time: two that make the same schema at once would trip over each other
+            # one at a time: two workers that create the same schema at once would fail
             try:
                 with self._opening:
                     self._tried(worker, job, lambda connection, _: job.load.open(connection, job.chunk))
@@ -299,7 +299,7 @@ class ChunkLoaders:
                 ),
             )
         job.load.committed(job.chunk, written)
-        # room for the next one: the rows are safe
+        # free the disk for the next chunk, because the rows are committed
         if job.path is not None:
             job.path.unlink(missing_ok=True)
         with job.stream.changed:
@@ -308,9 +308,9 @@ class ChunkLoaders:
         self._committed(job.number, job.load, job.chunk, written)
 
     def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> RowCounts:
-        """Carry out a step, again if need be; return what it wrote.
+        """Run a step, with retries, and return the rows that it wrote.
 
-        A step whose connection broke as it committed may be done: the server knows by its transaction's id.
+        If the connection breaks during the commit, the step may be done: the server knows it by the transaction's id.
         """
         attempt, again = Attempt(), False
 
@@ -318,7 +318,7 @@ class ChunkLoaders:
             connection = worker.connect()
             self._reached = True
             if again:
-                # its connection may be gone too, and another run have come
+                # the lock's connection may be gone too, and another run may have begun
                 self._lock.renew()
                 if job.load.opened.is_set():
                     job.load.confirm(connection)
@@ -328,7 +328,7 @@ class ChunkLoaders:
             try:
                 step(connection, attempt)
             except BaseException:
-                # and with it the stage, which the transaction made
+                # this also drops the temporary stage, which the transaction may have created
                 worker.close()
                 raise
 
@@ -346,7 +346,7 @@ class ChunkLoaders:
         return attempt.written
 
     def _give_up(self, job: _Job, error: Exception) -> bool:
-        """End the job's stream alone; return whether the others go on."""
+        """End only the job's stream, and return whether the others go on."""
         first = not job.stream.failed
         job.stream.failed = True
         job.stream.tell()
@@ -356,13 +356,13 @@ class ChunkLoaders:
         return True
 
     def _discard(self, job: _Job) -> None:
-        """Leave out a chunk of a stream that failed, if the run goes on."""
+        """Skip a chunk of a failed stream, if the run goes on."""
         if not self._stopped.is_set():
             self._failed(job.number, job.load, None)
             self._remove(job)
 
     def _remove(self, job: _Job) -> None:
-        """Make room for the chunks of other streams: this one is not coming in."""
+        """Free the disk for other streams' chunks: this one will not be loaded."""
         if job.path is not None:
             job.path.unlink(missing_ok=True)
 
@@ -374,7 +374,7 @@ class ChunkLoaders:
         for stream in list(self._streams.values()):
             stream.tell()
         if not first:
-            # the main thread knows, and is not to be disturbed in telling it
+            # the main thread already knows, and must not be interrupted while it reports
             return
-        # it may be waiting for input that will not come before there is room for it
+        # it may be waiting for input that the tap can't write before the disk has room
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""Connections that the streams of records take in turns: a tap may have more streams than the server has room for."""
+"""Connections that streams of records share: a tap may have more streams than the server allows connections."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ConnectionPool:
-    """As many connections as are in use at once."""
+    """Opens as many connections as are used at the same time."""
 
     def __init__(self, warehouse: Warehouse) -> None:
-        """Begin with none."""
+        """Start without connections."""
         self._warehouse = warehouse
         self._idle: list[psycopg.Connection[Any]] = []
 
@@ -39,6 +39,6 @@ class ConnectionPool:
                 connection.close()
 
     def close(self) -> None:
-        """Close the connections that are not lent."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()

@@ -1,4 +1,4 @@
-"""What became of a stream's rows: numbers that the target logs as metrics, beside the SDK's count of records."""
+"""Counters of a stream's rows, which the target logs as metrics beside the SDK's count of records."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class WrittenCounters:
         self._counters = {metric: _counter(metric, stream) for metric in WrittenMetric}
 
     def count(self, written: RowCounts) -> None:
-        """Add what became of a chunk."""
+        """Add the rows of a chunk or batch."""
         for metric, counter in self._counters.items():
             counter.increment(getattr(written, metric.name.lower()))
 
     def close(self) -> None:
-        """Log what was not logged yet."""
+        """Log the counts since the last log line."""
         for counter in self._counters.values():
             if counter.value:
                 counter.exit()

@@ -1,4 +1,4 @@
-"""A chunk's file, read once and checked as it is read."""
+"""Reads a chunk's file once, and checks it at the same time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PIECE_BYTES = 2**18
 
 
 def path_of(uri: str) -> Path:
-    """Return the path that a manifest's entry names.
+    """Return the path of a manifest's entry.
 
     Raises:
-        SingerPostgresError: it isn't on this machine.
+        SingerPostgresError: the file isn't on this machine.
     """
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc:
@@ -34,7 +34,8 @@ def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
     """Yield the content of a chunk's file.
 
     Raises:
-        SingerPostgresError: it isn't what the tap wrote, which shows at its end; the transaction must not be committed.
+        SingerPostgresError: the file differs from what the tap wrote. This shows only at its end, so the transaction
+            must then roll back.
     """
     length = crc32 = 0
     try:

@@ -1,4 +1,4 @@
-"""COPY data on its way to the server, no more of it in memory than what was read last."""
+"""Sends COPY data to the server, and holds no more of it in memory than the last piece."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class FlushingWriter(LibpqWriter):
-    """Waits until the server has taken what is written.
+    """Waits until the server has taken what was written.
 
-    psycopg's own only waits on some platforms; on others libpq keeps what the server is too slow for, a whole chunk.
+    psycopg's own writer waits only on some platforms. On the others libpq buffers a whole chunk if the server is slow.
     """
 
     def write(self, data: Buffer) -> None:
-        """Write `data`, of a size that libpq can keep."""
+        """Write `data`, which must fit into libpq's buffer."""
         self.connection.wait(copy_to(self._pgconn, data, flush=True))

@@ -1,4 +1,4 @@
-"""Reads messages line by line. What is none is refused with its line's number before anything is done with it."""
+"""Reads messages line by line, and rejects an invalid line with its number before anything is done with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from singer_postgres.core.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# https://hub.meltano.com/singer/spec: what each type of message must have, and as what
+# https://hub.meltano.com/singer/spec: the required members of each message, with their types
 _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "SCHEMA": {"stream": str, "schema": dict},
     "RECORD": {"stream": str, "record": dict},
@@ -26,19 +26,19 @@ _SHOWN_CHARACTERS = 120
 
 
 class InvalidMessageError(RunError, InvalidInputLine):
-    """A line of the input is no Singer message: the SDK's error for it, told in one line."""
+    """An input line is not a Singer message. It is the SDK's error for this, with a message on one line."""
 
 
 class Reader(SimpleSingerReader):
-    """The SDK's reader, with errors for people."""
+    """The SDK's reader, with errors that a person can understand."""
 
     def process_lines(
         self, file_input: IO[str] | None, callbacks: dict[str, Callable[[dict[str, Any]], None]]
     ) -> Counter[str]:
-        """Hand each message to the callback of its type; return how many of each there were.
+        """Pass each message to the callback of its type, and return the number of messages of each type.
 
         Raises:
-            InvalidMessageError: a line is no message.
+            InvalidMessageError: a line is not a valid message.
         """
         counts: Counter[str] = Counter()
         number = 0

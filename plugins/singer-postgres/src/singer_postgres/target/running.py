@@ -1,4 +1,4 @@
-"""What a stream of records needs of the target that runs it, so that it need not import the whole."""
+"""The part of the target that a stream of records needs, as a protocol: the sinks need not import the target."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class RunningTarget(Protocol):
-    """The target of a run, as its streams of records see it."""
+    """The running target, as its sinks see it."""
 
     config: Mapping[str, Any]
 
     @property
     def run_id(self) -> str:
-        """The name of this run."""
+        """The id of this run."""
 
     @property
     def pool(self) -> ConnectionPool:
@@ -33,16 +33,16 @@ class RunningTarget(Protocol):
         """Refuse a table that another stream of this run writes to."""
 
     def batch_began(self) -> int:
-        """Return the number of a batch; no later state is written before it is committed."""
+        """Return a number for a batch. Later states are not written before it is committed."""
 
     def batch_committed(self, number: int) -> None:
         """Note that a batch is committed."""
 
     def has_failed(self, stream: str) -> bool:
-        """Return whether nothing more of a stream is loaded."""
+        """Return whether a stream has failed, so that nothing more of it is loaded."""
 
     def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
-        """Note that a stream can't be loaded, and return whether the others go on."""
+        """Note that a stream failed, and return whether the other streams go on."""
 
     def drain_one(self, sink: Any) -> None:
-        """Load what a sink holds."""
+        """Load the records that a sink holds."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from singer_sdk import typing as th
 
-# of the MeltanoLabs target and the SDK, by setting and value
+# settings of the MeltanoLabs target and the SDK that have no effect here, by setting and value
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
     ("load_method", "overwrite"): "a stream that is read whole takes the place of its rows; have the tap read it so",
 }
-# a century; what PostgreSQL takes, which counts milliseconds in 31 bits
+# a century; and PostgreSQL's limit, which counts milliseconds in 31 bits
 _MOST_DAYS, _MOST_TIMEOUT_SECONDS = 36_525, 2_147_483
 
 SETTINGS = th.PropertiesList(

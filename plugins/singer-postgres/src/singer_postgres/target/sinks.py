@@ -1,7 +1,7 @@
-"""RECORD messages, from any tap: staged by COPY and brought in by the same statement as chunks are.
+"""Loads RECORD messages of any tap: COPY into a temporary table, then the same merge as for chunks.
 
-Columns have the types that the MeltanoLabs target gives them, but where the SCHEMA message names a column's PostgreSQL
-type; tables are made and widened as those of chunks are.
+Columns have the same types as with the MeltanoLabs target, unless the SCHEMA message names a column's PostgreSQL type.
+Tables are created and widened as for chunks.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
     from singer_postgres.target.running import RunningTarget
 
-# of a table's or a column's name, in PostgreSQL as it is commonly built
+# the longest name of a table or column in PostgreSQL, unless it was built with another limit
 _NAME_BYTES = 63
-# by which a record is told from the row that is there. A row keeps the version of its table's last activation, or else
-# it would be taken for one that is gone.
+# Metadata that counts when a record is compared with its row. The version counts because a later ACTIVATE_VERSION
+# deletes rows of older versions, even unchanged ones.
 _COMPARED_METADATA = frozenset({"_sdc_deleted_at", "_sdc_table_version"})
-# what is wrong with a record itself, before the database sees it
+# errors in a record itself, which come before the database sees it
 _OF_RECORDS = (InvalidRecord, MissingKeyPropertiesError, ValueError, TypeError)
-# made here, and as they should be
+# this target sets these, so they are always valid
 _OWN_INSTANTS = frozenset({"_sdc_received_at", "_sdc_batched_at"})
 
 
 class RecordSink(PostgresSink):
-    """A stream of RECORD messages."""
+    """A sink for a stream of RECORD messages."""
 
     def __init__(self, target: RunningTarget, *args: Any, **kwargs: Any) -> None:
         """Initialize the sink."""
@@ -70,7 +70,7 @@ class RecordSink(PostgresSink):
 
     @cached_property
     def _columns(self) -> list[str]:
-        """The columns that come with records; metadata that the target is told to leave out stays null."""
+        """The columns that records bring. Metadata columns that the user turned off stay null."""
         return [name for name in self.schema["properties"] if name != schema_changes.LOADED_XID]
 
     @cached_property
@@ -92,11 +92,11 @@ class RecordSink(PostgresSink):
             yield connection
 
     def setup(self) -> None:
-        """Make the table, or the columns that it lacks.
+        """Create the table, or add the columns that it lacks.
 
         Raises:
-            BusyError: another run loads it.
-            SingerPostgresError: it can't hold the stream, or another stream goes into it.
+            BusyError: another run loads the table.
+            SingerPostgresError: the table can't hold the stream, or belongs to another stream.
         """
         refuse_own_name(self.stream_name, self.table_name)
         self._target.claim(self.stream_name, self._destination, self.table_name)
@@ -135,7 +135,7 @@ class RecordSink(PostgresSink):
         ]
 
     def _described(self, connection: psycopg.Connection[Any]) -> Table:
-        """Return the stream as a table: its own columns, without those that say how it was loaded."""
+        """Return the stream as a table: its own columns, without the metadata columns."""
         columns = tuple(
             WireColumn(name, self._type(connection, schema))
             for name, schema in self.schema["properties"].items()
@@ -148,19 +148,19 @@ class RecordSink(PostgresSink):
         if named and _is_type(connection, str(named)):
             return str(named)
         if named in {"hstore", "hstore[]"}:
-            # where the warehouse lacks it, text takes its place, as in chunks
+            # if the warehouse lacks hstore, the column is text, as for chunks
             return named.replace("hstore", "text")
         own = {name: value for name, value in schema.items() if name != "x-sql-datatype"}
         return str(self.connector.to_sql_type(own).compile(dialect=postgresql.dialect()))
 
-    # the records, one by one: what the SDK does with each, in a fraction of its time
+    # each record: the same as the SDK does, in a fraction of its time
 
     def get_validator(self) -> RecordValidator | None:
-        """Return what validates records, if they are to be validated."""
+        """Return the validator, if records are to be validated."""
         return RecordValidator(self.schema) if self.validate_schema else None
 
     def start_batch(self, context: dict[str, Any]) -> None:
-        """Have states that come from now on wait for this batch."""
+        """Make later states wait for this batch."""
         context["number"] = self._target.batch_began()
         context["batched_at"] = context["batch_start_time"].isoformat()
 
@@ -178,7 +178,7 @@ class RecordSink(PostgresSink):
 
     @cached_property
     def _instants(self) -> dict[str, dict[str, Any]]:
-        """The properties whose values the SDK parses."""
+        """The properties that the SDK parses as dates or times."""
         return {
             name: schema
             for name, schema in self.schema["properties"].items()
@@ -193,12 +193,12 @@ class RecordSink(PostgresSink):
             super()._parse_timestamps_in_record(instants, {"properties": self._instants}, treatment)
             record.update(instants)
         if not record.keys() <= schema["properties"].keys():
-            # have the SDK warn of them, of each once
+            # the SDK warns about unknown properties, once about each
             unknown = {name: value for name, value in record.items() if name not in schema["properties"]}
             super()._parse_timestamps_in_record(unknown, dict(schema), treatment)
 
     def _validate_and_parse(self, record: dict[str, Any]) -> dict[str, Any]:
-        # the SDK's way logs a traceback with each record that is not valid
+        # the SDK's own method logs a traceback for each invalid record
         if self._validator is not None:
             try:
                 self._validator.validate(record)
@@ -210,14 +210,14 @@ class RecordSink(PostgresSink):
         return record
 
     def _after_process_record(self, context: dict[str, Any]) -> None:
-        """Do nothing: the SDK logs each record's context here."""
+        """Do nothing. The SDK would log each record's context here."""
 
-    # those that can't be stored
+    # rejected records
 
     _rejected = 0
 
     def reject(self, record: dict[str, Any], error: Exception) -> bool:
-        """Put a record aside that can't be stored; return whether there was room for it."""
+        """Store a record that its table can't hold, and return whether max_rejects allows it."""
         with self._transaction() as connection:
             return self._reject(connection, record, error)
 
@@ -232,10 +232,10 @@ class RecordSink(PostgresSink):
         self.logger.warning("A record was put into _tidemark_rejects: %s", one_line(error))
         return True
 
-    # their batches
+    # batches
 
     def process_batch(self, context: dict[str, Any]) -> None:
-        """Load a batch in one transaction, each row with one write."""
+        """Load a batch in one transaction, with one write per row."""
         if self._target.has_failed(self.stream_name):
             return
         try:
@@ -267,7 +267,7 @@ class RecordSink(PostgresSink):
                 self._rejected = before
                 raise
 
-        # a batch of records with a key is the same when it comes again; without one, it may be there already
+        # a batch with a key can be loaded again; without one, its rows may already be there
         def passes(error: BaseException) -> bool:
             return bool(self.key_properties) and driver_errors.is_transient(error)
 
@@ -279,7 +279,7 @@ class RecordSink(PostgresSink):
         self._counters.count(written)
 
     def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:
-        """Store records; those that can't be are put aside, as far as there is room."""
+        """Store records. Reject those that can't be stored, up to max_rejects."""
         try:
             with connection.transaction():
                 return self._merge(connection, records)
@@ -326,7 +326,7 @@ class RecordSink(PostgresSink):
                 )
 
     def mark_drained(self) -> None:
-        """Note that a batch is committed, and tell the states that waited for it."""
+        """Note that a batch is committed, and write the states that waited for it."""
         number = (self._context_draining or {}).get("number")
         super().mark_drained()
         if number is not None and self._target.has_failed(self.stream_name):
@@ -335,7 +335,7 @@ class RecordSink(PostgresSink):
             self._target.batch_committed(number)
 
     def activate_version(self, new_version: int) -> None:
-        """Delete the rows that are of an older version, or mark them as deleted."""
+        """Delete rows of older versions, or mark them as deleted."""
         if not self.config["activate_version"]:
             self.logger.warning("ACTIVATE_VERSION of '%s' is ignored: activate_version is false", self.stream_name)
             return
@@ -351,7 +351,7 @@ class RecordSink(PostgresSink):
         return WrittenCounters(self.stream_name)
 
     def clean_up(self) -> None:
-        """Log what became of the rows."""
+        """Log the counts of rows, and note in the history that the stream succeeded."""
         super().clean_up()
         if not self._target.has_failed(self.stream_name):
             with self._transaction() as connection:
@@ -360,14 +360,14 @@ class RecordSink(PostgresSink):
 
 
 def _is_type(connection: psycopg.Connection[Any], name: str) -> bool:
-    """Return whether `name` is a type here, with its modifiers or without, and nothing but a type."""
+    """Return whether `name` is a type of this server, with or without modifiers, and nothing else."""
     try:
         return connection.execute("select to_regtype(%s)", [name]).fetchone() != (None,)
     except errors.Error:
-        # up to 15, what doesn't look like a type's name is an error
+        # up to PostgreSQL 15, text that doesn't look like a type's name raises
         return False
 
 
 def _comparable(value: Any) -> Any:
-    """Return a key's value as something that a dictionary can have for a key."""
+    """Return a key's value in a form that can be the key of a dictionary."""
     return json.dumps(value, default=str) if isinstance(value, list | dict) else value

@@ -1,7 +1,7 @@
-"""Which state may be told: never one that is ahead of what is committed. Pure.
+"""Decides which state the target may write: never one that is ahead of the committed rows. Pure.
 
-Chunks and batches of records are numbered as they come. A state holds once all that came before it are committed. Of a
-stream that failed, every later state has the bookmark that it had before what failed.
+Chunks and batches of records are numbered in order of arrival. A state can be written once everything that came before
+it is committed. If a stream fails, every later state keeps the bookmark that the stream had before the failure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ State = dict[str, Any]
 
 @dataclass
 class StateOrder:
-    """The states that came, in order, and how much of what came before them is committed."""
+    """The states that have arrived, in order, and how far everything before them is committed."""
 
     submitted: int = 0
     _committed: int = 0
@@ -23,18 +23,18 @@ class StateOrder:
     _waiting: deque[tuple[int, State]] = field(default_factory=deque)
     _latest: State = field(default_factory=dict)
     _before: dict[int, State] = field(default_factory=dict)
-    """By number of what is not yet committed: the state that came last before it."""
+    """For each uncommitted chunk or batch: the last state that came before it."""
     _held: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    """By stream that failed: the number of what failed first, and the bookmark before it."""
+    """For each failed stream: the number of its first failed chunk or batch, and the bookmark before it."""
 
     def submit(self) -> int:
-        """Return the number of a chunk that has come."""
+        """Return a number for a chunk or batch that has arrived."""
         self.submitted += 1
         self._before[self.submitted] = self._latest
         return self.submitted
 
     def commit(self, number: int) -> None:
-        """Note that a chunk is committed."""
+        """Note that a chunk or batch is committed."""
         self._before.pop(number, None)
         if number > self._committed:
             self._early.add(number)
@@ -43,19 +43,19 @@ class StateOrder:
             self._early.discard(self._committed)
 
     def fail(self, number: int, stream: str) -> None:
-        """Note that a chunk of `stream` never will be: its bookmark stays, and others' states don't wait for it."""
+        """Note that a chunk of `stream` failed. The stream keeps its bookmark, and other streams' states don't wait."""
         if stream not in self._held or number < self._held[stream][0]:
             bookmarks = self._before.get(number, {}).get("bookmarks", {})
             self._held[stream] = number, bookmarks.get(stream)
         self.commit(number)
 
     def came(self, state: State) -> None:
-        """Take a state in."""
+        """Add a state that has arrived."""
         self._latest = state
         self._waiting.append((self.submitted, state))
 
     def to_tell(self) -> State | None:
-        """Return the newest state that holds and was not returned before, if there is one."""
+        """Return the newest state that may be written now, if it is a new one."""
         newest = None
         while self._waiting and self._waiting[0][0] <= self._committed:
             _, newest = self._waiting.popleft()
@@ -65,7 +65,7 @@ class StateOrder:
         if not self._held:
             return state
         if not isinstance(state.get("bookmarks"), dict):
-            # of a tap that keeps its state otherwise: nothing tells what of it is the failed stream's
+            # a tap that keeps its state in another form: its failed stream's part can't be found
             return None
         bookmarks = dict(state["bookmarks"])
         for stream, (_, bookmark) in self._held.items():

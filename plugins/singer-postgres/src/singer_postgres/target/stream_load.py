@@ -1,4 +1,4 @@
-"""One stream being loaded from chunks: where its rows go, and what its end does."""
+"""The load of one stream from chunks: where its rows go, and what happens at its end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOGGER = logging.getLogger("target-postgres")
 
 @dataclass(frozen=True)
 class LoadRun:
-    """What the streams of one run have in common."""
+    """The parts of a load that all streams of a run share."""
 
     warehouse: Warehouse
     lock: RunLock
@@ -55,11 +55,11 @@ class LoadRun:
 
 @dataclass
 class Attempt:
-    """A transaction on its way, told apart from one that failed even if its end can't be seen.
+    """A transaction in progress. Its id tells whether it committed, even if the connection broke meanwhile.
 
     Attributes:
-        xid: of the transaction, once it is about to commit.
-        written: what it writes.
+        xid: the transaction's id, once it is about to commit.
+        written: the rows that it writes.
     """
 
     xid: str | None = None
@@ -69,10 +69,10 @@ class Attempt:
 class StreamLoad:
     """A stream whose chunks are being loaded.
 
-    An INCREMENTAL stream's chunks each go into its table in a transaction of their own: straight in as long as the
-    table was empty when the run began and the rows are of one snapshot, by way of a stage otherwise. A FULL_TABLE
-    stream's go into a table beside its own, which takes the place of the old rows in one transaction once the stream
-    has ended.
+    Each chunk of an INCREMENTAL stream goes into its table in a transaction of its own. The rows are copied directly
+    into the table if it was empty when the run began and they are of the run's first snapshot; otherwise they go
+    through a temporary table and a merge. The chunks of a FULL_TABLE stream go into a table beside the stream's own.
+    Once the stream has ended, one transaction replaces the old rows by them.
     """
 
     def __init__(self, run: LoadRun, stream: str, table: Table) -> None:
@@ -96,9 +96,9 @@ class StreamLoad:
         self._types: dict[str, str] = {}
         self._ensured: EnsuredTable | None = None
         self.stale_key: str | None = None
-        """The table's primary key, where the stream has none any more."""
+        """The table's primary key, if the stream no longer has a key."""
         self._rows: Counter[str] = Counter()
-        """By snapshot."""
+        """The number of loaded rows, by snapshot."""
 
     @property
     def _triggers(self) -> tuple[str, ...]:
@@ -113,11 +113,11 @@ class StreamLoad:
         return self.table.method == "FULL_TABLE"
 
     def open(self, connection: Connection, chunk: Chunk) -> None:
-        """Make ready for the stream's first chunk of this run.
+        """Prepare the table for the stream's first chunk of this run.
 
         Raises:
             BusyError: another run loads the table.
-            SingerPostgresError: the table can't hold the rows, or lacks rows that come before them.
+            SingerPostgresError: the table can't hold the rows, or earlier rows are missing from it.
         """
         refuse_own_name(self.stream, self.table.name)
         self._run.lock.take(self.stream, self.schema, self.table.name)
@@ -158,7 +158,7 @@ class StreamLoad:
         return changes
 
     def _copy_directly(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
-        """Return the snapshot whose rows go straight into the table; None if all go through a stage."""
+        """Return the snapshot whose rows go directly into the table; None if all rows go through a stage."""
         if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
             return None
         self._state.begin(connection, self.stream, self.table)
@@ -168,7 +168,7 @@ class StreamLoad:
             with connection.transaction():
                 tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
         except errors.LockNotAvailable:
-            # someone reads the empty table, for however long
+            # another session reads the empty table, and may do so for long
             return None
         return chunk.snapshot
 
@@ -184,12 +184,13 @@ class StreamLoad:
         """Load one chunk, in one transaction.
 
         Args:
-            my_turn: returns once the chunks before this one are committed. Two chunks can hold one key, and whichever
-                waits for the other to commit must be the later.
-            attempt: told of the transaction before it is committed.
+            my_turn: returns once the chunks before this one are committed. Two chunks can contain the same key. The
+                one that waits for the other's commit must be the later one.
+            attempt: gets the transaction's id before the commit.
 
         Raises:
-            SingerPostgresError, psycopg.Error: it can't be loaded; nothing of it was, unless the connection was lost.
+            SingerPostgresError, psycopg.Error: the chunk can't be loaded. None of it is committed, unless the
+                connection was lost.
         """
         written = RowCounts()
         if self._is_full:
@@ -215,24 +216,24 @@ class StreamLoad:
             attempt.written, attempt.xid = written, xid
 
     def confirm(self, connection: Connection) -> None:
-        """Make sure that no other run has begun to load the stream.
+        """Check that no other run has begun to load the stream.
 
         Raises:
-            RunError: one has.
+            RunError: another run has begun.
         """
         with connection.transaction():
             self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
 
     def committed(self, chunk: Chunk, written: RowCounts) -> None:
-        """Take note of what a chunk wrote."""
+        """Count the rows that a committed chunk wrote."""
         self._rows[chunk.snapshot] += written.read
 
     def finish(self, connection: Connection, chunk: Chunk, *, attempt: Attempt) -> None:
-        """End the stream, all of whose chunks are committed.
+        """End the stream, once all its chunks are committed.
 
         Raises:
-            SingerPostgresError, psycopg.Error: it can't be ended; the table is as it was, unless the connection was
-                lost.
+            SingerPostgresError, psycopg.Error: the stream can't be ended. Its table is unchanged, unless the
+                connection was lost.
         """
         if self._is_full:
             full_stage = self._full_stage(connection, chunk)
@@ -249,7 +250,7 @@ class StreamLoad:
                 self._state.set_columns(connection, self.stream, self.table, self._ensured.columns_when_whole)
             if written != RowCounts():
                 self.history.count(connection, written)
-            # a part of a stream says nothing of how fresh all of it is
+            # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
                 (self._bookmark, None) if chunk.backfill else (chunk.end, chunk.snapshot_at or None)
             )
@@ -258,13 +259,13 @@ class StreamLoad:
         self._tidy(connection)
 
     def _tidy(self, connection: Connection) -> None:
-        """Do what the rows don't depend on, each in a transaction that holds no lock of another's."""
+        """Do work that the rows don't depend on, each step in a transaction of its own that holds no other locks."""
         if self._is_full:
             self._drop_full_stages(connection)
         tables.drop_defaults(connection, self.schema, self.table.name)
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         if self._direct is not None:
-            # models built next would be planned for a table of unknown size
+            # otherwise PostgreSQL would plan the next models for a table of unknown size
             analyze = sql.SQL("ANALYZE {}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
 
@@ -284,7 +285,7 @@ class StreamLoad:
             return cursor.rowcount
 
     def _stage(self, connection: Connection) -> sql.Composable:
-        """Return an empty stage for this session."""
+        """Return an empty temporary table for this session."""
         name = f"stage_{self._digest}"
         stage = sql.Identifier("pg_temp", name)
         if connection not in self._staged_by:
@@ -297,16 +298,16 @@ class StreamLoad:
         return stage
 
     def _full_stage(self, connection: Connection, chunk: Chunk) -> sql.Identifier:
-        """Return the table that takes the stream's rows, of one snapshot, until it has ended; made when first needed.
+        """Return the table that holds the rows of one snapshot until the stream ends. It is created when first needed.
 
-        A tap whose connections broke begins the stream anew, under another snapshot: its rows are the only ones then.
+        If the tap's connections break, it begins the stream again under another snapshot. Then only those rows count.
         """
-        # a name that no earlier run gave: what it left may be in use, as by a dump
+        # each run has names of its own, because a dump may still read a table that an earlier run left behind
         own = _digest(f"{self._run.id} {self._run.sync_started_at} {chunk.snapshot}")
         stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{own}")
         with self._making:
             if chunk.snapshot not in self._full_stages:
-                # in a transaction of its own, as others are about to use it
+                # committed at once, because other workers are about to use the table
                 connection.execute(
                     sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} ({})").format(
                         stage, tables.definitions(self._types)
@@ -316,7 +317,7 @@ class StreamLoad:
         return stage
 
     def _drop_full_stages(self, connection: Connection) -> None:
-        """Drop what this run, or a killed one, has made of them."""
+        """Drop the stages of this run and of killed runs."""
         found = connection.execute(
             "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r' "
             "AND starts_with(relname, %s)",
@@ -325,14 +326,14 @@ class StreamLoad:
         for (name,) in found:
             stage = sql.Identifier(self.schema, name)
             drop = sql.SQL("DROP TABLE {}").format(stage)
-            # one attempt: nobody but a dump reads it, and that takes its time
+            # a single attempt: only a dump would read the stage, and a dump takes long
             brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
     def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> RowCounts:
-        """Let the rows of the stage take the place of the table's. Those that are the same stay as they are.
+        """Replace the table's rows by the stage's. Rows that are equal stay untouched.
 
         Raises:
-            SingerPostgresError: the server crashed, which empties a stage of this kind.
+            SingerPostgresError: the server crashed, which empties unlogged tables such as the stage.
         """
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
         if row != (self._rows[chunk.snapshot],):
@@ -365,7 +366,7 @@ class StreamLoad:
         return written
 
     def _cast(self, stage: sql.Composable) -> sql.Composable:
-        """Return what to read the stage's rows from: with the types of the table's columns, where they differ."""
+        """Return what to select the stage's rows from: with casts, if the table's columns have other types."""
         if not self._casts:
             return stage
         fields = []
@@ -397,5 +398,5 @@ class StreamLoad:
 
 
 def _digest(text: str) -> str:
-    """Return what stands for a text in the name of a table, where there is no room for all of it."""
+    """Return a short digest of a text, for table names that have no room for all of it."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

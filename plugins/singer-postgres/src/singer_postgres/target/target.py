@@ -1,4 +1,4 @@
-"""The target: the MeltanoLabs target, with another way for streams that come as chunks of COPY data."""
+"""The MeltanoLabs target, extended with streams that arrive as chunks of COPY data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class TargetPostgres(MeltanoLabsTarget):
-    """target-postgres, with COPY."""
+    """target-postgres with COPY."""
 
     package_name = "tidemark-singer-postgres"
     default_sink_class = RecordSink
@@ -56,21 +56,21 @@ class TargetPostgres(MeltanoLabsTarget):
         with settings_reported():
             super().__init__(*args, **kwargs)
         self._begin()
-        # for the states, and for standard output
+        # guards the states and standard output
         self._telling = threading.Lock()
         if threading.current_thread() is threading.main_thread():
-            # a worker that fails wakes the main thread, which waits for input that may never come
+            # a failed worker wakes the main thread, which may wait for input that never comes
             signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
 
     def _begin(self) -> None:
-        """Forget the run before, of a target that listens more than once: its locks are given back."""
+        """Reset the target, which may listen several times. The last run has released its locks."""
         self._loads: dict[str, StreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
         self._ended = False
         self._states = StateOrder()
         self._counters: dict[str, tuple[metrics.Counter, WrittenCounters]] = {}
-        # a sink takes the lock of its table when it is made
+        # a new sink takes the lock of its table
         self._sinks_active.clear()
         self._sinks_to_clear.clear()
         self._latest_state = None
@@ -79,18 +79,18 @@ class TargetPostgres(MeltanoLabsTarget):
 
     @property
     def target_connector(self) -> Any:
-        """The MeltanoLabs connector, which opens the SSH tunnel, if there is one."""
+        """The MeltanoLabs connector. It opens the SSH tunnel, if one is configured."""
         with tunnels.explained(self.config):
             return super().target_connector
 
     @cached_property
     def warehouse(self) -> Warehouse:
-        """How to connect to the warehouse."""
-        # the connector knows the settings for TLS, and opens the SSH tunnel if there is one
+        """The warehouse's connection settings."""
+        # the connector knows the TLS settings, and opens the SSH tunnel if there is one
         url = sa.make_url(self.target_connector.sqlalchemy_url)
         parameters = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
         if not parameters.get("password"):
-            # libpq looks for it elsewhere then, unless it is named as empty
+            # without this name, libpq looks for a password elsewhere; an empty one would count as given
             parameters.pop("password", None)
         return Warehouse(
             parameters=lambda: parameters,
@@ -101,12 +101,12 @@ class TargetPostgres(MeltanoLabsTarget):
 
     @cached_property
     def lock(self) -> RunLock:
-        """What keeps other runs out of the tables of this one."""
+        """The locks that keep other runs out of this run's tables."""
         return RunLock(self.warehouse)
 
     @cached_property
     def run_id(self) -> str:
-        """What names this run in the history."""
+        """The id of this run in the history."""
         return str(self.config.get("run_id") or uuid.uuid4())
 
     @cached_property
@@ -121,14 +121,14 @@ class TargetPostgres(MeltanoLabsTarget):
 
     @cached_property
     def pool(self) -> ConnectionPool:
-        """Connections for the streams of records."""
+        """The connections that streams of records share."""
         return ConnectionPool(self.warehouse)
 
     def claim(self, stream: str, schema: str, table: str) -> None:
-        """Note which stream a table is of.
+        """Note which stream a table belongs to.
 
         Raises:
-            SingerPostgresError: it is another's.
+            SingerPostgresError: the table belongs to another stream.
         """
         other = self._tables.setdefault((schema, table), stream)
         if other != stream:
@@ -179,7 +179,7 @@ class TargetPostgres(MeltanoLabsTarget):
                 raise
             return
         self.batch_committed(number)
-        # records of the old schema first: full batches of the new one would not wait for them
+        # load the records of the old schema first: full batches of the new one would not wait for them
         for replaced in self._sinks_to_clear:
             self.drain_one(replaced)
 
@@ -261,21 +261,21 @@ class TargetPostgres(MeltanoLabsTarget):
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
         with self._telling:
-            # it waits for chunks and batches of records alike
+            # a state waits for chunks and for batches of records alike
             if message_dict["value"]:
                 self._states.came(message_dict["value"])
             self._tell()
 
     def _write_state_message(self, state: dict[str, Any]) -> None:
-        """Leave the state alone, which chunks may be ahead of: it is told when what came before it is committed."""
+        """Do nothing: chunks may be uncommitted. `_tell` writes the state once everything before it is committed."""
 
     def batch_began(self) -> int:
-        """Return a number for a batch of records; states that come after this wait for it."""
+        """Return a number for a batch of records. Later states wait for it."""
         with self._telling:
             return self._states.submit()
 
     def batch_committed(self, number: int) -> None:
-        """Tell the states that waited for a batch alone."""
+        """Note that a batch is committed, and write the state if it waited only for this."""
         with self._telling:
             self._states.commit(number)
             self._tell()
@@ -301,11 +301,11 @@ class TargetPostgres(MeltanoLabsTarget):
         return self.stream_failed(number, load.stream, load.history, error)
 
     def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
-        """Note that a chunk, or a batch of records, of a stream that failed is left out; return whether others go on.
+        """Note that a chunk or batch of a failed stream is left out, and return whether other streams go on.
 
         Args:
-            history: the stream's, if it has begun.
-            error: why the stream failed, if it is this that failed first.
+            history: the stream's row in the history, if the stream has begun.
+            error: the reason, for the stream's first failure only.
         """
         goes_on = bool(self.config["on_stream_error"] == "continue")
         if error is not None:
@@ -322,16 +322,16 @@ class TargetPostgres(MeltanoLabsTarget):
         return goes_on
 
     def has_failed(self, stream: str) -> bool:
-        """Return whether a stream failed, so that nothing more of it is loaded."""
+        """Return whether a stream has failed, so that nothing more of it is loaded."""
         return stream in self._failed
 
     # the end
 
     def listen(self, file_input: IO[str] | None = None) -> None:
-        """Process messages to their end, in a run of their own; leave no connection behind."""
+        """Process all messages as one run, and close all connections at the end."""
         self._begin()
         if self._mapper is not None:
-            # which takes a schema that it knows for one whose sink is there
+            # an old mapper would skip a schema that it knows, and create no sink for it
             self.setup_mapper()
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
         try:
@@ -340,7 +340,7 @@ class TargetPostgres(MeltanoLabsTarget):
             begun = [load.history for load in self._loads.values() if load.opened.is_set()]
             begun += [sink.history for sink in self._sinks_active.values() if isinstance(sink, RecordSink)]
             for history in begun:
-                # at the end, the streams that did not fail are complete
+                # at the end of the input, the streams that did not fail are complete
                 if not self._ended and not self.has_failed(history.stream):
                     history.fail(self.warehouse, error)
             raise
@@ -354,7 +354,7 @@ class TargetPostgres(MeltanoLabsTarget):
         """Wait for the chunks, then let the SDK drain its records.
 
         Raises:
-            SingerPostgresError, psycopg.Error, SyncError: a stream could not be loaded; the others were.
+            SingerPostgresError, psycopg.Error, SyncError: a stream could not be loaded. The others were loaded.
         """
         if "_loading" in vars(self):
             self._loading.wait()
@@ -368,6 +368,6 @@ class TargetPostgres(MeltanoLabsTarget):
             raise SingerPostgresError(msg)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """End at once: what is under way is rolled back, and comes again with the next run."""
+        """Exit at once. Open transactions roll back, and the next run loads their rows again."""
         sys.stdout.flush()
         sys.exit(128 + signum)

@@ -1,6 +1,6 @@
-"""Validates records against their JSON schema: at once where that only says types, by the SDK's validator elsewhere.
+"""Validates records against their JSON schema: fast if the schema only has types, otherwise with the SDK's validator.
 
-The SDK's validator takes more time than all else that happens to a record together.
+The SDK's validator takes more time than everything else that happens to a record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# the exact types that the SDK's reader and its stream maps give
+# the exact Python types that the SDK's reader and stream maps produce
 _TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "integer": frozenset({int}),
@@ -26,19 +26,19 @@ _TYPES: dict[str, frozenset[type]] = {
     "array": frozenset({list}),
     "null": frozenset({type(None)}),
 }
-# say nothing about a value beside its type; formats are left to the column
+# keywords that say nothing more about a value than its type; formats are left to the column
 _IDLE = frozenset({"type", "format", "title", "description", "default", "examples", "contentEncoding", "$comment"})
 _OF_OBJECTS = frozenset({"$schema", "$id", "type", "title", "description", "properties", "required", "key_properties"})
 
 
 class RecordValidator(JSONSchemaValidator):
-    """Accepts what the SDK's validator accepts, and lets it refuse the rest."""
+    """Accepts the same records as the SDK's validator, which refuses the others."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         """Initialize the validator.
 
         Raises:
-            InvalidJSONSchema: the schema is none.
+            InvalidJSONSchema: the schema is not valid.
         """
         super().__init__(schema)
         self._quick = _is_quick(schema)
@@ -54,20 +54,20 @@ class RecordValidator(JSONSchemaValidator):
         """Validate a record.
 
         Raises:
-            InvalidRecord: it does not meet the schema.
+            InvalidRecord: the record does not match the schema.
         """
         if not self._accepts(record):
             super().validate(record)
 
     def _accepts(self, record: dict[str, Any]) -> bool:
-        """Return whether the record is valid beyond doubt."""
+        """Return whether the record is certainly valid."""
         if not self._quick or not self._required <= record.keys():
             return False
         types, parts = self._types, self._parts
         for name, value in record.items():
             allowed = types.get(name)
             if allowed is None:
-                # a field that the schema doesn't know
+                # the schema doesn't have this field
                 continue
             if type(value) not in allowed or (name in parts and not parts[name].is_valid(value)):
                 return False
@@ -75,9 +75,9 @@ class RecordValidator(JSONSchemaValidator):
 
 
 def _is_quick(schema: Mapping[str, Any]) -> bool:
-    """Return whether each property can be looked at by itself."""
+    """Return whether each property can be checked by itself."""
     open_ = {**schema}
-    # false would make each field that is not known an error
+    # false would make every unknown field an error
     if open_.pop("additionalProperties", True) is not True:
         return False
     refers = re.search(r'"\$\w*ref"', json.dumps(schema, default=str), re.IGNORECASE)
@@ -85,7 +85,7 @@ def _is_quick(schema: Mapping[str, Any]) -> bool:
 
 
 def _types(schema: Any) -> frozenset[type]:
-    """Return the Python types of which a value may be."""
+    """Return the Python types that a value may have."""
     if not isinstance(schema, dict):
         return frozenset()
     names = schema.get("type", list(_TYPES))

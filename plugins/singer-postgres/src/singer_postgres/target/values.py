@@ -1,7 +1,8 @@
-"""What a record's values are given to COPY as, by the type of their column. Pure.
+"""Converts a record's values for COPY, by the type of their column. Pure.
 
-What the MeltanoLabs target stores is stored here alike, but that null is SQL's null in JSON columns too, that a time
-stamp with an offset is in UTC whatever the server's time zone, and that an object in a text column is JSON.
+The stored values are the same as with the MeltanoLabs target, with three exceptions: null is SQL's null in JSON columns
+too, a timestamp with an offset is converted to UTC whatever the server's time zone, and an object in a text column is
+stored as JSON.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ Converter = Callable[[Any], Any]
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 
 
-def converter(  # noqa: PLR0911 - a type each
+def converter(  # noqa: PLR0911 - one return per type
     type_: str, schema: Mapping[str, Any], *, sanitize: bool, base16: bool = False
 ) -> Converter:
-    """Return what turns a record's values, other than None, into values for COPY.
+    """Return the function that converts a column's values, other than None, for COPY.
 
     Args:
         type_: the column's type, as format_type() gives it.
         schema: the JSON schema of the property.
-        sanitize: put U+FFFD in the place of NUL characters, which PostgreSQL can't hold.
-        base16: values of a bytea column are hexadecimal text where the schema says so.
+        sanitize: replace NUL characters, which PostgreSQL can't store, with U+FFFD.
+        base16: values of a bytea column are hexadecimal if the schema says so.
     """
     bare = _bare(type_)
     if (source := schema.get("x-sql-datatype")) in {"hstore", "hstore[]"} and bare not in {"json", "jsonb", "jsonb[]"}:
@@ -59,12 +60,12 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _timestamp(value: Any) -> Any:
-    """Return a time stamp in UTC: PostgreSQL drops the offset of what goes into a column without one."""
+    """Return a timestamp in UTC: PostgreSQL ignores the offset if the column has no time zone."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            # PostgreSQL reads other forms too
+            # PostgreSQL accepts other forms too
             return value
     if isinstance(value, datetime):
         if value.tzinfo is not None:
@@ -105,7 +106,7 @@ def _json(value: Any) -> str:
 
 def _json_sanitized(value: Any) -> str:
     text = _json(value)
-    # the escape of NUL, or a backslash before "u0000": only in the value itself can they be told apart
+    # this is the escape of NUL, or a backslash before "u0000": only the parsed value tells which
     return _json(_without_nul(value)) if r"\u0000" in text else text
 
 
@@ -120,10 +121,10 @@ def _without_nul(value: Any) -> Any:
 
 
 def _hexadecimal(value: Any) -> Any:
-    """Return the bytes that hexadecimal text means; with or without 0x, of an odd number of digits too.
+    """Decode hexadecimal text, with or without 0x. A leading zero may be missing.
 
     Raises:
-        ValueError: it isn't that.
+        ValueError: the text is not hexadecimal.
     """
     if not isinstance(value, str):
         return value
