@@ -1,1 +1,1 @@
-"""Backups of the warehouse, of Meltano's state and of Airflow's metadata, that a run can go on from without a gap."""
+"""Backups of the warehouse, Meltano's state and Airflow's metadata, from which a run can resume without a gap."""

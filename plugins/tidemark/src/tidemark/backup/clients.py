@@ -1,4 +1,4 @@
-"""Which of PostgreSQL's client programs to run: new enough for the server, or for the dump, and with TLS if need be."""
+"""Finds PostgreSQL's client programs: new enough for the server or the dump, and with TLS if the database needs it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
 
 _DUMPING = ("pg_dump", "pg_restore")
-# how pg_dump is told, by what the manifest calls it; a bare number is gzip, as releases before 16 want it
+# pg_dump's option for each compression in the manifest; a plain number is gzip, for releases before 16
 COMPRESSIONS = {"zstd": "zstd", "gzip": "1"}
 _VARIABLE = "TIDEMARK_POSTGRES_BIN"
 
 
 @dataclass(frozen=True)
 class Clients:
-    """A directory that holds both programs, of one major version."""
+    """A directory with pg_dump and pg_restore of one major version."""
 
     directory: Path
     major: int
@@ -39,25 +39,25 @@ class Clients:
         return str(self.directory / program)
 
     def compression(self) -> str:
-        """Return the best compression that was built in: zstd takes a fraction of gzip's time."""
+        """Return the best compression that the programs support: zstd takes a fraction of gzip's time."""
         return "zstd" if self.has("zstd") else "gzip"
 
     def has(self, compression: str) -> bool:
-        """Whether the programs know a compression. It is looked at before pg_dump connects."""
+        """Return whether the programs support a compression. pg_dump checks this before it connects."""
         return compression == "gzip" or "compress" not in _said_to_nobody(
             self["pg_dump"], f"--compress={COMPRESSIONS[compression]}", "--format=directory"
         )
 
 
 def find(project: Project, side: DatabaseSettings, *, at_least: int, compression: str = "gzip") -> Clients:
-    """Return the pg_dump and pg_restore to use on `side`: of those that will do, the nearest in version.
+    """Return the pg_dump and pg_restore for `side`: of all that will do, the ones with the nearest version.
 
     Args:
-        at_least: the major version of the server, or of the pg_dump that made the dump.
-        compression: of the dump.
+        at_least: the major version of the server, or of the pg_dump that wrote the dump.
+        compression: the dump's compression.
 
     Raises:
-        UsageError: there are none.
+        UsageError: no programs will do.
     """
     fitting, there = [], []
     for place in _places(project):
@@ -70,7 +70,7 @@ def find(project: Project, side: DatabaseSettings, *, at_least: int, compression
         if major >= at_least and not without and found.has(compression):
             fitting.append(found)
     if fitting:
-        # the first of equals: they are in the order of preference
+        # if several have the same version, take the first: the places are in order of preference
         return min(fitting, key=lambda each: each.major)
     wanted = [*(["TLS"] if side.ssl_enable else []), *([compression] if compression != "gzip" else [])]
     built = f" with {' and '.join(wanted)}" if wanted else ""
@@ -82,10 +82,10 @@ def find(project: Project, side: DatabaseSettings, *, at_least: int, compression
 
 
 def psql(project: Project, side: DatabaseSettings) -> str:
-    """Return the psql to use on `side`.
+    """Return the psql for `side`.
 
     Raises:
-        UsageError: there is none, or none has the TLS that is asked for.
+        UsageError: there is no psql, or none with the TLS that the database needs.
     """
     there = [place / "psql" for place in _places(project, embedded=side.embedded) if _holds(place, ("psql",))]
     for program in there:
@@ -100,10 +100,10 @@ def psql(project: Project, side: DatabaseSettings) -> str:
 
 
 def _places(project: Project, *, embedded: bool = False) -> Iterator[Path]:
-    """Yield where programs may be, in the order of preference."""
+    """Yield directories that may have the programs, in order of preference."""
     installed = shutil.which("pg_dump") or shutil.which("psql")
     others = [Path(installed).parent if installed else None, _wheel()]
-    # the wheel's servers are best talked to by what is as old as they
+    # for the wheel's own servers, programs of the same version are best
     yield from filter(None, (settings.postgres_bin(project), *(reversed(others) if embedded else others)))
 
 
@@ -119,12 +119,12 @@ def _holds(place: Path, programs: tuple[str, ...]) -> bool:
 
 
 def _may_connect(program: Path, side: DatabaseSettings) -> bool:
-    """Whether a program has the TLS that `side` asks for; the wheel's have none. It is looked at before it connects."""
+    """Return whether a program supports the TLS that `side` needs; the wheel's don't. This needs no connection."""
     return not side.ssl_enable or "not compiled in" not in _said_to_nobody(str(program), sslmode="require")
 
 
 def _said_to_nobody(program: str, *options: str, **parameters: str) -> str:
-    """Return what a program says that is sent where no server is."""
+    """Return the error output of a program that tries to connect to an empty socket directory."""
     with tempfile.TemporaryDirectory() as scratch:
         file = [f"--file={scratch}/probe"] if options else []
         words = " ".join(f"{name}={value}" for name, value in {"host": scratch, **parameters}.items())

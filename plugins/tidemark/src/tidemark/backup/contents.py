@@ -1,4 +1,4 @@
-"""What a database holds, looked at in one snapshot: its tables with their rows and checksums, and what makes it up."""
+"""The contents of a database in one snapshot: its tables with row counts and checksums, and its own properties."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LOCK_TIMEOUT_S = 60
 _LOCK_AT_ONCE_MS = 500
 _PAUSE_S = 0.5
 _ATTEMPTS = 10
-# of users, and not of an extension, whose rows come with it
+# tables of users, not of an extension, which creates its own rows
 _OURS = (
     "nspname !~ '^pg_' and nspname <> 'information_schema' and not exists (select from pg_catalog.pg_depend "
     "where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype = 'e') "
-    # what a load is at, and will drop
+    # stages of running loads, which drop them
     "and relname !~ '^_tidemark_stage_'"
 )
 _RELATIONS = f"""
@@ -42,7 +42,7 @@ _POPULATED = f"""
     select nspname, relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = relnamespace
     where relkind = 'm' and relispopulated and {_OURS} order by 1, 2
 """  # noqa: S608 - fixed text
-# transactions are numbered by each cluster for itself, and a restore renumbers them
+# each cluster has its own transaction ids, and a restore gives new ones
 _COLUMNS = """
     select attname from pg_catalog.pg_attribute
     where attrelid = %s::regclass and attnum > 0 and not attisdropped and atttypid <> 'pg_catalog.xid8'::regtype
@@ -59,7 +59,7 @@ _DATABASE = """
             where setdatabase = d.oid)
     from pg_database d where datname = current_database()
 """
-# the bootstrap superuser is in no list of dependencies
+# pg_shdepend doesn't list the bootstrap superuser
 _ROLES = """
     select distinct rolname from pg_roles r where exists (
             select from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = r.oid
@@ -75,25 +75,25 @@ _ROLES = """
 
 @dataclass(frozen=True)
 class Contents:
-    """A database as a session sees it."""
+    """A database, read through one session."""
 
     side: DatabaseSettings
     connection: Connection
 
     def tables(self) -> list[tuple[str, str]]:
-        """Return schema and name of each table that has rows of its own."""
+        """Return schema and name of each table that stores rows."""
         return [(schema, name) for schema, name in self.connection.execute(_RELATIONS, [["r"]])]
 
     def counted(self) -> dict[str, Counted]:
-        """Return what each table holds."""
+        """Return the row count and checksum of each table."""
         return {self._name(*table): self.count(*table) for table in self.tables()}
 
     def count(self, schema: str, name: str) -> Counted:
-        """Return what one table holds: one reading of it, and a hash of each row's text."""
+        """Return the row count and checksum of one table, from one scan and a hash of each row's text."""
         table = sql.Identifier(schema, name)
         columns = [column for (column,) in self.connection.execute(_COLUMNS, [table.as_string()])]
         row = self.connection.execute(
-            # a sum, as rows that are equal would cancel each other out in an exclusive or
+            # a sum, because in an exclusive or, equal rows would cancel each other out
             sql.SQL("select count(*), coalesce(sum(hashtextextended(row({})::text, 0)), 0)::text from only {}").format(
                 sql.SQL(", ").join(map(sql.Identifier, columns)), table
             )
@@ -102,7 +102,7 @@ class Contents:
         return Counted(rows=row[0], checksum=row[1])
 
     def populated(self) -> tuple[str, ...]:
-        """Return the materialized views that hold rows."""
+        """Return the materialized views that are populated."""
         return tuple(self._name(*view) for view in self.connection.execute(_POPULATED))
 
     def cluster(self) -> str:
@@ -117,8 +117,8 @@ class Contents:
         return self.connection.info.server_version // 10_000
 
     def database(self, *, client: int, compression: str) -> Database:
-        """Return all that a manifest says of it."""
-        # the column was renamed in 17
+        """Return everything that a manifest says about the database."""
+        # PostgreSQL 17 renamed the column
         locale = sql.Literal("datlocale" if self.major >= 17 else "daticulocale")  # noqa: PLR2004
         row = self.connection.execute(sql.SQL(_DATABASE).format(locale=locale)).fetchone()
         assert row
@@ -142,7 +142,7 @@ class Contents:
         )
 
     def differences(self, was: Database) -> list[str]:
-        """Return in words how it differs from what it was."""
+        """Return in words how the database differs from the manifest `was`."""
         now = self.counted()
         found = []
         for table, expected in was.tables.items():
@@ -164,15 +164,15 @@ class Contents:
 
 @contextmanager
 def read(side: DatabaseSettings, database: str | None = None) -> Iterator[Contents]:
-    """Yield a database in a session in which the same rows have the same text on every server.
+    """Yield a database, in a session where equal rows have equal text on every server.
 
     Raises:
-        UnreachableError: it can't be reached.
-        UsageError: this role may not see all of it.
+        UnreachableError: the database can't be reached.
+        UsageError: this role may not read all of it.
     """
     with connections.connect(side, database=database) as connection:
         connection.execute(session.statements(connection.info.server_version, lock_timeout_s=_LOCK_TIMEOUT_S))
-        # rather an error than rows that a policy hides
+        # raise an error instead of leaving out the rows that a policy hides
         connection.execute("set row_security = off")
         try:
             yield Contents(side, connection)
@@ -185,18 +185,18 @@ def read(side: DatabaseSettings, database: str | None = None) -> Iterator[Conten
 
 @contextmanager
 def frozen(side: DatabaseSettings) -> Iterator[tuple[Contents, str]]:
-    """Yield a database as of one instant, and the name by which pg_dump sees the same; nothing of it can go meanwhile.
+    """Yield a database as of one instant, and the snapshot's name for pg_dump. No table can be dropped meanwhile.
 
-    The locks come before the snapshot: a table that is truncated between the two would be dumped without its rows,
-    which no snapshot shows.
+    The locks come before the snapshot. If a table were truncated between the two, the dump would lack its rows, because
+    truncation ignores snapshots.
 
     Raises:
-        BusyError: tables are being made, dropped or locked all the time.
+        BusyError: other sessions keep creating, dropping or locking tables.
     """
     with read(side) as contents:
         connection = contents.connection
         began, moved, locked = time.monotonic(), 0, ""
-        # each attempt waits a moment only, as others wait for the tables that it has by then
+        # each attempt waits only a moment, because other sessions may wait for the tables that it has locked already
         connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_LOCK_AT_ONCE_MS)))
         while True:
             try:
@@ -232,7 +232,7 @@ def _lockable(connection: Connection) -> list[tuple[str, str]]:
 
 
 def ended(error: psycopg.Error, doing: str) -> TidemarkError:
-    """Return the error of a statement that failed, in one line."""
+    """Return a failed statement's error as one line."""
     reason = (error.diag.message_primary or str(error)).strip().splitlines()[0]
     hint = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
     return TidemarkError(f"{doing}: {reason}{hint}.")

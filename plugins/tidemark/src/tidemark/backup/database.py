@@ -1,4 +1,4 @@
-"""Restores one database beside the one that is there, and swaps the two by their names."""
+"""Restores a database beside the existing one, and swaps the two by renaming them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAINTENANCE = "postgres"
 _LONGEST_NAME = 63
 _RENAME_S = 20
 _END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-# sessions of runs, here or on other machines, that hold one of Tidemark's locks
+# sessions of runs, on any machine, that hold one of Tidemark's locks
 _RUNS = """
     select pid, application_name, coalesce(client_addr::text, 'this machine'),
         to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
@@ -36,8 +36,8 @@ _RUNS = """
     where locktype = 'advisory' and granted and objsubid = 1 and application_name like 'tidemark%'
         and database = (select oid from pg_database where datname = current_database())
 """
-# a column's transactions become the oldest there is: in another cluster, a number of the old one's may lie years ahead,
-# and a row that bears it would be taken for new by each build until then
+# In another cluster, the old one's transaction ids may lie far in the future, and until then each build would take the
+# rows for new. So the restored rows get the oldest id there is.
 _RENUMBER = """
     create schema tidemark_restore;
     create function tidemark_restore.renumber() returns trigger language plpgsql as $$
@@ -55,10 +55,10 @@ _NUMBERED = """
 
 
 def refuse_runs(side: DatabaseSettings) -> None:
-    """Stop if a run is at the database.
+    """Raise if a run uses the database.
 
     Raises:
-        BusyError: one is.
+        BusyError: a run uses it.
     """
     with connections.connect(side) as connection:
         if found := connection.execute(_RUNS).fetchone():
@@ -67,7 +67,7 @@ def refuse_runs(side: DatabaseSettings) -> None:
 
 
 def missing_roles(side: DatabaseSettings, was: Database) -> list[str]:
-    """Return the roles that are to be there for what is restored, and aren't."""
+    """Return the roles that the dump needs and the server lacks."""
     granted = {role for role, _, _ in was.grants} | {role for role, _ in was.settings if role}
     with connections.connect(side, database=_MAINTENANCE) as connection:
         there = {role for (role,) in connection.execute("select rolname from pg_roles")}
@@ -75,10 +75,10 @@ def missing_roles(side: DatabaseSettings, was: Database) -> list[str]:
 
 
 def refuse_missing_roles(side: DatabaseSettings, was: Database) -> None:
-    """Stop if what is to be restored belongs to roles that aren't there.
+    """Raise if the server lacks roles that the dump needs.
 
     Raises:
-        UsageError: some are missing.
+        UsageError: roles are missing.
     """
     if missing := missing_roles(side, was):
         made = " ".join(sql.SQL("CREATE ROLE {};").format(sql.Identifier(role)).as_string() for role in missing)
@@ -89,7 +89,7 @@ def refuse_missing_roles(side: DatabaseSettings, was: Database) -> None:
 
 
 @contextmanager
-def restored(  # noqa: PLR0913 - all that it takes
+def restored(  # noqa: PLR0913 - everything that it needs
     project: Project,
     side: DatabaseSettings,
     was: Database,
@@ -99,15 +99,15 @@ def restored(  # noqa: PLR0913 - all that it takes
     lock: int,
     any_locale: bool = False,
 ) -> Iterator[str]:
-    """Yield the name of a new database that holds what was dumped, proven; dropped again if it was not swapped in.
+    """Yield the name of a new database with the dump's contents, verified. It is dropped unless it was swapped in.
 
     Args:
-        side: as who may make databases connects to it.
-        any_locale: where the server lacks that of the dump, its plainest has to do.
+        side: the server, with a role that may create databases.
+        any_locale: if the server lacks the dump's locale, use C.
 
     Raises:
-        UsageError: no pg_restore is new enough, or the role may not do it.
-        TidemarkError: it failed, or what came back is not what was dumped.
+        UsageError: no pg_restore is new enough, or the role lacks a right.
+        TidemarkError: pg_restore failed, or the restored contents differ from the dump.
     """
     programs = clients.find(project, side, at_least=was.client, compression=was.compression)
     name = f"{side.database[: _LONGEST_NAME - 10]}_restoring"
@@ -127,7 +127,7 @@ def restored(  # noqa: PLR0913 - all that it takes
                 )
         yield name
     finally:
-        # after a swap there is none
+        # after a swap it no longer exists
         _drop(side, name)
 
 
@@ -140,7 +140,7 @@ def _create(side: DatabaseSettings, name: str, was: Database, *, any_locale: boo
             if not any_locale:
                 raise
             connection.execute(_creation(name, plain))
-        # what pg_dump leaves out, as it is the database's own
+        # pg_dump leaves these out, because they belong to the database itself
         database = sql.Identifier(name)
         connection.execute(sql.SQL("revoke all on database {} from public").format(database))
         for role, privilege, grantable in was.grants:
@@ -182,7 +182,7 @@ def _creation(name: str, was: Database) -> sql.Composed:
 def _fill(connection: Connection, side: DatabaseSettings, was: Database, command: list[str], lock: int) -> None:
     row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
     elsewhere = row is None or row[0] != was.cluster
-    # pg_restore takes a name with "=" in it for more than a name
+    # pg_restore parses a name that contains "=" as a connection string
     base = [*command, f"--dbname={conninfo.make_conninfo(KEEPALIVES, dbname=connection.info.dbname)}", "--no-password"]
     for section in ("pre-data", "data", "post-data"):
         with Program([*base, f"--section={section}"], side, lock, full=f"the server of the {side}") as program:
@@ -201,11 +201,11 @@ def _fill(connection: Connection, side: DatabaseSettings, was: Database, command
 
 
 def swap(side: DatabaseSettings, new: str, *, aside: str | None) -> None:
-    """Give the new database the name of the side's, and that one the name `aside`, or drop it if there is none.
+    """Rename the database of `side` to `aside` and the new one to its name. Without `aside`, drop the old one.
 
     Raises:
-        BusyError: sessions come back faster than they are ended; all is as it was.
-        TidemarkError: the server refused; all is as it was.
+        BusyError: new sessions keep connecting; nothing has changed.
+        TidemarkError: the server refused; nothing has changed.
     """
     live = side.database
     parked = aside or f"{side.database[: _LONGEST_NAME - 10]}_replaced"

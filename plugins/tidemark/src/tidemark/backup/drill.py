@@ -1,6 +1,6 @@
-"""A restore drill: the backup into a server of its own, compared, and one sync that goes on from it.
+"""A restore drill: restores a backup into a server of its own, verifies it, and syncs from the source into it.
 
-Nothing of the configured warehouse or of Meltano's state is touched, and all that was started has ended after it.
+The drill doesn't touch the configured warehouse or Meltano's state, and it stops everything that it started.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STOP_S = 30
 
 @dataclass(frozen=True)
 class _Scratch(Project):
-    """A directory for one server, whatever TIDEMARK_WORK_DIR says."""
+    """The directory of one scratch server. It ignores TIDEMARK_WORK_DIR."""
 
     major: int
 
@@ -59,7 +59,7 @@ class _Scratch(Project):
 
 
 class _Server(Server):
-    """A server that is as new as the one that was dumped."""
+    """A server whose version is not older than the dumped one's."""
 
     project: _Scratch
 
@@ -78,13 +78,13 @@ class _Server(Server):
 def drill(  # noqa: PLR0913 - each is told apart by its name
     project: Project, store: BackupStore, name: str, *, jobs: int, sync: bool, say: Say
 ) -> None:
-    """Restore a backup and go on from it, elsewhere.
+    """Restore a backup into a scratch server, and sync into it.
 
     Args:
-        sync: run a load from the source, too.
+        sync: also run a load from the source.
 
     Raises:
-        TidemarkError: the backup is damaged, can't be restored, is not what was dumped, or can't be gone on from.
+        TidemarkError: the backup is damaged, can't be restored, differs from the dump, or a sync can't resume from it.
     """
     began = time.monotonic()
     manifest = store.manifest(store.find(name))
@@ -110,7 +110,7 @@ def _scratch(major: int) -> Iterator[_Scratch]:
     root = Path(tempfile.mkdtemp(prefix="tidemark-drill-"))
     try:
         if account_for(root / "none", root).switch:
-            # the server's user has to get in
+            # the server's operating system user needs access
             root.chmod(0o711)
         (root / ".env").touch(mode=0o600)
         (root / ".env").write_text(f"TIDEMARK_ADMIN_PASSWORD={secrets.token_urlsafe(24)}\n")
@@ -120,7 +120,7 @@ def _scratch(major: int) -> Iterator[_Scratch]:
 
 
 def _side(scratch: _Scratch, warehouse: Warehouse) -> DatabaseSettings:
-    """Return the scratch server's database, which no variable names."""
+    """Return the settings of the scratch server's database. No variable contains them."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
@@ -140,7 +140,7 @@ def _running(scratch: _Scratch, side: DatabaseSettings) -> Iterator[None]:
     finally:
         if server.exists():
             server.delete()
-        # where it had to be outside, as root's temporary directory was closed to it
+        # the data directory may be outside, because root's temporary directory is closed to the server's user
         with suppress(OSError):
             Path(os.path.realpath(scratch.state_dir / "postgres")).rmdir()
 
@@ -156,7 +156,7 @@ def _restore(  # noqa: PLR0913 - each is told apart by its name
             database.swap(side, new, aside=None)
 
 
-def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
+def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     project: Project,
     scratch: _Scratch,
     warehouse: Warehouse,
@@ -165,7 +165,7 @@ def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
     state: Path,
     say: Say,
 ) -> None:
-    """Prove that the next run after a restore goes on without a gap."""
+    """Prove that the next run after a restore resumes without a gap."""
     source, _ = databases.bring_up(project)
     try:
         connections.connect(source).close()
@@ -184,7 +184,7 @@ def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
             **source.variables(),
             **target.variables(),
             "TARGET_POSTGRES_SSL_ENABLE": "false",
-            # state of its own, wherever the project's is
+            # a scratch state, wherever the project keeps its own
             "MELTANO_DATABASE_URI": f"sqlite:///{scratch.root}/meltano.db",
             "MELTANO_STATE_BACKEND_URI": "systemdb",
             "MELTANO_ENVIRONMENT": environment(project),
@@ -202,16 +202,16 @@ def _go_on(  # noqa: PLR0913, PLR0917 - all that it takes
 
 @dataclass(frozen=True)
 class _Child:
-    """Programs of the project, in surroundings that lead to the scratch server."""
+    """Runs the project's programs in an environment that points to the scratch server."""
 
     project: Project
     variables: dict[str, str]
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one to its end, and return what it printed.
+        """Run a program to its end, and return its output.
 
         Raises:
-            TidemarkError: it failed.
+            TidemarkError: the program failed.
         """
         with subprocess.Popen(
             [self.project.meltano.with_name(program), *arguments],
@@ -224,7 +224,7 @@ class _Child:
             errors="replace",
         ) as child:
             try:
-                # without a limit: a sync takes as long as it takes, and watches its own connections
+                # without a time limit: a sync takes as long as it takes, and watches its own connections
                 printed, said = child.communicate()
             except BaseException:
                 child.terminate()

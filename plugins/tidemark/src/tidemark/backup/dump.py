@@ -1,4 +1,4 @@
-"""Dumps one database into a directory, and counts what is in it under the same snapshot."""
+"""Dumps one database into a directory, and counts its rows under the same snapshot."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int, lock: int) -> Database:
-    """Dump the database of `side` into `directory`, which is made.
+    """Dump the database `side` into `directory`, which pg_dump creates.
 
     Raises:
-        UsageError: no pg_dump is new enough, or the role may not read all.
-        MovedError: tables changed meanwhile, or somebody waited to change one.
+        UsageError: no pg_dump is new enough, or the role may not read everything.
+        MovedError: tables changed during the dump, or another session waited to change one.
         TidemarkError: pg_dump failed.
     """
     with connections.connect(side) as connection:
@@ -35,13 +35,13 @@ def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int
             *(programs["pg_dump"], "--format=directory", f"--file={directory}", f"--jobs={jobs}", "--no-password"),
             f"--dbname={KEEPALIVES}",
             *(f"--snapshot={snapshot}", f"--compress={COMPRESSIONS[compression]}"),
-            # its tables are locked already: it waits only if somebody else waits for them, who goes first
+            # the tables are locked already, so pg_dump only waits if another session waits for one; that goes first
             *("--lock-wait-timeout=1s", "--exclude-table=*._tidemark_stage_*"),
         ]
         pid = poolers.server_pid(frozen.connection)
         with Program(command, side, lock, full=directory.parent) as program:
             try:
-                # loads and models, which ask for half a second at a time, keep nobody waiting
+                # loads and models ask for a lock for half a second at a time, so they keep nobody waiting
                 with lock_watch.giving_way(side, pid, polite=False, let_go=program.stop):
                     found = frozen.database(client=programs.major, compression=compression)
                     program.wait()

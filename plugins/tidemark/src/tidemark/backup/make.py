@@ -1,4 +1,4 @@
-"""Makes a backup: Meltano's state first, then the data that it was told of."""
+"""Makes a backup: first Meltano's state, then the data that this state describes."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _ATTEMPTS = 3
 
 
 class Say(Protocol):
-    """Is given each thing that was done."""
+    """Prints a line for each step that is done."""
 
     def __call__(self, text: str) -> None:
-        """Take a line."""
+        """Print a line."""
 
 
 @dataclass(frozen=True)
 class BackupOptions:
-    """How a backup is made, and which older ones are removed after it."""
+    """How to make a backup, and which older backups to remove afterwards."""
 
     jobs: int
     keep: int | None
@@ -54,27 +54,27 @@ class BackupOptions:
 
 @contextmanager
 def exclusive(project: Project) -> Iterator[int]:
-    """Keep other backups and restores of this project out; yields the lock, for children to keep."""
+    """Keep other backups and restores of this project out. Yields the lock, which child processes must keep open."""
     with hold(project.state_dir / "backup.lock", doing="making or restoring a backup") as lock:
         yield lock
 
 
 def make(project: Project, store: BackupStore, options: BackupOptions, say: Say) -> Manifest:
-    """Make a backup of everything, and remove those that have had their time.
+    """Make a backup of everything, and remove expired backups.
 
-    No lock that a run wants is held: runs go on, and the dump shows one instant of what they do. State was told only of
-    rows that were committed, and it is read before that instant, so all that it knows of is in the dump. What is
-    loaded between the two the next run after a restore reads again.
+    This holds no lock that a run needs. Runs go on, and the dump shows one instant of their work. Meltano's state only
+    describes committed rows, and it is read before that instant, so the dump contains everything that it describes. The
+    next run after a restore reads again what was loaded between the two.
 
     Raises:
-        BusyError: another backup or restore is under way.
-        UsageError: the place, a program or a login will not do.
-        TidemarkError: a database can't be reached or dumped, or there is no room.
+        BusyError: another backup or restore is active.
+        UsageError: the place, a program or a login can't be used.
+        TidemarkError: a database can't be reached or dumped, or the disk is full.
     """
     store.prepare()
     with exclusive(project) as lock:
         scratch = project.state_dir / "backup"
-        # only ever ours, and whoever left something there is gone
+        # only backups use this directory, and the process that left something there has ended
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             manifest = _made(project, store, scratch, lock, options, say)
@@ -89,14 +89,14 @@ def make(project: Project, store: BackupStore, options: BackupOptions, say: Say)
     return manifest
 
 
-def _made(  # noqa: PLR0913, PLR0917 - all that it takes
+def _made(  # noqa: PLR0913, PLR0917 - everything that it needs
     project: Project, store: BackupStore, scratch: Path, lock: int, options: BackupOptions, say: Say
 ) -> Manifest:
     began = time.monotonic()
     name = new_name(datetime.now(UTC), secrets.token_hex(3))
     _, warehouse = databases.bring_up(project)
     side = backup_settings.login(project, warehouse)
-    # one that can't be had is found before the work, as a backup without it would be none
+    # check Airflow's database before the long work: a backup without it would be incomplete
     with airflow_database(project) as metadata, store.writing(name, scratch) as directory:
         if metadata:
             connections.connect(metadata).close()
@@ -123,14 +123,14 @@ def _made(  # noqa: PLR0913, PLR0917 - all that it takes
     return manifest
 
 
-def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
+def _pair(  # noqa: PLR0913, PLR0917 - everything that it needs
     project: Project, side: DatabaseSettings, directory: Path, lock: int, options: BackupOptions, say: Say
 ) -> tuple[datetime, dict[str, Any], Database]:
-    """Take state and then data; return when the state was taken, the state, and what the data is."""
+    """Export the state, then dump the data. Return the state's time, the state, and a description of the data."""
     taken: list[tuple[datetime, dict[str, Any]]] = []
 
     def take() -> None:
-        # before each attempt, as it is to be no later than the data
+        # again before each attempt, because the state must not be newer than the data
         taken.append((datetime.now(UTC), meltano_state.export(project)))
         (directory / STATE).write_text(json.dumps(taken[-1][1], indent=1) + "\n")
 
@@ -138,7 +138,7 @@ def _pair(  # noqa: PLR0913, PLR0917 - all that it takes
     return (*taken[-1], found)
 
 
-def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
+def _dumped(  # noqa: PLR0913, PLR0917 - everything that it needs
     project: Project,
     side: DatabaseSettings,
     directory: Path,
@@ -147,7 +147,7 @@ def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
     say: Say,
     before: Callable[[], None] = lambda: None,
 ) -> Database:
-    """Dump a database, some times anew if its tables changed meanwhile or somebody waited to change one."""
+    """Dump a database. Try again if its tables changed meanwhile, or if another session waited to change one."""
     for attempt in range(1, _ATTEMPTS + 1):
         before()
         try:
@@ -164,16 +164,16 @@ def _dumped(  # noqa: PLR0913, PLR0917 - all that it takes
 
 
 def _pipeline(project: Project, warehouse: DatabaseSettings) -> str:
-    """Return whose backup it is, for a place that several share."""
+    """Return which pipeline a backup belongs to, for a place that several pipelines share."""
     return f"{variables.environment(project)} {warehouse.address}:{warehouse.port}/{warehouse.database}"
 
 
 @contextmanager
 def airflow_database(project: Project, *, new: bool = False) -> Iterator[DatabaseSettings | None]:
-    """Yield where Airflow's metadata is, its server started for it if it is down; None if there is none.
+    """Yield the settings of Airflow's database, and start its server if it is down; None if there is no database.
 
     Args:
-        new: make a server where there is none.
+        new: create a server if there is none.
     """
     side = settings.airflow_database(project)
     if not side.embedded:
@@ -192,14 +192,14 @@ def airflow_database(project: Project, *, new: bool = False) -> Iterator[Databas
 
 
 def _retire(store: BackupStore, newest: Manifest, options: BackupOptions, say: Say) -> None:
-    """Remove what has had its time. Never what isn't ours, nor the newest good one, which has just been made."""
+    """Remove expired backups, but only this pipeline's, and never the newest good one."""
     now = datetime.now(UTC)
     good = []
     for name in store.backups():
         try:
             found = store.manifest(name)
         except TidemarkError:
-            # damaged: for someone to look at
+            # damaged: keep it for a person to look at
             continue
         if found.pipeline == newest.pipeline and not store.missing(found):
             good.append(name)

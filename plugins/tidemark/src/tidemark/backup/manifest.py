@@ -1,6 +1,6 @@
-"""What a backup says of itself: its files with their checksums, and what each database's tables held. Pure: no I/O.
+"""The manifest of a backup: its files with checksums, and the contents of each database. Pure: no I/O.
 
-It is written last and carries a checksum of its own, so that whatever lacks it, or differs from it, is no backup.
+It is written last and contains its own checksum. A directory without a valid manifest is not a backup.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tidemark.errors import TidemarkError
 FILE = "manifest.json"
 STATE = "state.json"
 WAREHOUSE, AIRFLOW = "warehouse", "airflow"
-# what a backup's name ends with until it is complete
+# the suffix of an incomplete backup's name
 PARTIAL = ".partial"
 _FORMAT = 1
-# sorted as text, they are sorted by time; the end tells apart those of one second
+# names sort by time; the suffix distinguishes backups of the same second
 _NAME = re.compile(r"^tidemark-(\d{8}T\d{6}Z)-[0-9a-f]{6}$")
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -37,7 +37,7 @@ class File(_Strict):
 
 
 class Counted(_Strict):
-    """What a table held: its rows, and the sum of their hashes."""
+    """A table's contents: the number of rows, and the sum of their hashes."""
 
     rows: int
     checksum: str
@@ -47,17 +47,17 @@ class Database(_Strict):
     """One dumped database.
 
     Attributes:
-        server: the major version of the server that was dumped.
-        client: that of the pg_dump, which a pg_restore must not be older than.
-        compression: of the dump's files.
-        cluster: the server's identity, by which transactions are numbered.
-        encoding, provider, collate, ctype, locale: as CREATE DATABASE takes them.
-        owner: of the database.
-        grants: on the database itself, which pg_dump leaves out: role, privilege, and whether it may be granted on.
-        settings: of the database: the role they are for, or none, and `name=value`.
-        roles: that own something in it or were granted something.
-        tables: by `schema.table`, quoted where SQL would have it.
-        populated: materialized views that hold rows.
+        server: the major version of the dumped server.
+        client: the major version of pg_dump; pg_restore must not be older.
+        compression: the compression of the dump's files.
+        cluster: the server's system identifier; transaction ids are only valid within one cluster.
+        encoding, provider, collate, ctype, locale: options for CREATE DATABASE.
+        owner: the database's owner.
+        grants: grants on the database itself, which pg_dump leaves out: role, privilege, with or without grant option.
+        settings: settings of the database: the role that each one is for, or None, and `name=value`.
+        roles: roles that own something in the database or have grants on something in it.
+        tables: the tables' contents, by `schema.table`, quoted if SQL needs it.
+        populated: the populated materialized views.
     """
 
     server: int
@@ -78,17 +78,17 @@ class Database(_Strict):
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """The number of rows in all tables."""
         return sum(table.rows for table in self.tables.values())
 
 
 class Manifest(_Strict):
-    """The whole.
+    """The manifest.
 
     Attributes:
-        pipeline: whose it is: retention touches no other's.
-        state_taken_at: before the data, so that the pair can only repeat and never skip.
-        seconds: it took.
+        pipeline: the pipeline that the backup belongs to. Retention removes no other pipeline's backups.
+        state_taken_at: earlier than the data, so that a restored pair can only repeat rows, and never skip any.
+        seconds: how long the backup took.
     """
 
     format: int = _FORMAT
@@ -103,27 +103,27 @@ class Manifest(_Strict):
 
     @property
     def made_at(self) -> datetime:
-        """When it was begun."""
+        """When the backup began."""
         found = began(self.name)
         assert found
         return found
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files.values())
 
     def signed(self) -> str:
-        """Return the file's text."""
+        """Return the text of the manifest's file."""
         content = self.model_dump(mode="json")
         return json.dumps({"sha256": _digest(content), "manifest": content}, indent=1) + "\n"
 
     @classmethod
     def parse(cls, text: str | bytes, name: str) -> Manifest:
-        """Read the manifest of the backup `name`.
+        """Parse the manifest of the backup `name`.
 
         Raises:
-            TidemarkError: it was changed since it was written, or is of a newer release.
+            TidemarkError: the manifest was changed, or a newer release wrote it.
         """
         try:
             outer = json.loads(text)
@@ -152,12 +152,12 @@ def _digest(content: object) -> str:
 
 
 def new_name(now: datetime, tag: str) -> str:
-    """Return the name of a backup that begins now."""
+    """Return the name for a backup that begins now."""
     return f"tidemark-{now.astimezone(UTC).strftime(_TIME)}-{tag}"
 
 
 def began(name: str) -> datetime | None:
-    """Return when the backup of this name was begun; None if the name is none of ours."""
+    """Return when the backup of this name began; None if the name isn't ours."""
     found = _NAME.match(name)
     try:
         return datetime.strptime(found[1], _TIME).replace(tzinfo=UTC) if found else None

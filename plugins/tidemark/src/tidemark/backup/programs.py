@@ -1,4 +1,4 @@
-"""Runs pg_dump and pg_restore: their connection out of everybody's sight, their errors as one line."""
+"""Runs pg_dump and pg_restore. Other users can't see the password, and an error is one line."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 _STOP_S = 10
 _FULL = ("No space left on device", "Disk quota exceeded", "wrote only")
-# DDL came between: pg_dump's workers take their locks without waiting
+# DDL ran meanwhile: pg_dump's workers take their locks without waiting
 _MOVED = ("could not obtain lock on relation", "does not exist", "deadlock detected", "lock timeout")
-# what pg_restore of 17 or later sets in every server, and those before 17 don't know
+# pg_restore from 17 on sets this on every server, and servers before 17 don't know it
 _UNKNOWN = 'unrecognized configuration parameter "transaction_timeout"'
 
-# of the surroundings, what would lead elsewhere or change what is written
+# environment variables that would change the server or the output
 _OTHERS = {"PGOPTIONS", "PGHOSTADDR", "PGSERVICE", "PGTZ", "PGDATESTYLE", "PGCLIENTENCODING"}
 
 
-# a server whose machine is gone says nothing, and the kernel's own limit is two hours
+# a server whose machine is gone doesn't answer, and the kernel's own limit is two hours
 KEEPALIVES = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000"
 
 
 class MovedError(TidemarkError):
-    """Tables changed under pg_dump; another attempt may do."""
+    """Tables changed during pg_dump. Another attempt may succeed."""
 
 
 class Program:
-    """A program under way; it has ended when this is left.
+    """A running program, as a context manager: at its exit the program has ended.
 
-    Should this process die, the program, which goes on to its end, keeps the lock until then.
+    If this process dies, the program runs on to its end, and keeps the lock until then.
     """
 
     def __init__(self, command: Sequence[str], side: DatabaseSettings, lock: int, *, full: Path | str) -> None:
-        """Start it.
+        """Start the program.
 
         Args:
-            full: what to name if there is no more room.
+            full: the place to name if the disk is full.
         """
         self._name = os.path.basename(command[0])  # noqa: PTH119 - text
         self._side = side
@@ -67,7 +67,7 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         if self._child.poll() is None:
-            # told to end, it cancels what its workers are at
+            # on SIGTERM it cancels its workers' statements
             self._child.terminate()
             try:
                 self._child.communicate(timeout=_STOP_S)
@@ -76,15 +76,15 @@ class Program:
                 self._child.communicate()
 
     def stop(self) -> None:
-        """Tell it to end, from any thread."""
+        """Send the program SIGTERM. Any thread may call this."""
         self._child.terminate()
 
     def wait(self) -> None:
-        """Wait for its end, which has no limit, as a database may be large; `KEEPALIVES` end it if its server is gone.
+        """Wait until the program ends. There is no time limit, but `KEEPALIVES` end it if its server is gone.
 
         Raises:
-            MovedError: tables changed under it.
-            TidemarkError: it failed.
+            MovedError: tables changed during the dump.
+            TidemarkError: the program failed.
         """
         _, said = self._child.communicate()
         complaints = [line for line in said.splitlines() if "error:" in line and _UNKNOWN not in line]
@@ -99,7 +99,7 @@ class Program:
 
 
 def _environment(side: DatabaseSettings) -> dict[str, str]:
-    """Return the environment in which libpq connects to `side`: not the arguments, which all users can read."""
+    """Return the environment in which libpq connects to `side`. Arguments won't do, because all users can read them."""
     ours = {
         "PGHOST": side.address,
         "PGPORT": str(side.port),

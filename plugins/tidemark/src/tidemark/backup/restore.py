@@ -1,4 +1,4 @@
-"""Puts a backup back: the warehouse into a new database that then takes the name of the old, and Meltano's state."""
+"""Restores a backup: the warehouse into a new database, which then takes the old one's name, and Meltano's state."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
 
 _LONGEST_NAME = 63
-# what `tidemark roles` makes in a new warehouse, and `tidemark up` with it: nothing of it is anybody's data
+# `tidemark roles` and `tidemark up` create this in a new warehouse; it holds no user's data
 _OF_ROLES = {("tidemark", "views_set_aside")}
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """What is restored, and whether what is there may be put aside."""
+    """What to restore, and whether existing databases may be renamed."""
 
     replace: bool
     airflow: bool
@@ -47,9 +47,9 @@ class _Target:
     """A database to restore into.
 
     Attributes:
-        was: what it is to be.
-        directory: of the backup, that has its dump.
-        aside: the name by which what is there is kept; None if it holds nothing.
+        was: the dumped database.
+        directory: the backup's directory that has the dump.
+        aside: the new name of the existing database; None if that is empty.
     """
 
     side: DatabaseSettings
@@ -67,15 +67,15 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
     say: Say,
     confirmed: Callable[[list[str]], bool],
 ) -> bool:
-    """Restore a backup into the configured databases; return whether it was done.
+    """Restore a backup into the configured databases, and return whether that was done.
 
     Args:
-        confirmed: is asked, with what will happen, before something is put aside.
+        confirmed: called with the plan before a database is renamed; False cancels.
 
     Raises:
-        BusyError: a run, a backup or a restore is under way.
-        UsageError: there is no such backup, or a database holds something and is not to be replaced.
-        TidemarkError: a file was changed, or it failed; what was there is as it was.
+        BusyError: a run, a backup or a restore is active.
+        UsageError: there is no such backup, or a database is not empty and may not be replaced.
+        TidemarkError: a file was changed, or the restore failed; the databases are unchanged.
     """
     manifest = store.manifest(store.find(name))
     if manifest.environment != variables.environment(project):
@@ -101,10 +101,10 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
 
 @contextmanager
 def fetched(store: BackupStore, manifest: Manifest) -> Iterator[Path]:
-    """Yield the directory of a backup's files, each as it was written.
+    """Yield the directory of a backup's files, after a check that none was changed.
 
     Raises:
-        TidemarkError: one is not.
+        TidemarkError: a file was changed.
     """
     if store.directory:
         yield store.verify(manifest) or store.directory
@@ -114,7 +114,7 @@ def fetched(store: BackupStore, manifest: Manifest) -> Iterator[Path]:
 
 
 def _targets(project: Project, manifest: Manifest, options: RestoreOptions, servers: ExitStack) -> list[_Target]:
-    """Return what is to be replaced, if all of it may be."""
+    """Return the databases to replace, after a check that all of them may be replaced."""
     _, warehouse = databases.bring_up(project)
     wanted = [(backup_settings.login(project, warehouse), manifest.warehouse, WAREHOUSE)]
     if options.airflow:
@@ -146,7 +146,7 @@ def _targets(project: Project, manifest: Manifest, options: RestoreOptions, serv
     return targets
 
 
-def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
+def _put_back(  # noqa: PLR0913, PLR0917 - everything that it needs
     project: Project, target: _Target, directory: Path, options: RestoreOptions, lock: int, say: Say
 ) -> None:
     side = target.side
@@ -154,7 +154,7 @@ def _put_back(  # noqa: PLR0913, PLR0917 - all that it takes
     with database.restored(
         project, side, target.was, directory / target.directory, jobs=options.jobs, lock=lock
     ) as new:
-        # one that began meanwhile
+        # a run may have begun meanwhile
         database.refuse_runs(side)
         database.swap(side, new, aside=target.aside)
     say(f"Restored the {side}: {target.was.rows:,} rows of {len(target.was.tables)} tables, each as it was dumped.")
@@ -169,7 +169,7 @@ def _drop_command(side: DatabaseSettings, name: str) -> str:
 
 
 def _put_state_back(project: Project, directory: Path, say: Say) -> None:
-    """Restore Meltano's state, last: until then it is ahead of the warehouse, which a run refuses."""
+    """Restore Meltano's state last. Until then it is ahead of the warehouse, and a run would refuse to start."""
     states = json.loads((directory / STATE).read_text())
     try:
         meltano_state.replace(project, states)

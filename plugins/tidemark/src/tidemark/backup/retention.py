@@ -1,4 +1,4 @@
-"""Which backups have had their time. Pure: no I/O here."""
+"""Decides which backups have expired. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tidemark.backup.manifest import PARTIAL, began
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# by then whoever was writing it is gone
+# by then the process that wrote it has ended
 _LEFT_OVER = timedelta(days=1)
 
 
 def expired(names: Iterable[str], *, now: datetime, keep: int | None, keep_days: float | None) -> list[str]:
-    """Return which of these good backups of one pipeline are to go, the oldest first.
+    """Return which of one pipeline's good backups have expired, the oldest first.
 
-    One stays if either rule keeps it: it is among the newest `keep`, or not older than `keep_days`. With neither all
-    stay, and the newest always does.
+    A backup stays if one of the rules keeps it: it is among the newest `keep`, or at most `keep_days` old. Without a
+    rule all stay, and the newest always stays.
     """
     if keep is None and keep_days is None:
         return []
@@ -29,7 +29,7 @@ def expired(names: Iterable[str], *, now: datetime, keep: int | None, keep_days:
 
 
 def abandoned(names: Iterable[str], *, now: datetime) -> list[str]:
-    """Return which of these backups that were never completed nobody can be writing any more."""
+    """Return the incomplete backups that no process can still be writing."""
     return sorted(name for name in names if _before(name, now - _LEFT_OVER))
 
 

@@ -1,4 +1,4 @@
-"""What backups are told by variables: where they go, how many are kept, and who connects."""
+"""The settings of backups, which are variables: where backups go, how many are kept, and which role connects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "TIDEMARK_BACKUP_"
 
 
 class BackupSettings(BaseModel):
-    """Fields are the variables `TIDEMARK_BACKUP_TO` and so on; the command's options go before them."""
+    """The variables `TIDEMARK_BACKUP_TO` and so on. Options of the command take precedence."""
 
     to: str | None = None
     keep: int | None = Field(default=None, ge=1)
@@ -29,7 +29,7 @@ class BackupSettings(BaseModel):
 
 
 def read(project: Project) -> BackupSettings:
-    """Read them.
+    """Read the settings.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -38,12 +38,12 @@ def read(project: Project) -> BackupSettings:
 
 
 def destination(project: Project, named: str | None) -> str:
-    """Return where backups are: what was named, or the variable's, or a directory of this machine."""
+    """Return where backups are kept: the given place, or the variable's, or a directory of this machine."""
     return named or read(project).to or str(project.state_dir / "backups")
 
 
 def login(project: Project, side: DatabaseSettings) -> DatabaseSettings:
-    """Return `side` as whoever dumps and restores it connects: an embedded server's owner, or who is named for it."""
+    """Return `side` with the role for dumps and restores: the owner of an embedded server, or the configured role."""
     if side.embedded or side.side != "warehouse":
         return settings.admin(project, side)
     found = read(project)
@@ -51,5 +51,5 @@ def login(project: Project, side: DatabaseSettings) -> DatabaseSettings:
 
 
 def variables(side: DatabaseSettings) -> str:
-    """Return the names of the variables that say who dumps and restores `side`."""
+    """Return the names of the variables that set the role for dumps and restores of `side`."""
     return f"{_PREFIX if side.side == 'warehouse' else f'{side.prefix}_'}USER and _PASSWORD"

@@ -1,4 +1,4 @@
-"""How backups are listed."""
+"""Lists backups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP = 1024
 
 
 def listed(store: BackupStore) -> list[dict[str, Any]]:
-    """Return each backup with its facts, the oldest first; what was not completed is none."""
+    """Return each complete backup with its properties, the oldest first."""
     found = []
     for name in store.backups():
         try:
@@ -45,12 +45,12 @@ def listed(store: BackupStore) -> list[dict[str, Any]]:
 
 
 def as_json(found: list[dict[str, Any]]) -> str:
-    """Return it as a JSON list."""
+    """Return the list as JSON."""
     return json.dumps(found, indent=2)
 
 
 def show(console: Console, found: list[dict[str, Any]], store: BackupStore) -> None:
-    """Print a line a backup."""
+    """Print one line per backup."""
     if not found:
         console.print(f"There is no backup at {store.name}.", soft_wrap=True)
         return
@@ -74,7 +74,7 @@ def show(console: Console, found: list[dict[str, Any]], store: BackupStore) -> N
 
 
 def size(number: float) -> str:
-    """Return a number of bytes in words."""
+    """Return a number of bytes with a unit."""
     for unit in _UNITS:
         if number < _STEP or unit == _UNITS[-1]:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,7 +1,7 @@
-"""Where backups are kept: a directory, or whatever fsspec has a driver for.
+"""The place where backups are kept: a directory, or anything that fsspec has a driver for.
 
-A backup is a directory of one of our names that holds a manifest. It is written under another name where there are
-names that can be changed, or else without its manifest, which comes last: what was cut short is no backup.
+A backup is a directory with a name of ours that contains a manifest. On a local disk it has another name until it is
+complete; elsewhere its manifest is written last. So an interrupted backup never counts as one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class BackupStore:
     """A directory of backups."""
 
     def __init__(self, url: str) -> None:
-        """Find what the URL names; nothing is made.
+        """Parse the URL. Nothing is created yet.
 
         Raises:
-            UsageError: there is no driver for it.
+            UsageError: there is no driver for the URL.
         """
         self._secret = re.match(r"^[\w+.-]+://([^/@]+)@", url)
         self.name = re.sub(r"//[^/@]+@", "//", url)
@@ -49,14 +49,14 @@ class BackupStore:
 
     @property
     def directory(self) -> Path | None:
-        """The directory, if it is one of this machine."""
+        """The directory, if it is on this machine."""
         return Path(self._root) if isinstance(self._files, LocalFileSystem) else None
 
     def prepare(self) -> None:
-        """Make it, unless it is there.
+        """Create the directory, unless it exists.
 
         Raises:
-            UsageError: it can't be made or written.
+            UsageError: it can't be created or written.
         """
         try:
             self._files.makedirs(self._root, exist_ok=True)
@@ -69,16 +69,16 @@ class BackupStore:
             raise UsageError(f"Backups can't be kept at {self.name}: user {os.geteuid()} may not write there.")
 
     def backups(self) -> list[str]:
-        """Return the names of what is complete, the oldest first."""
+        """Return the names of complete backups, the oldest first."""
         return sorted(name for name in self._names() if began(name) and self._has(name, FILE))
 
     def unfinished(self) -> list[str]:
-        """Return the directories of what was begun and not completed, ours alone."""
+        """Return the names of incomplete backups of ours."""
         complete = set(self.backups())
         return sorted(name for name in self._names() if began(name.removesuffix(PARTIAL)) and name not in complete)
 
     def find(self, name: str) -> str:
-        """Return the name of a backup; `latest` is one, too.
+        """Return the name of a backup. `latest` names the newest.
 
         Raises:
             UsageError: there is no such backup.
@@ -92,37 +92,37 @@ class BackupStore:
         raise UsageError(f"There is no backup {name} at {self.name}: {there}.")
 
     def manifest(self, name: str) -> Manifest:
-        """Read what a backup says of itself.
+        """Read the manifest of a backup.
 
         Raises:
-            TidemarkError: it was changed.
+            TidemarkError: the manifest was changed.
         """
         with self._told("read"):
             text: bytes = self._files.cat_file(f"{self._root}/{name}/{FILE}")
         return Manifest.parse(text, name)
 
     def missing(self, manifest: Manifest) -> list[str]:
-        """Return the files that are not there, or of another size; nothing is read."""
+        """Return the files that are missing or have another size. This reads no file."""
         top = f"{self._root}/{manifest.name}"
         with self._told("read"):
             self._files.invalidate_cache()
             there = {
-                path.removeprefix(self._files._strip_protocol(top)).lstrip("/"): info["size"]  # noqa: SLF001 - as fsspec's own do
+                path.removeprefix(self._files._strip_protocol(top)).lstrip("/"): info["size"]  # noqa: SLF001 - as fsspec's own code does
                 for path, info in self._files.find(top, detail=True).items()
             }
         return [name for name, file in sorted(manifest.files.items()) if there.get(name) != file.size]
 
     def verify(self, manifest: Manifest, into: Path | None = None) -> Path | None:
-        """Read each file and make sure that it is as it was written.
+        """Read each file and check that it is unchanged.
 
         Args:
-            into: an empty directory that the files are written to.
+            into: an empty directory to copy the files into.
 
         Returns:
-            Where the files are on this machine, if they are.
+            The files' directory on this machine, if there is one.
 
         Raises:
-            TidemarkError: a file was changed, or is gone.
+            TidemarkError: a file was changed, or is missing.
         """
         for name, file in sorted(manifest.files.items()):
             digest = hashlib.sha256()
@@ -148,11 +148,11 @@ class BackupStore:
 
     @contextmanager
     def writing(self, name: str, scratch: Path) -> Iterator[Path]:
-        """Yield an empty directory for the files of a backup, which is one when this is left without an error.
+        """Yield an empty directory for a backup's files. If the block ends without an error, the backup is complete.
 
         Args:
-            name: of the backup.
-            scratch: where to make the directory if the place is not on this machine.
+            name: the backup's name.
+            scratch: a directory to work in, if the place is not on this machine.
         """
         local = self.directory
         directory = local / f"{name}{PARTIAL}" if local else scratch / name
@@ -171,9 +171,9 @@ class BackupStore:
                 self._upload(directory, name)
 
     def remove(self, name: str) -> None:
-        """Delete a backup, or what was begun of one."""
+        """Delete a backup, complete or not."""
         with self._told("removed"):
-            # by and by it is none
+            # the manifest goes first, so that a half-deleted backup doesn't count as one
             if self._has(name, FILE):
                 self._files.rm_file(f"{self._root}/{name}/{FILE}")
             self._files.rm(f"{self._root}/{name}", recursive=True)
@@ -206,7 +206,7 @@ class BackupStore:
         except TidemarkError:
             raise
         except Exception as error:
-            # each driver has errors of its own
+            # each driver has its own errors
             raise TidemarkError(f"Backups at {self.name} can't be {done}: {self._shown(error)}.") from error
 
     def _shown(self, error: Exception) -> str:
@@ -215,14 +215,14 @@ class BackupStore:
 
 
 def file(path: Path) -> File:
-    """Return what a manifest says of a file."""
+    """Return the manifest's entry for a file."""
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
     return File(size=path.stat().st_size, sha256=digest.hexdigest())
 
 
 def _sync(directory: Path) -> None:
-    """Have all of it on the disk, names too."""
+    """Write all files to the disk, with their names."""
     for path in (*directory.rglob("*"), directory):
         if path.is_dir():
             _sync_directory(path)
