@@ -1,4 +1,4 @@
-"""Readers with a clock: how long each was kept waiting while something else went on."""
+"""Readers that measure how long they waited while something else ran."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# generous: an attempt waits half a second, and the machine may be busy
+# generous: one attempt waits half a second, and the machine may be busy
 LONGEST_S = 4.0
 
 
 @contextmanager
 def reader(connect: Callable[[], psycopg.Connection[Any]], query: str) -> Iterator[list[float]]:
-    """Run a query over and over; yield the seconds that each took, and make sure that no one took long."""
+    """Run a query over and over; yield the seconds of each, and check that none took long."""
     took: list[float] = []
     over = threading.Event()
 
@@ -26,7 +26,7 @@ def reader(connect: Callable[[], psycopg.Connection[Any]], query: str) -> Iterat
         with connect() as connection:
             while not over.is_set():
                 began = time.monotonic()
-                # what hangs shows as a wait, and not as a test that never ends
+                # so that a hang shows as a long wait, not as a test that never ends
                 connection.execute("set statement_timeout = '30s'")
                 connection.execute(query)
                 took.append(time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""What every test may use: the repository, what the run's workers share, and the header with PostgreSQL's versions."""
+"""For all tests: the repository, the directory that workers share, and a header with PostgreSQL's versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
 _SHARED = "TESTS_SHARED"
-# those with the longest files first, so that no worker is left with one when the others have done
+# the longest files first, so that no worker still has a long one when the others are done
 _ORDER = ("integration", "chaos", "singer", "airflow", "compose", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -31,7 +31,7 @@ def pytest_report_header() -> list[str]:
 
 
 def memory() -> str | None:
-    """Return a directory in memory if there is one with room: most of a test's time is waiting for fsync."""
+    """Return a directory in memory if it has room: tests spend most of their time waiting for fsync."""
     shared = Path("/dev/shm")  # noqa: S108
     roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * 2**30
     return str(shared) if roomy else None
@@ -39,17 +39,17 @@ def memory() -> str | None:
 
 @functools.cache
 def shared() -> Path:
-    """Return a directory that all processes of this run share, and that goes with the first of them."""
+    """Return a directory that all processes of this run share; the first process removes it at its end."""
     if _SHARED not in os.environ:
         os.environ[_SHARED] = tempfile.mkdtemp(prefix="tidemark-tests-", dir=memory())
         atexit.register(shutil.rmtree, os.environ[_SHARED])
-        # not closed to the user who runs the servers when root runs the tests
+        # readable for the servers' user when root runs the tests
         Path(os.environ[_SHARED]).chmod(0o755)
     return Path(os.environ[_SHARED])
 
 
 def pytest_configure() -> None:
-    # before there are workers, who then know of it
+    # before the workers start, so that they inherit it
     shared()
 
 

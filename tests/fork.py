@@ -1,8 +1,8 @@
-"""Stands for a program that was started by another one, and has it forked instead of starting it anew; see forks.py.
+"""Replaces a program that another program starts: has it forked instead of started afresh; see forks.py.
 
     python -IS fork.py SOCKET PROGRAM [ARGUMENT …]
 
-What ends this ends that, and the other way round.
+When one of the two ends, the other ends too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ server = socket.socket(socket.AF_UNIX)
 server.connect(address)
 request = [command, [], str(Path.cwd()), dict(os.environ), umask]
 socket.send_fds(server, [f"{json.dumps(request)}\n".encode()], [0, 1, 2])
-# what it reads ends, and what it writes is seen to end, with the program alone
+# only the program itself must hold its standard streams, so that their end is seen
 nothing = os.open(os.devnull, os.O_RDWR)
 for stream in (0, 1, 2):
     os.dup2(nothing, stream)

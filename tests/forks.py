@@ -1,15 +1,15 @@
-"""Imports all of a program once, then forks a process that runs it at every request.
+"""Imports a program's modules once, then forks a process for each request, which runs the program.
 
     python forks.py tap 3 /tmp/forks
 
-The first argument is tap, target, meltano, tidemark or dbt. Run by the Python of the program's environment; the number
-is that of a listening socket, and the directory takes what it keeps. A request is the program's command line, the
-patches to it, its directory, its environment (null to leave them) and its umask, as a line of JSON, with its three
-standard streams; the answers are the process's id and, when it ended, its status as `subprocess` has it. The process is
-killed when whoever asked for it is gone before that. Ends with its standard input.
+The arguments are the program (tap, target, meltano, tidemark or dbt), the number of a listening socket, and a directory
+for its files. The Python of the program's environment runs it. A request is one line of JSON, sent with the three
+standard streams: the command line, patches to the program, the working directory, the environment (null to keep either)
+and the umask. The answers are the process's id and, when it has ended, its status as in `subprocess`. If the caller
+disappears before that, the process is killed. The server ends with its standard input.
 
-A program whose environment has FORKS, a JSON object of such sockets by the programs' names, has the programs that it
-starts forked, too: it starts fork.py in their place.
+If a program's environment has FORKS, a JSON object of such sockets by program, the programs that it starts are forked
+too: it starts fork.py in their place.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from typing import Any
 
 
 def patch(names: list[str]) -> None:
-    """Take out of the tap what a test is to show the need for."""
+    """Remove a part of the tap, so that a test can show that it is needed."""
     from singer_postgres.core.source import horizon, watermark  # noqa: PLC0415
 
     if "no lookback" in names:
-        from singer_postgres.tap import ordered_bookmark  # noqa: PLC0415 - not to be had in each environment
+        from singer_postgres.tap import ordered_bookmark  # noqa: PLC0415 - not every environment has it
 
         watermark.LOOKBACK_FLOOR_S = 0
         ordered_bookmark.LAG_ROWS = ordered_bookmark.FIRST_LAG_ROWS = 1
@@ -49,7 +49,7 @@ def patch(names: list[str]) -> None:
 
 
 def parse_once() -> None:
-    """Let dbt take what it parsed for one test's servers for those of another: it would parse anew for a new port."""
+    """Let dbt reuse what it parsed for another test's servers: for another port it would parse again."""
     from dbt.adapters.postgres.connections import PostgresCredentials  # noqa: PLC0415
 
     from tidemark_dbt import command  # noqa: PLC0415
@@ -60,15 +60,15 @@ def parse_once() -> None:
 
 
 def parse_beforehand(kept: str) -> Path:
-    """Have dbt parse the project, and return what it keeps of that, in the directory `kept`.
+    """Have dbt parse the project into the directory `kept`; return its partial-parse file.
 
-    dbt makes code for its dataclasses and templates as it goes, which a process that is forked then has.
+    dbt generates code for its dataclasses and templates while it parses, and forked processes inherit that.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415
 
     project = Path(__file__).parent.parent / "transform"
     where = [f"--project-dir={project}", f"--profiles-dir={project / 'profiles'}", f"--target-path={kept}"]
-    # a process that is forked from one that has used its static parser waits for it for ever
+    # after a process used dbt's static parser, a fork of it would wait for the parser for ever
     quietly = ["--log-level=none", "--log-level-file=none", "--no-static-parser"]
     done = dbtRunner().invoke([*quietly, "parse", f"--log-path={kept}", *where])
     if not done.success:
@@ -77,7 +77,7 @@ def parse_beforehand(kept: str) -> Path:
 
 
 def fork_what_it_starts(sockets: dict[str, str]) -> None:
-    """Let this program start others by asking for them at `sockets`."""
+    """Let this program start others through `sockets`."""
     begin = subprocess.Popen.__init__
 
     def ask(self: subprocess.Popen[Any], args: Any, *rest: Any, **options: Any) -> None:
@@ -91,16 +91,16 @@ def fork_what_it_starts(sockets: dict[str, str]) -> None:
 
 
 def resume(parsed: Path) -> None:
-    """Have a dbt that was forked go by what was parsed, and by nothing else of the process that did it."""
+    """Let a forked dbt reuse what was parsed, and nothing else of the process that parsed it."""
     tracker = importlib.import_module("multiprocessing.resource_tracker")._resource_tracker
-    # its pipe was closed with all others
+    # its pipe was closed like all others
     tracker._fd = tracker._pid = None
     if not (own := Path(os.environ["DBT_TARGET_PATH"], parsed.name)).exists():
         own.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(parsed, own)
 
 
-# what each program imports by and by, and nothing that looks at its environment as it is imported
+# modules that each program imports while it runs, except those that read the environment at import
 IMPORTS = {
     "tap": ["singer_postgres.singer.command", "singer_postgres.tap.tap", "singer_postgres.tap.fast_discovery"],
     "target": ["singer_postgres.singer.command", "singer_postgres.target.target"],
@@ -144,7 +144,7 @@ ENTRIES = {
 
 
 def serve(listener: socket.socket) -> tuple[list[Any], list[int]]:
-    """Fork at each request; return it, and its streams, in the process that is to run it."""
+    """Fork at each request; return the request and its streams in the child."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -157,7 +157,7 @@ def serve(listener: socket.socket) -> tuple[list[Any], list[int]]:
         if woken in readable:
             os.read(woken, 4096)
             bury(callers)
-        # nobody says anything after a request, so that these are gone
+        # a caller sends nothing after its request, so a readable caller is gone
         for caller in callers.keys() & set(readable):
             os.kill(callers.pop(caller), signal.SIGKILL)
             caller.close()
@@ -178,7 +178,7 @@ def serve(listener: socket.socket) -> tuple[list[Any], list[int]]:
 
 
 def bury(callers: dict[socket.socket, int]) -> None:
-    """Collect the processes that have ended, and tell who asked for them."""
+    """Collect ended processes and report to their callers."""
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             for caller in [caller for caller, pid in callers.items() if pid == ended[0]]:

@@ -1,4 +1,4 @@
-"""Where a project's secrets are: in .env, and nowhere else."""
+"""Finds a project's secrets, which belong in .env and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-# what was installed, and not written by a run
+# installed files, which no run writes
 _INSTALLED = {"venv", ".venv"}
 
 
 def secrets(root: Path) -> dict[str, str]:
-    """Return the passwords and keys that were made for a project, as they would be in a URL, too."""
+    """Return the passwords and keys that were generated for a project, also as quoted in a URL."""
     kept = dotenv_values(root / ".env")
     return {
         name: value.rstrip("=")
@@ -26,17 +26,17 @@ def secrets(root: Path) -> dict[str, str]:
 
 
 def in_text(hidden: Mapping[str, str], text: str) -> list[str]:
-    """Return the names of the secrets that a text has."""
+    """Return the names of the secrets in a text."""
     return [name for name, value in hidden.items() if value in text]
 
 
 def in_files(hidden: Mapping[str, str], root: Path, directories: Iterable[str]) -> list[str]:
-    """Return which secret is in which file below these directories of a project."""
+    """Return each secret with its file, for files below these directories of a project."""
     found = []
     for directory in directories:
         assert (root / directory).is_dir(), directory
         for path in (root / directory).rglob("*"):
-            # servers that run remove files of theirs
+            # running servers remove their files
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not _INSTALLED & {*path.parts}:
                     content = path.read_bytes()
@@ -46,7 +46,7 @@ def in_files(hidden: Mapping[str, str], root: Path, directories: Iterable[str]) 
 
 
 def talkative(root: Path) -> dict[str, str]:
-    """Have all that runs in a project log what it can; return the variables that it takes, too."""
+    """Set every program of a project to its most verbose log; return the variables for that."""
     logging = root / "logging.yaml"
     logging.write_text(logging.read_text().replace("level: INFO", "level: DEBUG"))
     return {"TAP_POSTGRES_LOGLEVEL": "DEBUG", "TARGET_POSTGRES_LOGLEVEL": "DEBUG", "DBT_LOG_LEVEL": "debug"}

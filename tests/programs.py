@@ -1,7 +1,7 @@
-"""Starts programs as processes of their own, without the second that their imports take each time.
+"""Starts programs as separate processes, without the second that their imports take each time.
 
-What runs is the program as installed, in a process that can be waited for, frozen and killed; it only was forked from
-one that had imported everything (forks.py). Tests of the start itself start the programs as users do.
+The process runs the installed program. It can be waited for, frozen and killed. The only difference is that it was
+forked from a process with all imports (forks.py). Tests of the start itself start programs as users do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TIMEOUT_S = 120
 
 
 class Process:
-    """A running program, with what subprocess.Popen has under the same names."""
+    """A running program, with the methods of subprocess.Popen."""
 
     def __init__(self, caller: socket.socket, stdout: IO[bytes] | None) -> None:
         self._answers = caller.makefile("rb", buffering=0)
@@ -81,7 +81,7 @@ def _forks(program: Path) -> str:
         command: list[str | Path] = [program.parent / "python", Path(__file__).with_name("forks.py")]
         number = listener.fileno()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
-        # which rich looks at as tidemark is imported
+        # rich reads it when tidemark is imported
         env["COLUMNS"] = WIDTH
         command += [NAMES[program], str(number), directory]
         server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=env)
@@ -89,7 +89,7 @@ def _forks(program: Path) -> str:
     return address
 
 
-def start(  # noqa: PLR0913 - each is told apart by its name
+def start(  # noqa: PLR0913 - all are keyword arguments
     command: list[Any],
     *,
     stdin: IO[bytes],
@@ -102,9 +102,9 @@ def start(  # noqa: PLR0913 - each is told apart by its name
     """Start a program: forked, or as users start it if TEST_FORKS is `off`, which takes a second each.
 
     Args:
-        command: one of the programs named above, with its arguments.
-        stdout: a pipe is made for it if there is none.
-        patches: what to take out of the program, which only one that is forked can lack; see forks.py.
+        command: one of the programs above, with its arguments.
+        stdout: a pipe by default.
+        patches: parts to remove from the program, which works only if it is forked; see forks.py.
     """
     if AS_INSTALLED and not patches:
         env = {"COLUMNS": WIDTH, **(os.environ if env is None else env)}
@@ -127,7 +127,7 @@ def start(  # noqa: PLR0913 - each is told apart by its name
 def run(
     command: list[Any], *, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command` to its end and return what it printed; what it starts is forked, too."""
+    """Run `command` to its end and return its output; programs that it starts are forked too."""
     if env is not None and not AS_INSTALLED:
         env = {**env, "FORKS": json.dumps({program.name: _forks(program) for program in NAMES})}
     with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
@@ -145,7 +145,7 @@ def run(
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """Return a process's arguments; none of one that has ended meanwhile."""
+    """Return a process's arguments; an empty list if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

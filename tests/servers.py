@@ -1,8 +1,8 @@
 """The PostgreSQL installations that the tests run on.
 
-`embedded` is what embedded servers are run from: the wheel's programs, or those that TIDEMARK_POSTGRES_BIN names, as
-for a user. `system` is a second one, for tests of versions that meet: the wheel's if others were named, or else the
-system's newest, where there is one.
+`embedded` has the programs of embedded servers: the wheel's, or those that TIDEMARK_POSTGRES_BIN names, as for a user.
+`system` is a second installation, for tests with two versions: the wheel's if TIDEMARK_POSTGRES_BIN is set, or else
+the system's newest, if there is one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def _wheel() -> Path:
 
 
 def major(directory: Path) -> int:
-    """Return the major version of the programs there."""
+    """Return the major version of a directory's programs."""
     answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\) (\d+)", answer)
     return int(found[1]) if found else 0
 
 
 def _system() -> dict[str, Path]:
-    """Return the newest installation of a version that the project supports, if there is one."""
+    """Return the newest supported installation, if there is one."""
     directories = [path.parent for place in _PLACES for path in Path("/").glob(f"{place}/postgres")]
     usable = [directory for directory in directories if major(directory) >= _OLDEST]
     return {"system": max(usable, key=major)} if usable else {}
@@ -44,5 +44,5 @@ INSTALLATIONS = {"embedded": Path(_NAMED), "system": _wheel()} if _NAMED else {"
 
 
 def variable(installation: str) -> str:
-    """Return the value of TIDEMARK_POSTGRES_BIN with which a project runs its servers from this installation."""
+    """Return the value of TIDEMARK_POSTGRES_BIN for this installation."""
     return "" if INSTALLATIONS[installation] == _wheel() else str(INSTALLATIONS[installation])

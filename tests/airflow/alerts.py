@@ -1,4 +1,4 @@
-"""A webhook's receiver: what is posted to it is kept."""
+"""A receiver for webhooks that keeps what is posted to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hook"
 
     def take(self) -> list[dict[str, Any]]:
-        """Return what has come since the last time."""
+        """Return what arrived since the last call."""
         taken, self.received = self.received, []
         return taken
 

@@ -1,4 +1,4 @@
-"""A person at Airflow's pages: the Chromium of the machine, without a screen."""
+"""A person who uses Airflow's pages: this machine's Chromium, headless."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.airflow.server import Airflow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# it is to ask nobody but the server
+# it may connect to nothing but the server
 _OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -24,7 +24,7 @@ _OPTIONS = [
 
 @contextmanager
 def looking_at(airflow: Airflow) -> Iterator[Page]:
-    """Log in as a person does, and yield the page that comes after it."""
+    """Log in as a person does, and yield the page after the login."""
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=_OPTIONS, viewport={"width": 1280, "height": 800}

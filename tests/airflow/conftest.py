@@ -1,4 +1,4 @@
-"""Airflow, started once for the tests of a file, on a project whose schedules are started by hand."""
+"""Airflow, started once per test file, on a project whose schedules are started by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.conftest import free_port, make_checkout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# beside the project's own: loads alone, models alone, and a load that has 20 s
+# besides the project's own schedules: only a load, only the models, and a load with 20 s of time
 SCHEDULES = """
   - name: models
     job: transform
@@ -37,7 +37,7 @@ def receiver() -> Iterator[Receiver]:
 
 @contextmanager
 def project(receiver: Receiver) -> Iterator[Airflow]:
-    """Make a project whose shop was loaded; Airflow is yet to be started."""
+    """Make a project with a loaded shop; Airflow is not started yet."""
     with contextmanager(make_checkout)() as checkout:
         jobs = checkout.root / "orchestrate" / "jobs.meltano.yml"
         jobs.write_text(jobs.read_text().replace('"@hourly"', '"@manual"') + SCHEDULES)

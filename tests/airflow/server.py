@@ -1,4 +1,4 @@
-"""Airflow as `make airflow` runs it, for a project of its own; driven by REST, as its command line takes seconds."""
+"""Airflow as `make airflow` runs it, for a separate project; driven by REST, because its command line takes seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENDED = {"success", "failed"}
 
 
 def until(found: Callable[[], Any], what: str, *, seconds: float = RUN_S) -> Any:
-    """Return what `found` gives once that is true."""
+    """Call `found` until its result is true, and return that result."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -35,7 +35,7 @@ def until(found: Callable[[], Any], what: str, *, seconds: float = RUN_S) -> Any
 
 @dataclass
 class Airflow:
-    """A running one."""
+    """A running Airflow."""
 
     checkout: Checkout
     url: str
@@ -92,10 +92,10 @@ class Airflow:
         return str(started["dag_run_id"])
 
     def wait(self, dag: str, run: str) -> str:
-        """Return how a run ended."""
+        """Wait for a run to end; return its state."""
 
         def ended() -> str | None:
-            # whoever starts Airflow again can't reach it for a while
+            # after a restart, Airflow does not answer for a while
             with contextlib.suppress(requests.ConnectionError):
                 state = self.get(f"/dags/{dag}/dagRuns/{run}")["state"]
                 return state if state in _ENDED else None
@@ -104,13 +104,13 @@ class Airflow:
         return str(until(ended, f"{dag} {run} ended"))
 
     def run(self, dag: str, **params: Any) -> str:
-        """Run it, which is meant to go well; return the run's id."""
+        """Run a DAG that must succeed; return the run's id."""
         run = self.trigger(dag, **params)
         assert self.wait(dag, run) == "success", self.logs(dag, run)
         return run
 
     def tasks(self, dag: str, run: str) -> dict[str, tuple[str, int]]:
-        """Return each task's state and how often it was tried."""
+        """Return each task's state and its number of tries."""
         found = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
 
@@ -129,7 +129,7 @@ class Airflow:
         )
 
     def events(self, asset: str) -> list[dict[str, Any]]:
-        """Return the events of an asset, the oldest first."""
+        """Return the events of an asset, oldest first."""
         found = self.get("/assets/events", order_by="timestamp")["asset_events"]
         return [event for event in found if event["name"] == asset]
 
@@ -148,7 +148,7 @@ class Airflow:
         return until(found, name, seconds=30)
 
     def processes(self) -> list[str]:
-        """Return the command lines of all that works for this project, but for its database servers."""
+        """Return the command lines of all of this project's processes except its database servers."""
         found = []
         for each in psutil.process_iter(["cmdline", "name"]):
             with contextlib.suppress(psutil.Error):

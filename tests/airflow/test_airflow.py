@@ -1,4 +1,4 @@
-"""Airflow on one machine as `make airflow` runs it: real servers and runs, in the order in which they are written."""
+"""Airflow on one machine as `make airflow` runs it: real servers and runs. The tests depend on their order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
-# where the README's pictures come from
+# the README's pictures are made here
 SCREENSHOTS = REPOSITORY / ".tidemark" / "screenshots"
 TABLES = ("customers", "products", "orders", "order_items")
 WHOLE = "hourly-sync-and-transform"
@@ -38,7 +38,7 @@ def equal_on_both_sides(airflow: Airflow) -> None:
 
 
 def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
-    """Keep a table of the warehouse from whoever would load it, and not from who reads it."""
+    """Lock a table of the warehouse against loads, but not against readers."""
     from contextlib import contextmanager  # noqa: PLC0415
 
     @contextmanager
@@ -68,7 +68,7 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
     source = airflow.checkout.rows("source", orders.format("public.orders"))
     facts = airflow.checkout.rows("warehouse", "select count(*) from marts.fct_orders where not is_cancelled")
     assert facts == source != [(0,)]
-    # one id for all of it
+    # one id in all of it
     (identifier,) = {row[0] for row in airflow.checkout.rows("warehouse", "select run_id from raw._tidemark_runs")}
     assert uuid.UUID(identifier).version == 5
     models = airflow.checkout.rows("warehouse", "select distinct run_id from marts._tidemark_model_runs")
@@ -87,7 +87,7 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
 
 
 def test_a_run_that_moves_no_row_writes_no_event(airflow):
-    # the first run's rows were stamped years ago: none is read again
+    # the first run's rows have old stamps, so no run reads them again
     airflow.run(WHOLE)
     assert [len(airflow.events(asset)) for asset in ("raw", "marts")] == [1, 1]
 
@@ -143,7 +143,7 @@ def test_a_scheduler_killed_during_a_run_comes_back_and_the_run_succeeds(airflow
         before = airflow.component("scheduler")
         before.kill()
         until(lambda: airflow.component("scheduler").pid != before.pid, "a scheduler again", seconds=60)
-        # it has looked at what the first one left
+        # it has checked what the first one left
         time.sleep(5)
     assert airflow.wait(LOAD, run) == "success", airflow.logs(LOAD, run)
     done = airflow.checkout.run("tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
@@ -183,7 +183,7 @@ def test_a_person_sees_the_graph_and_the_page_of_streams(airflow):
     with looking_at(airflow) as page:
         page.goto(f"{airflow.url}/dags/{WHOLE}")
         page.get_by_label("Graph").first.click()
-        # the graph is drawn by and by
+        # the graph appears piece by piece
         for task in ("extract_load", "dbt_run", "dbt_test"):
             page.get_by_text(task).first.wait_for()
         page.wait_for_timeout(2000)
@@ -205,12 +205,12 @@ def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiv
     run = airflow.get(f"/dags/{WHOLE}/dagRuns", state="success")["dag_runs"][-1]["dag_run_id"]
     named = {"dag_id": WHOLE, "dag_run_id": run, "task_id": "extract_load", "try_number": 1, "map_index": -1}
     described = airflow.session.get(f"{airflow.url}/openapi.json", timeout=30).json()["paths"]
-    # one of those that log in and out would end this session
+    # one of the paths for login and logout would end this session
     paths = [path for path, methods in described.items() if "get" in methods and "/auth/" not in path]
     pages = [re.sub(r"{(\w+)}", lambda name: str(named.get(name[1], 1)), path) for path in paths]
     answers = {}
     for page in (*pages, "/", "/streams", "/ui/config", "/ui/dags", f"/ui/grid/runs/{WHOLE}"):
-        # logs come without an end
+        # the responses with logs never end
         with airflow.session.get(airflow.url + page, timeout=30, stream=True) as answer:
             answers[page] = answer.status_code
             assert leaks.in_text(secrets, answer.raw.read(5_000_000, decode_content=True).decode()) == [], page
@@ -218,7 +218,7 @@ def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiv
     assert answers[f"/api/v2/dags/{WHOLE}/dagRuns/{run}/taskInstances/extract_load/logs/1"] == 200
     # all settings on a page
     assert answers["/api/v2/config"] == 403
-    # whoever starts it is told the login; Airflow reads it in a file of its own
+    # `make airflow` prints the login; Airflow reads it from a separate file
     assert set(leaks.in_text(secrets, airflow.said)) == {"AIRFLOW_ADMIN_PASSWORD"}
     kept = ".tidemark/airflow/passwords.json"
     assert leaks.in_files(secrets, root, ("logs", ".meltano", ".tidemark")) == [f"AIRFLOW_ADMIN_PASSWORD in {kept}"]
@@ -233,7 +233,7 @@ def test_what_airflow_built_equals_a_full_build(airflow):
 def test_sigterm_leaves_no_process_behind(airflow):
     assert airflow.process
     everyone = [airflow.component("scheduler"), *psutil.Process(airflow.process.pid).children(recursive=True)]
-    # a task that is at it too
+    # with a task that is running
     with locked(airflow, "raw.orders"):
         airflow.trigger(LOAD)
         until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
@@ -243,6 +243,6 @@ def test_sigterm_leaves_no_process_behind(airflow):
     own = [each for each in everyone if each.is_running() and not each.name().startswith("postgres")]
     assert own == []
     assert airflow.processes() == []
-    # the source and the warehouse run on, as after any command; the server of Airflow's metadata does not
+    # source and warehouse keep running, as after any command; the server of Airflow's metadata stops
     servers = airflow.checkout.root / ".tidemark" / "postgres"
     assert [path.parents[1].name for path in sorted(servers.glob("*/data/postmaster.pid"))] == ["source", "warehouse"]

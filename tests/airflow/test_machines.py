@@ -1,4 +1,4 @@
-"""Airflow over several machines: workers with directories of their own, the same databases, a read-only project."""
+"""Airflow on several machines: workers with separate directories, the same databases, a read-only project."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def redis() -> Iterator[int]:
 
 
 class Worker:
-    """A machine that takes tasks: its own directory, and the project for reading alone."""
+    """A machine that runs tasks: its own directory, and a read-only project."""
 
     def __init__(self, airflow: Airflow, name: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"tidemark-{name}-"))
@@ -68,7 +68,7 @@ class Worker:
                     **airflow.checkout.env,
                     "MELTANO_PROJECT_ROOT": str(root),
                     "TIDEMARK_WORK_DIR": str(self.directory),
-                    # root may run it
+                    # lets root run it
                     "C_FORCE_ROOT": "1",
                 },
                 stdout=log,
@@ -79,7 +79,7 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether it loads something."""
+        """Whether it is loading."""
         for each in self._all():
             with suppress(psutil.Error):
                 if "target-postgres" in " ".join(each.cmdline()):
@@ -96,7 +96,7 @@ class Worker:
         return []
 
     def die(self) -> None:
-        """End all of it at once, as when a machine loses its power."""
+        """Kill everything at once, as when a machine loses its power."""
         for each in self._all():
             with suppress(psutil.NoSuchProcess):
                 each.send_signal(signal.SIGKILL)
@@ -112,7 +112,7 @@ class Worker:
 
 
 def _read_only(root: Path) -> list[str]:
-    """Return what makes `root` read only for a command: root can write all that is not mounted so."""
+    """Return a command that makes `root` read-only: root can write everywhere except to a read-only mount."""
     if os.geteuid():
         return ["env"]
     mount = f'mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec "$@"'
@@ -126,7 +126,7 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         checkout = airflow.checkout
         broker = stack.enter_context(redis())
         logs = stack.enter_context(tempfile.TemporaryDirectory())
-        # whoever is on another machine can't start a server here: both are the user's own for them
+        # another machine can't start a server here, so for it both are the user's own
         passwords = {name: value or "" for name, value in dotenv_values(checkout.root / ".env").items()}
         sides = {f"{side}_POSTGRES_HOST": "127.0.0.1" for side in ("TAP", "TARGET")}
         checkout.connect("source").close()
@@ -139,11 +139,11 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         checkout.env |= sides | {
             "DBT_POSTGRES_USER": "tidemark_transformer",
             "MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{port}/meltano",
-            # longer than the test keeps a table locked
+            # longer than the test locks a table
             "TARGET_POSTGRES_LOCK_TIMEOUT": "600",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
-            # a disk that all share, for the API server to show what workers logged
+            # a disk that all share, so that the API server can show the workers' logs
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": logs,
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
@@ -163,8 +163,8 @@ def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from
         airflow.unpause(dag)
     airflow.run("load")
     airflow.run("models")
-    # one is kept busy, so that the other must take what comes
-    # as the owner of the embedded server, whose host is not named then
+    # one worker is busy, so the other must take the next task
+    # as the owner of the embedded server, which requires that no host is named
     owner = {"TAP_POSTGRES_HOST": "", "TARGET_POSTGRES_HOST": ""}
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "1", env=owner)
     with locked(airflow, "raw.orders"):
@@ -173,7 +173,7 @@ def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from
         airflow.run("models")
         assert all(worker.has_worked for worker in workers)
         busy.die()
-        # its sessions end with it, and their locks
+        # its sessions and their locks end with it
         time.sleep(2)
     assert airflow.wait("load", load) == "success", airflow.logs("load", load)
     assert airflow.tasks("load", load) == {"extract_load": ("success", 2)}
@@ -181,7 +181,7 @@ def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from
     assert done.returncode == 0, done.stderr
     twice = "select order_id from raw.orders group by 1 having count(*) > 1"
     assert airflow.checkout.rows("warehouse", twice) == []
-    # state is where both find it
+    # both find the state in the same place
     state = airflow.checkout.run("meltano", "state", "list").stdout
     assert "dev:tap-postgres-to-target-postgres" in state
     assert not (airflow.checkout.root / ".meltano" / "meltano.db").exists()

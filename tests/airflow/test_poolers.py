@@ -1,4 +1,4 @@
-"""Airflow's own metadata through a pool of transactions, with the logins of several people."""
+"""Airflow's own metadata through a transaction pool, with logins for several people."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_airflow_runs_on_metadata_behind_a_pool_of_transactions_and_the_administ
     assert f"user admin, password {airflow.password}" in airflow.said
     airflow.unpause("load")
     airflow.run("load")
-    # all of Airflow's connections have to do with as many sessions as the pool has
+    # all of Airflow's connections share the pool's sessions
     assert airflow.checkout.rows("warehouse", _POOLED) == [(True,)]
-    # nothing of Airflow's outlasts its transaction
+    # nothing of Airflow's outlives its transaction
     assert airflow.checkout.rows("warehouse", "select * from pg_locks where locktype = 'advisory'") == []
     airflow.log_in()
     airflow.session.headers["Authorization"] = ""

@@ -1,4 +1,4 @@
-"""The tests of tidemark-airflow, run where Airflow is: in its own environment."""
+"""Runs the tests of tidemark-airflow in Airflow's own environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "p
 TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
 
 
-# fewer than this is a suite that was not found
+# fewer tests than this mean that a suite was not found
 @pytest.mark.parametrize(
     ("which", "least"),
     [

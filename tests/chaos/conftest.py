@@ -1,4 +1,4 @@
-"""What breaks, and what it breaks: whole projects, or tap and target alone. See also `make chaos`."""
+"""Fixtures for faults in whole projects, or in tap and target alone. See also `make chaos`."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.singer.conftest import installed, make_pipe, pipe
 
 __all__ = ["checkout", "checkout_on_the_systems_postgres", "installed", "make_pipe", "pipe"]
 
-# `make chaos` asks for the long form of each
+# `make chaos` runs the long form of each test
 LONG = "CRASHES" in os.environ

@@ -1,4 +1,4 @@
-"""A network that breaks: passes connections on to a server, cuts them, or lets nothing through for a while."""
+"""A faulty network: forwards connections to a server, cuts them, or blocks all traffic for a while."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Self
 
 import psycopg
 
-# closing with it resets the connection, as a firewall or a crash does
+# with this option, close() resets the connection, as a firewall or a crash does
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Stands before the server of a libpq URL; `settings` is what a program needs to connect through it."""
+    """A proxy for the server of a libpq URL; `settings` is what a program needs to connect through it."""
 
     def __init__(self, url: str) -> None:
         parts = psycopg.conninfo.conninfo_to_dict(url)
@@ -42,23 +42,23 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Reset all connections that are open now."""
+        """Reset all open connections."""
         with self._alone:
             doomed, self._open = self._open, set()
         self.cuts += len(doomed)
         for end in doomed:
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                # wakes the thread that reads from it
+                # wakes up the thread that reads from it
                 end.shutdown(socket.SHUT_RD)
             end.close()
 
     def stall(self) -> None:
-        """Let nothing through."""
+        """Block all traffic."""
         self._flows.clear()
 
     def flow(self) -> None:
-        """Let all through again."""
+        """Forward traffic again."""
         self._flows.set()
 
     def _accept(self) -> None:

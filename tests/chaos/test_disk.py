@@ -1,4 +1,4 @@
-"""A warehouse whose disk is full, and has room again."""
+"""A warehouse with a full disk, which then has room again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOUNT, _UMOUNT = shutil.which("mount"), shutil.which("umount")
 
 @contextmanager
 def small_disk(directory: Path, *, mb: int) -> Iterator[None]:
-    """Move what is in a directory to a file system of that size."""
+    """Move a directory's content to a file system of that size."""
     if os.geteuid() or not _MOUNT or not _UMOUNT:
         pytest.skip("only root can make a small file system")
     aside = directory.with_name(f"{directory.name}.aside")
@@ -56,7 +56,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_run_succeeds_once_there
             failed = checkout.run("meltano", "run", "tap-postgres", "target-postgres")
             assert failed.returncode
             assert "Traceback" not in failed.stderr
-            # a server that has no room for its own log either goes down with the reason
+            # the reason is in the error or in the server's log, which may have no room for it either
             log = (directory / "server.log").read_text()
             assert "Check free disk space" in failed.stderr + log or "No space left on device" in log
             assert "failed" in failed.stderr
@@ -65,5 +65,5 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_run_succeeds_once_there
             checkout.extract_and_load()
             assert_raw_equals_source(checkout)
         finally:
-            # or a server would live on without its disk
+            # otherwise a server would keep running without its disk
             checkout.run("tidemark", "down")

@@ -1,7 +1,8 @@
-"""Tables that are altered at random, between runs and amid them, while rows come and go.
+"""Tables that are altered at random, between runs and during them, while rows come and go.
 
-After one more run, and where that is refused after what the error advises, raw has what the source has. What no run can
-see (rows that are deleted, or written with an old stamp) is asked of `tidemark reconcile` elsewhere, and left out here.
+After one more run, raw equals the source. If that run is refused, raw equals the source after the error's advice.
+Changes that no run can see (deleted rows, rows with an old stamp) are left out here; tests of `tidemark reconcile`
+cover them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _TYPES = {
 
 @dataclass
 class Fuzzed:
-    """A table of the source, and what was done to it."""
+    """A table of the source, and its changes so far."""
 
     name: str
     chance: random.Random
@@ -168,7 +169,7 @@ class Fuzzed:
         )
 
     def _swaps(self, one: str, new: str) -> list[list[str]]:
-        """Return how `one` becomes another type without downtime, in one step or with a run between."""
+        """Return ways to retype `one` without downtime, in one step or with a run in between."""
         alter = f"alter table {self.name}"
         whole = [
             f"{alter} add {new} bigint",
@@ -201,7 +202,7 @@ class Fuzzed:
 
 
 class Source:
-    """Carries out what is done to the tables, each statement by itself, as migrations do that run online."""
+    """Runs the changes, each statement in its own transaction, as online migrations do."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -214,7 +215,7 @@ class Source:
                     connection.execute(statement)
                     table.log.append(statement)
                 except psycopg.Error as error:
-                    # not every change is one of every table; what was begun stays
+                    # not every table supports every change; completed steps stay
                     table.log.append(f"{statement} -- {str(error).splitlines()[0]}")
                     return
 
@@ -233,7 +234,7 @@ def test_a_table_that_is_altered_at_random_ends_equal_to_the_source(pipe):
 
 @contextmanager
 def tables(pipe: Pipe, batch: int) -> Iterator[list[Fuzzed]]:
-    """Make tables for one batch of rounds, in databases that are as good as new."""
+    """Make tables for one batch of rounds, in emptied databases."""
     with pipe.source() as connection:
         connection.execute("drop schema public cascade; create schema public")
         connection.execute("create type pair as (a int, b text); create type mood as enum ('sad', 'ok')")
@@ -249,7 +250,7 @@ def tables(pipe: Pipe, batch: int) -> Iterator[list[Fuzzed]]:
 
 
 def run_batch(pipe: Pipe, found: list[Fuzzed]) -> tuple[int, int]:  # noqa: C901 - the whole of a round
-    """Load the tables, alter them twice, once amid a run, and see that they arrive; return what that took."""
+    """Load the tables, alter them twice, once during a run, and check them; return how many advices and full reads."""
     source = Source(pipe)
     streams = {f"public-{table.name}": FULL_TABLE if table.whole else INCREMENTAL for table in found}
     state = pipe.sync(streams).ok().state
@@ -299,7 +300,7 @@ def assert_same(pipe: Pipe, table: Fuzzed) -> None:
         names = list(table_columns(connection, "public", table.name))
         there = content(connection, "public", table.name, names)
     with pipe.warehouse(options=FIXED) as connection:
-        # rows of a table that had the name before, or that were truncated, stay
+        # rows of an earlier table with this name, and truncated rows, stay
         here = content(connection, "raw", table.name, names)
     ids = {row[names.index("id")] for row in there - here}
     shown = [row for row in sorted(here, key=str) if row[names.index("id")] in ids][:2]
@@ -321,7 +322,7 @@ def table_columns(connection: psycopg.Connection, schema: str, table: str) -> di
 
 def content(connection: psycopg.Connection, schema: str, table: str, names: list[str]) -> set[tuple[Any, ...]]:
     types = table_columns(connection, schema, table)
-    # a number is the same with more digits, and a text without the blanks that fill it
+    # more digits do not change a number, and neither does padding change a text
     fields = [
         sql.SQL(
             "trim_scale({}::numeric)::text" if types[name].startswith("numeric") else "rtrim(format('%s', {}))"

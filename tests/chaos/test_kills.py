@@ -1,4 +1,4 @@
-"""kill -9 of everything, again and again, while the shop is open: at rest, source and warehouse are equal."""
+"""kill -9 of every process, again and again, while the shop is open: afterwards source and warehouse are equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("KILLS") or (200 if LONG else 2))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-# what is begun, when something of it is killed, in seconds, and what that is
+# the command, after how many seconds a process of it is killed, and which one
 EXTRACT = ("meltano", "run", "tap-postgres", "target-postgres")
 BUILD = ("meltano", "run", "dbt-postgres:run")
 WHOLE = ("tidemark", "pipeline")
@@ -39,7 +39,7 @@ CASES = [
     (WHOLE, 1, 15, "postmaster"),
 ]
 MARKS = {"tap": "tidemark-tap-postgres", "target": "tidemark-target-postgres", "dbt": "tidemark-dbt"}
-# Meltano's own two are told apart from their plugins by the program, which is the second word of the command
+# the program, which is the second word of the command, distinguishes Meltano's own processes from its plugins
 MARKS |= {"meltano": "/.venv/bin/meltano", "tidemark": "/.venv/bin/tidemark"}
 
 
@@ -57,7 +57,7 @@ def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(ch
                 break
     assert sum(killed.values()) == KILLS, killed
 
-    # nothing was forced or reset by hand
+    # nobody forced or reset anything by hand
     if LONG:
         checkout.tidemark("pipeline")
     else:
@@ -79,7 +79,7 @@ def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(ch
 
 
 def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s: float) -> bool:
-    """Run a command and kill one of its processes; return whether it was there to be killed."""
+    """Run a command and kill one of its processes; return whether that process existed."""
     if server(checkout) is None:
         checkout.tidemark("up")
     program, *arguments = command
@@ -93,7 +93,7 @@ def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s
         if one is not None:
             one.kill()
         run.communicate(timeout=120)
-        # whoever they belonged to, they end by themselves
+        # they end by themselves, whatever their parent was
         _, alive = psutil.wait_procs(family, timeout=60)
         alive = [each for each in alive if each.is_running() and not is_server(each)]
         assert not alive, (command, victim, [each.cmdline() for each in alive])
@@ -103,7 +103,7 @@ def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s
 
 
 def server(checkout: Checkout) -> psutil.Process | None:
-    """Return the warehouse's postmaster, if it is up."""
+    """Return the warehouse's postmaster, if it is running."""
     with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
         pid_file = checkout.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid"
         process = psutil.Process(int(pid_file.read_text().split()[0]))

@@ -1,4 +1,4 @@
-"""Connections that are cut or stand still, on either side: runs go on or say so, and no row is lost or doubled."""
+"""Connections that are cut or stall, on either side: runs continue or say so, and no row is lost or doubled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = [
 
 @pytest.fixture(params=["source", "warehouse"])
 def proxied(request, pipe):
-    """A pipe that reaches one of its sides through a proxy."""
+    """A pipe with a proxy in front of one of its sides."""
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
     with Proxy(getattr(pipe, f"{request.param}_url")) as proxy:
@@ -30,7 +30,7 @@ def proxied(request, pipe):
 
 
 def wait_for_bytes(proxy, count):
-    """Wait until it has carried more than `count` in all."""
+    """Wait until the proxy has forwarded more than `count` bytes in total."""
     wait_for(lambda: proxy.bytes > count)
 
 
@@ -42,7 +42,7 @@ def test_connections_are_cut_again_and_again_and_both_sides_end_equal(proxied, m
     catalog, state, failed = pipe.catalog({"public-orders": method}), None, []
     for number in range(ROUNDS):
         chance = random.Random(number)
-        # from the fifth on, rows are read from a bookmark on
+        # from the fifth round on, rows are read from a bookmark
         if number % 5 == 0:
             state = None
             with pipe.warehouse() as connection:
@@ -50,7 +50,7 @@ def test_connections_are_cut_again_and_again_and_both_sides_end_equal(proxied, m
         carried = proxy.bytes
         processes = pipe.start(catalog, state)
         if number % 5 == 0:
-            # of all rows, not of none: once it has begun, however long that takes here
+            # cut after the run has begun to read, however long that takes here
             wait_for_bytes(proxy, carried + chance.randint(0, 2_000_000))
             proxy.cut()
         for _ in range(chance.randint(1, 3)):

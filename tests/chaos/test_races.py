@@ -1,4 +1,4 @@
-"""Runs that begin at the same moment: one of them gets the table."""
+"""Runs that start at the same moment: one of them gets the table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_one_of_several_runs_that_race_for_a_table_wins(pipe):
                     wins[winners.pop()] += 1
                 lock.close()
                 freed.wait(timeout=60)
-        except Exception as error:  # noqa: BLE001 - told by the thread that waits
+        except Exception as error:  # noqa: BLE001 - the waiting thread reports it
             errors.append(error)
             for barrier in (start, decided, freed):
                 barrier.abort()

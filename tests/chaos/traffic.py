@@ -1,4 +1,4 @@
-"""A shop that is open while everything else breaks: writers that insert, update, delete, and take their time."""
+"""A shop that stays open while everything else breaks: writers that insert, update, delete, and wait."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DAY = (REPOSITORY / "demo" / "shop" / "change.sql").read_text()
-# a transaction stays open this long at most, so that later ones overtake it
+# a transaction stays open at most this long, so that later ones overtake it
 _LONGEST_S = 3.0
 
 
 class Traffic:
-    """Writers, each in a thread with a connection of its own; commits and rollbacks come in any order."""
+    """Writers, each in a thread with its own connection; commits and rollbacks come in any order."""
 
     def __init__(self, connect: Callable[[], psycopg.Connection], *, writers: int = 3) -> None:
         self.days = 0
@@ -52,7 +52,7 @@ class Traffic:
                             self._closing.wait(chance.expovariate(4) if chance.random() < 0.8 else _LONGEST_S)
                         self.days += 1
                     except (psycopg.errors.DeadlockDetected, psycopg.errors.IntegrityError):
-                        # the shop's own affair
+                        # an error of the shop, not of this project
                         continue
-        except Exception as error:  # noqa: BLE001 - told by the thread that waits
+        except Exception as error:  # noqa: BLE001 - the waiting thread reports it
             self._errors.append(error)

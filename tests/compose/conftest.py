@@ -1,4 +1,4 @@
-"""A Docker to try docker-compose.yml in: this machine's, or one that the program COMPOSE_LAB gives."""
+"""A Docker engine for docker-compose.yml: this machine's, or one that the program COMPOSE_LAB starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def engine() -> dict[str, str]:
-    """Return the variables by which docker and docker compose find their engine."""
+    """Return the variables with which docker and docker compose find their engine."""
     found: dict[str, str] = {}
     if lab := os.environ.get("COMPOSE_LAB"):
         subprocess.run([lab, "up"], check=True, stdout=subprocess.DEVNULL)
@@ -35,12 +35,12 @@ def engine() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def stack(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Yield a project that isn't up yet; whatever it started is gone after it."""
+    """Yield a project that is not up yet; afterwards, remove everything that it started."""
     found = Stack(tmp_path_factory.mktemp("stack"), engine)
     try:
         yield found
     finally:
-        # what CI keeps of a failure
+        # CI keeps these after a failure
         logs = REPOSITORY / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{found.name}.log").write_text(found.compose("logs", "--no-color", "--timestamps"))

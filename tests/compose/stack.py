@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml, as `make compose-up` starts them, of a copy of the project."""
+"""The services of docker-compose.yml, started with `make compose-up` from a copy of the project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PORTS = ("SOURCE_DB_PORT", "TARGET_DB_PORT", "AIRFLOW_PORT", "DBT_DOCS_PORT")
-# a Docker without a bridge of its own, as in a laboratory, builds in the host's network
+# a Docker without a bridge network, as in a lab, builds in the host's network
 _HOST_NETWORK = """
 services:
 """ + "".join(
@@ -33,7 +33,7 @@ services:
 
 
 class FailedError(AssertionError):
-    """A command that was meant to go well did not."""
+    """A command failed that had to succeed."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Stack:
         )
 
     def ok(self, *words: str) -> str:
-        """Run a command that is meant to go well; return what it printed."""
+        """Run a command that must succeed; return its output."""
         done = self.command(*words)
         if done.returncode:
             raise FailedError(
@@ -106,12 +106,12 @@ class Stack:
         return self.ok(*self.compose_command, "--profile", "celery", "--profile", "jobs", *words)
 
     def run(self, service: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a job in a container of its own, whatever its status."""
+        """Run a job in a new container, whatever its status."""
         given = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
         return self.command(*self.compose_command, "run", "--rm", "--no-TTY", *given, service, *words)
 
     def start_job(self, service: str, *words: str) -> subprocess.Popen[str]:
-        """Start a job in a container of its own."""
+        """Start a job in a new container."""
         command = [*self.compose_command, "run", "--rm", "--no-TTY", service, *words]
         return subprocess.Popen(
             command,
@@ -126,7 +126,7 @@ class Stack:
     # --- what is there ------------------------------------------------------------------------------------------------
 
     def services(self) -> dict[str, list[dict[str, Any]]]:
-        """Return what `docker inspect` says of each container, by service."""
+        """Return the output of `docker inspect` for each container, by service."""
         names = self.compose("ps", "--all", "--quiet").split()
         found: dict[str, list[dict[str, Any]]] = {}
         for each in json.loads(self.ok("docker", "inspect", *names)):
@@ -137,7 +137,7 @@ class Stack:
         return self.command(*self.compose_command, "exec", "--no-TTY", service, *words)
 
     def sql(self, service: str, database: str, statement: str) -> str:
-        """Ask a server from within its container, as its owner; return the rows as text."""
+        """Query a server from within its container, as its owner; return the rows as text."""
         psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align"]
         done = self.exec(service, *psql, "--dbname", database, "--command", statement)
         if done.returncode:
@@ -154,7 +154,7 @@ class Stack:
         return (self.root / ".secrets" / name).read_text().strip()
 
     def secrets(self) -> dict[str, str]:
-        """Return all that must be nowhere else: each file but certificates, keys as their second line."""
+        """Return the secret texts: each file except certificates, and of a key its second line."""
         found = {}
         for file in (self.root / ".secrets").iterdir():
             text = file.read_text().strip()
@@ -164,7 +164,7 @@ class Stack:
 
 
 class StackAirflow(Airflow):
-    """Its Airflow, asked from this machine."""
+    """The stack's Airflow, reached from this machine."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(checkout=None, url=f"http://127.0.0.1:{stack.ports['AIRFLOW_PORT']}")  # type: ignore[arg-type]

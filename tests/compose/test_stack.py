@@ -1,4 +1,4 @@
-"""docker-compose.yml on one server: built, started, used, hurt and taken away."""
+"""docker-compose.yml on one server: built, started, used, damaged and removed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 DAG = "hourly-sync-and-transform"
 JOB = "tap-postgres target-postgres dbt-postgres:run dbt-postgres:test"
-# where each server listens, in and out of its container
+# each server's port, inside and outside its container
 SERVERS = {"source_db": 5433, "target_db": 5434, "airflow_db": 5435}
 
 
 @pytest.fixture(scope="module")
 def stack(stack: Stack) -> Stack:
-    # how soon a task is tried again
+    # how soon a task is retried
     with (stack.root / "orchestrate" / "airflow.env").open("a") as settings:
         settings.write("\nTIDEMARK_DAG_RETRY_DELAY_SECONDS=5\n")
     stack.make("compose-up")
@@ -32,7 +32,7 @@ def stack(stack: Stack) -> Stack:
 
 
 def changed(stack: Stack, rows: int = 500) -> None:
-    """Make traffic in the shop."""
+    """Simulate traffic in the shop."""
     file = "/etc/tidemark-shop/change.sql"
     statement = ["psql", "--quiet", "--dbname", "shop", "--single-transaction", "--file", file]
     done = stack.command(
@@ -62,7 +62,7 @@ def test_all_services_are_healthy_after_one_command(stack):
             else:
                 assert state["Health"]["Status"] == "healthy", (name, state)
     assert {"source_db", "target_db", "airflow_db", "pgbouncer", "dbt", "airflow-init"} < services.keys()
-    # again, and nothing is done
+    # a second time, nothing changes
     before = {each["Id"] for containers in stack.services().values() for each in containers}
     stack.make("compose-up")
     after = {each["Id"] for containers in stack.services().values() for each in containers}
@@ -138,7 +138,7 @@ def test_a_server_refuses_connections_without_tls_or_a_password_and_those_of_its
         f"postgresql://{user}@{address}?sslmode=require": "no password supplied",
         f"postgresql://{user}:wrong@{address}?sslmode=require": "password authentication failed",
         f"postgresql://{owner}@{address}?sslmode=require": "rejects connection",
-        # another authority's word is not enough
+        # another authority's certificate is not enough
         f"postgresql://{login}@{address}?sslmode=verify-full&sslrootcert={others}": "verify failed",
     }
     for dsn, refusal in attempts.items():
@@ -167,7 +167,7 @@ def test_the_api_server_can_not_reach_the_source_and_has_no_password_of_a_writer
     assert "Name or service" in stack.exec("airflow-api-server", "python3", "-c", resolve).stderr or (
         "name resolution" in stack.exec("airflow-api-server", "python3", "-c", resolve).stderr
     )
-    # by its address neither: where the kernel would let it through, the server does not
+    # nor by its address: if the network lets it through, the server refuses
     dsn = f"postgresql://tidemark_reader:{stack.secret('TAP_POSTGRES_PASSWORD')}@{address}:5433/shop?connect_timeout=5"
     assert stack.exec("airflow-api-server", "psql", dsn, "--command", "select 1").returncode
     has = stack.exec("airflow-api-server", "ls", "/run/secrets").stdout.split()
@@ -218,7 +218,7 @@ WAITING = "select count(*) from pg_stat_activity where usename = 'tidemark_loade
 
 
 def quiet(stack: Stack) -> None:
-    """Wait until no run of the DAG is under way: the first one that is started brings along that of the last hour."""
+    """Wait until no run of the DAG is active: unpausing the DAG also starts the run of the last hour."""
 
     def ended() -> bool:
         runs = stack.airflow.get(f"/dags/{DAG}/dagRuns")["dag_runs"]
@@ -232,12 +232,12 @@ def test_a_warehouse_restarted_during_a_load_ends_with_the_right_rows(stack):
     changed(stack, 2000)
     holder = held(stack, "raw.order_items")
     run = stack.airflow.trigger(DAG)
-    # some streams are in by now, and this one has sent its rows
+    # some streams are loaded by now, and this one has sent its rows
     until(lambda: stack.warehouse(WAITING) != "0", "the load is under way")
     stack.compose("restart", "target_db")
     holder.wait(timeout=60)
     assert stack.airflow.wait(DAG, run) == "success", stack.airflow.logs(DAG, run)
-    # by the target itself, or by Airflow
+    # retried by the target itself, or by Airflow
     assert "is tried again" in stack.airflow.logs(DAG, run) or stack.airflow.tasks(DAG, run)["extract_load"][1] > 1
     assert_right(stack)
 
@@ -261,7 +261,7 @@ def test_a_backup_is_made_drilled_and_restored(stack):
     done = stack.run("etl", "tidemark", "backup", "drill")
     assert done.returncode == 0, done.stdout + done.stderr
     stack.warehouse("delete from raw.orders where order_id % 2 = 0")
-    # whoever holds a connection for later holds the database too
+    # an idle connection would block the restore
     stack.compose("stop", "airflow-scheduler", "dbt", "pgbouncer")
     try:
         done = stack.run("etl", "tidemark", "restore", "latest", "--replace", "--yes")
@@ -273,7 +273,7 @@ def test_a_backup_is_made_drilled_and_restored(stack):
 
 
 def texts(stack: Stack) -> dict[str, bytes]:
-    """Return all that a whole life of the services has left to be read, by where it is."""
+    """Return every text that the services left, by its place."""
 
     def raw(*words: str) -> bytes:
         return subprocess.run(
@@ -287,7 +287,7 @@ def texts(stack: Stack) -> dict[str, bytes]:
             found[f"inspect {name}"] = raw("docker", "inspect", each["Id"])
     execute = [*compose, "exec", "--no-TTY"]
     found["task logs"] = raw(*execute, "airflow-scheduler", "tar", "--create", "--directory=/var/log/airflow", ".")
-    # .meltano/run is what Meltano hands to plugins while they run, closed to others
+    # .meltano/run has the settings that Meltano passes to running plugins; others can't read it
     work = ["tar", "--create", "--exclude=./.meltano/run", "--directory=/var/lib/tidemark", "."]
     found["work of tasks"] = raw(*execute, "airflow-scheduler", *work)
     for server, database in (("target_db", "warehouse"), ("airflow_db", "airflow"), ("airflow_db", "meltano")):
@@ -307,13 +307,13 @@ def test_no_secret_is_in_a_log_a_page_the_state_a_database_or_an_image(stack, tm
     everything = texts(stack)
     assert all(everything.values()), [name for name, text in everything.items() if not text]
     secrets = stack.secrets()
-    # the passwords alone, of those that are part of an address
+    # of a secret that is an address, only the password
     assert len(secrets) > 20
     for where, text in everything.items():
         for name, secret in secrets.items():
             assert secret.encode() not in text, f"{name} is in {where}"
     patterns = tmp_path / "patterns"
-    # a line of a file that is in both shows that layers are read, as some engines save them compressed
+    # a line of a file in both images shows that the layers were read: some engines save them compressed
     known = "# The entrypoint of every container."
     patterns.write_text("\n".join([known, *secrets.values()]))
     for image in ("tidemark-airflow:local", "tidemark-pgbouncer:local"):

@@ -1,4 +1,4 @@
-"""docker-compose.yml with workers that take tasks from a queue: make compose-up WORKERS=2."""
+"""docker-compose.yml with workers that take tasks from a queue: `make compose-up WORKERS=2`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stack(stack: Stack) -> Stack:
     with (stack.root / "orchestrate" / "airflow.env").open("a") as settings:
         settings.write(
             "\nTIDEMARK_DAG_RETRY_DELAY_SECONDS=5\n"
-            # how soon a worker that is gone is missed
+            # how soon a dead worker is noticed
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=20\n"
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL=3\n"
         )
@@ -30,7 +30,7 @@ def stack(stack: Stack) -> Stack:
 
 
 def workers_of(stack: Stack, dag: str, run: str) -> set[str]:
-    """Return the containers that a run's tasks are or were in."""
+    """Return the containers of a run's tasks."""
     found = stack.airflow.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
     return {task["hostname"] for task in found if task["hostname"]}
 
@@ -48,7 +48,7 @@ def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed
     load = airflow.trigger(DAG)
     until(lambda: stack.warehouse(WAITING) != "0", "a worker loads")
     (busy,) = workers_of(stack, DAG, load)
-    # with that one busy the other takes what comes
+    # that one is busy, so the other takes the next task
     backup = airflow.trigger("nightly-backup")
     other = until(lambda: workers_of(stack, "nightly-backup", backup), "the other worker takes the backup")
     assert {busy} | other == containers.keys()
@@ -59,6 +59,6 @@ def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed
     assert workers_of(stack, DAG, load) <= other
     assert airflow.wait("nightly-backup", backup) == "success", airflow.logs("nightly-backup", backup)
     assert_right(stack)
-    # the broker is asked for its password
+    # the broker requires its password
     ping = ["redis-cli", "--tls", "--cacert", "/run/secrets/ca.crt", "-h", "localhost", "ping"]
     assert stack.exec("redis", *ping).stdout.startswith("NOAUTH")

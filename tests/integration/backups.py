@@ -1,4 +1,4 @@
-"""What the tests of backups make, look at and stand in the way of."""
+"""Helpers for tests of backups."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def newest(project: Checkout) -> Path:
 
 
 def copy(backup: Path, name: str, edit: Callable[[dict[str, Any]], object] = dict) -> Path:
-    """Make another backup of one, under another name, whose manifest says something else."""
+    """Copy a backup under another name, and edit the copy's manifest."""
     shutil.copytree(backup, backup.with_name(name))
     manifest = {**json.loads((backup / "manifest.json").read_text())["manifest"], "name": name}
     edit(manifest)
@@ -69,6 +69,6 @@ def waiting(project: Checkout, table: str) -> bool:
 
 
 def assert_well(process: subprocess.Popen[str]) -> None:
-    """Wait for the end of a process, which is to be a good one."""
+    """Wait until a process ends, and check that it succeeded."""
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed

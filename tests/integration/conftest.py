@@ -1,5 +1,5 @@
-"""A project of its own for each test that asks: the repository's files, the installed environments, other ports,
-other data. Nothing of the user's project is read or touched."""
+"""A separate project for each test that asks: the repository's files, the installed environments, other ports,
+other data. The tests neither read nor change the user's project."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[str]:
-    # held together, or the second could be the first again
+    # hold both sockets at once, or the second port could equal the first
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -60,7 +60,7 @@ class Checkout:
         return [str(self.root / ".venv" / "bin" / arguments[0]), *arguments[1:]]
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program of the project to its end, from a process that has its imports done if there is one."""
+        """Run a program of the project to its end, forked from a process with its imports if there is one."""
         if (program := REPOSITORY / ".venv" / "bin" / arguments[0]) in programs.NAMES:
             return programs.run([program, *arguments[1:]], cwd=self.root, env={**self.env, **(env or {})})
         return subprocess.run(
@@ -75,20 +75,20 @@ class Checkout:
         )
 
     def tidemark(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Run a tidemark command that is meant to succeed; return what it printed."""
+        """Run a tidemark command that must succeed; return its output."""
         done = self.run("tidemark", *arguments, env=env)
         assert done.returncode == 0, f"tidemark {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def extract_and_load(self, env: dict[str, str] | None = None) -> None:
-        """Run tap and target alone, where a test has no use for models."""
+        """Run only tap and target, for tests that need no models."""
         done = self.run(
             "meltano", "run", "tap-postgres", "target-postgres", env={"MELTANO_RUN_FORCE": "1", **(env or {})}
         )
         assert done.returncode == 0, done.stderr
 
     def refusal(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Run a tidemark command that is meant to fail; return its error, which must be one line and no traceback."""
+        """Run a tidemark command that must fail; return its error, which must be one line without a traceback."""
         done = self.run("tidemark", *arguments, env=env)
         assert done.returncode not in {0, -signal.SIGKILL}, done.stdout
         (line,) = done.stderr.strip().splitlines()
@@ -96,7 +96,7 @@ class Checkout:
         return line
 
     def dbt(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run dbt to its end as Meltano would, without Meltano's second."""
+        """Run dbt to its end as Meltano would, without the second that Meltano takes."""
         settings = dotenv_values(self.root / ".env")
         directories = {
             "DBT_PROJECT_DIR": self.root / "transform",
@@ -110,7 +110,7 @@ class Checkout:
         return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Build seeds, models and snapshots, which is meant to succeed; return what dbt printed."""
+        """Build seeds, models and snapshots, which must succeed; return dbt's output."""
         types = ("--resource-type", "seed", "--resource-type", "model", "--resource-type", "snapshot")
         done = self.dbt("build", *types, *arguments, env=env)
         assert done.returncode == 0, done.stdout
@@ -119,7 +119,7 @@ class Checkout:
     def start(
         self, *arguments: str, program: str = "tidemark", env: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Start a command as the leader of a process group of its own, as a terminal would."""
+        """Start a command as the leader of a new process group, as a terminal would."""
         return subprocess.Popen(
             self.command(program, *arguments),
             cwd=self.root,
@@ -132,7 +132,7 @@ class Checkout:
         )
 
     def kill_servers(self) -> None:
-        """End the servers at once: nobody wants this data, so nobody waits for its checkpoint."""
+        """End the servers at once, without a checkpoint: nobody needs the data any more."""
         for pid_file in (self.root / ".tidemark").glob("postgres/*/data/postmaster.pid"):
             if (pid := pid_file.read_text().split()[0]).isdigit() and psutil.pid_exists(int(pid)):
                 server = psutil.Process(int(pid))
@@ -162,7 +162,7 @@ def _load_shop(checkout: Checkout) -> None:
     checkout.extract_and_load()
 
 
-# what a project has behind it, each after the one before
+# the stages of a project, each after the one before
 STAGES: dict[Stage, Callable[[Checkout], object]] = {
     "up": lambda checkout: checkout.tidemark("up"),
     "loaded": _load_shop,
@@ -176,11 +176,11 @@ def make_checkout(
     """Make a project, in memory if there is room.
 
     Args:
-        installation: which PostgreSQL its servers are of.
-        stage: a project with servers that run and all that comes before; none for a fresh clone.
-        parent: make it in this directory: of a disk, to measure what a disk costs.
+        installation: the PostgreSQL installation of its servers.
+        stage: the project is at this stage and its servers run; none for a fresh clone.
+        parent: make it in this directory, for instance on a disk to measure the disk's cost.
     """
-    # not pytest's tmp_path: that is closed to the user who runs the servers when root runs the tests
+    # not pytest's tmp_path: when root runs the tests, the servers' user could not read it
     root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=parent or memory()))
     root.chmod(0o755)
     if stage is None:
@@ -202,7 +202,7 @@ def make_checkout(
         yield checkout
     finally:
         checkout.kill_servers()
-        # a test may have moved it
+        # a test may have moved the project
         shutil.rmtree(os.path.realpath(checkout.root / ".tidemark" / "postgres"), ignore_errors=True)
         shutil.rmtree(checkout.root)
 
@@ -226,7 +226,7 @@ def _clone(root: Path) -> None:
 
 
 def _project_at(stage: Stage, installation: str) -> Path:
-    """Return a project at that stage whose servers are down; the first who asks makes it for all of this run."""
+    """Return a stopped project at that stage; the first caller makes it for the whole test run."""
     made = shared() / f"{stage}-{installation}"
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -244,7 +244,7 @@ def _project_at(stage: Stage, installation: str) -> Path:
 
 
 def _copy(project: Path, root: Path) -> None:
-    """Copy a whole project; its data stays its owner's, who is root's choice."""
+    """Copy a whole project; its data keeps its owner, which root chose."""
     subprocess.run(["cp", "-a", f"{project}/.", str(root)], check=True)
 
 
@@ -255,7 +255,7 @@ def checkout() -> Iterator[Checkout]:
 
 @pytest.fixture
 def started() -> Iterator[Checkout]:
-    """A project whose servers were started, for tests of what comes after."""
+    """A project with started servers."""
     yield from make_checkout(stage="up")
 
 
@@ -266,5 +266,5 @@ def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checko
 
 @pytest.fixture
 def checkout_on_the_systems_postgres() -> Iterator[Checkout]:
-    """A project whose servers are those of the system's package, where there is one: it is to do as well there."""
+    """A project with the servers of the system's package, if there is one: it must work with those too."""
     yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded", stage="up")

@@ -1,4 +1,4 @@
-"""What tests of the marts share: what a build wrote, what raw is made to hold, and what all must agree on."""
+"""Shared by tests of the marts: the rows that a build wrote, changes of raw, and invariants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FACTS_THAT_DIFFER = """
 """
 
 
-# what orders and the aggregate say was sold, less the lines of orders that are there
+# the sales according to orders and the aggregate, minus the lines of existing orders
 UNSOLD = """
     select (select sum(revenue) from marts.fct_orders where not is_cancelled)
         + (select sum(revenue) from marts.mart_daily_sales)
@@ -37,7 +37,7 @@ def written(printed: str) -> dict[str, tuple[int, int, int]]:
 
 
 def assert_as_a_full_build_has_them(project: Checkout) -> None:
-    """Build all again: a full refresh writes what differs, so that nothing does if it writes nothing."""
+    """Check that a full refresh writes nothing: it writes what differs, so nothing differed."""
     before = {
         name: project.rows("warehouse", f"select md5(string_agg(t::text, '' order by t::text)) from marts.{name} t")
         for name in KEPT
@@ -48,12 +48,12 @@ def assert_as_a_full_build_has_them(project: Checkout) -> None:
         for name in KEPT
     }
     assert after == before
-    # and not by comparing with itself alone
+    # also compare with queries that do not depend on the build
     assert project.rows("warehouse", FACTS_THAT_DIFFER) == []
 
 
 def delete(table: str, where: str) -> str:
-    """Return what a reconcile does to rows that are gone."""
+    """Return SQL that marks rows as deleted, as a reconcile does."""
     return f"update raw.{table} set _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() where {where}"
 
 
@@ -62,5 +62,5 @@ def undelete(table: str, where: str) -> str:
 
 
 def load(table: str, change: str, where: str) -> str:
-    """Return what a load does to rows that changed."""
+    """Return SQL that changes rows as a load does."""
     return f"update raw.{table} set {change}, _tidemark_loaded_xid = pg_current_xact_id() where {where}"

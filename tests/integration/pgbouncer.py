@@ -50,7 +50,7 @@ def connect(checkout: Checkout, port: int, role: str, database: str) -> psycopg.
 
 @contextmanager
 def pooling(checkout: Checkout, mode: str, *, size: int = 20) -> Iterator[int]:
-    """Run it; yield its port. The database `shop` is the source's, all others are the warehouse's."""
+    """Run PgBouncer; yield its port. The database `shop` is the source's, all others are the warehouse's."""
     port = free_port()
     directory = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=checkout.root))
     users = "".join(f'"{role}" "{password(checkout, role)}"\n' for role in _PASSWORDS)
@@ -64,7 +64,7 @@ def pooling(checkout: Checkout, mode: str, *, size: int = 20) -> Iterator[int]:
     )
     program = [shutil.which("pgbouncer") or "", str(directory / "pgbouncer.ini")]
     if getpass.getuser() == "root":
-        # it refuses to be root
+        # PgBouncer refuses to run as root
         for path in (directory, *directory.iterdir()):
             shutil.chown(path, "nobody")
         program[1:1] = ["-u", "nobody"]

@@ -1,4 +1,4 @@
-"""Whatever happens between two builds, and whichever of them are killed, the marts end as one full build has them."""
+"""Whatever happens between two builds, and whichever are killed, the marts end equal to a full build."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    # on the system's PostgreSQL, where there is one, as the other tests of the marts are on the newest
+    # on the system's PostgreSQL, if there is one, because the other tests of the marts run on the newest
     yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded", stage="built")
 
 
 def change(project: Checkout, draw: random.Random) -> None:
-    """Make a day's traffic in the shop."""
+    """Simulate a day's traffic in the shop."""
     project.tidemark("demo", "change", "--rows", str(draw.randint(20, 200)), "--seed", str(draw.randint(1, 10_000)))
 
 
@@ -40,19 +40,19 @@ def sync(project: Checkout, _: random.Random) -> None:
 
 
 def repair(project: Checkout, _: random.Random) -> None:
-    """Mark as deleted what is gone from the shop."""
+    """Mark rows as deleted that the shop no longer has."""
     project.tidemark("reconcile", "--repair", "--allow-deletes", "20%")
 
 
 def build(project: Checkout, draw: random.Random) -> None:
-    """Build all, or a part of it: the next build catches up."""
+    """Build everything or a part; the next build catches up."""
     project.build(
         *draw.choice([(), ("--select", "fct_sales"), ("--select", "dim_customers"), ("--exclude", "fct_orders")])
     )
 
 
 def killed_build(project: Checkout, draw: random.Random) -> None:
-    """Begin to build, and end dbt anywhere in it."""
+    """Start a build and kill dbt at a random moment."""
     run = project.start("invoke", "dbt-postgres:run", program="meltano")
     deadline = time.monotonic() + 30
     while run.poll() is None and time.monotonic() < deadline:
@@ -72,7 +72,7 @@ def killed_build(project: Checkout, draw: random.Random) -> None:
 
 
 def corrections(project: Checkout, draw: random.Random) -> None:
-    """What a shop hardly does: rows that move between parents, months and being there at all."""
+    """Rare changes: rows that move to another parent or month, disappear or come back."""
     line, other, order = draw.randint(1, 2000), draw.randint(1, 900), draw.randint(1, 900)
     customer = draw.randint(1, 20)
     statements = [
@@ -85,7 +85,7 @@ def corrections(project: Checkout, draw: random.Random) -> None:
         undelete("orders", f"order_id = {order}"),
         delete("customers", f"customer_id = {customer}"),
         undelete("customers", f"customer_id = {customer}"),
-        # as a repair brings in what changed without a stamp
+        # as a repair loads rows that changed without a stamp
         load("customers", f"city = 'No. {other}'", f"customer_id % 10 = {customer % 10}"),
     ]
     with project.connect("warehouse") as connection:
@@ -94,7 +94,7 @@ def corrections(project: Checkout, draw: random.Random) -> None:
 
 
 def late_commit(project: Checkout, draw: random.Random) -> None:
-    """Let a chunk commit only after a build that began while it was open."""
+    """Commit a chunk only after a build that started while it was open."""
     with project.connect("warehouse") as loader:
         loader.autocommit = False
         loader.execute(load("order_items", "quantity = quantity + 1", f"order_item_id % 50 = {draw.randint(0, 49)}"))
@@ -105,7 +105,7 @@ def late_commit(project: Checkout, draw: random.Random) -> None:
 STEPS = (change, sync, repair, build, killed_build, corrections, late_commit)
 
 
-# test_marts.py has each of these by itself
+# test_marts.py tests each of these separately
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_build(project, number):
@@ -115,6 +115,6 @@ def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_bui
         step(project, draw)
     project.build()
     assert_as_a_full_build_has_them(project)
-    # orders were moved to before their customers were made
+    # some orders were moved to a time before their customers existed
     tested = project.dbt("test", "--exclude", "a_sale_has_one_version_of_its_customer")
     assert tested.returncode == 0, tested.stdout

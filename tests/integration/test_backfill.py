@@ -1,4 +1,4 @@
-"""`tidemark backfill`: rows that no bookmark leads to come in, up to the facts, and every bookmark stays."""
+"""`tidemark backfill` loads rows that no bookmark leads to, up to the facts, and moves no bookmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEWEST = "select stream, max(extracted_at) from raw._tidemark_runs where outcome
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded and built."""
+    """A loaded and built project."""
     yield from make_checkout(stage="built")
 
 
@@ -35,7 +35,7 @@ def change(project: Checkout, statement: str) -> None:
 
 
 def standing(project: Checkout) -> list[Any]:
-    """Return all that the next run goes by, and what says how fresh the streams are."""
+    """Return everything that decides the next run, and what says how fresh the streams are."""
     with sqlite3.connect(project.root / ".meltano" / "meltano.db") as database:
         meltano = database.execute("select * from state").fetchall()
     assert meltano
@@ -51,7 +51,7 @@ def fees(project: Checkout, table: str) -> list[Any]:
 
 
 def oldest(project: Checkout, rows: int) -> str:
-    """Return the stamp before which there are so many orders."""
+    """Return the stamp that has `rows` orders before it."""
     query = f"select updated_at::text from orders order by updated_at offset {rows} limit 1"
     return project.rows("source", query)[0][0]
 
@@ -64,7 +64,7 @@ def test_rows_changed_behind_the_bookmark_reach_the_facts_and_the_state_does_not
     assert told["streams"] == {"public-orders": {"read": 20, "updated": 20}}
     assert told["kind"] is None
     assert told["nodes"]["failed"] == 0
-    # what stands on orders, and not what stands on others alone
+    # models that depend on orders, and no others
     built = {
         name
         for (name,) in project.rows(
@@ -84,7 +84,7 @@ def test_the_steps_of_a_backfill_can_run_one_by_one(project):
     loaded = report(project.tidemark(*asked))
     assert loaded["streams"]["public-orders"]["read"] == 40
     assert loaded["nodes"] == {}
-    # the last run was long ago, and the backfill says nothing of how fresh the rows are
+    # the last run was long ago, and a backfill does not make rows fresher
     age = "update raw._tidemark_runs set ended_at = ended_at {} interval '80 hours' where extracted_at is not null"
     with project.connect("warehouse") as connection:
         connection.execute(age.format("-"))
@@ -122,7 +122,7 @@ def test_a_full_refresh_reads_all_rows_and_excludes_another_run_meanwhile(projec
         "warehouse", "select min(price), max(price), count(*), bool_or(name = 'another') from raw.products"
     )
     assert row == (99, 99, told["streams"]["public-products"]["updated"], False)
-    # the run that was kept out of this stream moved those of the others
+    # the run that could not load this stream moved the others' bookmarks
     assert project.rows("warehouse", bookmark) == before
 
 

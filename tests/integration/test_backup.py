@@ -1,4 +1,4 @@
-"""Backups: what comes back is what was there, a run goes on from it, and what is no backup isn't taken for one."""
+"""Backups: a restore equals the backup, a run continues from it, and incomplete backups are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AIRFLOW = "create table dag_run (id int primary key, state text); insert into da
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded and built, with a database for Airflow."""
+    """A loaded and built project with a database for Airflow."""
     for checkout in make_checkout(stage="built"):
         with checkout.connect("source", "postgres") as connection:
             connection.execute("create database airflow")
@@ -65,8 +65,8 @@ PICTURE = {
 
 
 def picture(project: Checkout) -> dict[str, Any]:
-    """Return rows, owners, rights and comments of all that is in the warehouse, as SQL has them."""
-    # transactions are the cluster's own
+    """Return rows, owners, rights and comments of everything in the warehouse, queried with SQL."""
+    # without transaction numbers, which belong to the cluster
     row = "(to_jsonb(t) - '_tidemark_loaded_xid' - 'loaded_xid')::text"
     with project.connect("warehouse") as connection:
         found: dict[str, Any] = {what: connection.execute(query).fetchall() for what, query in PICTURE.items()}
@@ -84,14 +84,14 @@ def as_role(project: Checkout, role: str, query: str) -> None:
 
 
 def lose_the_warehouse(project: Checkout) -> None:
-    """Leave nothing of the warehouse's server, nor of Meltano's state."""
+    """Delete the warehouse's server and Meltano's state."""
     project.tidemark("down")
     shutil.rmtree(project.root / ".tidemark" / "postgres" / "warehouse")
     (project.root / ".meltano" / "meltano.db").unlink()
 
 
 def load(project: Checkout) -> dict[str, dict[str, int]]:
-    """Load; return the rows of each stream."""
+    """Load; return each stream's row counts."""
     return json.loads(project.tidemark("run", "--json", "tap-postgres", "target-postgres").splitlines()[-1])["report"][
         "streams"
     ]
@@ -99,7 +99,7 @@ def load(project: Checkout) -> dict[str, dict[str, int]]:
 
 def test_a_lost_warehouse_is_restored_with_its_rights_and_the_next_run_reads_only_new_rows(project):
     with project.connect("warehouse") as connection:
-        # as of a cluster that is years old
+        # as in a cluster that is years old
         connection.execute("update raw.orders set _tidemark_loaded_xid = '90000000000'")
     before = picture(project)
     assert any(kind == "m" for _, kind, *_ in before["relations"])
@@ -113,7 +113,7 @@ def test_a_lost_warehouse_is_restored_with_its_rights_and_the_next_run_reads_onl
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role(project, "tidemark_reporter", "select from raw.orders")
 
-    # another cluster numbers its transactions anew: a row must not look as if it were yet to come
+    # another cluster numbers its transactions anew, and no row may seem to come from the future
     ahead = "select count(*) from raw.orders where _tidemark_loaded_xid >= pg_snapshot_xmin(pg_current_snapshot())"
     assert project.rows("warehouse", ahead) == [(0,)]
     states = json.loads(project.tidemark("state", "check", "--json"))
@@ -144,7 +144,7 @@ def test_a_drill_restores_elsewhere_and_leaves_nothing(project, tmp_path):
 
 def test_drill_and_restore_find_a_row_missing_from_the_dump_and_change_nothing(project):
     def one_more(manifest: dict[str, Any]) -> None:
-        # as if the dump had lost one
+        # as if the dump had lost a row
         manifest["warehouse"]["tables"]["raw.orders"]["rows"] += 1
 
     backup = copy(newest(project), "tidemark-20990101T000000Z-00000d", one_more)
@@ -159,13 +159,13 @@ def test_drill_and_restore_find_a_row_missing_from_the_dump_and_change_nothing(p
 
 
 def back_up_amid_a_load(project: Checkout) -> None:
-    """Make a backup whose state is read before a load goes on, and whose data is dumped when it is over."""
+    """Make a backup that reads the state before a load continues, and dumps the data after it."""
     change(project, "update customers set city = 'Elsewhere', updated_at = now()")
     change(project, "update orders set shipping_fee = shipping_fee + 1, updated_at = now()")
     with locked(project, "raw.customers", "share"):
         run = project.start("run", "tap-postgres", "target-postgres")
         wait_for(lambda: waiting(project, "raw.customers"))
-        # state is read, and then the dump has to wait: what comes in between is in the one and not in the other
+        # after the state is read, the dump must wait: rows of the time in between are in the data but not in the state
         with locked(project, "marts.dim_products", "access exclusive"):
             backup = project.start("backup")
             wait_for(lambda: waiting(project, "marts.dim_products"))
@@ -175,7 +175,7 @@ def back_up_amid_a_load(project: Checkout) -> None:
 
 
 def bookmarks_in(backup: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Return each stream's bookmark as the state of a backup has it, and as its data has it."""
+    """Return each stream's bookmark from a backup's state and from its data."""
     (state,) = json.loads((backup / "state.json").read_text()).values()
     told = {
         name: each["replication_key_value"] for name, each in state["completed"]["singer_state"]["bookmarks"].items()
@@ -221,7 +221,7 @@ def test_a_run_from_elsewhere_excludes_a_restore_and_airflow_is_restored_where_a
         connection.execute("update dag_run set state = 'failed'")
     with locked(project, "raw.customers", "share"):
         change(project, "update customers set city = 'Here', updated_at = now()")
-        # a machine of its own, as its directory is
+        # its own directory makes it another machine
         sides = {name: str(value) for name, value in dotenv_values(project.root / ".env").items()}
         sides |= {"TAP_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_HOST": "127.0.0.1"}
         run = project.start("run", "tap-postgres", "target-postgres", env={**sides, "TIDEMARK_WORK_DIR": str(tmp_path)})
@@ -268,7 +268,7 @@ def test_a_changed_byte_is_refused_by_every_command_that_would_use_it(project):
         assert f"warehouse/{data.name} of backup {backup.name} is not as it was written" in project.refusal(*command)
     assert picture(project) == before
     data.write_bytes(content[:-1])
-    assert listed(project)[backup.name] is False, "cut short, which is seen without reading"
+    assert listed(project)[backup.name] is False, "a truncated file is noticed without reading it"
     manifest = backup / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"rows": 1,', '"rows": 2,', 1))
     assert listed(project)[backup.name] is False

@@ -1,4 +1,4 @@
-"""What is kept, where, and for how long; and what was cut short, damaged or can't be, which is no backup."""
+"""Where backups are kept and for how long; incomplete and damaged backups and impossible places are refused."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded."""
+    """A loaded project."""
     yield from make_checkout(stage="loaded")
 
 
 def is_dump(process: psutil.Process) -> bool:
-    """Whether it is a pg_dump that dumps, and not one that is asked what it is."""
+    """Whether it is a dumping pg_dump, and not one that prints its version."""
     with suppress(psutil.NoSuchProcess):
         return any(word.startswith("--snapshot") for word in programs.command_line(process))
     return False
@@ -51,7 +51,7 @@ def test_a_killed_backup_does_not_count_and_a_good_one_removes_it_after_a_day(pr
     theirs.mkdir()
     back_up(project)
     assert not yesterday.exists()
-    assert partial.exists(), "somebody may yet be at it"
+    assert partial.exists(), "another backup may still be writing it"
     assert theirs.exists()
     theirs.rmdir()
 

@@ -1,4 +1,4 @@
-"""The benchmarks run: each on very little data, whose figures say nothing and are kept apart from the real ones."""
+"""The benchmarks run, each on very little data. These figures mean nothing and are kept apart from the real ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 
 def bench(module: str, results, **options: str) -> str:
-    """Run a benchmark as its make target does; return what it printed."""
+    """Run a benchmark as its make target does; return its output."""
     done = subprocess.run(
         [REPOSITORY / ".venv" / "bin" / "python", "-m", module],
         cwd=REPOSITORY,

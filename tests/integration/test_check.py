@@ -1,4 +1,4 @@
-"""`tidemark check`: what is broken is named, at the level it deserves, with SQL that mends it."""
+"""`tidemark check` names what is broken, at the right level, with SQL that fixes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checkout() -> Iterator[Checkout]:
 
 
 def shops() -> Iterator[Checkout]:
-    """Both servers, with the demo shop and roles that may do nothing yet; each test puts back what it breaks."""
+    """Both servers, with the demo shop and roles without rights; each test restores what it breaks."""
     for made in make_checkout(stage="up"):
         made.tidemark("demo", "load", "--scale", "0.001")
         for side in SIDES:
@@ -61,7 +61,7 @@ def broken(checkout: Checkout, side: str, *statements: str, then: tuple[str, ...
 
 
 def streams(**methods: str | None) -> dict[str, str]:
-    """Return variables that select these tables of schema public, each with its replication key if it has one."""
+    """Return variables that select these tables of schema public, each with its replication key, if any."""
     metadata = {
         f"public-{table}": {"replication-method": "INCREMENTAL", "replication-key": key}
         for table, key in methods.items()
@@ -74,7 +74,7 @@ def streams(**methods: str | None) -> dict[str, str]:
 
 
 def check(checkout: Checkout, env: dict[str, str] | None = None) -> list[Told]:
-    """Return what `tidemark check --json` would print but for what is in order, without Meltano's start each time."""
+    """Return the findings of `tidemark check --json` that are not in order, without starting Meltano each time."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             patch.delenv(name)
@@ -153,7 +153,7 @@ def test_a_large_table_without_an_index_is_a_warning_and_a_partial_index_does_no
     with broken(
         checkout,
         "source",
-        # not so many rows as bytes
+        # large in bytes, not in rows
         "create table large (id int primary key, updated_at timestamptz not null, filling text)",
         "alter table large alter column filling set storage external",
         "insert into large select n, now(), repeat('x', 1000000) from generate_series(1, 70) n",
@@ -257,8 +257,8 @@ def test_types_that_change_are_noted_and_those_that_cannot_travel_are_errors(che
         assert "stamps" not in noted["what"]
         masks = {"public-odd": dict.fromkeys(["tree", "vector"], "redact")}
         masked = check(checkout, streams(odd=None) | {"TAP_POSTGRES_MASKS": json.dumps(masks)})
-        assert masked == [noted], "what is masked lands as text, whatever it was"
-        # as Meltano has it, what is excluded counts for nothing
+        assert masked == [noted], "a masked column is loaded as text, whatever its type"
+        # as in Meltano, excluded columns do not count
         deselected = ["public-odd.*", "!public-odd.tree", "!public-odd.vector", "!public-odd.m*", "!public-odd.p*"]
         env = {"TAP_POSTGRES__SELECT": json.dumps([*deselected, "!*.place"]), "TAP_POSTGRES__METADATA": "{}"}
         assert check(checkout, env) == []

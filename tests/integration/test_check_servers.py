@@ -1,4 +1,4 @@
-"""`tidemark check`: a server as a whole, the role that loads into it, and poolers in between."""
+"""`tidemark check` for a whole server, the role that loads into it, and poolers in between."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_source_with_another_encoding_is_reported(checkout):
     assert found[0]["level"] == "warning"
     assert "SQL_ASCII" in found[0]["what"]
     assert any("demo load" in finding["what"] for finding in found)
-    # what the tap leaves out of its catalog, for a name that is not UTF-8
+    # tables that the tap leaves out of its catalog, because their name is not UTF-8
     left_out = [finding["what"] for finding in named if "is left out of the catalog" in finding["what"]]
     assert [what.split(" ")[0] for what in left_out] == [r"public.caf\351", "public.customers"]
 
@@ -73,7 +73,7 @@ def test_a_pooler_that_splits_sessions_is_an_error_and_one_that_does_not_is_not(
         }
         env["TARGET_POSTGRES_PASSWORD"] = pgbouncer.password(checkout, "tidemark")
         found = check(checkout, env)
-        # what it sets must not stay behind for the pool's next user
+        # its settings must not stay for the pool's next client
         with pgbouncer.connect(checkout, port, "tidemark", "warehouse") as connection:
             assert connection.execute("show search_path").fetchone() == ('"$user", public',)
     assert [finding["level"] for finding in found] == ["error"] * errors

@@ -1,4 +1,4 @@
-"""dbt as it is started here: one run at a time in a warehouse, and nothing left running."""
+"""dbt as this project starts it: one run at a time per warehouse, and nothing left running."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def project() -> Iterator[Checkout]:
 
 @pytest.fixture
 def blocker(project: Checkout) -> Iterator[psycopg.Connection]:
-    """A session that lets no run finish until it is closed."""
+    """A session with a lock that lets no run finish until it is closed."""
     with project.connect("warehouse") as connection:
         connection.autocommit = False
         connection.execute("lock table marts.fct_orders in access exclusive mode")
@@ -40,7 +40,7 @@ def blocker(project: Checkout) -> Iterator[psycopg.Connection]:
 
 
 def blocked(project: Checkout, *, but: int = 0) -> tuple[subprocess.Popen[str], psutil.Process, int]:
-    """Start a run that waits for the blocker; return it, its dbt, and its session's process on the server."""
+    """Start a run that waits for the blocker; return it, its dbt process, and its session's pid on the server."""
     run = project.start(*RUN, program="meltano")
     waiting = "select pid from pg_stat_activity where application_name like 'dbt %' and wait_event_type = 'Lock'"
     waiting += f" and pid <> {but}"
@@ -91,7 +91,7 @@ def test_the_next_run_ends_what_a_killed_run_left_on_the_server(project, blocker
     dbt.kill()
     run.communicate(timeout=60)
     assert run.returncode
-    assert alive(project, session), "a server goes on with what nobody waits for"
+    assert alive(project, session), "a server continues a query whose client is gone"
     again, _, other = blocked(project, but=session)
     assert not alive(project, session)
     assert alive(project, other)
@@ -142,7 +142,7 @@ def test_the_log_of_model_runs_reaches_back_90_days(project):
         )
         connection.execute("alter table raw.products rename column sku to code")
     assert project.rows("warehouse", log) == [(2,)]
-    # one of these fails, and the other never begins: it is to go one day as well
+    # one of these fails, and the other never starts; its record must expire too
     assert project.dbt("run", "--select", "stg_products", "dim_products").returncode == 1
     assert project.rows("warehouse", log) == [(1,)]
     assert project.rows(

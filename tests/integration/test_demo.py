@@ -1,4 +1,4 @@
-"""The demo shop. The tests that are given `started` have one project, and go by their order."""
+"""The demo shop. Tests with the fixture `started` share one project and depend on their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What customers were: versions, which follow what was changed, deleted, restored and corrected."""
+"""The history of customers: versions for changes, deletes, restores and corrections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded and built. Each test leaves it built."""
+    """A loaded and built project. Each test leaves it built."""
     yield from make_checkout(stage="built")
 
 
@@ -71,7 +71,7 @@ def test_a_column_added_to_the_snapshot_is_filled_by_the_next_build(project):
         ) == [(True,)]
         tested = project.dbt("test", "--select", "customers_snapshot+")
         assert tested.returncode == 0, tested.stdout
-        # and no more of it
+        # and nothing else changed
         project.build("--select", "customers_snapshot", "dim_customers_history")
         assert project.rows("warehouse", versions) == [(rows + customers, customers, version + 1)]
     finally:
@@ -99,10 +99,10 @@ def test_a_widened_source_column_rounds_no_version_and_adds_no_wrong_one(project
         ),
         project.connect("warehouse") as connection,
     ):
-        # as it is where a snapshot began with narrower types
+        # as if the snapshot had begun with narrower types
         connection.execute("alter table intermediate.products_snapshot alter sku type varchar(40)")
         connection.execute(load("products", "price = 12.34, sku = repeat('x', 60)", "product_id = 1"))
-        # touched, and no other than it was
+        # touched, with the same values
         connection.execute(load("products", "price = price", "product_id = 2"))
         connection.execute("create view marts.prices as select price, sku from intermediate.products_snapshot")
         done = project.dbt("build", "--select", "stg_products", "products_snapshot", "--exclude-resource-type", "test")
@@ -118,20 +118,20 @@ def test_a_widened_source_column_rounds_no_version_and_adds_no_wrong_one(project
         connection.execute(load("products", "price = price", "product_id in (1, 2)"))
         project.build("--select", "products_snapshot")
         assert project.rows("warehouse", versions) == [(before + 1,)]
-        # no type holds both without changing a value
+        # no type holds the values of both unchanged
         with edited(project, "models/staging/stg_products.sql", ("is_active,", "is_active::text as is_active,")):
             done = project.dbt(
                 "build", "--select", "stg_products", "products_snapshot", "--exclude-resource-type", "test"
             )
         assert done.returncode == 1
         assert 'products_snapshot" has is_active as boolean, the query as text' in done.stdout
-        # as the error has it
+        # follow the error's advice
         cast = ("        is_active,\n", "        is_active::boolean as is_active,\n")
         with (
             edited(project, "models/staging/stg_products.sql", ("is_active,", "is_active::text as is_active,")),
             edited(project, "snapshots/products_snapshot.sql", cast),
         ):
             project.build("--select", "stg_products", "products_snapshot")
-    # fewer decimals again need no change, and text without a limit does
+    # fewer decimals need no change, but text without a limit does
     project.build("--select", "stg_products", "products_snapshot")
     assert project.rows("warehouse", TYPES) == [("numeric(14,4)",), ("text",)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, and databases that do not answer."""
+"""Ctrl-C, SIGTERM, and databases that do not answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tidemark.run.meltano_run import run
 CTRL_C, TERMINATED = 130, 143
 
 
-# a terminal's Ctrl-C reaches the whole group, a supervisor's SIGTERM the process alone
+# a terminal's Ctrl-C reaches the whole process group, a supervisor's SIGTERM only the process
 FEW = [("Extract and load", 2.5, True)]
 MANY = [
     *((None, 0.4, True), ("Servers", 0.5, True), ("Extract and load", 4, False), *FEW),
@@ -39,7 +39,7 @@ def test_a_run_interrupted_at_any_moment_is_finished_by_the_next(checkout_on_the
 
 
 def interrupt(checkout, *, after: str | None, wait: float, group: bool) -> None:
-    """Start the pipeline, interrupt it `wait` seconds after it printed that step, and look at how it ends."""
+    """Start the pipeline, interrupt it `wait` seconds after it printed that step, and check how it ends."""
     run = checkout.start("pipeline")
     assert run.stdout
     printed = ""

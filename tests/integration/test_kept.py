@@ -1,4 +1,4 @@
-"""What a kept table refuses, follows and leaves alone; and a developer's own copies."""
+"""Changes that a kept table refuses, applies and ignores; and a developer's own copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def project() -> Iterator[Checkout]:
 
 @contextmanager
 def edited(project: Checkout, path: str, *changes: tuple[str, str]) -> Iterator[None]:
-    """Change a file of the dbt project for a while."""
+    """Change a file of the dbt project temporarily."""
     file = project.root / "transform" / path
     before = content = file.read_text()
     for old, new in changes:
@@ -38,7 +38,7 @@ def edited(project: Checkout, path: str, *changes: tuple[str, str]) -> Iterator[
 
 
 def refused(project: Checkout, *arguments: str) -> str:
-    """Build what is meant to be refused; return what dbt said."""
+    """Run a build that must be refused; return dbt's output."""
     done = project.dbt("run", "--select", *arguments)
     assert done.returncode == 1, done.stdout
     return done.stdout
@@ -106,7 +106,7 @@ def test_columns_types_and_constraints_are_altered_in_place_if_asked(project):
         with edited(project, "models/marts/fct_orders.yml", ("half >= 0", "half > 1000000")):
             said = refused(project, "fct_orders", "--full-refresh")
         assert "violates check constraint" in said
-        # nothing was touched for rows that break it
+        # nothing was changed, because rows violate it
         assert project.rows("warehouse", SHAPE) == [("shipping_fee", "numeric(12,2)", True)]
         project.build("--select", "fct_orders", "--full-refresh")
         assert project.rows("warehouse", SHAPE) == [
@@ -117,7 +117,7 @@ def test_columns_types_and_constraints_are_altered_in_place_if_asked(project):
             ("CHECK ((half >= (0)::numeric))",),
             ("UNIQUE (order_status, order_id)",),
         ]
-        # and now an incremental build finds all as the contract has it
+        # now an incremental build finds that everything matches the contract
         assert written(project.build("--select", "fct_orders"))["fct_orders"] == (0, 0, 0)
     assert "has half (numeric(12,2)), which the model lacks" in refused(project, "fct_orders")
     project.build("--select", "fct_orders", "--full-refresh")
@@ -173,14 +173,14 @@ def test_new_columns_are_appended_and_grants_applied_if_the_model_says_so(projec
         with project.connect("warehouse") as connection:
             connection.execute(load("products", "price = price + 1", "product_id = 1"))
         project.build("--select", "dim_products")
-        # what no build had to look at again has none yet
+        # rows that no build computed again have no value yet
         filled = project.rows("warehouse", "select product_id from marts.dim_products where one = 1 order by 1")
         assert (1,) in filled
         assert (2,) not in filled
         assert project.rows("warehouse", allowed) == [("analyst",)]
     with edited(project, "models/marts/dim_products.sql", (plain, configured)):
         project.build("--select", "dim_products")
-        # and a column that the model gave up stays
+        # a column that the model dropped stays
         assert project.rows("warehouse", "select count(*) > 0 from marts.dim_products where one = 1") == [(True,)]
     project.build("--select", "dim_products", "--full-refresh")
     assert_as_a_full_build_has_them(project)
@@ -227,7 +227,7 @@ def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_ar
         edited(project, "models/marts/dim_products.yml", related),
     ):
         said = refused(project, "dim_dates", "int_order_items_enriched", "dim_customers_history")
-        # by itself: it stands on what the others fail of
+        # separately, because it depends on models that fail above
         said += refused(project, "dim_products")
     assert 'dim_dates" is a view and the model makes a plain table' in said
     assert 'int_order_items_enriched" is a plain table and the model makes a view' in said
@@ -245,7 +245,7 @@ def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_ar
 @pytest.mark.long
 def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project):
     with project.connect("warehouse") as connection:
-        # another cluster's transactions are numbered anew: these would be far ahead of its own
+        # another cluster numbers its transactions anew: this horizon is far ahead of its numbers
         connection.execute("update marts._tidemark_models set horizon = '999999999', cluster = 'another'")
         connection.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id = 50"))
     assert written(project.build())["fct_orders"] == (0, 1, 0)
@@ -261,7 +261,7 @@ def test_an_empty_run_is_refused_and_never_counts_as_a_good_run(project, tmp_pat
     assert done.returncode
     assert "--empty would build kept tables from no rows" in done.stdout
     assert project.rows("warehouse", noted) == before
-    # where there are no kept tables it is none either
+    # without kept tables, an empty run is not a good run either
     (tmp_path / "dbt_project.yml").write_text("{name: plain, profile: tidemark, model-paths: [models]}")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "one.sql").write_text("select 1 as one")

@@ -1,4 +1,4 @@
-"""A full refresh follows what changed in a kept table's model; what it can't, the build says, with sound advice."""
+"""A full refresh applies changes of a kept table's model, or the build refuses them with advice that works."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 ORDERS = "{{ source('app', 'orders') }}"
 COLUMNS = "status, shipping_fee, ordered_at::date as ordered_on"
-# one row an order; two, with another key, and a column that no old value can be cast to
+# one row per order; then two, with another key, and a column type to which no old value can be cast
 ONE = f"select order_id, 1 as line, order_id % 2 = 0 as odd, {COLUMNS} from {ORDERS}"
 TWO = (
     f"select order_id, line, case when order_id % 2 = 0 then ordered_at end as odd, {COLUMNS} from {ORDERS} "
     "cross join generate_series(1, 2) as line"
 )
-# of a type that nothing can be cast to in which the key is
+# a key of a type to which no old value can be cast
 KEYED_ANEW = ONE.replace("order_id,", "md5(order_id::text)::uuid as order_id,", 1)
 BY_DAY = ", partition_by={'column': 'ordered_on', 'grain': 'month'}"
 KEPT = "materialized='kept_incremental', unique_key='order_id'"
@@ -82,7 +82,7 @@ def test_another_key_and_uncastable_types_are_applied_in_place_under_readers(pro
         done = written(project.build("--full-refresh"))
         assert done == dict.fromkeys(KINDS, (2 * orders, 0, orders))
     assert set(answers) <= {orders, 2 * orders}
-    # and now an incremental build, and another full one, find all as it is to be
+    # now an incremental build and another full one change nothing
     assert written(project.build()) == dict.fromkeys(KINDS, (0, 0, 0))
     assert written(project.build("--full-refresh")) == dict.fromkeys(KINDS, (0, 0, 0))
     for query, key in ((ONE, "'order_id'"), (ONE.replace("status, ", ""), "['line', 'order_id']"), (ONE, "'order_id'")):
@@ -95,7 +95,7 @@ def test_another_key_and_uncastable_types_are_applied_in_place_under_readers(pro
     assert len(project.rows("warehouse", indexes.format(names))) == len(KINDS)
     granted = "select count(*) from information_schema.role_table_grants where grantee = 'looker'"
     assert project.rows("warehouse", granted) == [(len(KINDS),)]
-    # the views stand on the key itself
+    # the views depend on the key itself
     write_all(project, "'order_id'", KEYED_ANEW)
     with project.connect("warehouse") as connection:
         connection.execute(
@@ -189,7 +189,7 @@ def test_names_that_begin_alike_or_have_wide_letters_do_not_collide(project):
     for name in (*names, WIDE):
         assert project.rows("warehouse", f'select count(*) from marts."{name}"') == [(orders,)]
     assert len(project.rows("warehouse", f"select from pg_index where indrelid = 'marts.{WIDE}'::regclass")) == 3
-    # those that were made under other names are found by their bounds
+    # partitions with other names are found by their bounds
     with project.connect("warehouse") as connection:
         connection.execute(
             "do $$ declare part record; begin for part in select inhrelid::regclass as name, row_number() over () as n "
@@ -198,7 +198,7 @@ def test_names_that_begin_alike_or_have_wide_letters_do_not_collide(project):
             "execute format('alter table %s rename to old_%s', part.name, part.n); end loop; end $$"
         )
     assert written(project.build("--full-refresh", "--select", *names)) == dict.fromkeys(names, (0, 0, 0))
-    # and materialized views that change in one run are set aside under names of their own
+    # materialized views that change in one run are set aside under different names
     for end in "xy":
         (models(project) / f"{LONG}{end}.sql").write_text(
             f"{{{{ config({unique}) }}}} select order_id, status from {ORDERS}"

@@ -1,4 +1,4 @@
-"""What a kept model stands on, other than raw and kept tables: it misses no row of that, and is never stale."""
+"""Inputs of a kept model other than raw and kept tables: it misses no row of them and is never stale."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ KEPT = {
     "k_m": model(KEYED, NEW.format("{{ ref('m') }}", FILTER)),
     "k_others": model(KEYED, NEW.format("{{ source('others', 'orders') }}", FILTER)),
     "k_function": model(KEYED, NEW.format("elsewhere.read_orders()", FILTER)),
-    # it finds what changed by one relation, and reads the rows from another
+    # it finds changes through one relation and reads the rows from another
     "k_keys": model(
         KEYED,
         "{%- set changed %} select order_id from {{ ref('t') }} where loaded_xid >= {{ horizon() }} {%- endset %}\n"
         + NEW.format(RAW, "where order_id in (select order_id from {{ staged_keys(changed) }})"),
     ),
-    # above one that goes no further than its own input
+    # on a model whose horizon is that of its own input
     "k_k": model(KEYED, NEW.format(RAW, "where " + FILTER[6:].replace("loaded_xid", "_tidemark_loaded_xid", 1))),
 }
 VIEWS = {
@@ -77,7 +77,7 @@ ORDERS = "select count(*), sum(shipping_fee) from {}"
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded and has models of its own, which are built."""
+    """A loaded project with additional models, which are built."""
     for project in make_checkout(stage="loaded"):
         for directory in ("models", "snapshots", "tests"):
             shutil.rmtree(project.root / "transform" / directory)
@@ -112,7 +112,7 @@ def new_orders(project: Checkout, first: int) -> None:
 
 
 def differing(project: Checkout) -> set[str]:
-    """Return the kept models whose rows are not those of raw."""
+    """Return the kept models whose rows differ from raw."""
     (expected,) = project.rows("warehouse", ORDERS.format("raw.orders"))
     return {name for name in KEPT if project.rows("warehouse", ORDERS.format(f"marts.{name}")) != [expected]}
 
@@ -120,7 +120,7 @@ def differing(project: Checkout) -> set[str]:
 def test_rows_loaded_after_an_input_was_built_are_in_a_later_build(project):
     assert differing(project) == set()
     new_orders(project, 1_000_000)
-    # these see the new rows in raw, and the inputs have none of them yet
+    # these models see the new rows in raw, but their inputs do not have them yet
     project.build("--select", *KEPT)
     assert differing(project) == KEPT.keys() - {"k_k"}
     with project.connect("warehouse") as connection:
@@ -131,7 +131,7 @@ def test_rows_loaded_after_an_input_was_built_are_in_a_later_build(project):
     assert 'k_others" computes all of its rows at each build' in printed
     assert "have no known horizon: elsewhere.orders." in printed
     assert "have no known horizon: elsewhere.read_orders()." in printed
-    # an incremental model that was emptied and built whole has rows again that are older than any horizon
+    # an incremental model that is emptied and built in full gets rows that are older than any horizon
     with project.connect("warehouse") as connection:
         connection.execute("delete from marts.i where order_id <= 5")
         connection.execute("delete from marts.k_i where order_id <= 5")
@@ -157,7 +157,7 @@ def test_a_developers_model_on_a_production_input_misses_no_row(project):
 
 
 def summed(project: Checkout) -> dict[str, bool]:
-    """Return of each materialized view whether it says what raw does."""
+    """Return for each materialized view whether it equals raw."""
     ((orders,),) = project.rows("warehouse", "select count(*) from raw.orders")
     return {
         name: project.rows("warehouse", f"select sum(orders)::bigint from marts.{name}") == [(orders,)]
@@ -173,7 +173,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     new_orders(project, 3_000_000)
     project.build()
     assert summed(project) == right
-    # nothing tells of a row that somebody removed
+    # nothing records a row that somebody deleted
     with project.connect("warehouse") as connection:
         connection.execute("delete from raw.orders where order_id = 1")
         connection.execute("delete from marts.k_k where order_id = 1; delete from marts.i where order_id = 1")
@@ -182,7 +182,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     assert printed.count("[nothing below it changed in") == 1
     project.build("--select", "mv_kept", "mv_i", "--full-refresh")
     assert summed(project) == right
-    # what commits while it is refreshed is seen by the next
+    # the next refresh sees what commits during this one
     with project.connect("warehouse") as writer:
         writer.autocommit = False
         writer.execute("delete from marts.k_k where order_id = 2")
@@ -195,7 +195,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     project.build("--select", "mv_kept")
     count = "select (select count(*) from marts.k_k) - (select sum(orders) from marts.mv_kept)"
     assert project.rows("warehouse", count) == [(0,)]
-    # and one that has lost its rows, as a restore without them leaves it, is filled
+    # a view without rows, as after a restore without data, is filled
     with project.connect("warehouse") as connection:
         connection.execute("refresh materialized view marts.mv_kept with no data")
     project.build("--select", "mv_kept")
@@ -241,25 +241,25 @@ def test_an_edited_seed_reaches_everything_that_depends_on_it(project):
         "(select string_agg(label::text, ' ' order by label) from marts.mv_labels)"
     )
     above = ("--select", "labels+")
-    # as the job does it
+    # as the job does
     done = project.run("meltano", "invoke", "dbt-postgres:run", *above)
     assert done.returncode == 0, done.stdout
     assert project.rows("warehouse", found) == [("1 2", "1 2")]
     labels.write_text("status,label\npaid,1\nshipped,3\n")
-    # without the seed there is nothing new to see
+    # without the seed there is nothing new
     project.build("--select", "k_labels", "mv_labels")
     assert project.rows("warehouse", found) == [("1 2", "1 2")]
     project.build(*above)
     assert project.rows("warehouse", found) == [("1 3", "1 3")]
     printed = project.build(*above)
-    assert re.search(r"seed file marts.labels \.* ?\[as it was", printed)
+    assert re.search(r"seed file marts.labels \.* ?\[unchanged", printed)
     assert "[0 new, 0 changed, 0 gone in" in printed
     assert "[nothing below it changed in" in printed
-    # another column, and another type of one that views stand on, which are made again in the same run
+    # a new column, and a new type for one that views read; the same run creates those views again
     labels.write_text("status,label,more\npaid,one,x\nshipped,two,y\n")
     project.build(*above)
     assert project.rows("warehouse", found) == [("one two", "one two")]
-    # by somebody who is no model's
+    # a view that no model makes
     with project.connect("warehouse") as connection:
         connection.execute("create view public.theirs as select more from marts.labels")
     labels.write_text("status,label\npaid,one\n")
@@ -287,14 +287,14 @@ def test_a_developers_view_does_not_block_production(project):
     project.build(*deferred, env=own)
     hers = (models / "own.sql").read_text()
     (models / "own.sql").unlink()
-    # in production a column of it gets another type
+    # in production, a column gets another type
     before = (models / "kv.sql").read_text()
     (models / "kv.sql").write_text(before.replace("order_id, status", "order_id::text as order_id, status"))
     aside = "select count(*)::int from pg_class where relname like '%\\_\\_old\\_%'"
     try:
         project.build("--select", "kv+")
         assert project.rows("warehouse", "select pg_typeof(order_id)::text from marts.kv limit 1") == [("text",)]
-        # hers reads the old one until she builds it
+        # her view reads the old one until she builds it
         assert project.rows("warehouse", "select pg_typeof(order_id)::text from ana_marts.own limit 1") == [("bigint",)]
         assert project.rows("warehouse", aside) == [(1,)]
         (models / "own.sql").write_text(hers)

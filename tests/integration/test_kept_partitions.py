@@ -1,4 +1,4 @@
-"""The partitions of a kept table: where they begin, what moves between them, and what is left in the default one."""
+"""The partitions of a kept table: their bounds, rows that move between them, and rows in the default one."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def test_the_next_build_completes_one_that_stopped_between_partitions_and_rows(p
     with project.connect("warehouse") as connection:
         connection.execute("create table raw.before as select order_id, ordered_at from raw.orders where order_id = 60")
         connection.execute(load("orders", "ordered_at = '2034-05-05'", "order_id = 60"))
-    # an index that can't be made comes after the partitions, whose locks are gone by then
+    # the build fails at an index, after it created the partitions and released their locks
     nowhere = ("indexes=[{'columns': ['order_id']}]", "indexes=[{'columns': ['nowhere']}]")
     with edited(project, "models/marts/fct_sales.sql", nowhere):
         assert 'column "nowhere" does not exist' in refused(project, "fct_sales")
     here = "select count(*) from marts.fct_sales_2034_05"
     assert project.rows("warehouse", here) == [(0,)]
     ((lines,),) = project.rows("warehouse", "select count(*) from raw.order_items where order_id = 60")
-    # from one partition to another, which is a change and nothing new
+    # a row that moves to another partition counts as changed, not as new
     assert written(project.build())["fct_sales"] == (0, lines, 0)
     assert project.rows("warehouse", here) == [(lines,)]
     assert_as_a_full_build_has_them(project)
     with project.connect("warehouse") as connection:
-        # what a load would not do, and a full refresh alone sees
+        # a change that no load makes and only a full refresh sees
         connection.execute(
             "update raw.orders o set ordered_at = b.ordered_at from raw.before b where o.order_id = b.order_id;"
             "drop table raw.before"
@@ -81,7 +81,7 @@ def test_a_sale_with_an_infinite_date_stays_in_the_default_partition_until_it_ha
     default = "select count(*) from marts.fct_sales_default"
     assert project.rows("warehouse", default) == [(lines,)]
     with project.connect("warehouse") as connection:
-        # another row's partition is made beside them
+        # the partition of another row is created at the same time
         connection.execute(load("orders", "ordered_at = '2035-05-05'", "order_id = 63"))
     project.build("--select", "fct_sales")
     assert project.rows("warehouse", "select count(*) > 0 from marts.fct_sales_2035_05") == [(True,)]

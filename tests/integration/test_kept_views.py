@@ -1,4 +1,4 @@
-"""What becomes of views and of what stands on them, when they are built again and when they change."""
+"""Views and their dependents when the views are built again and when they change."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def views_work(project: Checkout) -> bool:
 
 @pytest.mark.long
 def test_a_long_reader_of_an_unchanged_view_delays_no_run(project):
-    # a definition that is written otherwise is none that changed, and a comment may end it
+    # a definition that is only formatted differently has not changed, and it may end with a comment
     same = ("select * from final\n", "select *\nfrom final -- that is all\n")
     with (
         edited(project, "models/marts/mart_daily_sales.sql", same),
@@ -61,7 +61,7 @@ def test_a_long_reader_of_an_unchanged_view_delays_no_run(project):
         printed = project.build(
             "--select", "staging", "intermediate", "mart_daily_sales", "--vars", '{"kept_lock_attempts": 1}'
         )
-    assert printed.count("[as it was in") == 6
+    assert printed.count("[unchanged in") == 6
     assert "[nothing below it changed in" in printed
 
 
@@ -75,12 +75,12 @@ def test_a_new_column_comes_last_and_dependents_of_the_view_stay(project):
     with edited(project, "models/staging/stg_products.sql", LOUD, quoted):
         project.build("--select", "stg_products")
         assert project.rows("warehouse", COLUMNS) == [([*before, "money", "loud"],)]
-        assert "[as it was in" in project.build("--select", "stg_products")
+        assert "[unchanged in" in project.build("--select", "stg_products")
         assert views_work(project)
         assert project.rows("warehouse", "select count(*) > 0 from public.skus") == [(True,)]
         assert project.rows("warehouse", GRANTED) == granted
         assert project.rows("warehouse", SET_ASIDE) == []
-    # now two of its columns go, and a view that no model makes would go with them
+    # now two of its columns are removed, and a view that no model makes reads them
     with project.connect("warehouse") as connection:
         connection.execute("create view public.louds as select loud from staging.stg_products")
     said = refused(project, "stg_products")
@@ -107,12 +107,12 @@ def test_a_retyped_column_breaks_no_view_of_another_model_whenever_that_is_built
     fee = ("shipping_fee::numeric(12, 2) as", "shipping_fee::numeric(12, 3) as")
     with edited(project, "models/staging/stg_orders.sql", fee):
         project.build("--select", "stg_orders")
-        # what stands on it reads what it was made for
+        # its dependents still read the definition that they were built on
         ((aside,),) = project.rows("warehouse", SET_ASIDE)
         assert aside.startswith("stg_orders__old_")
         assert views_work(project)
         assert project.rows("warehouse", columns) == held
-        # its type goes through all that stands on it, and the last of them takes the old one away
+        # the new type reaches all dependents, and the last of them drops the old view
         project.build("--select", "intermediate")
         assert project.rows("warehouse", SET_ASIDE) == []
         assert views_work(project)

@@ -1,4 +1,4 @@
-"""What reads for long lets go of what somebody waits to alter, so that nobody stands still behind them."""
+"""Long readers release a table that somebody waits to alter, so that nobody queues behind them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def project() -> Iterator[Checkout]:
 
 @contextmanager
 def altering(project: Checkout, side: str, table: str, *, once: str) -> Iterator[list[float]]:
-    """Alter a table as soon as a session runs something like `once`; make sure that it doesn't wait for long."""
+    """Alter a table as soon as a session runs something like `once`; check that the DDL does not wait long."""
     took: list[float] = []
     over = threading.Event()
 
@@ -73,7 +73,7 @@ def test_a_comparison_yields_to_ddl_in_the_source_and_is_still_right(project):
 
 
 class _SlowOnce:
-    """pg_dump as it is where there is much to dump: the first time, it takes a minute."""
+    """A pg_dump that takes a minute the first times, as with much data."""
 
     def __init__(self, found: clients.Clients, directory: Path, *, times: int) -> None:
         self._found = found
@@ -91,7 +91,7 @@ class _SlowOnce:
 
 @pytest.fixture
 def dumping(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
-    """Dumps the warehouse by a pg_dump that takes long some times; returns what was said."""
+    """Dump the warehouse with a pg_dump that is slow some times; return its messages."""
     for name in os.environ:
         if name.startswith(("TAP_", "TARGET_", "DBT_", "PG")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The marts: what a build writes, what stands on them meanwhile, and that any way to them ends in the same rows."""
+"""The marts: a build writes only changes, dependents stay, and every way to build them ends with the same rows."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project that was loaded and built. Each test leaves it built."""
+    """A loaded and built project. Each test leaves it built."""
     yield from make_checkout(stage="built")
 
 
 def build_tables(project: Checkout) -> dict[str, tuple[int, int, int]]:
-    """Build what holds rows, as the views are what they were; return how many rows of each mart that wrote."""
+    """Build everything except views, which did not change; return how many rows of each mart it wrote."""
     return written(project.build("--exclude", "config.materialized:kept_view"))
 
 
@@ -60,7 +60,7 @@ def test_rows_deleted_in_the_shop_leave_the_facts_and_come_back(project):
     counts = build_tables(project)
     assert counts["fct_orders"][2] == 2
     assert project.rows("warehouse", "select count(*) from marts.fct_sales where order_id = 11") == [(0,)]
-    # the other's lines are there until they are found to be gone too, and are no sales
+    # the other order's lines stay until they are found deleted too; they are not sales
     assert project.rows(
         "warehouse", "select distinct order_status, is_cancelled from marts.fct_sales where order_id = 12"
     ) == [("deleted", True)]
@@ -86,7 +86,7 @@ def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(pro
         ).fetchall()
         connection.execute(load("order_items", f"order_id = {new}", f"order_item_id = {line}"))
     counts = build_tables(project)
-    # to another month's partition
+    # into another month's partition
     assert counts["fct_sales"] == (0, 1, 0)
     assert counts["fct_orders"] == (0, 2, 0)
     assert counts["dim_customers"] == (0, 2, 0)
@@ -147,7 +147,7 @@ def test_a_chunk_that_commits_while_dbt_runs_is_in_the_next_build(project):
     with project.connect("warehouse") as loader:
         loader.autocommit = False
         loader.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id <= 20"))
-        # rows of later transactions are committed before it, and built
+        # rows of later transactions commit before it, and are built
         with project.connect("warehouse") as other:
             other.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id between 21 and 30"))
         assert build_tables(project)["fct_orders"] == (0, 10, 0)
@@ -158,7 +158,7 @@ def test_a_chunk_that_commits_while_dbt_runs_is_in_the_next_build(project):
 
 @contextmanager
 def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
-    """Read in a loop; yields what every reading returned, an error being one."""
+    """Read in a loop; yields the result of each query, or its error."""
     answers: list[Any] = []
     stop = threading.Event()
 
@@ -233,7 +233,7 @@ def test_a_new_months_partition_is_made_under_a_reader_that_holds_the_table(proj
 def test_a_load_during_a_build_and_restored_rows_fail_no_test(project):
     with project.connect("warehouse") as connection:
         connection.execute(delete("customers", "customer_id = 5"))
-        # as a repair brings in what changed without a stamp
+        # as a repair loads rows that changed without a stamp
         connection.execute(load("customers", "city = 'Elsewhere'", "customer_id = 6"))
         connection.execute(
             "create temporary table arrived as select * from raw.products limit 1; "
@@ -244,7 +244,7 @@ def test_a_load_during_a_build_and_restored_rows_fail_no_test(project):
             "select order_item_id, product_id from marts.fct_sales where not is_cancelled limit 1"
         ).fetchall()
         connection.execute(load("order_items", "product_id = 900001", f"order_item_id = {line}"))
-    # as if it had come between the dimensions and these
+    # as if it had arrived between the dimensions and these
     project.build("--select", "customers_snapshot", "fct_sales", "mart_daily_sales")
     assert project.rows("warehouse", UNSOLD) == [(0,)]
     assert project.rows("warehouse", "select count(*) from marts.dim_products where product_id = 900001") == [(0,)]
@@ -296,13 +296,13 @@ def test_every_column_is_described(project):
 
 
 def manifest(project: Checkout) -> Any:
-    """Return what dbt last found the project to be."""
+    """Return dbt's latest manifest."""
     return json.loads((project.root / ".meltano/dbt/target/manifest.json").read_text())
 
 
 def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     with project.connect("warehouse") as connection:
-        # an order is cancelled and deleted, and its lines were forgotten; keys are missing
+        # an order is cancelled and deleted, but its lines are not; keys are missing
         ((cancelled, revenue),) = connection.execute(
             "select order_id, revenue from marts.fct_orders where is_cancelled and revenue > 0 limit 1"
         ).fetchall()
@@ -327,7 +327,7 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     ) == [(1, 1)]
 
     with project.connect("warehouse") as connection:
-        # in flight, and with it a line that names no order
+        # a load in progress, with a line that names no order
         connection.execute(load("order_items", "order_id = 999999", "order_item_id = 5"))
         connection.execute(load("order_items", "quantity = quantity", "order_item_id = 2"))
         connection.execute("create temporary table twin as select * from marts.fct_sales where order_item_id = 7")
@@ -336,7 +336,7 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
         connection.execute(
             "update raw._tidemark_runs set ended_at = now() - interval '4 days' where table_name = 'products'"
         )
-        # what a test that is no more found 31 days ago, and what somebody else keeps there
+        # rows that a removed test found 31 days ago, and somebody else's table
         connection.execute("set role tidemark_transformer")
         connection.execute("create schema if not exists test_failures")
         for name, days, note in (("forgotten", 31, "failed at"), ("recent", 29, "failed at"), ("notes", 31, "seen at")):
@@ -383,14 +383,14 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
         connection.execute(load("orders", f"customer_id = {customer}", "order_id = 20"))
         connection.execute(undelete("orders", f"order_id = {cancelled}"))
         connection.execute("update raw._tidemark_runs set ended_at = now() where table_name = 'products'")
-    # which also mends what somebody else wrote
+    # this also fixes what somebody else wrote
     assert written(project.build("--full-refresh", "--select", "marts"))["fct_sales"][2] == 1
     assert project.dbt("test", *selected).returncode == 0
     assert project.rows("warehouse", kept) == unordered([("recent",), ("notes",), ("theirs",)])
 
 
 def unordered(names: list[str]) -> Any:
-    """Return what equals a list of the same names in any order."""
+    """Return an object that equals a list of the same names in any order."""
 
     class Unordered(list[str]):
         def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""A database that nobody here wrote: no replication keys, composite keys, bytea. Configuration alone moves it."""
+"""A foreign database: no replication keys, composite keys, bytea. It needs only configuration."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_configuration_alone_is_enough_to_load_northwind(started):
 
 
 def normal(rows):
-    """Rows in an order of their own."""
+    """Return the rows in a fixed order."""
     return sorted(rows, key=repr)

@@ -28,7 +28,7 @@ TABLES = {"customers": "customer_id", "products": "product_id", "orders": "order
 
 @dataclass(frozen=True)
 class FirstRun:
-    """A project's first run, and a second one that was tried while it went on."""
+    """A project's first run, and a second one that was tried at the same time."""
 
     pid: int
     printed: str
@@ -37,7 +37,7 @@ class FirstRun:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[tuple[Checkout, FirstRun]]:
-    """A project on which the pipeline ran. Each test leaves it in order: raw as the source, all tests passing."""
+    """A project after a pipeline run. Each test leaves it in order: raw equals the source, all tests pass."""
     for checkout in make_checkout():
         first = checkout.start("pipeline")
         lock = checkout.root / ".tidemark" / "pipeline.lock"
@@ -150,20 +150,20 @@ def test_a_second_run_writes_nothing_and_a_change_is_moved(loaded):
     assert checkout.rows("warehouse", f"{idle} where run_id = 'idle'") == [(0, 4)]
 
     checkout.tidemark("demo", "change", "--rows", "400", "--seed", "1")
-    # without the tests, which the next of these runs
+    # without the tests, which the next one runs
     said = checkout.tidemark("run", "tap-postgres", "target-postgres", "dbt-postgres:run", "--json")
     moved = json.loads(said.splitlines()[-1])["report"]["streams"]
     assert (moved["public-customers"]["inserted"], moved["public-customers"]["updated"]) == (8, 20)
     assert moved["public-products"]["updated"] == 12
     assert moved["public-orders"]["inserted"] == 60
     assert facts_are_what_a_full_build_would_give(checkout)
-    # no replication key shows a hard delete; all else is as in the shop
+    # a replication key does not show a hard delete; everything else equals the shop
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 
 def test_a_failing_test_fails_the_run_and_is_named(loaded):
     checkout, _ = loaded
-    # not one that the next run reads again, and mends
+    # a row that the next run would not read again and fix
     oldest = "order_id = (select order_id from raw.orders order by updated_at limit 1)"
     with checkout.connect("warehouse") as connection:
         ((status,),) = connection.execute(f"select status from raw.orders where {oldest}").fetchall()
@@ -214,7 +214,7 @@ def test_each_run_logs_json_lines_with_its_id_the_stream_and_counts(loaded):
     assert {line["metric_info"]["tags"]["stream"] for line in counted} == {f"public-{table}" for table in TABLES}
     assert all(len(line["run_id"]) == 36 for line in counted)
     kept = {run_id for (run_id,) in checkout.rows("warehouse", "select distinct run_id from raw._tidemark_runs")}
-    assert kept & {line["run_id"] for line in counted}, "the history knows a run by the id that its log has"
+    assert kept & {line["run_id"] for line in counted}, "run records and log have the same id"
 
 
 def trace(checkout: Checkout, key: int) -> dict[str, dict[str, Any]]:
@@ -283,7 +283,7 @@ def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
     done = checkout.run("meltano", "invoke", "dbt-postgres:freshness")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("PASS freshness of raw.") == 4
-    # what dbt parsed before does for this, though its sessions have another name
+    # dbt reuses what it parsed before, although its sessions have another name
     assert "Unable to do partial parsing" not in done.stdout
 
 
@@ -307,7 +307,7 @@ def test_rows_of_another_database_are_not_mixed_into_the_warehouse(loaded):
     other = {"TAP_POSTGRES_DATABASE": "other_shop"}
     checkout.tidemark("demo", "load", "--scale", "0.001", env=other)
     assert "holds the rows of another database" in checkout.refusal("pipeline", env=other)
-    # nor when the state is forgotten
+    # nor without the state
     fresh = {**other, "MELTANO_RUN_STATE_ID_SUFFIX": "other"}
     assert "holds the rows of another database" in checkout.refusal("pipeline", env=fresh)
     assert_raw_equals_source(checkout, deleted_stay=True)
@@ -349,7 +349,7 @@ def test_a_table_is_added_as_the_readme_says(loaded):
             (1, "Ann", "Oslo"),
             (2, "Bob", None),
         ]
-        # read whole: no row twice, though there is no key, and what is gone is gone
+        # read in full: no row twice although there is no key, and deleted rows are gone
         assert checkout.rows("warehouse", "select page from raw.visits") == [("/",), ("/",)]
     finally:
         extractors.write_text(before)
@@ -367,7 +367,7 @@ def test_passwords_are_in_no_log_no_output_and_no_file_but_env(loaded):
     runs += [checkout.run("tidemark", "--debug", "status"), checkout.dbt("debug", env=debug), first.second]
     assert len(secrets := leaks.secrets(checkout.root)) == 5
     assert leaks.in_text(secrets, first.printed + "".join(done.stdout + done.stderr for done in runs)) == []
-    # the servers' own data too, where each password is a hash
+    # including the servers' own data, which holds only a hash of each password
     assert leaks.in_files(secrets, checkout.root, ("logs", ".meltano", ".tidemark")) == []
     assert (checkout.root / ".env").stat().st_mode & 0o777 == 0o600
 
@@ -388,7 +388,7 @@ def test_the_documentation_is_served_until_ctrl_c(loaded):
 
 
 def facts_are_what_a_full_build_would_give(checkout: Checkout) -> bool:
-    """Compare the incremental fact with what its models say now."""
+    """Compare the incremental fact with what its models return now."""
     columns = "select order_item_id, order_id, customer_id, order_status, ordered_at, revenue from"
     fact, now = f"{columns} marts.fct_sales", f"{columns} intermediate.int_order_items_enriched"
     return checkout.rows("warehouse", f"({fact} except {now}) union all ({now} except {fact})") == []

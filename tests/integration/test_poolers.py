@@ -1,4 +1,4 @@
-"""A whole job through a pool that keeps sessions, and the refusal of each part behind one that does not."""
+"""A whole job through a session pool, and each part refused behind a transaction pool."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def project() -> Iterator[Checkout]:
             connection.execute("grant create on database untouched to tidemark_loader, tidemark_transformer")
         for side in ("source", "warehouse"):
             with checkout.connect(side) as connection:
-                # what a session is told at its start has to get through
+                # settings at the start of a session must get through
                 connection.execute("alter role all set timezone = 'Asia/Tokyo'; alter role all set datestyle = 'SQL'")
         yield checkout
 
 
 @pytest.fixture(scope="module")
 def sessions(project: Checkout) -> Iterator[dict[str, str]]:
-    """Variables that lead through a pool that keeps sessions."""
+    """Variables that lead through a session pool."""
     with pgbouncer.pooling(project, "session") as port:
         yield {**through(port, "TAP"), **through(port, "TARGET"), "DBT_POSTGRES_USER": "tidemark_transformer"}
 
@@ -61,7 +61,7 @@ def direct(project: Checkout, side: str) -> dict[str, str]:
 
 
 def untouched(project: Checkout, port: int) -> bool:
-    """Tell whether nothing was written, set or locked behind a pool."""
+    """Whether nothing was written, set or locked behind a pool."""
     with project.connect("warehouse", "untouched") as connection:
         made = connection.execute("select relname from pg_class where oid >= 16384").fetchall()
     for side in ("source", "warehouse"):
@@ -84,7 +84,7 @@ def untouched(project: Checkout, port: int) -> bool:
 def test_a_load_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project, transactions, side):
     other = "TARGET" if side == "TAP" else "TAP"
     env = {**direct(project, other), **through(transactions, side), "TARGET_POSTGRES_DATABASE": "untouched"}
-    # by tap or target itself, and by what would start them
+    # refused by tap or target itself, and by the command that would start them
     done = project.run("meltano", "run", *LOAD, env={**env, "MELTANO_RUN_FORCE": "1"})
     said = [line for line in (done.stdout + done.stderr).splitlines() if REFUSED in line and f"{side}_POSTGRES" in line]
     assert done.returncode
@@ -154,9 +154,9 @@ def test_a_whole_job_through_a_session_pool_has_the_right_rows(project, sessions
     project.tidemark("run", *LOAD, env=sessions)
     project.tidemark("demo", "change", "--rows", "50")
     project.tidemark("run", *LOAD, "dbt-postgres:run", env=sessions)
-    # what the change deleted has no replication key to be found by
+    # no replication key leads to the rows that the change deleted
     project.tidemark("reconcile", "--repair", env=sessions)
-    # and past the pool
+    # past the pool
     project.tidemark("reconcile")
     assert project.rows("warehouse", "select count(*) from marts.fct_orders where ordered_at is not null")[0][0] > 900
 
@@ -181,7 +181,7 @@ def test_two_runs_through_a_session_pool_exclude_each_other(project, sessions):
         done = project.dbt("build", env=sessions)
         assert done.returncode == os.EX_TEMPFAIL
         assert "Another run is building the models" in done.stdout
-    # and one that is gone keeps nobody out
+    # a run that is gone excludes nobody
     project.build("--select", "dim_dates", env=sessions)
 
 

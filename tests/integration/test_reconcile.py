@@ -1,4 +1,4 @@
-"""`tidemark reconcile`: what differs is named, to the row, and mended, to the row."""
+"""`tidemark reconcile` finds and repairs differences row by row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-# keys of several columns, with odd characters, equal and yet not the same; a table read whole, one without a key
+# keys of several columns, with odd characters, equal but not identical; a FULL_TABLE stream; one without a key
 TABLES = """
     create table plain (id bigint primary key, note text, amount numeric(12,2), at timestamptz default now(),
         updated_at timestamptz not null);
@@ -38,7 +38,7 @@ STREAMS = ("public-plain", "public-composite", "public-whole", "public-heap")
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Checkout]:
-    """The tables, loaded once; each test leaves source and warehouse equal."""
+    """The tables, loaded once. Each test leaves source and warehouse equal."""
     for checkout in make_checkout(stage="up"):
         path = checkout.root / "extract" / "extractors.meltano.yml"
         config = yaml.safe_load(path.read_text())
@@ -104,7 +104,7 @@ def test_changes_that_no_run_sees_are_found_and_repaired_row_by_row(loaded):
         loaded,
         "source",
         f"delete from plain where id = any('{{{','.join(map(str, gone))}}}')",
-        # with its old stamp
+        # without a new stamp
         f"update plain set note = 'changed' where id = any('{{{','.join(map(str, changed))}}}')",
     )
     do(
@@ -131,7 +131,7 @@ def test_changes_that_no_run_sees_are_found_and_repaired_row_by_row(loaded):
     marked = loaded.rows("warehouse", deleted)
     assert [id_ for (id_,) in marked if (id_,) not in earlier] == sorted(gone)
     assert_equal(loaded)
-    # one comes back, as it was
+    # one comes back unchanged
     do(loaded, "source", f"insert into plain values ({gone[0]}, 'back', 1, now(), now() - interval '1 day')")
     assert reconcile(loaded, "--repair")[0] == 0
     assert loaded.rows("warehouse", f"select _sdc_deleted_at from raw.plain where id = {gone[0]}") == [(None,)]
@@ -144,7 +144,7 @@ def test_a_repair_that_repaired_nothing_says_so_and_its_advice_works(loaded):
     do(loaded, "warehouse", "alter table raw.plain alter amount type integer")
     status, results = reconcile(loaded, "public-plain", "--repair")
     result = results["public-plain"]
-    # 1.00 is no 1
+    # 1.00 is not the same text as 1
     assert (status, result["equal"], result["left"]["different"] > 0) == (1, False, True)
     assert "amount is integer and in the source numeric(12,2)" in result["left"]["why"]
     assert "`tidemark state rewind public-plain --to beginning`" in result["left"]["why"]

@@ -1,4 +1,4 @@
-"""Who can do what: each role what its work needs, and nothing else."""
+"""Rights of the roles: each role may do its work, and nothing else."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def project() -> Iterator[Checkout]:
 
 
 def attempt(project: Checkout, side: str, role: str, statement: str) -> None:
-    """Do it as `role`, and take it back."""
+    """Run the statement as `role`, and roll it back."""
     with project.connect(side) as connection:
         connection.autocommit = False
         connection.execute(f"set role {role}")
@@ -127,7 +127,7 @@ def test_the_tap_can_read_and_see_other_transactions_and_can_not_write(project):
 
 
 def watch(project: Checkout) -> psycopg.Connection[Any]:
-    """Log in as whoever watches, with the password of .env."""
+    """Log in as the monitor, with the password in .env."""
     password = dotenv_values(project.root / ".env")["TIDEMARK_MONITOR_PASSWORD"]
     return psycopg.connect(project.tidemark("dsn", "warehouse").strip(), user="tidemark_watcher", password=password)
 

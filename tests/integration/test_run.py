@@ -1,4 +1,4 @@
-"""`tidemark run`, as a scheduler starts it: its report, who attends to it, and where it writes."""
+"""`tidemark run` as a scheduler starts it: its report, its parent, and where it writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOAD = ("tap-postgres", "target-postgres")
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
-    """A project whose shop was loaded."""
+    """A project with a loaded shop."""
     yield from make_checkout(stage="loaded")
 
 
@@ -44,7 +44,7 @@ def test_the_report_counts_rows_and_rows_moved_since_an_earlier_report(project):
     project.extract_and_load()
     idle = report(project)
     assert idle["rows_moved"] == 0
-    # what another run moved, whoever started it
+    # rows that another run moved
     since = report(project, f"--moved-since={first['as_of']}")
     moved = "select sum(rows_inserted + rows_updated + rows_deleted)::int from raw._tidemark_runs"
     ((wanted,),) = project.rows("warehouse", f"{moved} where ended_at > '{first['as_of']}'")
@@ -73,7 +73,7 @@ def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(pro
             stderr=subprocess.PIPE,
         )
         me = psutil.Process(run.pid)
-        # the target can't go on: it asks for the table again and again
+        # the target is blocked: it requests the table again and again
         wait_for(
             lambda: any(
                 "tidemark-target" in " ".join(programs.command_line(each)) for each in me.children(recursive=True)
@@ -81,7 +81,7 @@ def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(pro
             120,
         )
         started = me.children(recursive=True)
-        # what the kernel does when the starter dies
+        # the kernel does this when the parent dies
         assert run.stdin
         run.stdin.close()
         assert run.wait(timeout=60) == 143
@@ -107,7 +107,7 @@ def test_a_run_with_a_work_directory_writes_nothing_into_the_project(project):
         assert (work / ".meltano" / "meltano.db").exists()
         assert (work / ".meltano" / "dbt" / "good" / "manifest.json").exists()
         assert (work / ".meltano" / "run").stat().st_mode & 0o077 == 0
-        # nor does Meltano's own command line, which goes on from there
+        # neither does Meltano's own command line, which uses the same state
         assert "tap-postgres-to-target-postgres" in project.tidemark("meltano", "state", "list", env=own)
         assert "staging.stg_orders" in project.tidemark("trace", "public-orders", "1", env=own)
     assert files() == before

@@ -1,4 +1,4 @@
-"""A second source database, added word for word as docs/how-to/tables.md has it."""
+"""A second source database, added exactly as docs/how-to/tables.md says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOP = ("customers", "order_items", "orders", "products")
 
 
 def recipe() -> dict[str, str]:
-    """Return what the page adds to which file, as deep as the lists there are."""
+    """Return the YAML that the page adds to each file, with the file's indentation."""
     text = (REPOSITORY / "docs/how-to/tables.md").read_text()
     (found,) = re.findall(r"\n\n((?:    .*\n|\n)*    - name: target-crm(?:.*\n)(?:    .*\n)*)", text)
     added = {}
@@ -32,7 +32,7 @@ def recipe() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def crm():
-    """A project with the shop loaded and the recipe followed; both databases have a table `customers`."""
+    """A project with a loaded shop, after following the page; both databases have a table `customers`."""
     with contextmanager(make_checkout)(stage="loaded") as checkout:
         for name, text in recipe().items():
             with (checkout.root / name).open("a") as file:
@@ -66,11 +66,11 @@ def test_a_second_source_is_loaded_beside_the_first_as_the_documentation_says(cr
     contacts = "select count(*), max(name) from raw_crm.contacts"
     assert checkout.rows("warehouse", contacts) == [(10, "contact 9")]
     source.execute("insert into contacts values (11, 'the new one', now())")
-    # and by what make pipeline and Airflow run, twice; the second time there is nothing new
+    # with the command of make pipeline and Airflow, twice; the second time there is nothing new
     assert "public-contacts: 1 read, 1 new" in run(checkout, "tidemark", "run", "tap-crm", "target-crm")
     assert "public-contacts: 1 read, 0 new" in run(checkout, "tidemark", "run", "tap-crm", "target-crm")
     assert checkout.rows("warehouse", contacts) == [(11, "the new one")]
-    # nothing of the first source's was read or written, and each has a state of its own
+    # nothing of the first source was read or written, and each source has its own state
     assert checkout.rows("warehouse", shop) == before
     with closing(sqlite3.connect(checkout.root / ".meltano" / "meltano.db")) as database:
         states = dict(database.execute("select state_id, completed_state from state"))
@@ -93,7 +93,7 @@ def test_both_sources_run_in_one_command_and_checks_of_the_first_are_not_confuse
 
 
 def test_a_table_with_the_first_sources_name_is_read_as_its_own_tap_says(crm):
-    """Meltano would add the first tap's metadata, and read by a column that is not there."""
+    """Meltano would add the first tap's metadata, with a replication key that does not exist here."""
     checkout, _ = crm
     extractors = checkout.root / "extract/extractors.meltano.yml"
     text = extractors.read_text()
@@ -106,7 +106,7 @@ def test_a_table_with_the_first_sources_name_is_read_as_its_own_tap_says(crm):
 
 @pytest.mark.long
 def test_streams_that_only_the_inherited_tap_has_are_not_missing_from_the_second_source(crm):
-    """Whoever writes `metadata` as a mapping has Meltano look for the first tap's streams, too."""
+    """With `metadata` written as a mapping, Meltano looks for the first tap's streams too."""
     checkout, _ = crm
     extractors = checkout.root / "extract/extractors.meltano.yml"
     text = extractors.read_text()
@@ -116,7 +116,7 @@ def test_streams_that_only_the_inherited_tap_has_are_not_missing_from_the_second
     extractors.write_text(as_mapping)
     try:
         assert "ended well" in run(checkout, "tidemark", "run", "tap-crm", "target-crm")
-        # one that the second tap itself selects is missing all the same
+        # a missing stream that the second tap itself selects is still reported
         extractors.write_text(as_mapping.replace("[public-contacts.*]", "[public-contacts.*, public-gone.*]"))
         assert "The source has no public-gone;" in checkout.refusal("run", "tap-crm", "target-crm")
     finally:

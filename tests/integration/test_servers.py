@@ -1,4 +1,4 @@
-"""The embedded servers: what can go wrong with one, and that nothing is ever deleted by it."""
+"""The embedded servers: faults are reported and never delete anything."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_missing_programs_are_named(checkout):
     assert not (checkout.root / ".tidemark" / "postgres" / "source").exists()
 
 
-# the wheel's programs are copied there, and others are not
+# the wheel's programs are copied there; other programs are not
 ROOM = {"no-room-for-programs": 24, "no-room-for-data": 66} if not variable("embedded") else {"no-room-for-data": 24}
 
 
@@ -186,7 +186,7 @@ def test_root_runs_servers_for_a_project_in_a_closed_directory(checkout):
 
 
 def kill_server(checkout, side: str) -> None:
-    """Kill a server's postmaster and wait until its port is free, as its children take a moment to notice."""
+    """Kill a server's postmaster and wait until its port is free: its children take a moment to notice."""
     pid = int((checkout.root / ".tidemark" / "postgres" / side / "data" / "postmaster.pid").read_text().split()[0])
     children = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Every command finds a setting where Meltano finds it, with the value that Meltano has: its own answer is compared."""
+"""Every command finds a setting where Meltano finds it, with the same value: compared with Meltano's own answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tidemark.inspect.check import servers, streams
 from tidemark.project import meltano_project, plugin_settings, settings, variables
 from tidemark.project.directory import Project
 
-# by plugin and setting: a value that is not its default, and how tidemark sees it
+# by plugin and setting: a value other than the default, and how tidemark sees it
 CONNECTION = {
     "tap-postgres": {
         "host": "source.example",
@@ -60,7 +60,7 @@ STORES = ["process", "dotenv", "environment", "yaml", "database"]
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """The project's files, and no variables of ours."""
+    """The project's files, without variables of this project in the environment."""
     for name in os.environ:
         if name.startswith(("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")):
             monkeypatch.delenv(name)
@@ -73,7 +73,7 @@ def project(tmp_path, monkeypatch):
 
 
 def put(project, monkeypatch, store: str, plugin: str, values: dict[str, str]) -> None:
-    """Put settings where Meltano may have them from."""
+    """Put settings into one of the places that Meltano reads."""
     prefix = plugin.upper().replace("-", "_")
     named = {f"{prefix}_{name.upper()}": value for name, value in values.items()}
     if store == "process":
@@ -105,12 +105,12 @@ def put(project, monkeypatch, store: str, plugin: str, values: dict[str, str]) -
 
 
 def json_of(value: str):
-    """Return what is JSON as what it says, as a user would write it in YAML."""
+    """Decode a JSON value, as a user would write it in YAML."""
     return json.loads(value) if value[0] in "[{" else value
 
 
 def of_meltano(project, plugin: str) -> dict:
-    """Return what Meltano itself would give the plugin."""
+    """Return the settings that Meltano itself gives the plugin."""
     meltano = meltano_project.find(project)
     found, service = meltano_project.plugin(meltano, plugin)
     with meltano_project.database(meltano) as session:
@@ -130,7 +130,7 @@ def test_connections_are_found_wherever_meltano_finds_them(project, monkeypatch,
     seen["password"] = side.password.get_secret_value()
     assert seen == {name: meltano[name] for name in seen}
     assert seen["host"] == CONNECTION[plugin]["host"]
-    # what starts other programs tells them all of it
+    # commands that start other programs pass everything on
     told = side.variables()
     prefix = plugin.upper().replace("-", "_")
     assert {f"{prefix}_{name.upper()}" for name in CONNECTION[plugin]} == told.keys()
@@ -142,7 +142,7 @@ def test_the_tables_to_read_are_found_wherever_meltano_finds_them(project, monke
     found = streams.configuration(project)
     meltano = of_meltano(project, "tap-postgres")
     assert (found.select, found.metadata) == (tuple(meltano["_select"]), meltano["_metadata"])
-    # the project's YAML has these, and goes before the database
+    # the project's YAML has these, and it overrides the database
     assert (found.select == ("public-customers.*",)) is (store != "database")
     assert found.schemas == {"other"} == {*meltano["filter_schemas"]}
     assert found.lookback_seconds == meltano["lookback_seconds"] == 77
@@ -174,7 +174,7 @@ def test_variables_in_yaml_are_expanded_as_in_meltano(project, monkeypatch):
     put(project, monkeypatch, "yaml", "target-postgres", {"host": "$WHERE", "database": "${WHERE}"})
     _, warehouse = settings.read(project)
     assert (warehouse.host, warehouse.database) == ("expanded.example", "expanded.example")
-    # and `env` in YAML goes before the environment
+    # `env` in YAML overrides the environment
     path = project.root / "meltano.yml"
     path.write_text(path.read_text() + "env: {TAP_POSTGRES_HOST: env.example}\n")
     monkeypatch.setenv("TAP_POSTGRES_HOST", "process.example")
@@ -235,7 +235,7 @@ def test_an_unknown_environment_is_refused_in_one_line(project):
         meltano_project.find(project)
 
 
-# what tidemark alone reads: a value, and where it is then seen
+# variables that only tidemark reads: a value, and where it shows
 OWN = {
     "DBT_POSTGRES_HOST": ("h.example", lambda project: settings.transformer(project, settings.read(project)[1]).host),
     "DBT_POSTGRES_PORT": ("6543", lambda project: settings.transformer(project, settings.read(project)[1]).port),
@@ -265,7 +265,7 @@ OWN = {
         lambda project: settings.airflow_database(project).ssl_certificate_authority,
     ),
 }
-# what tidemark-airflow reads, which has .env from its `compose`
+# variables that tidemark-airflow reads; it gets .env from its `compose`
 OF_AIRFLOW = re.compile(r"AIRFLOW_|TIDEMARK_(?:ALERTS|DAG|WORK_DIR|MONITOR)_?|DBT_SCHEMA_PREFIX|MELTANO_DATABASE_URI")
 
 
@@ -277,7 +277,7 @@ def _shown(value) -> str:
 @pytest.mark.parametrize("name", OWN)
 def test_tidemarks_own_variables_are_read_from_the_process_and_from_dotenv(project, monkeypatch, name, store):
     value, seen = OWN[name]
-    # dbt's login counts where it is named
+    # dbt's login counts only if it is set
     project.dotenv.write_text("DBT_POSTGRES_USER=dbt\n" if name == "DBT_POSTGRES_PASSWORD" else "")
     if store == "process":
         project.dotenv.write_text(f"{project.dotenv.read_text()}{name}=another\n")
@@ -308,7 +308,7 @@ ODD = "sp ace'quote\"double\\back$dollar${brace}#hash%per%41cent@:/?&=;,<>|`~^*(
 
 
 def quoted(value: str) -> str:
-    """Return a value as .env.example says that it is written in .env."""
+    """Quote a value for .env, as .env.example says."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "${:-$}{")
     return f"'{escaped}'"
 
@@ -320,12 +320,12 @@ def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
         dotenv.write_text("".join(f"{name}_PASSWORD={quoted(name + ODD)}\n" for name in names))
         checkout.tidemark("up")
         checkout.tidemark("demo", "load", "--scale", "0.001")
-        # and Meltano's own database by a URL, in which the password is quoted
+        # Meltano's own database through a URL, in which the password is quoted
         with checkout.connect("warehouse") as connection:
             connection.execute("create database meltano")
         uri = f"{checkout.urls['warehouse'].rpartition('/')[0]}/meltano".replace("postgresql:", "postgresql+psycopg:")
         dotenv.write_text(f"{dotenv.read_text()}MELTANO_DATABASE_URI='{uri}'\n")
-        # Meltano alone, whose tap, target and dbt have it from .env; tidemark; and libpq by its URL
+        # Meltano, whose tap, target and dbt read it from .env; tidemark; and libpq, through its URL
         for command in (
             ("meltano", "run", "tap-postgres", "target-postgres"),
             ("meltano", "invoke", "dbt-postgres:debug"),
@@ -337,7 +337,7 @@ def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
             assert ODD not in done.stdout + done.stderr
         assert "All is in order." in checkout.tidemark("check")
         assert checkout.rows("source", "select 1") == [(1,)]
-        # a setting that Meltano keeps there is found
+        # a setting in Meltano's database is found
         done = checkout.run("meltano", "config", "set", "tap-postgres", "--store=db", "database", "elsewhere")
         assert done.returncode == 0, done.stderr
         assert checkout.tidemark("dsn", "source").strip().endswith("/elsewhere")
@@ -345,7 +345,7 @@ def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
         environment = importlib.import_module("tidemark_airflow.environment")
         composed = environment.compose(checkout.root, {})
         assert composed["TIDEMARK_MONITOR_PASSWORD"] == f"TIDEMARK_MONITOR{ODD}"
-        # without the quotes' help, one line says what to write
+        # without the quotes, one line says what to write
         dotenv.write_text(dotenv.read_text().replace("${:-$}{", "${"))
         refusal = checkout.refusal("check")
         assert "TAP_POSTGRES_PASSWORD" in refusal

@@ -1,4 +1,4 @@
-"""A source that is a standby: what its primary commits late is not missed, and one that lags is not believed."""
+"""A standby as source: late commits on its primary are not missed, and a lagging standby is refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def standby(primary: Checkout) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def caught_up(primary: Checkout, standby: dict[str, str]) -> Callable[[], None]:
-    """Waits until the standby has all that the primary has."""
+    """Waits until the standby has everything that the primary has."""
 
     def wait() -> None:
         ((position,),) = primary.rows("source", "select pg_current_wal_lsn()::text")

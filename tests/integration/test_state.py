@@ -1,4 +1,4 @@
-"""Meltano's state against what the warehouse holds: never ahead of it, and rewound by a command."""
+"""Meltano's state compared with the warehouse: never ahead of it, and rewound by a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.conftest import make_checkout
 def project():
     """A project with two small tables, loaded."""
     for checkout in make_checkout(stage="up"):
-        # nothing but these is read
+        # only these tables are read
         extractors = checkout.root / "extract" / "extractors.meltano.yml"
         with checkout.connect("source") as connection:
             connection.execute("""
@@ -43,12 +43,12 @@ def count(checkout) -> int:
 
 
 def restore_an_older_warehouse(checkout, meanwhile: str, *, ahead: int) -> None:
-    """Put the warehouse back to where it was before rows came that Meltano remembers as loaded."""
+    """Restore the warehouse to a time before rows that Meltano's state counts as loaded."""
     with checkout.connect("warehouse", "postgres") as connection:
         connection.execute("create database backup template warehouse")
     with checkout.connect("source") as connection:
         connection.execute(meanwhile)
-    # long after, as the lookback goes: bookmarks are past those rows
+    # later than the lookback, so that bookmarks are past those rows
     checkout.extract_and_load()
     assert count(checkout) == ahead
     with checkout.connect("warehouse", "postgres") as connection:
@@ -88,7 +88,7 @@ def test_a_truncated_table_is_read_from_the_beginning_after_a_rewind(project):
     assert states(project)["public-notes"]["fit"] == "ahead"
     assert "public-notes: 20" in (printed := project.tidemark("state", "rewind"))
     assert "→ the beginning" in printed
-    assert "public-things" not in printed, "what fits is left alone"
+    assert "public-things" not in printed, "a bookmark that fits does not move"
     project.extract_and_load()
     assert count(project) == rows
 
@@ -98,7 +98,7 @@ def test_a_rewound_stream_is_read_again_from_the_given_value(project):
         connection.execute("update notes set note = 'old stamp', updated_at = '2026-01-05' where id = 7")
     project.extract_and_load()
     stale = "select note from raw.notes where id = 7"
-    assert project.rows("warehouse", stale) == [("first",)], "no cursor sees a stamp that went back"
+    assert project.rows("warehouse", stale) == [("first",)], "a replication key does not show a stamp that went back"
     project.tidemark("state", "rewind", "public-notes", "--to", "2026-01-01T00:00:00+00:00")
     assert states(project)["public-notes"]["fit"] == "behind"
     project.extract_and_load()

@@ -1,4 +1,4 @@
-"""TPC-H through the whole pipeline: DuckDB makes the tables and knows the answers."""
+"""TPC-H through the whole pipeline: DuckDB generates the tables and has the answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FACTOR = 0.1
 ORDER = {1: "l_returnflag, l_linestatus", 3: "revenue desc, o_orderdate", 6: "1"}
 
 
-# makes an environment for DuckDB, which nothing else needs
+# creates an environment for DuckDB, which nothing else needs
 @pytest.mark.long
 def test_queries_1_3_and_6_have_the_answers_that_duckdb_ships(checkout: Checkout):
     work = REPOSITORY / ".tidemark" / "bench"
@@ -51,7 +51,7 @@ def test_queries_1_3_and_6_have_the_answers_that_duckdb_ships(checkout: Checkout
 
 
 def rounded(value: object) -> object:
-    """Return what two ways of writing a value have in common: an average has as many digits as its writer likes."""
+    """Round a value for comparison, because the number of digits of an average depends on the program."""
     try:
         return round(Decimal(str(value)), 2)
     except ArithmeticError:

@@ -1,4 +1,4 @@
-"""Streams that are read whole: rows that they no longer have leave what was built on them."""
+"""FULL_TABLE streams: rows deleted in the source leave the models built on them."""
 
 from __future__ import annotations
 

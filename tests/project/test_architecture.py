@@ -1,4 +1,4 @@
-"""The fence around core: what the contracts of import-linter can't say."""
+"""The fence around core, as far as import-linter's contracts can't express it."""
 
 from __future__ import annotations
 

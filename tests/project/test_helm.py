@@ -1,4 +1,4 @@
-"""The values for Airflow's Helm chart held to the project, and to the schema that AIRFLOW_CHART_SCHEMA names."""
+"""The values for Airflow's Helm chart match the project, and the schema that AIRFLOW_CHART_SCHEMA names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "p
 SCHEMA = os.environ.get("AIRFLOW_CHART_SCHEMA")
 COMPONENTS = ("workers", "apiServer", "scheduler", "dagProcessor", "triggerer", "migrateDatabaseJob")
 
-# what only Airflow itself can say: its options, the environment that tidemark-airflow makes of another, a task's time
+# only Airflow itself knows these: its options, the environment that tidemark-airflow composes, a task's time limit
 ASK = """
 import json, sys
 from pathlib import Path
@@ -46,19 +46,19 @@ print(json.dumps({
 
 
 def of(component: str) -> dict[str, Any]:
-    """Return a component's values: the chart has those of Celery's workers below the workers'."""
+    """Return a component's values; the chart has those of Celery workers below `workers`."""
     values: dict[str, Any] = VALUES[component]
     return values["celery"] if component == "workers" else values
 
 
 def variables() -> list[dict[str, Any]]:
-    """Return all variables that containers are given, the templated ones too."""
+    """Return all environment variables of containers, including templated ones."""
     own = chain.from_iterable(of(name).get("env", ()) for name in COMPONENTS)
     return [*VALUES["env"], *yaml.safe_load(VALUES["extraEnv"]), *own]
 
 
 def settings() -> set[str]:
-    """Return what is put into airflow.cfg, as variables."""
+    """Return the settings in airflow.cfg, as variables."""
     return {f"AIRFLOW__{section}__{option}".upper() for section, own in VALUES["config"].items() for option in own}
 
 
@@ -72,7 +72,7 @@ def leaves(values: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory) -> dict[str, Any]:
-    # no .env is there, as in an image
+    # without .env, as in an image
     root = tmp_path_factory.mktemp("project")
     (root / "orchestrate").mkdir()
     shutil.copy(REPOSITORY / "orchestrate" / "airflow.env", root / "orchestrate")
@@ -109,7 +109,7 @@ def test_every_setting_is_one_that_airflow_has(airflow):
 
 
 def test_every_setting_takes_effect_where_it_is_written(airflow):
-    # the environment goes before airflow.cfg, and tidemark-airflow makes one of orchestrate/airflow.env
+    # the environment overrides airflow.cfg, and tidemark-airflow adds orchestrate/airflow.env to it
     assert not settings() & set(airflow["composed"])
     past_one_machine = AIRFLOW_README.partition("## Past one machine")[2].partition("\n## ")[0]
     for variable in variables():

@@ -1,4 +1,4 @@
-"""The project held to itself: what one file names, another has."""
+"""The project's files agree: what one file names, another has."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLUGINS = {
 }
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
 AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
-# Airflow's own description of its options, read without importing it, which makes files
+# Airflow's own description of its options, read without importing Airflow, which would create files
 OPTIONS = """
 import importlib.util, pathlib, yaml
 root = pathlib.Path(importlib.util.find_spec("airflow").submodule_search_locations[0])
@@ -67,7 +67,7 @@ def test_a_plugin_is_a_custom_definition_so_that_the_hub_is_never_asked(name):
 
 @pytest.mark.parametrize("name", sorted(PLUGINS))
 def test_every_setting_can_be_set_by_a_variable(name):
-    # Meltano makes a Decimal of a variable of kind decimal, and then can't write it as JSON
+    # Meltano turns a variable of kind decimal into a Decimal, and then can't write it as JSON
     assert "decimal" not in {setting.get("kind") for setting in PLUGINS[name].get("settings", ())}
 
 
@@ -75,7 +75,7 @@ def test_every_setting_can_be_set_by_a_variable(name):
 def test_a_plugin_installs_from_hashed_pins(name):
     words = PLUGINS[name]["pip_url"].split()
     options = dict(zip(words[::2], words[1::2], strict=True))
-    # our own packages come from this repository, built by what build.txt pins
+    # our own packages come from this repository, built with the pins in build.txt
     own = options.pop("-e", "plugins/singer-postgres").partition("[")[0]
     assert (REPOSITORY / own / "pyproject.toml").is_file()
     assert set(options) <= {"-r", "-b"}
@@ -97,13 +97,13 @@ def test_compiled_requirements_match_their_source(path):
 
 
 def test_the_schedules_that_airflow_reads_are_meltanos():
-    # a process of its own: Meltano keeps what it read of a project
+    # in a separate process, because Meltano caches what it read of a project
     done = subprocess.run([TIDEMARK, "schedules"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert (REPOSITORY / "orchestrate" / "schedules.json").read_text() == done.stdout, "run `make schedules`"
 
 
 def test_every_setting_in_airflows_file_exists():
-    # what no version knows would be a setting that does nothing
+    # an unknown option would have no effect
     known = subprocess.run([AIRFLOW_PYTHON, "-c", OPTIONS], capture_output=True, text=True, check=True).stdout.split()
     lines = (REPOSITORY / "orchestrate" / "airflow.env").read_text().splitlines()
     names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
@@ -152,7 +152,7 @@ def test_every_make_target_is_explained():
     makefile = (REPOSITORY / "Makefile").read_text()
     phony = {name for line in re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE) for name in line.split()}
     explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
-    # what only other targets ask for
+    # targets that only other targets use
     assert phony - explained == {"compose-ready", "python"}
     assert explained <= phony
     shown = subprocess.run(["make", "--silent", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -168,13 +168,13 @@ def test_every_make_target_of_the_workflows_and_the_docs_exists():
 
 
 def test_every_make_target_is_run_on_a_push_or_at_night():
-    """What nothing runs, rots."""
+    """A target that nothing runs would rot."""
     makefile = (REPOSITORY / "Makefile").read_text()
     explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
     files = [REPOSITORY / ".ci" / name for name in ("run", "targets")]
     files += [REPOSITORY / ".github" / "workflows" / name for name in ("ci.yml", "nightly.yml", "release.yml")]
     files += [REPOSITORY / ".github" / "actions" / "setup" / "action.yml"]
-    # with what follows on the line: `make demo-change pipeline`
+    # including further targets on the line: `make demo-change pipeline`
     lines = [line for file in files for line in re.findall(r"\bmake (?:--\S+ )?([a-z -]+)", file.read_text())]
     assert explained - {target for line in lines for target in line.split()} == set()
 
@@ -228,7 +228,7 @@ def test_every_model_and_column_is_described(path):
             assert column.get("description"), f"{each['name']}.{column['name']}"
 
 
-# contracts see to the marts
+# contracts check this for the marts
 @pytest.mark.parametrize("path", sorted(MODELS.glob("[si]*/*.sql")), ids=lambda path: path.stem)
 def test_every_column_of_a_view_is_in_its_yaml(path):
     (model,) = yaml.safe_load(path.with_suffix(".yml").read_text())["models"]
@@ -241,5 +241,5 @@ def test_every_column_of_a_view_is_in_its_yaml(path):
 def test_no_unit_test_needs_a_table_that_is_built_after_it(path):
     for test in yaml.safe_load(path.read_text()).get("unit_tests", []):
         for given in test["given"]:
-            # dbt asks the table for its columns to make anything else
+            # otherwise dbt needs the table to look up its columns
             assert given["input"] != "this" or given["format"] == "sql", test["name"]

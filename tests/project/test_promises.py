@@ -1,4 +1,4 @@
-"""Each page's promises and the tests that hold them, as tests/promises.yml lists them, held to both."""
+"""tests/promises.yml lists each page's promises with their tests; it matches both pages and tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words(text: str) -> str:
 
 
 def sections(page: str) -> dict[str, str]:
-    """Return the text below each heading of a page, code and comments in blocks being no headings."""
+    """Return the text below each heading of a page. Comments in code blocks are not headings."""
     found: dict[str, str] = {}
     name, fenced = "", False
     for line in (REPOSITORY / page).read_text().splitlines():

@@ -1,4 +1,4 @@
-"""A release: one version in all files, its notes from the changelog, and wheels that are the same from anywhere."""
+"""A release: one version in all files, notes from the changelog, and reproducible wheels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_all_files_name_the_same_version():
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """What a release looks at, as it will be on that day."""
+    """The files that a release reads, as they will be on that day."""
     for name in [".ci/release.py", "CHANGELOG.md", *(str(file.relative_to(REPOSITORY)) for file in PACKAGES)]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -80,7 +80,7 @@ def test_a_release_that_does_not_match_its_tag_is_refused_in_one_line(project, t
 
 
 def build(into: Path) -> dict[str, str]:
-    """Build all wheels as `make wheels` does; return what each file's bytes are."""
+    """Build all wheels as `make wheels` does; return each file's hash."""
     copy = into / "checkout"
     for name in ("Makefile", "LICENSE"):
         copy.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def build(into: Path) -> dict[str, str]:
     ignored = shutil.ignore_patterns("__pycache__", "tests", "dist")
     shutil.copytree(REPOSITORY / "plugins", copy / "plugins", symlinks=True, ignore=ignored)
     (copy / ".venv").symlink_to(REPOSITORY / ".venv")
-    # what is installed here is not to be installed again there
+    # don't install again there what is installed here
     command = ["make", "--silent", "--old-file=setup", "wheels"]
     subprocess.run(command, cwd=copy, check=True, capture_output=True)
     return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in (copy / "dist").glob("*.whl")}

@@ -1,4 +1,4 @@
-"""The runbook held to what alerts and errors link to, and to the commands that there are."""
+"""The runbook matches the links in alerts and errors, and the existing commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidemark.run.kinds import FailureKind
 
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
-# what Airflow sees and the pipeline doesn't, and what to do when no alert comes
+# kinds that only Airflow sees, and the section for missing alerts
 BESIDE = {"usage", "deadline", "timeout", "killed", "retry", "delivery"}
 
 

@@ -1,4 +1,4 @@
-"""What `make security` finds, and how it ends where there is no network."""
+"""What `make security` finds, and how it ends without a network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_password_of_the_project_is_found_before_it_is_committed(repository):
     assert done.returncode == 1
     assert "notes.txt" in done.stdout
     assert done.stderr.startswith("error: there are secrets in the places above")
-    # a log of CI is read by many
+    # many people read a log of CI
     assert password not in done.stdout + done.stderr
 
 
@@ -65,7 +65,7 @@ def test_a_removed_secret_is_found_in_the_history(repository):
     git(repository, "commit", "-m", "Tell of failures")
     git(repository, "rm", "alerts.yml")
     git(repository, "commit", "-m", "Tell nobody")
-    # a worktree has no history of its own
+    # a worktree has no separate history
     git(repository, "worktree", "add", "--quiet", str(repository / "beside"))
     done = scan(repository / "beside")
     assert done.returncode == 1
@@ -74,7 +74,7 @@ def test_a_removed_secret_is_found_in_the_history(repository):
 
 @contextmanager
 def service(advisories: dict[str, str]) -> Iterator[str]:
-    """Answer as OSV does: each of these packages has an advisory, which the version named mends."""
+    """Answer as OSV does: each of these packages has an advisory, fixed in the given version."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -104,7 +104,7 @@ def test_each_pinned_version_is_looked_up_and_an_advisory_is_a_failure():
         done = advisories("--service", url)
     assert done.returncode == 1, done.stderr
     versions = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("psycopg2-binary ")}
-    # tap and target pin two
+    # tap and target pin two versions
     assert len(versions) == 2
     assert all(any(f"psycopg2-binary=={version} " in text for text in pins) for version in versions)
     assert "9.9.9" in done.stdout

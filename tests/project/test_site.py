@@ -1,4 +1,4 @@
-"""The documentation: a site that asks no other host, links that lead somewhere, pages that match the code."""
+"""The documentation: a site that needs no other host, links that work, pages that match the code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(generator: str, to: Path) -> None:
 @pytest.mark.parametrize("generator", ["mkdocs", pytest.param("zensical", marks=pytest.mark.long)])
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_another_host(generator, tmp_path):
     build(generator, tmp_path)
-    # whatever is fetched as a page is opened; links are for people to follow
+    # only resources that a browser loads by itself; people may follow links
     fetched = r'<(?:script|img|iframe|link rel="(?:stylesheet|preload|icon)")[^>]*(?:src|href)="(?:https?:)?//[^"]*"'
     asked = {found for page in tmp_path.rglob("*.html") for found in re.findall(fetched, page.read_text())}
     assert asked == set()
@@ -64,7 +64,7 @@ def test_each_page_fits_a_phone_and_the_search_finds_a_word_without_a_network(ge
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub creates for a page's headings."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""Follows what a run's errors advise, word for word, until a run is well."""
+"""Follows the advice of a run's errors word for word until a run succeeds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe, Synced
 
 State = dict[str, Any] | None
-# a run that is refused again and again follows this many advices
+# the number of advices to follow before giving up
 _MOST = 6
 
 
 def refusals(synced: Synced) -> list[str]:
-    """Return why streams could not be read or loaded, a line each."""
+    """Return why streams could not be read or loaded, one line each."""
     lines = {
         line.partition("the other streams go on: ")[2]
         for line in (synced.tap_log + synced.target_log).splitlines()
@@ -36,11 +36,11 @@ def run_until_well(
     told: Callable[[Synced, list[str]], None] = lambda *_: None,
     mend: Callable[[str], bool] = lambda _: False,
 ) -> tuple[State, list[str]]:
-    """Run, doing what errors advise, until nothing is refused; return the state, and the errors.
+    """Run and follow the advice of errors until nothing is refused; return the state and the errors.
 
     Args:
-        told: called with each run, and why it was refused.
-        mend: does what is to be done in the source; returns whether it was that.
+        told: called with each run and the reasons why it was refused.
+        mend: applies the advice for the source, and returns whether there was any.
     """
     met: list[str] = []
     for _ in range(_MOST):
@@ -60,15 +60,15 @@ def run_until_well(
 
 
 def follow(pipe: Pipe, error: str, state: State) -> State:
-    """Do what an error advises: its statement, its rewinding, or another run."""
-    # an advice without semicolon ends its sentence
+    """Follow an error's advice: run its statement, rewind the state, or run again."""
+    # a statement without a semicolon ends with its sentence
     statements = re.findall(r"((?:ALTER|DROP) (?:TABLE|VIEW|RULE) .*?)(?:;|\.$|, or )", error)
     with pipe.warehouse() as connection:
         for statement in statements:
             try:
                 connection.execute(statement.replace("…", f"kept_{time.monotonic_ns()}"))
             except errors.Error:
-                # the next is for when this one can't be
+                # the next statement is an alternative if this one fails
                 continue
             if "RENAME TO" in statement:
                 return rewound(error, state)
@@ -80,7 +80,7 @@ def follow(pipe: Pipe, error: str, state: State) -> State:
 
 
 def rewound(error: str, state: State) -> State:
-    """Return the state after `tidemark state rewind STREAM`, if an error advises that."""
+    """Return the state after `tidemark state rewind STREAM` if an error advises it."""
     stream = re.search(r"tidemark state rewind ([^ `]+)", error)
     if not stream:
         return state

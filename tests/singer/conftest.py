@@ -1,4 +1,4 @@
-"""Tap and target run as programs, one piped into the other, between two databases made for each test."""
+"""Runs tap and target as programs, one piped into the other, between two new databases for each test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TIMEOUT_S = 120
 
 @dataclass
 class Synced:
-    """What a run left behind."""
+    """The result of a run."""
 
     tap_status: int
     target_status: int
@@ -42,23 +42,23 @@ class Synced:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """The last state that the target told."""
+        """The last state that the target emitted."""
         return self.states[-1] if self.states else None
 
     @property
     def errors(self) -> list[str]:
-        """Lines that the programs logged as errors."""
+        """The error lines of both programs."""
         return [line for line in (self.tap_log + self.target_log).splitlines() if "| ERROR" in line]
 
     def ok(self) -> Synced:
-        """Return this, having made sure that both programs ended well."""
+        """Check that both programs succeeded, and return this."""
         assert (self.tap_status, self.target_status) == (0, 0), f"{self.tap_log}\n{self.target_log}"
         return self
 
 
 @dataclass
 class Pipe:
-    """A source, a warehouse, and the settings of tap and target between them."""
+    """A source, a warehouse, and the settings of the tap and target between them."""
 
     source_url: str
     warehouse_url: str
@@ -67,7 +67,7 @@ class Pipe:
     target: dict[str, Any] = field(default_factory=dict)
     patches: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    """What tap and target are told in their environment."""
+    """Environment variables for tap and target."""
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)
@@ -76,12 +76,12 @@ class Pipe:
         return psycopg.connect(self.warehouse_url, autocommit=True, **options)
 
     def do(self, statements: str) -> None:
-        """Carry statements out in the source."""
+        """Run statements in the source."""
         with self.source() as connection:
             connection.execute(statements)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Return what a query in the warehouse gives."""
+        """Run a query in the warehouse."""
         with self.warehouse() as connection:
             return connection.execute(query).fetchall()
 
@@ -95,7 +95,7 @@ class Pipe:
         return path
 
     def configs(self) -> tuple[Path, Path]:
-        """Return the files with the settings of tap and target."""
+        """Write the settings of tap and target to files, and return their paths."""
         tap = {"use_copy": True, "chunk_dir": str(self.chunks), "filter_schemas": ["public"]}
         target = {"default_target_schema": "raw", "hard_delete": True}
         return (
@@ -112,7 +112,7 @@ class Pipe:
     def catalog(self, streams: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return the source's catalog with `streams` selected, each with its metadata, as Meltano makes it.
 
-        The key `select` of a stream's metadata, a list, leaves all other columns out.
+        If a stream's metadata has a list `select`, only these columns are selected.
         """
         catalog = self.discover()
         for stream in catalog["streams"]:
@@ -123,7 +123,7 @@ class Pipe:
                     entry["metadata"] |= {"selected": stream["tap_stream_id"] in streams, **metadata}
                 elif columns is not None:
                     entry["metadata"]["selected"] = entry["breadcrumb"][1] in columns
-            # as Meltano does it: what metadata says goes first
+            # as in Meltano, metadata takes precedence
             stream["replication_method"] = metadata.get("replication-method", stream["replication_method"])
             if "replication-key" in metadata:
                 stream["replication_key"] = metadata["replication-key"]
@@ -132,11 +132,11 @@ class Pipe:
     def start(
         self, streams: dict[str, dict[str, Any]], state: dict[str, Any] | None = None, *, listen: bool = False
     ) -> list[Any]:
-        """Start tap and target; `finish` waits for them.
+        """Start tap and target; wait for them with `finish`.
 
         Args:
-            streams: their metadata by name, or a whole catalog.
-            listen: have the messages that pass between them; costs a process between them.
+            streams: the streams' metadata by name, or a whole catalog.
+            listen: record the messages between them, with an additional process.
         """
         catalog = streams if "streams" in streams else self.catalog(streams)
         tap_config, target_config = self.configs()
@@ -215,7 +215,7 @@ def _fresh_database(checkout: Checkout, side: str, options: str = "") -> Iterato
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Callable[[str], Checkout]]:
-    """A project with both servers up, one an installation of PostgreSQL, made when first asked for."""
+    """Returns a project with both servers running, one for each PostgreSQL installation, created on first use."""
     with ExitStack() as stack:
         made: dict[str, Checkout] = {}
 
@@ -229,7 +229,7 @@ def installed() -> Iterator[Callable[[str], Checkout]]:
 
 @pytest.fixture
 def prepares(installed: Callable[[str], Checkout]) -> None:
-    """Have the server of the source take prepared transactions."""
+    """Let the source's server accept prepared transactions."""
     checkout = installed("embedded")
     with checkout.connect("source", "postgres") as connection:
         if connection.execute("show max_prepared_transactions").fetchone() != ("0",):
@@ -241,7 +241,7 @@ def prepares(installed: Callable[[str], Checkout]) -> None:
 
 @pytest.fixture
 def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[..., Pipe]]:
-    """Makes a pipe from one installation to another, with options of the source's CREATE DATABASE."""
+    """Makes a pipe from one installation to another, with options for the source's CREATE DATABASE."""
     with ExitStack() as stack:
 
         def make(source: str = "embedded", warehouse: str = "embedded", options: str = "") -> Pipe:
@@ -263,12 +263,12 @@ def pipe(make_pipe: Callable[..., Pipe]) -> Pipe:
 
 @pytest.fixture
 def ascii_pipe(make_pipe: Callable[..., Pipe]) -> Pipe:
-    """A pipe from a database whose text is any bytes."""
+    """A pipe from a database in which text can be any bytes."""
     return make_pipe(options="encoding 'SQL_ASCII' template template0 locale 'C'")
 
 
 def _pairs() -> list[Any]:
-    """Return each installation with each; from one to itself is for `make test-long`, if there are others."""
+    """Return all pairs of installations; if there are several, pairs of one with itself are for `make test-long`."""
     pairs = [(a, b) for a in sorted(INSTALLATIONS) for b in sorted(INSTALLATIONS)]
     return [
         pytest.param((a, b), id=f"{a}-to-{b}", marks=[pytest.mark.long] if a == b and len(pairs) > 1 else [])
@@ -278,11 +278,11 @@ def _pairs() -> list[Any]:
 
 @pytest.fixture(params=_pairs())
 def pipe_of_versions(request: pytest.FixtureRequest, make_pipe: Callable[..., Pipe]) -> Pipe:
-    """A pipe between servers of each version and each other."""
+    """A pipe between servers of each pair of versions."""
     return make_pipe(*request.param)
 
 
 def kill(process: Any) -> None:
-    """End a process as a crash would."""
+    """End a process as in a crash."""
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""The types that are tested, each with its values: those that are known to be odd, and some that are drawn."""
+"""The tested types with their values: known odd ones, and some that are drawn at random."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _REGS = {
     "aclitem": ("pg_monitor=arwdDxt/pg_monitor", "=r/pg_read_all_data", "pg_monitor=r*w/pg_signal_backend"),
 }
 
-# what COPY writes, or a view shows, and nothing can read
+# types that COPY writes or a view shows, and that nothing can read back
 UNREADABLE = frozenset(
     {
         *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "gtsvector"),
@@ -103,7 +103,7 @@ UNREADABLE = frozenset(
     }
 )
 
-# these travel in COPY's binary form if a table has no others
+# COPY's binary form is used for a table with only these types
 BINARY = (
     Kind("bool", "boolean", ("t", "f")),
     Kind("int2", "smallint", ("-32768", "32767"), _INT2.map(str)),
@@ -256,7 +256,7 @@ OTHERS = (
         Kind(f"{name}multirange", f"{name}multirange", ("{}", "{(,)}"), _ranges(bound, text, multi=True))
         for name, bound, text in _bounds()
     ),
-    # the user's own
+    # user-defined types
     Kind(
         "pair",
         "pair",

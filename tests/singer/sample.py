@@ -1,4 +1,4 @@
-"""A table of columns of every type, in the source and as it arrived."""
+"""A table with a column of every type, in the source and in the warehouse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIXED = " ".join(
         *("client_encoding=UTF8", "standard_conforming_strings=on", "statement_timeout=0"),
     )
 )
-# what a database or a role may have set; each changes how some type is written or read
+# settings of a database or a role that change how some type is written or read
 ODD_SETTINGS = {
     "TimeZone": ("Asia/Kathmandu", "America/St_Johns"),
     "DateStyle": ("German, DMY", "SQL, DMY"),
@@ -49,7 +49,7 @@ class Column:
     lands: str | None
 
     def value(self, row: int) -> str | None:
-        # each column begins elsewhere, and has a null once a round
+        # each column starts at another value, and has one null per round
         place = row % (len(self.values) + 1)
         return None if place == len(self.values) else self.values[place]
 
@@ -80,7 +80,7 @@ class Sample:
         self.put(range(ROWS))
 
     def put(self, ids: Iterable[int], shift: int = 0) -> None:
-        """Write rows, in the place of those that have their ids; `shift` makes for other values."""
+        """Write rows and replace existing ones with these ids; another `shift` gives other values."""
         names = ", ".join(["id", *(column.name for column in self.columns)])
         with self._source() as connection, connection.transaction():
             connection.execute(f"delete from {self.table} where id = any(%s)", [list(ids)])
@@ -92,7 +92,7 @@ class Sample:
         return self.pipe.source(options=FIXED.replace("search_path=", "search_path=public"))
 
     def check(self) -> None:
-        """Have the warehouse hold what the source does, in columns of the types that were promised."""
+        """Check that the warehouse equals the source, in columns of the promised types."""
         names = ["id", "updated_at", *(column.name for column in self.columns)]
         with self.pipe.source(options=FIXED) as source, self.pipe.warehouse(options=FIXED) as warehouse:
             declared, landed = types(source, "public", self.table), types(warehouse, "raw", self.table)
@@ -109,7 +109,7 @@ class Sample:
         assert not different
 
     def written_by(self) -> dict[int, list[str]]:
-        """Return the transactions that wrote each row of the warehouse."""
+        """Return the transactions that wrote each row in the warehouse."""
         rows = self.pipe.rows(f"select id, _tidemark_loaded_xid::text from raw.{self.table}")
         return {id_: sorted(xid for other, xid in rows if other == id_) for id_, _ in rows}
 
@@ -132,13 +132,13 @@ def cells(connection: psycopg.Connection[Any], schema: str, table: str, names: S
 
 
 def set_oddly(pipe: Pipe) -> None:
-    """Give both databases, and the role in them, defaults that change how values are written and read."""
+    """Set defaults of both databases, and of the role in them, that change how values are written and read."""
     for number, side in enumerate((pipe.source, pipe.warehouse)):
         with side() as connection:
             name, role = sql.Identifier(connection.info.dbname), sql.Identifier(connection.info.user)
             for turn, (setting, values) in enumerate(ODD_SETTINGS.items()):
                 whose = [sql.SQL("DATABASE {}").format(name), sql.SQL("ROLE {} IN DATABASE {}").format(role, name)]
-                # literals as lists: search_path is one
+                # a list of literals, as for search_path
                 value = sql.SQL(", ").join(sql.Literal(part.strip(' "')) for part in values[number].split(","))
                 connection.execute(
                     sql.SQL("ALTER {} SET {} = {}").format(whose[turn % 2], sql.Identifier(setting), value)
@@ -158,13 +158,13 @@ def reads_xml(connection: psycopg.Connection[Any]) -> bool:
 
 
 def both(pipe: Pipe, ask: Callable[[psycopg.Connection[Any]], Any]) -> tuple[Any, Any]:
-    """Return what the source and the warehouse answer."""
+    """Return the answers of the source and the warehouse."""
     with pipe.source() as source, pipe.warehouse() as warehouse:
         return ask(source), ask(warehouse)
 
 
 def kinds_of(pipe: Pipe) -> list[Kind]:
-    """Return the kinds that both ends of a pipe have all values of."""
+    """Return the kinds whose values exist on both ends of a pipe."""
     oldest = min(both(pipe, version))
     xml = [XML] if all(both(pipe, reads_xml)) else []
     return [kind for kind in (*BINARY, *OTHERS, *xml) if kind.since <= oldest]

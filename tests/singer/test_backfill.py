@@ -1,4 +1,4 @@
-"""Rows that are read again whatever the bookmark says: they come in, and nothing else is as if they had."""
+"""Backfills read rows again whatever the bookmark says, and change nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STREAMS = {"public-orders": INCREMENTAL}
 JANUARY = {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01"}
-# what the next run goes by, and what says how fresh a stream is
+# queries for everything that decides the next run, and for how fresh a stream is
 STANDING = """
     select bookmark, first_load, has_rows, shape, (
         select max(extracted_at) from raw._tidemark_runs runs where runs.stream = state.stream and outcome = 'succeeded'
@@ -25,7 +25,7 @@ STANDING = """
 
 
 def make_orders(pipe: Pipe, type_: str = "timestamptz") -> None:
-    """An order a day from December to March, and one without a stamp."""
+    """Create one order per day from December to March, and one without a stamp."""
     pipe.do(f"""
         create table orders (id int primary key, note text, updated_at {type_});
         insert into orders select n, 'first', timestamp '2025-12-01' + n * interval '1 day'
@@ -35,12 +35,12 @@ def make_orders(pipe: Pipe, type_: str = "timestamptz") -> None:
 
 
 def restore(pipe: Pipe) -> None:
-    """Change all rows as no replication key shows."""
+    """Change all rows without changing their replication key."""
     pipe.do("update orders set note = 'restored'")
 
 
 def backfill(pipe: Pipe, asked: dict[str, Any], state: dict[str, Any] | None = None, **options: Any) -> Synced:
-    """Read some of the stream again, as Meltano does that without saving state: the tap is given none."""
+    """Read a part of the stream again, as Meltano does without saving state: the tap gets no state."""
     regular = dict(pipe.tap)
     pipe.tap["backfill"] = {"public-orders": asked}
     try:
@@ -50,7 +50,7 @@ def backfill(pipe: Pipe, asked: dict[str, Any], state: dict[str, Any] | None = N
 
 
 def restored(pipe: Pipe) -> list[Any]:
-    """Return from where to where the rows that were read again go."""
+    """Return the first and the last of the rows that were read again."""
     return list(
         *pipe.rows(
             "select min(updated_at)::date::text, max(updated_at)::date::text, count(*) from raw.orders "
@@ -79,7 +79,7 @@ def test_a_backfill_loads_the_rows_of_its_range_and_changes_nothing_else(pipe, w
         "from raw._tidemark_runs order by started_at desc limit 1"
     )
     assert run == ("succeeded", 31, 31, True, None, None)
-    # the next run reads what it would have read, which is what has no stamp
+    # the next run reads what it would have read anyway: the row without a stamp
     assert rows_read(pipe.sync(STREAMS, state, listen=True).ok()) == 1
     assert restored(pipe) == ["2026-01-01", "2026-01-31", 32]
 
@@ -87,7 +87,7 @@ def test_a_backfill_loads_the_rows_of_its_range_and_changes_nothing_else(pipe, w
 @pytest.mark.parametrize(
     ("asked", "rows"),
     [
-        pytest.param({}, 122, id="all, those without a stamp too"),
+        pytest.param({}, 122, id="all, including those without a stamp"),
         pytest.param({"from": "2026-03-01"}, 31, id="from", marks=pytest.mark.long),
         pytest.param({"to": "2025-12-11T00:00:00+00:00"}, 10, id="to", marks=pytest.mark.long),
         pytest.param({"from": "2025-12-02T01:00:00+01:00", "to": "2025-12-03"}, 1, id="an offset"),
@@ -113,7 +113,7 @@ def test_a_large_table_is_backfilled_in_parts_and_a_small_range_in_one(pipe):
     assert rows_read(every) == 60_000
     chunks = [message["encoding"] for message in every.messages if message["type"] == "BATCH"]
     assert len(chunks) > 10
-    assert {chunk["blocks"] for chunk in chunks} == {None}, "no first load is under way"
+    assert {chunk["blocks"] for chunk in chunks} == {None}, "this is not a first load"
     assert_equal(pipe)
 
 
@@ -185,7 +185,7 @@ def test_a_row_that_a_regular_run_read_later_is_not_overwritten(pipe):
     messages = []
     while not messages or '"last": true' not in messages[-1]:
         messages.append(reading.stdout.readline())
-    # what it read is on its way, and a run comes before it
+    # its rows are in transit, and a regular run loads before it
     del pipe.tap["backfill"]
     pipe.do("update orders set note = 'newer', updated_at = now() where id = 7")
     pipe.sync(STREAMS, state).ok()
@@ -201,7 +201,7 @@ def test_a_range_of_numbers_compares_numbers(pipe):
     state = pipe.sync(by_id).ok().state
     restore(pipe)
     standing = pipe.rows(STANDING)
-    # as text, 9 would be past 100
+    # as text, 9 would sort after 100
     pipe.tap["backfill"] = {"public-orders": {"from": 9, "to": "100"}}
     pipe.sync(by_id, state).ok()
     assert pipe.rows("select min(id), max(id) from raw.orders where note = 'restored'") == [(9, 99)]
@@ -251,7 +251,7 @@ def test_a_stream_that_was_never_fully_loaded_is_not_backfilled(pipe):
     kept = pipe.rows("select count(*) from raw.orders")
     assert "run the pipeline without `backfill` first" in backfill(pipe, {}, cut_short.state).target_log
     assert pipe.rows("select count(*) from raw.orders") == kept
-    # and the first load goes on where it was
+    # the first load resumes where it stopped
     assert rows_read(pipe.sync(STREAMS, cut_short.state, listen=True).ok()) < 60_000
     assert_equal(pipe)
 

@@ -1,4 +1,4 @@
-"""Input that no healthy tap sends, and state that no healthy run leaves: one clear line, and raw is as it was."""
+"""Input that no healthy tap sends, and state that no healthy run leaves, lead to one line and do not change raw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA = {
 }
 RECORD = {"type": "RECORD", "stream": "public-orders", "record": {"id": 2, "note": "b"}}
 STATE = {"type": "STATE", "value": {"bookmarks": {"public-orders": {"replication_key_value": LATE}}}}
-# what the input ends with, and what is said of it
+# the last line of the input, and a word of the error
 MALFORMED = {
     "no JSON": ("}{", "Line 3"),
     "cut off": (json.dumps(RECORD)[:-9], "Line 3"),
@@ -55,7 +55,7 @@ def test_a_malformed_message_ends_the_run_with_one_line_and_its_rows_are_not_loa
     assert "Traceback" not in done.stderr
     (error,) = [each for each in done.stderr.splitlines() if "| ERROR" in each]
     assert told in error
-    assert LATE not in done.stdout, "no state is told of what was not loaded"
+    assert LATE not in done.stdout, "no state is emitted for rows that were not loaded"
     assert notes(messages) == {1: "a"}
 
 
@@ -67,8 +67,8 @@ STATES = {
     "no JSON": ("{", "JSON"),
     "a list": ("[]", "and not an object"),
     "of another tap": ('{"bookmarks": {"public-orders": 7}}', "public-orders"),
-    "no object of streams": ('{"bookmarks": []}', "bookmarks"),
-    "a bookmark that is no time": (
+    "not an object of streams": ('{"bookmarks": []}', "bookmarks"),
+    "a bookmark that is not a time": (
         {"replication_key": "updated_at", "replication_key_value": "yesterday"},
         "yesterday",
     ),
@@ -76,8 +76,8 @@ STATES = {
         {"replication_key": "updated_at", "replication_key_value": LATE, "shape": [1, 2, [], [], "new"]},
         "newer release",
     ),
-    "a shape that is none": ({"replication_key": "updated_at", "replication_key_value": LATE, "shape": 1}, "shape"),
-    "a first load that is none": ({"first_load": [LATE, [[1]]]}, "first_load"),
+    "an invalid shape": ({"replication_key": "updated_at", "replication_key_value": LATE, "shape": 1}, "shape"),
+    "an invalid first load": ({"first_load": [LATE, [[1]]]}, "first_load"),
 }
 
 

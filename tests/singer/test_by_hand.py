@@ -1,4 +1,4 @@
-"""A raw table that someone altered by hand: noticed, and brought right by what the run does, or its error advises."""
+"""A raw table that someone altered by hand: the run notices it and fixes it, or its error says how."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIGGER = """
     create trigger swallow before insert or update on raw.orders for each row execute function raw.swallow();
 """
 METADATA = ("_sdc_extracted_at", "_sdc_received_at", "_sdc_batched_at", "_sdc_deleted_at", "_sdc_sequence")
-# what is done to raw.orders, each to a table of its own, and what the error says; None if a run gets over it by itself
+# changes of raw.orders, each on a separate table, and the error; None if the run fixes it by itself
 BY_HAND = {
     "column dropped": ("alter table raw.orders drop note", "raw.orders.note was loaded before and is gone"),
     "column renamed": ("alter table raw.orders rename note to remark", "raw.orders.note was loaded before and is gone"),
@@ -99,7 +99,7 @@ def test_a_raw_table_altered_by_hand_is_noticed_and_the_advice_fixes_it(pipe, me
         assert_same(pipe, name)
         assert pipe.rows(f"select count(*) from raw.{name} where _tidemark_loaded_xid is null") == [(0,)]
         pipe.do(f"update {name} set note = 'newer', updated_at = now() where id = 2")
-    # and so it stays
+    # it stays that way
     pipe.sync(streams, state).ok()
     for name in names:
         assert_same(pipe, name)

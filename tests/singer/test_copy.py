@@ -1,4 +1,4 @@
-"""Rows on their way through tap and target: all of them, once, as they are."""
+"""Rows pass through tap and target completely, once and unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tap and target killed, stopped, starved and orphaned: no row lost, none doubled, nothing left behind."""
+"""Tap and target are killed, stopped, starved and orphaned: no row is lost or doubled, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BIG = """
     create index on orders (updated_at);
 """
 SMALL_CHUNKS = {"chunk_size_mb": 0.25}
-# `make chaos` asks for more of them, and for the tap's turn too
+# `make chaos` runs more of them, and kills the tap too
 CRASHES = int(os.environ.get("CRASHES", "2"))
 VICTIMS = [pytest.param(-1, id="target")] + ([pytest.param(0, id="tap")] if "CRASHES" in os.environ else [])
 
@@ -62,7 +62,7 @@ def test_a_killed_first_load_resumes_where_it_stopped(pipe, victim):
 
     synced = pipe.sync(catalog, killed.state, listen=True).ok()
     read = sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH")
-    assert read < 60_000, "what was loaded is not read again"
+    assert read < 60_000, "loaded rows are not read again"
     pipe.sync(catalog, synced.state).ok()
     assert_equal(pipe)
     assert not list(pipe.chunks.glob("run-*"))
@@ -80,7 +80,7 @@ def test_a_killed_full_read_for_a_new_column_resumes_where_it_stopped(pipe):
     killed = pipe.finish(processes)
     synced = pipe.sync(catalog, killed.state, listen=True).ok()
     read = sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH")
-    assert 0 < read < 60_000, "what was loaded is not read again, and all else is"
+    assert 0 < read < 60_000, "only rows that were not loaded are read again"
     assert_equal(pipe)
 
 
@@ -135,7 +135,7 @@ def test_a_stalled_target_stops_the_tap_and_the_disk_use_stays_bounded(pipe):
     pipe.finish([tap, target]).ok()
     assert max(count for count, _ in seen) == 3
     assert max(size for _, size in seen) <= 3 * 0.25 * 2**20 + 3 * 1000
-    assert transactions == 0, "nothing is read while there is no room"
+    assert transactions == 0, "the tap reads nothing while there is no room"
     assert_equal(pipe)
 
 
@@ -147,7 +147,7 @@ def test_a_tap_without_a_reader_ends_by_itself_within_seconds(pipe):
     read_end, write_end = os.pipe()
     tap = subprocess.Popen([TAP, "--config", config, "--catalog", catalog], stdout=write_end, stderr=subprocess.PIPE)
     os.close(write_end)
-    # it has announced a chunk, and waits for somebody to take it away
+    # it has announced a chunk and waits until somebody loads it
     wait_for(lambda: select.select([read_end], [], [], 0)[0] and b'"BATCH"' in os.read(read_end, 65536))
     os.close(read_end)
     assert tap.wait(timeout=5) != 0
@@ -209,7 +209,7 @@ def test_a_terminated_run_does_not_end_as_if_it_had_succeeded(pipe):
     for process in processes:
         process.terminate()
     ended = pipe.finish(processes)
-    # or, of a target that had hardly begun, the signal's own
+    # or the signal's own status, if the target had only just started
     assert ended.tap_status == 128 + signal.SIGTERM
     assert ended.target_status in {128 + signal.SIGTERM, -signal.SIGTERM}
 

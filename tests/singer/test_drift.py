@@ -1,4 +1,4 @@
-"""A table of the source that changes its shape between two runs: followed without a lost value, or refused by name."""
+"""Schema changes of a source table between two runs: applied without losing a value, or refused by name."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_column_is_widened_under_views_that_keep_definition_owner_grants_and_r
             connection.execute(f"drop owned by {analyst}, {reader} cascade; drop role {analyst}, {reader}")
 
 
-# what a materialized view, its columns and its indexes have besides what CREATE gives
+# properties of a materialized view, its columns and its indexes that CREATE does not set
 EXTRAS = """
     select amname, (select array_agg(row(
             attname, greatest(attstattarget, -1), attstorage, attcompression, attoptions)::text order by attnum)
@@ -261,7 +261,7 @@ def test_dependents_that_are_not_views_are_named_before_a_column_is_widened_with
                 assert str(raised.value) == why
                 connection.execute(why.split("put it back: ")[1].encode())
                 dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
-        # what stands on another column is no hindrance
+        # dependents of another column do not matter
         with connection.transaction():
             connection.execute("create policy p on raw.orders using (note > '')")
             dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")

@@ -1,4 +1,4 @@
-"""Rows that earlier runs read hold what they hold in the source, whatever changed them without a new stamp."""
+"""Rows of earlier runs equal the source, whatever changed them without a new stamp."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe
 
 
-# what a migration does to a table of its own between two runs, none of which moves a stamp
+# migrations, each on a separate table between two runs; none changes a stamp
 MIGRATIONS = {
     "volatile_dropped": "add x uuid not null default gen_random_uuid(); alter table {} alter x drop default",
     "const_dropped": "add x text not null default 'basic'; alter table {} alter x drop default",
@@ -64,7 +64,7 @@ def test_old_rows_equal_the_source_whatever_a_migration_did(pipe, use_copy):
         "public-parted": INCREMENTAL,
         "public-seen": {**INCREMENTAL, "table-key-properties": ["id"]},
     }
-    # masks of a column that is yet to come
+    # a mask of a column that does not exist yet
     masks = pipe.tap.pop("masks")
     state = pipe.sync(streams).ok().state
     pipe.tap["masks"] = masks
@@ -78,9 +78,9 @@ def test_old_rows_equal_the_source_whatever_a_migration_did(pipe, use_copy):
     again = {
         line.split("Reading public-")[1].split(" ")[0] for line in synced.tap_log.splitlines() if "from its beg" in line
     }
-    # a label that no row has, rows that are moved as they are, and one value for all rows, cost no reading
+    # an unused enum label, moved but unchanged rows, and one value for all rows need no new read
     assert not again & ({"label_added", "moved"} | ({"const_dropped"} if use_copy else set()))
-    # of a view, records come without the key that metadata names
+    # records of a view lack the key that metadata names
     for name in ("parted", *(["seen"] if use_copy else []), *MIGRATIONS):
         with pipe.source() as connection:
             there = connection.execute(f"select t.* from {name} t order by id")
@@ -91,7 +91,7 @@ def test_old_rows_equal_the_source_whatever_a_migration_did(pipe, use_copy):
             name,
             there,
         )
-    # nothing more is read after that
+    # after that, nothing is read again
     assert "from its beginning" not in pipe.sync(streams, synced.state).ok().tap_log
 
 

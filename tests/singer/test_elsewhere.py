@@ -1,4 +1,4 @@
-"""The package in somebody else's Meltano project: its wheel, and the definitions that its README gives."""
+"""The package in another Meltano project: its wheel, with the definitions from its README."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_NETWORK = re.compile(
 
 
 def definition() -> str:
-    """Return what the README says to paste into meltano.yml."""
+    """Return the README's definitions for meltano.yml."""
     found = re.search(r"<!-- definition -->\n```yaml\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     assert found
     return found[1]
@@ -63,5 +63,5 @@ def test_the_wheel_and_the_definition_in_its_readme_move_a_table_in_an_empty_pro
     pipe.do("create table orders (id bigint primary key, amount numeric(12,2)); insert into orders values (1, 2.50)")
     run(BIN / "meltano", "run", "tap-postgres", "target-postgres", cwd=tmp_path, env=env)
     assert pipe.rows("select id, amount::text from raw.orders") == [(1, "2.50")]
-    # kept for chunks alone: it did not come as records
+    # only chunks have this column, so the rows did not come as records
     assert pipe.rows("select stream, has_rows from raw._tidemark_state") == [("public-orders", True)]

@@ -1,4 +1,4 @@
-"""What the target keeps of its runs, and of records that it can't store."""
+"""The target's records of its runs, and of RECORD messages that it can't store."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_run_records_are_kept_for_the_configured_time(pipe):
     assert pipe.rows("select count(*) from raw._tidemark_runs") == [(1,)]
 
 
-# records that can't be stored
+# RECORD messages that can't be stored
 
 SCHEMA = {
     "type": "SCHEMA",
@@ -79,7 +79,7 @@ SCHEMA = {
     "key_properties": ["id"],
 }
 GOOD = [{"id": number, "name": "x"} for number in range(50)]
-# the server refuses a NUL character, and the schema a number for a name
+# the server refuses a NUL character; the schema refuses a number as a name
 BAD = [{"id": 100, "name": "a\0b"}, {"id": 101, "name": 7}]
 
 

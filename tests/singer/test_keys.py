@@ -1,4 +1,4 @@
-"""Replication keys that are not times: whatever their values are, a row that comes later is read."""
+"""Replication keys that are not times: whatever their values are, later rows are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe
 
 SENTINEL = 2**63 - 1
-# type of the key, a first value, one that comes later
+# the key's type, a first value, a later value
 ORDERED = {
     "smallint": ("1", "2"),
     "numeric": ("1.5", "1.50001"),
@@ -65,7 +65,7 @@ def bookmark(state: dict[str, Any], table: str) -> str | None:
 def test_a_key_of_any_ordered_type_works_and_older_state_is_accepted(pipe):
     pipe.do("create type level as enum ('low', 'mid', 'high'); create domain label as text")
     with pipe.source() as connection:
-        # under which drivers write backslashes in another way
+        # with this setting, drivers escape backslashes differently
         connection.execute(f"alter database {connection.info.dbname} set standard_conforming_strings = off")
     tables = {f"t{number}": type_ for number, type_ in enumerate(ORDERED)}
     for table, type_ in tables.items():
@@ -82,7 +82,7 @@ def test_a_key_of_any_ordered_type_works_and_older_state_is_accepted(pipe):
             connection.execute(f"insert into {table} values (2, %s)", [ORDERED[type_][1]])
     second = pipe.sync(catalog, first.state).ok()
     assert not [type_ for table, type_ in tables.items() if ids(pipe, table) != [0, 1, 2]]
-    # of texts, the warehouse can't tell which comes first: it knows that it had this bookmark before
+    # the warehouse does not know the order of texts, but it knows that it had this bookmark before
     assert all(bookmark(first.state, table) != bookmark(second.state, table) for table in tables)
     pipe.sync(catalog, first.state).ok()
     third = pipe.sync(catalog, second.state).ok()
@@ -113,7 +113,7 @@ def test_rows_with_minus_infinity_as_key_are_read_at_each_run(pipe):
     catalog = pipe.catalog({f"public-{table}": by("rev") for table in kinds})
     pipe.tap["timestamp_timezone"] = "UTC"
     state = pipe.sync(catalog).ok().state
-    # the second run notes what it saw, and the third one has that for its bookmark
+    # the second run records what it saw, and the third uses that as its bookmark
     state = pipe.sync(catalog, state).ok().state
     for table in kinds:
         pipe.do(f"insert into {table} values (2, '-infinity')")
@@ -131,12 +131,12 @@ def test_maximum_values_are_read_at_each_run_and_never_become_the_bookmark(pipe)
         "words": ("text", ["zzzz"], "c"),
         "spans": ("interval", ["infinity"], "3"),
         "money": ("numeric(12,2)", ["9999999999.99"] * 1200, "3"),
-        # more rows than the bookmark stays behind
+        # more rows than the bookmark's distance
         "many": ("bigint", ["77777"] * 1200, "3"),
     }
     with pipe.source() as connection:
         if version(connection) < 17:
-            # has no infinite intervals
+            # this version has no infinite intervals
             del kinds["spans"]
     for table, (type_, extremes, _) in kinds.items():
         pipe.do(f"create table {table} (id int primary key, rev {type_}, note text)")
@@ -160,7 +160,7 @@ def test_maximum_values_are_read_at_each_run_and_never_become_the_bookmark(pipe)
         assert ids(pipe, table) == there(pipe, table), table
         assert pipe.rows(f"select note from raw.{table} where id = 3") == [("changed",)], table
     assert bookmark(second.state, "nines") in {"1", "2"}
-    # a release that made one the bookmark had not read the rows below
+    # an earlier release made such a value the bookmark and missed the rows below it
     second.state["bookmarks"]["public-bigint_max"] |= {"replication_key_value": str(SENTINEL), "key_trail": []}
     with pipe.warehouse() as connection:
         connection.execute("delete from raw.bigint_max where id = 9000")
@@ -190,21 +190,21 @@ def test_restarted_values_are_read_from_the_beginning_and_deleted_rows_are_not_m
         pipe.do(f"insert into {table} (id, note) select n, 'old' from generate_series(1, 3000) n")
         if default:
             pipe.do(f"select setval(pg_get_serial_sequence('{table}', 'id'), 3000)")
-    # more than anyone would read at each run, and yet a row from the sequence is not missed
+    # too many rows to read at each run, but a row from the sequence is not missed
     pipe.do("insert into island (id, note) select n, 'imported' from generate_series(1000001, 1102000) n")
-    # neither is filled by the sequence that it owns
+    # neither column is filled by the sequence that it owns
     pipe.do("create sequence other start 3001; create sequence wide")
     pipe.do("alter table other_default alter id set default nextval('other')")
     pipe.do("alter table computed alter id set default 1000000 * 1024 + nextval('wide') % 1024")
     catalog = pipe.catalog({f"public-{table}": by("id") for table in tables})
-    # bookmarks at the end already
+    # the bookmarks are at the end already
     pipe.patches = ["no lookback"]
     first = pipe.sync(catalog).ok()
     pipe.patches = []
     (warning,) = warnings(first.tap_log)
     assert "goes up to 1102000, and public.island_id_seq, which fills it, has only reached 3000" in warning
     pipe.do("truncate restarted restart identity; insert into restarted (note) values ('new')")
-    # past the bookmark already
+    # already past the bookmark
     pipe.do("truncate refilled restart identity")
     pipe.do("insert into refilled (note) select 'new' from generate_series(1, 5000)")
     pipe.do("truncate wound_back; select setval('wound_back_id_seq', 1, false)")
@@ -242,7 +242,7 @@ def test_a_value_drawn_before_its_transaction_began_is_not_missed(pipe):
     with pipe.source() as connection:
         drawn = connection.execute("select nextval('drawn_id_seq')").fetchone()[0]
         stamp = connection.execute(f"select {now}").fetchone()[0]
-    # more than the bookmark stays behind
+    # more than the bookmark's distance
     pipe.do("insert into drawn (note) select 'newer' from generate_series(1, 3000)")
     pipe.do(f"insert into stamped select n, {now} + n, 'newer' from generate_series(5001, 8000) n")
     state = pipe.sync(catalog, state).ok().state
@@ -250,7 +250,7 @@ def test_a_value_drawn_before_its_transaction_began_is_not_missed(pipe):
     state = pipe.sync(catalog, state).ok().state
     for table in ("drawn", "stamped"):
         assert pipe.rows(f"select count(*) from raw.{table} where note = 'late'") == [(1,)]
-    # once it is a lookback ago, what was seen is the bookmark
+    # after one lookback, what a run saw becomes the bookmark
     pipe.patches = ["no lookback"]
     pipe.tap["lookback_seconds"] = 0
     state = pipe.sync(catalog, state).ok().state

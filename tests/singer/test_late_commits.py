@@ -1,7 +1,7 @@
-"""Writers with transactions open, some prepared, against syncs in between: at rest, raw equals the source.
+"""Writers with open and prepared transactions, and syncs in between: at the end, raw equals the source.
 
-A machine of Hypothesis thinks up the order of things. The lookback is none here, so that nothing but the watermark
-stands between a late commit and a lost row; without it, the same machine finds one.
+A state machine of Hypothesis chooses the order of steps. There is no lookback here, so that only the watermark protects
+late commits; without the watermark, the same machine finds a lost row.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def machine(pipe: Pipe, catalog: dict[str, Any]) -> type[RuleBasedStateMachine]:
             self.note += 1
             session = self.writers[writer]
             session.execute(
-                # a row that another holds is left to it
+                # skip a row that another writer has locked
                 "insert into by_time select %(id)s, %(note)s where pg_try_advisory_xact_lock(%(id)s) "
                 "on conflict (id) do update set note = excluded.note, updated_at = now()",
                 {"id": id_, "note": self.note},

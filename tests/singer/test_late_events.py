@@ -1,4 +1,4 @@
-"""A stream that fails while others of its ranges are under way: the run ends, in seconds, and says why."""
+"""A stream that fails while others of its ranges are being read: the run ends in seconds and says why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = 20
 
 
 def in_time(pipe, streams):
-    """Return what a run left behind that ended by itself, soon."""
+    """Run, and check that the run ends by itself soon; return its result."""
     began = time.monotonic()
     processes = pipe.start(streams)
     try:
@@ -42,7 +42,7 @@ def test_an_unreadable_row_fails_its_stream_in_seconds_and_the_other_streams_are
     assert (synced.tap_status, synced.target_status) == (1, 0)
     assert "Reading public-big failed: division by zero" in synced.errors[0]
     assert pipe.rows("select count(*) from raw.other") == [(20_000,)]
-    # with one stream, nobody listens any more once that has failed
+    # with only one stream, the target is gone after it failed
     alone = in_time(pipe, {"public-big": method})
     assert (alone.tap_status, alone.target_status) == (1, 0)
     assert not list(pipe.chunks.glob("run-*"))
@@ -61,5 +61,5 @@ def test_a_row_that_the_warehouse_refuses_ends_the_run_in_seconds(pipe, method, 
     synced = in_time(pipe, {"public-big": method})
     assert synced.target_status == 1
     assert "violates check constraint" in synced.target_log
-    # with "stop", the next run removes what this one left
+    # with "stop", the next run removes this one's files
     assert on_error == "stop" or not list(pipe.chunks.glob("run-*"))

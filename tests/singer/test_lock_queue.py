@@ -1,4 +1,4 @@
-"""No lock of the tap stops the application: who alters a table waits for the range that is read, and no longer."""
+"""The tap's locks do not block the application: DDL waits only for the range that is being read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 from tests.singer.test_crashes import wait_for
 
-# it was lock_timeout, 30 s by default
+# it used to be lock_timeout, 30 s by default
 MOST_S = 5.0
 ROWS = 20_000
 BIG = f"""
@@ -40,7 +40,7 @@ ADD_COLUMN = "alter table big add column extra int"
 
 
 def slowly(each_s: float = 0.1) -> str:
-    """Return a condition that all rows meet, and that takes its time once a thousand rows."""
+    """Return a condition that is true for all rows and slow for one in a thousand."""
     return f"(id % 1000 <> 0 or pg_sleep({each_s}) is not null)"
 
 
@@ -53,7 +53,7 @@ class Clock:
 
 
 def is_read(pipe) -> bool:
-    """Return whether rows are read."""
+    """Return whether rows are being read."""
     with pipe.source() as connection:
         query = """
             select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
@@ -64,7 +64,7 @@ def is_read(pipe) -> bool:
 
 @contextmanager
 def application(pipe, *ddl: str):
-    """Alter the table once it is read, and read it all the time; look at the clock in the end."""
+    """Alter the table once it is being read, and read it all the time; check the waits at the end."""
     clock, over = Clock(), threading.Event()
 
     def alter() -> None:
@@ -81,7 +81,7 @@ def application(pipe, *ddl: str):
         with pipe.source() as connection:
             while not over.wait(0.05):
                 began = time.monotonic()
-                # it may be dropped or renamed
+                # the DDL may have dropped or renamed it
                 with suppress(psycopg.errors.UndefinedTable):
                     connection.execute("select count(*) from big where id = 1")
                 clock.longest_read_s = max(clock.longest_read_s, time.monotonic() - began)
@@ -117,7 +117,7 @@ def test_a_column_is_added_while_rows_are_read_and_nobody_waits(pipe, tables, na
     catalog = pipe.catalog({f"public-{name}": method | ({} if tables in {BIG, PARTS} else KEYED)})
     for stream in catalog["streams"]:
         if stream["tap_stream_id"] == f"public-{name}":
-            # records have it from there
+            # records get it from there
             stream["key_properties"] = ["id"]
     with application(pipe, ADD_COLUMN):
         pipe.finish(pipe.start(catalog)).ok()
@@ -132,7 +132,7 @@ def test_a_stalled_target_blocks_no_ddl_in_the_source(pipe, method, copy):
     name = "seen" if copy else "big"
     pipe.tap |= {"use_copy": copy, "chunk_size_mb": 0.5}
     catalog = pipe.catalog({f"public-{name}": method | KEYED if copy else method})
-    # the target is not to take more than the first chunks
+    # the target must load only the first chunks
     pipe.tap["where"] = {f"public-{name}": slowly(0.02)}
     with application(pipe, ADD_COLUMN) as clock:
         processes = pipe.start(catalog)
@@ -212,5 +212,5 @@ def test_a_table_changed_while_it_is_read_is_right_after_this_run_or_the_next(pi
     assert rows == ids
     with pipe.source() as connection:
         now = connection.execute(f"select count(*) from {name}").fetchone()[0]
-    # what is deleted is not seen by a replication key; what is detached was there when the snapshot was taken
+    # a replication key does not show deletes; detached rows were in the table at the time of the snapshot
     assert rows == now or (rows >= now and (method is INCREMENTAL or "detach" in ddl or "drop table big_3" in ddl))

@@ -1,4 +1,4 @@
-"""Names that PostgreSQL allows: none is misread, cut or mistaken for another."""
+"""Names that PostgreSQL allows are never misread, cut or confused with another."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def columns(connection: psycopg.Connection, *table: str) -> list[str]:
 
 @pytest.fixture
 def named(pipe):
-    """Tables of all names, in schemas of all names, with columns of all names."""
+    """Tables with all names, in schemas with all names, with columns with all names."""
     tables = list(zip(NAMES, (*NAMES[1:], NAMES[0]), strict=True))
     with pipe.source() as connection:
         for number, (schema, table) in enumerate(tables):
-            # key and stamp of other names in each
+            # each has other names for key and stamp
             ours = NAMES[number:] + NAMES[:number]
             parts = [f"{identifier(ours[0])} int", f"{identifier(ours[1])} timestamptz default now()"]
             parts += [f"{identifier(name)} text default 'of ' || quote_literal({number})" for name in ours[2:12]]
@@ -120,7 +120,7 @@ def test_schemas_tables_keys_and_columns_keep_their_names(named, use_copy):
         # see test_a_schema_with_a_percent_sign_works_like_others
         tables = [names for names in tables if "%" not in names[0]]
     else:
-        # a record knows of its table by the stream's name alone, which the SDK takes apart at dashes
+        # a record has only the stream's name, which the SDK splits at dashes
         tables = [names for names in tables if "-" not in "".join(names)]
     for schema, table in tables:
         number = NAMES.index(schema)
@@ -217,7 +217,7 @@ def test_a_source_that_is_itself_a_warehouse_does_not_overwrite_this_ones_own_ta
     assert pipe.rows("select id from raw.z_last order by id") == [(1,), (2,)]
     assert pipe.rows(state) == before
     assert not pipe.rows("select 1 from pg_class where relname in ('_tidemark_models', '_tidemark_stage_1')")
-    # by another name, in a view, they can be loaded
+    # a view with another name can be loaded
     pipe.do("create view other_state as select * from _tidemark_state")
     pipe.sync({"public-other_state": FULL_TABLE}).ok()
 

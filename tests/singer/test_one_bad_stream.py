@@ -1,4 +1,4 @@
-"""What one stream's statements raise ends that stream, and the others arrive."""
+"""An error in one stream's statements ends that stream, and the others are loaded."""
 
 from __future__ import annotations
 

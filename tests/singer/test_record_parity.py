@@ -1,4 +1,4 @@
-"""RECORD messages of this tap beside those of the MeltanoLabs tap, value by value."""
+"""RECORD messages of this tap compared with those of the MeltanoLabs tap, value by value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETUP = """
     create extension hstore; create extension citext; create type mood as enum ('glad');
     create type pair as (a int, b text); create domain price as numeric(10, 2);
 """
-# type and value, and what a record has
+# type and value, and the value in a record
 ALIKE: dict[str, tuple[str, Any]] = {
     "smallint": ("1", 1),
     "bigint": ("9007199254740993", 9007199254740993),
@@ -62,7 +62,7 @@ ALIKE: dict[str, tuple[str, Any]] = {
     "date[]": ("{2026-01-02}", ["2026-01-02"]),
     "jsonb[]": ('{"{\\"a\\": 1}"}', [{"a": 1}]),
 }
-# in which ours is PostgreSQL's own text: the other loses months, gives bytes that can't be read back, or fails
+# here ours is PostgreSQL's own text; the other tap loses months, writes bytes that can't be read back, or fails
 OURS: dict[str, tuple[str, Any]] = {
     "interval": ("1 mon 2 days 03:04:05.6", "1 mon 2 days 03:04:05.6"),
     "bytea": ("\\x00ff", "\\x00ff"),
@@ -74,12 +74,12 @@ OURS: dict[str, tuple[str, Any]] = {
 
 
 def _run(command: list[Any]) -> subprocess.CompletedProcess[str]:
-    # the stock tap is no program that is kept ready to be forked
+    # the stock tap is not among the programs that can be forked
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
 
 
 def records(pipe: Pipe, tap: Path) -> dict[str, Any]:
-    """Return what a tap gives of the table, by type."""
+    """Return a tap's records of the table, by type."""
     config, _ = pipe.configs()
     settings = {name: value for name, value in json.loads(config.read_text()).items() if name != "chunk_dir"}
     config.write_text(json.dumps({**settings, "use_copy": False}))

@@ -1,4 +1,4 @@
-"""Values of every type as RECORD messages: what JSON can carry arrives as it is."""
+"""Values of every type as RECORD messages: values that JSON can hold arrive unchanged."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from tests.singer.kinds import SETUP
 from tests.singer.sample import FIXED, Column, Sample, kinds_of, set_oddly
 from tests.singer.values import Kind, array_texts
 
-# of what JSON, and Python between, can't carry: RECORD messages have no text form of their own as COPY has
+# values that JSON, or Python in between, can't hold: RECORD messages have no text form as COPY has
 _NUMBERS = {"float4", "float8", "numeric", "numeric_12_2", "numeric_3_n2", "numeric_2_5", "number_named_so"}
 _DAYS = {"date", "timestamp", "timestamp_0", "timestamptz", "timestamptz_3"}
-# arrays come as text: of domains, whose type the driver doesn't know, and with ; between their elements
+# these arrays come as text: of domains, whose type the driver does not know, and with ; as a delimiter
 _NO_ARRAYS = {"price", "net_price", "number_named_so", "prices", "box", "a_box"}
 
 
 def as_records(kind: Kind) -> list[str]:
-    """Return the values of a kind that RECORD messages carry."""
+    """Return the values of a kind that RECORD messages can hold."""
     values = kind.values
     if kind.name in _NUMBERS:
-        # JSON has no number for these, and the SDK writes null for what is past a float's range
+        # JSON has no number for these, and the SDK writes null for numbers beyond a float's range
         values = [value for value in values if re.match(r"[-.\de]{,300}$", value)]
     elif kind.name in _DAYS:
-        # Python's calendar
+        # beyond Python's calendar
         values = [value for value in values if re.match(r"\d{4}-", value) and "BC" not in value]
     elif kind.name in {"time", "time_3"}:
-        # Python's day ends before 24:00
+        # in Python, a day ends before 24:00
         values = [value for value in values if not re.match(r"24:|23:59:59.9995", value)]
     elif kind.name == "bpchar":
-        # blanks at the end, which count for nothing in this type, are lost in the cast to text
+        # the cast to text drops trailing blanks, which mean nothing in this type
         values = [value.rstrip(" ") for value in values]
     elif kind.name in {"json", "jsonb"}:
-        # the value arrives, its text does not: white space, escapes, names that come twice, 1.00,
-        # digits past a float's; and null is SQL's
+        # the value arrives, but its text changes: white space, escapes, duplicate names, 1.00,
+        # digits beyond a float's; and null becomes SQL's
         values = ["{}", "[]", '""', '"a\\tb"', '{"a": [1, 1.5, true], "b": {"c": null}}', "12345678901234567890"]
     return values
 
@@ -51,7 +51,7 @@ def test_values_of_every_type_arrive_as_records_except_those_that_json_can_not_h
         if kind.name != "prices":
             made.append(Column(kind.name, kind.type, values, kind.lands))
         if kind.array != "" and kind.name not in _NO_ARRAYS:
-            # of one dimension, from 1 on: a JSON schema knows of no other
+            # one dimension, starting at 1: a JSON schema knows no other arrays
             arrays = ["{}", "{NULL}", *(array_texts(values)[2:3] if values else [])]
             made.append(Column(f"{kind.name}_array", f"{kind.type}[]", arrays, kind.array))
     sample = Sample(pipe, "every", made)
@@ -62,7 +62,7 @@ def test_values_of_every_type_arrive_as_records_except_those_that_json_can_not_h
     pipe.sync({"public-every": INCREMENTAL}, state).ok()
     sample.check()
     assert {id_ for id_, xids in sample.written_by().items() if xids != before[id_]} == {1, 2}
-    # and what came as records is what chunks bring
+    # records and chunks bring the same values
     pipe.tap["use_copy"] = True
     again = sample.written_by()
     pipe.sync({"public-every": INCREMENTAL}).ok()

@@ -1,4 +1,4 @@
-"""What roles may, and what is set for them: a run does with it, or says what it lacks."""
+"""Rights and settings of roles: a run works with them, or says what it lacks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_large_value_takes_only_a_small_multiple_of_its_size_in_memory(pipe):
                 peaks[number] = max(peaks[number], int(peak.split()[1]) // 1024)
         time.sleep(0.02)
     pipe.finish(processes).ok()
-    # as hex, it is twice as long
+    # hex doubles its length
     assert peaks[0] < 150 + 3.5 * 2 * size
     assert peaks[1] < 150
 

@@ -1,4 +1,4 @@
-"""The plugins' own tests, the Singer SDK's suites among them, run where the SDK is: in the plugins' environments."""
+"""Runs the plugins' own tests, including the Singer SDK's suites, in the plugins' environments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
 CONNECTION = ("host", "port", "user", "password", "database")
 
 
-# fewer than this is a suite that was not found
+# fewer tests than this mean that a suite was not found
 @pytest.mark.parametrize(
     ("kind", "which", "least"),
     [
@@ -27,7 +27,7 @@ CONNECTION = ("host", "port", "user", "password", "database")
     ],
 )
 def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, which, least, pipe):
-    # what --dev of plugins/bootstrap.py installs
+    # installed by plugins/bootstrap.py --dev
     assert (TEST_TOOLS / "pytest").is_dir(), f"{TEST_TOOLS} is missing; run `make setup-dev`."
     program, config = (TAP, pipe.configs()[0]) if kind == "tap" else (TARGET, pipe.configs()[1])
     settings = json.loads(config.read_text())
@@ -40,7 +40,7 @@ def test_the_suite_of_the_sdk_and_the_plugins_own_tests_pass(kind, which, least,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))},
             "PYTHONPATH": str(TEST_TOOLS),
-            # Hypothesis keeps what it found there
+            # Hypothesis keeps its database there
             "HYPOTHESIS_STORAGE_DIRECTORY": str(pipe.directory / "hypothesis"),
             "SINGER_POSTGRES_TEST_CONNECTION": json.dumps({name: settings[name] for name in CONNECTION}),
         },

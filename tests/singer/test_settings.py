@@ -1,4 +1,4 @@
-"""Settings that would change nothing are refused in one line, or said."""
+"""Settings without an effect are refused or reported in one line."""
 
 from __future__ import annotations
 

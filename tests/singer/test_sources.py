@@ -1,4 +1,4 @@
-"""What a source can be made of, and what becomes of it: the right thing, or a line that says why not."""
+"""Every kind of source table is loaded correctly, or refused with a line that says why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDERS = """
 
 
 def refused(synced) -> str:
-    """Return the one line in which a run was refused."""
+    """Return the one error line of a refused run."""
     assert synced.tap_status == 1 or synced.target_status == 1
     assert "Traceback" not in synced.tap_log + synced.target_log
     lines = {line.split("|", 3)[-1].strip() for line in synced.errors if "unhandled error occurred" not in line}
@@ -154,7 +154,7 @@ def test_a_changed_table_is_read_in_chunks_of_bounded_size(pipe):
     pipe.do(ORDERS + "create index on orders (updated_at); analyze orders")
     state = pipe.sync({"public-orders": INCREMENTAL}).ok().state
     pipe.do("update orders set note = repeat('x', 200), updated_at = now()")
-    # an estimate that is wrong: nothing was analyzed since
+    # a wrong estimate, because nothing was analyzed since
     pipe.tap["chunk_size_mb"] = 0.1
     synced = pipe.sync({"public-orders": INCREMENTAL}, state, listen=True).ok()
     chunks = [m["encoding"] for m in synced.messages if m["type"] == "BATCH" and m["encoding"]["rows"]]
@@ -171,7 +171,7 @@ def test_a_new_column_in_the_source_is_added(pipe):
     assert pipe.rows("select city from raw.orders where id in (1, 2) order by id") == [("Oslo",), (None,)]
 
 
-# what users ask for
+# features that users ask for
 
 
 def test_only_selected_columns_leave_the_source(pipe):
@@ -209,7 +209,7 @@ def test_masked_values_never_leave_the_source(pipe):
     }
     assert "ann@example.com" not in json.dumps(synced.messages) + synced.tap_log + synced.target_log
     assert "pepper" not in json.dumps(synced.messages) + synced.tap_log
-    # records are masked too, and alike: nothing is written
+    # records have the same masks, so nothing is written
     pipe.tap["use_copy"] = False
     synced = pipe.sync({"public-people": INCREMENTAL}, listen=True).ok()
     assert "rows_updated" not in synced.target_log
@@ -296,7 +296,7 @@ def test_messages_written_to_a_file_are_records(pipe):
 
 
 def target_alone(pipe, lines) -> str:
-    """Feed the target messages from a file; return the error that it ends in."""
+    """Feed the target messages from a file; return its error."""
     done = programs.run([TARGET, "--config", pipe.configs()[1], "--input", lines])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -311,7 +311,7 @@ def test_a_role_whose_idle_sessions_are_ended_can_still_read(pipe):
     for timeout in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
         pipe.do(f"alter database {name} set {timeout} = 500")
     pipe.tap |= {"chunk_size_mb": 0.05, "chunks_outstanding": 1}
-    # the target stands still for longer than that, so that the tap does too
+    # the target stalls longer than the timeout, so the tap does too
     tap, target = pipe.start({"public-orders": INCREMENTAL})
     target.send_signal(signal.SIGSTOP)
     time.sleep(1.5)

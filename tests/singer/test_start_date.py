@@ -1,4 +1,4 @@
-"""`start_date`: what was written before it is not read, in chunks and in records."""
+"""`start_date`: rows written before it are not read, neither as chunks nor as records."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_rows_before_the_start_date_or_without_a_stamp_are_not_read(pipe, use_co
     assert "start_date does not limit public-numbered, whose replication key id is of type integer" in warning
     assert all(pipe.rows(f"select id from raw.{table} order by id") == [(2,), (3,)] for table in KEYS)
     assert pipe.rows("select count(*) from raw.numbered") == pipe.rows("select count(*) from raw.whole") == [(1,)]
-    # with a bookmark that is later, it still holds
+    # it still applies with a later bookmark
     for table in KEYS:
         pipe.do(f"insert into {table} values (5, null), (6, '2022-10-21'), (7, now())")
     second = pipe.sync(catalog, first.state).ok()
     assert all(pipe.rows(f"select id from raw.{table} order by id") == [(2,), (3,), (7,)] for table in KEYS)
-    # an earlier one is noticed, and what is between read
+    # an earlier start date is noticed, and the rows in between are read
     pipe.tap["start_date"] = "2022-10-20"
     third = pipe.sync(catalog, second.state).ok()
     assert third.tap_log.count("its where clause, or start_date, was changed") == len(KEYS)

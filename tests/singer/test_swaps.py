@@ -1,4 +1,4 @@
-"""Columns that take each other's names, and keys that change: followed, or brought right by the error's advice."""
+"""Columns that swap names, and changed keys: loaded right by the run, or after the error's advice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe
 
 KEY = "@ drop constraint orders_pkey, alter id set not null, add primary key (id)"
-# the steps of a migration, with a run after each, @ for ALTER TABLE; and whether a run gets over all of it by itself
+# the steps of a migration, each followed by a run; @ is ALTER TABLE; and whether runs handle it without advice
 SWAPS: dict[str, tuple[list[str], bool]] = {
     "key, at once": (
         [
@@ -137,7 +137,7 @@ def test_columns_that_swap_names_are_loaded_right_or_the_advice_leads_there(pipe
     state = pipe.sync(streams).ok().state
     with pipe.warehouse() as connection:
         for name in names:
-            # rows that the source deleted keep what they held
+            # rows that the source deleted keep their values
             connection.execute(f"insert into raw.{name} (id, note, amount) values (1000, 'gone', 1)")
     refused: dict[str, list[str]] = {name: [] for name in names}
     for step in range(max(len(steps) for steps, _ in SWAPS.values())):

@@ -1,4 +1,4 @@
-"""What the target does with chunks, whatever tap they come from: messages and files written here by hand."""
+"""The target with chunks from any tap: the tests write messages and files by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ END = Chunk(start=None, end=LATE, snapshot_at=EARLY, last=True)
 
 @dataclass
 class Messages:
-    """Messages for the target, and the files that they name."""
+    """Messages for the target, and their files."""
 
     pipe: Pipe
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Messages:
         return programs.run([TARGET, "--config", self.pipe.configs()[1], "--input", messages])
 
     def ok(self) -> list[Any]:
-        """Run, and return the states that were told."""
+        """Run, and return the emitted states."""
         done = self.run()
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -123,7 +123,7 @@ def test_a_failed_stream_keeps_its_bookmark_and_the_others_move_theirs(messages)
     messages.batch(END, stream="public-others").batch(END).state(state(4, 2))
     done = messages.run()
     assert done.returncode == 1
-    # the chunk before the one that fails is loaded at the same time, and left out with it if it is not done by then
+    # the chunk before the failing one loads at the same time, and does not count if it has not finished by then
     before = notes(messages)
     assert before in ({}, {1: "a"})
     assert json.loads(done.stdout.splitlines()[-1]) == state(len(before), 2)
@@ -152,8 +152,8 @@ def test_loading_the_same_rows_again_writes_nothing(messages):
     messages.schema().chunk(rows, LATE).batch(END).ok()
     ((before,),) = messages.pipe.rows("select pg_current_wal_lsn()")
     messages.schema().chunk(rows, LATE).batch(END).ok()
-    # a write of every row, even one that changes nothing, would be 7 MB and more; what the server writes of its own
-    # accord, such as a checkpoint, counts too
+    # rewriting every row would take 7 MB or more; the limit leaves room for what the server writes by itself,
+    # such as a checkpoint
     ((written,),) = messages.pipe.rows(f"select pg_wal_lsn_diff(pg_current_wal_lsn(), '{before}')")
     assert written < 700_000
 
@@ -205,7 +205,7 @@ def test_a_first_load_resumes_only_if_its_earlier_parts_are_loaded(messages):
 def test_a_first_load_that_was_committed_but_not_reported_resumes(messages):
     whole = (7, 0, None)
     messages.schema().chunk({1: "a"}, blocks=whole).batch(END).ok()
-    # killed before it told the last state; the next run has the one before that
+    # killed before it emitted the last state; the next run has the state before that
     messages.schema().batch(replace(END, resumed=(whole,))).ok()
     assert notes(messages) == {1: "a"}
 
@@ -237,7 +237,7 @@ def test_metadata_columns_hold_what_the_sdk_documents(messages):
     assert (
         messages.pipe.rows("select attname from pg_attribute where attrelid = 'raw.orders'::regclass and atthasdef")
         == []
-    ), "what was true of the first load alone is no default"
+    ), "a value that holds only for the first load is not a default"
 
 
 def test_a_column_altered_to_text_accepts_values_of_any_type(pipe):

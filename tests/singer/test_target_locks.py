@@ -1,4 +1,4 @@
-"""What the target alters waits behind its readers, and they never wait behind the target."""
+"""The target's DDL waits for readers, and readers never wait for the target."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def loaded(pipe: Pipe) -> Pipe:
 
 @contextmanager
 def analyst(pipe: Pipe, relation: str) -> Iterator[Any]:
-    """Someone whose transaction has read a relation, and goes on."""
+    """A session whose open transaction has read a relation."""
     with pipe.warehouse(application_name="an analyst") as connection:
         connection.execute(f"begin; select from {relation}")
         try:
             yield connection
         finally:
-            # closing it ends its transaction
+            # closing the session ends its transaction
             connection.close()
 
 
 def held_up(pipe: Pipe, processes: list[Any]) -> None:
-    """Wait until the target has met the lock at least twice."""
+    """Wait until the target was blocked by the lock at least twice."""
     deadline = time.monotonic() + 30
     while (pipe.directory / "target.log").read_text().count("locked by others") < 1:
         assert time.monotonic() < deadline, (pipe.directory / "target.log").read_text()
@@ -91,7 +91,7 @@ def test_a_session_that_blocks_longer_than_lock_timeout_is_named_and_nothing_is_
         assert f"pid {pid} (" in error
         assert "an analyst" in error
         assert loaded.rows("select count(*) from raw._tidemark_schema_changes") == [(0,)]
-        # as the error says
+        # follow the error's advice
         loaded.rows(f"select pg_terminate_backend({pid}, 5000)")
         loaded.sync(STREAMS, loaded.state).ok()
 

@@ -1,4 +1,4 @@
-"""What is tried again and what is not."""
+"""Errors that are retried and errors that are not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_load_that_the_server_ends_in_a_deadlock_is_retried(pipe):
     state = pipe.sync(STREAMS).ok().state
     pipe.do("update orders set note = 'second', updated_at = now()")
     with pipe.warehouse() as other, pipe.warehouse() as watcher:
-        # in no hurry to look for a deadlock itself, so that the load is the one to be ended
+        # this session looks for deadlocks late, so that the server ends the load instead
         other.execute("set deadlock_timeout = '1min'")
         other.execute("begin; select from raw.orders where id = 50 for update")
         processes = pipe.start(STREAMS, state)

@@ -1,4 +1,4 @@
-"""Two runs at once into one table: one goes on, the other says who keeps it out; and a killed one keeps out nobody."""
+"""Two simultaneous runs into one table: one continues, the other names it. A killed run excludes nobody."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     from tests.singer.conftest import Pipe, Synced
 
-# `make chaos` has more of them
+# `make chaos` runs more of them
 RACES = 30 if "CRASHES" in os.environ else 2
 STREAMS = {"public-orders": INCREMENTAL}
 
 
 @pytest.fixture
 def twin(pipe: Pipe, tmp_path: Path) -> Pipe:
-    """The same source, warehouse and chunks, from another directory."""
+    """The same source, warehouse and chunks, used from another directory."""
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "chunk_dir": str(pipe.chunks)}
     return replace(pipe, directory=tmp_path)
 
 
 def stand_still(pipe: Pipe) -> list:
-    """Start a run and stop it in the middle of its load."""
+    """Start a run and suspend it in the middle of its load."""
     processes = pipe.start(STREAMS)
     wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 2)
     processes[-1].send_signal(signal.SIGSTOP)

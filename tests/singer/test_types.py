@@ -1,7 +1,7 @@
-"""Values of every type: each arrives as it is, or is refused by name; none is altered in silence.
+"""Values of every type arrive unchanged or are refused by name, and never change silently.
 
-Whether two values are the same is judged by the text that COPY gives under settings that are fixed here, and by the
-servers' own settings never.
+Two values are the same if COPY writes the same text for them under settings that are fixed here. The servers' own
+settings never matter.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def test_values_of_every_type_arrive_unchanged_whatever_the_settings_and_are_rew
     set_oddly(pipe)
     kinds = kinds_of(pipe)
     every, binary = columns(kinds), columns(BINARY)
-    # in binary form, an array has the number of its elements' type
+    # in binary form, an array contains the oid of its elements' type
     as_binary = [column for column in binary if not (column.name.endswith("_array") and column.lands)]
     keyed = [Sample(pipe, "every", every), Sample(pipe, "alike", as_binary)]
     replaced = [Sample(pipe, "every_new", every, key=False), Sample(pipe, "alike_new", as_binary, key=False)]
     kept = [Sample(pipe, "every_old", every, key=False), Sample(pipe, "alike_old", as_binary, key=False)]
     samples = (*keyed, *replaced, *kept)
     catalog = pipe.catalog({f"public-{sample.table}": INCREMENTAL if sample.key else FULL_TABLE for sample in samples})
-    # the first load goes straight in, or takes the place of nothing
+    # the first load goes directly into the table, or replaces nothing
     first = pipe.sync(catalog).ok()
     for sample in samples:
         sample.check()
     before = {sample.table: sample.written_by() for sample in samples}
-    # the next goes by way of a stage; rows that did not change are read again, as they are new
+    # the next goes through a stage; unchanged rows are read again, because they are recent
     changed = range(0, ROWS, 3)
     for sample in (*keyed, *replaced):
         sample.put(changed, shift=1)
@@ -81,7 +81,7 @@ def test_old_rows_get_a_default_of_every_type_without_being_read_again(pipe):
     added = [
         (f"c{number}", column.type, value)
         for number, (column, value) in enumerate(
-            # a role's name is no default; a domain's has all rows written anew
+            # a role's name can't be a default, and a domain's default makes the server rewrite all rows
             (column, value)
             for column in columns(kinds_of(pipe))
             for value in column.values[:8]
@@ -140,13 +140,13 @@ def test_an_unreadable_type_is_refused_with_its_column_its_type_and_what_to_do(p
     tables = {stream["tap_stream_id"].removeprefix("public-") for stream in catalog["streams"]}
     assert len(tables) == len(UNREADABLE & known) + 2
     bad = {"of_array": "gtsvector[]", "of_domain": "public.no_tree"}
-    # a run ends at its first refusal, so not all of them are tried
+    # a run ends at its first refusal, so not all are tried
     for name in ("of_pg_node_tree", "of_array"):
         type_ = bad.get(name, name.removeprefix("of_"))
         error = refused(pipe.sync({f"public-{name}": FULL_TABLE}))
         assert f"public.{name}.bad is of type {type_}, " in error
         assert f"meltano select --exclude tap-postgres public-{name} bad" in error
-    # without the column, or with nothing in its place, all of them can be read
+    # without the column, or with null in its place, all can be read
     pipe.do("; ".join(f"insert into {table} (id) values (7)" for table in tables))
     without = {f"public-{table}": {**FULL_TABLE, "select": ["id"]} for table in tables - bad.keys()}
     pipe.tap["masks"] = {f"public-{table}": {"bad": "null"} for table in bad}
@@ -187,7 +187,7 @@ def test_xml_is_loaded_as_text_if_the_warehouse_can_not_parse_it(make_pipe):
 
 @pytest.mark.parametrize("there", ["in a schema of its own", "not in the warehouse"])
 def test_extension_types_are_kept_if_the_warehouse_has_them_and_text_otherwise(pipe, there):
-    # a type of one's own, as those of extensions are made; commas do not separate the elements of its arrays
+    # a user-defined type, as in extensions, with a delimiter other than a comma in its arrays
     own = """
         create type "a Type"; create function "a Type in"(cstring) returns "a Type" language internal immutable strict
         as 'textin'; create function "a Type out"("a Type") returns cstring language internal immutable strict
@@ -214,7 +214,7 @@ def test_extension_types_are_kept_if_the_warehouse_has_them_and_text_otherwise(p
         for kind in kinds
     ]
     lands = 'public."a Type"' if here else "text"
-    # its array is text in any case
+    # its array becomes text in any case
     made.append(Kind("own", '"a Type"', ("a", "NULL", "x,y:z"), lands=lands, array="text", delimiter=":"))
     sample = Sample(pipe, "things", columns(made))
     state = pipe.sync({"public-things": INCREMENTAL}).ok().state
@@ -240,7 +240,7 @@ KEYS = {
     "float": ("double precision", ["NaN", "0", "Infinity", "0.30000000000000004", "0.3"]),
     "char": ("char(3)", ["", "a", "ab"]),
 }
-# equal, and yet not the same: the first becomes the second
+# equal but not identical: the first becomes the second
 EQUALS = {
     "numeric": ("numeric", "1.0", "1.00"),
     "zero": ("double precision", "0", "-0"),
@@ -284,7 +284,7 @@ def test_keys_of_any_type_identify_rows(pipe):
         assert [row[:2] for row in after[table]] == there[table], table
         old = {xid for _, _, xid in before[table]}
         assert {note for _, note, xid in after[table] if xid in old} == ({"old"} if table.startswith("by") else set())
-    # and then they are the same: nothing is written any more, by chunks or by records, which not all keys can be in
+    # now they are identical: nothing is written any more, by chunks or by records (not all keys can be in records)
     pipe.sync(catalog, state).ok()
     assert {table: pipe.rows(written.format(table)) for table in tables} == after
     pipe.tap["use_copy"] = False

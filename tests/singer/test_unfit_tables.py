@@ -1,4 +1,4 @@
-"""Tables without a key, and tables that the warehouse has no room for: named, with what to do."""
+"""Tables without a key, and tables too wide for the warehouse, are named with what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_table_with_inheriting_tables_is_read_with_them_and_has_no_key(pipe):
 UNKEYED = "create table {} (id int{}, updated_at timestamptz default now())".format
 
 
-# what is made, and the statement that gives it a key
+# the table, and the statement that gives it a key
 LACKS = {
     "nullable": (UNKEYED("nullable", " unique"), 'ALTER TABLE "public"."nullable" ALTER COLUMN "id" SET NOT NULL'),
     "unproven": (
@@ -68,7 +68,7 @@ def test_a_deferrable_key_and_one_without_overlaps_identify_rows(pipe):
     )
     streams = {"public-deferred": INCREMENTAL, "public-spans": INCREMENTAL}
     state = pipe.sync(streams).ok().state
-    # keys that change places, as only a deferrable one lets them
+    # keys that swap places, which only a deferrable key allows
     pipe.do(
         "begin; set constraints all deferred; update deferred set id = 3 - id, updated_at = clock_timestamp(); commit;"
     )

@@ -1,4 +1,4 @@
-"""Rows that are committed after newer ones were read, whatever the server can tell of the transactions it has open."""
+"""Rows committed after newer ones were read, whatever the server shows of its open transactions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def make_orders(pipe: Pipe, type_: str = "timestamptz") -> None:
 
 
 def look_back_a_second(pipe: Pipe) -> None:
-    """Have bookmarks look back a second alone, less than the tap does for anyone, so that two are long after."""
+    """Set the lookback to one second, less than the settings allow, so that two seconds are a long time."""
     pipe.tap["lookback_seconds"] = 1
     pipe.patches = ["no lookback"]
 
 
 @contextmanager
 def writer(pipe: Pipe, **options: Any) -> Iterator[psycopg.Connection[Any]]:
-    """A session with a transaction open."""
+    """A session with an open transaction."""
     with pipe.source(**options) as connection:
         connection.autocommit = False
         yield connection
@@ -73,7 +73,7 @@ def test_a_row_committed_after_a_newer_one_was_read_is_not_missed(pipe, lookback
 
 def test_a_row_with_a_smaller_number_committed_later_is_not_missed(pipe):
     make_orders(pipe)
-    # nor is there a lag in rows then
+    # without a lag in rows
     look_back_a_second(pipe)
     with writer(pipe) as late:
         late.execute("insert into orders (note) values ('late')")
@@ -87,7 +87,7 @@ def test_a_row_with_a_smaller_number_committed_later_is_not_missed(pipe):
     after = pipe.sync(BY_ID, again.state).ok()
     assert notes(pipe) == {"late", "newer"}
     assert after.state["bookmarks"]["public-orders"]["replication_key_value"] == "502"
-    # and what has settled is not read again
+    # settled rows are not read again
     idle = pipe.sync(BY_ID, after.state, listen=True).ok()
     assert sum(message["encoding"]["rows"] for message in idle.messages if message["type"] == "BATCH") == 1
 
@@ -115,12 +115,12 @@ def test_an_idle_run_after_a_change_of_the_whole_table_reads_nothing(pipe):
     assert sum(message["encoding"]["rows"] for message in idle.messages if message["type"] == "BATCH") == 0
 
 
-# where open transactions can't be seen
+# roles that can't see open transactions
 
 
 @contextmanager
 def role(pipe: Pipe, *, superuser: bool = False) -> Iterator[str]:
-    """A role that reads the source without seeing what others do there; the pipe uses it."""
+    """A role that reads the source but can't see other sessions; the pipe uses it."""
     name = psycopg.conninfo.conninfo_to_dict(pipe.source_url)["dbname"] + "_reader"
     pipe.do(f"create role {name} login password 'reader' {'superuser' if superuser else ''}")
     pipe.do(f"grant pg_read_all_data to {name}")

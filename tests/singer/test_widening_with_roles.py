@@ -1,4 +1,4 @@
-"""A column of raw that is widened under views of dbt's role, by a loader that has no rights of them."""
+"""A raw column is widened under views of dbt's role, by a loader without rights to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORDERS = """
     create table orders (id int primary key, note varchar(10), updated_at timestamptz default now());
     insert into orders select n, 'note ' || n, now() - interval '1 day' from generate_series(1, 3) n;
 """
-# as dbt has them: views on views, materialized ones, a developer's with a prefix; and one of the loader's between
+# as dbt makes them: views on views, materialized views, a developer's with a prefix; and one of the loader in between
 VIEWS = """
     set role tidemark_loader;
     create view raw.notes as select id, note from raw.orders;
@@ -59,7 +59,7 @@ SEEN = """
 
 @pytest.fixture
 def with_roles(pipe: Pipe, installed: Callable[[str], Checkout]) -> Pipe:
-    """A pipe into a warehouse with the roles that we ship, which was loaded once and has views."""
+    """A pipe into a loaded warehouse with this project's roles and with views."""
     apply_roles(pipe)
     password = dotenv_values(installed("embedded").root / ".env")["TARGET_POSTGRES_PASSWORD"]
     pipe.target |= {"user": "tidemark_loader", "password": password}
@@ -99,7 +99,7 @@ def as_loader(pipe: Pipe) -> psycopg.Connection[Any]:
 def test_views_of_dbts_role_are_recreated_unchanged_for_a_loader_without_rights_to_them(with_roles):
     before = with_roles.rows(SEEN)
     assert len(before) == 5
-    # the SQL can be run again at any time
+    # the SQL can run again at any time
     apply_roles(with_roles)
     widened(with_roles, "varchar(20)").ok()
     after = with_roles.rows(SEEN)
@@ -108,7 +108,7 @@ def test_views_of_dbts_role_are_recreated_unchanged_for_a_loader_without_rights_
     assert with_roles.rows('select * from intermediate."a Sum" order by 1') == [(f"note {n}", 1) for n in (1, 2, 3)]
     assert with_roles.rows("select distinct note from ana_staging.stg") == [("much longer now",)]
     assert with_roles.rows("select count(*) from tidemark.views_set_aside") == [(0,)]
-    # once more: what was made again can be made again
+    # once more: recreated views can be recreated again
     widened(with_roles, "text").ok()
     assert len(with_roles.rows(SEEN)) == 5
 
@@ -186,11 +186,11 @@ def test_the_loaders_functions_do_not_let_it_take_over_a_view_or_inject_sql(with
     theirs, own, below, total = (with_roles.rows(f"select '{name}'::regclass::oid::bigint")[0][0] for name in names)
     with as_loader(with_roles) as loader:
         for oid, error in (
-            # it reads nothing of the loader's
+            # a view that does not read the loader's tables
             (theirs, errors.InsufficientPrivilege),
-            # it isn't the transformer's
+            # a view of another role than the transformer
             (own, errors.InsufficientPrivilege),
-            # what stands on it isn't set aside
+            # a view whose dependents are not set aside
             (below, errors.DependentObjectsStillExist),
         ):
             with pytest.raises(error):
@@ -209,7 +209,7 @@ def test_the_loaders_functions_do_not_let_it_take_over_a_view_or_inject_sql(with
         loader.execute(aside, [total])
         with pytest.raises(errors.IntegrityConstraintViolation, match=r"was set aside and not put"):
             loader.commit()
-        # a policy of the loader's, which runs with the rights of whoever reads the table
+        # a policy of the loader runs with the rights of the reading role
         loader.execute(
             "create function raw.runs() returns boolean language plpgsql immutable as "
             "$$ begin raise 'ran as %', current_user; end $$; "

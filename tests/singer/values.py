@@ -1,6 +1,6 @@
-"""Values of every PostgreSQL type, as the text that a server reads: the odd ones by hand, more of them by hypothesis.
+"""Values of every PostgreSQL type as text for a server: odd ones by hand, more from Hypothesis.
 
-A run of tap and target costs seconds, so values are drawn beforehand, column by column, and travel together.
+A run of tap and target takes seconds, so values are drawn beforehand, column by column, and loaded together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# what it keeps is made anew in no time; the repository is not the place
+# Hypothesis rebuilds its database quickly, so it does not belong in the repository
 configuration.set_hypothesis_home_dir(tempfile.gettempdir() + "/tidemark-hypothesis")
 
 _DRAWN = 20
@@ -26,17 +26,17 @@ _DRAWN = 20
 
 @dataclass(frozen=True)
 class Kind:
-    """A type, and values of it.
+    """A type and its values.
 
     Attributes:
-        name: of the column.
-        type: in the source.
-        odd: values that are known for trouble.
-        more: where others come from.
-        lands: the warehouse's type, as format_type() gives it; None for the source's own.
-        array: its array's, likewise; "" to have no array of it.
-        delimiter: between the elements of its arrays.
-        since: the first version that has all the values.
+        name: the column's name.
+        type: the type in the source.
+        odd: values that often cause trouble.
+        more: a strategy for further values.
+        lands: the warehouse's type, as format_type() prints it; None for the source's type.
+        array: the same for its array; "" for no array.
+        delimiter: the delimiter in its arrays.
+        since: the first PostgreSQL version with all the values.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Kind:
         return [*self.odd, *(_drawn(self.more) if self.more is not None else ())]
 
     def arrays(self) -> list[str]:
-        """Return arrays of the values: empty, nested, with nulls, with bounds of their own."""
+        """Return arrays of the values: empty, nested, with nulls, with other bounds."""
         return array_texts(self.values, self.delimiter)
 
 
@@ -77,7 +77,7 @@ def _drawn(strategy: st.SearchStrategy[str], count: int = _DRAWN) -> tuple[str, 
     return tuple(found)
 
 
-# how texts are put together
+# helpers that compose texts
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Ranges of blocks: together they are the table, whatever was loaded before."""
+"""Ranges of blocks together cover the table, whatever was loaded before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leaf(blocks: int, node: int = 1) -> Leaf:
 
 
 def blocks_of(ranges):
-    """Return each block of each range; an open range ends at END."""
+    """Return all blocks of all ranges; an open range ends at END."""
     return [(node, block) for node, first, after in ranges for block in range(first, END if after is None else after)]
 
 

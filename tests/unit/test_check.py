@@ -1,4 +1,4 @@
-"""What `tidemark check` makes of what it was told, and how that is shown."""
+"""How `tidemark check` judges its facts and shows its findings."""
 
 from __future__ import annotations
 

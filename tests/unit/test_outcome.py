@@ -11,7 +11,7 @@ def report(*, incremental: bool = True, **rows: int):
     outcome.take(StreamBegan("public-orders", incremental=incremental))
     for what, count in rows.items():
         outcome.take(Rows("public-orders", count, what))
-    # left from a time when the stream was incremental, if it no longer is
+    # a FULL_TABLE stream may still have a bookmark from when it was incremental
     (found,) = stream_reports(outcome, {"public-orders": Bookmark("updated_at", "2026-01-01T10:00:00.123+00:00")})
     return found
 

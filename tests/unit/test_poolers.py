@@ -1,4 +1,4 @@
-"""Poolers of any kind, without a server: what they lend, to whom, and whether that is noticed."""
+"""All kinds of poolers, simulated without a server: whether each is recognized."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from singer_postgres.core import poolers
 
 
 class Pool:
-    """Sessions that a pooler has, by the numbers of their processes."""
+    """A pooler's sessions, by their pids."""
 
     def __init__(self, mode="transaction", *, size=1, take=-1, others=0.0, seed=0):
         self.mode = mode
         self.free = list(range(100, 100 + size))
         self.take = take
-        # how busy others are who use the pool, too
+        # how busy the pool's other clients are
         self.others, self.random, self.lent = others, random.Random(seed), []
         self.asked = 0
 
@@ -42,7 +42,7 @@ class Pool:
 
 
 class Connection:
-    """A client's, of which the pooler says that its process is 7."""
+    """A client's connection; the pooler reports pid 7 for it."""
 
     def __init__(self, pool):
         self.pool = pool
@@ -149,7 +149,7 @@ def test_a_pool_of_one_connection_is_not_waited_for(monkeypatch):
             self.session = None
 
         def execute(self, _):
-            # until the other end is gone
+            # waits until the other end is gone
             assert ours.recv(1) == b""
             raise OSError("server closed the connection unexpectedly")
 

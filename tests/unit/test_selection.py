@@ -1,4 +1,4 @@
-"""Which streams Meltano was asked to select, as its plugins are told."""
+"""The streams that Meltano selects, as its plugins learn them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SELECTS = [
 
 
 def told(select, only=(), metadata=None):
-    """Return what a plugin makes of its environment."""
+    """Return a plugin's selection for an environment."""
     return selected_streams(
         {
             "MELTANO_EXTRACT__SELECT": json.dumps(select),

@@ -67,7 +67,6 @@
   Whether the relation exists. Raises if a relation of another kind has the name: the user decides whether to drop it.
   Arguments:
     kind: the expected kind, as in pg_class.relkind.
-    kind: what it is to be, as pg_class.relkind has it.
 -#}
 {% macro kept_is_there(relation, kind) %}
     {%- set bytes = relation.identifier.encode('utf-8') | length -%}

@@ -26,7 +26,7 @@
     {{ kept_clear() }}
     {%- do store_raw_result(
         name='main',
-        message=('INSERT ' ~ rows) if is_other else 'as it was',
+        message=('INSERT ' ~ rows) if is_other else 'unchanged',
         code='INSERT',
         rows_affected=rows if is_other else 0,
     ) -%}

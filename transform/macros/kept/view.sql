@@ -15,7 +15,7 @@
         {{ kept_refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
     {%- endif -%}
-    {%- set said = 'as it was' -%}
+    {%- set said = 'unchanged' -%}
     {%- if not there -%}
         {{ kept_ddl('create', kept_execute('create view ' ~ relation ~ ' as (' ~ sql ~ '\n)')) }}
         {%- set said = 'CREATE VIEW' -%}
