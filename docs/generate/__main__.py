@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import error_codes
 import plugin_settings
 import system_tables
 import variables
 
 PAGES = {
+    "errors.md": error_codes.page,
     "settings.md": plugin_settings.page,
     "variables.md": variables.page,
     "tables.md": system_tables.page,

@@ -62,7 +62,7 @@ def test_rows_changed_behind_the_bookmark_reach_the_facts_and_the_state_does_not
     asked = ("backfill", "public-orders", "--to", oldest(project, 20))
     told = report(project.tidemark(*asked, "--build", "--json"))
     assert told["streams"] == {"public-orders": {"read": 20, "updated": 20}}
-    assert told["kind"] is None
+    assert told["error"] is None
     assert told["nodes"]["failed"] == 0
     # models that depend on orders, and no others
     built = {

@@ -39,7 +39,7 @@ def report(project: Checkout, *options: str) -> dict[str, Any]:
 
 def test_the_report_counts_rows_and_rows_moved_since_an_earlier_report(project):
     first = report(project)
-    assert (first["kind"], first["rows_moved"]) == (None, 0)
+    assert (first["error"], first["rows_moved"]) == (None, 0)
     project.tidemark("demo", "change", "--rows", "50", "--seed", "1")
     project.extract_and_load()
     idle = report(project)

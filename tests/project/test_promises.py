@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 PAGES = ["README.md", "plugins/singer-postgres/README.md", "transform/macros/kept/README.md"]
 PAGES += sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md"))
 # generated from the code
-for generated in ("commands", "settings", "variables", "tables"):
+for generated in ("commands", "errors", "settings", "variables", "tables"):
     PAGES.remove(f"docs/reference/{generated}.md")
 PROMISES = yaml.safe_load((REPOSITORY / "tests/promises.yml").read_text())
 

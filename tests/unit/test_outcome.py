@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from tidemark.project.meltano_state import Bookmark
-from tidemark.run.events import BlockDone, Line, NodeDone, Rows, StreamBegan
+from tidemark.run.events import BlockDone, Failure, Line, NodeDone, Rows, StreamBegan
 from tidemark.run.outcome import BlockOutcome, RunOutcome
-from tidemark.run.report import stream_reports
+from tidemark.run.summary import stream_reports
 
 
 def report(*, incremental: bool = True, **rows: int):
@@ -45,40 +45,40 @@ def test_counts_of_one_stream_are_summed_as_the_tap_reports_them_in_parts():
     assert outcome.read == 30
 
 
-def test_the_reason_names_the_models_or_tests_that_failed():
-    outcome = RunOutcome([BlockOutcome("Build models"), BlockOutcome("Test")])
+def failed(*events):
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
+    for event in (*events, BlockDone(success=False, error="exit code: 1")):
+        outcome.take(event)
+    failure = outcome.failure()
+    assert failure
+    return failure
+
+
+def test_the_reason_names_the_models_or_tests_that_failed_and_has_the_code_of_the_whole():
+    nodes = [NodeDone(index, 5, "FAIL", f"test_{index}") for index in range(5)]
+    failure = failed(*nodes, Failure("test_0: got 3; …", "tests_failed", False, "Look at them."))
+    assert (failure.code, failure.message) == ("tests_failed", "test_0, test_1, test_2 and 2 more failed")
+
+
+def test_the_reason_is_the_error_that_ended_the_run_and_not_that_of_a_stream_before_it():
+    stream = Failure("Nothing more of x is read", "column_retyped", False, "", stream="public-x")
+    whole = Failure("The source went away", "source_unreachable", True, "")
+    assert failed(stream, whole) == whole
+    assert failed(stream) == stream
+
+
+def test_a_process_that_ends_without_a_word_is_told_by_the_last_line_of_the_log():
+    failure = failed(Line("Killed", "meltano", "error"))
+    assert (failure.code, failure.transient) == ("process_gone", True)
+
+
+def test_a_run_without_a_table_that_is_described_loads_all_else_and_fails():
+    outcome = RunOutcome([BlockOutcome("Extract and load")])
+    outcome.take(Failure("`metadata` names public-x", "table_missing", False, "", stream="public-x"))
     outcome.take(BlockDone(success=True, error=None))
-    for index in range(5):
-        outcome.take(NodeDone(index, 5, "FAIL", f"test_{index}"))
-    outcome.take(BlockDone(success=False, error="exit code: 1"))
-    assert outcome.culprit.title == "Test"
-    assert outcome.reason() == "test_0, test_1, test_2 and 2 more failed"
-
-
-def test_the_reason_is_what_the_plugin_logged_as_an_error():
-    outcome = RunOutcome([BlockOutcome("Extract and load")])
-    outcome.take(Line("Beginning", "tap-postgres", "info"))
-    outcome.take(Line("An unhandled error occurred while syncing 'public-orders'", "tap-postgres", "error"))
-    outcome.take(Line("UndefinedColumn: column x does not exist\nLINE 1: …", "tap-postgres", "error"))
-    outcome.take(BlockDone(success=False, error="Extractor failed"))
-    assert outcome.reason() == (
-        "An unhandled error occurred while syncing 'public-orders': UndefinedColumn: column x does not exist"
-    )
-
-
-def test_the_reason_of_a_dbt_error_is_the_line_below_its_heading():
-    outcome = RunOutcome([BlockOutcome("Build models")])
-    for text in ("Encountered an error:", "Database Error", "  connection to server failed: Connection refused", ""):
-        outcome.take(Line(text, "dbt-postgres", "info"))
-    outcome.take(BlockDone(success=False, error="`dbt-postgres run` failed with exit code: 2"))
-    assert outcome.reason() == "Database Error: connection to server failed: Connection refused"
-
-
-def test_the_reason_of_a_crash_is_the_last_line_of_its_traceback():
-    outcome = RunOutcome([BlockOutcome("Extract and load")])
-    for text in ("Traceback (most recent call last):", '  File "x"', "ValueError: no such thing", "  "):
-        outcome.take(Line(text, "meltano", "error"))
-    assert outcome.reason() == "ValueError: no such thing"
+    failure = outcome.failure()
+    assert failure
+    assert (failure.code, failure.message) == ("table_missing", "The source has no public-x; all else was loaded")
 
 
 def test_a_run_that_ended_in_the_middle_did_not_succeed():

@@ -12,14 +12,14 @@ class RunFailed(AirflowException):
 
     Attributes:
         reason: the reason, in one line.
-        kind: a heading of docs/runbook.md, as in run/kinds.py of plugins/tidemark.
+        code: the error's code, as docs/reference/errors.md lists them.
         report: the last report of `tidemark run --json`; empty if there is none.
     """
 
-    def __init__(self, reason: str, kind: str, report: dict[str, Any]) -> None:
+    def __init__(self, reason: str, code: str, report: dict[str, Any]) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.kind = kind
+        self.code = code
         self.report = report
 
 

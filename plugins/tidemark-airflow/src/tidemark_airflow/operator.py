@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Asset, Context
 
-# the exit statuses of `tidemark`, from sysexits, and their headings in the runbook
-_KINDS = {69: "unreachable", 75: "busy", 78: "usage"}
-# kinds that somebody must fix first, so that a retry would fail in the same way
-_STAYS = frozenset({"state", "shape", "tests", "freshness", "reconcile", "usage"})
-
 
 class TidemarkOperator(BaseOperator):
     """Runs `tidemark ARGUMENTS` and returns its report, as `tidemark run --json` prints it.
@@ -33,7 +28,7 @@ class TidemarkOperator(BaseOperator):
         asset: gets an event if the run succeeds and its rows moved since its last event.
 
     Raises:
-        RunFailed: the command failed; has the kind of failure, as in docs/runbook.md.
+        RunFailed: the command failed; has the code of the error.
     """
 
     ui_color = "#d7ecec"
@@ -72,9 +67,9 @@ class TidemarkOperator(BaseOperator):
         with process.run(root, [command, *options, *rest], self.env) as self._run:
             for level, text in self._run.lines():
                 getattr(self.log, level if level in {"debug", "warning", "error"} else "info")("%s", text)
-            status, report, complaint = self._run.status, self._run.report, self._run.complaint
+            status, report = self._run.status, self._run.report
         if report is None or status:
-            raise self._failure(status, report or {}, complaint)
+            raise _failure(status, report or {}, self._run.error)
         if self.asset:
             assets.tell(context, self.asset, report)
         callbacks.changed_shape(context, report["schema_changes"])
@@ -85,12 +80,19 @@ class TidemarkOperator(BaseOperator):
         if self._run:
             self._run.stop()
 
-    def _failure(self, status: int, report: dict[str, Any], complaint: str) -> RunFailed:
-        reason = report.get("reason") or complaint.removeprefix("error: ")
-        kind = report.get("kind") or _KINDS.get(status)
-        if kind is None:
-            # killed by a signal, or ended as `tidemark` does after one
-            killed = status < 0 or status > 128  # noqa: PLR2004 - the shell's convention
-            kind = "killed" if killed else "other"
-            reason = reason or f"tidemark ended with status {status} and did not say why"
-        return (PermanentFailure if kind in _STAYS else RunFailed)(reason, kind, report)
+
+def _failure(status: int, report: dict[str, Any], error: dict[str, Any] | None) -> RunFailed:
+    """Return what a run that did not end well ends its task with.
+
+    Args:
+        status: of the process.
+        report: what it printed last; empty if it printed none.
+        error: what it said of an error that ended it before a report.
+    """
+    found = report.get("error") or error
+    if found is None:
+        # by a signal, or without a word
+        reason = f"tidemark ended with status {status} and did not say why"
+        return RunFailed(reason, "process_gone", report)
+    kind = RunFailed if found.get("transient", True) else PermanentFailure
+    return kind(str(found["message"]), str(found["code"]), report)

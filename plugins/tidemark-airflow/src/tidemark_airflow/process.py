@@ -23,13 +23,13 @@ class Run:
 
     Attributes:
         report: the report that it printed at the end, if it did.
-        complaint: the last line that was not JSON, which is its error message.
+        error: the error that ended it: `code`, `transient`, `hint` and `message`.
     """
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
         self.report: dict[str, Any] | None = None
-        self.complaint = ""
+        self.error: dict[str, Any] | None = None
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield each line's level and text until the process has ended."""
@@ -40,11 +40,12 @@ class Run:
             fields = _json(line)
             if "report" in fields:
                 self.report = fields["report"]
+            elif "error" in fields:
+                self.error = fields["error"]
             elif "text" in fields:
                 yield fields.get("level", "info"), fields["text"]
             else:
-                self.complaint = line.strip()
-                yield "error", self.complaint
+                yield "error", line.strip()
 
     @property
     def status(self) -> int:

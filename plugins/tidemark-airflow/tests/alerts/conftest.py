@@ -75,7 +75,7 @@ def alert():
     return Alert(
         level="error",
         event="failed",
-        kind="unreachable",
+        code="source_unreachable",
         reason="Cannot connect to the source database: <b>connection</b> refused & *lost*",
         dag="hourly-sync",
         run="scheduled__2026-11-24T03:00:00+00:00",

@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import click
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
 from dbt.cli import requires
+from dbt.cli.exceptions import ExceptionExit, ResultExit
 from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
+from tidemark_dbt import reporting
 from tidemark_dbt.lock import BusyError, TransformLock, open_unlimited, require_session
 
 if TYPE_CHECKING:
@@ -49,15 +52,28 @@ def run(*, starter: int | None) -> NoReturn:
     requires.load_profile = partial(_load_profile_and_lock, starter)
     PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
     PostgresConnectionManager.open = staticmethod(open_unlimited)
+    status = _run()
+    if not status:
+        _keep_manifest()
+    sys.exit(status if _status is None else _status)
+
+
+def _run() -> int:
+    """Run dbt's command line; return its exit status, and report what failed to the run that this is a part of."""
     try:
-        cli(prog_name="dbt")
-    except SystemExit as end:
-        if _status is not None:
-            sys.exit(_status)
-        if not end.code:
-            _keep_manifest()
-        raise
-    sys.exit(0)
+        done = cli(prog_name="dbt", standalone_mode=False, obj={"callbacks": [reporting.on_event]})
+    except ResultExit as end:
+        reporting.failed_results(getattr(end.result, "results", ()))
+        return int(end.exit_code)
+    except ExceptionExit as end:
+        reporting.failed(end.exception)
+        return int(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        reporting.failed(error)
+        return int(error.exit_code)
+    # click gives a status where it ends the command itself, as for --help
+    return done if isinstance(done, int) else 0
 
 
 def _connection_keys_but_name(credentials: PostgresCredentials) -> tuple[str, ...]:

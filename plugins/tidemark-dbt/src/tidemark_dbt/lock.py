@@ -20,7 +20,8 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
-from singer_postgres.core import poolers, session
+from singer_postgres.core import errors, poolers, session
+from singer_postgres.core.errors import PoolerError
 
 if TYPE_CHECKING:
     from dbt.adapters.postgres.connections import PostgresCredentials
@@ -47,9 +48,13 @@ _END_SESSIONS = """
 class BusyError(DbtRuntimeError):
     """Another run holds the lock."""
 
+    kind = errors.BusyError
+
 
 class PooledError(DbtRuntimeError):
     """A pooler in between keeps no sessions, or drops the settings that are sent at their start."""
+
+    kind = errors.PoolerError
 
 
 class TransformLock:
@@ -155,7 +160,7 @@ def _open(credentials: PostgresCredentials) -> Any:
     try:
         poolers.require_session(opened, lambda: _connect(credentials), variables=_VARIABLES)
         poolers.require_settings(opened, told, variables=_VARIABLES)
-    except poolers.PoolerError as error:
+    except PoolerError as error:
         raise PooledError(str(error)) from error
     return opened
 

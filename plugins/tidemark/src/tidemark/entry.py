@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+from singer_postgres.core import run_events
+from singer_postgres.core.errors import CodedError, one_line
 from tidemark.errors import Interruption, TidemarkError
 from tidemark.signals import ENDING
 
@@ -26,12 +29,13 @@ def main() -> None:
         app()
     except Interruption as interruption:
         _say("Interrupted. Run the same command again to go on from where this stopped.")
-        sys.exit(interruption.exit_status)
+        sys.exit(interruption.status)
     except TidemarkError as error:
+        _report(error)
         if "--debug" in sys.argv:
             raise
         _say(f"error: {error}")
-        sys.exit(error.exit_status)
+        sys.exit(error.status)
     except BrokenPipeError:
         # the reader of our output went away, as `head` does
         sys.stderr.close()
@@ -39,6 +43,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
+        _report(error)
         what = " ".join(f"{type(error).__name__}: {error}".split())
         _say(
             f"error: {what}; this was not foreseen: run it again with `tidemark --debug …` and report what that prints."
@@ -51,6 +56,15 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise Interruption(number)
+
+
+def _report(error: Exception) -> None:
+    """Tell the program that started this one which error it was: in the run's file, and with --json in a line."""
+    kind = error if isinstance(error, CodedError) else CodedError()
+    fields = {**kind.fields(), "message": one_line(error)}
+    run_events.emit(error=fields)
+    if "--json" in sys.argv:
+        _say(json.dumps({"error": fields}))
 
 
 def _say(line: str) -> None:

@@ -1,30 +1,78 @@
-"""What a user can cause. Each error is one line: what was wrong, with which value, and what to do."""
+"""What a user can cause. Each error is one line: what was wrong, with which value, and what to do.
+
+As in singer_postgres.core.errors, a class's code names its kind for logs, reports, alerts and the runbook.
+"""
 
 from __future__ import annotations
 
+import os
 
-class TidemarkError(Exception):
-    """A failure that its reader can mend. `exit_status` is what the process ends with."""
+from singer_postgres.core import errors
+from singer_postgres.core.errors import CodedError
 
-    exit_status = 1
+
+class TidemarkError(CodedError):
+    """A command can't do what it was asked for."""
+
+    code = "command_failed"
+    cure = "The message says what to do."
 
 
 class BusyError(TidemarkError):
-    """Somebody else is doing the same thing; trying again later helps (sysexits' EX_TEMPFAIL)."""
+    """Somebody else is doing the same thing; trying again later helps."""
 
-    exit_status = 75
+    code = errors.BusyError.code
+    cure = errors.BusyError.cure
+    section = errors.BusyError.section
+    status = os.EX_TEMPFAIL
 
 
 class UnreachableError(TidemarkError):
-    """A database does not answer, or not to this user (sysexits' EX_UNAVAILABLE)."""
+    """A database does not answer, or not to this user."""
 
-    exit_status = 69
+    code = "database_unreachable"
+    cure = "`tidemark status` shows both databases and what each says."
+    section = "unreachable"
+    status = os.EX_UNAVAILABLE
+
+
+class SourceUnreachableError(UnreachableError):
+    """The source does not answer, or not to this user."""
+
+    code = errors.SourceUnreachableError.code
+
+
+class WarehouseUnreachableError(UnreachableError):
+    """The warehouse does not answer, or not to this user."""
+
+    code = errors.WarehouseUnreachableError.code
 
 
 class UsageError(TidemarkError):
-    """A setting or an option has a value that can't be used (sysexits' EX_CONFIG)."""
+    """A setting or an option has a value that can't be used."""
 
-    exit_status = 78
+    code = errors.SettingInvalidError.code
+    transient = False
+    cure = errors.SettingInvalidError.cure
+    section = errors.SettingInvalidError.section
+    status = os.EX_CONFIG
+
+
+class RowsDifferError(TidemarkError):
+    """Source and warehouse were compared, and rows differ."""
+
+    code = "rows_differ"
+    transient = False
+    cure = "`tidemark reconcile STREAM` counts them, with --repair it makes them equal."
+    section = "reconcile"
+
+
+class BackupError(TidemarkError):
+    """A backup could not be made, verified, drilled or restored."""
+
+    code = "backup_failed"
+    cure = "The message says what to do; `tidemark backup list` shows what there is."
+    section = "backup"
 
 
 class Interruption(BaseException):
@@ -37,4 +85,4 @@ class Interruption(BaseException):
         """Remember which signal it was."""
         super().__init__(signal_number)
         # the shell's convention
-        self.exit_status = 128 + signal_number
+        self.status = 128 + signal_number

@@ -7,16 +7,18 @@ stays wrong, so it is reported at once.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import backoff
 
-from singer_postgres.core.errors import RunError, SingerPostgresError, one_line
+from singer_postgres.core import errors
+from singer_postgres.core.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
+Side = Literal["source", "warehouse"]
 # classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
 # the server ended a session, or refused to begin one
@@ -30,6 +32,32 @@ _CODES = frozenset(
         "57P03",  # cannot_connect_now
     }
 )
+_AWAY_CODES = frozenset({"57P01", "57P02", "57P03"})
+# by code, else by its first two characters, which name its class
+_KINDS: dict[str, type[errors.CodedError]] = {
+    "22": errors.ValueInvalidError,
+    "22021": errors.EncodingError,
+    "22P05": errors.EncodingError,
+    "23": errors.ConstraintError,
+    "23502": errors.NotNullError,
+    "25006": errors.ReadOnlyError,
+    "28": errors.LoginRefusedError,
+    "3D000": errors.LoginRefusedError,
+    "3F000": errors.ObjectUndefinedError,
+    "40001": errors.DeadlockError,
+    "40P01": errors.DeadlockError,
+    "42501": errors.PermissionDeniedError,
+    "42703": errors.ObjectUndefinedError,
+    "42704": errors.ObjectUndefinedError,
+    "42883": errors.ObjectUndefinedError,
+    "42P01": errors.ObjectUndefinedError,
+    "53100": errors.DiskFullError,
+    "53200": errors.OutOfMemoryError,
+    "53300": errors.TooManyConnectionsError,
+    "54": errors.LimitExceededError,
+    "55P03": errors.LockBusyError,
+    "57014": errors.StatementTimeoutError,
+}
 # The server ended only the statement, and the session goes on. Any other code can come from a foreign data wrapper or a
 # function, even a lost connection's: such a code says nothing about our session.
 _CODES_OF_STATEMENTS = frozenset({_SERIALIZATION_FAILURE, _DEADLOCK})
@@ -63,6 +91,8 @@ _BROKEN = (
     # psycopg2's message if a connection breaks during a COPY
     "no message from the libpq",
 )
+# what libpq says where the server lets nobody in; a connection that is not made has no code
+_REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in")
 TRIES = 8
 # The waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10 s. A restarting server is back by then.
 _FIRST_S, _LONGEST_S = 0.5, 10
@@ -99,8 +129,8 @@ def ends_one_stream(error: BaseException, *, writing: bool = False) -> bool:
         error: an error of either driver, or one of ours.
         writing: the statement writes, so a full disk or memory concerns all streams.
     """
-    if isinstance(error, SingerPostgresError):
-        return not isinstance(error, RunError)
+    if isinstance(error, errors.CodedError):
+        return not error.ends_run
     if not _is_of_driver(error):
         return False
     if writing and _code(error) in _OF_SERVERS_WRITTEN_TO:
@@ -119,19 +149,57 @@ def _is_of_client(error: BaseException) -> bool:
     return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
 
 
-def wrap_driver_error(error: Exception, doing: str, more: str = "", *, of_stream: bool) -> Exception:
+def wrap_driver_error(error: Exception, doing: str, more: str = "", *, side: Side, of_stream: bool) -> Exception:
     """Wrap a driver's error in one of ours that says what was being done. Return other errors unchanged.
 
     Args:
         more: further information for the message.
+        side: the side whose server raised it.
         of_stream: the error ends only one stream.
     """
     if not _is_of_driver(error):
         return error
     what = one_line(error).rstrip(".")
-    ours = (SingerPostgresError if of_stream else RunError)(f"{doing} failed: {what}{more or _advice(error)}.")
+    ours = kind_of(error, side=side)(f"{doing} failed: {what}{more or _advice(error)}.")
+    ours.ends_run = not of_stream
     ours.__cause__ = error
     return ours
+
+
+def kind_of(error: BaseException, *, side: Side) -> type[errors.CodedError]:
+    """Return which of our errors one of a driver is."""
+    if isinstance(error, errors.CodedError):
+        return type(error)
+    if not _is_of_driver(error):
+        # the SDK wraps what a sink raises
+        return kind_of(error.__cause__, side=side) if error.__cause__ else errors.CodedError
+    away = errors.SourceUnreachableError if side == "source" else errors.WarehouseUnreachableError
+    if code := _code(error):
+        is_away = code in _AWAY_CODES or code.startswith(_CLASSES)
+        return away if is_away else _KINDS.get(code) or _KINDS.get(code[:2]) or errors.DatabaseError
+    return _kind_without_code(error) or away
+
+
+def _kind_without_code(error: BaseException) -> type[errors.CodedError] | None:
+    """Return which error it is that came without a code, as no server was reached; None if it was just that."""
+    if is_out_of_connections(error):
+        return errors.TooManyConnectionsError
+    if any(word in str(error).lower() for word in _REFUSED):
+        return errors.LoginRefusedError
+    if _is_of_client(error):
+        return errors.ValueInvalidError
+    return None if type(error).__name__ in {"OperationalError", "InterfaceError"} else errors.DatabaseError
+
+
+def log_fields(error: BaseException, *, side: Side, stream: str | None = None) -> dict[str, Any]:
+    """Return the fields that a log line has beside the message of an error.
+
+    Args:
+        side: whose server it is of, if it is a driver's.
+        stream: where the error ends this stream, and not the run.
+    """
+    fields = error.fields() if isinstance(error, errors.CodedError) else kind_of(error, side=side)().fields()
+    return {"error": {**fields, "stream": stream} if stream else fields}
 
 
 def _advice(error: Exception) -> str:

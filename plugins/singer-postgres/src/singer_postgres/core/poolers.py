@@ -14,7 +14,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import RunError
+from singer_postgres.core.errors import PoolerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +27,6 @@ _PID = "select pg_catalog.pg_backend_pid()"
 # host, port, database and user of poolers that were proven to keep sessions
 _proven: set[tuple[Any, ...]] = set()
 _proving = threading.Lock()
-
-
-class PoolerError(RunError):
-    """The connection goes through a pooler that keeps no session."""
 
 
 def require_session(connection: Any, another: Callable[[], Any], *, variables: str) -> None:

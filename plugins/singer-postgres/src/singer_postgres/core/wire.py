@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
 
 FORMAT = "pgcopy"
 VERSION = 1
@@ -40,7 +40,7 @@ def refuse_own_name(stream: str, table: str) -> None:
             f"{stream} would be loaded into a table {table}, and names that begin with {OWN} are those of the "
             "warehouse's own tables: deselect it, or rename it in a view and select that."
         )
-        raise SingerPostgresError(msg)
+        raise NameTakenError(msg)
 
 
 @dataclass(frozen=True)
@@ -200,4 +200,4 @@ def _expect(condition: bool, what: str, value: object) -> None:  # noqa: FBT001
             f"BATCH {what} {value!r} is not understood (expected format {FORMAT!r}, version {VERSION}): "
             "install the tap and the target of one release."
         )
-        raise SingerPostgresError(msg)
+        raise ReleaseMismatchError(msg)

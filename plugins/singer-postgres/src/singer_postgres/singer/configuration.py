@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     import logging
@@ -30,7 +30,7 @@ def check(
     for (name, value), advice in without_effect.items():
         if config.get(name) and value in (None, config[name]):
             msg = f"{name} is set to {config[name]!r}, and would change nothing: {advice}."
-            raise SingerPostgresError(msg)
+            raise SettingInvalidError(msg)
     names = list(known)
     for name in sorted(config.keys() - set(names)):
         meant = difflib.get_close_matches(name, names, n=1)
@@ -66,5 +66,5 @@ def check_names(named: Iterable[tuple[str, str]], known: Collection[str], logger
                 f"{setting} names {stream}, which the source does not have; {meant} is one. Correct {setting}; if "
                 "another tap is meant, from which this one inherits it, give this one its own."
             )
-            raise SingerPostgresError(msg)
+            raise SettingInvalidError(msg)
         logger.warning("%s names %s, which the source does not have, and changes nothing for it", setting, stream)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def settings_reported() -> Iterator[None]:
         yield
     except KeyError as error:
         msg = f"The setting {error} is missing; set it, or sqlalchemy_url."
-        raise SingerPostgresError(msg) from error
+        raise SettingInvalidError(msg) from error
     except AssertionError as error:
         msg = f"{' '.join(str(error).split()).rstrip('.')}."
-        raise SingerPostgresError(msg) from error
+        raise SettingInvalidError(msg) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import RunError, SingerPostgresError, one_line
+from singer_postgres.core.errors import SingerPostgresError, TunnelError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,4 +27,4 @@ def explained(config: Mapping[str, Any]) -> Iterator[None]:
             raise
         what = one_line(error).rstrip(".")
         msg = f"The SSH tunnel can't be opened: {what}. Check host, port, username and private_key of ssh_tunnel."
-        raise RunError(msg) from error
+        raise TunnelError(msg) from error

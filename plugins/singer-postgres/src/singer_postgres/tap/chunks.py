@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ChunkDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class ChunkFiles:
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
             msg = f"chunk_dir {base} can't be used: {error.strerror}; name another directory."
-            raise SingerPostgresError(msg) from error
+            raise ChunkDirectoryError(msg) from error
 
     def new(self, gave_way: threading.Event | None = None) -> Path:
         """Return the path of a new file, as soon as there is room for one.
@@ -141,7 +141,7 @@ def _lock(file: IO[str], base: Path) -> None:
                     f"Another process has held {file.name} for {_SWEEP_S:.0f} s, which is taken for moments alone; end "
                     f"it (fuser {file.name}), or name another chunk_dir than {base}."
                 )
-                raise SingerPostgresError(msg) from None
+                raise ChunkDirectoryError(msg) from None
         time.sleep(_POLL_S)
 
 

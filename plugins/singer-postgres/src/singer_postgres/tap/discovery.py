@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import NameTakenError
 from singer_postgres.core.types import json_schema
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[st
                 f'"{other.schema}"."{other.name}" and "{relation.schema}"."{relation.name}" would be one stream, '
                 f"{stream_id(relation)}; leave one of the schemas out of filter_schemas, or rename a table."
             )
-            raise SingerPostgresError(msg)
+            raise NameTakenError(msg)
     return {"streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config) for relation in relations]}
 
 

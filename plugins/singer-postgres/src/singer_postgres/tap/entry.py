@@ -27,4 +27,4 @@ def main() -> None:
     from singer_postgres.singer.command import run  # noqa: PLC0415
     from singer_postgres.tap.tap import TapPostgres  # noqa: PLC0415
 
-    sys.exit(run(TapPostgres, expected=(SingerPostgresError, psycopg2.Error)))
+    sys.exit(run(TapPostgres, side="source", expected=(SingerPostgresError, psycopg2.Error)))

@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2 import errors, sql
 
 from singer_postgres.core import poolers
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import LockBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +157,7 @@ class Pause:
                 f"Reading {stream} failed: its table was locked for longer than lock_timeout = {limit_s:g} s, by {by}; "
                 "run this again when that is over."
             )
-            raise SingerPostgresError(msg)
+            raise LockBusyError(msg)
         if time.monotonic() - self._told > _TELL_EVERY_S:
             self._told = time.monotonic()
             _LOGGER.warning("Reading %s waits for a table that is locked by %s", stream, by)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import errors
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ReplicationKeyError
 from singer_postgres.core.source import horizon, sequences, watermark
 from singer_postgres.core.sql_compat import DataError, literal, sql
 from singer_postgres.tap.key_trail import KeyTrail
@@ -102,7 +102,7 @@ class _Values:
                 f"replication key {column.name} is of type {column.declared}, whose values have no order: take a time "
                 "stamp, or read the stream whole (replication-method: FULL_TABLE)."
             )
-            raise SingerPostgresError(msg) from error
+            raise ReplicationKeyError(msg) from error
         return [str(row[0]) for row in rows]
 
     def reach(self, start: str, *limits: tuple[str, str]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import LockBusyError, TableChangedError, TypeUnsupportedError
 from singer_postgres.core.sql_compat import literal
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.snapshots import ChangedError
@@ -110,10 +110,10 @@ class Records:
         what = f"Reading {self._plan.stream} was left off, as {why}"
         if self.last is not None and not self._keyed:
             msg = f"{what}; without a key it can't go on, as rows would double. Run this again when that is over."
-            raise SingerPostgresError(msg)
+            raise LockBusyError(msg)
         if yields > _MOST_YIELDS:
             msg = f"{what}, {yields} times. Run this again when that is over."
-            raise SingerPostgresError(msg)
+            raise LockBusyError(msg)
         _LOGGER.info("%s; it is read on", what)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
@@ -143,7 +143,7 @@ class Records:
             self.first = opened
         elif opened.selection.wire_columns() != self.first.selection.wire_columns():
             msg = f"{snapshot.relation} was altered while it was being read; run this again."
-            raise SingerPostgresError(msg)
+            raise TableChangedError(msg)
 
     def _rest(self, bound: sql.Composable | None) -> sql.Composable | None:
         """Return the condition of the rows that are yet to be read: those come in the order of the replication key."""
@@ -201,7 +201,7 @@ def _read(  # noqa: PLR0913 - each is a part of one query
                         f"{relation} has a value that records can't carry as it is (an infinity, NaN, a number past "
                         f"1.8e308, an array with bounds of its own): set use_copy, mask it, or deselect {row[-1]}."
                     )
-                    raise SingerPostgresError(msg)
+                    raise TypeUnsupportedError(msg)
             yield [dict(zip(names, row[:-1], strict=True)) for row in rows]
             if len(rows) < _FETCH_ROWS:
                 return

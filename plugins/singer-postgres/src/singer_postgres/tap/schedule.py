@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import LockBusyError, SingerPostgresError
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
@@ -169,7 +169,7 @@ class Schedule:
             elif stream.yields > _MOST_YIELDS:
                 why = f", {stream.yields} times in a row"
             if why is not None:
-                self._leave_out(stream, SingerPostgresError(f"{what}{why}. Run this again when that is over."))
+                self._leave_out(stream, LockBusyError(f"{what}{why}. Run this again when that is over."))
                 return
             _LOGGER.info("%s; it is read again", what)
             if announced:

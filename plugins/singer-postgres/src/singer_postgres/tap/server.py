@@ -152,7 +152,9 @@ class Server:
         """Return the error with the stream's name in it, if it is one of the database's."""
         of_stream = bool(more) or driver_errors.ends_one_stream(error) or self._is_reached()
         more = more or (NEEDED if driver_errors.is_out_of_connections(error) else "")
-        return driver_errors.wrap_driver_error(error, f"Reading {plan.stream}", more, of_stream=of_stream)
+        return driver_errors.wrap_driver_error(
+            error, f"Reading {plan.stream}", more, side="source", of_stream=of_stream
+        )
 
     def _is_reached(self) -> bool:
         """Return whether the source is there: a connection that breaks again and again is then its stream's."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import RowsHiddenError, TableChangedError, TableMissingError
 from singer_postgres.core.source import horizon, relations
 from singer_postgres.tap import layout, locks
 from singer_postgres.tap.locks import LockedError
@@ -68,7 +68,7 @@ class Snapshot:
             if self._take(schema, name):
                 return
         msg = f"{schema}.{name} is altered or rewritten all the time; run this again when that is over."
-        raise SingerPostgresError(msg)
+        raise TableChangedError(msg)
 
     def _take(self, schema: str, name: str) -> bool:
         """Take the snapshot; return whether the relation was the same before and after."""
@@ -78,13 +78,13 @@ class Snapshot:
                 before = layout.by_name(self._connection, schema, name)
             if before is None:
                 msg = f"The source has no {schema}.{name}; correct `select`, or run discovery again."
-                raise SingerPostgresError(msg)
+                raise TableMissingError(msg)
             if before.hides_rows:
                 msg = (
                     f"Row-level security hides rows of {schema}.{name} from this role: reading it would miss them. "
                     "Let the role see all: ALTER ROLE … BYPASSRLS;"
                 )
-                raise SingerPostgresError(msg)
+                raise RowsHiddenError(msg)
             # a statement's own start is the instant of its snapshot
             cursor.execute(
                 f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}, pg_backend_pid(), ({POSITION})"

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import (
+    ColumnMissingError,
+    KeyMissingError,
+    SettingInvalidError,
+    SnapshotExpiredError,
+    TableChangedError,
+)
 from singer_postgres.core.source import backfill, horizon, keys, limits, relations, start_date, watermark
 from singer_postgres.core.source.select import Selection, refuse_unreadable, select
 from singer_postgres.core.source.watermark import Lookback, ReplicationKey
@@ -95,7 +101,7 @@ def open_stream(  # noqa: PLR0913 - each is told apart by its name
     if chunks:
         refuse_own_name(plan.stream, plan.name)
     if plan.method == "INCREMENTAL" and not plan.key and (plan.backfill or not plan.allow_duplicates):
-        raise SingerPostgresError(_no_key(connection, plan))
+        raise KeyMissingError(_no_key(connection, plan))
     snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
     if plan.method == "INCREMENTAL" and plan.start_date is not None:
         plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
@@ -168,7 +174,7 @@ def _refuse_range(plan: StreamPlan) -> None:
             f"{plan.stream} is read whole at every run, so no range of it can be backfilled: leave out {backfill.FROM} "
             f"and {backfill.TO}, or make it INCREMENTAL."
         )
-        raise SingerPostgresError(msg)
+        raise SettingInvalidError(msg)
 
 
 def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
@@ -241,7 +247,7 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
         f"{plan.stream} is INCREMENTAL, and {relation} has no column "
         f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."
     )
-    raise SingerPostgresError(msg)
+    raise ColumnMissingError(msg)
 
 
 def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
@@ -258,7 +264,7 @@ def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, 
         if selection.wire_columns() == stream.selection.wire_columns():
             return selection
     msg = f"{snapshot.relation} was changed while it was being read: {change or 'again and again'}; run this again."
-    raise SingerPostgresError(msg)
+    raise TableChangedError(msg)
 
 
 def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
@@ -272,4 +278,4 @@ def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
             f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
             f"{snapshot_s:g}; raise that, or give the stream a replication key."
         )
-        raise SingerPostgresError(msg)
+        raise SnapshotExpiredError(msg)

@@ -43,6 +43,8 @@ class CopyStream(PostgresStream):
 
     def sync(self, context: Context | None = None) -> None:
         """Read it; the others go on if it can't be, unless that is not wanted."""
+        began = {"stream": self.name, "incremental": self.replication_method == "INCREMENTAL"}
+        self.logger.info("Reading %s", self.name, extra={"stream_began": began})
         try:
             super().sync(context)
         except (SingerPostgresError, psycopg2.Error) as error:

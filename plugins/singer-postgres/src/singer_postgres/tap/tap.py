@@ -23,7 +23,14 @@ from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.driver_errors import log_fields
+from singer_postgres.core.errors import (
+    SettingInvalidError,
+    StateInvalidError,
+    StreamsFailedError,
+    TableMissingError,
+    one_line,
+)
 from singer_postgres.core.notices import Notices
 from singer_postgres.core.source import relations, selection, start_date
 from singer_postgres.core.source.select import ReadColumns, mask_key_statement
@@ -70,7 +77,7 @@ class TapPostgres(MeltanoLabsTap):
         # the SDK takes what is empty for no state
         if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
             msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
-            raise SingerPostgresError(msg)
+            raise StateInvalidError(msg)
         with settings_reported():
             super().__init__(*args, **kwargs)
             _ = self.config.get("sqlalchemy_url") or self.config["database"]
@@ -86,11 +93,11 @@ class TapPostgres(MeltanoLabsTap):
         bookmarks = state.get("bookmarks", {})
         if not isinstance(bookmarks, dict):
             msg = f"The state's bookmarks are {_shown(bookmarks)}, and not an object; correct or clear it."
-            raise SingerPostgresError(msg)
+            raise StateInvalidError(msg)
         for stream, entry in bookmarks.items():
             if not isinstance(entry, dict):
                 msg = f"The state of {stream} is {_shown(entry)}, and not an object; correct it, or clear the state."
-                raise SingerPostgresError(msg)
+                raise StateInvalidError(msg)
             for key, read in (
                 (SHAPE, ReadColumns.from_json),
                 (FIRST_LOAD, first_load),
@@ -104,7 +111,7 @@ class TapPostgres(MeltanoLabsTap):
                         "it is a newer release's, or was edited. Correct it, or have the stream read anew: "
                         f"`tidemark state rewind {stream} --to beginning`."
                     )
-                    raise SingerPostgresError(msg) from error
+                    raise StateInvalidError(msg) from error
         super().load_state(state)
 
     # the source
@@ -117,7 +124,7 @@ class TapPostgres(MeltanoLabsTap):
         hashed = any(mask == "sha256" for stream in masks for mask in stream.values())
         if hashed and not secret:
             msg = "masks with sha256 need a key: set mask_secret (TAP_POSTGRES_MASK_SECRET in the environment)."
-            raise SingerPostgresError(msg)
+            raise SettingInvalidError(msg)
         return replace(self._catalogs, mask_key=mask_key_statement(secret) if hashed else None)
 
     @cached_property
@@ -254,7 +261,9 @@ class TapPostgres(MeltanoLabsTap):
         if self._failed:
             each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
             msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
-            raise SingerPostgresError(msg)
+            raise StreamsFailedError(
+                msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]
+            )
 
     def _check_names(self) -> None:
         """Look for settings of streams that the source does not have.
@@ -281,28 +290,40 @@ class TapPostgres(MeltanoLabsTap):
             stream = selected.get(name)
             if stream is None:
                 msg = f"`backfill` names {name}, which is not selected; selected are {', '.join(sorted(selected))}."
-                raise SingerPostgresError(msg)
+                raise SettingInvalidError(msg)
             why = stream.why_records if isinstance(stream, CopyStream) else "it is LOG_BASED"
             if why is not None:
                 what = f"{name} can't be backfilled, as it isn't sent in chunks: {why}"
                 msg = f"{what}. Mend that, or leave out `backfill`."
-                raise SingerPostgresError(msg)
+                raise SettingInvalidError(msg)
             with self.open_stream(stream.plan):
                 pass
 
     def _check_selected(self) -> None:
-        """Fail the streams that Meltano was asked to select and the source no longer has; the others are read."""
+        """Fail the streams that Meltano was asked to select and the source no longer has; the others are read.
+
+        Of streams that `metadata` describes and the source does not have, it warns.
+        """
         selected = selection.selected_streams() if self.input_catalog else None
         if selected is None:
             return
-        missing = selected.missing(entry["tap_stream_id"] for entry in self.catalog_dict["streams"])
-        if not missing:
+        known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
+        missing = selected.missing(known)
+        described = set(selected.described) - known - set(missing)
+        if not missing and not described:
             return
         with _closing(self._catalogs) as connection:
+            if described:
+                # what is not selected may not have been discovered
+                described -= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
+            for name in sorted(described):
+                error = TableMissingError(f"`metadata` names {name}, which the source does not have; correct it.")
+                extra = log_fields(error, side="source", stream=name)
+                self.logger.warning("%s", error, extra=extra)
             for name in missing:
                 state = self.state.get("bookmarks", {}).get(name, {})
                 was = ReadColumns.from_json(state[SHAPE]).relation if state.get(SHAPE) else 0
-                self.stream_failed(name, SingerPostgresError(relations.why_missing(connection, name, was)))
+                self.stream_failed(name, TableMissingError(relations.why_missing(connection, name, was)))
 
     def stream_failed(self, stream: str, error: Exception) -> None:
         """Go on without a stream.
@@ -314,7 +335,12 @@ class TapPostgres(MeltanoLabsTap):
             raise error
         self._failed[stream] = error
         what = one_line(error)
-        self.logger.warning("Nothing more of %s is read, and the other streams go on: %s", stream, what)
+        self.logger.warning(
+            "Nothing more of %s is read, and the other streams go on: %s",
+            stream,
+            what,
+            extra=log_fields(error, side="source", stream=stream),
+        )
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End at once, and not as if all had been read: the SDK's way exits with status 0."""

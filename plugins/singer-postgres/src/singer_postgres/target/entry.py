@@ -18,4 +18,4 @@ from singer_postgres.target.target import TargetPostgres  # noqa: E402
 
 def main() -> None:
     """Run the target."""
-    sys.exit(run(TargetPostgres, expected=(SingerPostgresError, psycopg.Error, SyncError)))
+    sys.exit(run(TargetPostgres, side="warehouse", expected=(SingerPostgresError, psycopg.Error, SyncError)))

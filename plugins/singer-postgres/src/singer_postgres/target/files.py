@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ChunkLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def path_of(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc:
         msg = f"Chunk {uri} is not a file of this machine: tap and target must share a disk (the tap's chunk_dir)."
-        raise SingerPostgresError(msg)
+        raise ChunkLostError(msg)
     return Path(unquote(parts.path))
 
 
@@ -46,10 +46,10 @@ def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
                 yield piece
     except FileNotFoundError:
         msg = f"Chunk {path} is gone: tap and target must share a disk, and nobody else remove files there."
-        raise SingerPostgresError(msg) from None
+        raise ChunkLostError(msg) from None
     if (length, crc32) != (chunk.bytes, chunk.crc32):
         msg = (
             f"Chunk {path} was damaged on its way ({length} bytes, checksum {crc32:08x}; the tap wrote {chunk.bytes} "
             f"bytes, {chunk.crc32:08x}). Nothing of it was loaded; run this again, and look at the disk."
         )
-        raise SingerPostgresError(msg)
+        raise ChunkLostError(msg)

@@ -9,7 +9,7 @@ from singer_sdk.singerlib.encoding import SimpleSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.singerlib.json import deserialize_json
 
-from singer_postgres.core.errors import RunError
+from singer_postgres.core.errors import MessageInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
 _SHOWN_CHARACTERS = 120
 
 
-class InvalidMessageError(RunError, InvalidInputLine):
+class InvalidMessageError(MessageInvalidError, InvalidInputLine):
     """An input line is not a Singer message. It is the SDK's error for this, with a message on one line."""
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql
 from target_postgres.sinks import PostgresSink
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.errors import NameTakenError, SingerPostgresError, one_line
 from singer_postgres.core.warehouse import brief_locks, merge, rejects, run_history, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -108,7 +108,7 @@ class RecordSink(PostgresSink):
                     f"{self.stream_name}: the name {name} has {len(name.encode())} bytes, and PostgreSQL would cut it "
                     f"at {_NAME_BYTES}; rename it with stream_maps."
                 )
-                raise SingerPostgresError(msg)
+                raise NameTakenError(msg)
         with self._target.pool.connection() as connection:
             tables.ensure_schema(connection, self._destination)
             if self.history.keep_days:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ChunkLostError, WarehouseAlteredError
 from singer_postgres.core.warehouse import brief_locks, manual_changes, merge, run_history, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -281,7 +281,7 @@ class StreamLoad:
                     writer.write(piece)
             if chunk.rows not in {None, cursor.rowcount}:
                 msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, and the tap wrote {chunk.rows}."
-                raise SingerPostgresError(msg)
+                raise ChunkLostError(msg)
             return cursor.rowcount
 
     def _stage(self, connection: Connection) -> sql.Composable:
@@ -341,7 +341,7 @@ class StreamLoad:
                 f"The warehouse has lost rows of {self.stream} that were not in its table yet, as it does when it "
                 "crashes; the table is as it was. Run this again."
             )
-            raise SingerPostgresError(msg)
+            raise ChunkLostError(msg)
         stamp, key = self._stamp(chunk), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
         written, stage = RowCounts(), self._cast(full_stage)
@@ -350,7 +350,7 @@ class StreamLoad:
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
             if self._triggers and connection.execute(delete).rowcount:
-                raise SingerPostgresError(self._triggered("deleted"))
+                raise WarehouseAlteredError(self._triggered("deleted"))
             written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
         else:
             row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
@@ -362,7 +362,7 @@ class StreamLoad:
                     and connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
                 )
                 if row and not row[0]:
-                    raise SingerPostgresError(self._triggered("written as they are"))
+                    raise WarehouseAlteredError(self._triggered("written as they are"))
         return written
 
     def _cast(self, stage: sql.Composable) -> sql.Composable:
@@ -386,7 +386,7 @@ class StreamLoad:
         if self._triggers and key:
             left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)
             if connection.execute(left).fetchone() != (0,):
-                raise SingerPostgresError(self._triggered("written as they are"))
+                raise WarehouseAlteredError(self._triggered("written as they are"))
         return RowCounts(inserted=row[0], updated=row[1])
 
     def _triggered(self, what: str) -> str:

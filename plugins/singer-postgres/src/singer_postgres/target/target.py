@@ -17,7 +17,15 @@ from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.driver_errors import log_fields
+from singer_postgres.core.errors import (
+    MessageInvalidError,
+    NameTakenError,
+    SettingInvalidError,
+    SingerPostgresError,
+    StreamsFailedError,
+    one_line,
+)
 from singer_postgres.core.warehouse.connections import Warehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FORMAT, Chunk, Table
@@ -136,7 +144,7 @@ class TargetPostgres(MeltanoLabsTarget):
                 f"{stream} and {other} would go into the same table, {schema}.{table}. Unset the target's "
                 "default_target_schema to keep the source's schemas apart, or deselect one."
             )
-            raise SingerPostgresError(msg)
+            raise NameTakenError(msg)
 
     # messages
 
@@ -160,7 +168,7 @@ class TargetPostgres(MeltanoLabsTarget):
         self._refuse_to_replace(load)
         if stream in self._loads:
             msg = f"{stream} was described twice in one run; give each of the tap's streams once."
-            raise SingerPostgresError(msg)
+            raise MessageInvalidError(msg)
         self.claim(stream, load.schema, load.table.name)
         self._loads[stream] = load
         self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
@@ -211,12 +219,12 @@ class TargetPostgres(MeltanoLabsTarget):
                 f"{stream} came as chunks without a description of its table: something between tap and target (a "
                 "mapper?) changed its SCHEMA, and would leave the chunks unchanged. Set use_copy of the tap to false."
             )
-            raise SingerPostgresError(msg)
+            raise MessageInvalidError(msg)
         chunk = Chunk.from_json(encoding)
         paths = [files.path_of(uri) for uri in message_dict["manifest"]]
         if len(paths) > 1:
             msg = f"A BATCH of {stream} names {len(paths)} files; format {FORMAT} has one a message."
-            raise SingerPostgresError(msg)
+            raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
         self._loading.submit(number, self._loads[stream], chunk, paths[0] if paths else None)
@@ -228,7 +236,7 @@ class TargetPostgres(MeltanoLabsTarget):
                     f"{stream} comes as chunks, and {setting} of this target would not be applied to them. "
                     "Set use_copy of the tap to false, or set the maps in the tap."
                 )
-                raise SingerPostgresError(msg)
+                raise SettingInvalidError(msg)
 
     def _refuse_to_replace(self, load: StreamLoad) -> None:
         for setting in ("activate_version", "process_activate_version_messages"):
@@ -237,7 +245,7 @@ class TargetPostgres(MeltanoLabsTarget):
                     f"{load.stream} is read whole and comes as chunks, which take the place of its rows, and {setting} "
                     "is off: make the stream INCREMENTAL, or set use_copy of the tap to false."
                 )
-                raise SingerPostgresError(msg)
+                raise SettingInvalidError(msg)
 
     # records
 
@@ -314,7 +322,12 @@ class TargetPostgres(MeltanoLabsTarget):
                 history.fail(self.warehouse, error)
             if goes_on:
                 what = one_line(error)
-                self.logger.warning("Nothing more of %s is loaded, and the other streams go on: %s", stream, what)
+                self.logger.warning(
+                    "Nothing more of %s is loaded, and the other streams go on: %s",
+                    stream,
+                    what,
+                    extra=log_fields(error, side="warehouse", stream=stream),
+                )
         if goes_on:
             with self._telling:
                 self._states.fail(number, stream)
@@ -365,7 +378,9 @@ class TargetPostgres(MeltanoLabsTarget):
         if self._failed:
             each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
             msg = f"{len(self._failed)} streams could not be loaded, the others were. {each}"
-            raise SingerPostgresError(msg)
+            raise StreamsFailedError(
+                msg, [log_fields(error, side="warehouse")["error"] for error in self._failed.values()]
+            )
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Exit at once. Open transactions roll back, and the next run loads their rows again."""

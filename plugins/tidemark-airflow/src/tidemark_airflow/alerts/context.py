@@ -44,19 +44,19 @@ def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "attempt": _attempt(task), "more": []}
     match error:
         case RunFailed():
-            found |= {"kind": str(error.kind), "reason": error.reason}
+            found |= {"code": error.code, "reason": error.reason}
             found["more"] = [f"changed shape: {change}" for change in error.report.get("schema_changes", ())]
         case AirflowTaskTimeout():
-            found |= {"kind": "timeout", "reason": f"it did not end within {context['task'].execution_timeout}"}
+            found |= {"code": "timeout", "reason": f"it did not end within {context['task'].execution_timeout}"}
         case _:
-            found |= {"kind": "other", "reason": f"{type(error).__name__}: {error}"}
+            found |= {"code": "unexpected", "reason": f"{type(error).__name__}: {error}"}
     return found | {"reason": one_line(found["reason"])}
 
 
 def retried(context: Mapping[str, Any], runbook: str) -> Alert:
     """Return the alert for a failed task that is retried."""
     task = context["ti"]
-    found = failure(context) or {"kind": "killed", "reason": _NO_WORD, "attempt": _attempt(task)}
+    found = failure(context) or {"code": "process_gone", "reason": _NO_WORD, "attempt": _attempt(task)}
     return _alert(
         runbook,
         owner=context["task"].owner,
@@ -75,15 +75,15 @@ def failed(context: Mapping[str, Any], runbook: str) -> Alert:
     dag, run, task = context["dag"], context["run_id"], context.get("ti")
     about = {"owner": dag.owner, "dag": dag.dag_id, "run": run, "level": "error", "event": _FAILED}
     found = _failures(dag.dag_id, run, task) if task else []
-    others = [f"also failed: {one['task']} ({one['kind']}): {one['reason']}" for one in found]
+    others = [f"also failed: {one['task']} ({one['code']}): {one['reason']}" for one in found]
     if context["reason"] == "timed_out":
         # Airflow set running tasks to skipped, and does not call their callbacks
         reason = f"the run did not end within {dag.dagrun_timeout}"
         unfinished = task.task_id if task else None
-        return _alert(runbook, **about, kind="timeout", reason=reason, task=unfinished, more=others)
+        return _alert(runbook, **about, code="timeout", reason=reason, task=unfinished, more=others)
     if not found:
         reason = _REASONS.get(context["reason"], context["reason"])
-        return _alert(runbook, **about, kind="other", reason=reason)
+        return _alert(runbook, **about, code="unexpected", reason=reason)
     first = found[0]
     return _alert(runbook, **about, **{**first, "more": [*first.get("more", ()), *others[1:]]})
 
@@ -104,7 +104,7 @@ def late(context: Mapping[str, Any], owner: str, runbook: str) -> Alert | None:
         run=run["dag_run_id"],
         level="error",
         event="missed its deadline",
-        kind="deadline",
+        code="deadline",
         reason=f"it should have ended by {due:%Y-%m-%d %H:%M:%S} UTC and is {run['state']}",
     )
 
@@ -120,7 +120,8 @@ def changed(context: Mapping[str, Any], changes: Iterable[str], runbook: str) ->
         run=task.run_id,
         level="warning",
         event="found tables that changed their shape",
-        kind="shape",
+        code="schema_changed",
+        section="shape",
         reason=first,
         more=more,
         task=task.task_id,
@@ -136,7 +137,7 @@ def _failures(dag: str, run: str, task: Any) -> list[dict[str, Any]]:
         left = task.xcom_pull(task_ids=name, key=FAILURE, dag_id=dag, run_id=run)
         if not isinstance(left, dict):
             attempt = _attempt(task) if name == task.task_id else None
-            left = {"kind": "killed", "reason": _NO_WORD, "attempt": attempt}
+            left = {"code": "process_gone", "reason": _NO_WORD, "attempt": attempt}
         found.append({"task": name, **left})
     return sorted(found, key=lambda one: one.get("at", "~"))
 
@@ -147,7 +148,7 @@ def _alert(runbook: str, **known: Any) -> Alert:
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
     run_url = f"{base}/dags/{quote(dag)}/runs/{quote(run, safe='')}"
     query = f"?try_number={attempt.split()[0]}" if attempt else ""
-    at, section = known.get("at"), known.pop("section", known["kind"])
+    at, section = known.get("at"), known.pop("section", known["code"])
     about = {
         "run_id": run_id_of(dag, run),
         "run_url": run_url,

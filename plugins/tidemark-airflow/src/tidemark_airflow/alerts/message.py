@@ -29,7 +29,7 @@ class Alert:
     Attributes:
         level: whether someone must act, or should only look.
         event: what happened to the DAG's run, such as "failed".
-        kind: a heading of the runbook.
+        code: the error's code, which the runbook has an anchor for.
         reason: the last error, or what is late or changed.
         run: Airflow's id of the run.
         run_id: the run's id in all logs.
@@ -43,7 +43,7 @@ class Alert:
 
     level: Literal["error", "warning"]
     event: str
-    kind: str
+    code: str
     reason: str
     dag: str
     run: str
@@ -61,7 +61,7 @@ class Alert:
     def title(self) -> str:
         """One line for a subject or a notification."""
         where = f" in {self.task}" if self.task else ""
-        return one_line(f"{self.dag} {self.event}{where} ({self.kind})", 150)
+        return one_line(f"{self.dag} {self.event}{where} ({self.code})", 150)
 
     @property
     def cause(self) -> str:
@@ -74,7 +74,7 @@ class Alert:
         task = f"{self.task}{f', try {self.attempt}' if self.attempt else ''}" if self.task else None
         found = {
             "Task": task,
-            "Kind": self.kind,
+            "Code": self.code,
             "Owner": self.owner,
             "When": f"{self.at:%Y-%m-%d %H:%M:%S} UTC",
             "Airflow's run": self.run,

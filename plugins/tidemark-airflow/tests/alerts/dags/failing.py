@@ -37,18 +37,18 @@ def never_ends():
 
 with dag("fails"):
     report = {"schema_changes": ["public-orders: note text was added"]}
-    extract_load(RunFailed("Cannot connect to <source> & co", "unreachable", report)) >> dbt_run()
+    extract_load(RunFailed("Cannot connect to <source> & co", "source_unreachable", report)) >> dbt_run()
 
 with dag("is_retried"):
     again = extract_load.override(retries=1, retry_delay=timedelta(0))
-    again(RunFailed("Cannot connect", "unreachable", {}))
+    again(RunFailed("Cannot connect", "source_unreachable", {}))
 
 with dag("cannot_pass"):
     extract_load.override(retries=3)(PermanentFailure("State is ahead", "state", {}))
 
 with dag("several_fail"):
     for number in (1, 2, 3):
-        extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "load", {}))
+        extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "stream_failed", {}))
 
 with dag("is_killed"):
     never_ends()

@@ -13,7 +13,7 @@ from psycopg import errors, sql
 from singer_postgres.core import session
 from tidemark.backup import settings
 from tidemark.backup.manifest import Counted, Database
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import BackupError, BusyError, TidemarkError, UsageError
 from tidemark.project import connections
 
 if TYPE_CHECKING:
@@ -235,4 +235,4 @@ def ended(error: psycopg.Error, doing: str) -> TidemarkError:
     """Return a failed statement's error as one line."""
     reason = (error.diag.message_primary or str(error)).strip().splitlines()[0]
     hint = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    return TidemarkError(f"{doing}: {reason}{hint}.")
+    return BackupError(f"{doing}: {reason}{hint}.")

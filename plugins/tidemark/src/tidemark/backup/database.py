@@ -11,7 +11,7 @@ from psycopg import conninfo, errors, sql
 
 from tidemark.backup import clients, contents, settings
 from tidemark.backup.programs import KEEPALIVES, Program
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import BackupError, BusyError, UsageError
 from tidemark.project import connections
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def restored(  # noqa: PLR0913 - everything that it needs
         with contents.read(side, name) as there:
             if found := there.differences(was):
                 more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
-                raise TidemarkError(
+                raise BackupError(
                     f"What came back is not what was dumped: {'; '.join(found[:3])}{more}. It was dropped again; take "
                     "another backup: `tidemark backup list`."
                 )

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from tidemark.backup import database
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
 from tidemark.backup.restore import fetched
-from tidemark.errors import TidemarkError, UnreachableError, UsageError
+from tidemark.errors import BackupError, UnreachableError, UsageError
 from tidemark.local import databases
 from tidemark.local.postgres import binaries
 from tidemark.local.postgres.account import account_for
@@ -234,7 +234,7 @@ class _Child:
                 raise
         if child.returncode:
             lines = said.strip().splitlines() or printed.strip().splitlines() or ["it said nothing"]
-            raise TidemarkError(
+            raise BackupError(
                 f"The restored pair can't be gone on from: {program} {' '.join(arguments[:2])}: "
                 f"{lines[-1].removeprefix('error: ')}"
             )

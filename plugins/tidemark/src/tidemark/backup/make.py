@@ -17,7 +17,7 @@ from tidemark.backup.dump import dump
 from tidemark.backup.manifest import AIRFLOW, FILE, STATE, WAREHOUSE, Manifest, new_name
 from tidemark.backup.programs import MovedError
 from tidemark.backup.store import file
-from tidemark.errors import TidemarkError
+from tidemark.errors import BackupError, TidemarkError
 from tidemark.local import airflow, databases
 from tidemark.local.postgres import fleet
 from tidemark.local.postgres.server import Server
@@ -79,7 +79,7 @@ def make(project: Project, store: BackupStore, options: BackupOptions, say: Say)
         try:
             manifest = _made(project, store, scratch, lock, options, say)
         except OSError as error:
-            raise TidemarkError(
+            raise BackupError(
                 f"The backup can't be written to {error.filename or store.name}: {error.strerror}; free some space, "
                 "or name another place (--to). What was written so far was removed."
             ) from error
@@ -155,7 +155,7 @@ def _dumped(  # noqa: PLR0913, PLR0917 - everything that it needs
         except MovedError as error:
             shutil.rmtree(directory, ignore_errors=True)
             if attempt == _ATTEMPTS:
-                raise TidemarkError(
+                raise BackupError(
                     f"{error} So it was in each of {attempt} attempts; run this again at another hour."
                 ) from error
             say(f"{error} Once more.")

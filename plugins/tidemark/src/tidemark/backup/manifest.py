@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tidemark.errors import TidemarkError
+from tidemark.errors import BackupError
 
 FILE = "manifest.json"
 STATE = "state.json"
@@ -133,7 +133,7 @@ class Manifest(_Strict):
         except (ValueError, KeyError, TypeError, AttributeError):
             sound = newer = False
         if not sound:
-            raise TidemarkError(
+            raise BackupError(
                 f"{FILE} of backup {name} was changed since it was written, so nothing in it can be trusted; take "
                 "another one: `tidemark backup list`."
             )
@@ -141,7 +141,7 @@ class Manifest(_Strict):
             return cls.model_validate(content)
         except ValidationError as error:
             what = f"of format {content['format']}" if newer else "not as this release writes it"
-            raise TidemarkError(
+            raise BackupError(
                 f"{FILE} of backup {name} is {what}, and this release knows format {_FORMAT}: restore it with the "
                 "release that made it."
             ) from error

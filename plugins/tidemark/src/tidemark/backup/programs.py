@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Self
 
-from tidemark.errors import TidemarkError
+from tidemark.errors import BackupError, TidemarkError
 from tidemark.project.file_locks import share
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OTHERS = {"PGOPTIONS", "PGHOSTADDR", "PGSERVICE", "PGTZ", "PGDATESTYLE", "PGCLI
 KEEPALIVES = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000"
 
 
-class MovedError(TidemarkError):
+class MovedError(BackupError):
     """Tables changed during pg_dump. Another attempt may succeed."""
 
 
@@ -91,7 +91,7 @@ class Program:
         if self._child.returncode == 0 or (not complaints and _UNKNOWN in said):
             return
         if any(sign in said for sign in _FULL):
-            raise TidemarkError(f"There is no space left in {self._full}: free some, or keep fewer backups (--keep).")
+            raise BackupError(f"There is no space left in {self._full}: free some, or keep fewer backups (--keep).")
         lines = complaints or said.strip().splitlines() or ["it said nothing"]
         reason = re.sub(r"^\w+: (?:error: )?", "", lines[0]).rstrip(".")
         kind = MovedError if any(sign in said for sign in _MOVED) else TidemarkError

@@ -14,7 +14,7 @@ from tidemark.backup import contents, database
 from tidemark.backup import settings as backup_settings
 from tidemark.backup.make import airflow_database, exclusive
 from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import BackupError, TidemarkError, UsageError
 from tidemark.local import airflow, databases
 from tidemark.project import meltano_state, variables
 from tidemark.project.file_locks import hold
@@ -174,7 +174,7 @@ def _put_state_back(project: Project, directory: Path, say: Say) -> None:
     try:
         meltano_state.replace(project, states)
     except TidemarkError as error:
-        raise TidemarkError(
+        raise BackupError(
             f"The warehouse is restored, and Meltano's state is not: {error} Then set it to what the warehouse holds: "
             "`tidemark state rewind`."
         ) from error

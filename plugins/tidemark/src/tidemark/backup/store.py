@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from singer_postgres.core.errors import one_line
 from tidemark.backup.manifest import FILE, PARTIAL, File, Manifest, began
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import BackupError, TidemarkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +140,7 @@ class BackupStore:
                     if copy:
                         copy.close()
             if digest.hexdigest() != file.sha256:
-                raise TidemarkError(
+                raise BackupError(
                     f"{name} of backup {manifest.name} is not as it was written (sha256 differs), so it is not used; "
                     "take another one: `tidemark backup list`."
                 )
@@ -207,7 +207,7 @@ class BackupStore:
             raise
         except Exception as error:
             # each driver has its own errors
-            raise TidemarkError(f"Backups at {self.name} can't be {done}: {self._shown(error)}.") from error
+            raise BackupError(f"Backups at {self.name} can't be {done}: {self._shown(error)}.") from error
 
     def _shown(self, error: Exception) -> str:
         text = one_line(error).rstrip(".")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import RowsDifferError, TidemarkError, UsageError
 from tidemark.inspect import status as status_
 from tidemark.project.directory import Project
 
@@ -39,7 +39,7 @@ def check(
         show.show(console, findings)
     if errors := sum(finding.level is Level.error for finding in findings):
         what = "An error" if errors == 1 else f"{errors} errors"
-        raise TidemarkError(f"{what} above would stop or spoil a run; mend that, then run `tidemark check` again.")
+        raise TidemarkError(f"{what} above would stop or spoil a run; correct that, then run `tidemark check` again.")
 
 
 def reconcile(
@@ -75,9 +75,9 @@ def reconcile(
     if failed := [result.stream for result in results if result.error]:
         raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
     if (different := names(results)) and repair:
-        raise TidemarkError(f"{different} could not be repaired; see above.")
+        raise RowsDifferError(f"{different} could not be repaired; see above.")
     if different:
-        raise TidemarkError(f"Source and warehouse differ; mend it with `tidemark reconcile --repair {different}`.")
+        raise RowsDifferError(f"Source and warehouse differ; repair them: `tidemark reconcile --repair {different}`.")
 
 
 def trace(

@@ -12,13 +12,16 @@ from uuid import UUID, uuid4
 import typer
 from rich.console import Console
 
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import UsageError
 from tidemark.project.directory import Project
+from tidemark.run.events import Failure
+from tidemark.run.failed import RunFailedError
 from tidemark.run.parent_watch import end_with_stdin
 from tidemark.run.steps import BackfillStep
 
 if TYPE_CHECKING:
-    from tidemark.run.blocks import Listener, RunReport
+    from tidemark.run.report import RunReport
+    from tidemark.run.views import Listener
 
 RunIdOption = Annotated[
     UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
@@ -120,10 +123,10 @@ def _tell(report: RunReport, say: Listener, as_json: bool) -> None:  # noqa: FBT
         say("info", line)
     if as_json:
         sys.stdout.write(json.dumps({"report": report.as_dict()}) + "\n")
-    if report.kind:
-        raise (BusyError if report.kind == "busy" else TidemarkError)(
-            f"{report.reason}. docs/runbook.md#{report.kind} has what to do."
-        )
+    if report.error:
+        error = report.error
+        failure = Failure(error["message"], error["code"], error["transient"], error["hint"])
+        raise RunFailedError(f"{failure.message.rstrip('.')}. docs/runbook.md#{failure.code} has what to do.", failure)
 
 
 def pipeline(

@@ -10,7 +10,8 @@ import psycopg
 from psycopg import conninfo
 
 from singer_postgres.core import poolers, session
-from tidemark.errors import UnreachableError, UsageError
+from singer_postgres.core.errors import PoolerError
+from tidemark.errors import SourceUnreachableError, UnreachableError, UsageError, WarehouseUnreachableError
 
 if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10
 # a connection that ends under an interrupted transaction makes it warn on the console; our own errors say what matters
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+# by side; a database of another kind has none
+UNREACHABLE = {"source": SourceUnreachableError, "warehouse": WarehouseUnreachableError}
 
 
 def url(side: DatabaseSettings, *, with_password: bool = True) -> str:
@@ -57,7 +61,7 @@ def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bo
     if not any_pool:
         try:
             poolers.require_session(connection, another, variables=f"{side.login_prefix}_HOST and _PORT")
-        except poolers.PoolerError as error:
+        except PoolerError as error:
             raise UsageError(str(error)) from error
         connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
     # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
@@ -77,7 +81,7 @@ def _open(side: DatabaseSettings, database: str | None) -> psycopg.Connection[An
     try:
         return psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
     except psycopg.OperationalError as error:
-        raise UnreachableError(_explain(side, error)) from error
+        raise UNREACHABLE.get(side.side, UnreachableError)(_explain(side, error)) from error
 
 
 def _explain(side: DatabaseSettings, error: psycopg.OperationalError) -> str:

@@ -95,6 +95,7 @@ def refuse_pool(uri: str) -> None:
     import psycopg  # noqa: PLC0415
 
     from singer_postgres.core import poolers  # noqa: PLC0415
+    from singer_postgres.core.errors import PoolerError  # noqa: PLC0415
 
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] != "postgresql":
@@ -107,7 +108,7 @@ def refuse_pool(uri: str) -> None:
     with suppress(psycopg.Error), another() as connection:
         try:
             poolers.require_session(connection, another, variables=_URI)
-        except poolers.PoolerError as error:
+        except PoolerError as error:
             raise UsageError(str(error)) from error
 
 

@@ -1,13 +1,13 @@
-"""What Meltano's JSON log lines say, as events. Pure: no I/O here.
+"""What a run says, as events. Pure: no I/O here.
 
-A line is a JSON object with `event` (the text), `name` (the plugin), `level` and `run_id`. The Singer SDK's metrics
-come in `metric_info`; dbt's lines are text as it prints them.
+Lines come from two places. Meltano's log has a JSON object a line, with `event` (the text), `name` (the plugin) and
+`level`; what tap and target log as fields comes along, so do the Singer SDK's metrics in `metric_info`. Utilities of
+the run, dbt among them, write theirs into the run's own file (singer_postgres.core.run_events).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,22 +48,30 @@ class BlockDone:
 
 
 @dataclass(frozen=True)
-class StreamMissing:
-    """A stream is selected that the source does not have."""
+class Failure:
+    """An error of ours, with the code of its class.
 
-    stream: str
+    Attributes:
+        stream: where it ends this stream, and not the run.
+    """
+
+    message: str
+    code: str
+    transient: bool
+    hint: str
+    stream: str | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """Anything else, kept for the error message should the run fail."""
+    """Anything else, for whoever reads along."""
 
     text: str
     plugin: str
     level: str
 
 
-Event = Rows | StreamBegan | StreamMissing | NodeDone | BlockDone | Line
+Event = Rows | StreamBegan | NodeDone | BlockDone | Failure | Line
 
 _WHAT = {
     "record_count": "read",
@@ -71,50 +79,60 @@ _WHAT = {
     "rows_updated": "updated",
     "rows_deleted": "deleted",
 }
-_BEGAN = re.compile(r"^Beginning sync of '([^']+)' in (\w+) mode")
-_MISSING = re.compile(r"^Stream `([^`]+)` was not found in the catalog")
-_NODE = re.compile(
-    r"^(?P<index>\d+) of (?P<total>\d+) (?P<status>OK|PASS|WARN|ERROR|FAIL|SKIP|NO-OP)\b(?: \d+)? *"
-    r"(?P<what>.*?)(?: \.{2,}.*| +\[.*)?$"
-)
-# what Meltano says of every run that saves no state, whatever the reason
-_STATELESS = "No active environment, proceeding with stateless run!"
-_DBT_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
 
 
-def parse(line: str) -> Event | None:
-    """Return what `line` says; None if that is nothing. What is not JSON (a crash) is a Line of level error."""
+def parse(line: str) -> list[Event]:
+    """Return what a line of Meltano's log says. What is not JSON (a crash) is a Line of level error."""
     if not line.strip():
-        return None
+        return []
+    fields = _object(line)
+    if fields is None:
+        return [Line(line.rstrip(), "meltano", "error")]
+    if fields.get("block_type"):
+        return [BlockDone(bool(fields.get("success")), fields.get("err"))]
+    if isinstance(fields.get("metric_info"), dict):
+        return list(filter(None, [_rows(fields)]))
+    return _of_plugin(fields)
+
+
+def _of_plugin(fields: dict[str, Any]) -> list[Event]:
+    text = Line(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
+    if isinstance(began := fields.get("stream_began"), dict):
+        return [StreamBegan(str(began.get("stream")), bool(began.get("incremental"))), text]
+    if isinstance(error := fields.get("error"), dict):
+        return [text, _failure(error, text.text)]
+    if isinstance(exception := fields.get("plugin_exception"), dict):
+        # one that nobody caught
+        unexpected = {"code": "unexpected", "transient": True}
+        return [text, _failure(unexpected, f"{exception.get('type')}: {exception.get('message')}")]
+    return [text]
+
+
+def parse_own(line: str) -> list[Event]:
+    """Return what a line of the run's own file says; nothing if it is not whole."""
+    fields = _object(line) or {}
+    if isinstance(node := fields.get("node"), dict):
+        return [NodeDone(int(node["index"]), int(node["total"]), str(node["status"]), str(node["what"]))]
+    if isinstance(error := fields.get("error"), dict):
+        return [_failure(error, str(error.get("message")))]
+    return []
+
+
+def _object(line: str) -> dict[str, Any] | None:
     try:
         fields = json.loads(line)
     except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        return Line(line.rstrip(), "meltano", "error")
-    if str(fields.get("event", "")).startswith(_STATELESS):
         return None
-    if fields.get("block_type"):
-        return BlockDone(bool(fields.get("success")), fields.get("err"))
-    return _rows(fields) or _text(fields)
+    return fields if isinstance(fields, dict) else None
 
 
-def _text(fields: dict[str, Any]) -> Event:
-    text = _DBT_CLOCK.sub("", str(fields.get("event", "")))
-    if found := _BEGAN.match(text):
-        return StreamBegan(found[1], incremental=found[2] == "incremental")
-    if found := _MISSING.match(text):
-        return StreamMissing(found[1])
-    # hooks go by numbers of their own, and are nothing that was asked for
-    if (found := _NODE.match(text)) and not (found["status"] == "OK" and found["what"].startswith("hook: ")):
-        return NodeDone(int(found["index"]), int(found["total"]), found["status"], found["what"].strip())
-    return Line(_with_exception(text, fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
+def _failure(error: dict[str, Any], message: str) -> Failure:
+    transient = bool(error.get("transient", True))
+    return Failure(message, str(error.get("code")), transient, str(error.get("hint", "")), error.get("stream"))
 
 
 def _rows(fields: dict[str, Any]) -> Rows | None:
-    metric = fields.get("metric_info")
-    if not isinstance(metric, dict):
-        return None
+    metric = fields["metric_info"]
     what = _WHAT.get(metric.get("metric", ""))
     stream = metric.get("tags", {}).get("stream")
     # the target counts the records that it was given too; `consumer` is Meltano's word for it
@@ -123,8 +141,9 @@ def _rows(fields: dict[str, Any]) -> Rows | None:
     return Rows(stream, int(metric["value"]), what)
 
 
-def _with_exception(text: str, fields: dict[str, Any]) -> str:
-    """Add the exception that a plugin logged, which Meltano keeps apart from the text."""
+def _text(fields: dict[str, Any]) -> str:
+    """Return a line's text, with the exception that a plugin logged, which Meltano keeps apart."""
+    text = str(fields.get("event", ""))
     exception = fields.get("plugin_exception")
     if not isinstance(exception, dict):
         return text

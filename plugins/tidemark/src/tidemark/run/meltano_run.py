@@ -10,13 +10,15 @@ from typing import IO, TYPE_CHECKING
 import psutil
 import yaml
 
+from singer_postgres.core import run_events
 from tidemark.errors import TidemarkError
 from tidemark.project.file_locks import share
-from tidemark.run.events import Event, parse
+from tidemark.run.events import Event, parse, parse_own
 from tidemark.signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tidemark.project.directory import Project
 
@@ -48,6 +50,8 @@ def run(  # noqa: PLR0913 - each is told apart by its name
         raise TidemarkError(f"Meltano is not installed at {project.meltano}; run `make setup`.")
     config = project.state_dir / "logging.yaml"
     config.write_text(yaml.safe_dump(_logging_as_json(project)))
+    own = project.state_dir / f"run-{run_id}.jsonl"
+    own.touch(mode=0o600)
     options = ["--no-install", f"--run-id={run_id}", *([] if save_state else ["--no-state-update"])]
     with held_back() as let_go:
         child = subprocess.Popen(
@@ -61,6 +65,7 @@ def run(  # noqa: PLR0913 - each is told apart by its name
                 "MELTANO_RUN_FORCE": "1",
                 "PYTHONUNBUFFERED": "1",
                 "TIDEMARK_RUN_ID": run_id,
+                run_events.VARIABLE: str(own),
             },
             # Meltano writes each plugin's settings to a file, passwords included
             umask=0o077,
@@ -75,7 +80,7 @@ def run(  # noqa: PLR0913 - each is told apart by its name
         try:
             let_go()
             share(lock, child.pid)
-            events = _events(child.stderr)
+            events = _events(child.stderr, own)
             yield events
             # a child whose pipe nobody empties would never end
             for _ in events:
@@ -90,12 +95,19 @@ def run(  # noqa: PLR0913 - each is told apart by its name
         except BaseException:
             _stop(child)
             raise
+        finally:
+            own.unlink(missing_ok=True)
 
 
-def _events(lines: IO[str]) -> Iterator[Event]:
-    for line in lines:
-        if event := parse(line):
-            yield event
+def _events(lines: IO[str], own: Path) -> Iterator[Event]:
+    """Yield what Meltano logs, each line after what the run's utilities wrote before it."""
+    with own.open(encoding="utf-8") as file:
+        for line in lines:
+            for written in file:
+                yield from parse_own(written)
+            yield from parse(line)
+        for written in file:
+            yield from parse_own(written)
 
 
 def _logging_as_json(project: Project) -> dict[str, object]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tidemark.run.events import BlockDone, Event, Line, NodeDone, Rows, StreamBegan, StreamMissing
+from singer_postgres.core.errors import ProcessGoneError, TableMissingError
+from tidemark.run.events import BlockDone, Event, Failure, Line, NodeDone, Rows, StreamBegan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception): ")
-_DBT_ERROR = re.compile(r"^\w+ Error\b")
-# how target and dbt say that another run keeps them out
-_BUSY = ("Another run is loading ", "Another run is building ")
 # how many lines before a failure are worth a reader's time
 _TAIL = 12
+_NAMED = 3
 
 
 @dataclass
@@ -36,8 +32,8 @@ class BlockOutcome:
     success: bool | None = None
     error: str | None = None
     failed_nodes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     last_lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_TAIL))
-    errors: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
@@ -47,14 +43,28 @@ class BlockOutcome:
                 self.failed_nodes.append(what)
             case NodeDone(status="OK" | "PASS"):
                 self.passed += 1
-            case StreamMissing(stream):
-                self.missing.append(stream)
             case NodeDone(status="WARN"):
                 self.warned += 1
-            case Line(text, _, level) if text.strip():
+            case Failure(code=TableMissingError.code, stream=str(stream)):
+                self.missing.append(stream)
+                self.failures.append(event)
+            case Failure():
+                self.failures.append(event)
+            case Line(text) if text.strip():
                 self.last_lines.append(event)
-                if level in {"error", "critical"}:
-                    self.errors.append(text)
+
+    def failure(self) -> Failure:
+        """Return why the block did not end well: the first error that ended it, else the first of a stream."""
+        found = [failure for failure in self.failures if failure.stream is None] or self.failures
+        if found:
+            first = found[0]
+            if self.failed_nodes:
+                return Failure(f"{_names(self.failed_nodes)} failed", first.code, first.transient, first.hint)
+            return first
+        lines = [line.text.strip() for line in self.last_lines]
+        said = self.error or (lines[-1].splitlines()[0] if lines else "it ended without a word")
+        gone = ProcessGoneError()
+        return Failure(said.strip().rstrip("."), gone.code, gone.transient, gone.cure)
 
 
 class RunOutcome:
@@ -83,25 +93,14 @@ class RunOutcome:
         return self.blocks[min(self._done, len(self.blocks) - 1)]
 
     @property
-    def failed(self) -> BlockOutcome | None:
-        """The block that failed, if one did."""
-        return next((block for block in self.blocks if block.success is False), None)
-
-    @property
     def culprit(self) -> BlockOutcome:
         """The block to name when the run did not end well."""
-        return self.failed or self.block
+        return next((block for block in self.blocks if block.success is False), self.block)
 
     @property
     def ended_well(self) -> bool:
         """Whether every block ran and ended well."""
         return all(block.success for block in self.blocks)
-
-    @property
-    def busy(self) -> bool:
-        """Whether another run, from elsewhere, kept this one out."""
-        said = [*self.culprit.errors, *(line.text for line in self.culprit.last_lines)]
-        return any(busy in text for text in said for busy in _BUSY)
 
     def take(self, event: Event) -> None:
         """Add `event`."""
@@ -118,26 +117,17 @@ class RunOutcome:
             case _:
                 self.block.take(event)
 
-    def reason(self) -> str:
-        """Return in one line why the failed block failed."""
-        block = self.culprit
-        if block.failed_nodes:
-            names = ", ".join(block.failed_nodes[:3])
-            more = len(block.failed_nodes) - 3
-            return f"{names}{f' and {more} more' if more > 0 else ''} failed"
-        lines = [_one_line(line.text) for line in block.last_lines]
-        # the last line of a traceback that came as text
-        if raised := [line for line in lines if _EXCEPTION.match(line)]:
-            return raised[-1]
-        if block.errors:
-            # the first says where it happened, the next what it was
-            return ": ".join(dict.fromkeys(map(_one_line, block.errors[:2])))
-        for heading, cause in pairwise(lines):
-            # dbt says the kind in one line and the reason in the next
-            if _DBT_ERROR.match(heading):
-                return f"{heading}: {cause}"
-        return _one_line(block.error or "") or (lines[-1] if lines else "it ended without a word")
+    def failure(self) -> Failure | None:
+        """Return why the run failed; None if all went well."""
+        if not self.ended_well:
+            return self.culprit.failure()
+        if self.missing:
+            kind = TableMissingError()
+            said = f"The source has no {', '.join(self.missing)}; all else was loaded"
+            return Failure(said, kind.code, kind.transient, kind.cure)
+        return None
 
 
-def _one_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "").strip().rstrip(".")
+def _names(nodes: list[str]) -> str:
+    more = len(nodes) - _NAMED
+    return f"{', '.join(nodes[:_NAMED])}{f' and {more} more' if more > 0 else ''}"

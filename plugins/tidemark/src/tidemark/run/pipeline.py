@@ -6,25 +6,22 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import TidemarkError, UsageError
 from tidemark.local import databases, demo
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
-from tidemark.run import blocks as blocks_
-from tidemark.run import meltano_run, report
+from tidemark.run import runner, summary
 from tidemark.run.display import Display
-from tidemark.run.events import BlockDone, NodeDone, Rows
+from tidemark.run.failed import RunFailedError
 from tidemark.run.outcome import BlockOutcome, RunOutcome
+from tidemark.run.views import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
     from tidemark.project.directory import Project
     from tidemark.project.settings import Source, Warehouse
-    from tidemark.run.events import Event
 
 # what `meltano run` gets; what each block is called on the screen, and what dbt counts in it
 _BLOCKS = {
@@ -50,8 +47,8 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         display = Display(console)
         source, warehouse = _databases(project, display, scale)
         outcome = _meltano(project, display, lock, source, warehouse)
-        reports = report.stream_reports(outcome, state.bookmarks(project))
-        report.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
+        reports = summary.stream_reports(outcome, state.bookmarks(project))
+        summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
     if outcome.missing:
         raise TidemarkError(
             f"The {source} has no {', '.join(outcome.missing)}, selected in extract/extractors.meltano.yml; "
@@ -89,43 +86,28 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
         TidemarkError: a block failed.
     """
     run_id = str(uuid.uuid4())
-    outcome = RunOutcome(BlockOutcome(title, counted) for title, counted in _BLOCKS.values())
-    environment = blocks_.variables(project, source, warehouse)
-    blocks = " ".join(_BLOCKS).split()
-    with meltano_run.run(project, blocks, run_id=run_id, lock=lock, environment=environment) as events:
-        for block in outcome.blocks:
-            if outcome.failed is None:
-                _follow(display, block, events, outcome)
+    outcome = runner.run(
+        project,
+        [BlockOutcome(title, counted) for title, counted in _BLOCKS.values()],
+        " ".join(_BLOCKS).split(),
+        databases=(source, warehouse),
+        run_id=run_id,
+        lock=lock,
+        view=Steps(display),
+    )
     if outcome.ended_well:
         return outcome
-    why = outcome.reason()
+    failure = outcome.culprit.failure()
+    why = failure.message.rstrip(".")
     if not outcome.rows:
         why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
     log = project.run_log
     log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
-    raise (BusyError if outcome.busy else TidemarkError)(
-        f"{outcome.culprit.title} failed: {why}. All that was logged: grep {run_id} {log}"
+    raise RunFailedError(
+        f"{outcome.culprit.title} failed: {why}. All that was logged: grep {run_id} {log}. What to do: "
+        f"docs/runbook.md#{failure.code}",
+        failure,
     )
-
-
-def _follow(display: Display, block: BlockOutcome, events: Iterator[Event], outcome: RunOutcome) -> None:
-    """Show one block until it ends."""
-    nodes = 0
-    with display.step(block.title) as step:
-        for event in events:
-            outcome.take(event)
-            match event:
-                case NodeDone(total=total):
-                    # counted here: dbt's own numbers come in the order its threads began, not ended
-                    nodes += 1
-                    step.say(f"{nodes} of {total}")
-                case BlockDone():
-                    break
-                case Rows():
-                    step.say(f"{outcome.read:,} rows of {len(outcome.rows)} streams")
-        # not true yet: it ended without saying so
-        block.success = bool(block.success)
-        step.failed = not block.success
 
 
 def _next(source: Source) -> list[str]:

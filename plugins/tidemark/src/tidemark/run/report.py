@@ -1,93 +1,153 @@
-"""The summary at the end of a run."""
+"""What came of a run: figures from its events, and what the warehouse's history has of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from rich.measure import Measurement
-from rich.table import Table
+import psycopg
+from psycopg import sql
 
-from tidemark.project.meltano_state import shown
+from singer_postgres.core.warehouse import run_history, schema_changes
+from tidemark.errors import UnreachableError, UsageError
+from tidemark.project import connections, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
+    from datetime import datetime
 
-    from rich.console import Console
-
-    from tidemark.project.meltano_state import Bookmark
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Warehouse
     from tidemark.run.outcome import RunOutcome
 
-
-@dataclass(frozen=True)
-class StreamReport:
-    """What became of a stream's rows, as tap and target counted them. Those read were new, changed or neither."""
-
-    stream: str
-    read: int
-    new: int
-    changed: int
-    deleted: int
-    bookmark: str
-
-    @property
-    def unchanged(self) -> int:
-        """Rows that were read, and were in the warehouse already: a tap starts a little before its bookmark."""
-        return max(0, self.read - self.new - self.changed)
+_MODEL_RUNS = "_tidemark_model_runs"
 
 
-def stream_reports(outcome: RunOutcome, bookmarks: Mapping[str, Bookmark]) -> list[StreamReport]:
-    """Tell for each stream what became of its rows.
+@dataclass
+class RunReport:
+    """What came of it.
 
-    Args:
-        bookmarks: those after the run.
+    Attributes:
+        run_id: finds the run in Meltano's log, in dbt's and in the warehouse's history.
+        error: why it failed: `code`, `transient`, `hint` and `message`, in one line; None if all went well.
+        streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
+        rows_moved: how many rows of raw, if something was loaded, and of models, if dbt ran, were written by this run,
+            and by whichever other since `moved_since`; None if the warehouse would not say.
+        as_of: by the warehouse's clock, when that was true; the next one's `moved_since`.
+        nodes: how many of dbt's models or tests `passed`, `warned`, `failed`.
+        schema_changes: what changed in the shape of the source's tables, a line each.
     """
-    return [
-        StreamReport(
-            stream=stream,
-            read=rows["read"],
-            new=rows["inserted"],
-            changed=rows["updated"],
-            deleted=rows["deleted"],
-            bookmark=_shown(bookmarks.get(stream)) if stream in outcome.incremental else "read whole",
-        )
-        for stream, rows in sorted(outcome.rows.items())
-    ]
+
+    run_id: str
+    error: dict[str, Any] | None = None
+    streams: dict[str, dict[str, int]] = field(default_factory=dict)
+    rows_moved: int | None = 0
+    as_of: str | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
+    schema_changes: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """Say it to people."""
+        for stream, rows in sorted(self.streams.items()):
+            figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
+            yield f"{stream}: {figures}"
+        if self.nodes:
+            yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
+        for change in self.schema_changes:
+            yield f"changed shape: {change}"
+        ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "ended well"
+        yield f"Run {self.run_id} {ended}; {self.seconds:.1f} s"
 
 
-def _shown(bookmark: Bookmark | None) -> str:
-    return "none" if bookmark is None else shown(bookmark.value)
+_WORDS = {"read": "read", "inserted": "new", "updated": "changed", "deleted": "deleted"}
 
 
-def stream_table(reports: list[StreamReport]) -> Table:
-    """Return the table of streams."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("stream", no_wrap=True)
-    for heading in ("read", "new", "changed", "deleted", "unchanged"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("bookmark", no_wrap=True)
-    for report in reports:
-        figures = (report.read, report.new, report.changed, report.deleted, report.unchanged)
-        table.add_row(report.stream, *(f"{figure:,}" for figure in figures), report.bookmark)
-    return table
+def report_of(
+    project: Project, warehouse: Warehouse, outcome: RunOutcome, *, run_id: str, since: datetime | None
+) -> RunReport:
+    """Return what the events of a run came to, and what the warehouse has of it."""
+    report = RunReport(run_id, streams={stream: dict(rows) for stream, rows in outcome.rows.items()})
+    counts = {
+        "passed": sum(block.passed for block in outcome.blocks),
+        "warned": sum(block.warned for block in outcome.blocks),
+        "failed": sum(len(block.failed_nodes) for block in outcome.blocks),
+    }
+    if any(counts.values()):
+        report.nodes = counts
+    if failure := outcome.failure():
+        report.error = {
+            "code": failure.code,
+            "transient": failure.transient,
+            "hint": failure.hint,
+            "message": failure.message,
+        }
+    _ask_warehouse(project, warehouse, report, since)
+    return report
 
 
-def show(
-    console: Console, outcome: RunOutcome, reports: list[StreamReport], *, seconds: float, next_steps: list[str]
-) -> None:
-    """Print the summary."""
-    console.print()
-    table = stream_table(reports)
-    # a figure cut short would lie: a table too wide for the terminal runs over its edge
-    wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    console.width = max(wanted, console.width)
-    console.print(table)
-    moved = sum(report.new + report.changed + report.deleted for report in reports)
-    console.print(f"\n{moved:,} rows new, changed or deleted.")
-    for block in outcome.blocks:
-        if block.passed:
-            warned = f", {block.warned} warned" if block.warned else ""
-            console.print(f"{block.passed} {block.counted}{warned}.")
-    console.print(f"Done in {seconds:.1f} s. Next:")
-    for step in next_steps:
-        console.print(f"  {step}", style="cyan", soft_wrap=True)
+def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None) -> None:
+    """Add what the warehouse's history has of the run, and of what moved since."""
+    moved = 0
+    try:
+        with connections.connect(warehouse) as connection:
+            table = sql.Identifier(warehouse.default_target_schema, schema_changes.TABLE.name)
+            if _exists(connection, table):
+                query = "select stream, column_name, change, was, becomes from {} where run_id = %s order by id"
+                for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
+                    report.schema_changes.append(f"{stream}: {schema_changes.Change(*change)}")
+            if report.streams:
+                moved = max(_rows_of_streams(connection, warehouse, report.run_id, since), _counted(report))
+            report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
+        if report.nodes:
+            with connections.connect(settings.transformer(project, warehouse)) as connection:
+                moved += _rows_of_models(connection, report.run_id, since)
+    except (psycopg.Error, UsageError, UnreachableError):
+        # it went away after the run, or this role may not see that; neither says anything of the run
+        report.rows_moved = None
+    else:
+        report.rows_moved = moved
+
+
+def _counted(report: RunReport) -> int:
+    """Return how many rows the target said that it wrote: a second one's schema has a history of its own."""
+    return sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
+
+
+def _rows_of_streams(
+    connection: psycopg.Connection[Any], warehouse: Warehouse, run_id: str, since: datetime | None
+) -> int:
+    table = sql.Identifier(warehouse.default_target_schema, run_history.TABLE.name)
+    if not _exists(connection, table):
+        return 0
+    query = sql.SQL(
+        "select coalesce(sum(rows_inserted + rows_updated + rows_deleted), 0)::bigint from {} "
+        "where run_id = %s or coalesce(ended_at, started_at) > %s"
+    )
+    return int((connection.execute(query.format(table), [run_id, since]).fetchone() or (0,))[0])
+
+
+def _rows_of_models(connection: psycopg.Connection[Any], run_id: str, since: datetime | None) -> int:
+    query = "select n.nspname from pg_class c join pg_namespace n on n.oid = relnamespace where relname = %s"
+    total = 0
+    for (schema,) in connection.execute(query, [_MODEL_RUNS]).fetchall():
+        table = sql.Identifier(schema, _MODEL_RUNS)
+        if not _exists(connection, table):
+            continue
+        written = sql.SQL(
+            "select coalesce(sum(rows_written), 0)::bigint from {} "
+            "where run_id = %s or started_at + make_interval(secs => seconds) > %s"
+        ).format(table)
+        total += (connection.execute(written, [run_id, since]).fetchone() or (0,))[0]
+    return total
+
+
+def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
+    """Whether the table is there, and may be read."""
+    name = table.as_string(connection)
+    query = "select coalesce(has_table_privilege(to_regclass(%s), 'select'), false)"
+    return connection.execute(query, [name]).fetchone() == (True,)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError
 from singer_postgres.core.sql_compat import DataError, literal, sql
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def bound(connection: Connection, stream: str, key: ReplicationKey, asked: Backf
         return None
     if len(limits) > 1 and not _is_before(connection, limits[FROM], limits[TO]):
         msg = f"The backfill of {stream} is {FROM} {asked.first} {TO} {asked.after}: {FROM} must be before {TO}."
-        raise SingerPostgresError(msg)
+        raise SettingInvalidError(msg)
     signs = {FROM: ">=", TO: "<"}
     name = sql.Identifier(key.column.name)
     return sql.SQL(" AND ").join(
@@ -101,7 +101,7 @@ def _time(stream: str, key: ReplicationKey, name: str, text: str) -> sql.Composa
             f"The backfill of {stream} has {name} {text!r}, an instant, and {key.column.name} has no time zone: set "
             "timestamp_timezone, or write it as the column has it, such as 2026-01-31 12:00."
         )
-        raise SingerPostgresError(msg)
+        raise SettingInvalidError(msg)
     return sql.SQL("({} AT TIME ZONE {})").format(
         _cast(time.isoformat(), "timestamptz"), sql.Literal(key.lookback.zone)
     )
@@ -121,7 +121,7 @@ def _is_before(connection: Connection, first: sql.Composable, after: sql.Composa
 
 def _refusal(stream: str, key: ReplicationKey, name: str, text: str) -> SingerPostgresError:
     such_as = ", such as 2026-01-31 or 2026-01-31T12:00:00Z" if key.is_time else ""
-    return SingerPostgresError(
+    return SettingInvalidError(
         f"The backfill of {stream} has {name} {text!r}, and its replication key {key.column.name} is of type "
         f"{key.column.declared}: write a value of that type{such_as}."
     )

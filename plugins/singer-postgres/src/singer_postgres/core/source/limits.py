@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import LimitExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,14 +34,14 @@ def refuse(connection: Connection, relation: Relation, columns: Sequence[Column]
     """
     if not columns:
         msg = f"{relation} has no column to read; take it out of `select`, or select columns of it."
-        raise SingerPostgresError(msg)
+        raise LimitExceededError(msg)
     most = _COLUMNS - _OWN_COLUMNS
     if len(columns) > most:
         msg = (
             f"{relation} has {len(columns):,} selected columns, and the warehouse adds {_OWN_COLUMNS} to the "
             f"{_COLUMNS:,} at most that a table can have; deselect {len(columns) - most:,} or more."
         )
-        raise SingerPostgresError(msg)
+        raise LimitExceededError(msg)
     if len(columns) <= _FEW:
         return
     with connection.cursor() as cursor:
@@ -53,7 +53,7 @@ def refuse(connection: Connection, relation: Relation, columns: Sequence[Column]
             f"{relation} has {len(columns):,} selected columns, which take {least:,} bytes or more of a row with the "
             f"{_OWN_COLUMNS} that the warehouse adds, and {_ROW_BYTES:,} is the most; deselect some."
         )
-        raise SingerPostgresError(msg)
+        raise LimitExceededError(msg)
 
 
 def _least_bytes(columns: Sequence[Column], masks: Mapping[str, str], lengths: Mapping[int, tuple[int, int]]) -> int:

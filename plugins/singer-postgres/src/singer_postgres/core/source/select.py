@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import widening
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import (
+    ColumnMissingError,
+    PermissionDeniedError,
+    SettingInvalidError,
+    TypeUnsupportedError,
+)
 from singer_postgres.core.sql_compat import literal, quoted, sql
 from singer_postgres.core.wire import WireColumn
 
@@ -220,26 +225,26 @@ def select(
     has = {column.name: column for column in relation.columns}
     if missing := sorted(wanted - has.keys()):
         msg = f"{relation} has no column {', '.join(missing)}; run discovery again, or correct `select`."
-        raise SingerPostgresError(msg)
+        raise ColumnMissingError(msg)
     if unknown := sorted(masks.keys() - has.keys()):
         msg = f"masks of {relation} name {', '.join(unknown)}, and it has no such column; correct `masks`."
-        raise SingerPostgresError(msg)
+        raise SettingInvalidError(msg)
     columns = tuple(column for column in relation.columns if column.name in wanted)
     refuse_unreadable(relation, columns)
     for column in columns:
         mask = masks.get(column.name)
         if mask is not None and mask not in MASKS:
             msg = f"mask {mask!r} of {relation}.{column.name} is unknown; known are {', '.join(MASKS)}."
-            raise SingerPostgresError(msg)
+            raise SettingInvalidError(msg)
         if mask in {"null", "redact"} and column.name in key:
             msg = f"{relation}.{column.name} is part of the key, and with mask {mask!r} rows could not be told apart; "
-            raise SingerPostgresError(msg + "mask it with sha256, or not at all.")
+            raise SettingInvalidError(msg + "mask it with sha256, or not at all.")
         if column.target_type.type is None and mask is None:
             msg = (
                 f"{relation}.{column.name} is of type {column.declared}, which COPY can write and nothing can read; "
                 f"deselect it: `meltano select --exclude tap-postgres {relation.schema}-{relation.name} {column.name}`."
             )
-            raise SingerPostgresError(msg)
+            raise TypeUnsupportedError(msg)
     return Selection(relation, columns, masks, where)
 
 
@@ -261,7 +266,7 @@ def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
         msg = (
             f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect what is not to be read."
         )
-    raise SingerPostgresError(msg)
+    raise PermissionDeniedError(msg)
 
 
 def _between(blocks: BlockRange) -> list[sql.Composable]:

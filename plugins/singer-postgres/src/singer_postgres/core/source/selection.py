@@ -41,7 +41,11 @@ class Pattern:
 
     def names_one(self) -> bool:
         """Return whether the pattern is the name of a single stream."""
-        return not any(character in self.streams for character in "*?[")
+        return not _is_pattern(self.streams)
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class SelectedStreams:
         select: patterns of streams and columns.
         only: patterns that limit the run to some streams (`select_filter`).
         by_metadata: patterns of streams that `metadata` selects.
+        described: streams that `metadata` says something of, by name.
     """
 
     select: tuple[Pattern, ...]
     only: tuple[Pattern, ...] = ()
     by_metadata: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
 
     def may_match(self, stream: str) -> bool:
         """Return whether a stream may be selected."""
@@ -93,6 +99,7 @@ def selected_streams(environment: Mapping[str, str] = os.environ) -> SelectedStr
             tuple(map(Pattern.parse, select)),
             tuple(map(Pattern.parse, only)),
             tuple(stream for stream, values in metadata.items() if isinstance(values, dict) and "selected" in values),
+            tuple(stream for stream in metadata if not _is_pattern(stream)),
         )
     except (ValueError, TypeError, AttributeError):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ReplicationKeyError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -71,4 +71,4 @@ def refuse_down(sequence: Sequence, stream: str, column: str) -> None:
             f"{sequence.name}, which fills replication key {column} of {stream}, counts down, so new rows come below "
             "the bookmark: take a time stamp, or read the stream whole (replication-method: FULL_TABLE)."
         )
-        raise SingerPostgresError(msg)
+        raise ReplicationKeyError(msg)

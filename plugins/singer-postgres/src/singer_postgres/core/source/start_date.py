@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     from singer_postgres.core.source.watermark import ReplicationKey
@@ -30,7 +30,7 @@ def parsed(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         msg = f"start_date is {text!r}, and not a date or an instant; write it as 2026-01-31 or 2026-01-31T12:00:00Z."
-        raise SingerPostgresError(msg) from None
+        raise SettingInvalidError(msg) from None
 
 
 def condition(date: datetime, key: ReplicationKey) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError, StateInvalidError
 from singer_postgres.core.source import horizon
 from singer_postgres.core.sql_compat import DataError, literal, sql
 
@@ -85,7 +85,7 @@ class ReplicationKey:
                 f"The state's bookmark {bookmark!r} is no instant (such as 2026-01-31T12:00:00Z), and "
                 f"{self.column.name} is a time; correct the state."
             )
-            raise SingerPostgresError(msg) from None
+            raise StateInvalidError(msg) from None
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
     def bound(self, connection: Connection, start: str) -> sql.Composable:
@@ -141,7 +141,7 @@ class ReplicationKey:
                 f"timestamp_timezone is {self.lookback.zone!r}, and the source knows no such time zone; write one of "
                 "its pg_timezone_names, such as UTC or Europe/Oslo."
             )
-            raise SingerPostgresError(msg) from error
+            raise SettingInvalidError(msg) from error
         # null: the bookmark is in the future
         return row[0] if row and row[0] is not None else _EARLIEST
 

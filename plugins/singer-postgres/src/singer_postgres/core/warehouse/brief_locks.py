@@ -11,7 +11,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import LockBusyError
 from singer_postgres.core.sql_compat import errors, sql
 
 if TYPE_CHECKING:
@@ -50,10 +50,6 @@ _HOLDERS = """
 """
 
 
-class LockedError(SingerPostgresError):
-    """Other sessions kept a table locked for longer than the time limit."""
-
-
 def with_brief_locks(
     connection: Connection, attempt: Callable[[], _T], *, table: sql.Identifier, patience_s: float | None = None
 ) -> _T:
@@ -66,7 +62,7 @@ def with_brief_locks(
         patience_s: seconds to keep trying; default: the session's lock_timeout, where 0 means forever.
 
     Raises:
-        LockedError: other sessions held the locks all that time; the message names them.
+        LockBusyError: other sessions held the locks all that time; the message names them.
     """
     if connection.info.transaction_status != _NO_TRANSACTION:
         with connection.transaction():
@@ -91,7 +87,7 @@ def with_brief_locks(
                     f"{_holders(connection, table)}. Wait for them or end them (pg_terminate_backend), then run this "
                     "again."
                 )
-                raise LockedError(msg) from error
+                raise LockBusyError(msg) from error
             if told == began or now - told >= _TELL_EVERY_S:
                 told = now
                 _LOGGER.warning(
@@ -108,7 +104,7 @@ def if_possible(
     """Do work that the next run can do as well, unless other sessions hold the locks for more than some seconds."""
     try:
         with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
-    except LockedError as error:
+    except LockBusyError as error:
         _LOGGER.info("Left to the next run: %s", error)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import driver_errors, poolers, session
-from singer_postgres.core.errors import RunError
+from singer_postgres.core.errors import TransactionOpenError
 from singer_postgres.core.sql_compat import Error
 
 if TYPE_CHECKING:
@@ -111,5 +111,5 @@ def was_committed(connection: psycopg.Connection[Any], xid: str) -> bool:
                 "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
                 "run this again."
             )
-            raise RunError(msg)
+            raise TransactionOpenError(msg)
         time.sleep(0.1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import DependentObjectError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import dependents
 
@@ -271,7 +271,7 @@ def _dependent(connection: Connection, table: sql.Identifier, column: str) -> li
     found = list(_found(connection, table))
     for (oid, kind, schema, name, definition, owner, options, filled), lent, why in found:
         if why:
-            raise SingerPostgresError(why)
+            raise DependentObjectError(why)
         view = sql.Identifier(schema, name)
         if lent:
             views.append(_LentView(view, oid))
@@ -284,7 +284,7 @@ def _dependent(connection: Connection, table: sql.Identifier, column: str) -> li
         storage = using or "", place or ""
         views.append(_View(kind, view, definition, owner, options, filled, grants, comments, indexes, storage, extras))
     for why in dependents.obstacles(connection, table, column, [view[0] for view, *_ in found]):
-        raise SingerPostgresError(why)
+        raise DependentObjectError(why)
     return views
 
 

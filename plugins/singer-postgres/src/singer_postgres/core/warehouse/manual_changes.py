@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import RowsHiddenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse.schema_changes import keep_apart
 
@@ -46,15 +46,15 @@ def refuse(connection: Connection, schema: str, table: str) -> None:
             f"{schema}.{table} is {_KINDS[kind]}, and the stream's rows go into a table of that name. Move it away: "
             f"ALTER {_WORDS[kind]} {name} RENAME TO …;"
         )
-        raise SingerPostgresError(msg)
+        raise WarehouseAlteredError(msg)
     if rule:
         quoted = sql.Identifier(rule).as_string()
         msg = f"{schema}.{table} has a rule, {rule}, under which no row can be matched. DROP RULE {quoted} ON {name};"
-        raise SingerPostgresError(msg)
+        raise WarehouseAlteredError(msg)
     if hides_rows:
         mend = f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY" if is_ours else "ALTER ROLE … BYPASSRLS"
         msg = f"Row-level security of {schema}.{table} applies to the role that loads it: rows would be missed. {mend};"
-        raise SingerPostgresError(msg)
+        raise RowsHiddenError(msg)
 
 
 def triggers(connection: Connection, schema: str, table: str) -> list[str]:

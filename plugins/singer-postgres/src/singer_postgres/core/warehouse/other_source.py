@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import OtherSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ def refuse_other_rights(schema: str, stream: str, table: Table, others: Iterable
                 f"{stream} was loaded from {source}, known by its name, as the tap's role might not execute "
                 f"pg_control_system() then, and now it may: if this is the same database, in the warehouse: {moved}"
             )
-        raise SingerPostgresError(msg)
+        raise OtherSourceError(msg)
 
 
 def refuse_others(schema: str, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
@@ -49,4 +49,4 @@ def refuse_others(schema: str, stream: str, table: Table, others: Iterable[tuple
                 f"{name} holds the rows of another database ({source}; this one is {table.source}), and the two "
                 f"would mix. Load this one into a schema or warehouse of its own. If it is the same, moved: {moved}"
             )
-        raise SingerPostgresError(msg)
+        raise OtherSourceError(msg)

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
@@ -53,6 +54,7 @@ TABLE = SystemTable(
             PRIMARY KEY (source, stream, run_id)
         )
         """,
+        "ALTER TABLE {} ADD COLUMN error_code text",
     ),
 )
 # this run holds the stream's lock, so any other run that still says 'running' was killed
@@ -97,7 +99,8 @@ class StreamRun:
             connection,
             "INSERT INTO {} AS run (source, stream, run_id, table_name, bookmark_before, sync_started_at) "
             "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, %(bookmark)s, %(sync_started_at)s) "
-            "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'running', ended_at = NULL, error = NULL",
+            "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'running', ended_at = NULL, "
+            "error = NULL, error_code = NULL",
             bookmark=bookmark,
             sync_started_at=self.sync_started_at,
         )
@@ -135,11 +138,13 @@ class StreamRun:
                 self._execute(connection, _KILLED)
                 self._execute(
                     connection,
-                    "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error) VALUES "
-                    "(%(source)s, %(stream)s, %(run_id)s, %(table_name)s, 'failed', clock_timestamp(), %(error)s) "
+                    "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error, error_code) "
+                    "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, 'failed', clock_timestamp(), "
+                    "%(error)s, %(code)s) "
                     "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'failed', "
-                    "ended_at = excluded.ended_at, error = excluded.error",
+                    "ended_at = excluded.ended_at, error = excluded.error, error_code = excluded.error_code",
                     error=str(error).replace("\0", "")[:_ERROR_CHARACTERS],
+                    code=log_fields(error, side="warehouse")["error"]["code"],
                 )
         except Exception as failed:  # noqa: BLE001 - the error itself is told in any case
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import poolers
-from singer_postgres.core.errors import BusyError, RunError
+from singer_postgres.core.errors import BusyError, LockLostError
 from singer_postgres.core.sql_compat import Error
 from singer_postgres.core.warehouse.connections import end_session
 
@@ -111,7 +111,7 @@ class RunLock:
                 "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
                 "loaded; run this again."
             )
-            raise RunError(msg)
+            raise LockLostError(msg)
 
     def close(self) -> None:
         """Release the locks."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import widening
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ColumnRecreatedError, ColumnRetypedError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import Error, sql
 from singer_postgres.core.warehouse import dependent_views
 from singer_postgres.core.warehouse.loaded_columns import loaded_columns
@@ -137,7 +137,7 @@ class SchemaDrift:
             was = names.get(column.attnum)
             if was is not None and was in has:
                 if not self._hold_the_same(column.name, was):
-                    raise SingerPostgresError(self._is_anothers(column.name))
+                    raise ColumnRecreatedError(self._is_anothers(column.name))
                 # the one was filled from the other, to take its place: both are right under either name
                 del moves[was]
                 if moves_to is not None:
@@ -147,9 +147,9 @@ class SchemaDrift:
                 moves.pop(column.name, None)
                 self.watched[column.name] = holder.number
             else:
-                raise SingerPostgresError(self._is_anothers(column.name))
+                raise ColumnRecreatedError(self._is_anothers(column.name))
         if taken := [name for was, name in moves.items() if name in has and name not in moves]:
-            raise SingerPostgresError(self._is_anothers(taken[0]))
+            raise ColumnRecreatedError(self._is_anothers(taken[0]))
         self._move(moves, has)
 
     def _move(self, moves: Mapping[str, str], has: dict[str, str]) -> None:
@@ -212,7 +212,7 @@ class SchemaDrift:
                 has[column.name] = there
                 self.changes.append(Change(column.name, "widened", here, there, tuple(made_again)))
             else:
-                raise SingerPostgresError(self._wrong_type(column, there, here))
+                raise ColumnRetypedError(self._wrong_type(column, there, here))
         return casts
 
     @staticmethod
@@ -236,7 +236,7 @@ class SchemaDrift:
                 f"{self._says}.{column.name} was altered here, and is {here} now, which may have cost values of it: "
                 f"have them read again, with {rewind(self._table)}."
             )
-            raise SingerPostgresError(msg)
+            raise WarehouseAlteredError(msg)
         if here == there:
             made_again: list[str] = []
         else:
@@ -244,7 +244,7 @@ class SchemaDrift:
                 with self._connection.transaction():
                     made_again = dependent_views.alter_type(self._connection, self._name, column.name, there, cast=True)
             except Error as error:
-                raise SingerPostgresError(self._wrong_type(column, there, here)) from error
+                raise ColumnRetypedError(self._wrong_type(column, there, here)) from error
         self.changes.append(Change(column.name, "restored", here, there, tuple(made_again)))
 
     def _wrong_type(self, column: WireColumn, there: str, here: str) -> str:
@@ -292,7 +292,7 @@ class SchemaDrift:
                     f"{self._says}.{name} was loaded before and is gone: it was dropped or renamed here. Have its "
                     f"values read again, with {rewind(self._table)}."
                 )
-                raise SingerPostgresError(msg)
+                raise WarehouseAlteredError(msg)
             if name in columns or (self._before is not None and name == DELETED_AT):
                 restored = was_here or name not in columns
                 self.changes.append(Change(name, "restored" if restored else "added", None, type_))

@@ -13,7 +13,12 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import RunError, SingerPostgresError
+from singer_postgres.core.errors import (
+    ClockBackError,
+    LockLostError,
+    NotLoadedYetError,
+    StateAheadError,
+)
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import other_source
 from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
@@ -175,7 +180,7 @@ class StateTable:
                 f"The lock that keeps other runs out of {self.schema}.{table.name} was lost, and another run has begun "
                 "to load it. Nothing more is loaded by this one. If a transaction pooler is between, connect past it."
             )
-            raise RunError(msg)
+            raise LockLostError(msg)
         return str(row[1])
 
     def check(
@@ -203,7 +208,7 @@ class StateTable:
         others = {row[:2]: row[2:] for row in rows}
         clock_went_back, was = others.pop((table.source, stream), (False, None))
         if clock_went_back:
-            raise SingerPostgresError(self._clock_went_back(stream, table, chunk, was))
+            raise ClockBackError(self._clock_went_back(stream, table, chunk, was))
         held = (
             self.loaded_state(connection, table.source, stream)
             .get(stream, LoadedState(table.name))
@@ -214,7 +219,7 @@ class StateTable:
                 f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
                 "bookmark yet: run the pipeline without `backfill` first."
             )
-            raise SingerPostgresError(msg)
+            raise NotLoadedYetError(msg)
         other_source.refuse_other_rights(self.schema, stream, table, others)
         missed = self.misses(connection, table.source, stream, held, chunk.start, chunk.resumed, chunk.end)
         if not missed and not empty:
@@ -227,7 +232,7 @@ class StateTable:
                 f"would be missed. Go back to what is there: `tidemark state rewind {stream}`; or, elsewhere than in "
                 "Tidemark's project, read all anew (nothing is doubled): `meltano run --full-refresh`."
             )
-            raise SingerPostgresError(msg)
+            raise StateAheadError(msg)
         return held.bookmark
 
     def misses(  # noqa: PLR0913, PLR0917 - what is here, and what is read

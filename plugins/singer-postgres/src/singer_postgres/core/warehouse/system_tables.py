@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import PermissionDeniedError, ReleaseMismatchError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import brief_locks
 
@@ -57,7 +57,7 @@ class SystemTable:
                     f"{schema}.{self.name} can't be made or altered: {error.diag.message_primary}. Let this role make "
                     f'tables in {schema}, and own the _tidemark_ tables there: GRANT CREATE ON SCHEMA "{schema}" TO …;'
                 )
-                raise SingerPostgresError(msg) from error
+                raise PermissionDeniedError(msg) from error
 
     def _make(self, connection: psycopg.Connection[Any], schema: str) -> None:
         # one session at a time: the others wait here, and then find the table up to date
@@ -68,7 +68,7 @@ class SystemTable:
                 f"{schema}.{self.name} is of version {version}, and this release knows {len(self.steps)}: a "
                 "newer one has loaded into this warehouse. Upgrade this one."
             )
-            raise SingerPostgresError(msg)
+            raise ReleaseMismatchError(msg)
         table = sql.Identifier(schema, self.name)
         for step in self.steps[version:]:
             connection.execute(sql.SQL(step).format(table))

@@ -6,7 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import (
+    ColumnRecreatedError,
+    KeyChangedError,
+    NameTakenError,
+    WarehouseAlteredError,
+)
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
 from singer_postgres.core.warehouse.metadata_columns import METADATA
@@ -79,7 +84,7 @@ def ensure_table(  # noqa: PLR0913 - each is told apart by its name
             f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name of the warehouse's own columns: "
             "deselect it, or rename it in a view and read that."
         )
-        raise SingerPostgresError(msg)
+        raise NameTakenError(msg)
     wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
     manual_changes.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
@@ -128,7 +133,7 @@ def refuse_other_values(
         query = merge.other_values(stage, target, columns=ensured.watched, compared=compared, key=table.key)
         row = connection.execute(query).fetchone()
     if not row or row[0]:
-        raise SingerPostgresError(schema_changes.is_anothers(schema, table, ensured.watched[0]))
+        raise ColumnRecreatedError(schema_changes.is_anothers(schema, table, ensured.watched[0]))
 
 
 # the MeltanoLabs target creates these without a zone, and its tables can be taken over
@@ -147,7 +152,7 @@ def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) ->
             f"{sql.Identifier(schema, table.name).as_string()} ALTER COLUMN {quoted} TYPE {type_} "
             f"USING {quoted}::text::{type_};"
         )
-        raise SingerPostgresError(msg)
+        raise WarehouseAlteredError(msg)
 
 
 def columns_of(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
@@ -244,7 +249,7 @@ def _refuse_other_key(
     )
     if not set(table.key) <= set(there):
         msg = f"{what} {schema_changes.keep_apart(schema, table)}"
-        raise SingerPostgresError(msg)
+        raise KeyChangedError(msg)
     columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
     found = manual_changes.primary_key(connection, schema, table.name)
     # the old key would refuse rows that differ only in the new one
@@ -253,7 +258,7 @@ def _refuse_other_key(
         f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
         f"{schema_changes.keep_apart(schema, table)}"
     )
-    raise SingerPostgresError(msg)
+    raise KeyChangedError(msg)
 
 
 def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:

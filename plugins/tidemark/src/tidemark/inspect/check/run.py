@@ -15,7 +15,7 @@ from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local import databases
 from tidemark.project import meltano_state as state
 from tidemark.project import plugin_settings
-from tidemark.project.connections import connect
+from tidemark.project.connections import UNREACHABLE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +142,6 @@ def _session(side: DatabaseSettings) -> Iterator[psycopg.Connection[Any]]:
             yield connection
     except psycopg.OperationalError as error:
         reason = one_line(error)
-        raise UnreachableError(
+        raise UNREACHABLE.get(side.side, UnreachableError)(
             f"The {side} did not answer to the end: {reason}; see to that and run this again."
         ) from error

@@ -1,0 +1,78 @@
+"""The one way to run blocks of Meltano: start it, follow it to its end, and say why it failed if it did."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Protocol
+
+from tidemark.project import meltano_project, settings
+from tidemark.project.variables import environment
+from tidemark.run import meltano_run
+from tidemark.run.outcome import BlockOutcome, RunOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tidemark.project.directory import Project
+    from tidemark.project.settings import Source, Warehouse
+    from tidemark.run.events import Event
+
+
+class View(Protocol):
+    """Shows a run while it goes on."""
+
+    def follow(self, events: Iterator[Event], outcome: RunOutcome) -> None:
+        """Take all events, give each to `outcome`, and show what people want to know."""
+
+
+def run(  # noqa: PLR0913 - each is told apart by its name
+    project: Project,
+    blocks: Sequence[BlockOutcome],
+    names: Sequence[str],
+    *,
+    databases: tuple[Source, Warehouse],
+    run_id: str,
+    lock: int,
+    view: View,
+    more: Mapping[str, str] | None = None,
+    save_state: bool = True,
+) -> RunOutcome:
+    """Run the blocks, of which each begins when the one before it ended well.
+
+    Args:
+        blocks: what is expected, in order.
+        names: the arguments of `meltano run`.
+        databases: where tap, target and dbt connect.
+        run_id: a UUID that all log lines carry.
+        lock: the run's lock (a descriptor).
+        more: variables for Meltano and its plugins.
+        save_state: with false, Meltano's state is not looked at, and stays as it is.
+
+    Raises:
+        TidemarkError: Meltano is not installed, or does not end.
+    """
+    outcome = RunOutcome(blocks)
+    variables = {**_variables(project, *databases), **(more or {})}
+    with meltano_run.run(
+        project, names, run_id=run_id, lock=lock, environment=variables, save_state=save_state
+    ) as events:
+        view.follow(events, outcome)
+    _forgive_inherited(project, outcome)
+    return outcome
+
+
+def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[str, str]:
+    """Return what tells Meltano and its plugins where the databases are."""
+    return {
+        **source.variables(),
+        **warehouse.variables(),
+        **settings.transformer_variables(project, warehouse),
+        "MELTANO_ENVIRONMENT": environment(project),
+    }
+
+
+def _forgive_inherited(project: Project, outcome: RunOutcome) -> None:
+    """Take out the missing streams that a tap only knows from the tap that it inherits from."""
+    for block in outcome.blocks:
+        if block.missing and (named := meltano_project.named_streams(project, block.title.split()[0])) is not None:
+            block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]

@@ -1,0 +1,25 @@
+"""What `meltano run` makes of its arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidemark.run.block_names import split
+
+
+def test_blocks_are_told_apart_as_meltano_does():
+    blocks = "tap-postgres target-postgres dbt-postgres:run tap-crm target-crm"
+    assert split(blocks.split()) == ["tap-postgres target-postgres", "dbt-postgres:run", "tap-crm target-crm"]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ("tap-postgres", "has no target"),
+        ("target-postgres", "has no tap"),
+        ("tap-postgres dbt-postgres:run", "no target"),
+    ],
+)
+def test_what_meltano_could_not_run_is_refused(blocks, said):
+    with pytest.raises(ValueError, match=said):
+        split(blocks.split())
