@@ -1,1 +1,1 @@
-"""What runs on this machine alone: embedded servers, their passwords, the demo shop, Airflow, documentation pages."""
+"""Services of this machine: embedded servers, their passwords, the demo shop, Airflow, documentation pages."""

@@ -1,4 +1,4 @@
-"""Airflow on this machine: its metadata's server, its secrets, and the processes that tidemark-airflow looks after."""
+"""Airflow on this machine: its database server, its secrets, and the processes that tidemark-airflow supervises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.settings import Warehouse
 
-# components get 30 s to end, and what they leave behind some more
+# components get 30 s to end, and their child processes some more
 _STOP_S = 60
 _METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
@@ -31,34 +31,34 @@ def home(project: Project) -> Path:
 
 
 def running(project: Project) -> int | None:
-    """Return the process that runs Airflow for this project, if one does."""
+    """Return the process id of this project's Airflow, if it runs."""
     return holder(_lock(project))
 
 
 def refuse_running(project: Project) -> None:
-    """Stop before something that would take Airflow's databases away under it.
+    """Raise if Airflow runs: the caller is about to stop its databases.
 
     Raises:
-        UsageError: it runs.
+        UsageError: Airflow runs.
     """
     if pid := running(project):
         raise UsageError(f"Airflow is running (pid {pid}) and needs its databases; run `tidemark airflow down` first.")
 
 
 def up(project: Project) -> int:
-    """Start all that Airflow needs and run it until it ends, or this process is told to; return its status.
+    """Start everything that Airflow needs, run Airflow until it or this process is ended, and return its status.
 
-    The servers of source and warehouse run on, as after any command; that of Airflow's metadata ends with it.
+    The servers of source and warehouse keep running, as after any command. The server of Airflow's metadata is stopped.
 
     Raises:
-        BusyError: it runs already.
-        UsageError, TidemarkError: it isn't installed, or a server can't be started.
+        BusyError: Airflow runs already.
+        UsageError, TidemarkError: Airflow isn't installed, or a server can't be started.
     """
     program = project.plugins / "utilities" / "airflow" / "venv" / "bin" / "tidemark-airflow"
     if not program.exists():
         raise TidemarkError("Airflow is not installed here; `make airflow` installs and starts it.")
     with hold(_lock(project), doing="running Airflow") as lock:
-        # here, as what a task would start were a child of Airflow's
+        # start the servers here: a server that a task started would be a child process of Airflow
         _, warehouse = databases.bring_up(project)
         secrets_file.ensure_airflow(project)
         own = variables.read(project).get(_METADATA)
@@ -68,34 +68,34 @@ def up(project: Project) -> int:
             [program, "serve"],
             env={**os.environ, **_way_to(warehouse), "MELTANO_PROJECT_ROOT": str(project.root)},
             stdin=subprocess.DEVNULL,
-            # a terminal's Ctrl-C comes to us, and goes on to it once
+            # a terminal's Ctrl-C goes to this process, which passes it on once
             start_new_session=True,
             pass_fds=[lock],
         )
         share(lock, child.pid)
         try:
-            # as long as Airflow is to run
+            # for as long as Airflow runs
             return child.wait()
         finally:
             child.terminate()
-            # it kills in the end what does not end, and its components may not outlive us
+            # it kills components that don't end, so that none survives this process
             child.wait()
             if not own:
                 fleet.stop(project, [settings.airflow_database(project)])
 
 
 def _way_to(warehouse: Warehouse) -> dict[str, str]:
-    """Return what Airflow's page of streams needs of a user's own warehouse, which YAML may name; no login in it."""
+    """Return the address of the user's own warehouse for Airflow's page of streams, without a login."""
     if warehouse.embedded:
         return {}
     return {name: value for name, value in warehouse.variables().items() if not name.endswith(("_USER", "_PASSWORD"))}
 
 
 def down(project: Project) -> bool:
-    """End Airflow; return whether it ran.
+    """Stop Airflow, and return whether it ran.
 
     Raises:
-        TidemarkError: it doesn't end.
+        TidemarkError: Airflow doesn't end.
     """
     pid = running(project)
     if pid is not None:

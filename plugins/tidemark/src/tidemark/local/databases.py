@@ -1,4 +1,4 @@
-"""Both databases, ready to be connected to."""
+"""Makes the databases ready for connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Databases = TypeVar("_Databases", bound="tuple[DatabaseSettings, ...]")
 
 
 def bring_up(project: Project) -> tuple[Source, Warehouse]:
-    """Start the embedded servers, with passwords made if there are none; return the settings that then hold.
+    """Start the embedded servers, create missing passwords, and return the settings that then apply.
 
     Raises:
         UsageError, TidemarkError: a server can't be started; see `Server.check` and `Server.start`.
@@ -29,7 +29,7 @@ def bring_up(project: Project) -> tuple[Source, Warehouse]:
 
 
 def bring_up_warehouse(project: Project) -> Warehouse:
-    """Start the embedded server of the warehouse unless that is the user's own; return its settings.
+    """Start the warehouse's server if it is an embedded one, and return its settings.
 
     Raises:
         UsageError, TidemarkError: it can't be started.
@@ -39,7 +39,7 @@ def bring_up_warehouse(project: Project) -> Warehouse:
 
 
 def bring_up_airflow(project: Project) -> AirflowDatabase:
-    """Start the embedded server of Airflow's metadata unless that is the user's own; return its settings.
+    """Start the server of Airflow's metadata if it is an embedded one, and return its settings.
 
     Raises:
         UsageError, TidemarkError: it can't be started.
@@ -51,7 +51,7 @@ def bring_up_airflow(project: Project) -> AirflowDatabase:
 def _bring_up(project: Project, read: Callable[[Project], _Databases]) -> _Databases:
     with fleet.exclusive(project):
         sides = read(project)
-        # all refusals come before anything is made
+        # check everything before anything is created
         fleet.require_startable(project, sides)
         if secrets_file.ensure_passwords(project, sides):
             sides = read(project)
@@ -60,14 +60,14 @@ def _bring_up(project: Project, read: Callable[[Project], _Databases]) -> _Datab
 
 
 def try_own(project: Project, *, any_pool: bool = False) -> None:
-    """Connect to the databases that are the user's.
+    """Connect to the user's own databases, as a test.
 
     Args:
-        any_pool: also where a pooler in between keeps no sessions.
+        any_pool: accept a pooler that keeps no sessions.
 
     Raises:
-        UnreachableError: one does not answer.
-        UsageError: a pooler is in between that keeps no sessions.
+        UnreachableError: a database doesn't answer.
+        UsageError: a pooler in between keeps no sessions.
     """
     for side in settings.read(project):
         if not side.embedded:

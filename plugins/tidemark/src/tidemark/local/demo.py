@@ -1,4 +1,4 @@
-"""The demo shop: fills it and makes traffic in it, by the SQL files of the project's demo/shop/."""
+"""Fills the demo shop and makes changes in it, with the SQL files in the project's demo/shop/."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
 
 _SCRIPTS = ("1_tables.sql", "2_rows.sql", "3_constraints.sql")
-# says in the database itself what was loaded, so that loading twice can be told from loading more
+# a comment in the database says what was loaded, so that a repeated load can be told from a different one
 _MARK = re.compile(r"^Tidemark demo shop, scale (?P<scale>\S+), until (?P<as_of>.+)$")
 
 
 @dataclass(frozen=True)
 class Shop:
-    """A demo shop that is there: its scale, and the end of its three years."""
+    """The demo shop in a database: its scale, and the end of its three years."""
 
     scale: str
     as_of: datetime
 
 
 def loaded(connection: psycopg.Connection[Any]) -> Shop | None:
-    """Return the demo shop in this database, or None if there is none."""
+    """Return the demo shop in this database; None if there is none."""
     row = connection.execute("select obj_description('public'::regnamespace)").fetchone()
     found = _MARK.match((row and row[0]) or "")
     return Shop(found["scale"], datetime.fromisoformat(found["as_of"])) if found else None
@@ -49,24 +49,24 @@ def tables(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def load(project: Project, source: DatabaseSettings, *, scale: float, as_of: datetime | None = None) -> bool:
-    """Fill the source with the shop, in one transaction; return whether it did or found it there.
+    """Fill the source with the shop in one transaction. Return False if the same shop was already there.
 
     Args:
         scale: 1 means 100,000 customers, 10,000 products, 500,000 orders, about 1,250,000 order items.
-        as_of: the end of the three years that the stamps are spread over; today's midnight (UTC) by default.
+        as_of: the end of the three years that the timestamps cover; by default, today's midnight in UTC.
 
     Raises:
         UsageError: the database holds something else.
-        TidemarkError: the server could not do it, as when its disk is full; nothing has changed.
+        TidemarkError: the server failed, for example because its disk is full; nothing has changed.
     """
     with connect(settings.admin(project, source)) as connection, connection.transaction():
-        # two loads at once would both find the database empty
+        # otherwise two loads at once could both find the database empty
         connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
         wanted, found = f"{scale:g}", loaded(connection)
         if found is not None:
             if found.scale == wanted and as_of in {None, found.as_of}:
                 return False
-            # replacing it here would leave its rows in the warehouse, and bookmarks past the new ones
+            # a replacement would leave the old rows in the warehouse, and bookmarks past the new ones
             raise UsageError(
                 f"The {source} holds the demo shop at scale {found.scale} until {found.as_of:%Y-%m-%d}; for another, "
                 "start afresh with `tidemark reset`, then run this again."
@@ -89,10 +89,10 @@ def load(project: Project, source: DatabaseSettings, *, scale: float, as_of: dat
 def change(
     project: Project, source: DatabaseSettings, *, rows: int, seed: int | None = None
 ) -> list[tuple[str, str, int]]:
-    """Make a day's traffic of about `rows` changed rows; return (table, change, rows) of each kind.
+    """Make a day's traffic with about `rows` changed rows. Return (table, change, rows) for each kind of change.
 
     Args:
-        seed: makes the same traffic again in the same shop.
+        seed: the same seed makes the same traffic in the same shop.
 
     Raises:
         UsageError: the database holds no demo shop.
@@ -118,7 +118,7 @@ def _midnight(connection: psycopg.Connection[Any]) -> datetime:
 
 
 def _execute(connection: psycopg.Connection[Any], script: Path) -> psycopg.Cursor[Any]:
-    """Run all statements of `script`; the cursor stands at the last one's rows."""
+    """Run all statements of `script`, and return a cursor at the rows of the last one."""
     if not script.is_file():
         raise UsageError(f"The demo's {script} is missing; restore it with git.")
     try:

@@ -1,4 +1,4 @@
-"""The models' documentation: built by dbt, served on this machine alone unless another address is named."""
+"""The models' documentation: built by dbt, and served only on this machine unless the user names an address."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def build(project: Project) -> Path:
-    """Have dbt write the site; return its directory.
+    """Build the site with dbt, and return its directory.
 
     Raises:
-        TidemarkError: dbt could not.
+        TidemarkError: dbt failed.
     """
     done = subprocess.run(
         [project.meltano, "invoke", "--no-install", "dbt-postgres:docs"],
@@ -43,18 +43,18 @@ def build(project: Project) -> Path:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    """Files of a directory; its log would only say that a browser looked at them."""
+    """Serves the files of a directory, without a log of each request."""
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(directory: Path, host: str, port: int) -> Iterator[Callable[[], None]]:
-    """Listen on `port` of `host` and yield what serves the files of `directory` until it is interrupted.
+    """Listen on `port` of `host`, and yield a function that serves `directory` until it is interrupted.
 
     Raises:
-        UsageError: the port is taken, or the address is none of this machine's.
+        UsageError: the port is taken, or the address is not this machine's.
     """
     try:
         server = _server(host)((host, port), partial(_Quiet, directory=str(directory)))

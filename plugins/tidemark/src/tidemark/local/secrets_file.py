@@ -1,4 +1,4 @@
-"""Passwords of the embedded servers: made once, kept in .env, never committed."""
+"""Secrets of the embedded servers and Airflow. They are generated once, kept in .env, and never committed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def ensure_passwords(project: Project, sides: Iterable[DatabaseSettings]) -> bool:
-    """Write to .env a new password for each role of the embedded sides that has none; return whether any was."""
+    """Write to .env a password for each role of an embedded server that lacks one. Return whether any did."""
     embedded = [side for side in sides if side.embedded]
     wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]
     if embedded and settings.admin(project, embedded[0]).password is None:
@@ -34,7 +34,7 @@ def ensure_passwords(project: Project, sides: Iterable[DatabaseSettings]) -> boo
 
 
 def ensure_airflow(project: Project) -> None:
-    """Write to .env what Airflow signs and encrypts with, and its administrator's password, where there is none."""
+    """Write to .env Airflow's signing and encryption keys and its administrator's password, where they are missing."""
     there = variables.read(project)
     makers: dict[str, Callable[[], str]] = {
         # Fernet wants 32 bytes
@@ -49,7 +49,7 @@ def ensure_airflow(project: Project) -> None:
 def _write(project: Project, values: Mapping[str, str]) -> None:
     if values:
         try:
-            # neither set_key nor a copy of .env.example is closed to others
+            # dotenv.set_key and copies of .env.example would leave the file readable for others
             project.dotenv.touch()
             project.dotenv.chmod(0o600)
         except OSError as error:
@@ -58,5 +58,5 @@ def _write(project: Project, values: Mapping[str, str]) -> None:
                 "hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST), or set these."
             ) from None
     for name, value in values.items():
-        # letters, digits, -, _ and = only: needs no quoting in a shell, a URL or a file
+        # only letters, digits, -, _ and =, which need no quoting in a shell, a URL or a file
         dotenv.set_key(project.dotenv, name, value, quote_mode="never")

@@ -1,1 +1,1 @@
-"""The Meltano project: where its files are, its settings and variables, and what Meltano itself says of them."""
+"""The Meltano project: its files, settings, variables and schedules, and Meltano's own view of them."""

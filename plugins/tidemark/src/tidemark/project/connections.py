@@ -1,4 +1,4 @@
-"""Connections to either side, and what to say when there is none."""
+"""Connects to a database of the pipeline, or says in one line why that failed and which variable to check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
 
 _TIMEOUT_S = 10
-# a connection that ends under an interrupted transaction makes it warn on the console; our own errors say what matters
+# psycopg warns on the console if a connection ends in an interrupted transaction; our own errors are enough
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 # by side; a database of another kind has none
@@ -25,7 +25,7 @@ UNREACHABLE = {"source": SourceUnreachableError, "warehouse": WarehouseUnreachab
 
 
 def url(side: DatabaseSettings, *, with_password: bool = True) -> str:
-    """Return a libpq URL of `side`."""
+    """Return a libpq URL for `side`."""
     password = f":{quote(side.password.get_secret_value(), safe='')}" if side.password and with_password else ""
     query = ""
     if side.ssl_enable:
@@ -39,19 +39,19 @@ def url(side: DatabaseSettings, *, with_password: bool = True) -> str:
 
 
 def parameters(side: DatabaseSettings) -> dict[str, Any]:
-    """Return libpq's parameters for `side`, those that others add theirs to."""
+    """Return libpq's parameters for `side`, as a dict that callers can extend."""
     return dict(conninfo.conninfo_to_dict(url(side)))
 
 
 def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
-    """Connect to `side` in UTC and autocommit, or to another `database` on its server.
+    """Connect to `side`, or to another `database` on its server, in UTC and autocommit.
 
     Args:
-        any_pool: also where a pooler in between keeps no sessions.
+        any_pool: accept a pooler that keeps no sessions.
 
     Raises:
-        UnreachableError: it can't be reached, or refuses this user.
-        UsageError: a pooler is in between that keeps no sessions.
+        UnreachableError: the server can't be reached, or refuses this role.
+        UsageError: a pooler in between keeps no sessions.
     """
 
     def another() -> psycopg.Connection[Any]:
@@ -64,8 +64,8 @@ def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bo
         except PoolerError as error:
             raise UsageError(str(error)) from error
         connection.execute(session.as_sql(session.unlimited(connection.info.server_version)))
-    # not as start-up options, which poolers refuse; psycopg reads no other date style, and a database may have one
-    # and none of ours waits for ever
+    # These are statements, because poolers refuse start-up options. psycopg can only read the ISO date style, but a
+    # database may have another one as its default. No session of ours may wait for a lock forever.
     connection.execute("set time zone 'UTC'; set datestyle to 'ISO'; set lock_timeout = '60s'")
     return connection
 
@@ -85,8 +85,8 @@ def _open(side: DatabaseSettings, database: str | None) -> psycopg.Connection[An
 
 
 def _explain(side: DatabaseSettings, error: psycopg.OperationalError) -> str:
-    """Say in one line what is wrong and which variable mends it."""
-    # libpq's text runs over several lines, the reason first
+    """Say in one line what is wrong, and which variable to check."""
+    # libpq's message has several lines, and the first one has the reason
     reason = str(error).strip().splitlines()[0]
     for noise in ("connection failed: ", "FATAL:  ", "FATAL: "):
         reason = reason.replace(noise, "")

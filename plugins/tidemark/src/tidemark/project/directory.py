@@ -1,4 +1,4 @@
-"""Where things are in a Tidemark project."""
+"""The paths of a Tidemark project."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tidemark.errors import UsageError
 
 @dataclass(frozen=True)
 class Project:
-    """A directory that holds meltano.yml."""
+    """A directory with a meltano.yml."""
 
     root: Path
 
     @classmethod
     def find(cls) -> Project:
-        """Return the project of MELTANO_PROJECT_ROOT, or else the nearest one above the working directory.
+        """Return the project in MELTANO_PROJECT_ROOT, or else the nearest one at or above the working directory.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no project.
         """
         if named := os.environ.get("MELTANO_PROJECT_ROOT"):
             if not Path(named, "meltano.yml").is_file():
@@ -35,33 +35,33 @@ class Project:
         raise UsageError(f"There is no meltano.yml in {here} or above it; run this inside a Tidemark project.")
 
     def variable(self, *names: str) -> str | None:
-        """Return the first of these variables that is set: of the process, or else of .env."""
+        """Return the first of these variables that is set, in the process or else in .env."""
         dotenv = dotenv_values(self.dotenv, encoding="utf-8") if self.dotenv.exists() else {}
         return next((value for name in names if (value := os.environ.get(name) or dotenv.get(name))), None)
 
     @property
     def dotenv(self) -> Path:
-        """Settings and secrets of this machine; never committed."""
+        """The settings and secrets of this machine. The file is never committed."""
         return self.root / ".env"
 
     @property
     def work(self) -> Path:
-        """Where runs write: TIDEMARK_WORK_DIR, for projects that are read only or shared, or else the project."""
+        """Where runs write: TIDEMARK_WORK_DIR (for read-only or shared projects), or else the project."""
         return Path(self.root, self.variable("TIDEMARK_WORK_DIR") or "").resolve()
 
     @property
     def state_dir(self) -> Path:
-        """What this machine's servers and locks need; never committed."""
+        """The files of this machine's servers and locks. They are never committed."""
         return self.work / ".tidemark"
 
     @property
     def plugins(self) -> Path:
-        """Meltano's directory of what is installed, and where it writes unless `work` is elsewhere."""
+        """Meltano's directory, with all installed plugins. Meltano also writes there, unless `work` is elsewhere."""
         return self.root / ".meltano"
 
     @property
     def pipeline_lock(self) -> Path:
-        """Held while a run, or what must not happen during one, goes on."""
+        """The lock that a run holds, and anything that must not happen during a run."""
         return self.state_dir / "pipeline.lock"
 
     @property
@@ -76,11 +76,11 @@ class Project:
 
     @property
     def dbt_target(self) -> Path:
-        """Where dbt writes its manifest and its documentation: a run's own directory, if it has one."""
+        """The directory of dbt's manifest and documentation; with TIDEMARK_WORK_DIR, it is below that."""
         named = self.variable("DBT_POSTGRES_TARGET_PATH", "DBT_TARGET_PATH")
         return Path(self.root, named or self.work / ".meltano" / "dbt" / "target")
 
     @property
     def run_log(self) -> Path:
-        """JSON lines of every Meltano run (logging.yaml)."""
+        """The log of all Meltano runs, in JSON lines (logging.yaml)."""
         return self.work / "logs" / "meltano.jsonl"

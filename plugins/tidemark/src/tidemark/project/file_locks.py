@@ -1,4 +1,4 @@
-"""Locks that the kernel frees when their holder dies, however it dies."""
+"""File locks that the kernel frees when their holder ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# what is waited for is the start of a server or two
+# the longest thing to wait for is the start of one or two servers
 _PATIENCE_S = 300.0
 _POLL_S = 0.1
 
 
 @contextmanager
 def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) -> Iterator[int]:
-    """Hold the lock file `path` and yield its descriptor.
+    """Hold the lock file `path`, and yield its descriptor.
 
-    A child process that inherits the descriptor keeps the lock after this process is gone: that is how a run
-    that lost its parent still keeps the next one out.
+    A child process that inherits the descriptor keeps the lock after this process has ended. So a run that lost its
+    parent still keeps the next run out.
 
     Args:
-        path: made when missing, never removed (removing it would let two holders in).
-        doing: what the holder does, for the message to whoever comes second.
-        wait: wait for the lock for some minutes, rather than raise at once.
-        shared: hold it beside others that share it, and keep out those that don't.
+        path: created if missing, and never removed, because then two processes could hold the lock.
+        doing: what the holder does, for the message of the next process.
+        wait: wait some minutes for the lock, instead of raising at once.
+        shared: hold the lock together with others that share it, and keep out those that don't.
 
     Raises:
-        BusyError: somebody else holds it.
-        UsageError: it is another user's.
+        BusyError: another process holds the lock.
+        UsageError: the file belongs to another user.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -62,10 +62,10 @@ def hold(path: Path, *, doing: str, wait: bool = False, shared: bool = False) ->
 
 
 def _lock(descriptor: int, *, patience_s: float, shared: bool) -> bool:
-    """Lock it; return whether nobody else holds it.
+    """Lock the file, and return whether no other process holds it.
 
     Raises:
-        BlockingIOError: somebody does who keeps us out, and goes on to.
+        BlockingIOError: another process still holds it.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -84,18 +84,18 @@ def _try_lock(descriptor: int, *, shared: bool) -> bool:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         return not shared
     if shared:
-        # a step down, which waits for nobody
+        # a downgrade, which never waits
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     return True
 
 
 def share(descriptor: int, pid: int) -> None:
-    """Write down that process `pid` holds the lock too."""
+    """Record that process `pid` holds the lock too."""
     os.pwrite(descriptor, f"{pid}\n".encode(), os.fstat(descriptor).st_size)
 
 
 def holder(path: Path) -> int | None:
-    """Return the process that holds the lock; None if nobody does."""
+    """Return the id of a process that holds the lock; None if none does."""
     if not path.exists():
         return None
     descriptor = os.open(path, os.O_RDONLY)
@@ -110,6 +110,6 @@ def holder(path: Path) -> int | None:
 
 
 def _holder(descriptor: int) -> str:
-    """Return the pid of the first holder that is still alive."""
+    """Return the pid of the first holder that still runs."""
     pids = os.pread(descriptor, 4096, 0).decode().split()
     return next((pid for pid in pids if psutil.pid_exists(int(pid))), "unknown")

@@ -1,7 +1,7 @@
-"""Lets go of tables that a long reading of ours holds when somebody waits to alter one.
+"""Ends a long read of ours if another session waits to alter one of its tables.
 
-Whoever alters a table waits for all who read it, and all who come later wait behind that. A comparison or a dump holds
-its tables for as long as it takes; so it ends when somebody waits for it, and is begun again once they are through.
+A session that alters a table waits for all its readers, and all later sessions wait behind it. A comparison or a dump
+reads its tables for long. So it ends if another session waits for it, and begins again once that one is done.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings
 
 _LOOK_EVERY_S = 0.25
-# a polite waiter comes and goes: it is the same one within this time
+# polite sessions wait again and again: within this time it is still the same wait
 _SAME_S = 2.0
-# to be looked for once in a while even where nobody could be seen
+# try again after this time if the watch could not connect
 _AGAIN_S = 10.0
 ATTEMPTS = 5
-# how long to leave a table to those that were let through
+# how long to wait before the next attempt, so that the other session gets the table
 PAUSE_S = 1.0
 _WAITING = """
     select waiting.pid, waiting.seconds, concat(
@@ -44,7 +44,7 @@ _WAITING = """
 
 
 class GaveWayError(TidemarkError):
-    """What was under way was ended, as somebody waited for it; its text is who."""
+    """Our session was ended because another one waited for it. The message names that session."""
 
 
 @contextmanager
@@ -56,17 +56,17 @@ def giving_way(
     polite: bool = True,
     let_go: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """End a session of ours if somebody waits for its locks for longer than a moment.
+    """End a session of ours if another one waits for its locks for more than a moment.
 
     Args:
-        pid: of the session, as its server has it; it is ended, and its next statement fails.
-        patience_s: how long somebody may wait.
-        polite: count those too that wait for half a second at a time, let others pass and try again, as target and dbt
-            do: they keep nobody else waiting, and give up in the end.
-        let_go: called besides, from another thread: ends what the session's end doesn't.
+        pid: the server's process id of our session. It is terminated, and its next statement fails.
+        patience_s: how long another session may wait.
+        polite: also count sessions that wait for half a second at a time, let others pass and try again, as target and
+            dbt do. They make nobody else wait, but they give up in the end.
+        let_go: also called, from another thread, to stop work that doesn't end with the session.
 
     Raises:
-        GaveWayError: it was ended.
+        GaveWayError: the session was ended.
     """
     watch = _Watch(side, pid, patience_s, let_go, polite=polite)
     watch.start()
@@ -99,14 +99,14 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(_LOOK_EVERY_S):
-            # the work goes on unwatched where there is no second connection to be had
+            # without a second connection, the work goes on unwatched
             with suppress(psycopg.Error, TidemarkError), connections.connect(self._side) as connection:
                 if self._look_on(connection):
                     return
             self.over.wait(_AGAIN_S)
 
     def _look_on(self, connection: psycopg.Connection[Any]) -> bool:
-        """Look until it is over, or somebody has waited for long enough."""
+        """Watch until the work is over, or until another session has waited too long."""
         while not self.over.wait(_LOOK_EVERY_S):
             for pid, seconds, who in connection.execute(_WAITING, {"ours": self._pid}).fetchall():
                 if seconds >= self._patience_s or (self._polite and self._has_waited(pid)):

@@ -1,6 +1,6 @@
-"""Meltano itself, in this process: its project in the environment that a run would use, and what it says of settings.
+"""Meltano itself, imported into this process: its project in a run's environment, and its view of settings.
 
-Its import takes a second, which not every command can spare: nothing of it is imported before it is needed.
+Importing Meltano takes a second, and not every command needs it. So all its imports are late.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _TIMEOUT_S = 10
 
 
 def find(project: Project) -> MeltanoProject:
-    """Return Meltano's project, in the environment of `variables.environment`.
+    """Return Meltano's project in the environment of `variables.environment`.
 
     Raises:
-        UsageError: its files can't be read, or have no such environment.
+        UsageError: its files can't be read, or don't have that environment.
     """
     import structlog  # noqa: PLC0415
     from meltano.core.error import MeltanoError  # noqa: PLC0415
@@ -40,7 +40,7 @@ def find(project: Project) -> MeltanoProject:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     name = variables.environment(project)
     try:
-        # one that was found before may be another's, or know an earlier .env
+        # a project that was found before may be another one, or have read an earlier .env
         MeltanoProject.deactivate()
         meltano = MeltanoProject.find(project.root)
         if name not in {each.name for each in meltano.meltano.environments}:
@@ -55,7 +55,7 @@ def find(project: Project) -> MeltanoProject:
 
 
 def unreadable(error: Exception) -> UsageError:
-    """Return what to say of an error of Meltano's."""
+    """Return our error for an error of Meltano."""
     return UsageError(
         f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; see meltano.yml and the "
         "files that it includes, .env, and the variables that begin with MELTANO_, TAP_ and TARGET_."
@@ -67,8 +67,8 @@ def database(meltano: MeltanoProject) -> Iterator[Session]:
     """Open Meltano's own database.
 
     Raises:
-        UsageError: a pooler is in between that keeps no sessions.
-        TidemarkError: it can't be used.
+        UsageError: a pooler in between keeps no sessions.
+        TidemarkError: the database can't be used.
     """
     import sqlalchemy.exc  # noqa: PLC0415
     from meltano.core.db import project_engine  # noqa: PLC0415
@@ -87,10 +87,10 @@ def database(meltano: MeltanoProject) -> Iterator[Session]:
 
 
 def refuse_pool(uri: str) -> None:
-    """Stop if Meltano's database is behind a pooler that keeps no sessions: its driver prepares what it asks often.
+    """Raise if a pooler before Meltano's database keeps no sessions: its driver prepares frequent statements.
 
     Raises:
-        UsageError: it is.
+        UsageError: the pooler keeps no sessions.
     """
     import psycopg  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def refuse_pool(uri: str) -> None:
     def another() -> psycopg.Connection[Any]:
         return psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=_TIMEOUT_S)
 
-    # if it can't be reached, Meltano says so
+    # if the database can't be reached, Meltano reports that
     with suppress(psycopg.Error), another() as connection:
         try:
             poolers.require_session(connection, another, variables=_URI)
@@ -113,7 +113,7 @@ def refuse_pool(uri: str) -> None:
 
 
 def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSettingsService]:
-    """Return a tap, a target or dbt, and what Meltano knows of its settings.
+    """Return a plugin (tap, target or dbt), and Meltano's service for its settings.
 
     Raises:
         UsageError: there is no such plugin.
@@ -132,12 +132,12 @@ def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSet
 
 
 def named_streams(project: Project, tap: str) -> list[str] | None:
-    """Return the patterns of the streams that a tap itself selects or describes.
+    """Return the patterns of streams in a tap's own `select` and `metadata`.
 
-    Meltano adds to a tap's `metadata` that of the tap that it inherits from, whose streams are none of this one's.
+    Meltano adds the `metadata` of the tap that it inherits from, whose streams this tap doesn't have.
 
     Returns:
-        None if it inherits from no other tap, and all that it has is its own.
+        None if the tap inherits from no other one, so that everything is its own.
     """
     found, service = plugin(find(project), tap)
     if not found.inherit_from:

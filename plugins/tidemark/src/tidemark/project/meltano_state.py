@@ -1,4 +1,4 @@
-"""Meltano's state of the pipeline."""
+"""Meltano's state of the pipeline: reads and writes it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TAP, TARGET = "tap-postgres", "target-postgres"
 
 @dataclass(frozen=True)
 class Bookmark:
-    """How far a stream has been read: the replication key, and the value up to which all rows are in the warehouse."""
+    """A stream's replication key, and the value up to which the warehouse has all rows."""
 
     key: str
     value: Any
 
 
 def shown(value: Any) -> str:
-    """Return the value of a bookmark to the second if it is an instant, and as it is if not."""
+    """Return a bookmark's value: an instant to the second, any other value unchanged."""
     try:
         return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S")
     except (TypeError, ValueError):
@@ -40,17 +40,17 @@ def shown(value: Any) -> str:
 
 
 def state_id(meltano: MeltanoProject) -> str:
-    """Return the id under which Meltano keeps the pipeline's state."""
-    # which expands what the environment has for a suffix
+    """Return the id of the pipeline's state in Meltano."""
+    # this expands variables in the environment's state_id_suffix
     meltano_project.plugin(meltano, TAP)
     assert meltano.environment
-    # Meltano looks for this variable in the process alone, and not in .env
+    # Meltano reads this variable only from the process, not from .env
     suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX") or meltano.environment.state_id_suffix
     return f"{meltano.environment.name}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
 
 
 def bookmarks(project: Project) -> dict[str, Bookmark]:
-    """Return each stream's bookmark as Meltano holds it; streams without a replication key have none."""
+    """Return each stream's bookmark in Meltano's state. Streams without a replication key have none."""
     return {
         stream: Bookmark(entry["replication_key"], entry["replication_key_value"])
         for stream, entry in entries(project).items()
@@ -59,14 +59,14 @@ def bookmarks(project: Project) -> dict[str, Bookmark]:
 
 
 def entries(project: Project) -> dict[str, dict[str, Any]]:
-    """Return all that the tap has written of each stream into Meltano's state."""
+    """Return everything that the tap has written about each stream into Meltano's state."""
     with _meltano_state(project) as service:
         found: dict[str, dict[str, Any]] = _payload(service).get("singer_state", {}).get("bookmarks", {})
     return found
 
 
 def put(project: Project, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """Write what the tap is to find of some streams; None to have it find nothing."""
+    """Write what the tap will find in its state about some streams; None removes a stream."""
     with _meltano_state(project) as service:
         payload = _payload(service)
         bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
@@ -81,7 +81,7 @@ def _payload(service: StateService) -> dict[str, Any]:
     """Return Meltano's state.
 
     Raises:
-        TidemarkError: it is none.
+        TidemarkError: it is not Singer state.
     """
     name = state_id(service.project)
     try:
@@ -101,8 +101,8 @@ def _payload(service: StateService) -> dict[str, Any]:
 
 @contextmanager
 def _meltano_state(project: Project) -> Iterator[StateService]:
-    """Open Meltano's own state service: `meltano state get` would cost a second more."""
-    # imported late, as not every command can spare that second either
+    """Open Meltano's own state service: `meltano state get` would take a second longer."""
+    # imported late, because the import takes a second, and not every command needs it
     from meltano.core.state_service import StateService  # noqa: PLC0415
 
     meltano = meltano_project.find(project)
@@ -111,7 +111,7 @@ def _meltano_state(project: Project) -> Iterator[StateService]:
 
 
 def clear_all(project: Project) -> list[str]:
-    """Forget the state of every pipeline of the project, so that each loads everything next; return their ids."""
+    """Clear the state of all pipelines of the project, so that the next runs load everything. Return their ids."""
     with _meltano_state(project) as service:
         ids = sorted(service.list_state())
         for each in ids:
@@ -120,13 +120,13 @@ def clear_all(project: Project) -> list[str]:
 
 
 def export(project: Project) -> dict[str, Any]:
-    """Return all state of this environment as Meltano keeps it, in the form of `meltano state export`."""
+    """Return all state of this environment, in the form of `meltano state export`."""
     with _meltano_state(project) as service:
         return {name: state for name, state in service.export_state().items() if _is_ours(name, project)}
 
 
 def replace(project: Project, states: Mapping[str, Any]) -> None:
-    """Make all state of this environment what `export` returned; that of others, which may be beside it, stays."""
+    """Replace all state of this environment by what `export` returned. State of other environments stays."""
     with _meltano_state(project) as service:
         for each in [name for name in service.state_store_manager.get_state_ids() if _is_ours(name, project)]:
             if each not in states:

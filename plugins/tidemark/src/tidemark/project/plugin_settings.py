@@ -1,7 +1,7 @@
-"""The settings of tap, target and dbt, as Meltano resolves them: variables, .env, YAML, its database, defaults.
+"""The settings of tap, target and dbt as Meltano resolves them: variables, .env, YAML, its database, defaults.
 
-Meltano itself is asked where YAML or its database sets one. Where neither does, which is the rule, variables and
-defaults say all, and Meltano's second of imports is saved.
+If YAML or Meltano's database has a setting, this asks Meltano. Usually neither does. Then variables and defaults are
+enough, and the second that Meltano's import takes is saved.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _STORED = "select 1 from plugin_settings where enabled limit 1"
 
 @dataclass(frozen=True)
 class Setting:
-    """A value, and whether somebody set it or it is what the plugin has by default."""
+    """A setting's value, and whether it is the plugin's default or somebody set it."""
 
     value: str
     is_default: bool
 
 
 def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setting]:
-    """Return the settings of `names` that have a value.
+    """Return those of the settings `names` that have a value.
 
     Raises:
-        UsageError: Meltano's files, or .env, can't be read.
-        TidemarkError: Meltano's database can't be.
+        UsageError: Meltano's files or .env can't be read.
+        TidemarkError: Meltano's database can't be read.
     """
     files = yaml_files.read(project)
     found = variables.read(project)
@@ -59,7 +59,7 @@ def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setti
 
 
 def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> list[str]:
-    """Return the variables that would have to be set for settings that somebody made in YAML or Meltano's database.
+    """Return the variables that would replace settings which somebody made in YAML or in Meltano's database.
 
     Raises:
         UsageError, TidemarkError: see `read`.
@@ -76,7 +76,7 @@ def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> lis
 
 
 def database_uri(project: Project) -> str:
-    """Return where Meltano keeps its state and settings, if not in its own file."""
+    """Return the address of Meltano's own database; empty for the default file."""
     named = variables.read(project).get("MELTANO_DATABASE_URI")
     return named or yaml_files.read(project).setting("database_uri") or ""
 
@@ -87,17 +87,17 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
     meltano = meltano_project.find(project)
     _, service = meltano_project.plugin(meltano, plugin)
     settings = {}
-    # to open a database that holds no settings would make one where there is none
+    # opening a database that doesn't exist would create it
     stored = _stored(project, database_uri(project))
     with meltano_project.database(meltano) if stored else nullcontext() as session:
         for name, variable in names.items():
             value: Any = None
             is_default = False
-            # a plugin has only the settings that it, or YAML, defines
+            # a plugin only has settings that the plugin or YAML defines
             if service.find_setting(name):
                 value, told = service.get_with_metadata(name, session=session)
                 is_default = told["source"] is SettingValueStore.DEFAULT
-            # an empty variable is one that isn't there
+            # an empty variable counts as unset
             value = value if value not in {None, ""} else found.get(variable)
             if value is not None:
                 settings[name] = Setting(str(value), is_default=is_default)
@@ -105,12 +105,12 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
 
 
 def _stored(project: Project, uri: str) -> bool:
-    """Whether Meltano's database holds any settings. If it can't be asked, a run will say so."""
+    """Return whether Meltano's database has any settings. If it can't be read, the run itself will report that."""
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] in {"postgresql", "postgres"}:
         return _stored_in_postgres(f"postgresql://{rest}")
     if kind not in {"", "sqlite"} or "$" in rest:
-        # Meltano knows
+        # only Meltano can read these
         return True
     directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
     path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
@@ -123,7 +123,7 @@ def _stored(project: Project, uri: str) -> bool:
 
 @functools.cache
 def _stored_in_postgres(uri: str) -> bool:
-    # asked once in a process: where it does not answer, that takes the whole time-out
+    # once per process: if the server doesn't answer, this takes the whole timeout
     with suppress(psycopg.Error), psycopg.connect(uri, connect_timeout=_TIMEOUT_S) as connection:
         return connection.execute(_STORED).fetchone() is not None
     return False

@@ -1,4 +1,4 @@
-"""Meltano's schedules as a file that Airflow's DAGs are made from, so that no DAG has to ask Meltano."""
+"""Exports Meltano's schedules to a file, from which Airflow's DAGs are made without a call to Meltano."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def export(project: Project) -> str:
-    """Return the schedules and their jobs, and the streams that are selected, as JSON.
+    """Return the schedules with their jobs, and the selected streams, as JSON.
 
     Raises:
-        UsageError: Meltano's files can't be read, or a schedule's job isn't there.
+        UsageError: Meltano's files can't be read, or a schedule's job doesn't exist.
     """
     from meltano.core.error import MeltanoError  # noqa: PLC0415
     from meltano.core.schedule_service import ScheduleService  # noqa: PLC0415
@@ -40,7 +40,7 @@ def export(project: Project) -> str:
 
 
 def _tasks(jobs: Any, schedule: Any) -> list[str]:
-    """Return what `meltano run` is to be given, an item a task."""
+    """Return the arguments of `meltano run`, one item per task."""
     if hasattr(schedule, "job"):
         return [" ".join(blocks) for blocks in jobs.get(schedule.job).flat_args_per_set]
     return [f"{schedule.extractor} {schedule.loader}"]

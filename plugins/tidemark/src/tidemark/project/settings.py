@@ -1,8 +1,8 @@
-"""The databases, as the environment, .env and Meltano's own settings name them."""
+"""The settings of the databases, from the environment, .env and Meltano's own settings."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (pydantic looks at it when it runs)
+from pathlib import Path  # noqa: TC003  (pydantic needs it at run time)
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
@@ -19,14 +19,14 @@ LOOPBACK = "127.0.0.1"
 _RAW = "raw"
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
-# whose the embedded servers are: makes databases, roles and the demo shop; nothing of a run connects as it
+# the owner of the embedded servers: it creates databases, roles and the demo shop, and no run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
 WATCHER = "tidemark_watcher"
 
 
 class DatabaseSettings(BaseModel):
-    """One end of the pipeline. Fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
+    """One database of the pipeline. The fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
 
     side: ClassVar[ServerName]
     prefix: ClassVar[str]
@@ -43,14 +43,14 @@ class DatabaseSettings(BaseModel):
     @field_validator("ssl_enable", mode="before")
     @classmethod
     def _as_meltano_has_it(cls, value: Any) -> Any:
-        """Take the words that Meltano takes for true: another one, such as `y`, it would take for false."""
+        """Accept the words that Meltano accepts. Any other word, such as `y`, would mean false to Meltano."""
         if str(value).lower() not in _WORDS:
             raise ValueError(f"it is one of {', '.join(_WORDS)}")
         return _WORDS[str(value).lower()]
 
     @property
     def embedded(self) -> bool:
-        """Whether Tidemark runs this server itself: only while nobody names a host, not even 127.0.0.1."""
+        """Whether Tidemark runs this server itself: only if the user names no host, not even 127.0.0.1."""
         return self.host is None
 
     @property
@@ -60,11 +60,11 @@ class DatabaseSettings(BaseModel):
 
     @property
     def login_prefix(self) -> str:
-        """How the variables begin that say how to get there, and as whom."""
+        """The prefix of the variables for address and login."""
         return self.prefix
 
     def variables(self) -> dict[str, str]:
-        """Return the settings as variables for a child: none empty, which tap, target and dbt each take otherwise."""
+        """Return the settings as variables for a child. None is empty: tap, target and dbt differ on empty ones."""
         found = {
             "HOST": self.address,
             "PORT": str(self.port),
@@ -79,12 +79,12 @@ class DatabaseSettings(BaseModel):
         return {f"{self.prefix}_{name}": value for name, value in found.items()}
 
     def __str__(self) -> str:
-        """Return how messages name this database; holds no secret."""
+        """Return the database's name for messages, without a secret."""
         return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
 
 
 class Source(DatabaseSettings):
-    """What the tap reads."""
+    """The database that the tap reads."""
 
     side = "source"
     prefix = "TAP_POSTGRES"
@@ -95,7 +95,7 @@ class Source(DatabaseSettings):
 
 
 class Warehouse(DatabaseSettings):
-    """What the target writes, and dbt builds in as a user of its own."""
+    """The database that the target writes, and in which dbt builds with a role of its own."""
 
     side = "warehouse"
     prefix = "TARGET_POSTGRES"
@@ -106,23 +106,23 @@ class Warehouse(DatabaseSettings):
     default_target_schema: str = _RAW
 
     def variables(self) -> dict[str, str]:
-        """Return the settings as variables for a child; dbt has the schema from there."""
+        """Return the settings as variables for a child process. dbt also takes the schema from here."""
         schema = self.default_target_schema
         more = {} if schema == _RAW else {f"{self.prefix}_DEFAULT_TARGET_SCHEMA": schema}
         return {**super().variables(), **more}
 
 
 class Models(Warehouse):
-    """The warehouse as dbt connects to it, where that is not as the target does."""
+    """The warehouse with dbt's own address or login."""
 
     @property
     def login_prefix(self) -> str:
-        """How the variables begin that say how to get there, and as whom."""
+        """The prefix of the variables for address and login."""
         return TransformerLogin.prefix
 
 
 class AirflowDatabase(DatabaseSettings):
-    """What Airflow keeps its metadata in."""
+    """The database of Airflow's metadata."""
 
     side = "airflow"
     prefix = "AIRFLOW_POSTGRES"
@@ -133,14 +133,14 @@ class AirflowDatabase(DatabaseSettings):
 
 
 class Machine(BaseModel):
-    """What holds for this machine, whichever databases are used."""
+    """Settings of this machine, whichever databases it uses."""
 
     postgres_bin: Path | None = None
     admin_password: SecretStr | None = None
 
 
 class TransformerLogin(BaseModel):
-    """Who dbt is in the warehouse, and how it gets there."""
+    """dbt's login in the warehouse, and its address."""
 
     prefix: ClassVar[str] = "DBT_POSTGRES"
     host: str | None = None
@@ -150,21 +150,21 @@ class TransformerLogin(BaseModel):
 
 
 class MonitorLogin(BaseModel):
-    """Who reads the run history for Airflow's page of streams."""
+    """The login that reads the run history for Airflow's page of streams."""
 
     user: str = WATCHER
     password: SecretStr | None = None
 
 
 def admin(project: Project, side: DatabaseSettings) -> DatabaseSettings:
-    """Return an embedded `side` as its owner connects to it; a user's own as it is."""
+    """Return an embedded `side` with its owner's login. Return the user's own database unchanged."""
     if not side.embedded:
         return side
     return side.model_copy(update={"user": ADMIN, "password": _machine(project).admin_password})
 
 
 def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
-    """Return the warehouse as dbt connects to it; as the target does, in all that isn't named for dbt.
+    """Return the warehouse's settings for dbt. Settings that dbt lacks are the target's.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -180,13 +180,13 @@ def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
 
 
 def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
-    """Return the warehouse as whoever watches it connects to it."""
+    """Return the warehouse's settings with the login of the role that watches runs."""
     login = variables.read_into(MonitorLogin, "TIDEMARK_MONITOR_", project)
     return warehouse.model_copy(update={"user": login.user, "password": login.password})
 
 
 def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, str]:
-    """Return what tells a child who dbt is, and how it gets to the warehouse."""
+    """Return dbt's address and login in the warehouse as variables for a child process."""
     side = transformer(project, warehouse)
     password = {"DBT_POSTGRES_PASSWORD": side.password.get_secret_value()} if side.password else {}
     return {
@@ -198,13 +198,13 @@ def transformer_variables(project: Project, warehouse: Warehouse) -> dict[str, s
 
 
 def postgres_bin(project: Project) -> Path | None:
-    """Return TIDEMARK_POSTGRES_BIN: whose programs run the embedded servers, in place of the wheel's."""
+    """Return TIDEMARK_POSTGRES_BIN: a directory whose programs run the embedded servers instead of the wheel's."""
     named = _machine(project).postgres_bin
     return named.expanduser().resolve() if named else None
 
 
 def read(project: Project) -> tuple[Source, Warehouse]:
-    """Read both sides, as Meltano does: the environment, .env, its files, its database.
+    """Read source and warehouse as Meltano does: from the environment, .env, its files, its database.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -218,7 +218,7 @@ def read(project: Project) -> tuple[Source, Warehouse]:
 
 
 def all_databases(project: Project) -> list[DatabaseSettings]:
-    """Read all databases that embedded servers may be run for.
+    """Read all databases that may have an embedded server.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -227,7 +227,7 @@ def all_databases(project: Project) -> list[DatabaseSettings]:
 
 
 def airflow_database(project: Project) -> AirflowDatabase:
-    """Read where Airflow's metadata is.
+    """Read the settings of Airflow's database.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -240,10 +240,10 @@ def _machine(project: Project) -> Machine:
 
 
 def _read(kind: type[_S], project: Project) -> _S:
-    """Read the settings of the plugin that a database, or a way to it, is for."""
+    """Read the settings that the plugin of a database has."""
     plugin = kind.prefix.lower().replace("_", "-")
     found = plugin_settings.read(project, plugin, list(kind.model_fields))
-    # the address that the plugins have by default is that of our own server, which runs while nobody names one
+    # the plugins' default address is our own server's, which only runs if the user names none
     if (host := found.get("host")) and host.is_default and host.value == LOOPBACK:
         del found["host"]
     return variables.fill(kind, f"{kind.prefix}_", {name: setting.value for name, setting in found.items()})

@@ -1,4 +1,4 @@
-"""Variables as Meltano reads them: the process's environment goes before .env, and their names are taken literally."""
+"""Variables as Meltano reads them: the process's environment takes precedence over .env, and names are literal."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def read(project: Project) -> dict[str, str]:
-    """Return all variables, of the process and of .env. One that is empty is one that isn't there.
+    """Return all variables of the process and of .env. An empty variable counts as unset.
 
     Raises:
-        UsageError: .env has a line that is no setting.
+        UsageError: a line of .env can't be parsed.
     """
     return {name: value for name, value in [*_of_dotenv(project.dotenv).items(), *os.environ.items()] if value}
 
 
 def fill(kind: type[_M], prefix: str, values: Mapping[str, str]) -> _M:
-    """Return a `kind` whose fields are `values`, each named by `prefix` and its name where it can't be used.
+    """Return a `kind` with the fields `values`. An error names the field with `prefix`.
 
     Raises:
         UsageError: a value can't be used.
@@ -49,7 +49,7 @@ def fill(kind: type[_M], prefix: str, values: Mapping[str, str]) -> _M:
 
 
 def read_into(kind: type[_M], prefix: str, project: Project) -> _M:
-    """Return a `kind` whose fields are the variables that begin with `prefix`.
+    """Return a `kind` with its fields from the variables that begin with `prefix`.
 
     Raises:
         UsageError: a variable's value can't be used.
@@ -63,10 +63,10 @@ def environment(project: Project) -> str:
     """Return the name of the Meltano environment that a run would use.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no environment is selected.
     """
     dotenv = _of_dotenv(project.dotenv)
-    # as Meltano has it: one of the process hides that of .env, though it is empty
+    # as in Meltano: a variable of the process hides the one in .env, even if it is empty
     name = os.environ.get(_ENVIRONMENT, dotenv.get(_ENVIRONMENT))
     name = name or read(project).get(_DEFAULT) or yaml_files.read(project).setting("default_environment")
     if not name or name.lower() == "null":
@@ -78,11 +78,11 @@ def environment(project: Project) -> str:
 
 
 def _of_dotenv(dotenv: Path) -> dict[str, str]:
-    """Return the variables of .env, in which `${NAME}` is expanded, as Meltano does it.
+    """Return the variables of .env, with `${NAME}` expanded as Meltano does it.
 
     Raises:
-        UsageError: it has a line that is no setting, which python-dotenv would skip; or one of ours has the name of a
-            variable that is not set, which python-dotenv leaves out. Either way a setting would be lost.
+        UsageError: a line can't be parsed, which python-dotenv would skip; or a variable of ours refers to an unset
+            one, which python-dotenv replaces by nothing. Both would lose a setting.
     """
     if not dotenv.exists():
         return {}
@@ -90,7 +90,7 @@ def _of_dotenv(dotenv: Path) -> dict[str, str]:
     with dotenv.open(encoding="utf-8") as lines:
         for binding in parse_stream(lines):
             line = f"Line {binding.original.line} of {dotenv}"
-            # never the value: it may be a password
+            # never show the value: it may be a password
             if binding.error:
                 name, equals, _ = binding.original.string.strip().partition("=")
                 raise UsageError(
@@ -107,6 +107,6 @@ def _of_dotenv(dotenv: Path) -> dict[str, str]:
 
 
 def _names(value: str) -> set[str]:
-    """Return the variables that a value needs."""
+    """Return the variables that a value refers to without a default."""
     atoms = parse_variables(value)
     return {atom.name for atom in atoms if isinstance(atom, Variable) and atom.default is None}

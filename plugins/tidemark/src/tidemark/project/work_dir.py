@@ -1,4 +1,4 @@
-"""A run's own directory, where the project is read only or shared with other machines: TIDEMARK_WORK_DIR."""
+"""TIDEMARK_WORK_DIR: a directory for what a run writes, if the project is read-only or shared with other machines."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tidemark.project.directory import Project
 if TYPE_CHECKING:
     from pathlib import Path
 
-# what Meltano and its plugins write, by the variable that says where, as Meltano reads it
+# the directories that Meltano and its plugins write, by the variable that sets each one
 _DIRECTORIES = {
     "MELTANO_SYS_DIR_ROOT": ".meltano",
     "TAP_POSTGRES_CHUNK_DIR": ".tidemark/chunks",
     "DBT_POSTGRES_TARGET_PATH": ".meltano/dbt/target",
     "DBT_POSTGRES_GOOD_RUN_PATH": ".meltano/dbt/good",
     "DBT_POSTGRES_LOG_PATH": "logs",
-    # where Meltano logs, besides: below a home, which a container's user may not have
+    # another log of Meltano's: by default in the home directory, which a container's user may not have
     "XDG_STATE_HOME": ".state",
 }
-# Meltano and the SDK look for these in the process alone, and not in .env
+# Meltano and the SDK read these only from the process, not from .env
 _OF_PROCESS = {"MELTANO_SYS_DIR_ROOT", "XDG_STATE_HOME"}
 _VARIABLE = "TIDEMARK_WORK_DIR"
-# where Meltano looks for each kind of plugin's environments
+# the kinds of plugins whose environments Meltano looks for
 _KINDS = ("extractors", "loaders", "utilities")
 
 
 def enter_if_named() -> None:
-    """Make this process, and all that it starts, write below TIDEMARK_WORK_DIR if that is set.
+    """Make this process and its children write below TIDEMARK_WORK_DIR, if that is set.
 
-    What is installed is read where it is.
+    What is installed is still read from the project.
 
     Raises:
         UsageError: that directory can't be written, or there is no project.
@@ -40,7 +40,7 @@ def enter_if_named() -> None:
     try:
         project = Project.find()
     except UsageError:
-        # what asks for nothing of a project, such as --help, needs none
+        # commands that need no project, such as --help, go on
         if os.environ.get(_VARIABLE):
             raise
         return
@@ -57,12 +57,12 @@ def _enter(project: Project) -> None:
             if variable in _OF_PROCESS or not project.variable(variable):
                 os.environ.setdefault(variable, str(directory))
         for kind in _KINDS:
-            # a directory of links, and no link to the directory: Meltano makes one there for a plugin that has none
+            # one link per plugin, not a link to the whole directory: Meltano creates directories for other plugins
             own = work / ".meltano" / kind
             own.mkdir(exist_ok=True)
             for plugin in (project.plugins / kind).glob("*"):
                 _link(own / plugin.name, plugin)
-        # where Meltano writes each plugin's settings, passwords included
+        # Meltano writes each plugin's settings here, including passwords
         (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(
@@ -76,7 +76,7 @@ def _enter(project: Project) -> None:
 def _link(link: Path, to: Path) -> None:
     if link.is_symlink() and link.readlink() == to:
         return
-    # another project's, or another run is just making it
+    # the link belongs to another project, or another run creates it at this moment
     if link.is_symlink():
         link.unlink()
     with suppress(FileExistsError):

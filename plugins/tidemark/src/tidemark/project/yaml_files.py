@@ -1,4 +1,4 @@
-"""meltano.yml and the files that it includes, as far as they say how tap, target and dbt are configured."""
+"""Reads meltano.yml and the files that it includes, for the configuration of tap, target and dbt."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProjectFiles:
-    """What they say. `documents` begins with meltano.yml."""
+    """The project's YAML files. The first of `documents` is meltano.yml."""
 
     documents: list[dict[str, Any]] = field(default_factory=list)
 
     def setting(self, name: str) -> str | None:
-        """Return a setting of the project's own, such as default_environment."""
+        """Return one of the project's own settings, such as default_environment."""
         found = self.documents[0].get(name) if self.documents else None
         return None if found is None else str(found)
 
     def plugin(self, name: str) -> dict[str, Any]:
-        """Return what is said of a plugin; nothing if it is nowhere."""
+        """Return a plugin's definition; an empty dict if no file has it."""
         for document in self.documents:
             for plugins in (document.get("plugins") or {}).values():
                 for plugin in plugins or ():
@@ -34,7 +34,7 @@ class ProjectFiles:
         return {}
 
     def configures(self, name: str) -> bool:
-        """Whether anything but variables and defaults may have a say in the settings of a plugin."""
+        """Return whether anything but variables and defaults may affect a plugin's settings."""
         plugin = self.plugin(name)
         environments = [each for document in self.documents for each in document.get("environments") or ()]
         return bool(
@@ -45,10 +45,10 @@ class ProjectFiles:
 
 
 def read(project: Project) -> ProjectFiles:
-    """Read them.
+    """Read the files.
 
     Raises:
-        UsageError: one can't be read.
+        UsageError: a file can't be read.
     """
     path = project.root / "meltano.yml"
     if not path.exists():

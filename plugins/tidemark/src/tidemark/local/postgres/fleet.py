@@ -1,4 +1,4 @@
-"""The embedded servers together: what a command does to the source's it does to the warehouse's."""
+"""Starts, stops and deletes all embedded servers together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def exclusive(project: Project) -> Iterator[None]:
-    """Keep other commands' hands off the servers, and off the passwords they are made with."""
+    """Keep other commands away from the servers and from their passwords."""
     with hold(project.state_dir / "postgres.lock", doing="starting or stopping the servers", wait=True):
         yield
 
 
 def require_startable(project: Project, sides: Sequence[DatabaseSettings]) -> None:
-    """Make sure that the embedded servers among `sides` run or can be started; changes nothing.
+    """Check that the embedded servers among `sides` run or can be started. This changes nothing.
 
     Raises:
-        UsageError: something stands in the way of one.
+        UsageError: a server can't be started.
     """
     for side in sides:
         if side.embedded:
@@ -37,15 +37,15 @@ def require_startable(project: Project, sides: Sequence[DatabaseSettings]) -> No
 
 
 def start(project: Project, sides: Sequence[DatabaseSettings]) -> None:
-    """Start the servers of the embedded ones among `sides`, and make their databases. For use inside `alone`.
+    """Start the embedded servers among `sides`, and create their databases and roles. Call this inside `exclusive`.
 
     Raises:
-        UsageError: something stands in the way of one; none was started.
-        TidemarkError: PostgreSQL could not start one.
+        UsageError: a server can't be started; none was.
+        TidemarkError: PostgreSQL could not start a server.
     """
     servers = [Server(side, project) for side in sides if side.embedded]
     with ThreadPoolExecutor() as pool:
-        # lists, as each step is to be done for all before the next is done for any
+        # lists, so that each step is done for all servers before the next step begins
         stopped = [server for server in servers if server.check()]
         for server in stopped:
             server.prepare()
@@ -56,13 +56,13 @@ def start(project: Project, sides: Sequence[DatabaseSettings]) -> None:
 
 
 def stop(project: Project, sides: Sequence[DatabaseSettings]) -> list[DatabaseSettings]:
-    """Stop every server of ours that runs, also of a side that has a host of its own by now; return those stopped."""
+    """Stop all our running servers, even if their database now has a host of the user's. Return the stopped ones."""
     with exclusive(project):
         return [side for side in sides if Server(side, project).stop()]
 
 
 def delete(project: Project, sides: Sequence[DatabaseSettings]) -> None:
-    """Stop the embedded servers and delete their data, and the copy of their programs with the last of them."""
+    """Stop the embedded servers and delete their data. With the last one, delete the copy of the programs too."""
     with exclusive(project):
         for side in sides:
             server = Server(side, project)

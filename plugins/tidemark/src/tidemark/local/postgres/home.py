@@ -1,4 +1,4 @@
-"""Where the servers' data is kept: below .tidemark/, or outside when the servers' user can't get in there."""
+"""The directory of the servers' data: below .tidemark/, or elsewhere if the servers' user can't get in there."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _OUTSIDE = Path("/var/lib/tidemark")
 
 
 def find(project: Project) -> Path:
-    """Return the directory of the servers' data, made or not."""
+    """Return the directory of the servers' data, whether it exists or not."""
     return Path(os.path.realpath(project.state_dir / "postgres"))
 
 
 def make(project: Project, account: Account) -> Path:
-    """Return that directory, made and open to `account`.
+    """Create that directory, open to `account`, and return it.
 
-    Root's project often lies below a home directory that is closed to others, where a server that runs as another
-    user can't read its own data. The data then goes to /var/lib/tidemark, and a link in .tidemark/ remembers it.
+    Root's project often lies in a home directory that is closed to others, so that a server of another user couldn't
+    read its own data. Then the data goes to /var/lib/tidemark, and .tidemark/ has a link to it.
     """
     link = project.state_dir / "postgres"
     if not link.is_symlink() and not link.exists():
@@ -37,6 +37,6 @@ def make(project: Project, account: Account) -> Path:
     for directory in (_OUTSIDE, home) if home.is_relative_to(_OUTSIDE) else (home,):
         directory.mkdir(exist_ok=True)
         if account.switch:
-            # root's umask may have closed it
+            # root's umask may have closed the directory
             directory.chmod(0o755)
     return home

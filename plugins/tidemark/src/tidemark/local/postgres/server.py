@@ -1,6 +1,6 @@
-"""One embedded server: its data directory, and starting and stopping what runs on it.
+"""One embedded server: its data directory, and how to start and stop it.
 
-The server outlives the command that started it. Nothing here deletes data but `Server.delete`.
+The server outlives the command that started it. Only `Server.delete` deletes data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REMAINS_S = 20
 
 @dataclass(frozen=True)
 class Running:
-    """What a data directory's postmaster.pid says of the server on it."""
+    """A running server, as the postmaster.pid of its data directory describes it."""
 
     pid: int
     port: int
@@ -50,10 +50,10 @@ class Running:
 
 
 class Server:
-    """The server of one side."""
+    """The embedded server of one database."""
 
     def __init__(self, side: DatabaseSettings, project: Project) -> None:
-        """Describe the server of `side`; touches nothing."""
+        """Describe the server of `side`. This changes nothing."""
         self.side = side
         self.project = project
         self.directory = home.find(project) / side.side
@@ -66,28 +66,28 @@ class Server:
 
     @property
     def admin(self) -> DatabaseSettings:
-        """The side as the server's owner connects to it."""
+        """The database's settings with the server's owner as the role."""
         return settings.admin(self.project, self.side)
 
     @property
     def log(self) -> Path:
-        """What the server logs."""
+        """The server's log file."""
         return self.directory / "server.log"
 
     @property
     def account(self) -> Account:
-        """Who the server runs as."""
+        """The operating system user of the server."""
         return account_for(self.data, self.project.root)
 
     def check(self) -> bool:
-        """Make sure that the server runs or can be started; return whether it has yet to be. Changes nothing.
+        """Check that the server runs or can be started. Return whether it must be started. This changes nothing.
 
         Raises:
-            UsageError: something stands in the way.
+            UsageError: the server can't be started.
         """
         if running := self.running():
             if running.data != self.data:
-                # it runs on, but looks for its time zones and libraries where they no longer are
+                # it still runs, but looks for its time zones and libraries in the old place
                 raise UsageError(
                     f"The {self.side.side} server (pid {running.pid}) was started in {running.data}, and its "
                     f"data is now in {self.data}; run `tidemark down` first, then this again."
@@ -108,7 +108,7 @@ class Server:
         return True
 
     def prepare(self) -> None:
-        """Make what the servers share, which two may not do at once: the directory of all data, the programs' copy."""
+        """Create what the servers share: the directory of all data, and the programs' copy. Call this one at a time."""
         home.make(self.project, self.account)
         self.directory = home.find(self.project) / self.side.side
         self._programs = binaries.for_servers(self._find_programs(), self.account, home.find(self.project))
@@ -117,10 +117,10 @@ class Server:
         return binaries.find(settings.postgres_bin(self.project))
 
     def running(self) -> Running | None:
-        """Return the server that runs on the data directory, if one does.
+        """Return the server that runs on the data directory; None if there is none.
 
         Raises:
-            UsageError: the data directory is another user's.
+            UsageError: the data directory belongs to another user.
         """
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
@@ -131,35 +131,35 @@ class Server:
                 f"The data directory {self.data} belongs to user {self.directory.stat().st_uid} and you are user "
                 f"{os.geteuid()}; run this as that user or as root."
             ) from None
-        # the first line is the pid, the fourth the port; fewer lines are a file that was cut short
+        # the first line is the pid, the fourth the port; with fewer lines, the file is incomplete
         if len(lines) < 4 or not lines[0].isdigit() or not _is_server(int(lines[0]), self.data):  # noqa: PLR2004
             return None
         return Running(int(lines[0]), int(lines[3]), Path(lines[1]))
 
     def exists(self) -> bool:
-        """Whether there is a data directory."""
+        """Return whether the data directory exists."""
         return self.directory.exists()
 
     def start(self) -> None:
-        """Start the server, on new data if there is none. Wants `prepare` first.
+        """Start the server. Create its data first if there is none. Call `prepare` before this.
 
         Raises:
-            TidemarkError: PostgreSQL could not do it.
+            TidemarkError: PostgreSQL failed.
         """
         if not self.data.exists():
             self._initialise()
         self._launch()
 
     def make_database(self) -> None:
-        """Make the side's database on the running server, unless it is there."""
+        """Create the database on the running server, unless it exists."""
         with connect(self.admin, database="postgres") as connection:
             name = self.side.database
             if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
     def make_roles(self) -> None:
-        """Give the side's database the roles that a run connects as, with the passwords that are set for them."""
-        # a role of another name is the user's own, and made by them
+        """Create the roles that a run connects as, with the passwords that are set for them."""
+        # the user creates roles with other names
         passwords = {side.user: side.password for side in self._logins() if side.password and side.user in roles.LOGINS}
         roles.apply(self.admin, passwords)
 
@@ -170,18 +170,18 @@ class Server:
         return [self.side]
 
     def stop(self) -> bool:
-        """Stop the server; return whether it ran.
+        """Stop the server, and return whether it ran.
 
         Raises:
-            TidemarkError: it does not end.
+            TidemarkError: the server doesn't end.
         """
         running = self.running()
         if running is None:
             return False
-        # PostgreSQL's fast shutdown; unlike pg_ctl, it needs no programs of the right version to be found
+        # PostgreSQL's fast shutdown. Unlike pg_ctl, a signal needs no programs of the right version.
         os.kill(running.pid, signal.SIGINT)
         deadline = time.monotonic() + _TIMEOUT_S
-        # not a wait for the process to vanish: in a container nobody may ever collect it
+        # don't wait until the process disappears: in a container, nobody may ever reap it
         while _is_server(running.pid, self.data):
             if time.monotonic() > deadline:
                 raise TidemarkError(
@@ -196,14 +196,14 @@ class Server:
         shutil.rmtree(self.directory, ignore_errors=False)
 
     def _await_remains(self) -> None:
-        """Let what is left of a server that was killed end by itself: it has the port and the memory until then."""
+        """Wait until the processes of a killed server have ended. Until then they keep its port and its memory."""
         path = self.data / "postmaster.pid"
         deadline = time.monotonic() + _REMAINS_S
         while path.exists() and _remains(path, self.data) and time.monotonic() < deadline:
             time.sleep(0.1)
 
     def _refuse_foreign_pid_file(self) -> None:
-        """PostgreSQL clears a stale pid file itself, unless the pid lives on as somebody else's process."""
+        """Raise if a stale pid file names another program's process. PostgreSQL removes all other stale pid files."""
         path = self.data / "postmaster.pid"
         word = path.read_text().split(maxsplit=1)[:1] if path.exists() else []
         if word and word[0].isdigit() and psutil.pid_exists(pid := int(word[0])) and not _is_server(pid, self.data):
@@ -245,7 +245,7 @@ class Server:
                 ) from None
 
     def _initialise(self) -> None:
-        """Make the data directory beside its place and move it there whole, so that a half-made one is never used."""
+        """Create the data directory under another name and rename it, so that a half-made one is never used."""
         if self.admin.password is None:
             raise UsageError("TIDEMARK_ADMIN_PASSWORD is not set; put one in .env.")
         self.directory.mkdir(exist_ok=True)
@@ -279,10 +279,10 @@ class Server:
         )
 
     def _run(self, program: str, *arguments: str, log_start: int | None = None) -> None:
-        """Run a server program as the server's user, out of reach of a Ctrl-C that is meant for us.
+        """Run a server program as the server's user. Ctrl-C in our terminal doesn't reach it.
 
         Raises:
-            TidemarkError: it failed; says why, from its output and what the server logged past `log_start`.
+            TidemarkError: it failed. The reason comes from its output, or from the server's log after `log_start`.
         """
         done = subprocess.run(
             [self._programs[program], *arguments],
@@ -307,22 +307,22 @@ class Server:
 
 
 def _is_server(pid: int, data: Path) -> bool:
-    """Whether process `pid` is a PostgreSQL server on `data`, even if that was moved since it started."""
+    """Return whether process `pid` is a PostgreSQL server on `data`, even if that was moved after the start."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
             return False
-        # the server works in its data directory, and its own arguments don't follow a move
+        # a server's working directory is its data directory; its arguments don't follow a move
         return Path(process.cwd()).samefile(data)
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False
     except (psutil.AccessDenied, PermissionError):
-        # another user's; that it is PostgreSQL and that its pid is in the file has to do
+        # another user's process: the checks of its name and of the pid file must be enough
         return True
 
 
 def _remains(pid_file: Path, data: Path) -> bool:
-    """Whether a dead server's processes are still there, or it is itself, until it is buried."""
+    """Return whether processes of a dead server still exist, including its own zombie."""
     word = pid_file.read_text().split(maxsplit=1)[:1]
     if word and word[0].isdigit():
         with suppress(psutil.NoSuchProcess):
@@ -342,7 +342,7 @@ def _program(pid: int) -> str:
 
 
 def _holder(port: int) -> str:
-    """Return ' by NAME (pid N)' for who listens on `port`, or '' where the system won't tell."""
+    """Return ' by NAME (pid N)' for the process that listens on `port`; '' if the system doesn't say."""
     try:
         for found in psutil.net_connections("tcp"):
             if found.laddr and found.laddr.port == port and found.status == psutil.CONN_LISTEN and found.pid:

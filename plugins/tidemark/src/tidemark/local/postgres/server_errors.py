@@ -1,4 +1,4 @@
-"""What PostgreSQL's programs print when they fail, as one line for a person."""
+"""Turns the output of a failed PostgreSQL program into one line for a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-# the last two are of a write for half of which there was room
+# the last two come from writes that had room for only a part
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "Check free disk space", "wrote only")
 _REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error|pg_ctl: error|could not [^\n]*):?\s*(.*)")
 
@@ -18,7 +18,7 @@ def server_error(said: str, *, program: str, side: str, directory: Path) -> str:
     """Return why `program` failed for the server of `side`, whose files are in `directory`.
 
     Args:
-        said: what the program printed and the server logged.
+        said: the program's output, and the server's log.
     """
     if any(sign in said for sign in _DISK_FULL):
         free = shutil.disk_usage(directory).free // 2**20
@@ -38,5 +38,5 @@ def server_error(said: str, *, program: str, side: str, directory: Path) -> str:
 
 
 def _strip(line: str) -> str:
-    """Drop a log line's time stamp, pid and severity."""
+    """Remove a log line's timestamp, pid and severity."""
     return re.sub(r"^.*?(?:FATAL|PANIC|ERROR|error):\s*", "", line)
