@@ -1,4 +1,4 @@
-"""Where the process starts: signals and errors first, so that nothing that follows can end in a traceback."""
+"""The start of the process. It handles signals and errors first, so that nothing later ends in a traceback."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause end in one line and a status that is not 0."""
+    """Run the command line. An error that a user can cause ends in one line and a non-zero exit status."""
     for number in ENDING:
         signal.signal(number, _interrupt)
     try:
-        # late, as half a second of imports is time enough for a Ctrl-C
+        # imported late: the imports take half a second, in which a user may press Ctrl-C
         from tidemark.cli.app import app  # noqa: PLC0415
         from tidemark.project import work_dir  # noqa: PLC0415
 
@@ -37,7 +37,7 @@ def main() -> None:
         _say(f"error: {error}")
         sys.exit(error.status)
     except BrokenPipeError:
-        # the reader of our output went away, as `head` does
+        # the reader of our output has ended, like `head`
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    """End in an orderly way. That takes a moment, in which a second signal must not cut it short."""
+    """Raise an Interruption. Further signals are ignored, so that they can't interrupt the clean-up."""
     for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise Interruption(number)

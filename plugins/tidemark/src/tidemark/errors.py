@@ -1,6 +1,6 @@
-"""What a user can cause. Each error is one line: what was wrong, with which value, and what to do.
+"""Errors that a user can cause. Each message is one line: what was wrong, the value, and what to do.
 
-As in singer_postgres.core.errors, a class's code names its kind for logs, reports, alerts and the runbook.
+As in singer_postgres.core.errors, a class's code names the kind of error for logs, reports, alerts and the runbook.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from singer_postgres.core.errors import CodedError
 
 
 class TidemarkError(CodedError):
-    """A command can't do what it was asked for."""
+    """A command can't do what the user asked for."""
 
     code = "command_failed"
     cure = "The message says what to do."
 
 
 class BusyError(TidemarkError):
-    """Somebody else is doing the same thing; trying again later helps."""
+    """Another process is doing the same thing. A later try may succeed."""
 
     code = errors.BusyError.code
     cure = errors.BusyError.cure
@@ -28,7 +28,7 @@ class BusyError(TidemarkError):
 
 
 class UnreachableError(TidemarkError):
-    """A database does not answer, or not to this user."""
+    """A database does not answer, or refuses this role."""
 
     code = "database_unreachable"
     cure = "`tidemark status` shows both databases and what each says."
@@ -37,13 +37,13 @@ class UnreachableError(TidemarkError):
 
 
 class SourceUnreachableError(UnreachableError):
-    """The source does not answer, or not to this user."""
+    """The source does not answer, or refuses this role."""
 
     code = errors.SourceUnreachableError.code
 
 
 class WarehouseUnreachableError(UnreachableError):
-    """The warehouse does not answer, or not to this user."""
+    """The warehouse does not answer, or refuses this role."""
 
     code = errors.WarehouseUnreachableError.code
 
@@ -78,11 +78,11 @@ class BackupError(TidemarkError):
 class Interruption(BaseException):
     """The user or the system asked the process to end.
 
-    Takes KeyboardInterrupt's place, which typer would catch and say nothing of.
+    This replaces KeyboardInterrupt, which typer would catch without a message.
     """
 
     def __init__(self, signal_number: int) -> None:
-        """Remember which signal it was."""
+        """Remember the signal."""
         super().__init__(signal_number)
-        # the shell's convention
+        # the shell's convention for signals
         self.status = 128 + signal_number

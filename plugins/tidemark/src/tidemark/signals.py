@@ -1,4 +1,4 @@
-"""Signals that ask this process to end, held back while one would leave behind what was just started."""
+"""Holds back signals that end this process while it starts a child, which would otherwise be left behind."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Ctrl-C, a supervisor's stop, a terminal that was closed
+# Ctrl-C, a supervisor's stop, a closed terminal
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def held_back() -> Iterator[Callable[[], None]]:
-    """Let signals wait until what this yields is called, or else until the block ends.
+    """Hold signals back until the yielded function is called, or until the block ends.
 
-    For starting a child: a signal in the midst of that would be raised before anybody knows of the child, which would
-    then live on.
+    A signal in the middle of a child's start would raise before anything knows the child, and the child would live on.
     """
     came: list[int] = []
     handlers: dict[signal.Signals, Any] = {}
@@ -30,7 +29,7 @@ def held_back() -> Iterator[Callable[[], None]]:
         if came:
             signal.raise_signal(came.pop())
 
-    # elsewhere none are raised, and none can be handled
+    # other threads get no signals, and can't set handlers
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
             handlers[number] = signal.signal(number, lambda number, _: came.append(number))

@@ -1,1 +1,1 @@
-"""Looks at source and warehouse and changes only what it is asked to: check, reconcile, state, status, trace."""
+"""Looks at source and warehouse, and changes only what the user asks for: check, reconcile, state, status, trace."""

@@ -1,4 +1,4 @@
-"""Which tables and views dbt made of a raw table, as its manifest has them."""
+"""Finds the tables and views that dbt built from a raw table, in dbt's manifest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MADE = {"model", "snapshot", "seed"}
 
 @dataclass(frozen=True)
 class Model:
-    """One of them: where it is in the warehouse."""
+    """A model's place in the warehouse."""
 
     schema: str
     name: str
 
 
 def models_of(manifest: Path, schema: str, table: str) -> list[Model]:
-    """Return what comes of a raw table, the nearest first; nothing where dbt has not run yet."""
+    """Return the models below a raw table, the nearest first; an empty list if dbt has not run yet."""
     try:
         content: dict[str, Any] = json.loads(manifest.read_text())
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def models_of(manifest: Path, schema: str, table: str) -> list[Model]:
             node = content["nodes"].get(child)
             if node is None or node["resource_type"] not in _MADE:
                 continue
-            # again, if it was nearer before: what is furthest down comes last
+            # move a model that was found before to the end, so that the furthest models come last
             found.pop(child, None)
             found[child] = Model(node["schema"], node["alias"])
             at.append(child)

@@ -1,4 +1,4 @@
-"""What the warehouse's history says of the streams: the latest run of each, and how fresh their rows are."""
+"""Reads the run history: the latest run of each stream, and the age of its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from singer_postgres.core.warehouse import run_history
 if TYPE_CHECKING:
     import psycopg
 
-# a run that ended took its lock with it: what still says `running` then was killed, and the next run will note it
+# a run releases its lock at its end, so a row that still says `running` then belongs to a killed run
 _LATEST = """
     select distinct on (source, stream) stream, run_id, outcome, started_at, ended_at, rows_read, rows_inserted,
         rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
@@ -25,7 +25,7 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class LatestRun:
-    """The latest run of a stream. `age` is how long ago the newest complete state of the source was read."""
+    """The latest run of a stream. `age` is the time since the last successful run read the source."""
 
     stream: str
     run_id: str
@@ -42,7 +42,7 @@ class LatestRun:
     age: timedelta | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: instants in ISO 8601, the age in seconds."""
+        """Return it as JSON values: instants in ISO 8601, the age in seconds."""
         values = asdict(self)
         for name, value in values.items():
             if isinstance(value, datetime):
@@ -53,7 +53,7 @@ class LatestRun:
 
 
 def latest(connection: psycopg.Connection[Any], schema: str) -> list[LatestRun]:
-    """Return the latest run of each stream that is loaded into `schema`; none where nothing was loaded yet."""
+    """Return the latest run of each stream that is loaded into `schema`; an empty list before the first run."""
     name = sql.Identifier(schema, run_history.TABLE.name)
     found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
     if not found or found[0] is None:
@@ -62,7 +62,7 @@ def latest(connection: psycopg.Connection[Any], schema: str) -> list[LatestRun]:
 
 
 def table(runs: list[LatestRun]) -> Table:
-    """Return them as a table."""
+    """Return the runs as a table for the terminal."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("stream", no_wrap=True)
     for heading in ("last run", "read", "new", "changed", "deleted", "rejected"):

@@ -1,4 +1,4 @@
-"""What `tidemark status` shows: both databases and whether they answer, and the latest run of each stream."""
+"""`tidemark status`: both databases and whether they answer, and the latest run of each stream."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def show_servers(console: Console, project: Project, *, as_json: bool = False) -
 
 
 def show_runs(console: Console, project: Project, *, as_json: bool) -> None:
-    """Print what the warehouse's history says of each stream, if the warehouse answers."""
+    """Print the latest run of each stream from the history, if the warehouse answers."""
     _, warehouse = settings.read(project)
     try:
         with connections.connect(warehouse) as connection:
             found = runs.latest(connection, warehouse.default_target_schema)
     except (UnreachableError, UsageError):
-        # said above
+        # show_servers has already said so
         return
     if as_json:
         for run in found:
             sys.stdout.write(json.dumps(run.as_dict()) + "\n")
     elif found:
         table = runs.table(found)
-        # a figure cut short would lie
+        # widen the console instead of cutting a number short, which would show a wrong one
         wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
         console.width = max(wanted, console.width)
         console.print()

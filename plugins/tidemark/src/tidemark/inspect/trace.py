@@ -1,4 +1,4 @@
-"""Follows one row: from the source to the raw table, with the run that loaded it, and on to what dbt made of it."""
+"""Follows one row from the source to the raw table, to the run that loaded it, and to the models that dbt built."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _MOST_ROWS = 3
 
 @dataclass(frozen=True)
 class TracedRow:
-    """Where rows of that key were looked for.
+    """A place where rows with the key may be, and the rows found there.
 
     Attributes:
         name: SCHEMA.TABLE.
-        count: how many there are.
-        rows: the first few, as JSON has them.
-        said: what is to be known of them.
-        run: the run that loaded them last, as `_tidemark_runs` has it.
+        count: the number of rows.
+        rows: the first few rows, as JSON objects.
+        said: a remark on the rows.
+        run: the run that loaded them last, as a row of `_tidemark_runs`.
     """
 
     layer: str
@@ -54,14 +54,14 @@ class TracedRow:
 
 
 def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
-    """Return all places where a row of `stream` could be.
+    """Return all places where a row of `stream` may be.
 
     Args:
-        key: a value for each column of the key, in its order.
+        key: a value for each column of the key, in the key's order.
 
     Raises:
-        UsageError: there is no such stream, or no such key.
-        TidemarkError: the row is nowhere.
+        UsageError: the stream isn't selected, or the key doesn't fit it.
+        TidemarkError: the row is in neither database.
     """
     ends = Endpoints.of(project, [stream])
     with ends.connected() as (source, warehouse):
@@ -79,7 +79,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
         if not any(place.count for place in places):
             raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
         manifest = project.dbt_target / "manifest.json"
-        # what dbt built, dbt's user may read
+        # dbt's role may read what dbt built
         with connect(settings.transformer(project, ends.warehouse)) as models:
             found = [row.in_model(models, model) for model in models_of(manifest, pair.schema, table.name)]
     return [*places, *(place for place in found if place is not None)]
@@ -87,7 +87,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
 
 @dataclass(frozen=True)
 class _Row:
-    """The row, wherever it is."""
+    """A row, and the databases to look for it in."""
 
     source: Connection
     warehouse: Connection
@@ -107,7 +107,7 @@ class _Row:
         pair, name, width = self.pair, f"{self.pair.schema}.{self.table.name}", len(self.pair.key)
         query = sql.SQL("SELECT to_jsonb(r) FROM {} r WHERE {}").format(pair.name, pair.raw_keys([self.key]))
         rows = [row[0] for row in self.warehouse.execute(query)]
-        # hash, and whether the next run reads it
+        # the row's hash, and whether the next run will read it
         there = next((row[width:] for row in self.source.execute(pair.source_rows([self.key]))), None)
         if not rows:
             said = "the next run reads it" if there and there[1] else "missing: see `tidemark reconcile`"
@@ -139,7 +139,7 @@ class _Row:
         return row[0] if row else None
 
     def in_model(self, models: Connection, model: Model) -> TracedRow | None:
-        """Look for the row in a model; None if that isn't there, or has nothing that could be the key."""
+        """Look for the row in a model; None if the model doesn't exist, or no column of it can be the key."""
         relation = sql.Identifier(model.schema, model.name)
         known = {
             row[0]
@@ -163,7 +163,7 @@ class _Row:
 
 
 def _names(table: str, column: str) -> list[str]:
-    """Return what a model may call a table's key column.
+    """Return the names that a model may have for a table's key column.
 
     >>> _names("orders", "id")
     ['id', 'order_id', 'orders_id']
@@ -173,12 +173,12 @@ def _names(table: str, column: str) -> list[str]:
 
 
 def as_json(places: Sequence[TracedRow]) -> str:
-    """Return them as a JSON list."""
+    """Return the places as a JSON list."""
     return json.dumps([asdict(place) for place in places], indent=2)
 
 
 def show(console: Console, places: Sequence[TracedRow]) -> None:
-    """Print what is to be known of each place, and as much of its first row as there is room for."""
+    """Print each place with its remark, and as much of its first row as fits on the line."""
     table = Columns(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("where", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)

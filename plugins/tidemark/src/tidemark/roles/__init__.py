@@ -1,6 +1,6 @@
-"""Who may do what in either database: roles that the shipped SQL makes, and each embedded server is given.
+"""The rights in each database: roles that the shipped SQL creates. Every embedded server gets them.
 
-The SQL can be run again at any time, and as it is on a server of one's own: `tidemark roles warehouse | psql …`.
+The SQL can be run again at any time. For a server of your own: `tidemark roles warehouse | psql …`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from tidemark.project.settings import DatabaseSettings, ServerName
 
 
-# those that the SQL makes and that log in
+# the roles of the SQL that can log in
 LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer", "tidemark_watcher", "airflow"}
 
 
 def statements(side: ServerName) -> str:
-    """Return the SQL of one side's roles."""
+    """Return the SQL of one database's roles."""
     return resources.files(__package__).joinpath(f"{side}.sql").read_text(encoding="utf-8")
 
 
 def apply(admin: DatabaseSettings, passwords: Mapping[str, SecretStr]) -> None:
-    """Make the roles of the database that `admin` is, or bring them up to date, and set their passwords."""
+    """Create or update the roles in the database of `admin`, and set their passwords."""
     with connect(admin) as connection:
         if connection.execute("select pg_is_in_recovery()").fetchone() == (True,):
-            # it has those of its primary
+            # a standby has its primary's roles
             return
         with connection.transaction():
             _apply(connection, admin.side, passwords)
 
 
 def _apply(connection: psycopg.Connection[Any], side: ServerName, passwords: Mapping[str, SecretStr]) -> None:
-    # whatever the database's default is
+    # even if the database's default is read-only
     connection.execute("set transaction read write")
     connection.execute(statements(side).encode())
     for role, password in passwords.items():

@@ -1,1 +1,1 @@
-"""`tidemark check`: what either database lacks, or what is doubtful in it, with the SQL that would mend it."""
+"""`tidemark check`: what either database lacks for a run, or what is doubtful in it, with the SQL that fixes it."""

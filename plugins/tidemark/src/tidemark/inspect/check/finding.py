@@ -1,4 +1,4 @@
-"""What a check found, and the SQL that mends it."""
+"""A finding of the check, with the SQL that fixes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg import sql
 
 
 class Level(StrEnum):
-    """How much a finding matters: only an error stands in a run's way."""
+    """The weight of a finding. Only an error would stop a run or spoil its result."""
 
     ok = "ok"
     note = "note"
@@ -20,11 +20,11 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One finding.
 
     Attributes:
-        stream: None for what concerns the side as a whole.
-        mend: statements to run on that side, without their semicolon.
+        stream: the stream; None if the finding concerns the whole database.
+        mend: statements that fix it, to run in that database, without semicolons.
     """
 
     side: Literal["source", "warehouse", "both"]
@@ -34,7 +34,7 @@ class Finding:
     stream: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         return {
             "side": self.side,
             "stream": self.stream,
@@ -45,10 +45,10 @@ class Finding:
 
 
 def statement(template: LiteralString, **parts: str | tuple[str, ...] | list[str]) -> str:
-    """Return a statement for people to run: `template` with each {name} replaced by a quoted identifier.
+    """Return a statement for a person to run: `template`, with each {name} replaced by a quoted identifier.
 
     Args:
-        parts: a tuple is a name qualified by its schema, a list is several names.
+        parts: a tuple is a name with its schema, a list is several names.
     """
     identifiers = {
         name: sql.SQL(", ").join(map(sql.Identifier, part))

@@ -1,4 +1,4 @@
-"""What the source's catalogs say about its tables: queries, one a thing, and no judgement."""
+"""Reads the source's catalogs for the check, with one query for each kind of object. It judges nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckedRelation:
-    """A table, view or the like.
+    """A table, partitioned table, view, materialized view or foreign table.
 
     Attributes:
         kind: one of the tap's KINDS.
-        described: what the tap knows of it; None of what it does not discover.
+        described: the tap's description; None if the tap doesn't discover the relation.
     """
 
     oid: int
@@ -53,7 +53,7 @@ class CheckedRelation:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A table that holds rows: the relation itself, or one of its partitions. `bytes` has out-of-line values, too."""
+    """A table that stores rows: the relation itself, or one of its partitions. `bytes` includes TOAST."""
 
     oid: int
     path: tuple[str, str]
@@ -65,7 +65,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Index:
-    """An index that `column` leads."""
+    """An index whose first column is `column`."""
 
     table: int
     column: str
@@ -75,15 +75,15 @@ class Index:
 
 @dataclass(frozen=True)
 class Details:
-    """What is asked of a selected relation alone.
+    """Details that are only read for selected relations.
 
     Attributes:
-        usable: this role has USAGE on its schema.
-        readable: it has SELECT on all of it.
-        unreadable: columns that it may not read.
-        inherited: other tables, which are no partitions of it, inherit from it.
-        key: what tells its rows apart; empty if nothing does.
-        lack: why nothing does.
+        usable: this role has USAGE on the schema.
+        readable: this role has SELECT on the whole relation.
+        unreadable: columns that this role may not read.
+        inherited: other tables, which are not its partitions, inherit from it.
+        key: the columns that identify a row; empty if there is no key.
+        lack: the reason why there is no key.
     """
 
     usable: bool
@@ -119,7 +119,7 @@ _LEAVES = """
     join pg_catalog.pg_class c on c.oid = leaf.oid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     order by n.nspname, c.relname
 """
-# those that find the rows from a value on
+# only indexes that can find the rows from a value on
 _INDEXES = """
     select i.indrelid::bigint, a.attname, i.indisvalid, n.nspname, c.relname
     from pg_catalog.pg_index i
@@ -133,9 +133,9 @@ _INDEXES = """
 def read(
     connection: psycopg.Connection[Any], schemas: frozenset[str]
 ) -> tuple[list[CheckedRelation], list[Undescribed]]:
-    """Return all relations but the system's, and those of `schemas`, or all, that the tap can't describe.
+    """Return all relations but the system's, and relations of `schemas` (by default all) that the tap can't describe.
 
-    Those that it discovers are described. In a transaction of the caller's, under one snapshot.
+    Relations that the tap discovers have a description. Call this in a transaction with one snapshot.
     """
     heads = relations.heads(connection, every=True)
     wanted = [head.oid for head in heads if not head.is_partition and (not schemas or head.schema in schemas)]
@@ -180,7 +180,7 @@ def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Re
 
 
 def has_order(connection: psycopg.Connection[Any], type_: str) -> bool:
-    """Return whether values of `type_`, as format_type() gives it, can be sorted, as the tap sorts them."""
+    """Return whether the tap can sort values of `type_`, a name from format_type()."""
     query = sql.SQL("select value from (values (null::{})) one (value) order by value").format(sql.SQL(type_))
     try:
         with connection.transaction():
@@ -199,10 +199,10 @@ _EXTENSIONS = """
 
 
 def extensions(connection: psycopg.Connection[Any], types: Iterable[str]) -> dict[str, str]:
-    """Return which extension has brought each type, of those that one has."""
+    """Return the extension of each type that belongs to one."""
     return dict(connection.execute(_EXTENSIONS, [list(types)]).fetchall())
 
 
 def extension_type(column: Column) -> str:
-    """Return the name of the type that an extension gives to a column, or to the elements of its array."""
+    """Return the name of a column's type, or of its array's element type, without modifiers."""
     return (column.target_type.type or "").partition("(")[0].removesuffix("[]")

@@ -1,4 +1,4 @@
-"""The whole check: asks both databases and Meltano, and collects what there is to say."""
+"""The whole check: queries both databases and Meltano, and collects the findings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.settings import DatabaseSettings, Source
 
-# One snapshot, or beside DDL a table would have columns of types that are gone. Types are then told with their schemas,
-# nothing of a user's own takes the place of the system's, and a table that someone alters, which can't be measured, is
-# not waited for long. All this for a transaction alone: settings of a session would stay behind in a pool, for whoever
-# gets it next.
+# One snapshot, because with DDL beside it a table could have columns whose types are gone. With an empty search_path,
+# types come with their schemas, and a user's own objects can't replace the system's. The lock timeout limits the wait
+# for a table that another session alters. All this is local to the transaction: session settings would stay in a pool
+# for the next client.
 _READING = (
     "set transaction isolation level repeatable read, read only; "
     "set local search_path = ''; set local lock_timeout = '10s'"
@@ -35,10 +35,10 @@ _READING = (
 
 
 def check(project: Project) -> list[Finding]:
-    """Return all that was found, what is in order included.
+    """Return all findings, including what is in order.
 
     Raises:
-        UnreachableError: a database does not answer, or not to the end.
+        UnreachableError: a database doesn't answer, or stops answering.
         TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
     """
     databases.try_own(project, any_pool=True)
@@ -68,7 +68,7 @@ def check(project: Project) -> list[Finding]:
 def _source(
     side: Source, connection: psycopg.Connection[Any], configuration: streams.Configuration
 ) -> tuple[list[Stream], list[Finding]]:
-    """Return the selected streams, and what there is to say of them and of the role that reads them."""
+    """Return the selected streams, and the findings about them and about the role that reads them."""
     all_relations, left_out = relations.read(connection, configuration.schemas)
     discovered = streams.discovered(configuration, all_relations)
     selected = streams.selected(configuration, discovered)
@@ -111,11 +111,11 @@ def _refusals(
     details: relations.Details,
     configuration: streams.Configuration,
 ) -> list[Finding]:
-    """Return in the tap's words why it refuses a stream: for its width, or for the sequence of its replication key."""
+    """Return the tap's own errors for a stream: about its width, or about the sequence of its replication key."""
     relation = stream.relation.described
     assert relation
     masks = configuration.masks.get(stream.name) or {}
-    # the key is read whether selected or not
+    # the tap reads the key's columns even if they are not selected
     names = {*(column.name for column in stream.columns), *(stream.key or details.key)}
     columns = [column for column in relation.columns if column.name in names]
     found = []
@@ -137,7 +137,7 @@ def _refusals(
 def _session(side: DatabaseSettings) -> Iterator[psycopg.Connection[Any]]:
     try:
         with connect(side, any_pool=True) as connection:
-            # a statement prepared in one session is not there in the next, if a pooler changes them
+            # if a pooler changes the session, it lacks statements that were prepared in the last one
             connection.prepare_threshold = None
             yield connection
     except psycopg.OperationalError as error:

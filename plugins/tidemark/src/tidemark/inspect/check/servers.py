@@ -1,4 +1,4 @@
-"""What is asked of either server as a whole: version, encoding, clock, and whether a session is a session."""
+"""Checks each server as a whole: version, encoding, clock, and poolers that keep no sessions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server says of itself.
+    """What a server reports about itself.
 
     Attributes:
-        version: the major one.
-        read_only: sessions begin read only, other than on a standby.
-        clock_ahead_s: of this machine's clock; negative if it is behind.
-        pooled: what a pooler in between does that no session outlasts; None if there is none, or one that keeps them.
+        version: the major version.
+        read_only: sessions begin read-only, for another reason than that it is a standby.
+        clock_ahead_s: how far its clock is ahead of this machine's; negative if it is behind.
+        pooled: what a pooler does with sessions, if it doesn't keep them; None without such a pooler.
     """
 
     version: int
@@ -45,7 +45,7 @@ class ServerFacts:
 
 
 def read(side: DatabaseSettings, connection: psycopg.Connection[Any]) -> ServerFacts:
-    """Ask the server of `connection`, which is in autocommit; behind a pooler, a second one is opened for a moment."""
+    """Query the server of `connection`, which is in autocommit. Behind a pooler, this opens a second connection."""
     row = connection.execute(
         "select current_setting('server_version_num')::int / 10000, "
         "split_part(current_setting('server_version'), ' ', 1), "
@@ -58,7 +58,7 @@ def read(side: DatabaseSettings, connection: psycopg.Connection[Any]) -> ServerF
 
 
 def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
-    """Return by how much the server's clock is ahead of ours: of some measurements, that of the shortest way."""
+    """Return how far the server's clock is ahead of ours, from the measurement with the shortest round trip."""
     measured = []
     for _ in range(_ROUNDS):
         sent, began = time.time(), time.monotonic()
@@ -70,7 +70,7 @@ def _clock_ahead_s(connection: psycopg.Connection[Any]) -> float:
 
 
 def findings(side: SideName, server: ServerFacts) -> list[Finding]:
-    """Return what is wrong with a server as a whole, or one line that says that all is well."""
+    """Return findings about a server as a whole, or one line that says that it is in order."""
     found = [*_version(side, server), *_encoding(side, server), *_sessions(side, server), *_writable(side, server)]
     if not found:
         what = f"PostgreSQL {server.full_version}, {server.encoding}, as {server.role} in database {server.database}"
@@ -126,7 +126,7 @@ def _writable(side: SideName, server: ServerFacts) -> Iterator[Finding]:
 
 
 def unseen(variables: Sequence[str]) -> list[Finding]:
-    """Return what to say of settings of the target that dbt can't see."""
+    """Return the finding about settings of the target that dbt can't see."""
     if not variables:
         return []
     what = (
@@ -137,7 +137,7 @@ def unseen(variables: Sequence[str]) -> list[Finding]:
 
 
 def clocks(source: ServerFacts, warehouse: ServerFacts) -> list[Finding]:
-    """Return which clocks are too far apart."""
+    """Return findings about clocks that are too far apart."""
     sides: dict[SideName, ServerFacts] = {"source": source, "warehouse": warehouse}
     found = [
         Finding(side, Level.warning, f"its clock is {_apart(server.clock_ahead_s)} this machine's; set both by NTP")

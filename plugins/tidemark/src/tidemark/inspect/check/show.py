@@ -1,4 +1,4 @@
-"""How findings are shown."""
+"""Prints findings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def show(console: Console, findings: Sequence[Finding]) -> None:
-    """Print findings by side, and by stream within it, the side's own first."""
+    """Print findings by database and stream. Those about the whole database come first."""
     for side in ("source", "warehouse", "both"):
         of_side = [finding for finding in findings if finding.side == side]
         if not of_side:
             continue
         console.print(Text(side, "bold"))
-        # in the order in which they come
+        # in the order of the findings
         for stream in dict.fromkeys([None, *(finding.stream for finding in of_side)]):
             if stream:
                 console.print(Text(f"  {stream}", "bold"))
@@ -48,7 +48,7 @@ def show(console: Console, findings: Sequence[Finding]) -> None:
 
 def _print(console: Console, finding: Finding, *, indent: str) -> None:
     mark, style = _MARKS[finding.level]
-    # never wrapped: what is one statement is to be copied as one line
+    # not wrapped, so that a statement can be copied as one line
     console.print(Text.assemble(indent, (mark, style), " ", finding.what), soft_wrap=True)
     for statement in finding.mend:
         console.print(Text.assemble(f"{indent}    fix: ", (f"{statement};", "bold")), soft_wrap=True)

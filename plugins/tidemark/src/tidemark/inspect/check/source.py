@@ -1,4 +1,4 @@
-"""What stands in the way of reading a stream, or makes it slow or doubtful. Pure."""
+"""Checks a stream for what would stop it, slow it down or make its result doubtful. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from tidemark.inspect.check.relations import Details
     from tidemark.inspect.check.streams import Configuration, Stream
 
-# below this, a scan of the whole table takes less time than anyone notices
+# a scan of a smaller table takes no noticeable time
 _LARGE_BYTES = 64 * 2**20
 
 
 def findings(
     stream: Stream, details: Details, configuration: Configuration, role: str, has_order: Callable[[str], bool]
 ) -> list[Finding]:
-    """Return all that there is to say about a stream; nothing if it is in order.
+    """Return all findings about a stream; an empty list if it is in order.
 
     Args:
-        role: that the tap reads as.
-        has_order: whether values of a type can be sorted.
+        role: the role that the tap connects as.
+        has_order: tells whether values of a type can be sorted.
     """
     return [
         *method_findings(stream),
@@ -161,7 +161,7 @@ def _replication_key(
     if configuration.start_date and not _is_time(column):
         what = f"start_date does not limit it, as its replication key {column.name} is of type {column.declared}"
         yield _finding(stream, Level.warning, f"{what}, not a time; limit it with `where`")
-    # the type below a domain counts
+    # for a domain, its base type counts
     landed = column.target_type.type or ""
     if not (landed.startswith("timestamp") and landed.endswith("with time zone")):
         what = f"replication key {column.name} is of type {column.declared}, not timestamptz"
@@ -179,7 +179,7 @@ def _replication_key(
 
 
 def _is_time(column: Column) -> bool:
-    # the type below a domain counts
+    # for a domain, its base type counts
     type_ = column.target_type.type or ""
     return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
 
@@ -202,13 +202,13 @@ def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding
     broken = [index for index in details.indexes if index.column == column.name and not index.valid]
     if broken:
         what = f"index {broken[0].path[1]} on {column.name} is invalid, or still being built ({_shown(size)})"
-        # a partitioned index is invalid as long as a partition lacks its part
+        # a partitioned table's index is invalid until each partition has its part
         if stream.relation.kind != "p":
             mend = statement("REINDEX INDEX CONCURRENTLY {index}", index=broken[0].path)
             yield _finding(stream, level, what, mend)
             return
     if stream.relation.kind == "p":
-        # there is no CONCURRENTLY for these; it is for their partitions
+        # a partitioned table can't have CONCURRENTLY, but its partitions can
         mends = [
             statement("CREATE INDEX CONCURRENTLY ON {table} ({column})", table=leaf.path, column=column.name)
             for leaf in bare
@@ -238,14 +238,14 @@ def _names(stream: Stream) -> Iterator[Finding]:
 def _columns(stream: Stream, details: Details, configuration: Configuration) -> Iterator[Finding]:
     key = stream.key or details.key
     read = {column.name: column for column in stream.columns}
-    # the key is read whether selected or not
+    # the tap reads the key's columns even if they are not selected
     read |= {name: stream.relation.columns[name] for name in key if name in stream.relation.columns}
     masks = configuration.masks.get(stream.name) or {}
     plain = [column for column in read.values() if column.name not in masks]
     for column in plain:
         if column.target_type.type is None:
             what = f"column {column.name} is of type {column.declared}, which can be written and not read again"
-            # a dot would part names; a question mark is any character
+            # a dot would end the stream's name; a question mark matches any character
             pattern = f"!{stream.name.replace('.', '?')}.{column.name.replace('.', '?')}"
             yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
     changed = [column for column in plain if column.target_type.type and column.target_type.instead_of]
@@ -257,7 +257,7 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
 
 
 def _shown(size: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes with a unit."""
     number, unit = float(size), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if number < 1024:  # noqa: PLR2004

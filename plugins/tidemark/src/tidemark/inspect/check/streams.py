@@ -1,4 +1,4 @@
-"""Which streams are selected, with which columns, method and replication key: by Meltano's own rules."""
+"""Finds the selected streams with their columns, method and replication key, by Meltano's own rules."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _HISTORY_DAYS = 90
 
 @dataclass(frozen=True)
 class Configuration:
-    """What Meltano hands to the tap, as far as it says what is read, and what the target does with it.
+    """The tap's settings that decide what it reads, and the target's that decide what it does with the rows.
 
     Attributes:
-        schemas: those that discovery looks at; all if there are none.
+        schemas: the schemas to discover; empty for all.
         allow_duplicates: streams that may be INCREMENTAL without a key.
-        masks: by stream and column.
-        mask_secret: the key of those that are hashes.
-        where: conditions that rows must meet, by stream.
-        start_date: before which INCREMENTAL streams are not read.
+        masks: masks by stream and column.
+        mask_secret: the key of sha256 masks.
+        where: conditions on the rows, by stream.
+        start_date: INCREMENTAL streams are not read before this date.
         lookback_seconds: how far before its bookmark a stream is read.
-        timestamp_timezone: in which replication keys without a zone are written.
-        catalog: a file that takes the place of discovery and of the rules.
-        history_days: 0 for no history.
-        hard_delete: whether the target deletes rows that a stream read whole no longer has.
+        timestamp_timezone: the time zone of replication keys without one.
+        catalog: a catalog file, which replaces discovery and the rules.
+        history_days: how long the history is kept; 0 for no history.
+        hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
     """
 
     select: tuple[str, ...]
@@ -63,9 +63,9 @@ class Stream:
     """A selected stream.
 
     Attributes:
-        method: as configured; None if it is not.
-        key: as configured; None if it is the table's own.
-        columns: the selected ones.
+        method: the configured replication method; None if there is none.
+        key: the configured key; None for the table's own.
+        columns: the selected columns.
     """
 
     relation: CheckedRelation
@@ -81,15 +81,15 @@ class Stream:
 
     @property
     def incremental(self) -> bool:
-        """Whether it is read from a bookmark on."""
+        """Whether the stream is read from a bookmark on."""
         return self.method == "INCREMENTAL"
 
 
 def configuration(project: Project) -> Configuration:
-    """Ask Meltano.
+    """Ask Meltano for the settings.
 
     Raises:
-        UsageError: its files, or a variable, can't be read.
+        UsageError: Meltano's files, or a variable, can't be read.
     """
     from meltano.core.error import MeltanoError  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def configuration(project: Project) -> Configuration:
     _, target = meltano_project.plugin(meltano, state.TARGET)
     try:
         with meltano_project.database(meltano) as session:
-            # as the tap is given them: what is nested in a file or a variable comes flattened, and is nested again
+            # as Meltano gives them to the tap: it flattens nested settings, and nests them again
             values = {
                 **extractor.process_config(service.as_dict(extras=False, session=session)),
                 **{name: service.get(name, session=session) for name in _EXTRAS},
@@ -126,7 +126,7 @@ def configuration(project: Project) -> Configuration:
 
 
 def _number(history_days: Any) -> float:
-    """Return how long the target keeps its history; as long as by default where that is no number."""
+    """Return how long the target keeps its history. A value that isn't a number counts as the default."""
     try:
         return float(history_days)
     except (TypeError, ValueError):
@@ -134,7 +134,7 @@ def _number(history_days: Any) -> float:
 
 
 def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return each stream's conditions, of our own setting and of the MeltanoLabs tap's, as the tap takes them."""
+    """Return each stream's conditions as the tap uses them, from `where` and the MeltanoLabs tap's `stream_options`."""
     where: dict[str, list[str]] = {}
     for stream, options in (values.get("stream_options") or {}).items():
         where.setdefault(stream, []).extend(options.get("custom_where_clauses", ()))
@@ -144,7 +144,7 @@ def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def discovered(configuration: Configuration, relations: Iterable[CheckedRelation]) -> dict[str, CheckedRelation]:
-    """Return what the tap discovers, by stream. Partitions are part of their table."""
+    """Return the relations that the tap discovers, by stream. Partitions belong to their table."""
     return {
         relation.stream: relation
         for relation in relations
@@ -153,10 +153,10 @@ def discovered(configuration: Configuration, relations: Iterable[CheckedRelation
 
 
 def selected(configuration: Configuration, found: Mapping[str, CheckedRelation]) -> list[Stream]:
-    """Return the streams of `found` that are selected.
+    """Return the selected streams of `found`.
 
     Raises:
-        UsageError: `metadata` is not what Meltano takes.
+        UsageError: `metadata` doesn't have the form that Meltano needs.
     """
     from meltano.core.plugin.singer.catalog import (  # noqa: PLC0415
         ListSelectedExecutor,
@@ -166,7 +166,7 @@ def selected(configuration: Configuration, found: Mapping[str, CheckedRelation])
     )
     from meltano.core.plugin.singer.tap import config_metadata_rules  # noqa: PLC0415
 
-    # as the tap's discovery would give it, and then what Meltano does before a run
+    # a catalog as from the tap's discovery, and then the rules that Meltano applies before a run
     catalog = {"streams": [_entry(relation) for relation in found.values()]}
     try:
         of_metadata = config_metadata_rules(dict(configuration.metadata))
@@ -214,7 +214,7 @@ def unmatched(
     found: Mapping[str, CheckedRelation],
     streams: list[Stream],
 ) -> list[Finding]:
-    """Return what the configuration names and the source does not have."""
+    """Return findings about names in the configuration that the source doesn't have."""
     from meltano.core.plugin.singer.catalog import SelectPattern  # noqa: PLC0415
 
     if configuration.catalog:
@@ -237,7 +237,7 @@ def unmatched(
             what = f"`{pattern.raw}` selects no column; correct it in extract/extractors.meltano.yml"
             findings[pattern.raw] = Finding("source", Level.warning, what, stream=name)
     for name in configuration.metadata:
-        # a flattened variable holds further names behind a dot
+        # a flattened variable has further names after a dot
         if name not in findings and not any(fnmatch(stream, name.partition(".")[0]) for stream in found):
             what = "has `metadata`, and there is no such stream; correct its name in extract/extractors.meltano.yml"
             findings[name] = Finding("source", Level.warning, what, stream=name)
@@ -263,7 +263,7 @@ def _why_missing(name: str, relation: CheckedRelation | None, configuration: Con
 
 
 def method_findings(stream: Stream) -> list[Finding]:
-    """Return what is wrong with a stream's method as such."""
+    """Return findings about a stream's replication method itself."""
     if stream.method is not None and stream.method not in _METHODS:
         what = f"replication-method {stream.method!r} is unknown; known are {', '.join(_METHODS)}"
         return [Finding("source", Level.error, what, stream=stream.name)]

@@ -1,4 +1,4 @@
-"""What stands in the way of loading."""
+"""Checks the warehouse for obstacles to loading."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from tidemark.inspect.check.streams import Stream
 
-# the target's own, beside the streams'
+# a table of the target's own, beside the streams' tables
 _STATE_TABLE = "_tidemark_state"
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What the role may do; of the schema, None if there is no such schema."""
+    """The role's rights. Those in the schema are None if the schema doesn't exist."""
 
     role: str
     database: str
@@ -37,7 +37,7 @@ class Rights:
 
 @dataclass(frozen=True)
 class RawTable:
-    """What a stream's rows land in. `kind` is pg_class.relkind."""
+    """A relation with the name of a stream's table. `kind` is pg_class.relkind."""
 
     name: str
     kind: str
@@ -66,10 +66,10 @@ _AVAILABLE = "select name::text from pg_catalog.pg_available_extensions where na
 def read(
     connection: psycopg.Connection[Any], schema: str, streams: Iterable[Stream], extensions: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Ask the warehouse, and yield all that there is to say of it.
+    """Query the warehouse, and yield all findings about it.
 
     Args:
-        extensions: of the source: which has brought each type.
+        extensions: the extension of each type in the source.
     """
     streams = list(streams)
     row = connection.execute(_RIGHTS, [schema]).fetchone()
@@ -81,7 +81,7 @@ def read(
     yield from ownership(tables, schema, rights.role, streams)
     yield from widening(connection, tables, schema, streams)
     yield from collisions(streams, schema)
-    # by type: what has it in the source, and where
+    # by type and extension: the source's columns with that type
     wanted: dict[tuple[str, str | None], list[str]] = {}
     for stream in streams:
         for column in stream.columns:
@@ -97,7 +97,7 @@ def read(
 
 
 def privileges(rights: Rights, schema: str) -> Iterator[Finding]:
-    """Yield what the role may not do in the database and in the raw schema."""
+    """Yield the rights that the role lacks in the database and in the raw schema."""
     role, database = rights.role, rights.database
     grant_create = statement("GRANT CREATE ON DATABASE {database} TO {role}", database=database, role=role)
     if rights.usage_in_schema is None and not rights.create:
@@ -116,7 +116,7 @@ def privileges(rights: Rights, schema: str) -> Iterator[Finding]:
 
 
 def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Iterable[Stream]) -> Iterator[Finding]:
-    """Yield the raw tables that can't be loaded into."""
+    """Yield the raw tables that can't be loaded."""
     stream_of = {stream.relation.name: stream.name for stream in streams}
     for table in tables:
         stream = stream_of.get(table.name)
@@ -135,7 +135,7 @@ def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Itera
 def widening(
     connection: psycopg.Connection[Any], tables: Iterable[RawTable], schema: str, streams: Iterable[Stream]
 ) -> Iterator[Finding]:
-    """Yield the views that would keep a column of raw from being widened as the source's is."""
+    """Yield the objects that would block widening a raw column after the source's column was widened."""
     stream_of = {stream.relation.name: stream.name for stream in streams}
     for table in tables:
         if table.owned and table.kind in "rp" and table.name in stream_of:
@@ -145,7 +145,7 @@ def widening(
 
 
 def collisions(streams: Iterable[Stream], schema: str) -> Iterator[Finding]:
-    """Yield the tables that two streams would land in."""
+    """Yield the tables that two streams would load into."""
     streams = list(streams)
     for table, count in Counter(stream.relation.name for stream in streams).items():
         if count > 1:
@@ -155,7 +155,7 @@ def collisions(streams: Iterable[Stream], schema: str) -> Iterator[Finding]:
 
 
 def missing_type(type_: str, extension: str | None, columns: list[str], *, available: bool) -> Finding:
-    """Return the note on a type that the source has and the warehouse has not."""
+    """Return the note on a type that the source has and the warehouse lacks."""
     what = f"has no type {type_}, so that {', '.join(columns)} will land as text"
     if extension is None:
         return Finding("warehouse", Level.note, what)

@@ -1,4 +1,4 @@
-"""Whether the tap can see how long other sessions' transactions have been open: what its watermark rests on."""
+"""Checks whether the tap can see other sessions' open transactions, which its watermark depends on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _INSTEAD = "a longer lookback takes its place"
 
 @dataclass(frozen=True)
 class ActivityAccess:
-    """What bears on it.
+    """The role's access to the server's activity.
 
     Attributes:
-        off_for: roles and databases (None for all) that have track_activities off.
-        feedback: hot_standby_feedback, of a standby.
+        off_for: roles and databases (None for all) with track_activities off.
+        feedback: a standby's hot_standby_feedback.
     """
 
     role: str
@@ -50,7 +50,7 @@ _OFF_FOR = """
 
 
 def read(connection: psycopg.Connection[Any]) -> ActivityAccess:
-    """Ask the source."""
+    """Query the source."""
     row = connection.execute(_QUERY).fetchone()
     assert row
     role, sees_others, tracked, standby, feedback = row
@@ -59,10 +59,10 @@ def read(connection: psycopg.Connection[Any]) -> ActivityAccess:
 
 
 def findings(watching: ActivityAccess, *, incremental: bool) -> Iterator[Finding]:
-    """Yield what keeps the tap from seeing them.
+    """Yield what keeps the tap from seeing open transactions.
 
     Args:
-        incremental: whether any stream is; no other needs to.
+        incremental: a stream is INCREMENTAL. Only those depend on it.
     """
     if watching.standby:
         yield _standby(watching, incremental=incremental)

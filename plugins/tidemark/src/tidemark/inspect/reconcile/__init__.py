@@ -1,1 +1,1 @@
-"""Source and raw compared row by row, and what differs repaired: what no replication key shows."""
+"""`tidemark reconcile`: compares source and raw tables row by row and repairs differences that no bookmark shows."""

@@ -1,6 +1,6 @@
-"""Finds the rows in which two databases differ: hashes of buckets first, then the rows of those that are not the same.
+"""Finds the rows that differ between two databases: first by hashes of buckets, then row by row in unequal buckets.
 
-Nothing but hashes and keys comes here, and of these only what is in such buckets, in order and a piece at a time.
+Only hashes and keys travel here. Those of unequal buckets come in order, a piece at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ROWS_A_BUCKET = 2000
 _MOST_BUCKETS = 2**16
-# keys of rows that differ, as many as memory has room for anywhere
+# the keys of this many different rows fit into any machine's memory
 _MOST_DIFFERENT = 1_000_000
 _AT_ONCE = 5000
 _FETCHED_AT_ONCE = 20_000
@@ -32,11 +32,11 @@ _FETCHED_AT_ONCE = 20_000
 
 @dataclass
 class Difference:
-    """What was found in one stream; keys of rows, or of a stream without a key, counts alone.
+    """The differences in one stream: keys of rows, or just counts for a stream without a key.
 
     Attributes:
-        rows: of the source, and of the warehouse.
-        pending: rows that differ and will be read by the next run.
+        rows: the number of rows in the source and in the warehouse.
+        pending: the number of different rows that the next run will load.
     """
 
     rows: tuple[int, int] = (0, 0)
@@ -48,20 +48,20 @@ class Difference:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Rows that are missing in the warehouse, that it has beyond the source's, and that are not the same."""
+        """The numbers of rows that the warehouse lacks, that only it has, and that have other values there."""
         return len(self.missing) + self.keyless[0], len(self.extra) + self.keyless[1], len(self.different)
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs that the next run would not load."""
+        """Whether both databases have the same rows, apart from those that the next run will load."""
         return not any(self.counts)
 
 
 def compare(source: Connection, warehouse: Connection, pair: ComparedStream) -> Difference:
-    """Return in what the two sides differ; both connections hold the snapshots that are compared.
+    """Return the differences. Both connections must hold the snapshots to compare.
 
     Raises:
-        TidemarkError: in too much.
+        TidemarkError: too many rows differ.
     """
     count = _bucket_count(source, pair)
     there, here = _both(
@@ -86,7 +86,7 @@ def compare(source: Connection, warehouse: Connection, pair: ComparedStream) -> 
 def _bucket_count(connection: Connection, pair: ComparedStream) -> int:
     rows = max(pair.selection.relation.rows, 0)
     if not rows:
-        # never analysed, or a view
+        # the table was never analysed, or it is a view
         plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + pair.source_rows()).fetchone()
         rows = plan[0][0]["Plan"]["Plan Rows"] if plan else 0
     count = 1
@@ -96,7 +96,7 @@ def _bucket_count(connection: Connection, pair: ComparedStream) -> int:
 
 
 def _both(*queries: tuple[Connection, sql.Composed]) -> list[list[tuple[Any, ...]]]:
-    """Return the rows of queries that different servers carry out at the same time."""
+    """Run one query on each server at the same time, and return the rows of each."""
     results: dict[int, list[tuple[Any, ...]]] = {}
     errors: list[BaseException] = []
 
@@ -110,7 +110,7 @@ def _both(*queries: tuple[Connection, sql.Composed]) -> list[list[tuple[Any, ...
     for thread in threads:
         thread.start()
     for thread in threads:
-        # in steps, so that Ctrl-C is heard
+        # with a timeout, so that Ctrl-C is handled
         while thread.is_alive():
             thread.join(timeout=0.2)
     if errors:
@@ -119,7 +119,7 @@ def _both(*queries: tuple[Connection, sql.Composed]) -> list[list[tuple[Any, ...
 
 
 def _streamed(connection: Connection, query: sql.Composed) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query, a piece of them in memory at a time."""
+    """Yield the rows of a query, and hold only a piece of them in memory."""
     with connection.cursor(name="tidemark_reconcile") as cursor:
         cursor.itersize = _FETCHED_AT_ONCE
         cursor.execute(query)
@@ -127,7 +127,7 @@ def _streamed(connection: Connection, query: sql.Composed) -> Iterator[tuple[Any
 
 
 def _merge(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]], *, width: int, found: Difference) -> None:
-    """Find the keys that only one side has, or for which the sides have different hashes; both are in order."""
+    """Find keys that only one side has, and keys whose hashes differ. Both inputs are sorted."""
     a, b = next(there, None), next(here, None)
     while a is not None or b is not None:
         if b is None or (a is not None and a[:width] < b[:width]):
@@ -149,7 +149,7 @@ def _merge(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]], *,
 
 
 def _counted(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]]) -> tuple[int, int]:
-    """Return how many rows only one side has, told by their hashes alone."""
+    """Count the rows that only one side has, by their hashes."""
     missing = extra = 0
     a, b = next(there, None), next(here, None)
     while a is not None or b is not None:
@@ -168,9 +168,9 @@ def _counted(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]]) 
 
 
 def recheck(source: Connection, warehouse: Connection, pair: ComparedStream, found: Difference) -> Difference:
-    """Return what of `found` still holds, read again by key: the source first.
+    """Read the rows of `found` again by key, first in the source, and return the differences that remain.
 
-    What was loaded in between is newer than what was read of the source, and so is no difference.
+    Rows that a run loaded meanwhile are newer than the source's rows read here, and so don't count as differences.
     """
     still = Difference(rows=found.rows, keyless=found.keyless)
     width = len(pair.key)

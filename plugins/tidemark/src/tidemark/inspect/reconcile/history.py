@@ -1,6 +1,6 @@
-"""`_tidemark_reconciles`: what each comparison of a stream found, written down beside the history of its runs.
+"""`_tidemark_reconciles`: the result of each stream's comparison, beside the history of its runs.
 
-No comparison rests on it: where it can't be written, that is said, and nothing else is different.
+No comparison depends on it. If a result can't be recorded, a warning says so.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ TABLE = SystemTable(
         """,
     ),
 )
-# for what someone has locked; the comparison is not to wait for its notes
+# the comparison must not wait long for a lock to record its result
 _NO_LONG_WAIT = "set lock_timeout = '10s'"
 _ERROR_CHARACTERS = 2000
 
 
 class History:
-    """Writes down what came of each stream in one `tidemark reconcile`."""
+    """Records the result of each stream in one `tidemark reconcile`."""
 
     def __init__(self, ends: Endpoints, *, since: str | None, warn: Callable[[str], None]) -> None:
-        """Write nothing yet.
+        """Prepare. This writes nothing yet.
 
         Args:
-            since: from which value of the replication key on rows are compared; None if all are.
-            warn: told once if nothing can be written down.
+            since: the value of the replication key from which on rows are compared; None for all.
+            warn: called once if results can't be recorded.
         """
         self._ends = ends
         self._since = since
@@ -71,7 +71,7 @@ class History:
         self._kept = ends.configuration.history_days > 0
 
     def note(self, result: ReconcileResult) -> None:
-        """Write down what came of a stream, and forget what is older than history is kept."""
+        """Record a stream's result, and delete results that are older than the history is kept."""
         if not self._kept:
             return
         schema = self._ends.warehouse.default_target_schema
@@ -81,7 +81,7 @@ class History:
                 TABLE.ensure(connection, schema)
                 self._write(connection, sql.Identifier(schema, TABLE.name), result)
         except (psycopg.Error, SingerPostgresError, TidemarkError) as error:
-            # the next stream's would fail in the same way
+            # further streams would fail for the same reason
             self._kept = False
             reason = one_line(error).rstrip(".")
             self._warn(f"What was found is not written down in {schema}.{TABLE.name}: {reason}.")
@@ -103,7 +103,7 @@ def _literals(values: dict[str, Any]) -> sql.Composed:
 
 
 def _counts(result: ReconcileResult) -> dict[str, Any]:
-    """Return what was found and repaired, or why there is nothing: what differs is what did before a repair."""
+    """Return the counts before the repair and the number of repaired rows, or the error."""
     if result.found is None:
         return {"error": (result.error or "").replace("\0", "")[:_ERROR_CHARACTERS]}
     there, here = result.found.rows

@@ -1,4 +1,4 @@
-"""Opens a stream on both sides: connections as tap and target have them, and what of the one is what of the other."""
+"""Prepares a stream's comparison: opens both databases as tap and target do, and pairs the source's table with raw."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Both databases, and the streams that lead from one to the other.
+    """Both databases, and the selected streams.
 
     Attributes:
-        source_id: tells the source from all other databases.
+        source_id: the source's identity; see `identity.identity`.
     """
 
     source: Source
@@ -49,10 +49,10 @@ class Endpoints:
 
     @classmethod
     def of(cls, project: Project, streams_named: Sequence[str]) -> Endpoints:
-        """Look at both.
+        """Read the settings, the selected streams and the source's identity.
 
         Raises:
-            UsageError: a stream that is named is not selected.
+            UsageError: a named stream is not selected.
             TidemarkError: a database can't be reached or used.
         """
         databases.try_own(project)
@@ -60,7 +60,7 @@ class Endpoints:
         configuration = streams.configuration(project)
         with connections.connect(source) as connection:
             with connection.transaction():
-                # one snapshot, as the tap's discovery has
+                # one snapshot, as in the tap's discovery
                 connection.execute("set transaction isolation level repeatable read, read only")
                 all_relations, _ = checked.read(connection, configuration.schemas)
             found = streams.discovered(configuration, all_relations)
@@ -73,7 +73,7 @@ class Endpoints:
 
     @contextmanager
     def connected(self) -> Iterator[tuple[Connection, Connection]]:
-        """Connect to the source as the tap does, read only and with the key of the masks, and to the warehouse."""
+        """Connect to both databases. The source's session is read-only and has the masks' key, like the tap's."""
         with connections.connect(self.source) as source, connections.connect(self.warehouse) as warehouse:
             source.execute(session.statements(source.info.server_version, lock_timeout_s=30))
             source.execute("SET row_security = off; SET default_transaction_read_only = on")
@@ -84,10 +84,10 @@ class Endpoints:
 
     @contextmanager
     def giving_way(self, source: Connection, warehouse: Connection) -> Iterator[None]:
-        """End both sessions if somebody waits to alter what one of them reads: both sides are read at one instant.
+        """End both sessions if another one waits to alter a table that either of them reads.
 
         Raises:
-            GaveWayError: somebody did.
+            GaveWayError: another session waited.
         """
         pids = poolers.server_pid(source), poolers.server_pid(warehouse)
         with (
@@ -99,13 +99,13 @@ class Endpoints:
     def pair(
         self, source: Connection, warehouse: Connection, stream: Stream, *, since: str | None = None
     ) -> tuple[ComparedStream, Table]:
-        """Return what of a stream is compared, and its table as the target is told of it.
+        """Return the stream's comparison, and its table as the tap describes it to the target.
 
         Args:
-            since: a value of the replication key; rows before it are left out.
+            since: a value of the replication key; earlier rows are not compared.
 
         Raises:
-            TidemarkError: it can't be compared, or shouldn't.
+            TidemarkError: the stream can't be compared, or a comparison would mislead.
         """
         name, configuration = stream.name, self.configuration
         relation = relations.find(source, *stream.relation.path)
@@ -138,7 +138,7 @@ class Endpoints:
             pending = self.replication_key(stream, relation).bound(source, bookmark)
         bounds = None if since is None else _since(since, stream, relation, raw_types)
         if begin and stream.replication_key not in selection.masks and stream.replication_key in raw_types:
-            # what the warehouse has from before it is not the source's any more
+            # rows from before start_date in the warehouse no longer belong to the stream
             also = sql.SQL(begin)
             bounds = (also, also) if bounds is None else (bounds[0], sql.SQL(" AND ").join([bounds[1], also]))
         pair = ComparedStream(selection, key, schema, raw_types, pending, bounds)
@@ -146,10 +146,10 @@ class Endpoints:
         return pair, table
 
     def replication_key(self, stream: Stream, relation: relations.Relation) -> ReplicationKey:
-        """Return the replication key of an INCREMENTAL stream, as the tap takes it.
+        """Return the replication key of an INCREMENTAL stream, as the tap uses it.
 
         Raises:
-            TidemarkError: the source's table has no such column.
+            TidemarkError: the source's table lacks the column.
         """
         columns = {column.name: column for column in relation.columns}
         if stream.replication_key not in columns:
@@ -166,10 +166,10 @@ class Endpoints:
 
 
 def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, schema: str, stream: Stream) -> str | None:
-    """Return up to where the stream was loaded; None if it is read whole.
+    """Return the bookmark up to which the stream is loaded; None for FULL_TABLE.
 
     Raises:
-        TidemarkError: it was not loaded, or not from here, or this standby lags behind what was.
+        TidemarkError: the stream was not loaded, or from another database, or this standby lags behind the loaded rows.
     """
     name, table = stream.name, stream.relation.name
     there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE}"']).fetchone()
@@ -205,7 +205,7 @@ def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, sche
 def _since(
     since: str, stream: Stream, relation: relations.Relation, raw_types: dict[str, str]
 ) -> tuple[sql.Composable, sql.Composable]:
-    """Return the conditions, of the source's rows and of the warehouse's, by which they are compared at all."""
+    """Return the conditions of `--since`, on the source's rows and on the warehouse's."""
     column = stream.replication_key
     if not stream.incremental or column not in raw_types:
         what = "--since is for INCREMENTAL streams whose replication key is loaded"

@@ -1,4 +1,4 @@
-"""Brings the rows that differ from the source into the warehouse, and marks as deleted those that it has no more."""
+"""Copies rows that differ from the source into the warehouse, and marks rows that the source lacks as deleted."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _AT_ONCE = 5000
-# no history is deleted for a repair
+# a repair deletes no history
 _FOR_EVER_DAYS = 36_500
 
 
 def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) -> None:
-    """Stop before a repair that would take away more than is likely.
+    """Refuse a repair that would mark an unlikely number of rows as deleted.
 
     Raises:
         TidemarkError: it would.
@@ -51,12 +51,12 @@ def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) ->
         )
 
 
-def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs  # noqa: PLR0913 - what a repair is made of
+def repair(  # noqa: PLR0913 - both databases, the stream in both, and the differences
     source: Connection, warehouse: Connection, pair: ComparedStream, table: Table, *, stream: str, found: Difference
 ) -> RowCounts:
-    """Repair the rows of `found`, all of them or none; return what was written.
+    """Repair all rows of `found` in one transaction, and return what was written.
 
-    The stream's lock must be held.
+    The caller must hold the stream's lock.
     """
     row = source.execute("select statement_timestamp()").fetchone()
     assert row
@@ -99,7 +99,7 @@ def repair(  # noqa: PLR0913 - both sides, the stream on both, and what differs 
 
 
 def obstacle(warehouse: Connection, pair: ComparedStream, table: Table) -> str:
-    """Return why rows that were written are not as they are in the source; empty if nothing shows it."""
+    """Return why written rows still differ from the source; empty if unknown."""
     name = f"{pair.schema}.{table.name}"
     wanted = tables.types_here(warehouse, table)
     cut = [column for column in wanted if not widening.holds(pair.raw_types[column], wanted[column])]
@@ -124,7 +124,7 @@ def _stage(warehouse: Connection, pair: ComparedStream, table: Table) -> sql.Com
 
 
 def _copy(source: Connection, warehouse: Connection, pair: ComparedStream, table: Table, keys: Sequence[Key]) -> None:
-    """Copy rows from the source into the stage."""
+    """Copy rows from the source into the temporary table."""
     read = sql.SQL("COPY ({}) TO STDOUT").format(pair.rows_of(keys))
     write = sql.SQL("COPY pg_temp.tidemark_repair ({}) FROM STDIN").format(merge.names(tables.data_columns(table)))
     with source.cursor() as there, warehouse.cursor() as here, there.copy(read) as reader, here.copy(write) as writer:
@@ -133,7 +133,7 @@ def _copy(source: Connection, warehouse: Connection, pair: ComparedStream, table
 
 
 def _cast(stage: sql.Composable, pair: ComparedStream, table: Table) -> sql.Composable:
-    """Return the stage's rows with the types of the warehouse's columns."""
+    """Return a query of the temporary table's rows, with the types of the warehouse's columns."""
     fields = [
         sql.SQL("{0}::{1} AS {0}").format(sql.Identifier(name), sql.SQL(pair.raw_types[name]))
         for name in tables.data_columns(table)
@@ -142,7 +142,7 @@ def _cast(stage: sql.Composable, pair: ComparedStream, table: Table) -> sql.Comp
 
 
 def _delete(warehouse: Connection, pair: ComparedStream, keys: Sequence[Key]) -> int:
-    """Mark rows as deleted, as a run does that reads a table whole."""
+    """Mark rows as deleted, as a FULL_TABLE load does."""
     return warehouse.execute(
         sql.SQL(
             "UPDATE {} SET _sdc_deleted_at = now(), _tidemark_loaded_xid = pg_current_xact_id() "

@@ -1,4 +1,4 @@
-"""What a comparison found of one stream, and what a repair wrote."""
+"""The result of one stream's comparison and repair."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """What came of one stream, or why there is nothing.
+    """One stream's result, or the error that prevented it.
 
     Attributes:
-        found: what differs, before a repair.
-        repaired: what a repair wrote.
-        left: what differs after it, of what it was to repair.
-        why: what stands in its way, if that is known.
+        found: the differences before a repair.
+        repaired: the rows that a repair wrote.
+        left: the differences that remain after the repair.
+        why: the reason why they remain, if known.
     """
 
     stream: str
@@ -30,5 +30,5 @@ class ReconcileResult:
 
     @property
     def equal(self) -> bool:
-        """Whether both sides are the same now, as far as the next run doesn't make them."""
+        """Whether both databases have the same rows now, apart from those that the next run will load."""
         return self.found is not None and (self.left or self.found).equal

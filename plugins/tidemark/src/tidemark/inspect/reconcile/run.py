@@ -1,4 +1,4 @@
-"""The whole reconciliation: which streams, what is refused, and in what order."""
+"""The whole reconciliation: compares each stream, and repairs it if the user asks for that."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 @dataclass(frozen=True)
 class ReconcileOptions:
-    """What is asked for. `since` is a value of the replication key."""
+    """The user's options. `since` is a value of the replication key."""
 
     streams: tuple[str, ...] = ()
     repair: bool = False
@@ -42,14 +42,14 @@ class ReconcileOptions:
 def reconcile(
     project: Project, options: ReconcileOptions, *, began: Callable[[str], None], warn: Callable[[str], None]
 ) -> list[ReconcileResult]:
-    """Compare the streams, and repair what differs if that is asked for; what came of it is written down.
+    """Compare the streams, repair the differences if asked to, and record the results.
 
     Args:
-        began: called with each stream's name before it is compared.
-        warn: called once if nothing can be written down, with the reason.
+        began: called with each stream's name before its comparison.
+        warn: called once, with the reason, if results can't be recorded.
 
     Raises:
-        UsageError: a stream that is named is not selected.
+        UsageError: a named stream is not selected.
         BusyError: a run loads a stream that is to be repaired.
         TidemarkError: a database can't be reached or used.
     """
@@ -73,10 +73,10 @@ def reconcile(
 
 
 def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
-    """Compare one stream, and repair it; both sides anew if somebody waited to alter a table of one.
+    """Compare one stream and repair it. Begin again if another session waited to alter one of its tables.
 
     Raises:
-        TidemarkError: somebody did each time, or it can't be compared or repaired.
+        TidemarkError: other sessions interrupted every attempt, or the stream can't be compared or repaired.
     """
     who = "somebody"
     for attempt in range(1, lock_watch.ATTEMPTS + 1):
@@ -96,7 +96,7 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
 
 def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
     with ends.connected() as (source, warehouse), ends.giving_way(source, warehouse):
-        # the source's snapshot first: what the warehouse has beyond it came later
+        # the source's snapshot comes first, so that later rows in the warehouse can be told from extra ones
         source.execute(_SNAPSHOT)
         pair, table = ends.pair(source, warehouse, stream, since=options.since)
         source.execute("select pg_current_snapshot()")
@@ -116,7 +116,7 @@ def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Reconci
         lock = RunLock(TargetWarehouse(lambda: connections.parameters(ends.warehouse), pair.schema))
         try:
             lock.take(stream.name, pair.schema, table.name)
-            # once more, now that no run can come between
+            # check again, now that no run can change the table
             found = recheck(source, warehouse, pair, found)
             refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)
             written = repair(source, warehouse, pair, table, stream=stream.name, found=found)
@@ -128,5 +128,5 @@ def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Reconci
 
 
 def names(results: Sequence[ReconcileResult]) -> str:
-    """Return the names of the streams that are not equal."""
+    """Return the names of the streams that differ."""
     return " ".join(result.stream for result in results if not result.equal and result.error is None)

@@ -1,4 +1,4 @@
-"""How what was found is shown."""
+"""Prints the results of a reconciliation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = ("missing", "extra", "different")
 
 
 def as_json(results: Sequence[ReconcileResult]) -> str:
-    """Return what was found as a JSON list."""
+    """Return the results as a JSON list."""
     return json.dumps([_as_dict(result) for result in results], indent=2)
 
 
@@ -43,7 +43,7 @@ def _as_dict(result: ReconcileResult) -> dict[str, object]:
 
 
 def show(console: Console, results: Sequence[ReconcileResult]) -> None:
-    """Print a table, examples of what differs, and what was repaired."""
+    """Print a table, examples of the differences, and the repairs."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stream", no_wrap=True)
     for heading in ("source rows", "warehouse rows", *_KINDS, "pending"):
@@ -53,7 +53,7 @@ def show(console: Console, results: Sequence[ReconcileResult]) -> None:
             figures = (*result.found.rows, *result.found.counts, result.found.pending)
             table.add_row(result.stream, *(f"{figure:,}" for figure in figures))
     if table.rows:
-        # a figure cut short would lie
+        # widen the console instead of cutting a number short, which would show a wrong one
         wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
         console.width = max(wanted, console.width)
         console.print(table)

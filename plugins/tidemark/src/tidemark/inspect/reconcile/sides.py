@@ -1,6 +1,6 @@
-"""A stream as both databases have it: the queries that give its rows as keys and hashes, the same on both sides.
+"""The queries that return a stream's rows as keys and hashes, in the same form for both databases.
 
-What is hashed is a row's text, which both servers write alike under the session settings of the wire format.
+The hash is taken from a row's text. Under the session settings of the wire format, both servers write the same text.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class ComparedStream:
-    """One stream on both sides.
+    """One stream in both databases.
 
     Attributes:
-        selection: what of the source's table is read.
-        key: the columns that tell rows apart; empty if nothing does.
-        schema: the warehouse's.
-        raw_types: of the warehouse's table, by column.
-        pending: the condition of the source's rows that the next run will read.
-        since: conditions, of the source's rows and of the warehouse's, by which they are compared at all.
+        selection: the part of the source's table that the tap reads.
+        key: the columns that identify a row; empty if there is no key.
+        schema: the warehouse's schema.
+        raw_types: the types of the warehouse's columns.
+        pending: the condition on source rows that the next run will read.
+        since: the conditions of `--since` on the source's rows and on the warehouse's.
     """
 
     selection: Selection
@@ -51,10 +51,10 @@ class ComparedStream:
         return [columns[name] for name in self.key]
 
     def source_rows(self, keys: Sequence[Key] | None = None) -> sql.Composed:
-        """Return the query of the source's rows: key columns `k0`, `k1`, …, hash `h`, and `p`, whether it is pending.
+        """Return the query of the source's rows: key columns `k0`, `k1`, …, hash `h`, and `p` for pending ones.
 
         Args:
-            keys: of the rows that are wanted; None for all.
+            keys: the keys of the wanted rows; None for all rows.
         """
         condition = self._source_keys(keys) if keys is not None else self.since and self.since[0]
         pending = sql.SQL("coalesce({}, true) AS _tidemark_pending").format(self.pending or sql.SQL("false"))
@@ -62,7 +62,7 @@ class ComparedStream:
         return self._hashed(sql.SQL("({})").format(inner), sql.SQL("_tidemark_pending AS p"))
 
     def rows_of(self, keys: Sequence[Key]) -> sql.Composable:
-        """Return the query of some of the source's rows, as the tap would read them."""
+        """Return the query of some of the source's rows, as the tap reads them."""
         query: sql.Composed = self.selection.query(bound=self._source_keys(keys))
         return query
 
@@ -70,11 +70,11 @@ class ComparedStream:
         return _among([(self.selection.expression(column), self._type(column)) for column in self._key_columns], keys)
 
     def raw_keys(self, keys: Sequence[Key]) -> sql.Composable:
-        """Return the condition of the warehouse's rows that have one of `keys`."""
+        """Return the condition that a row of the warehouse has one of `keys`."""
         return _among([(sql.Identifier(name), self.raw_types[name]) for name in self.key], keys)
 
     def raw_rows(self, keys: Sequence[Key] | None = None) -> sql.Composed:
-        """Return the query of the warehouse's rows, the same way; in place of `p`, `e` is when they were extracted."""
+        """Return the same query of the warehouse's rows. Instead of `p` it has `e`, the instant of extraction."""
         conditions: list[sql.Composable] = [sql.SQL("_sdc_deleted_at IS NULL")]
         if keys is not None:
             conditions.append(self.raw_keys(keys))
@@ -84,15 +84,15 @@ class ComparedStream:
         return self._hashed(inner, sql.SQL("_sdc_extracted_at AS e"))
 
     def buckets(self, rows: sql.Composable, count: int) -> sql.Composed:
-        """Return the query of a side's buckets: number, rows and the sum of their hashes."""
-        # a row without a key can come twice, and xor would take two for none
+        """Return the query of one database's buckets: number, rows and the sum of their hashes."""
+        # without a key, a row can occur twice, and xor would cancel the two out
         total = sql.SQL("bit_xor(h)" if self.key else "sum(h::numeric)")
         return sql.SQL("SELECT {bucket} AS b, count(*), {total} FROM ({rows}) r GROUP BY 1").format(
             bucket=self._bucket(count), total=total, rows=rows
         )
 
     def narrowed(self, rows: sql.Composable, count: int, buckets: Sequence[int]) -> sql.Composed:
-        """Return the query of a side's rows in some buckets, in an order that both sides and Python share."""
+        """Return the query of one database's rows in some buckets, in an order that both servers and Python share."""
         if not self.key:
             return sql.SQL("SELECT h, count(*) FROM ({}) r WHERE {} = ANY({}) GROUP BY h ORDER BY h").format(
                 rows, self._bucket(count), sql.Literal(list(buckets))
@@ -129,18 +129,18 @@ class ComparedStream:
 
     def _text(self, column: Column) -> sql.Composable:
         name = sql.Identifier(column.name)
-        # a row's text has each value as its type writes it: of two types, both are made text first
+        # a row's text depends on its columns' types, so columns of different types are cast to text first
         same = self._type(column) == self.raw_types[column.name]
         return name if same else sql.SQL("{}::text").format(name)
 
     def _key_text(self, column: Column) -> sql.Composable:
         name = sql.Identifier(column.name)
-        # 1.0 and 1.00 are one key
+        # 1.0 and 1.00 are the same key
         return sql.SQL("trim_scale({})").format(name) if self._type(column).startswith("numeric") else name
 
 
 def _among(expressions: Sequence[tuple[sql.Composable, str]], keys: Sequence[Key]) -> sql.Composed:
-    """Return the condition that the values of `expressions`, which have types, are among `keys`."""
+    """Return the condition that the typed values of `expressions` are among `keys`."""
     names = [sql.Identifier(f"k{number}") for number in range(len(expressions))]
     values = sql.SQL(", ").join(
         sql.SQL("{}::text[]").format(sql.Literal([key[number] for key in keys])) for number in range(len(expressions))

@@ -1,1 +1,1 @@
-"""How far each stream was read: as Meltano has it, as the warehouse does, and whether the two fit."""
+"""`tidemark state`: how far Meltano's state and the warehouse say that each stream is loaded, and whether they fit."""

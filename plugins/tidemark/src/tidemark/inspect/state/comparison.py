@@ -1,4 +1,4 @@
-"""Whether what Meltano says of each stream fits what the warehouse holds of it: never ahead, or rows are missed."""
+"""Compares Meltano's state of each stream with the warehouse. State that is ahead would make a run skip rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """How the one stands to the other."""
+    """How Meltano's state relates to what the warehouse holds."""
 
     fits = "fits"
     behind = "behind"
@@ -37,13 +37,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class StateComparison:
-    """One stream's.
+    """The comparison of one stream.
 
     Attributes:
-        entry: what Meltano holds of it, as the tap wrote it.
+        entry: the stream's entry in Meltano's state, as the tap wrote it.
         held: what the warehouse holds.
-        said: in words, what will come of it.
-        passed: earlier bookmarks, where only the source knows which of two comes first.
+        said: in words, what the next run will do.
+        passed: earlier bookmarks, for keys whose order only the source knows.
     """
 
     stream: str
@@ -55,12 +55,12 @@ class StateComparison:
 
     @property
     def bookmark(self) -> str | None:
-        """Up to where the next run takes the stream for loaded."""
+        """The bookmark from which the next run reads on."""
         value = self.entry.get("replication_key_value")
         return None if value is None else str(value)
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as JSON has it."""
+        """Return it as a JSON object."""
         return {
             "stream": self.stream,
             "fit": self.fit.value,
@@ -71,7 +71,7 @@ class StateComparison:
 
 
 def compare(project: Project) -> list[StateComparison]:
-    """Return that of each stream that Meltano's state or the warehouse knows.
+    """Return the comparison of each stream in Meltano's state or in the warehouse.
 
     Raises:
         TidemarkError: a database can't be reached or used.
@@ -92,7 +92,7 @@ def compare(project: Project) -> list[StateComparison]:
 
 
 def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[dict[str, LoadedState], dict[str, str]]:
-    """Return what the warehouse holds of the source, and of streams that are another's, whose they are."""
+    """Return what the warehouse holds of this source's streams, and the other sources' names by stream."""
     schema = warehouse.default_target_schema
     row = connection.execute("select to_regclass(%s)", [sql.Identifier(schema, TABLE).as_string()]).fetchone()
     if not row or row[0] is None:
@@ -106,7 +106,7 @@ def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[di
     return StateTable(schema).loaded_state(connection, source), dict(rows.fetchall())
 
 
-def _compared(  # noqa: PLR0913, PLR0917 - all that is known of it
+def _compared(  # noqa: PLR0913, PLR0917 - everything known about the stream
     connection: Connection,
     warehouse: Warehouse,
     source: str,

@@ -1,4 +1,4 @@
-"""Sets Meltano's bookmarks back to what the warehouse holds, or to where a stream is to be read from again."""
+"""Sets Meltano's bookmarks back to what the warehouse holds, or to a given bookmark."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BEGINNING = "beginning"
 
 @dataclass(frozen=True)
 class Rewound:
-    """What was done with one stream: its bookmark before and after, None for the beginning."""
+    """A rewound stream, with its bookmark before and after; None for the beginning."""
 
     stream: str
     before: str | None
@@ -36,14 +36,14 @@ class Rewound:
 
 
 def rewind(project: Project, streams: Sequence[str], *, to: str | None) -> list[Rewound]:
-    """Rewind `streams`, or else all whose state is ahead of the warehouse.
+    """Rewind `streams`, or by default all streams whose state is ahead of the warehouse.
 
     Args:
         to: a bookmark, or BEGINNING; None for what the warehouse holds.
 
     Raises:
         UsageError: a stream is unknown, or `to` is past what the warehouse holds.
-        BusyError: a run is under way.
+        BusyError: a run is active.
     """
     with hold(project.pipeline_lock, doing="running the pipeline"):
         found = {compared.stream: compared for compared in compare(project)}
@@ -65,10 +65,10 @@ def rewind(project: Project, streams: Sequence[str], *, to: str | None) -> list[
 
 
 def _entry(compared: StateComparison, to: str | None) -> Mapping[str, Any] | None:
-    """Return what the tap is to find; None for nothing, so that it begins at the beginning."""
+    """Return the entry that the tap will find; None for no entry, so that it reads from the beginning."""
     held = compared.held
     if to is None:
-        # a bookmark of another kind is that of an earlier replication key
+        # a bookmark of another kind belongs to an earlier replication key
         value = held.bookmark if held.bookmark and comparable(held.bookmark, compared.bookmark or "") else None
     elif to == BEGINNING:
         value = None
@@ -90,7 +90,7 @@ def _reaches(bookmark: str, to: str) -> bool:
 
 
 def _holds_all_columns(compared: StateComparison) -> bool:
-    """Return whether the warehouse has the rows with all the columns that Meltano's state says were read."""
+    """Return whether the warehouse has all the columns that were read according to Meltano's state."""
     if not (read := compared.entry.get(SHAPE)):
         return True
     if not compared.held.columns:
@@ -102,7 +102,7 @@ def _holds_all_columns(compared: StateComparison) -> bool:
 
 @contextmanager
 def _locked(project: Project, chosen: Sequence[StateComparison]) -> Iterator[None]:
-    """Keep runs out that were started elsewhere: their end would overwrite what is set."""
+    """Keep out runs on other machines: at their end they would overwrite the new bookmarks."""
     _, side = settings.read(project)
     schema = side.default_target_schema
     lock = RunLock(Warehouse(lambda: connections.parameters(side), schema))

@@ -1,4 +1,4 @@
-"""How it is shown."""
+"""Prints the comparison of states."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _COLOURS = {Status.fits: "green", Status.behind: "cyan", Status.ahead: "red", St
 
 
 def as_json(found: Sequence[StateComparison]) -> str:
-    """Return it as a JSON list."""
+    """Return the comparison as a JSON list."""
     return json.dumps([compared.as_dict() for compared in found], indent=2)
 
 
 def show(console: Console, found: Sequence[StateComparison]) -> None:
-    """Print a line a stream."""
+    """Print one line per stream."""
     if not found:
         console.print("Nothing was loaded yet: there is no state.")
         return
