@@ -1,1 +1,1 @@
-"""The command line: declares commands and their options, a group a file, and leaves the work to the other rooms."""
+"""The command line: declares commands and their options, one file per group, and leaves the work to the other rooms."""

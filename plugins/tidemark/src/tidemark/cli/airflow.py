@@ -1,4 +1,4 @@
-"""The commands `tidemark airflow …`, and the schedules that Airflow runs."""
+"""The commands `tidemark airflow …`, and the export of schedules."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ console = Console(highlight=False)
 
 @airflow_app.command("up")
 def airflow_up() -> None:
-    """Run Airflow until Ctrl-C: its metadata's server, API server, scheduler, DAG processor and triggerer."""
+    """Run Airflow until Ctrl-C: its database server, API server, scheduler, DAG processor and triggerer."""
     with suppress(Interruption):
-        # here, Ctrl-C is how the command ends well
+        # Ctrl-C is the normal end of this command
         raise typer.Exit(airflow.up(Project.find()))
 
 
 @airflow_app.command("down")
 def airflow_down() -> None:
-    """End it from elsewhere; its data stays."""
+    """Stop Airflow from another terminal. Its data stays."""
     console.print("Stopped." if airflow.down(Project.find()) else "Airflow was not running.")
 
 
 def schedules() -> None:
-    """Print Meltano's schedules as Airflow's DAGs are made from them; `make schedules` keeps them in orchestrate/."""
+    """Print Meltano's schedules in the form that Airflow's DAGs read; `make schedules` writes them to orchestrate/."""
     from tidemark.project.schedules import export  # noqa: PLC0415
 
     sys.stdout.write(export(Project.find()))

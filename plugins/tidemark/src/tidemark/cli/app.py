@@ -1,4 +1,4 @@
-"""The command line, put together from its groups."""
+"""The command line, assembled from its groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app.add_typer(demo_app, name="demo")
 app.add_typer(airflow_app, name="airflow")
 app.add_typer(state_app, name="state")
 app.add_typer(backup.backup_app, name="backup")
-# what follows such a command is for the program that it runs
+# further arguments of these commands go to the program that they run
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -25,7 +25,7 @@ _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options"
 def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: FBT002
 ) -> None:
-    """Take what holds for every command. `--debug` is looked at by entry.main, which also sees errors of typer."""
+    """Take the options of all commands. `entry.main` reads `--debug`, because it also handles typer's errors."""
 
 
 # in the order in which the help lists them

@@ -20,12 +20,12 @@ console = Console(highlight=False)
 FromOption = Annotated[
     str | None,
     typer.Option(
-        "--from", metavar="URL", help="Where backups are [default: TIDEMARK_BACKUP_TO, or .tidemark/backups]."
+        "--from", metavar="URL", help="The place of the backups [default: TIDEMARK_BACKUP_TO, or .tidemark/backups]."
     ),
 ]
 NameArgument = Annotated[str, typer.Argument(help="A backup's name.")]
 JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="Tables at once [default: TIDEMARK_BACKUP_JOBS, or up to 4].")
+    int | None, typer.Option(min=1, help="How many tables at once [default: TIDEMARK_BACKUP_JOBS, or up to 4].")
 ]
 
 
@@ -40,14 +40,14 @@ def backup(
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option(min=1, help="Afterwards, keep the newest so many [default: TIDEMARK_BACKUP_KEEP, or all]."),
+        typer.Option(min=1, help="How many backups to keep, the newest ones [default: TIDEMARK_BACKUP_KEEP, or all]."),
     ] = None,
     keep_days: Annotated[
-        float | None, typer.Option(help="Afterwards, keep those of so many days [default: TIDEMARK_BACKUP_KEEP_DAYS].")
+        float | None, typer.Option(help="How many days to keep backups for [default: TIDEMARK_BACKUP_KEEP_DAYS].")
     ] = None,
     jobs: JobsOption = None,
 ) -> None:
-    """Back up everything; or one of the commands below."""
+    """Back up everything, or run one of the commands below."""
     if context.invoked_subcommand:
         return
     from tidemark.backup import make, settings, show  # noqa: PLC0415
@@ -67,7 +67,7 @@ def list_(
     where: FromOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """List backups that are complete, and say which are damaged."""
+    """List complete backups, and say which are damaged."""
     from tidemark.backup import show  # noqa: PLC0415
 
     place = _store(Project.find(), where)
@@ -80,7 +80,7 @@ def list_(
 
 @backup_app.command()
 def verify(name: NameArgument = "latest", where: FromOption = None) -> None:
-    """Read each file of a backup, and compare its checksum with the manifest's."""
+    """Read each file of a backup and compare its checksum with the manifest's."""
     place = _store(Project.find(), where)
     manifest = place.manifest(place.find(name))
     place.verify(manifest)
@@ -91,10 +91,10 @@ def verify(name: NameArgument = "latest", where: FromOption = None) -> None:
 def drill(
     name: NameArgument = "latest",
     where: FromOption = None,
-    sync: Annotated[bool, typer.Option(help="Run a load from the source into what was restored.")] = True,  # noqa: FBT002
+    sync: Annotated[bool, typer.Option(help="Also load from the source into the restored warehouse.")] = True,  # noqa: FBT002
     jobs: JobsOption = None,
 ) -> None:
-    """Restore a backup into a server of its own, compare it with what was dumped, and go on from it there."""
+    """Restore a backup into a server of its own, compare it with the dump, and sync from the source into it."""
     from tidemark.backup import drill as drill_  # noqa: PLC0415
     from tidemark.backup import settings  # noqa: PLC0415
 
@@ -107,13 +107,13 @@ def restore(  # noqa: PLR0913 - the command's options
     *,
     where: FromOption = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="If the warehouse holds something: put it aside under another name.")
+        bool, typer.Option("--replace", help="If the warehouse is not empty, rename it and keep it.")
     ] = False,
-    with_airflow: Annotated[bool, typer.Option("--airflow", help="Restore Airflow's metadata, too.")] = False,
+    with_airflow: Annotated[bool, typer.Option("--airflow", help="Restore Airflow's metadata too.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     jobs: JobsOption = None,
 ) -> None:
-    """Restore a backup, or the `latest`: the warehouse, and Meltano's state with it."""
+    """Restore a backup, or the `latest`: the warehouse together with Meltano's state."""
     from tidemark.backup import restore as restore_  # noqa: PLC0415
     from tidemark.backup import settings  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from tidemark.local import databases, demo
 from tidemark.project.directory import Project
 
-demo_app = typer.Typer(help="The demo shop: fill it, and make traffic in it.", no_args_is_help=True)
+demo_app = typer.Typer(help="Fill the demo shop, and make traffic in it.", no_args_is_help=True)
 console = Console(highlight=False)
 
 
@@ -20,10 +20,10 @@ console = Console(highlight=False)
 def demo_load(
     scale: Annotated[float, typer.Option(min=0.0001, help="1 means 100,000 customers and 500,000 orders.")] = 0.01,
     as_of: Annotated[
-        datetime | None, typer.Option(help="End of the three years of history, UTC [default: today's midnight].")
+        datetime | None, typer.Option(help="The end of the three years of history, UTC [default: today's midnight].")
     ] = None,
 ) -> None:
-    """Fill the source with the demo shop: the same rows each time for the same scale and end."""
+    """Fill the source with the demo shop. The same scale and end give the same rows."""
     project = Project.find()
     source, _ = databases.bring_up(project)
     with console.status(f"Loading the demo shop at scale {scale:g} …"):
@@ -35,9 +35,9 @@ def demo_load(
 @demo_app.command("change")
 def demo_change(
     rows: Annotated[int, typer.Option(min=1, help="About how many rows to change.")] = 200,
-    seed: Annotated[int | None, typer.Option(help="Makes the same traffic again in the same shop.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed makes the same traffic in the same shop.")] = None,
 ) -> None:
-    """Make a day's traffic: orders, status moves, new prices and addresses, a few deletes."""
+    """Make a day's traffic: new orders, changes of status, new prices and addresses, a few deletes."""
     project = Project.find()
     source, _ = databases.bring_up(project)
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -17,8 +17,8 @@ console = Console(highlight=False)
 
 
 def docs(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = settings.LOOPBACK,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port there.")] = 8081,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = settings.LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8081,
 ) -> None:
     """Build the models' documentation and serve it until Ctrl-C or SIGTERM."""
     from tidemark.local import documentation  # noqa: PLC0415
@@ -30,6 +30,6 @@ def docs(
     with documentation.serving(directory, host, port) as serve:
         address = f"[{host}]" if ":" in host else host
         console.print(f"The documentation is on http://{address}:{port}; Ctrl-C ends this.")
-        # here, Ctrl-C is how the command ends well
+        # Ctrl-C is the normal end of this command
         with suppress(Interruption):
             serve()

@@ -16,7 +16,7 @@ console = Console(highlight=False)
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a database and a stream.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per database and stream.")] = False,  # noqa: FBT002
 ) -> None:
     """Show both databases and whether they answer, and the latest run of each stream."""
     project = Project.find()
@@ -44,16 +44,16 @@ def check(
 
 def reconcile(
     stream: Annotated[
-        list[str] | None, typer.Argument(help="Such as public-orders; all selected ones by default.")
+        list[str] | None, typer.Argument(help="Streams such as public-orders; by default, all selected ones.")
     ] = None,
     repair: Annotated[  # noqa: FBT002
-        bool, typer.Option("--repair", help="Bring in what is missing or different, mark as deleted what is gone.")
+        bool, typer.Option("--repair", help="Load missing and different rows, and mark extra rows as deleted.")
     ] = False,
-    since: Annotated[str | None, typer.Option(help="Compare only rows whose replication key is this or later.")] = None,
+    since: Annotated[str | None, typer.Option(help="Compare only rows from this replication key value on.")] = None,
     allow_deletes: Annotated[
         str, typer.Option(metavar="PERCENT", help="How much of a stream a repair may mark as deleted.")
     ] = "5%",
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as a JSON list.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
     """Compare source and warehouse row by row, and say which rows differ; with --repair, make them equal."""
     from tidemark.inspect.reconcile import show  # noqa: PLC0415
@@ -81,11 +81,11 @@ def reconcile(
 
 
 def trace(
-    stream: Annotated[str, typer.Argument(help="Such as public-orders.")],
-    key: Annotated[list[str], typer.Argument(help="The row's key; a value for each of its columns.")],
+    stream: Annotated[str, typer.Argument(help="A stream such as public-orders.")],
+    key: Annotated[list[str], typer.Argument(help="The row's key, with a value for each of its columns.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print whole rows as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """Follow one row: source, raw table and the run that loaded it, and the models below."""
+    """Follow one row through the source, the raw table, the run that loaded it, and the models."""
     from tidemark.inspect import trace as tracing  # noqa: PLC0415
 
     places = tracing.trace(Project.find(), stream, key)

@@ -28,7 +28,7 @@ console = Console(highlight=False)
 
 
 class SideOption(StrEnum):
-    """Which database."""
+    """A database of the pipeline."""
 
     source = "source"
     warehouse = "warehouse"
@@ -38,7 +38,7 @@ SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
 
 
 def up() -> None:
-    """Start the embedded servers. A side whose HOST variable is set is left alone."""
+    """Start the embedded servers. A database whose HOST variable is set is left alone."""
     project = Project.find()
     databases.bring_up(project)
     status_.show_servers(console, project)
@@ -54,25 +54,25 @@ def down() -> None:
 
 
 def dsn(side: SideArgument) -> None:
-    """Print a database's libpq URL, its password included."""
-    # not through rich, which would wrap it
+    """Print a database's libpq URL, including its password."""
+    # not with rich, which would wrap it
     sys.stdout.write(connections.url(_side(side)) + "\n")
 
 
 def roles(side: SideArgument) -> None:
-    """Print the SQL of a database's roles, to be run in one of your own; `tidemark up` gives them to its servers."""
+    """Print the SQL that creates a database's roles, for a server of your own; `tidemark up` runs it on its servers."""
     from tidemark.roles import statements  # noqa: PLC0415
 
     sys.stdout.write(statements(side.value))
 
 
 def psql(side: SideArgument, context: typer.Context) -> None:
-    """Open psql on a database; what follows is handed to psql, as in `tidemark psql warehouse -c "select 1"`."""
+    """Open psql on a database. Further arguments go to psql, as in `tidemark psql warehouse -c "select 1"`."""
     chosen = _side(side)
     program = clients.psql(Project.find(), chosen)
     # not in the arguments, which all users of the machine can read
     password = {"PGPASSWORD": chosen.password.get_secret_value()} if chosen.password else {}
-    # psql takes our place: its exit status, its terminal
+    # psql replaces this process, and gets its terminal and exit status
     os.execve(  # noqa: S606
         program, [program, connections.url(chosen, with_password=False), *context.args], {**os.environ, **password}
     )
@@ -81,7 +81,7 @@ def psql(side: SideArgument, context: typer.Context) -> None:
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
 ) -> None:
-    """Delete the embedded servers with all their data, and the pipeline's state with them."""
+    """Delete the embedded servers with all their data, and clear the pipeline's state."""
     from tidemark.project import meltano_state as state  # noqa: PLC0415
 
     project = Project.find()
@@ -98,7 +98,7 @@ def reset(
         console.print("Nothing was deleted.")
         return
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        # state first: state without data skips rows, data without state is only read again
+        # state first: state without data would skip rows, but data without state is only read again
         cleared = state.clear_all(project)
         fleet.delete(project, sides)
     console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)

@@ -11,7 +11,9 @@ from rich.console import Console
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.project.directory import Project
 
-state_app = typer.Typer(help="How far each stream was read, and whether the warehouse has it.", no_args_is_help=True)
+state_app = typer.Typer(
+    help="Show how far each stream was read, and whether the warehouse has its rows.", no_args_is_help=True
+)
 console = Console(highlight=False)
 
 
@@ -19,7 +21,7 @@ console = Console(highlight=False)
 def state_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """Compare Meltano's bookmarks with what the warehouse holds: one that is ahead would skip rows."""
+    """Compare Meltano's bookmarks with what the warehouse holds. A bookmark that is ahead would skip rows."""
     from tidemark.inspect.state import show  # noqa: PLC0415
     from tidemark.inspect.state.comparison import Status, compare  # noqa: PLC0415
 
@@ -43,11 +45,12 @@ def state_check(
 @state_app.command("rewind")
 def state_rewind(
     stream: Annotated[
-        list[str] | None, typer.Argument(help="Such as public-orders; all that are ahead of the warehouse by default.")
+        list[str] | None,
+        typer.Argument(help="Streams such as public-orders; by default, all that are ahead of the warehouse."),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(help="Read them again from this bookmark on, or from the `beginning`; nothing is doubled."),
+        typer.Option(help="Read again from this bookmark on, or from the `beginning`; this doubles no rows."),
     ] = None,
 ) -> None:
     """Set Meltano's bookmarks back to what the warehouse holds, so that the next run reads what it lacks."""
