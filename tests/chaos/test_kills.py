@@ -93,8 +93,8 @@ def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s
         if one is not None:
             one.kill()
         run.communicate(timeout=120)
-        # they end by themselves, whatever their parent was
-        _, alive = psutil.wait_procs(family, timeout=60)
+        # they end by themselves, whatever their parent was; a `meltano run` without its parent finishes the whole job
+        _, alive = psutil.wait_procs(family, timeout=300)
         alive = [each for each in alive if each.is_running() and not is_server(each)]
         assert not alive, (command, victim, [each.cmdline() for each in alive])
         return found
