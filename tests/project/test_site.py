@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import grimp
 import pytest
 from playwright.sync_api import sync_playwright
+from typer.main import get_command
 
 from tests.airflow.browser import CHROMIUM
 from tests.conftest import REPOSITORY
 from tests.project.test_project import FILES
+from tidemark.cli.app import app
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +78,33 @@ def test_every_link_leads_to_an_existing_file_and_heading(page):
         assert to.exists(), target
         if anchor and to.suffix == ".md":
             assert anchor in anchors(to.read_text()), f"{target}#{anchor}"
+
+
+def commands_shown(page: Path) -> list[str]:
+    """Return what follows `tidemark` in the code of a page, to the end of the command."""
+    text = page.read_text()
+    code = re.findall(r"^ {4,}(.+)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", text)
+    shown = (re.findall(r"(?:^|bin/|etl |dbt )tidemark ([^#|;]+)", part) for part in code)
+    return [" ".join(command.split()) for commands in shown for command in commands]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_tidemark_command_of_a_page_exists_with_its_options(page):
+    for shown in commands_shown(page):
+        command, known, before = get_command(app), {"--debug", "--help"}, ""
+        for word in shown.split():
+            if word.startswith("--"):
+                assert word.partition("=")[0].rstrip(".,") in known, shown
+            elif hasattr(command, "commands") and not (before.startswith("--") and word not in command.commands):
+                if word in {"…", "..."}:
+                    break
+                assert word in command.commands, shown
+                command = command.commands[word]
+                known |= {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+                if command.context_settings.get("ignore_unknown_options"):
+                    # what follows is another program's
+                    break
+            before = word
 
 
 def test_the_generated_pages_are_what_the_code_says(tmp_path):
