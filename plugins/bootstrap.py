@@ -7,6 +7,7 @@ moment. It rebuilds from nothing what an interrupted run left incomplete.
 import argparse
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -117,8 +118,7 @@ def make_venv():
 def plugins(what, names):
     """Make the environments of these Meltano plugins; return whether there was anything to do."""
     # only what is installed counts, not the configuration: editing a stream needs no set-up
-    lines = [line for path in sorted(ROOT.glob("*/*.meltano.yml")) for line in path.read_text().splitlines()]
-    urls = [line for line in lines if any(f"plugins/requirements/{name}.txt" in line for name in names)]
+    urls = [pip_url(path) for name in names for path in sorted(ROOT.glob(f"plugins/*/{name}--*.lock"))]
     pins = [REQUIREMENTS / f"{name}.txt" for name in [*names, "build"]]
     stamp = Stamp(ROOT / ".meltano" / f".tidemark-setup-{names[0]}")
     wanted = stamp.wanted("plugins", [*pins, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))], *urls)
@@ -136,6 +136,18 @@ def plugins(what, names):
         (ROOT / ".meltano" / "run").chmod(0o700)
     stamp.write(wanted)
     return True
+
+
+def pip_url(path):
+    """Return what Meltano installs for a plugin, from its lock file.
+
+    Raises:
+        SetupError: it can't be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["pip_url"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SetupError(f"{path} does not define a plugin ({error}); restore it.") from None
 
 
 class Stamp:

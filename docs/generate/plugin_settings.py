@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from repository import ROOT, asked, row
+
+from singer_postgres.core import setting_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Settings
 
-Each setting has two names: the one in `config` of the plugin's YAML, and a variable for `.env` or the environment,
-which takes precedence. The variable is the plugin's name and the setting's name in capitals: `max_parallel` of
-`tap-postgres` is `TAP_POSTGRES_MAX_PARALLEL`. Objects and arrays are JSON there. `.venv/bin/meltano config list
-tap-postgres` shows the values that a run gets, and where each comes from. A default is the plugin's; `extract/` and
-`load/` name others for some.
+Every setting can go under `config` of the plugin's YAML; another name is refused. Most have a variable too, for `.env` or
+the environment, which takes precedence: the plugin's name and the setting's name in capitals, so that `max_parallel` of
+`tap-postgres` is `TAP_POSTGRES_MAX_PARALLEL`. Objects and arrays are JSON there. These are the settings in the plugin's
+lock file (`plugins/extractors/`, `plugins/loaders/`): Tidemark's own, those of the connection, and those that have a
+default of this project there, in place of the plugin's default below. `.venv/bin/meltano config list tap-postgres` shows
+the values that a run gets, and where each comes from.
 """
 _SCHEMA = """
 import json
@@ -42,24 +44,15 @@ def page() -> str:
 
 def _table(properties: dict[str, Any]) -> Iterator[str]:
     yield "| setting | type | default | meaning |\n|---|---|---|---|"
-    for name, value in _flat(properties):
+    for name, value in setting_names.settings(properties):
         types = value.get("type", "any")
         type_ = " or ".join(part for part in ([types] if isinstance(types, str) else types) if part != "null")
         default = f"`{json.dumps(value['default'])}`" if value.get("default") is not None else ""
         yield row(f"`{name}`", type_, default, str(value.get("description", "")))
 
 
-def _flat(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the settings by their full names, and those inside an object with a dot between."""
-    for name, value in sorted(properties.items()):
-        if value.get("properties") and not value.get("additionalProperties"):
-            yield from _flat(value["properties"], f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def _dbt() -> Iterator[str]:
-    definition = _definition("dbt-postgres")
+    definition = json.loads((ROOT / "plugins/utilities/dbt-postgres--tidemark.lock").read_text(encoding="utf-8"))
     yield "## dbt-postgres\n"
     yield "The plugin finds its connection in the [variables](variables.md) of the warehouse.\n"
     yield "| setting | variable | default | meaning |\n|---|---|---|---|"
@@ -69,13 +62,3 @@ def _dbt() -> Iterator[str]:
     yield "\n| command | what it runs | what for |\n|---|---|---|"
     for name, command in definition["commands"].items():
         yield row(f"`{name}`", f"`dbt {command['args']}`", command["description"])
-
-
-def _definition(plugin: str) -> dict[str, Any]:
-    """Return a plugin as one of the project's YAML files defines it."""
-    for path in sorted(ROOT.glob("*/*.meltano.yml")):
-        for kind in yaml.safe_load(path.read_text(encoding="utf-8")).get("plugins", {}).values():
-            for found in kind:
-                if found["name"] == plugin:
-                    return dict(found)
-    raise LookupError(plugin)

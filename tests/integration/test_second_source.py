@@ -5,29 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import textwrap
 from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
 from tests.leaks import secrets
+from tests.second_source import recipe
 
 SHOP = ("customers", "order_items", "orders", "products")
-
-
-def recipe() -> dict[str, str]:
-    """Return the YAML that the page adds to each file, with the file's indentation."""
-    text = (REPOSITORY / "docs/how-to/tables.md").read_text()
-    (found,) = re.findall(r"\n\n((?:    .*\n|\n)*    - name: target-crm(?:.*\n)(?:    .*\n)*)", text)
-    added = {}
-    for plugin in re.split(r"\n\n", found.strip("\n")):
-        name = re.search(r"# (\w+/\w+\.meltano\.yml)", plugin)
-        assert name, plugin
-        added[name[1]] = textwrap.indent(textwrap.dedent(plugin), "    ") + "\n"
-    return added
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
 from tidemark.backup import settings as backup_settings
 from tidemark.inspect.check import servers, streams
-from tidemark.project import meltano_project, plugin_settings, settings, variables
+from tidemark.inspect.check import settings as check_settings
+from tidemark.project import meltano_project, plugin_settings, settings, variables, yaml_files
 from tidemark.project.directory import Project
 
 # by plugin and setting: a value other than the default, and how tidemark sees it
@@ -64,11 +65,10 @@ def project(tmp_path, monkeypatch):
     for name in os.environ:
         if name.startswith(("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")):
             monkeypatch.delenv(name)
-    shutil.copy(REPOSITORY / "meltano.yml", tmp_path)
-    for name in ("extract", "load", "transform", "orchestrate"):
-        for path in (REPOSITORY / name).glob("*.meltano.yml"):
-            (tmp_path / name).mkdir(exist_ok=True)
-            shutil.copy(path, tmp_path / name)
+    for path in [REPOSITORY / "meltano.yml", *REPOSITORY.glob("*/*.meltano.yml"), *REPOSITORY.glob("plugins/*/*.lock")]:
+        copy = tmp_path / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     return Project(tmp_path)
 
 
@@ -167,6 +167,62 @@ def test_check_says_which_settings_of_the_target_dbt_does_not_see(project, monke
     put(project, monkeypatch, "dotenv", "target-postgres", {"port": "7001"})
     (unseen,) = servers.unseen(plugin_settings.beyond_variables(project, "target-postgres", names))
     assert unseen.what.startswith("TARGET_POSTGRES_HOST: set in YAML")
+
+
+def test_check_refuses_an_unknown_key_under_config_and_names_the_nearest_setting(project):
+    for kind in ("extractors", "loaders"):
+        (project.root / ".meltano" / kind).parent.mkdir(exist_ok=True)
+        (project.root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
+    (project.root / "extract/extractors.meltano.yml").write_text("""
+plugins:
+  extractors:
+    - name: tap-postgres
+      variant: tidemark
+      config:
+        lookback_second: 5
+        masks: {public-a: {email: redact}}
+        ssh_tunnel: {enable: true, hosst: bastion}
+        ssh_tunnel.port: 22
+    - {name: tap-crm, inherit_from: tap-postgres, config: {data_base: crm, use_copy: true}}
+    - {name: tap-own, namespace: tap_own, executable: x, settings: [{name: one}], config: {one: 1, tow: 2}}
+""")
+    path = project.root / "meltano.yml"
+    text = path.read_text().replace(
+        "  - name: prod\n",
+        "  - name: prod\n    config: {plugins: {loaders: [{name: target-postgres, config: {hard_deletes: true}}]}}\n",
+    )
+    path.write_text(text)
+    found = list(check_settings.unknown(project, yaml_files.read(project)))
+    assert {finding.level for finding in found} == {"error"}
+    assert [(finding.side, finding.what) for finding in found] == [
+        (side, f"`{key}` under `config` of {plugin} is not a setting{meant}: correct or remove it")
+        for side, plugin, key, meant in [
+            ("source", "tap-postgres", "lookback_second", "; lookback_seconds is one"),
+            ("source", "tap-postgres", "ssh_tunnel.hosst", "; ssh_tunnel.host is one"),
+            ("source", "tap-crm", "data_base", "; database is one"),
+            ("source", "tap-own", "tow", ""),
+            ("warehouse", "target-postgres", "hard_deletes", "; hard_delete is one"),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{name: tap-postgres}", "it names no variant; set `variant: tidemark`."),
+        ("{name: tap-postgres, variant: tidmark}", "its variant is 'tidmark', and there is no "),
+        ("{name: tap-other, variant: x}", "`meltano add tap-other` makes one of Meltano Hub's."),
+    ],
+    ids=["no-variant", "no-lock", "unknown"],
+)
+def test_a_plugin_without_a_definition_is_refused_before_meltano_asks_its_hub(project, entry, says):
+    (project.root / "extract/extractors.meltano.yml").write_text(f"plugins: {{extractors: [{entry}]}}\n")
+    with pytest.raises(settings.UsageError) as refusal:
+        list(check_settings.unknown(project, yaml_files.read(project)))
+    assert says in str(refusal.value)
+    if "tap-postgres" in entry:
+        with pytest.raises(settings.UsageError, match="has no definition"):
+            settings.read(project)
 
 
 def test_variables_in_yaml_are_expanded_as_in_meltano(project, monkeypatch):

@@ -38,13 +38,33 @@ def test_a_setting_that_would_change_nothing_is_refused(pipe, side, settings, sa
     assert next(iter(settings)) in error
 
 
-def test_a_misspelt_setting_is_reported_with_the_intended_one(pipe):
-    pipe.do("create table a (id int primary key)")
-    pipe.tap["lookback_second"] = 1
-    pipe.target["hard_deletes"] = True
-    synced = pipe.sync(STREAMS).ok()
-    assert "lookback_second is not a setting and changes nothing; lookback_seconds is one" in synced.tap_log
-    assert "hard_deletes is not a setting and changes nothing; hard_delete is one" in synced.target_log
+@pytest.mark.parametrize(
+    ("side", "settings", "says"),
+    [
+        (
+            "tap",
+            {"lookback_second": 1},
+            "lookback_second is not a setting; lookback_seconds is one. Correct or remove it.",
+        ),
+        ("target", {"hard_deletes": True}, "hard_deletes is not a setting; hard_delete is one. Correct or remove it."),
+        (
+            "tap",
+            {"ssh_tunnel": {"enable": False, "hosst": "x"}, "xyz": 1},
+            "ssh_tunnel.hosst is not a setting; ssh_tunnel.host is one. xyz is not a setting. Correct or remove them.",
+        ),
+    ],
+    ids=["tap", "target", "several"],
+)
+def test_a_misspelt_setting_is_refused_in_one_line_with_the_nearest_one(pipe, side, settings, says):
+    pipe.do("create table a (id int primary key); insert into a values (1)")
+    catalog = pipe.catalog(STREAMS)
+    getattr(pipe, side).update(settings)
+    synced = pipe.sync(catalog)
+    assert (synced.tap_status if side == "tap" else synced.target_status) == 1
+    log = synced.tap_log if side == "tap" else synced.target_log
+    assert says in next(line for line in log.splitlines() if "ERROR" in line)
+    assert "Traceback" not in log
+    assert pipe.rows("select count(*) from pg_tables where schemaname = 'raw' and tablename = 'a'") == [(0,)]
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])

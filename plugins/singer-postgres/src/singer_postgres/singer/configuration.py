@@ -1,10 +1,11 @@
-"""Checks for settings that have no effect: refused if somebody may rely on them, otherwise named in a warning."""
+"""Checks that refuse settings without effect: unknown names, and values that other plugins honour but these don't."""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
@@ -14,28 +15,27 @@ if TYPE_CHECKING:
 
 def check(
     config: Mapping[str, Any],
-    known: Iterable[str],
+    properties: Mapping[str, Any],
     without_effect: Mapping[tuple[str, str | None], str],
-    logger: logging.Logger,
 ) -> None:
-    """Warn about unknown settings, and refuse settings that other plugins honour but this one doesn't.
+    """Refuse unknown settings, and settings that other plugins honour but this one doesn't.
 
     Args:
-        known: the names of all settings.
+        properties: the settings in the plugin's JSON schema.
         without_effect: the advice, by setting and value without effect; value None stands for any true value.
 
     Raises:
-        SingerPostgresError: a setting would have no effect.
+        SettingInvalidError: a setting would have no effect, or its name is unknown.
     """
     for (name, value), advice in without_effect.items():
         if config.get(name) and value in (None, config[name]):
             msg = f"{name} is set to {config[name]!r}, and would change nothing: {advice}."
             raise SettingInvalidError(msg)
-    names = list(known)
-    for name in sorted(config.keys() - set(names)):
-        meant = difflib.get_close_matches(name, names, n=1)
-        hint = f"; {meant[0]} is one" if meant else ""
-        logger.warning("%s is not a setting and changes nothing%s. Correct or remove it", name, hint)
+    known = [name for name, _ in setting_names.settings(properties)]
+    if unknown := setting_names.unknown(config, known):
+        each = " ".join(f"{name} is not a setting{f'; {meant} is one' if meant else ''}." for name, meant in unknown)
+        msg = f"{each} Correct or remove {'it' if len(unknown) == 1 else 'them'}."
+        raise SettingInvalidError(msg)
 
 
 # settings that map or list streams
@@ -52,7 +52,7 @@ def check_names(named: Iterable[tuple[str, str]], known: Collection[str], logger
         known: the names of all streams of the source.
 
     Raises:
-        SingerPostgresError: a name is very similar to that of a stream.
+        SettingInvalidError: a name is very similar to that of a stream.
     """
     without_schema = {stream.partition("-")[2]: stream for stream in known}
     for setting, stream in named:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def without_password(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with an optional password."""
-    return {**properties, "password": {**properties["password"], "default": ""}}
+    """Return the settings with an optional password. Mark it and the URL, which can hold one, as secret."""
+    secret = {name: {**properties[name], "secret": True} for name in ("password", "sqlalchemy_url")}
+    return {**properties, **secret, "password": {**secret["password"], "default": ""}}
 
 
 @contextmanager

@@ -251,7 +251,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             SingerPostgresError, psycopg2.Error: one could not be read; the others were.
         """
-        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
+        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT)
         self._check_names()
         self._check_backfill()
         self._check_selected()

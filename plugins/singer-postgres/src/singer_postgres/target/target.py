@@ -346,7 +346,7 @@ class TargetPostgres(MeltanoLabsTarget):
         if self._mapper is not None:
             # an old mapper would skip a schema that it knows, and create no sink for it
             self.setup_mapper()
-        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT, self.logger)
+        configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT)
         try:
             super().listen(file_input)
         except Exception as error:

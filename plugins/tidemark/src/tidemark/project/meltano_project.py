@@ -112,6 +112,11 @@ def refuse_pool(uri: str) -> None:
             raise UsageError(str(error)) from error
 
 
+def kind(name: str) -> str:
+    """Return Meltano's word for what a plugin is, by the name of a tap, a target or a utility."""
+    return {"tap": "extractors", "target": "loaders"}.get(name.partition("-")[0], "utilities")
+
+
 def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSettingsService]:
     """Return a plugin (tap, target or dbt), and Meltano's service for its settings.
 
@@ -122,10 +127,8 @@ def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSet
     from meltano.core.plugin import PluginType  # noqa: PLC0415
     from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
 
-    kinds = {"tap": PluginType.EXTRACTORS, "target": PluginType.LOADERS}
-    kind = kinds.get(name.partition("-")[0], PluginType.UTILITIES)
     try:
-        found = meltano.plugins.find_plugin(name, plugin_type=kind)
+        found = meltano.plugins.find_plugin(name, plugin_type=PluginType(kind(name)))
         return found, PluginSettingsService(meltano, found)
     except (MeltanoError, ValueError) as error:
         raise unreadable(error) from error

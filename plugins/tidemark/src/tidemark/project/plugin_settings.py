@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tidemark.project import meltano_project, variables, yaml_files
+from tidemark.project import definitions, meltano_project, variables, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,14 +39,15 @@ def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setti
     """Return those of the settings `names` that have a value.
 
     Raises:
-        UsageError: Meltano's files or .env can't be read.
+        UsageError: Meltano's files or .env can't be read, or the plugin has no definition.
         TidemarkError: Meltano's database can't be read.
     """
     files = yaml_files.read(project)
     found = variables.read(project)
-    defaults = {each.get("name"): each.get("value") for each in files.plugin(plugin).get("settings") or ()}
+    kind = meltano_project.kind(plugin)
+    defaults = definitions.read(project, files, kind, plugin).settings
     prefix = plugin.upper().replace("-", "_")
-    of_meltano = files.configures(plugin) or any("$" in str(defaults.get(name)) for name in names)
+    of_meltano = files.configures(kind, plugin) or any("$" in str(defaults.get(name)) for name in names)
     if of_meltano or _stored(project, database_uri(project)):
         return _ask_meltano(project, plugin, {name: f"{prefix}_{name.upper()}" for name in names}, found)
     settings = {}

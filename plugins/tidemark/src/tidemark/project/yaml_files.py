@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tidemark.project.directory import Project
@@ -24,24 +25,40 @@ class ProjectFiles:
         found = self.documents[0].get(name) if self.documents else None
         return None if found is None else str(found)
 
-    def plugin(self, name: str) -> dict[str, Any]:
-        """Return a plugin's definition; an empty dict if no file has it."""
+    def plugins(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each plugin's kind, such as extractors, and its entry in the YAML."""
         for document in self.documents:
-            for plugins in (document.get("plugins") or {}).values():
+            for kind, plugins in (document.get("plugins") or {}).items():
                 for plugin in plugins or ():
-                    if plugin.get("name") == name:
-                        return dict(plugin)
-        return {}
+                    if isinstance(plugin, dict) and plugin.get("name"):
+                        yield kind, plugin
 
-    def configures(self, name: str) -> bool:
+    def plugin(self, kind: str, name: str) -> dict[str, Any]:
+        """Return a plugin's entry; an empty dict if no file has it."""
+        return next((plugin for each, plugin in self.plugins() if (each, plugin["name"]) == (kind, name)), {})
+
+    def configs(self, kind: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield each `config` of a plugin: from its entry, and from the environments."""
+        in_environments = [
+            plugin
+            for environment in self._environments()
+            for plugin in ((environment.get("config") or {}).get("plugins") or {}).get(kind) or ()
+            if plugin.get("name") == name
+        ]
+        for plugin in (self.plugin(kind, name), *in_environments):
+            yield plugin.get("config") or {}
+
+    def configures(self, kind: str, name: str) -> bool:
         """Return whether anything but variables and defaults may affect a plugin's settings."""
-        plugin = self.plugin(name)
-        environments = [each for document in self.documents for each in document.get("environments") or ()]
+        plugin = self.plugin(kind, name)
         return bool(
             any(document.get("env") for document in self.documents)
-            or any(each.get("config") or each.get("env") for each in environments)
+            or any(each.get("config") or each.get("env") for each in self._environments())
             or any(plugin.get(key) for key in ("config", "env", "inherit_from"))
         )
+
+    def _environments(self) -> list[dict[str, Any]]:
+        return [each for document in self.documents for each in document.get("environments") or ()]
 
 
 def read(project: Project) -> ProjectFiles:

@@ -10,11 +10,11 @@ import psycopg
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.source import limits, sequences, start_date
 from tidemark.errors import UnreachableError
-from tidemark.inspect.check import relations, servers, source, streams, warehouse, watching
+from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local import databases
 from tidemark.project import meltano_state as state
-from tidemark.project import plugin_settings
+from tidemark.project import plugin_settings, yaml_files
 from tidemark.project.connections import UNREACHABLE, connect
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def check(project: Project) -> list[Finding]:
         UnreachableError: a database doesn't answer, or stops answering.
         TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
     """
+    found = list(settings.unknown(project, yaml_files.read(project)))
     databases.try_own(project, any_pool=True)
     source_side, warehouse_side = databases.bring_up(project)
     configuration = streams.configuration(project)
     with _session(source_side) as connection:
         source_server = servers.read(source_side, connection)
-        found = servers.findings("source", source_server)
+        found += servers.findings("source", source_server)
         with connection.transaction():
             connection.execute(_READING)
             selected, about_source = _source(source_side, connection, configuration)

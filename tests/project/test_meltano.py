@@ -1,0 +1,113 @@
+"""The plugins as Meltano knows them: definitions in lock files, choices in YAML, and nobody asked over a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+from tests.second_source import recipe
+
+PLUGINS = [
+    (kind, plugin)
+    for path in sorted(REPOSITORY.glob("*/*.meltano.yml"))
+    for kind, plugins in yaml.safe_load(path.read_text()).get("plugins", {}).items()
+    for plugin in plugins
+]
+PROGRAM = Path(__file__).with_name("plugin_environments.py")
+
+
+@pytest.mark.parametrize(("kind", "plugin"), PLUGINS, ids=[plugin["name"] for _, plugin in PLUGINS])
+def test_a_plugin_without_a_variant_or_its_lock_file_is_refused_as_meltano_would_ask_its_hub(kind, plugin):
+    assert "variant" in plugin
+    path = REPOSITORY / "plugins" / kind / f"{plugin['name']}--{plugin['variant']}.lock"
+    lock = json.loads(path.read_text())
+    assert (lock["plugin_type"], lock["name"], lock["variant"]) == (kind, plugin["name"], plugin["variant"])
+    # Meltano drops it
+    assert "env" not in lock
+
+
+@pytest.mark.parametrize("plugin", [plugin for _, plugin in PLUGINS], ids=[plugin["name"] for _, plugin in PLUGINS])
+def test_yaml_holds_what_a_person_chooses_and_no_definition(plugin):
+    assert set(plugin) <= {"name", "variant", "config", "select", "metadata", "env"}
+
+
+def test_every_lock_file_is_of_a_plugin():
+    locks = {path.relative_to(REPOSITORY / "plugins").as_posix() for path in REPOSITORY.glob("plugins/*/*.lock")}
+    assert locks == {f"{kind}/{plugin['name']}--{plugin['variant']}.lock" for kind, plugin in PLUGINS}
+
+
+# by kind: as a variable has it, and as the plugin gets it
+SAMPLES = {
+    "array": ('["a", "b"]', ["a", "b"]),
+    "boolean": ("true", True),
+    "integer": ("7", 7),
+    "object": ('{"a": {"b": "c"}}', {"a": {"b": "c"}}),
+    "string": ("some text", "some text"),
+    None: ("some text", "some text"),
+}
+
+
+def samples() -> tuple[dict[str, str], dict[str, dict]]:
+    """Return a variable for each setting of each plugin, and the configurations that they make."""
+    variables, configurations = {}, {}
+    for kind, plugin in PLUGINS:
+        lock = json.loads((REPOSITORY / "plugins" / kind / f"{plugin['name']}--{plugin['variant']}.lock").read_text())
+        configurations[plugin["name"]] = {}
+        for setting in lock.get("settings", []):
+            name = re.sub(r"\W", "_", f"{plugin['name']}_{setting['name']}").upper()
+            variables[name], value = SAMPLES[setting.get("kind")]
+            *parents, last = setting["name"].split(".")
+            inside = configurations[plugin["name"]]
+            for parent in parents:
+                inside = inside.setdefault(parent, {})
+            inside[last] = value
+    return variables, configurations
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    """What Meltano gives each plugin without variables, and with all of `samples`.
+
+    There is no network, and the user is logged in at Meltano Cloud. The documentation's second source is there too.
+    """
+    root = tmp_path_factory.mktemp("project")
+    for path in [REPOSITORY / "meltano.yml", *REPOSITORY.glob("*/*.meltano.yml"), *REPOSITORY.glob("plugins/*/*.lock")]:
+        copy = root / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for name, text in recipe().items():
+        with (root / name).open("a") as file:
+            file.write(text)
+    login = root / "login.json"
+    login.write_text('{"access_token": "x"}')
+    done = subprocess.run(
+        [sys.executable, PROGRAM],
+        cwd=root,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(root), "MELTANO_CLOUD_CREDENTIALS_PATH": str(login)},
+        input=json.dumps(samples()[0]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_each_plugin_gets_what_it_got_when_the_yaml_held_its_definition_and_nobody_asks_a_hub(environments):
+    assert environments[0] == json.loads(PROGRAM.with_suffix(".json").read_text())
+
+
+def test_every_setting_can_be_set_by_its_variable(environments):
+    _, configurations = samples()
+    found = {name: plugin["config"] for name, plugin in environments[1].items()}
+    assert {name: found[name] for name in configurations} == configurations
+    # a second source has what the first one has, but for what it says itself
+    assert found["tap-crm"] == configurations["tap-postgres"] | {"database": "crm"}
