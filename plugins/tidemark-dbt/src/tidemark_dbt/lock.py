@@ -6,7 +6,6 @@ have the lock's name as their application_name, so the next holder finds those t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 
-from singer_postgres.core import errors, poolers, session
+from singer_postgres.core import advisory_locks, errors, poolers, session
 from singer_postgres.core.errors import PoolerError
 
 if TYPE_CHECKING:
@@ -31,13 +30,6 @@ _VARIABLES = "DBT_POSTGRES_HOST and _PORT"
 _open_by_dbt = PostgresConnectionManager.open
 # variables that libpq sends to the server at the start of each of dbt's sessions
 _TOLD = {"PGTZ": "TimeZone", "PGDATESTYLE": "DateStyle"}
-_HOLDER = """
-    select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
-    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
-    where locktype = 'advisory' and granted and objsubid = 1
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and (classid::bigint << 32) | objid::bigint = %s
-"""
 _END_SESSIONS = """
     select pg_terminate_backend(pid, 10000) from pg_catalog.pg_stat_activity
     where application_name = %s and datname = current_database() and usename = session_user
@@ -61,9 +53,8 @@ class TransformLock:
     """The lock of one database and target schema."""
 
     def __init__(self, credentials: PostgresCredentials) -> None:
-        name = f"tidemark transform\0{credentials.schema}".encode()
         self._credentials = credentials
-        self._key = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
+        self._key = advisory_locks.key("tidemark transform", credentials.schema)
         self._session: Any = None
 
     @property
@@ -91,17 +82,17 @@ class TransformLock:
     def _lock(self) -> None:
         with self._session.cursor() as cursor:
             cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
-            if not cursor.fetchone()[0]:
-                cursor.execute(_HOLDER, [self._key])
-                raise BusyError(self._busy(cursor.fetchone()))
+            if cursor.fetchone()[0]:
+                return
+        raise BusyError(self._busy())
 
     def _connect(self) -> Any:
         opened = _open(self._credentials)
         _unlimit(opened)
         return opened
 
-    def _busy(self, holder: tuple[Any, ...] | None) -> str:
-        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it has just ended"
+    def _busy(self) -> str:
+        who = advisory_locks.holder(self._session, self._key) or "it has just ended"
         return (
             f"Another run is building the models of {self._credentials.database}, schema {self._credentials.schema} "
             f"({who}). Wait until it ends, then run this again."

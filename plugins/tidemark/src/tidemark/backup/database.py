@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import conninfo, errors, sql
 
+from singer_postgres.core import advisory_locks
 from tidemark.backup import clients, contents, settings
 from tidemark.backup.programs import KEEPALIVES, Program
 from tidemark.errors import BackupError, BusyError, UsageError
@@ -28,14 +29,6 @@ _MAINTENANCE = "postgres"
 _LONGEST_NAME = 63
 _RENAME_S = 20
 _END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-# sessions of runs, on any machine, that hold one of Tidemark's locks
-_RUNS = """
-    select pid, application_name, coalesce(client_addr::text, 'this machine'),
-        to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
-    from pg_locks join pg_stat_activity using (pid)
-    where locktype = 'advisory' and granted and objsubid = 1 and application_name like 'tidemark%'
-        and database = (select oid from pg_database where datname = current_database())
-"""
 # In another cluster, the old one's transaction ids may lie far in the future, and until then each build would take the
 # rows for new. So the restored rows get the oldest id there is.
 _RENUMBER = """
@@ -61,8 +54,8 @@ def refuse_runs(side: DatabaseSettings) -> None:
         BusyError: a run uses it.
     """
     with connections.connect(side) as connection:
-        if found := connection.execute(_RUNS).fetchone():
-            who = "pid {} of the warehouse, {}, from {}, since {} UTC".format(*found)
+        # a run here or on another machine holds one of Tidemark's locks
+        if who := advisory_locks.holder(connection, names="tidemark%"):
             raise BusyError(f"Another run is at the {side} ({who}). Wait for its end, then run this again.")
 
 

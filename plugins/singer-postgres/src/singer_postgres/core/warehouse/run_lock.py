@@ -6,12 +6,11 @@ if it is killed, so a killed run never blocks the next one.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core import poolers
+from singer_postgres.core import advisory_locks, poolers
 from singer_postgres.core.errors import BusyError, LockLostError
 from singer_postgres.core.sql_compat import Error
 from singer_postgres.core.warehouse.connections import end_session
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.connections import Warehouse
 
-_HOLDER = """
-    select pid, coalesce(client_addr::text, 'this machine'), to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
-    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
-    where locktype = 'advisory' and granted and objsubid = 1
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and (classid::bigint << 32) | objid::bigint = %s
-"""
 _HELD = """
     select exists (select from pg_catalog.pg_locks where pid = %s and locktype = 'advisory' and granted)
 """
@@ -49,7 +41,7 @@ class RunLock:
         Raises:
             BusyError: another run holds it.
         """
-        key = _key(schema, table)
+        key = advisory_locks.key("tidemark load", schema, table)
         with self._alone:
             if key in self._held:
                 return
@@ -90,8 +82,7 @@ class RunLock:
 
     def _busy(self, stream: str, schema: str, table: str, key: int) -> str:
         assert self._connection
-        holder = self._connection.execute(_HOLDER, [key]).fetchone()
-        who = "pid {} of the warehouse, from {}, since {} UTC".format(*holder) if holder else "it ended just now"
+        who = advisory_locks.holder(self._connection, key) or "it ended just now"
         return (
             f"Another run is loading {stream} into {schema}.{table} ({who}). Wait for its end, then run this again; "
             "what it has loaded is not loaded twice."
@@ -120,9 +111,3 @@ class RunLock:
             with suppress(Error):
                 self._connection.execute("select pg_advisory_unlock_all()")
             self._connection.close()
-
-
-def _key(schema: str, table: str) -> int:
-    """Return a table's key in the number space of advisory locks."""
-    name = f"tidemark load\0{schema}\0{table}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)

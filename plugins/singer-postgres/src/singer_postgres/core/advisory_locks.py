@@ -1,0 +1,49 @@
+"""Advisory locks: the key of a named lock, and who holds it. For both drivers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+_HOLDER = """
+    select pid, application_name, coalesce(client_addr::text, 'this machine'),
+        to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
+    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and case when %(key)s::bigint is null then application_name like %(names)s
+            else (classid::bigint << 32) | objid::bigint = %(key)s end
+    limit 1
+"""
+
+
+class Holder(NamedTuple):
+    """The session that holds a lock; `since` is None where the role may not see when and from where it began."""
+
+    pid: int
+    application_name: str | None
+    address: str
+    since: str | None
+
+    def __str__(self) -> str:
+        name = f", {self.application_name}" if self.application_name else ""
+        began = f", from {self.address}, since {self.since} UTC" if self.since else ""
+        return f"pid {self.pid} of the server{name}{began}"
+
+
+def key(*names: str) -> int:
+    """Return the key of the lock with these names, as PostgreSQL takes it."""
+    return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], signed=True)
+
+
+def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> Holder | None:
+    """Return who holds a lock of this database.
+
+    Args:
+        lock: its key; None for any lock of a session whose application_name is like `names`.
+        names: a pattern of LIKE.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLDER, {"key": lock, "names": names})
+        row = cursor.fetchone()
+    return Holder(*row) if row else None
