@@ -19,9 +19,9 @@ from psycopg2 import errors, sql
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.worker_connection import WorkerConnection
 from singer_postgres.tap import locks
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
-from singer_postgres.tap.connections import Worker
 from singer_postgres.tap.events import Event, Failed, Read
 from singer_postgres.tap.locks import GaveWayError, LockedError
 from singer_postgres.tap.schedule import Schedule
@@ -64,7 +64,7 @@ class ChunkReaders:
             self.events.put(Failed(error, None))
 
     def _work(self) -> None:
-        worker = Worker(self._source)
+        worker = WorkerConnection(self._source.connect_once)
         try:
             while True:
                 # room first: a snapshot is not to be held while the target is slow
@@ -84,7 +84,7 @@ class ChunkReaders:
         finally:
             worker.close()
 
-    def _finds_room(self, worker: Worker, task: Task) -> bool:
+    def _finds_room(self, worker: WorkerConnection[Connection], task: Task) -> bool:
         """Return False if the source takes no more connections, and other workers have one: they read the rest."""
         try:
             worker.connect()
@@ -95,7 +95,7 @@ class ChunkReaders:
             # to be met again where it is tried more than once
         return True
 
-    def _read_once(self, worker: Worker, task: Task, path: Path) -> None:
+    def _read_once(self, worker: WorkerConnection[Connection], task: Task, path: Path) -> None:
         """Read one range, or have it read later."""
         reading = _Range(task, self._chunk_bytes)
         try:
@@ -118,7 +118,7 @@ class ChunkReaders:
         except SingerPostgresError as error:
             self._schedule.give_up(task.stream, error)
 
-    def _read(self, worker: Worker, reading: _Range, path: Path) -> None:
+    def _read(self, worker: WorkerConnection[Connection], reading: _Range, path: Path) -> None:
         """Read one range in one transaction."""
         task = reading.task
         try:

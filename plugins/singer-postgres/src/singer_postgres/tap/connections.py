@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,27 +83,3 @@ class Source:
         for type_ in (extensions.PYDATE, extensions.PYDATETIME, extensions.PYDATETIMETZ):
             extensions.register_type(type_, connection)
         return connection
-
-
-@dataclass
-class Worker:
-    """A thread's connection, made when it is needed."""
-
-    source: Source
-    connection: Connection | None = None
-    pid: int = 0
-    """The server's process."""
-
-    def connect(self) -> Connection:
-        """Return a connection that is open."""
-        if self.connection is None or self.connection.closed:
-            self.connection = self.source.connect_once()
-            self.pid = poolers.server_pid(self.connection)
-        return self.connection
-
-    def close(self) -> None:
-        """Close it."""
-        if self.connection is not None:
-            with suppress(psycopg2.Error):
-                self.connection.close()
-        self.connection = None

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres.core import driver_errors, poolers
+from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import manual_changes
 from singer_postgres.core.warehouse.connections import end_session, was_committed
+from singer_postgres.core.worker_connection import WorkerConnection
 from singer_postgres.target.stream_load import Attempt
 
 if TYPE_CHECKING:
@@ -75,33 +76,18 @@ class _Job:
     turn: int
 
 
-@dataclass
-class _Worker:
-    """A thread and its connection, which is opened when needed."""
+class _Worker(WorkerConnection["Connection"]):
+    """A thread's connection and what it does.
 
-    warehouse: Warehouse
-    connection: Connection | None = None
-    job: _Job | None = None
-    since: float = 0.0
-    """When it took its job, on the monotonic clock."""
-    pid: int | None = None
-    """The process id of its last session, even if the connection broke."""
+    Attributes:
+        job: the chunk that it loads.
+        since: when it took its job, by the monotonic clock.
+    """
 
-    def connect(self) -> Connection:
-        """Return the open connection, or open a new one."""
-        if self.connection is None:
-            self.connection = self.warehouse.connect_once()
-            if self.pid is not None:
-                end_session(self.connection, self.pid)
-            self.pid = poolers.server_pid(self.connection)
-        return self.connection
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self.connection is not None:
-            with suppress(psycopg.Error):
-                self.connection.close()
-        self.connection = None
+    def __init__(self, warehouse: Warehouse) -> None:
+        super().__init__(warehouse.connect_once, end_previous=end_session)
+        self.job: _Job | None = None
+        self.since = 0.0
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: another worker reports the cause
