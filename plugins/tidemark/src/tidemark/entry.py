@@ -44,7 +44,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         _report(error)
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = one_line(f"{type(error).__name__}: {error}")
         _say(
             f"error: {what}; this was not foreseen: run it again with `tidemark --debug …` and report what that prints."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import SettingInvalidError
+from singer_postgres.core.errors import SettingInvalidError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,5 +29,5 @@ def settings_reported() -> Iterator[None]:
         msg = f"The setting {error} is missing; set it, or sqlalchemy_url."
         raise SettingInvalidError(msg) from error
     except AssertionError as error:
-        msg = f"{' '.join(str(error).split()).rstrip('.')}."
+        msg = f"{one_line(error).rstrip('.')}."
         raise SettingInvalidError(msg) from error

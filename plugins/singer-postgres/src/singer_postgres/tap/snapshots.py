@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from singer_postgres.core.errors import RowsHiddenError, TableChangedError, TableMissingError
+from singer_postgres.core.errors import RowsHiddenError, TableChangedError, TableMissingError, one_line
 from singer_postgres.core.source import horizon, relations
 from singer_postgres.tap import layout, locks
 from singer_postgres.tap.locks import LockedError
@@ -171,7 +171,7 @@ class Snapshot:
         try:
             cursor.execute(f"{BEGIN}; SET TRANSACTION SNAPSHOT '{self.id}'")
         except (errors.InvalidParameterValue, errors.UndefinedObject, errors.ObjectNotInPrerequisiteState) as error:
-            msg = f"the connection is lost that held the snapshot ({' '.join(str(error).split())})"
+            msg = f"the connection is lost that held the snapshot ({one_line(error)})"
             raise psycopg2.OperationalError(msg) from error
 
     def use(self) -> None:

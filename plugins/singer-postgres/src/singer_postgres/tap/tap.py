@@ -259,7 +259,7 @@ class TapPostgres(MeltanoLabsTap):
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
         if self._failed:
-            each = " ".join(f"{stream}: {' '.join(str(error).split())}" for stream, error in self._failed.items())
+            each = " ".join(f"{stream}: {one_line(error)}" for stream, error in self._failed.items())
             msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
             raise StreamsFailedError(
                 msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]

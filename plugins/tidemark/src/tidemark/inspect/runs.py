@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from rich.table import Table
 
+from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def table(runs: list[LatestRun]) -> Table:
             f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
             *(f"{figure:,}" for figure in figures),
             _spoken(run.age),
-            " ".join((run.error or "").split()),
+            one_line(run.error) if run.error else "",
         )
     return shown
 

@@ -6,11 +6,11 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from rich.measure import Measurement
 from rich.table import Table
 
 from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect import runs
+from tidemark.inspect.tables import print_whole
 from tidemark.local.postgres.server import Server
 from tidemark.project import connections, settings
 
@@ -49,12 +49,8 @@ def show_runs(console: Console, project: Project, *, as_json: bool) -> None:
         for run in found:
             sys.stdout.write(json.dumps(run.as_dict()) + "\n")
     elif found:
-        table = runs.table(found)
-        # widen the console instead of cutting a number short, which would show a wrong one
-        wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-        console.width = max(wanted, console.width)
         console.print()
-        console.print(table)
+        print_whole(console, runs.table(found))
 
 
 def _facts(side: DatabaseSettings, project: Project) -> dict[str, object]:

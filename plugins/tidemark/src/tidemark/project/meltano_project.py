@@ -9,6 +9,7 @@ import logging
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.errors import one_line
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.project import variables
 
@@ -57,7 +58,7 @@ def find(project: Project) -> MeltanoProject:
 def unreadable(error: Exception) -> UsageError:
     """Return our error for an error of Meltano."""
     return UsageError(
-        f"Meltano can't read its configuration: {' '.join(str(error).split()).rstrip('.')}; see meltano.yml and the "
+        f"Meltano can't read its configuration: {one_line(error).rstrip('.')}; see meltano.yml and the "
         "files that it includes, .env, and the variables that begin with MELTANO_, TAP_ and TARGET_."
     )
 
@@ -81,9 +82,7 @@ def database(meltano: MeltanoProject) -> Iterator[Session]:
         with closing(make_session()) as session:
             yield session
     except (sqlalchemy.exc.SQLAlchemyError, MigrationError, ImportError) as error:
-        raise TidemarkError(
-            f"Meltano's own database can't be used: {' '.join(str(error).split())}; check {_URI}."
-        ) from error
+        raise TidemarkError(f"Meltano's own database can't be used: {one_line(error)}; check {_URI}.") from error
 
 
 def refuse_pool(uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 from tidemark.project import meltano_project
 from tidemark.project.meltano_state import TAP
@@ -33,7 +34,7 @@ def export(project: Project) -> str:
         ]
     except (MeltanoError, JobNotFoundError, ValueError) as error:
         raise UsageError(
-            f"Meltano can't read its schedules: {' '.join(str(error).split()).rstrip('.')}; see orchestrate/."
+            f"Meltano can't read its schedules: {one_line(error).rstrip('.')}; see orchestrate/."
         ) from error
     streams = sorted({pattern.rpartition(".")[0] for pattern in tap.extras.get("select", []) if pattern[0] != "!"})
     return json.dumps({"schedules": schedules, "streams": streams}, indent=2) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,5 +83,5 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe one
     except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} can't be read: {' '.join(str(error).split())}; correct it.") from None
+        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
     return found if isinstance(found, dict) else {}

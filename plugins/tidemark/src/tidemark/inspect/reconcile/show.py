@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rich.measure import Measurement
 from rich.table import Table
+
+from tidemark.inspect.tables import print_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +54,7 @@ def show(console: Console, results: Sequence[ReconcileResult]) -> None:
             figures = (*result.found.rows, *result.found.counts, result.found.pending)
             table.add_row(result.stream, *(f"{figure:,}" for figure in figures))
     if table.rows:
-        # widen the console instead of cutting a number short, which would show a wrong one
-        wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-        console.width = max(wanted, console.width)
-        console.print(table)
+        print_whole(console, table)
     for result in results:
         if result.error:
             console.print(f"✗ {result.error}", style="red", soft_wrap=True)

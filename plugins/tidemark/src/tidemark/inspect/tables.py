@@ -1,0 +1,20 @@
+"""How a table of figures is printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.measure import Measurement
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDEST = 1000
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as its content, even past the terminal's edge: a figure cut short would be wrong."""
+    wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.width = max(wanted, console.width)
+    console.print(table)
