@@ -10,9 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import requests
-
-from tests.airflow.server import Airflow, until
+from tests.airflow.server import Airflow
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import free_port
 
@@ -173,12 +171,3 @@ class StackAirflow(Airflow):
     @property
     def password(self) -> str:
         return self.stack.secret("AIRFLOW_ADMIN_PASSWORD")
-
-    def wait_until_up(self) -> None:
-        def answers() -> bool:
-            try:
-                return bool(requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).ok)
-            except requests.ConnectionError:
-                return False
-
-        until(answers, "Airflow answers", seconds=60)
