@@ -57,7 +57,7 @@ def failed_results(results: Iterable[Any]) -> None:
         kind = errors.TestsFailedError
     else:
         kind = errors.ModelsFailedError
-    _emit(kind, "; ".join(" ".join(f"{each.node.name}: {each.message}".split()) for each in failed))
+    _emit(kind, "; ".join(errors.one_line(f"{each.node.name}: {each.message}") for each in failed))
 
 
 def failed(error: BaseException) -> None:
