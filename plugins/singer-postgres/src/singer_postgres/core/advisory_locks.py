@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 _HOLDER = """
-    select pid, application_name, coalesce(client_addr::text, 'this machine'),
+    select pid, application_name, coalesce(host(client_addr), 'this machine'),
         to_char(backend_start at time zone 'UTC', 'HH24:MI:SS')
     from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
     where locktype = 'advisory' and granted and objsubid = 1
