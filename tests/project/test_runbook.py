@@ -8,25 +8,25 @@ import pytest
 
 from singer_postgres.core.errors import catalogue
 from tests.conftest import REPOSITORY
-from tidemark import errors  # noqa: F401 - its classes are in the catalogue, too
+from tidemark import errors  # noqa: F401 - the catalogue includes its classes
 from tidemark.cli.app import app
 
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
-# what Airflow alone sees, and what to do when no alert comes
+# failures that only Airflow sees, and the section for missing alerts
 BESIDE = {"deadline", "timeout", "retry", "delivery"}
 
 
-def test_each_code_stands_in_the_section_that_its_class_names_and_in_no_other():
+def test_each_code_is_in_the_section_that_its_class_names_and_in_no_other():
     stated = {(code, name) for name, text in SECTIONS.items() for code in re.findall(r'<a id="(\w+)"></a>`\1`', text)}
     assert stated == {(kind.code, kind.section) for kind in catalogue()}
 
 
-def test_no_section_is_without_a_code_but_those_of_airflow():
+def test_every_section_has_a_code_except_those_of_airflow():
     assert set(SECTIONS) - {kind.section for kind in catalogue()} == BESIDE
 
 
-def test_each_class_has_a_code_of_its_own_a_cause_and_a_cure():
+def test_each_error_class_has_its_own_code_a_cause_and_a_cure():
     for kind in catalogue():
         assert re.fullmatch(r"[a-z]+(_[a-z]+)+|unexpected|deadlock", kind.code)
         assert (kind.__doc__ or "").strip().endswith(".") or "\n\n" in (kind.__doc__ or "")
@@ -41,7 +41,7 @@ def test_a_section_says_meaning_look_fix_and_whether_it_fixes_itself(name):
     assert words[1:] == ["Look", "Fix", "Passes by itself"]
 
 
-def test_the_table_at_its_head_lists_all_but_delivery():
+def test_the_runbooks_first_table_lists_every_section_but_delivery():
     listed = re.findall(r"^\| \[(\w+)\]\(#(\w+)\)", RUNBOOK, re.MULTILINE)
     assert [name for name, _ in listed] == [anchor for _, anchor in listed]
     assert {name for name, _ in listed} == set(SECTIONS) - {"delivery"}

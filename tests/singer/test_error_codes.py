@@ -1,4 +1,4 @@
-"""The code that each error has in the logs of tap and target: what alerts, metrics and the runbook go by."""
+"""The code of each error in the logs of tap and target; alerts, metrics and the runbook use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STREAM = "public-t"
 TABLE = "create table t (id int primary key, n int, note text, updated_at timestamptz default now())"
-# as Meltano gives it to its plugins
+# the logging configuration that Meltano gives its plugins
 CONFIG = """
 version: 1
 disable_existing_loggers: false
@@ -33,7 +33,7 @@ root: {level: INFO, handlers: [stderr]}
 
 @pytest.fixture
 def logged(pipe: Pipe, tmp_path: Path) -> Pipe:
-    """A pipe whose programs log as they do for Meltano, with one table of a row in the source."""
+    """A pipe whose programs log as for Meltano, with a table of one row in the source."""
     config = tmp_path / "logging.yaml"
     config.write_text(CONFIG)
     pipe.env["SINGER_SDK_LOG_CONFIG"] = str(config)
@@ -42,25 +42,25 @@ def logged(pipe: Pipe, tmp_path: Path) -> Pipe:
 
 
 def errors(done: Synced) -> list[dict[str, Any]]:
-    """Return the `error` of each line that has one, as Meltano's parser reads it."""
+    """Return the `error` of each line with one, as Meltano's parser reads it."""
     records = map(SingerSDKLogParser().parse, (done.tap_log + done.target_log).splitlines())
     return [record.extra["error"] for record in records if record and "error" in record.extra]
 
 
 def code(done: Synced) -> str:
-    """Return the code of the error that the run ended with."""
+    """Return the code of the error that ended the run."""
     assert done.tap_status or done.target_status
     found = [error for error in errors(done) if "stream" not in error]
     assert len(found) == 1, found
     (error,) = found
     (kind,) = [kind for kind in catalogue() if kind.code == error["code"]]
     assert error["hint"] == kind.cure
-    # of several streams, one that can't pass stands for all
+    # if several streams failed, a permanent failure stands for all
     assert error["transient"] is kind.transient or kind.code == "streams_failed"
     return str(error["code"])
 
 
-def test_what_the_source_is_refused_for_has_its_code(logged):
+def test_each_error_of_the_source_has_its_code(logged):
     logged.sync({STREAM: INCREMENTAL}).ok()
     logged.do("create table keyless (n int, updated_at timestamptz)")
     found = {code(logged.sync({"public-keyless": INCREMENTAL}))}
@@ -76,7 +76,7 @@ def test_what_the_source_is_refused_for_has_its_code(logged):
     assert found == {"key_missing", "table_missing", "value_invalid", "setting_invalid", "state_invalid"}
 
 
-def test_what_the_warehouse_is_refused_for_has_its_code(logged):
+def test_each_error_of_the_warehouse_has_its_code(logged):
     done = logged.sync({STREAM: INCREMENTAL}).ok()
     with logged.warehouse() as connection:
         connection.execute("alter table raw.t add check (n < 2)")
@@ -94,7 +94,7 @@ def test_what_the_warehouse_is_refused_for_has_its_code(logged):
     assert found == {"constraint_violation", "not_null_violation", "state_ahead", "column_retyped"}
 
 
-def test_a_server_that_is_away_or_lets_nobody_in_has_its_code(logged):
+def test_an_unreachable_server_and_a_refused_login_have_their_codes(logged):
     catalog = logged.catalog({STREAM: INCREMENTAL})
     source, warehouse = logged.source_url, logged.warehouse_url
     logged.source_url = psycopg.conninfo.make_conninfo(source, port=1)
@@ -108,7 +108,7 @@ def test_a_server_that_is_away_or_lets_nobody_in_has_its_code(logged):
     assert code(logged.sync(catalog)) == "login_refused"
 
 
-def test_a_stream_that_fails_has_its_code_and_the_run_that_of_all_that_failed(logged):
+def test_a_failed_stream_has_its_code_and_the_run_has_that_of_all_failed_streams(logged):
     logged.do("create table u (n int); create view v as select id, 1 / (n - 1) as x from t")
     streams = {STREAM: INCREMENTAL, "public-u": INCREMENTAL, "public-v": FULL_TABLE}
     logged.tap["on_stream_error"] = "continue"
@@ -138,5 +138,5 @@ def test_a_field_that_would_end_meltanos_run_is_left_out_of_the_log():
     record = SingerSDKLogParser().parse(line)
     assert record
     assert record.extra["rows"] == 5
-    # as Meltano does with a line of a plugin's
+    # as Meltano does with a plugin's line
     get_logger().log(record.level, record.message, **record.extra)

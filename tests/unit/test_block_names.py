@@ -1,4 +1,4 @@
-"""What `meltano run` makes of its arguments."""
+"""How `meltano run` splits its arguments into blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tidemark.run.block_names import split
 
 
-def test_blocks_are_told_apart_as_meltano_does():
+def test_blocks_are_split_as_meltano_does():
     blocks = "tap-postgres target-postgres dbt-postgres:run tap-crm target-crm"
     assert split(blocks.split()) == ["tap-postgres target-postgres", "dbt-postgres:run", "tap-crm target-crm"]
 
@@ -20,6 +20,6 @@ def test_blocks_are_told_apart_as_meltano_does():
         ("tap-postgres dbt-postgres:run", "no target"),
     ],
 )
-def test_what_meltano_could_not_run_is_refused(blocks, said):
+def test_blocks_that_meltano_could_not_run_are_refused(blocks, said):
     with pytest.raises(ValueError, match=said):
         split(blocks.split())

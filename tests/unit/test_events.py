@@ -1,4 +1,4 @@
-"""The events that a run's lines are read as."""
+"""How the lines of a run become events."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def metric(name: str = "record_count", **fields: object) -> str:
         pytest.param("  \n", [], id="empty"),
     ],
 )
-def test_a_line_of_meltanos_log_is_read_by_its_fields(line, events):
+def test_a_line_of_meltanos_log_becomes_events_by_its_fields(line, events):
     assert parse(line) == events
 
 
-def test_what_utilities_write_is_read_from_the_runs_own_file():
+def test_events_of_utilities_are_read_from_the_runs_own_file():
     node = {"index": 2, "total": 117, "status": "FAIL", "what": "unique_orders"}
     error = {"code": "tests_failed", "transient": False, "hint": "Look.", "message": "unique_orders: got 31"}
     assert parse_own(json.dumps({"node": node})) == [NodeDone(2, 117, "FAIL", "unique_orders")]

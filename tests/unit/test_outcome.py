@@ -54,25 +54,25 @@ def failed(*events):
     return failure
 
 
-def test_the_reason_names_the_models_or_tests_that_failed_and_has_the_code_of_the_whole():
+def test_the_reason_names_failed_models_or_tests_and_has_the_code_of_the_whole_failure():
     nodes = [NodeDone(index, 5, "FAIL", f"test_{index}") for index in range(5)]
     failure = failed(*nodes, Failure("test_0: got 3; …", "tests_failed", False, "Look at them."))
     assert (failure.code, failure.message) == ("tests_failed", "test_0, test_1, test_2 and 2 more failed")
 
 
-def test_the_reason_is_the_error_that_ended_the_run_and_not_that_of_a_stream_before_it():
+def test_the_reason_is_the_error_that_ended_the_run_and_not_an_earlier_streams():
     stream = Failure("Nothing more of x is read", "column_retyped", False, "", stream="public-x")
     whole = Failure("The source went away", "source_unreachable", True, "")
     assert failed(stream, whole) == whole
     assert failed(stream) == stream
 
 
-def test_a_process_that_ends_without_a_word_is_told_by_the_last_line_of_the_log():
+def test_the_last_log_line_is_the_reason_for_a_process_that_ends_without_an_error():
     failure = failed(Line("Killed", "meltano", "error"))
     assert (failure.code, failure.transient) == ("process_gone", True)
 
 
-def test_a_run_without_a_table_that_is_described_loads_all_else_and_fails():
+def test_a_run_with_a_missing_table_loads_everything_else_and_fails():
     outcome = RunOutcome([BlockOutcome("Extract and load")])
     outcome.take(Failure("`metadata` names public-x", "table_missing", False, "", stream="public-x"))
     outcome.take(BlockDone(success=True, error=None))

@@ -82,16 +82,16 @@ class TidemarkOperator(BaseOperator):
 
 
 def _failure(status: int, report: dict[str, Any], error: dict[str, Any] | None) -> RunFailed:
-    """Return what a run that did not end well ends its task with.
+    """Return the exception for a failed run.
 
     Args:
-        status: of the process.
-        report: what it printed last; empty if it printed none.
-        error: what it said of an error that ended it before a report.
+        status: the exit status of the process.
+        report: its last report; empty if it printed none.
+        error: the error that ended it before it printed a report.
     """
     found = report.get("error") or error
     if found is None:
-        # by a signal, or without a word
+        # killed by a signal, or ended without an error
         reason = f"tidemark ended with status {status} and did not say why"
         return RunFailed(reason, "process_gone", report)
     kind = RunFailed if found.get("transient", True) else PermanentFailure

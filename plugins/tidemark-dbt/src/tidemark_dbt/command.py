@@ -59,7 +59,7 @@ def run(*, starter: int | None) -> NoReturn:
 
 
 def _run() -> int:
-    """Run dbt's command line; return its exit status, and report what failed to the run that this is a part of."""
+    """Run dbt's command line; return its exit status, and report a failure to the run that started dbt."""
     try:
         done = cli(prog_name="dbt", standalone_mode=False, obj={"callbacks": [reporting.on_event]})
     except ResultExit as end:
@@ -72,7 +72,7 @@ def _run() -> int:
         error.show()
         reporting.failed(error)
         return int(error.exit_code)
-    # click gives a status where it ends the command itself, as for --help
+    # click returns a status if it ends the command itself, as for --help
     return done if isinstance(done, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""Tells the run that dbt is a part of what became of each model and test, and with which code dbt failed."""
+"""Reports the result of each model and test, and the code of dbt's failure, to the run that started dbt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from singer_postgres.core.driver_errors import kind_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# dbt's events at the end of a node; https://docs.getdbt.com/reference/events-logging
+# dbt's events for the end of a node: https://docs.getdbt.com/reference/events-logging
 _DONE = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult", "LogFreshnessResult"})
 _SKIPPED = frozenset({"SkippingDetails", "LogSkipBecauseError"})
 _OF_TESTS = {"pass": "PASS", "warn": "WARN", "fail": "FAIL", "error": "ERROR"}
@@ -22,7 +22,7 @@ _PROJECT = (CompilationError, DbtProfileError, DbtProjectError, ParsingError)
 
 
 def on_event(message: Any) -> None:
-    """Write what an event of dbt's says of a node; dbt calls this for each event.
+    """Write a node's result from one of dbt's events; dbt calls this for each event.
 
     Args:
         message: dbt's EventMsg, with `info` and `data`.
@@ -38,7 +38,7 @@ def on_event(message: Any) -> None:
 
 
 def _what(name: str, data: Any) -> str:
-    """Return what a node is called in dbt's own lines."""
+    """Return a node's name as in dbt's own lines."""
     if name == "LogFreshnessResult":
         stale = "STALE " if data.status == "error" else ""
         return f"{stale}freshness of {data.source_name}.{data.table_name}"
@@ -48,7 +48,7 @@ def _what(name: str, data: Any) -> str:
 
 
 def failed_results(results: Iterable[Any]) -> None:
-    """Write with which code the run failed whose results these are."""
+    """Write the code of a failed run, from its results."""
     failed = [each for each in results if str(each.status) in {NodeStatus.Error, NodeStatus.Fail, "runtime error"}]
     kind: type[errors.CodedError]
     if any(isinstance(each.status, FreshnessStatus) for each in failed):
@@ -61,7 +61,7 @@ def failed_results(results: Iterable[Any]) -> None:
 
 
 def failed(error: BaseException) -> None:
-    """Write with which code dbt failed before, or without, any result."""
+    """Write the code of an error that ended dbt before, or without, any result."""
     _emit(_kind(error), errors.one_line(error))
 
 

@@ -29,7 +29,7 @@ class Alert:
     Attributes:
         level: whether someone must act, or should only look.
         event: what happened to the DAG's run, such as "failed".
-        code: the error's code, which the runbook has an anchor for.
+        code: the error's code; the runbook has an anchor for it.
         reason: the last error, or what is late or changed.
         run: Airflow's id of the run.
         run_id: the run's id in all logs.
