@@ -130,10 +130,10 @@ def test_a_drill_restores_elsewhere_and_leaves_nothing(project, tmp_path):
     before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
     change(project, "update products set price = price + 1, updated_at = now() where product_id <= 5")
     said = project.tidemark("backup", "drill", env={"TMPDIR": str(tmp_path)})
-    assert "airflow: 1 rows of 1 tables are as they were dumped" in said
-    assert "state of 4 streams fits" in said
-    assert "A sync went on" in said
-    assert "The drill went well" in said
+    assert "airflow: 1 rows of 1 tables are equal to the dump" in said
+    assert "state: 4 streams fit the warehouse" in said
+    assert "A sync resumed" in said
+    assert "The drill succeeded" in said
     assert (picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()) == before
     assert list(tmp_path.iterdir()) == []
     assert not [
@@ -151,7 +151,7 @@ def test_drill_and_restore_find_a_row_missing_from_the_dump_and_change_nothing(p
     before = picture(project)
     for command in (["backup", "drill", "--no-sync"], ["restore", "latest", "--replace", "--yes"]):
         error = project.refusal(*command)
-        assert "What came back is not what was dumped: raw.orders has " in error
+        assert "The restored database differs from the dump: raw.orders has " in error
     assert picture(project) == before
     assert project.rows("warehouse", "select from pg_database where datname like 'warehouse\\_%'") == []
     project.tidemark("state", "check")

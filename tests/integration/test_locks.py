@@ -120,7 +120,7 @@ def test_a_dump_yields_to_ddl_in_the_warehouse_and_is_repeated(project, dumping)
         found, said = dumping(1)
     assert found.tables["raw.products"].rows
     (line,) = said
-    assert "gave way to somebody who waited for a table: pid " in line
+    assert "stopped for another session that waited for a table: pid " in line
     assert "alter table raw.products" in line
 
 

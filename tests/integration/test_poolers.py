@@ -141,7 +141,7 @@ def test_status_names_a_pooler_in_between(project, transactions):
 
 def test_options_that_a_pooler_refuses_are_named(project, sessions):
     line = project.refusal("run", *LOAD, env={**sessions, "PGOPTIONS": "-c work_mem=1MB"})
-    assert "unsupported startup parameter: options; unset PGOPTIONS, or have the pooler take it" in line
+    assert "unsupported startup parameter: options; unset PGOPTIONS, or let the pooler accept it" in line
 
 
 def test_a_pool_of_statements_is_refused(project):

@@ -28,7 +28,7 @@ def main() -> None:
         work_dir.enter_if_named()
         app()
     except Interruption as interruption:
-        _say("Interrupted. Run the same command again to go on from where this stopped.")
+        _say("Interrupted. Run the same command again to resume where this stopped.")
         sys.exit(interruption.status)
     except TidemarkError as error:
         _report(error)
@@ -46,7 +46,7 @@ def main() -> None:
         _report(error)
         what = one_line(f"{type(error).__name__}: {error}")
         _say(
-            f"error: {what}; this was not foreseen: run it again with `tidemark --debug …` and report what that prints."
+            f"error: {what}; this is unexpected: run it again with `tidemark --debug …` and report what that prints."
         )
         sys.exit(1)
 

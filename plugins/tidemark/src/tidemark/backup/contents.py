@@ -150,11 +150,11 @@ class Contents:
             if there is None:
                 found.append(f"{table} is missing")
             elif there.rows != expected.rows:
-                found.append(f"{table} has {there.rows:,} rows in place of {expected.rows:,}")
+                found.append(f"{table} has {there.rows:,} rows instead of {expected.rows:,}")
             elif there != expected:
                 found.append(f"{table} has other values in its {there.rows:,} rows")
-        found += [f"{table} is one too many" for table in now]
-        return found + [f"{view} was not filled" for view in sorted(set(was.populated) - set(self.populated()))]
+        found += [f"{table} was not in the dump" for table in now]
+        return found + [f"{view} is not populated" for view in sorted(set(was.populated) - set(self.populated()))]
 
     def _name(self, schema: str, name: str) -> str:
         row = self.connection.execute("select format('%%I.%%I', %s::text, %s::text)", [schema, name]).fetchone()
@@ -178,8 +178,8 @@ def read(side: DatabaseSettings, database: str | None = None) -> Iterator[Conten
             yield Contents(side, connection)
         except errors.InsufficientPrivilege as error:
             raise UsageError(
-                f"{side.user!r} may not see all of the {side}: {error.diag.message_primary}. Name one who may in "
-                f"{settings.variables(side)}: a superuser, or a role with GRANT pg_read_all_data."
+                f"{side.user!r} may not read all of the {side}: {error.diag.message_primary}. Set "
+                f"{settings.variables(side)} to a superuser, or to a role with GRANT pg_read_all_data."
             ) from error
 
 
@@ -218,12 +218,12 @@ def frozen(side: DatabaseSettings) -> Iterator[tuple[Contents, str]]:
                 if time.monotonic() - began > _LOCK_TIMEOUT_S:
                     raise BusyError(
                         f"Table {locked} of the {side} is locked for longer than {_LOCK_TIMEOUT_S} s; run this again "
-                        "when whoever holds it is done."
+                        "when the session that locks it has ended."
                     ) from error
                 time.sleep(_PAUSE_S)
             connection.execute("rollback")
             if moved == _ATTEMPTS:
-                raise BusyError(f"Tables of the {side} are made and dropped all the time; run this again later.")
+                raise BusyError(f"Other sessions keep creating or dropping tables of the {side}; run this again later.")
         yield contents, row[0]
 
 

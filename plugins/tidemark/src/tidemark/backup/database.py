@@ -56,7 +56,7 @@ def refuse_runs(side: DatabaseSettings) -> None:
     with connections.connect(side) as connection:
         # a run here or on another machine holds one of Tidemark's locks
         if who := advisory_locks.holder(connection, names="tidemark%"):
-            raise BusyError(f"Another run is at the {side} ({who}). Wait for its end, then run this again.")
+            raise BusyError(f"Another run uses the {side} ({who}). Wait until it ends, then run this again.")
 
 
 def missing_roles(side: DatabaseSettings, was: Database) -> list[str]:
@@ -76,7 +76,7 @@ def refuse_missing_roles(side: DatabaseSettings, was: Database) -> None:
     if missing := missing_roles(side, was):
         made = " ".join(sql.SQL("CREATE ROLE {};").format(sql.Identifier(role)).as_string() for role in missing)
         raise UsageError(
-            f"The {side}'s server lacks roles that the backup's tables belong or are granted to: make them there with "
+            f"The {side}'s server lacks roles that own tables of the backup or have grants on them. Create them with "
             f"`tidemark roles {side.side}`, or: {made}"
         )
 
@@ -115,8 +115,8 @@ def restored(  # noqa: PLR0913 - everything that it needs
             if found := there.differences(was):
                 more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
                 raise BackupError(
-                    f"What came back is not what was dumped: {'; '.join(found[:3])}{more}. It was dropped again; take "
-                    "another backup: `tidemark backup list`."
+                    f"The restored database differs from the dump: {'; '.join(found[:3])}{more}. It was dropped again; "
+                    "choose another backup: `tidemark backup list`."
                 )
         yield name
     finally:
@@ -226,7 +226,7 @@ def _rename(connection: Connection, name: str, to: str, side: DatabaseSettings) 
         except errors.ObjectInUse as error:
             if time.monotonic() > deadline:
                 raise BusyError(
-                    f"Others connect to the {side} all the time, so that it can't be renamed; end them, then run this "
+                    f"New sessions keep connecting to the {side}, so it can't be renamed; end them, then run this "
                     "again. Nothing was changed."
                 ) from error
             time.sleep(0.1)
@@ -245,8 +245,8 @@ def _explained(side: DatabaseSettings, what: str) -> Iterator[None]:
         yield
     except errors.InsufficientPrivilege as error:
         raise UsageError(
-            f"{what}: {side.user!r} may not: {error.diag.message_primary}. Name one who may in "
-            f"{settings.variables(side)}: a superuser, or a role with CREATEDB that is a member of all owners."
+            f"{what}: role {side.user!r} may not do this: {error.diag.message_primary}. Set {settings.variables(side)} "
+            "to a superuser, or to a role with CREATEDB that is a member of all owners."
         ) from error
     except psycopg.Error as error:
         raise contents.ended(error, what) from error

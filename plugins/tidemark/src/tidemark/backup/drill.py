@@ -70,8 +70,8 @@ class _Server(Server):
             if found.major >= self.project.major:
                 return found
         raise UsageError(
-            f"The backup is of PostgreSQL {self.project.major}, and there are no server programs as new to restore it "
-            "into; set TIDEMARK_POSTGRES_BIN to a directory that has them."
+            f"The backup comes from PostgreSQL {self.project.major}, and the server programs here are older; set "
+            "TIDEMARK_POSTGRES_BIN to a directory with programs of that version."
         )
 
 
@@ -90,7 +90,7 @@ def drill(  # noqa: PLR0913 - each is told apart by its name
     manifest = store.manifest(store.find(name))
     newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
     with fetched(store, manifest) as directory, _scratch(newest) as scratch:
-        say(f"{manifest.name}: {len(manifest.files)} files are as they were written")
+        say(f"{manifest.name}: all {len(manifest.files)} files are unchanged")
         _, warehouse = settings.read(project)
         side = _side(scratch, warehouse)
         with _running(scratch, side), (scratch.root / "lock").open("w") as lock:
@@ -99,10 +99,10 @@ def drill(  # noqa: PLR0913 - each is told apart by its name
                     _restore(
                         scratch, side, was, directory / what, jobs=jobs, lock=lock.fileno(), swap=what == WAREHOUSE
                     )
-                    say(f"{what}: {was.rows:,} rows of {len(was.tables)} tables are as they were dumped")
+                    say(f"{what}: {was.rows:,} rows of {len(was.tables)} tables are equal to the dump")
             if sync:
                 _go_on(project, scratch, warehouse, side, manifest, directory / STATE, say)
-    say(f"The drill went well; {time.monotonic() - began:.1f} s")
+    say(f"The drill succeeded in {time.monotonic() - began:.1f} s")
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     try:
         connections.connect(source).close()
     except UnreachableError as error:
-        say(f"No sync was tried, as the source is not to be had: {error}")
+        say(f"No sync was tried, because the source can't be reached: {error}")
         return
     password = secrets.token_urlsafe(24)
     with connections.connect(side) as connection:
@@ -194,10 +194,10 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     (scratch.root / "work").mkdir()
     child.run("meltano", "state", "import", str(state))
     comparisons = json.loads(child.run("tidemark", "state", "check", "--json"))
-    say(f"state of {len(comparisons)} streams fits: none is ahead of the warehouse")
+    say(f"state: {len(comparisons)} streams fit the warehouse, and no stream is ahead of it")
     report: dict[str, Any] = json.loads(child.run("tidemark", "run", "--json", TAP, TARGET).splitlines()[-1])["report"]
     rows = [sum(stream.get(what, 0) for stream in report["streams"].values()) for what in ("read", "inserted")]
-    say(f"A sync went on from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, {rows[1]:,} of them new")
+    say(f"A sync resumed from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, {rows[1]:,} of them new")
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,9 @@ class _Child:
                 child.kill()
                 raise
         if child.returncode:
-            lines = said.strip().splitlines() or printed.strip().splitlines() or ["it said nothing"]
+            lines = said.strip().splitlines() or printed.strip().splitlines() or ["it printed nothing"]
             raise BackupError(
-                f"The restored pair can't be gone on from: {program} {' '.join(arguments[:2])}: "
+                f"A sync can't resume from the restored backup: {program} {' '.join(arguments[:2])}: "
                 f"{lines[-1].removeprefix('error: ')}"
             )
         return printed

@@ -47,6 +47,6 @@ def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int
                     program.wait()
             except lock_watch.GaveWayError as error:
                 raise MovedError(
-                    f"The dump of the {side} gave way to somebody who waited for a table: {error}."
+                    f"The dump of the {side} stopped for another session that waited for a table: {error}."
                 ) from error
     return found

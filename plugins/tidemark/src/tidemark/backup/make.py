@@ -107,7 +107,7 @@ def _made(  # noqa: PLR0913, PLR0917 - everything that it needs
         if more:
             say(f"Airflow: {more.rows:,} rows of {len(more.tables)} tables")
         else:
-            say("Airflow: skipped, as it has no database here (AIRFLOW_POSTGRES_HOST names one elsewhere)")
+            say("Airflow: skipped, because it has no database here (set AIRFLOW_POSTGRES_HOST if it is elsewhere)")
         paths = sorted(path for path in directory.rglob("*") if path.is_file())
         manifest = Manifest(
             name=name,
@@ -156,9 +156,9 @@ def _dumped(  # noqa: PLR0913, PLR0917 - everything that it needs
             shutil.rmtree(directory, ignore_errors=True)
             if attempt == _ATTEMPTS:
                 raise BackupError(
-                    f"{error} So it was in each of {attempt} attempts; run this again at another hour."
+                    f"{error} This happened in all {attempt} attempts; run this again at another time."
                 ) from error
-            say(f"{error} Once more.")
+            say(f"{error} Trying again.")
             time.sleep(lock_watch.PAUSE_S)
     raise AssertionError
 

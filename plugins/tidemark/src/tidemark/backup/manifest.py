@@ -134,15 +134,15 @@ class Manifest(_Strict):
             sound = newer = False
         if not sound:
             raise BackupError(
-                f"{FILE} of backup {name} was changed since it was written, so nothing in it can be trusted; take "
+                f"{FILE} of backup {name} was changed since it was written, so nothing in it can be trusted; choose "
                 "another one: `tidemark backup list`."
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            what = f"of format {content['format']}" if newer else "not as this release writes it"
+            what = f"has format {content['format']}" if newer else "has other members than this release writes"
             raise BackupError(
-                f"{FILE} of backup {name} is {what}, and this release knows format {_FORMAT}: restore it with the "
+                f"{FILE} of backup {name} {what}, and this release reads format {_FORMAT}: restore it with the "
                 "release that made it."
             ) from error
 

@@ -92,7 +92,7 @@ class Program:
             return
         if any(sign in said for sign in _FULL):
             raise BackupError(f"There is no space left in {self._full}: free some, or keep fewer backups (--keep).")
-        lines = complaints or said.strip().splitlines() or ["it said nothing"]
+        lines = complaints or said.strip().splitlines() or ["it printed nothing"]
         reason = re.sub(r"^\w+: (?:error: )?", "", lines[0]).rstrip(".")
         kind = MovedError if any(sign in said for sign in _MOVED) else TidemarkError
         raise kind(f"{self._name} failed for the {self._side}: {reason}.")

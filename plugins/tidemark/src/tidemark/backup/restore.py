@@ -80,7 +80,7 @@ def restore(  # noqa: PLR0913 - each is told apart by its name
     manifest = store.manifest(store.find(name))
     if manifest.environment != variables.environment(project):
         raise UsageError(
-            f"Backup {manifest.name} is of Meltano's environment {manifest.environment}, and this is "
+            f"Backup {manifest.name} belongs to Meltano's environment {manifest.environment}, but the current one is "
             f"{variables.environment(project)}; set MELTANO_ENVIRONMENT to restore it."
         )
     with ExitStack() as servers:
@@ -119,7 +119,7 @@ def _targets(project: Project, manifest: Manifest, options: RestoreOptions, serv
     wanted = [(backup_settings.login(project, warehouse), manifest.warehouse, WAREHOUSE)]
     if options.airflow:
         if manifest.airflow is None:
-            raise UsageError(f"Backup {manifest.name} has no Airflow database in it; leave --airflow out.")
+            raise UsageError(f"Backup {manifest.name} contains no Airflow database; omit --airflow.")
         airflow.refuse_running(project)
         metadata = servers.enter_context(airflow_database(project, new=True))
         assert metadata
@@ -130,14 +130,14 @@ def _targets(project: Project, manifest: Manifest, options: RestoreOptions, serv
             tables = [table for table in there.tables() if table not in _OF_ROLES]
             if there.major < was.server:
                 raise UsageError(
-                    f"Backup {manifest.name} is of PostgreSQL {was.server}, and the {side} is {there.major}; restore "
-                    "it into one that is not older."
+                    f"Backup {manifest.name} comes from PostgreSQL {was.server}, but the {side} is {there.major}; "
+                    "restore it into a server that is not older."
                 )
         if tables and not options.replace:
             schemas = ", ".join(sorted({schema for schema, _ in tables}))
             raise UsageError(
-                f"The {side} holds {len(tables)} tables (in {schemas}) and would be lost; restore into an empty "
-                "database (TARGET_POSTGRES_DATABASE), or with --replace, which keeps this one under another name."
+                f"The {side} holds {len(tables)} tables (in {schemas}), which would be lost; restore into an empty "
+                "database (TARGET_POSTGRES_DATABASE), or use --replace, which keeps this one under another name."
             )
         database.refuse_missing_roles(side, was)
         stamp = datetime.now(UTC).strftime("_before_%Y%m%d_%H%M%S")
@@ -157,9 +157,9 @@ def _put_back(  # noqa: PLR0913, PLR0917 - everything that it needs
         # a run may have begun meanwhile
         database.refuse_runs(side)
         database.swap(side, new, aside=target.aside)
-    say(f"Restored the {side}: {target.was.rows:,} rows of {len(target.was.tables)} tables, each as it was dumped.")
+    say(f"Restored the {side}: {target.was.rows:,} rows of {len(target.was.tables)} tables, all equal to the dump.")
     if target.aside:
-        say(f"What was there is in {target.aside}; once you are sure: {_drop_command(side, target.aside)}")
+        say(f"The old database is now {target.aside}. Once you no longer need it: {_drop_command(side, target.aside)}")
 
 
 def _drop_command(side: DatabaseSettings, name: str) -> str:
@@ -175,7 +175,7 @@ def _put_state_back(project: Project, directory: Path, say: Say) -> None:
         meltano_state.replace(project, states)
     except TidemarkError as error:
         raise BackupError(
-            f"The warehouse is restored, and Meltano's state is not: {error} Then set it to what the warehouse holds: "
+            f"The warehouse is restored, but Meltano's state is not: {error} Then set it to what the warehouse holds: "
             "`tidemark state rewind`."
         ) from error
     say(f"Restored Meltano's state of {', '.join(states) or 'nothing'}.")

@@ -32,7 +32,7 @@ def listed(store: BackupStore) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "good": not gone,
-                "said": f"{gone[0]} is missing or cut short" if gone else "",
+                "said": f"{gone[0]} is missing or incomplete" if gone else "",
                 "made_at": manifest.made_at.isoformat(),
                 "pipeline": manifest.pipeline,
                 "rows": manifest.warehouse.rows,

@@ -42,8 +42,8 @@ class BackupStore:
             self._files, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise UsageError(
-                f"Backups can't be kept at {self.name}: {self._shown(error)}; its driver is to be installed beside "
-                "Tidemark (s3fs, gcsfs, adlfs, …), or name a directory."
+                f"Backups can't be kept at {self.name}: {self._shown(error)}; install its driver beside Tidemark "
+                "(s3fs, gcsfs, adlfs, …), or name a directory."
             ) from error
         self._root = str(root).rstrip("/")
 
@@ -88,7 +88,7 @@ class BackupStore:
             return found[-1]
         if name in found:
             return name
-        there = f"the latest is {found[-1]}; see `tidemark backup list`" if found else "there is none"
+        there = f"the latest is {found[-1]}; see `tidemark backup list`" if found else "it has no backups"
         raise UsageError(f"There is no backup {name} at {self.name}: {there}.")
 
     def manifest(self, name: str) -> Manifest:
@@ -141,8 +141,8 @@ class BackupStore:
                         copy.close()
             if digest.hexdigest() != file.sha256:
                 raise BackupError(
-                    f"{name} of backup {manifest.name} is not as it was written (sha256 differs), so it is not used; "
-                    "take another one: `tidemark backup list`."
+                    f"{name} of backup {manifest.name} was changed (its sha256 differs), so the backup is not used; "
+                    "choose another one: `tidemark backup list`."
                 )
         return into or (self.directory and self.directory / manifest.name)
 

@@ -84,7 +84,7 @@ def verify(name: NameArgument = "latest", where: FromOption = None) -> None:
     place = _store(Project.find(), where)
     manifest = place.manifest(place.find(name))
     place.verify(manifest)
-    _say(f"{manifest.name}: all {len(manifest.files)} files are as they were written.")
+    _say(f"{manifest.name}: all {len(manifest.files)} files are unchanged.")
 
 
 @backup_app.command()
@@ -130,7 +130,7 @@ def restore(  # noqa: PLR0913 - the command's options
     _say("Next:")
     _say("  .venv/bin/tidemark state check     # does the state fit?")
     _say("  .venv/bin/tidemark run tap-postgres target-postgres dbt-postgres:run dbt-postgres:test")
-    _say("  .venv/bin/tidemark reconcile       # what no bookmark shows: rows deleted in the source since then")
+    _say("  .venv/bin/tidemark reconcile       # which rows were deleted in the source since the backup?")
 
 
 def _store(project: Project, named: str | None) -> BackupStore:
@@ -142,7 +142,7 @@ def _store(project: Project, named: str | None) -> BackupStore:
 
 def _asked() -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("There is no terminal to ask on; to replace it all the same: add --yes.")
+        raise UsageError("There is no terminal to ask on; add --yes to replace it without a question.")
     return typer.confirm("Replace?")
 
 

@@ -112,5 +112,5 @@ def _side(option: SideOption) -> DatabaseSettings:
 
 def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("There is no terminal to ask on; to delete all the same: `.venv/bin/tidemark reset --yes`.")
+        raise UsageError("There is no terminal to ask on; to delete anyway: `.venv/bin/tidemark reset --yes`.")
     return typer.confirm("Delete?")

@@ -124,11 +124,11 @@ def _execute(connection: psycopg.Connection[Any], script: Path) -> psycopg.Curso
     try:
         cursor = connection.execute(script.read_bytes())
     except errors.InsufficientPrivilege as error:
-        raise TidemarkError(f"The source's role may not make the demo shop: {error.diag.message_primary}.") from error
+        raise TidemarkError(f"The source's role may not create the demo shop: {error.diag.message_primary}.") from error
     except errors.DiskFull as error:
         raise TidemarkError(
             f"The source server's disk is full ({error.diag.message_primary}); free some space and run this again. "
-            "The shop is as it was before."
+            "The shop is unchanged."
         ) from error
     while cursor.nextset():
         pass

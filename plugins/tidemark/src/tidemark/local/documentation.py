@@ -37,7 +37,7 @@ def build(project: Project) -> Path:
         said = [line.strip() for line in done.stdout.splitlines() if "rror" in line]
         raise TidemarkError(
             f"dbt could not build the documentation: {said[-1] if said else 'it did not say why'}; "
-            "run `.venv/bin/meltano invoke dbt-postgres:docs` for all that it says."
+            "run `.venv/bin/meltano invoke dbt-postgres:docs` for its whole output."
         )
     return project.dbt_target
 
@@ -64,8 +64,8 @@ def serving(directory: Path, host: str, port: int) -> Iterator[Callable[[], None
                 f"Port {port} is taken or closed to you; name another: `.venv/bin/tidemark docs --port {port + 1}`."
             ) from None
         raise UsageError(
-            f"--host is {host!r}, which can't be listened on ({error.strerror}); write an address of this machine, "
-            "such as 127.0.0.1, or 0.0.0.0 for all of them."
+            f"--host is {host!r}, and this machine can't listen there ({error.strerror}); write an address of this "
+            "machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
         ) from None
     with server:
         yield server.serve_forever

@@ -54,8 +54,8 @@ def _write(project: Project, values: Mapping[str, str]) -> None:
             project.dotenv.chmod(0o600)
         except OSError as error:
             raise UsageError(
-                f"{', '.join(values)} can't be made, as {project.dotenv} can't be written: {error.strerror}; name "
-                "hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST), or set these."
+                f"{', '.join(values)} can't be generated, because {project.dotenv} can't be written: {error.strerror}; "
+                "set these variables, or set hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST)."
             ) from None
     for name, value in values.items():
         # only letters, digits, -, _ and =, which need no quoting in a shell, a URL or a file

@@ -97,7 +97,7 @@ def _advice(side: DatabaseSettings, reason: str) -> str:
     if "starting up" in reason or "too many clients" in reason or "connection slots" in reason:
         return "run this again in a moment"
     if "startup parameter" in reason:
-        return "unset PGOPTIONS, or have the pooler take it (ignore_startup_parameters)"
+        return "unset PGOPTIONS, or let the pooler accept it (ignore_startup_parameters)"
     if side.embedded:
         if "password" in reason:
             return (

@@ -93,7 +93,7 @@ def _payload(service: StateService) -> dict[str, Any]:
     if not isinstance(bookmarks, dict) or not all(isinstance(entry, dict) for entry in bookmarks.values()):
         raise TidemarkError(
             f"Meltano's state {name} is not Singer state; look at it with `meltano state get {name}`, and set it with "
-            "`meltano state set`, or clear it (all is then read anew, and nothing doubled): "
+            "`meltano state set`, or clear it (the next run then reads everything again, and doubles nothing): "
             f"`meltano state clear {name}`."
         )
     return dict(payload)

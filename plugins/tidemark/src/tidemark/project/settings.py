@@ -45,7 +45,7 @@ class DatabaseSettings(BaseModel):
     def _as_meltano_has_it(cls, value: Any) -> Any:
         """Accept the words that Meltano accepts. Any other word, such as `y`, would mean false to Meltano."""
         if str(value).lower() not in _WORDS:
-            raise ValueError(f"it is one of {', '.join(_WORDS)}")
+            raise ValueError(f"it must be one of {', '.join(_WORDS)}")
         return _WORDS[str(value).lower()]
 
     @property

@@ -99,8 +99,8 @@ def _of_dotenv(dotenv: Path) -> dict[str, str]:
                 )
             if binding.key and binding.key.startswith(_OURS) and not _names(binding.value or "") <= known:
                 raise UsageError(
-                    f"{line} has in {binding.key} a ${{NAME}} of a variable that is not set, so that nothing would "
-                    "stand there; set it above, or write ${:-$}{ where ${ is meant, with the value in single quotes."
+                    f"{line}: {binding.key} refers with ${{NAME}} to a variable that is not set, and would lose that "
+                    "part; set it above, or, for a plain ${, write ${:-$}{ and put the value in single quotes."
                 )
             known.add(binding.key or "")
     return {name: value for name, value in dotenv_values(dotenv, encoding="utf-8").items() if value is not None}

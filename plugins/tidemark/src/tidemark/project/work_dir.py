@@ -66,7 +66,7 @@ def _enter(project: Project) -> None:
         (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{_VARIABLE} is {work}, where {error.filename} can't be made: {error.strerror}; name a directory "
+            f"{_VARIABLE} is {work}, where {error.filename} can't be created: {error.strerror}; name a directory "
             "that this user may write."
         ) from None
     if not project.variable("MELTANO_PROJECT_READONLY"):

@@ -76,8 +76,8 @@ def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
     if not binaries.from_wheel:
         if not account.reaches(binaries.directory / "postgres"):
             raise UsageError(
-                f"User {account.uid}, which runs the server as root may not, can't execute {binaries['postgres']}; "
-                f"name a directory open to all in {_VARIABLE}."
+                f"User {account.uid} runs the server, because root may not, and can't execute {binaries['postgres']}; "
+                f"set {_VARIABLE} to a directory that is open to all."
             )
         return binaries
     wheel = _wheel()
@@ -97,8 +97,8 @@ def for_servers(binaries: Binaries, account: Account, home: Path) -> Binaries:
     found = Binaries(copy / wheel.name / "pginstall" / "bin", binaries.major, from_wheel=True)
     if not os.access(found["postgres"], os.X_OK):
         raise UsageError(
-            f"PostgreSQL's programs were copied to {home} and may not run there, as on a file system that is mounted "
-            "noexec; use one that isn't: a drill's is where TMPDIR says."
+            f"PostgreSQL's programs were copied to {home}, and may not run there, for example because the file system "
+            "is mounted noexec; use another one (for a drill, set TMPDIR)."
         )
     return found
 
