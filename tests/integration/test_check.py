@@ -176,7 +176,7 @@ def test_a_partitioned_table_is_indexed_without_blocking_its_writers(checkout):
         then=("drop table parted",),
     ):
         kind, index = check(checkout, streams(parted="updated_at"))
-        assert "partition by partition (2 partitions)" in kind["what"]
+        assert "each partition is read in ranges (2 partitions)" in kind["what"]
         assert index["mend"][0] == 'CREATE INDEX CONCURRENTLY ON "public"."parted_1" ("updated_at");'
         execute(checkout, "source", *index["mend"])
         assert check(checkout, streams(parted="updated_at")) == [kind]

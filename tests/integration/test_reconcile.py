@@ -198,7 +198,7 @@ def test_since_compares_only_recent_rows_and_finds_those_with_another_stamp(load
     assert results["public-plain"]["rows"]["source"] < 3000
     later = loaded.rows("source", "select now() + interval '1 hour'")[0][0].isoformat()
     assert reconcile(loaded, "public-plain", "--since", later)[0] == 0
-    assert "--since is for INCREMENTAL" in loaded.run("tidemark", "reconcile", "public-whole", "--since", "1").stdout
+    assert "--since needs INCREMENTAL" in loaded.run("tidemark", "reconcile", "public-whole", "--since", "1").stdout
     assert reconcile(loaded, "public-plain", "--repair")[0] == 0
     assert_equal(loaded)
 
@@ -338,6 +338,6 @@ def test_a_read_only_role_can_compare_and_one_warning_says_that_nothing_is_recor
     assert done.returncode == 0, done.stderr
     assert [result["equal"] for result in json.loads(done.stdout)] == [True] * len(STREAMS)
     (warning,) = done.stderr.splitlines()
-    assert warning.startswith("warning: What was found is not written down in raw._tidemark_reconciles: ")
+    assert warning.startswith("warning: The results are not recorded in raw._tidemark_reconciles: ")
     assert "permission denied" in warning
     assert_equal(loaded)

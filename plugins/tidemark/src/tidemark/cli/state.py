@@ -32,7 +32,7 @@ def state_check(
         show.show(console, found)
     if ahead := [compared.stream for compared in found if compared.fit is Status.ahead]:
         raise TidemarkError(
-            f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; mend it with "
+            f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; fix it with "
             "`tidemark state rewind`, then run the pipeline."
         )
     if elsewhere := [compared.stream for compared in found if compared.fit is Status.elsewhere]:
@@ -57,7 +57,7 @@ def state_rewind(
     from tidemark.inspect.state.rewind import rewind  # noqa: PLC0415
 
     if to is not None and not stream:
-        raise UsageError("--to is for streams that are named: `tidemark state rewind STREAM … --to …`.")
+        raise UsageError("--to needs the names of streams: `tidemark state rewind STREAM … --to …`.")
     done = rewind(Project.find(), stream or [], to=to)
     for each in done:
         before, after = (value or "the beginning" for value in (each.before, each.after))

@@ -67,7 +67,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
     with ends.connected() as (source, warehouse):
         pair, table = ends.pair(source, warehouse, ends.selected[stream])
         if len(key) != len(pair.key):
-            names = ", ".join(pair.key) or "none, so that its rows can't be told apart"
+            names = ", ".join(pair.key) or "empty, so its rows can't be traced"
             raise UsageError(f"The key of {stream} is {names}; give a value for each of its columns.")
         row = _Row(source, warehouse, pair, table, stream, tuple(key))
         try:
@@ -75,7 +75,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
         except psycopg.DataError as error:
             types = {column.name: column.type for column in pair.selection.wire_columns()}
             wanted = ", ".join(f"{name} ({types[name]})" for name in pair.key)
-            raise UsageError(f"{', '.join(key)} is no key of {stream}: {wanted} is asked for.") from error
+            raise UsageError(f"{', '.join(key)} is not a valid key of {stream}: write {wanted}.") from error
         if not any(place.count for place in places):
             raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
         manifest = project.dbt_target / "manifest.json"
@@ -123,7 +123,7 @@ class _Row:
         else:
             said = "differs, and the next run reads it" if there[1] else "differs: see `tidemark reconcile`"
         run = self._run(row["_sdc_sync_started_at"])
-        who = f"run {run['run_id']}, {run['outcome']}" if run else "a run that the history has no more"
+        who = f"run {run['run_id']}, {run['outcome']}" if run else "a run that is no longer in the history"
         return TracedRow("raw", name, len(rows), rows, f"{said}; read {row['_sdc_extracted_at']} by {who}", run)
 
     def _run(self, sync_started_at: int) -> Row | None:

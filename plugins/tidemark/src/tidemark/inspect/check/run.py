@@ -78,7 +78,7 @@ def _source(
     seen = watching.read(connection)
     found = list(watching.findings(seen, incremental=any(stream.incremental for stream in selected)))
     if side.embedded and not all_relations:
-        what = "it is empty: `tidemark pipeline` or `tidemark demo load` will make the demo shop in it"
+        what = "it is empty: `tidemark pipeline` or `tidemark demo load` creates the demo shop in it"
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
@@ -144,5 +144,5 @@ def _session(side: DatabaseSettings) -> Iterator[psycopg.Connection[Any]]:
     except psycopg.OperationalError as error:
         reason = one_line(error)
         raise UNREACHABLE.get(side.side, UnreachableError)(
-            f"The {side} did not answer to the end: {reason}; see to that and run this again."
+            f"The {side} stopped answering: {reason}; fix that and run this again."
         ) from error

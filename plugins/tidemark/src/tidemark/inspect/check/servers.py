@@ -81,7 +81,7 @@ def findings(side: SideName, server: ServerFacts) -> list[Finding]:
 def _version(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     tested = f"{_TESTED.start} to {_TESTED.stop - 1} are tested"
     if server.version < _OLDEST:
-        what = f"PostgreSQL {server.full_version} lacks what this needs; {tested}: upgrade it"
+        what = f"PostgreSQL {server.full_version} is too old; {tested}: upgrade it"
         yield Finding(side, Level.error, what)
     elif server.version not in _TESTED:
         yield Finding(side, Level.note, f"PostgreSQL {server.full_version}: {tested}")
@@ -93,10 +93,10 @@ def _encoding(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if side == "warehouse":
         name = f"{server.database}_utf8"
         mend = statement("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'", name=name)
-        what = f"its encoding is {server.encoding}, and rows arrive as UTF8; TARGET_POSTGRES_DATABASE={name} after"
+        what = f"its encoding is {server.encoding}, and rows arrive as UTF8; then set TARGET_POSTGRES_DATABASE={name}"
         yield Finding(side, Level.error, what, (mend,))
     elif server.encoding == "SQL_ASCII":
-        what = "its encoding is SQL_ASCII, so text is any bytes: text that is not UTF8 will stop its stream"
+        what = "its encoding is SQL_ASCII, so text may be any bytes: text that is not UTF8 will stop its stream"
         yield Finding(side, Level.warning, what)
     else:
         yield Finding(side, Level.note, f"its encoding is {server.encoding}: the server converts text to UTF8")
@@ -105,8 +105,8 @@ def _encoding(side: SideName, server: ServerFacts) -> Iterator[Finding]:
 def _sessions(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if server.pooled:
         what = (
-            f"a pooler {server.pooled}, and snapshots, stages and locks need one that stays: connect to the server "
-            "itself, or to a pool with pool_mode = session"
+            f"a pooler {server.pooled}, and snapshots, temporary tables and locks need one that lasts: connect to the "
+            "server itself, or to a pool with pool_mode = session"
         )
         yield Finding(side, Level.error, what)
 
@@ -130,8 +130,8 @@ def unseen(variables: Sequence[str]) -> list[Finding]:
     if not variables:
         return []
     what = (
-        f"{', '.join(variables)}: set in YAML or in Meltano's database, where neither dbt nor Airflow's page of streams"
-        " looks. `tidemark` tells them in its runs; a bare `meltano` and `make dbt` do not, so put it into .env too"
+        f"{', '.join(variables)}: set in YAML or in Meltano's database, which neither dbt nor Airflow's page of streams"
+        " reads. Runs of `tidemark` pass it on, but a bare `meltano` and `make dbt` don't, so put it into .env too"
     )
     return [Finding("warehouse", Level.warning, what)]
 
@@ -146,9 +146,7 @@ def clocks(source: ServerFacts, warehouse: ServerFacts) -> list[Finding]:
     ]
     ahead = source.clock_ahead_s - warehouse.clock_ahead_s
     if abs(ahead) > _CLOCKS_APART_S:
-        what = (
-            f"the source's clock is {_apart(ahead)} the warehouse's, so stamps of the two can't be compared; set both"
-        )
+        what = f"the source's clock is {_apart(ahead)} the warehouse's, so their timestamps can't be compared; set both"
         found.append(Finding("both", Level.warning, f"{what} by NTP"))
     return found
 

@@ -53,9 +53,9 @@ def _finding(stream: Stream, level: Level, what: str, *mend: str) -> Finding:
 def _deletes(stream: Stream, configuration: Configuration) -> Iterator[Finding]:
     if configuration.hard_delete and stream.method in {None, "FULL_TABLE"}:
         what = (
-            "is read whole, and hard_delete is true: rows that it no longer has are deleted in the warehouse, and "
+            "is read whole, and hard_delete is true: the target deletes rows that the source no longer has, and "
             "incremental models keep them until a full refresh; set hard_delete: false in load/loaders.meltano.yml, "
-            "which marks them"
+            "which only marks them as deleted"
         )
         yield _finding(stream, Level.warning, what)
 
@@ -75,10 +75,10 @@ def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
             yield _finding(stream, Level.error, f"{role} has no SELECT on it", grant)
         elif closed:
             columns = statement("GRANT SELECT ({columns}) ON {table} TO {role}", columns=closed, table=path, role=role)
-            what = f"{role} may not read {', '.join(closed)} of it; deselect what it is not to read"
+            what = f"{role} may not read {', '.join(closed)} of it; grant that, or deselect these columns"
             yield _finding(stream, Level.error, what, columns)
         else:
-            what = f"{role} has SELECT on single columns: read in one go, not cut into ranges read in parallel"
+            what = f"{role} has SELECT only on single columns: it is read in one piece, not in parallel ranges"
             yield _finding(stream, Level.note, what, grant)
     if details.hides_rows or any(leaf.hides_rows and leaf.readable for leaf in details.leaves):
         mend = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
@@ -90,9 +90,9 @@ def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
 def _kind(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
     kind = stream.relation.kind
     if kind in "vmf":
-        yield _finding(stream, Level.note, f"is a {KINDS[kind]}: read in one go, not cut into ranges read in parallel")
+        yield _finding(stream, Level.note, f"is a {KINDS[kind]}: it is read in one piece, not in parallel ranges")
     elif details.inherited:
-        what = "other tables inherit from it: read with their rows, in one go, and its key may be there twice"
+        what = "other tables inherit from it: it is read with their rows, in one piece, and its key may repeat"
         yield _finding(stream, Level.note, what)
     elif kind == "p":
         closed = [leaf for leaf in details.leaves if not leaf.readable]
@@ -100,14 +100,14 @@ def _kind(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
         count = f"{len(details.leaves)} partition{'s' * (len(details.leaves) != 1)}"
         if foreign:
             leaf = foreign[0]
-            what = f"is partitioned, and {leaf.path[1]} is a {KINDS[leaf.kind]}: read in one go, through the table"
+            what = f"is partitioned, and {leaf.path[1]} is a {KINDS[leaf.kind]}: it is read in one piece"
             yield _finding(stream, Level.note, what)
         elif closed:
             grants = [statement("GRANT SELECT ON {table} TO {role}", table=leaf.path, role=role) for leaf in closed]
-            what = f"is partitioned, and {role} can't read {len(closed)} of {count}: read in one go, through the table"
+            what = f"is partitioned, and {role} can't read {len(closed)} of {count}: it is read in one piece"
             yield _finding(stream, Level.note, what, *grants)
         else:
-            yield _finding(stream, Level.note, f"is partitioned: cut and read partition by partition ({count})")
+            yield _finding(stream, Level.note, f"is partitioned: each partition is read in ranges ({count})")
 
 
 def _key(stream: Stream, details: Details, configuration: Configuration) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
     if not stream.incremental or key:
         return
     if stream.name in configuration.allow_duplicates:
-        what = "has no primary key; it is in allow_duplicates, so rows that are read again are there twice"
+        what = "has no primary key; it is in allow_duplicates, so rows that are read again appear twice"
         yield _finding(stream, Level.note, what)
         return
     lack = details.lack
@@ -127,17 +127,17 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
         what += f": {lack.why}"
     mend = lack.statements
     if lack.declared:
-        what += "; name what tells its rows apart in `metadata` (table-key-properties: [COLUMN])"
+        what += "; name the columns that identify a row in `metadata` (table-key-properties: [COLUMN])"
     else:
         what += "; give it one"
     what += ", or read it whole (replication-method: FULL_TABLE)"
     if not (lack.declared or mend):
         if relation.kind == "p":
-            what += ". The key of a partitioned table has the partitioning columns in it"
+            what += ". The key of a partitioned table must contain the partitioning columns"
         elif "id" in relation.columns:
             mend = (statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id"),)
         else:
-            what += ". The column below would do if no other does; adding it rewrites the table"
+            what += ". If no column will do, add the one below, which rewrites the table"
             template = "ALTER TABLE {table} ADD COLUMN {column} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
             mend = (statement(template, table=relation.path, column="id"),)
     yield _finding(stream, Level.error, what, *mend)
@@ -149,13 +149,13 @@ def _replication_key(
     column = stream.relation.columns.get(stream.replication_key or "")
     if column is None:
         times = [each.name for each in stream.relation.columns.values() if each.declared.startswith("timestamp")]
-        hint = f"; its time stamps are {', '.join(times)}" if times else "; without a column that moves, read it whole"
+        hint = f"; its timestamps are {', '.join(times)}" if times else "; without a suitable column, read it whole"
         what = f"has no column {stream.replication_key}, its replication key{hint}"
         yield _finding(stream, Level.error, what)
         return
     if not has_order(column.declared):
         what = f"replication key {column.name} is of type {column.declared}, whose values have no order"
-        advice = "take a time stamp, or read the stream whole (replication-method: FULL_TABLE)"
+        advice = "choose a timestamp, or read the stream whole (replication-method: FULL_TABLE)"
         yield _finding(stream, Level.error, f"{what}: {advice}")
         return
     if configuration.start_date and not _is_time(column):
@@ -186,8 +186,8 @@ def _is_time(column: Column) -> bool:
 
 def _doubt(column: Column) -> str:
     if _is_time(column):
-        return "rows are read again for as long as timestamp_timezone leaves in doubt when they were written"
-    return "a row that changes and keeps its value is not read again"
+        return "recent rows are read again while timestamp_timezone leaves their instant in doubt"
+    return "a row that changes but keeps its value is not read again"
 
 
 def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding]:
@@ -228,7 +228,7 @@ def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding
 def _names(stream: Stream) -> Iterator[Finding]:
     name = stream.relation.name
     if name.startswith(OWN):
-        what = f"names that begin with {OWN} are those of the warehouse's own tables"
+        what = f"names that begin with {OWN} are reserved for the warehouse's own tables"
         yield _finding(stream, Level.error, f"{what}: deselect it, or rename it in a view and select that")
     if ours := [column.name for column in stream.columns if column.name in METADATA or column.name.startswith(OWN)]:
         what = f"has a column {', '.join(ours)}, a name of the warehouse's own columns"
@@ -244,7 +244,7 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
     plain = [column for column in read.values() if column.name not in masks]
     for column in plain:
         if column.target_type.type is None:
-            what = f"column {column.name} is of type {column.declared}, which can be written and not read again"
+            what = f"column {column.name} is of type {column.declared}, which COPY can write and nothing can read"
             # a dot would end the stream's name; a question mark matches any character
             pattern = f"!{stream.name.replace('.', '?')}.{column.name.replace('.', '?')}"
             yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
@@ -253,7 +253,7 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
         told = "; ".join(
             f"{column.name} ({column.target_type.instead_of}) as {column.target_type.type}" for column in changed
         )
-        yield _finding(stream, Level.note, f"lands as another type: {told}")
+        yield _finding(stream, Level.note, f"gets another type in the warehouse: {told}")
 
 
 def _shown(size: int) -> str:

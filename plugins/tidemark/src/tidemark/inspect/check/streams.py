@@ -219,9 +219,10 @@ def unmatched(
 
     if configuration.catalog:
         what = (
-            f"catalog is set to {configuration.catalog}: Meltano then ignores `select` and `metadata`, and so did this"
+            f"catalog is set to {configuration.catalog}, so Meltano ignores `select` and `metadata`; this check still "
+            "uses them, so its findings may not apply"
         )
-        return [Finding("source", Level.warning, f"{what} check not: it tells of them")]
+        return [Finding("source", Level.warning, what)]
     elsewhere = {relation.stream: relation for relation in relations}
     findings = {}
     for pattern in map(SelectPattern.parse, configuration.select):
@@ -268,7 +269,7 @@ def method_findings(stream: Stream) -> list[Finding]:
         what = f"replication-method {stream.method!r} is unknown; known are {', '.join(_METHODS)}"
         return [Finding("source", Level.error, what, stream=stream.name)]
     if stream.method == "LOG_BASED":
-        what = "LOG_BASED: what that needs (wal_level, a slot, wal2json) is not looked at here"
+        what = "LOG_BASED: this check does not look at what it needs (wal_level, a slot, wal2json)"
         return [Finding("source", Level.note, what, stream=stream.name)]
     if stream.method is None and stream.replication_key:
         what = (

@@ -104,7 +104,7 @@ def privileges(rights: Rights, schema: str) -> Iterator[Finding]:
         what = f"there is no schema {schema}, and {role} may not create one"
         yield Finding("warehouse", Level.error, what, (grant_create,))
     elif not rights.create:
-        what = f"{role} may not create schemas, as dbt does for its models, unless they are there"
+        what = f"{role} may not create schemas, which dbt does for its models if they don't exist"
         yield Finding("warehouse", Level.warning, what, (grant_create,))
     if rights.usage_in_schema is False or rights.create_in_schema is False:
         mend = statement("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}", schema=schema, role=role)
@@ -124,7 +124,7 @@ def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Itera
             mend = statement(
                 "ALTER TABLE {table} RENAME TO {new}", table=(schema, table.name), new=f"{table.name}_before"
             )
-            what = f"{schema}.{table.name} is not a table, and the stream's rows are to land in one of that name"
+            what = f"{schema}.{table.name} is not a table, and the stream's rows need a table of that name"
             yield Finding("warehouse", Level.error, what, (mend,), stream)
         elif not table.owned:
             mend = statement("ALTER TABLE {table} OWNER TO {role}", table=(schema, table.name), role=role)
@@ -150,16 +150,16 @@ def collisions(streams: Iterable[Stream], schema: str) -> Iterator[Finding]:
     for table, count in Counter(stream.relation.name for stream in streams).items():
         if count > 1:
             both = " and ".join(stream.name for stream in streams if stream.relation.name == table)
-            what = f"{both} would land in one table, {schema}.{table}; give one a tap and a target of its own"
+            what = f"{both} would load into one table, {schema}.{table}; give one a tap and a target of its own"
             yield Finding("warehouse", Level.error, what)
 
 
 def missing_type(type_: str, extension: str | None, columns: list[str], *, available: bool) -> Finding:
     """Return the note on a type that the source has and the warehouse lacks."""
-    what = f"has no type {type_}, so that {', '.join(columns)} will land as text"
+    what = f"has no type {type_}, so {', '.join(columns)} will become text"
     if extension is None:
         return Finding("warehouse", Level.note, what)
     if not available:
-        return Finding("warehouse", Level.note, f"{what}; its server has no extension {extension} to create")
+        return Finding("warehouse", Level.note, f"{what}; its server does not have extension {extension}")
     mend = statement("CREATE EXTENSION {extension}", extension=extension)
-    return Finding("warehouse", Level.note, f"{what}; with extension {extension} they would keep it", (mend,))
+    return Finding("warehouse", Level.note, f"{what}; with extension {extension} they keep their type", (mend,))

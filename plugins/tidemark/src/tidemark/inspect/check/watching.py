@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-_INSTEAD = "a longer lookback takes its place"
+_INSTEAD = "the tap uses a longer lookback instead"
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,25 @@ def findings(watching: ActivityAccess, *, incremental: bool) -> Iterator[Finding
         return
     if not watching.sees_others:
         grant = statement("GRANT pg_read_all_stats TO {role}", role=watching.role)
-        what = f"{watching.role} does not see when others' transactions began: {_INSTEAD}"
+        what = f"{watching.role} can't see when other sessions' transactions began: {_INSTEAD}"
         yield Finding("source", Level.warning, what, (grant,))
     if not watching.tracked and not any(_means(watching, role) for role, _ in watching.off_for):
         mend = ("ALTER SYSTEM SET track_activities = on", "SELECT pg_reload_conf()")
         what = f"track_activities is off, so the server does not say when transactions began: {_INSTEAD}"
         yield Finding("source", Level.warning, what, mend)
     for role, database in watching.off_for:
-        what = f"track_activities is off for {role or 'all roles'}, so their transactions are not seen: {_INSTEAD}"
+        what = f"track_activities is off for {role or 'all roles'}, which hides their transactions: {_INSTEAD}"
         yield Finding("source", Level.warning, what, (_reset(role, database),))
 
 
 def _standby(watching: ActivityAccess, *, incremental: bool) -> Finding:
-    what = "it is a standby: what mends its tables is to be run on its primary"
+    what = "it is a standby: run the fixes of its tables on its primary"
     if incremental:
-        what += f"; it does not see its primary's open transactions, so {_INSTEAD}"
+        what += f"; it can't see its primary's open transactions, so {_INSTEAD}"
     if watching.feedback:
         return Finding("source", Level.warning if incremental else Level.note, what)
     mend = ("ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
-    return Finding("source", Level.warning, f"{what}; and it may end long reads, unless told not to", mend)
+    return Finding("source", Level.warning, f"{what}; without hot_standby_feedback it may end long reads", mend)
 
 
 def _means(watching: ActivityAccess, role: str | None) -> bool:

@@ -143,8 +143,8 @@ def _merge(there: Iterator[tuple[Any, ...]], here: Iterator[tuple[Any, ...]], *,
             a, b = next(there, None), next(here, None)
         if sum(found.counts) > _MOST_DIFFERENT:
             raise TidemarkError(
-                f"More than {_MOST_DIFFERENT:,} rows differ: read the stream anew, which writes only what differs: "
-                "`meltano run --full-refresh tap-postgres target-postgres`."
+                f"More than {_MOST_DIFFERENT:,} rows differ: read the stream from its beginning, which writes only the "
+                "differences: `meltano run --full-refresh tap-postgres target-postgres`."
             )
 
 

@@ -84,7 +84,7 @@ class History:
             # further streams would fail for the same reason
             self._kept = False
             reason = one_line(error).rstrip(".")
-            self._warn(f"What was found is not written down in {schema}.{TABLE.name}: {reason}.")
+            self._warn(f"The results are not recorded in {schema}.{TABLE.name}: {reason}.")
 
     def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: ReconcileResult) -> None:
         stream = {"source": self._ends.source_id, "stream": result.stream}

@@ -68,7 +68,7 @@ class Endpoints:
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
         if unknown := [name for name in streams_named if name not in selected]:
             known = ", ".join(sorted(selected))
-            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected are {known}.")
+            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected streams are {known}.")
         return cls(source, warehouse, configuration, selected, source_id)
 
     @contextmanager
@@ -110,7 +110,7 @@ class Endpoints:
         name, configuration = stream.name, self.configuration
         relation = relations.find(source, *stream.relation.path)
         if relation is None:
-            raise TidemarkError(f"{name}: the source has no such table any more.")
+            raise TidemarkError(f"{name}: the source no longer has this table.")
         if relation.hides_rows:
             raise TidemarkError(
                 f"{name}: row-level security hides rows of {relation} from this role, and they would seem deleted. "
@@ -208,8 +208,8 @@ def _since(
     """Return the conditions of `--since`, on the source's rows and on the warehouse's."""
     column = stream.replication_key
     if not stream.incremental or column not in raw_types:
-        what = "--since is for INCREMENTAL streams whose replication key is loaded"
-        raise UsageError(f"{what}, and {stream.name} is none; leave it out, or name others.")
+        what = "--since needs INCREMENTAL streams whose replication key is loaded"
+        raise UsageError(f"{what}, and {stream.name} is not one; omit --since, or name other streams.")
     declared = {each.name: each.declared for each in relation.columns}[column]
     name, value = sql.Identifier(column), sql.Literal(since)
     return (

@@ -44,7 +44,7 @@ def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) ->
         return
     percent = 100 * len(found.extra) / max(here, 1)
     if (there == 0 and allowed_percent < 100) or percent > allowed_percent:  # noqa: PLR2004 - percent
-        why = "the source has no row" if there == 0 else f"that is {percent:.1f} % of its {here:,} rows"
+        why = "the source has no rows" if there == 0 else f"that is {percent:.1f} % of its {here:,} rows"
         raise TidemarkError(
             f"{stream}: {len(found.extra):,} rows would be marked as deleted, and {why}; nothing was changed. If that "
             f"is right: `tidemark reconcile {stream} --repair --allow-deletes {min(100, int(percent) + 1)}%`."
@@ -106,7 +106,7 @@ def obstacle(warehouse: Connection, pair: ComparedStream, table: Table) -> str:
     cut = [column for column in cut if pair.raw_types[column] != wanted[column]]
     if cut:
         each = ", ".join(f"{column} is {pair.raw_types[column]} and in the source {wanted[column]}" for column in cut)
-        return f"in {name}, {each}. Have it brought right: {schema_changes.rewind(table)}"
+        return f"in {name}, {each}. Correct it with {schema_changes.rewind(table)}"
     if names := manual_changes.triggers(warehouse, pair.schema, table.name):
         quoted = sql.Identifier(names[0]).as_string()
         return f"{name} has a trigger of its own. ALTER TABLE {pair.name.as_string()} DISABLE TRIGGER {quoted};"

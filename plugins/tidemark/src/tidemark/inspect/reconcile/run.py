@@ -78,7 +78,7 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
     Raises:
         TidemarkError: other sessions interrupted every attempt, or the stream can't be compared or repaired.
     """
-    who = "somebody"
+    who = "another session interrupted it"
     for attempt in range(1, lock_watch.ATTEMPTS + 1):
         try:
             return _once(ends, stream, options)
@@ -89,8 +89,8 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
         if attempt < lock_watch.ATTEMPTS:
             time.sleep(lock_watch.PAUSE_S)
     raise TidemarkError(
-        f"{stream.name} was given up in each of {lock_watch.ATTEMPTS} attempts, as {who}. Run this again when that is "
-        "over."
+        f"{stream.name} could not be compared in {lock_watch.ATTEMPTS} attempts, because {who}. Run this again when "
+        "that is over."
     )
 
 

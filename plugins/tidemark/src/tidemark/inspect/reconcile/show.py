@@ -71,7 +71,7 @@ def show(console: Console, results: Sequence[ReconcileResult]) -> None:
 def _show_repair(console: Console, result: ReconcileResult) -> None:
     if result.left and not result.left.equal:
         counts = (f"{count:,} {kind}" for kind, count in zip(_KINDS, result.left.counts, strict=True) if count)
-        why = f": {result.why}" if result.why else "; run the pipeline, and this again"
+        why = f": {result.why}" if result.why else "; run the pipeline, then run this again"
         text = f"✗ {result.stream}: not repaired, still {', '.join(counts)}{why}"
         console.print(text, style="red", soft_wrap=True, markup=False)
     elif result.repaired:

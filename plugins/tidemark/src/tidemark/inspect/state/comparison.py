@@ -128,11 +128,11 @@ def _compared(  # noqa: PLR0913, PLR0917 - everything known about the stream
     if missed := table.misses(connection, source, stream, held, start, ranges, watermark):
         return StateComparison(stream, entry, held, Status.ahead, f"{missed} would be missed")
     if start is None:
-        said = "read from its beginning at the next run" if held.bookmark else "read whole at each run"
+        said = "the next run reads it from its beginning" if held.bookmark else "each run reads it whole"
         return StateComparison(stream, entry, held, Status.behind if held.bookmark else Status.fits, said)
     passed = table.past_bookmarks(connection, source, stream, held.bookmark) if held.bookmark else frozenset()
     if held.bookmark and not reaches(start, held.bookmark):
-        said = "the rows between are read again, which changes nothing"
+        said = "the next run reads the rows between again, which changes nothing"
         return StateComparison(stream, entry, held, Status.behind, said, passed)
     return StateComparison(stream, entry, held, Status.fits, "", passed)
 

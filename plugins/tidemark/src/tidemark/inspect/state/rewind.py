@@ -49,7 +49,7 @@ def rewind(project: Project, streams: Sequence[str], *, to: str | None) -> list[
         found = {compared.stream: compared for compared in compare(project)}
         if unknown := [name for name in streams if name not in found]:
             known = ", ".join(found) or "none"
-            raise UsageError(f"There is no state of {', '.join(unknown)}; there is of {known}.")
+            raise UsageError(f"There is no state of {', '.join(unknown)}; streams with state: {known}.")
         chosen = [found[name] for name in streams] if streams else [s for s in found.values() if s.fit is Status.ahead]
         if to is None:
             chosen = [compared for compared in chosen if compared.fit is Status.ahead]
@@ -73,10 +73,10 @@ def _entry(compared: StateComparison, to: str | None) -> Mapping[str, Any] | Non
     elif to == BEGINNING:
         value = None
     elif held.bookmark is None or not (to in compared.passed or _reaches(held.bookmark, to)):
-        holds = f"up to {held.bookmark}" if held.bookmark else "no bookmark's rows"
+        holds = f"up to {held.bookmark}" if held.bookmark else "without a bookmark"
         raise UsageError(
-            f"--to is {to}, and the warehouse holds {compared.stream} {holds}: write a value like that, and not past "
-            f"it, or `{BEGINNING}`."
+            f"--to is {to}, and the warehouse holds {compared.stream} {holds}: write a value of that kind that is not "
+            f"later, or `{BEGINNING}`."
         )
     else:
         value = to
