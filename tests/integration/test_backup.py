@@ -228,7 +228,7 @@ def test_a_run_from_elsewhere_excludes_a_restore_and_airflow_is_restored_where_a
         wait_for(lambda: waiting(project, "raw.customers"))
         busy = project.run("tidemark", "restore", "latest", "--replace", "--yes")
     assert busy.returncode == 75, busy.stderr
-    assert "Another run is at the warehouse" in busy.stderr
+    assert "Another run uses the warehouse" in busy.stderr
     assert_well(run)
     project.tidemark("restore", "latest", "--replace", "--airflow", "--yes")
     with project.connect("source", "airflow") as connection:

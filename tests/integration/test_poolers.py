@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pgbouncer.wanted
 AIRFLOW = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
-REFUSED = "is a pooler that lends a session for one transaction, and what is done here needs a session that stays: in "
+REFUSED = "is a pooler that lends a session for one transaction, and this program needs a session that lasts: set "
 LOAD = ("tap-postgres", "target-postgres")
 
 

@@ -107,7 +107,7 @@ def test_what_the_primary_commits_late_is_not_missed(primary, standby, caught_up
         caught_up()
         done = primary.run("meltano", "run", "tap-postgres", "target-postgres", env=standby)
         assert done.returncode == 0, done.stderr
-        assert "Bookmarks stay 10 minutes behind, as a standby does not know" in done.stderr
+        assert "Bookmarks stay 10 minutes behind, because a standby does not know" in done.stderr
         assert ids(primary) == {20002}
         late.commit()
     caught_up()

@@ -22,9 +22,9 @@ RECORD = {"type": "RECORD", "stream": "public-orders", "record": {"id": 2, "note
 STATE = {"type": "STATE", "value": {"bookmarks": {"public-orders": {"replication_key_value": LATE}}}}
 # the last line of the input, and a word of the error
 MALFORMED = {
-    "no JSON": ("}{", "Line 3"),
-    "cut off": (json.dumps(RECORD)[:-9], "Line 3"),
-    "no object": ("[1, 2]", "Line 3"),
+    "no JSON": ("}{", "line 3"),
+    "cut off": (json.dumps(RECORD)[:-9], "line 3"),
+    "no object": ("[1, 2]", "line 3"),
     "no type": ('{"stream": "public-orders"}', "of type None"),
     "an unknown type": ('{"type": "ROW", "stream": "public-orders"}', "ROW"),
     "a record without a stream": ('{"type": "RECORD", "record": {"id": 1}}', "stream"),
@@ -34,7 +34,7 @@ MALFORMED = {
     "a state without a value": ('{"type": "STATE"}', "value"),
     "a batch without an encoding": ('{"type": "BATCH", "stream": "public-orders", "manifest": []}', "encoding"),
     "a schema without properties": ('{"type": "SCHEMA", "stream": "x", "schema": {}, "key_properties": []}', "x"),
-    "a zero byte": ('{"type": "RECORD", \x00}', "Line 3"),
+    "a zero byte": ('{"type": "RECORD", \x00}', "line 3"),
     "no UTF-8": (b'{"type": "RECORD", "stream": "public-orders", "record": {"id": 3, "note": "\xff"}}', "UTF-8"),
 }
 

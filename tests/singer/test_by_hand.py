@@ -23,12 +23,18 @@ METADATA = ("_sdc_extracted_at", "_sdc_received_at", "_sdc_batched_at", "_sdc_de
 BY_HAND = {
     "column dropped": ("alter table raw.orders drop note", "raw.orders.note was loaded before and is gone"),
     "column renamed": ("alter table raw.orders rename note to remark", "raw.orders.note was loaded before and is gone"),
-    "values cut": ("alter table raw.orders alter amount type integer", "raw.orders.amount was altered here"),
+    "values cut": (
+        "alter table raw.orders alter amount type integer",
+        "raw.orders.amount was altered in the warehouse",
+    ),
     "values cut and put back": (
         "alter table raw.orders alter amount type numeric(4,1)",
-        "raw.orders.amount was altered here, and is numeric(4,1)",
+        "raw.orders.amount was altered in the warehouse, and is numeric(4,1)",
     ),
-    "other type": ("alter table raw.orders alter note type bytea using 'x'", "raw.orders.note was altered here"),
+    "other type": (
+        "alter table raw.orders alter note type bytea using 'x'",
+        "raw.orders.note was altered in the warehouse",
+    ),
     "wider type": ("alter table raw.orders alter note type text, alter amount type numeric", None),
     "key dropped": ("alter table raw.orders drop constraint orders_pkey", "no unique index on the stream's key (id)"),
     "key deferrable": (
@@ -45,7 +51,7 @@ BY_HAND = {
     ),
     "metadata altered": (
         "alter table raw.orders alter _sdc_extracted_at type text, alter _tidemark_loaded_xid type text",
-        "_sdc_extracted_at was altered here",
+        "_sdc_extracted_at was altered in the warehouse",
     ),
     "a view": (
         "alter table raw.orders rename to o; create view raw.orders as select * from raw.o",
@@ -53,13 +59,13 @@ BY_HAND = {
     ),
     "an empty table": (
         "alter table raw.orders rename to o; create table raw.orders (like raw.o including all)",
-        "holds none of this source's rows",
+        "holds no rows of this source",
     ),
     "a bare table": (
         "alter table raw.orders rename to o; create table raw.orders (id int)",
         "",
     ),
-    "truncated": ("truncate raw.orders", "holds none of this source's rows"),
+    "truncated": ("truncate raw.orders", "holds no rows of this source"),
     "trigger swallows": (TRIGGER.replace("{}", "null"), "trigger of its own (swallow)"),
     "trigger alters": (
         TRIGGER.replace("{}", "new"),

@@ -255,11 +255,11 @@ def test_dependents_that_are_not_views_are_named_before_a_column_is_widened_with
                 connection.execute(make.encode())
                 (why,) = dependent_views.refusals(connection, table)
                 assert why.startswith(name)
-                assert " stands on " in why
+                assert " depends on " in why
                 with pytest.raises(SingerPostgresError) as raised, connection.transaction():
                     dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
                 assert str(raised.value) == why
-                connection.execute(why.split("put it back: ")[1].encode())
+                connection.execute(why.split("To remove it: ")[1].encode())
                 dependent_views.alter_type(connection, table, "amount", "numeric(12,2)")
         # dependents of another column do not matter
         with connection.transaction():
@@ -271,7 +271,7 @@ def test_a_function_that_reads_a_widened_column_is_named_in_the_error_of_the_run
     with loaded.warehouse() as connection:
         connection.execute(HOLDERS[0][0].replace("amounts", "raw.orders where amount > 1"))
     error = error_of(again(loaded, "alter table orders alter amount type numeric(12,2)"))
-    assert "function public.f() stands on raw.orders" in error
+    assert "function public.f() depends on raw.orders" in error
     with loaded.warehouse() as connection:
         connection.execute(error[error.index("DROP FUNCTION") :].encode())
     loaded.sync(STREAMS, loaded.state).ok()
@@ -349,7 +349,7 @@ def test_a_dropped_table_stops_only_its_stream(loaded):
 
 def test_a_recreated_table_is_read_from_the_beginning(loaded):
     synced = again(loaded, f"drop table orders; {ORDERS}; update orders set note = 'of the new'").ok()
-    assert "from its beginning: it was dropped and made again" in synced.tap_log
+    assert "from its beginning: it was dropped and created again" in synced.tap_log
     assert_same(loaded, "id, note, amount")
 
 

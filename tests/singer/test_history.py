@@ -134,4 +134,4 @@ def test_tables_of_a_newer_release_are_not_touched_and_the_run_is_refused(pipe):
         connection.execute("comment on table raw._tidemark_state is 'Kept by Tidemark: version 99'")
     synced = pipe.sync(STREAMS, state)
     assert synced.target_status == 1
-    assert "raw._tidemark_state is of version 99" in synced.errors[0]
+    assert "raw._tidemark_state has version 99" in synced.errors[0]

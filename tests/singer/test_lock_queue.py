@@ -180,7 +180,7 @@ def test_other_streams_are_read_while_one_waits_for_a_locked_table(pipe):
         pytest.param(BIG, "alter table big alter id type bigint", "column id was altered", id="type"),
         pytest.param(BIG, "alter table big drop column note", "column note was dropped or renamed", id="drop-column"),
         pytest.param(BIG, "alter table big rename to large", "has no public.big", id="rename", marks=LONG),
-        pytest.param(BIG, f"drop table big; {BIG}", "dropped and made again", id="drop-create", marks=LONG),
+        pytest.param(BIG, f"drop table big; {BIG}", "dropped and created again", id="drop-create", marks=LONG),
         pytest.param(PARTS, "alter table big detach partition big_2", None, id="detach"),
         pytest.param(PARTS, "drop table big_3", None, id="drop-partition", marks=LONG),
         pytest.param(PARTS, "truncate big_3", None, id="truncate-partition", marks=LONG),

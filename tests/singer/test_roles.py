@@ -72,7 +72,7 @@ def test_a_load_works_with_its_roles_connection_limit(pipe):
         connection.execute(f"grant create on database {database} to few_loaders")
     pipe.target |= {"user": "few_loaders", "password": "reader"}
     synced = pipe.sync({"public-orders": INCREMENTAL}).ok()
-    assert "Loading with 1 at once, and not with more (max_parallel): " in synced.target_log
+    assert "Loading with fewer workers: max_parallel=1, error=" in synced.target_log
     assert pipe.rows("select count(*) from raw.orders") == [(5000,)]
 
 

@@ -19,7 +19,7 @@ STREAMS = {"public-a": FULL_TABLE}
         ),
         ("tap", {"default_replication_method": "INCREMENTAL"}, '{"*": {"replication-method": "INCREMENTAL"'),
         ("tap", {"use_singer_decimal": True}, "numbers are sent with all their digits"),
-        ("target", {"load_method": "overwrite"}, "takes the place of its rows"),
+        ("target", {"load_method": "overwrite"}, "replaces its rows"),
         ("target", {"activate_version": False}, "activate_version is off: make the stream INCREMENTAL"),
         ("target", {"process_activate_version_messages": False}, "set use_copy of the tap to false"),
     ],

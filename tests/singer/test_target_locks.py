@@ -47,7 +47,7 @@ def analyst(pipe: Pipe, relation: str) -> Iterator[Any]:
 def held_up(pipe: Pipe, processes: list[Any]) -> None:
     """Wait until the target was blocked by the lock at least twice."""
     deadline = time.monotonic() + 30
-    while (pipe.directory / "target.log").read_text().count("locked by others") < 1:
+    while (pipe.directory / "target.log").read_text().count("waits for other sessions") < 1:
         assert time.monotonic() < deadline, (pipe.directory / "target.log").read_text()
         assert processes[-1].poll() is None, (pipe.directory / "target.log").read_text()
         time.sleep(0.1)

@@ -239,4 +239,4 @@ def test_a_bookmark_that_is_not_a_time_is_refused(pipe):
     state = {"bookmarks": {"public-orders": {"replication_key": "updated_at", "replication_key_value": "yesterday"}}}
     synced = pipe.sync(BY_STAMP, state)
     assert synced.tap_status == 1
-    assert "The state's bookmark 'yesterday' is no instant" in synced.tap_log
+    assert "The state's bookmark 'yesterday' is not an instant" in synced.tap_log

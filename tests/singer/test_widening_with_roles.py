@@ -133,7 +133,7 @@ def test_a_function_on_a_view_of_dbts_role_is_named_and_the_column_is_widened_on
     )
     before = with_roles.rows(SEEN)
     error = refused(widened(with_roles))
-    assert "function staging.f() stands on staging.stg" in error
+    assert "function staging.f() depends on staging.stg" in error
     assert with_roles.rows(SEEN) == before
     execute(with_roles, error[error.index("DROP FUNCTION") :])
     with_roles.sync(STREAMS, with_roles.state).ok()

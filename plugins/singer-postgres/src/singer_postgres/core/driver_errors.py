@@ -207,13 +207,13 @@ def _advice(error: Exception) -> str:
     code = _code(error)
     if code in _UNDEFINED and getattr(getattr(error, "diag", None), "internal_query", None):
         return (
-            "; a function names that without its schema, and is called with an empty search_path, as names are to mean "
-            "the same in every session: give it one of its own, as in ALTER FUNCTION … SET search_path = public"
+            "; a function uses that name without its schema, and runs with an empty search_path, so that names mean "
+            "the same in every session: give the function its own, as in ALTER FUNCTION … SET search_path = public"
         )
     if code in _NO_TEXT:
         return (
-            "; a value is no text in the encoding that its database has, or has no form in UTF-8: correct it in the "
-            "source, or deselect its column"
+            "; a value is not valid text in the encoding of its database, or can't be converted to UTF-8: correct it "
+            "in the source, or deselect its column"
         )
     if code == _DENIED and (found := _DENIED_OBJECT.search(str(error))):
         kind, name = found.groups()

@@ -45,8 +45,8 @@ def require_session(connection: Any, another: Callable[[], Any], *, variables: s
     if why := fault(connection, another):
         info = connection.info
         msg = (
-            f"{info.host}:{info.port} is a pooler that {why}, and what is done here needs a session that stays: in "
-            f"{variables}, name the server itself, or a pool with pool_mode = session."
+            f"{info.host}:{info.port} is a pooler that {why}, and this program needs a session that lasts: set "
+            f"{variables} to the server itself, or to a pool with pool_mode = session."
         )
         raise PoolerError(msg)
 
@@ -83,8 +83,8 @@ def require_settings(connection: Any, told: Mapping[str, str], *, variables: str
         found = info.parameter_status(name) or ""
         if found.partition(",")[0].lower() != value.partition(",")[0].lower():
             msg = (
-                f"{info.host}:{info.port} is a pooler that drops what a session is told at its start: {name} is "
-                f"{found}, not {value}. In {variables}, name the server itself."
+                f"{info.host}:{info.port} is a pooler that drops a session's startup settings: {name} is "
+                f"{found}, not {value}. Set {variables} to the server itself."
             )
             raise PoolerError(msg)
 

@@ -37,7 +37,7 @@ def refuse_own_name(stream: str, table: str) -> None:
     """
     if table.startswith(OWN):
         msg = (
-            f"{stream} would be loaded into a table {table}, and names that begin with {OWN} are those of the "
+            f"{stream} would be loaded into a table {table}, and names that begin with {OWN} are reserved for the "
             "warehouse's own tables: deselect it, or rename it in a view and select that."
         )
         raise NameTakenError(msg)
@@ -198,6 +198,6 @@ def _expect(condition: bool, what: str, value: object) -> None:  # noqa: FBT001
     if not condition:
         msg = (
             f"BATCH {what} {value!r} is not understood (expected format {FORMAT!r}, version {VERSION}): "
-            "install the tap and the target of one release."
+            "install tap and target of the same release."
         )
         raise ReleaseMismatchError(msg)

@@ -29,7 +29,7 @@ def check(
     """
     for (name, value), advice in without_effect.items():
         if config.get(name) and value in (None, config[name]):
-            msg = f"{name} is set to {config[name]!r}, and would change nothing: {advice}."
+            msg = f"{name} is set to {config[name]!r}, and would have no effect: {advice}."
             raise SettingInvalidError(msg)
     known = [name for name, _ in setting_names.settings(properties)]
     if unknown := setting_names.unknown(config, known):
@@ -64,7 +64,7 @@ def check_names(named: Iterable[tuple[str, str]], known: Collection[str], logger
         if meant:
             msg = (
                 f"{setting} names {stream}, which the source does not have; {meant} is one. Correct {setting}; if "
-                "another tap is meant, from which this one inherits it, give this one its own."
+                "this tap inherits it from another one, give this tap its own."
             )
             raise SettingInvalidError(msg)
-        logger.warning("%s names %s, which the source does not have, and changes nothing for it", setting, stream)
+        logger.warning("%s names %s, which the source does not have; that has no effect", setting, stream)

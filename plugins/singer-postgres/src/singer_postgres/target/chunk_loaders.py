@@ -46,8 +46,8 @@ _BLOCKERS = """
 """
 
 _CROWDED = (
-    "; loading needs two connections at once, of which one keeps other runs out (max_parallel = 1): raise the limit of "
-    "the role, the database or the server"
+    "; loading needs two connections at least (max_parallel = 1), one of which keeps other runs out: raise the limit "
+    "of the role, the database or the server"
 )
 
 
@@ -204,14 +204,14 @@ class ChunkLoaders:
                 if job is None or seconds < _OVERDUE_S:
                     continue
                 _LOGGER.warning(
-                    "Loading a chunk of %s has taken %.0f s so far%s", job.load.stream, seconds, self._why(worker)
+                    "A chunk loads slowly: stream=%s, seconds=%.0f%s", job.load.stream, seconds, self._why(worker)
                 )
 
     def _why(self, worker: _Worker) -> str:
         with suppress(Exception), self._warehouse.connect_once() as connection:
             row = connection.execute(_BLOCKERS, [worker.pid]).fetchone()
             if row and row[0]:
-                return f": it waits for {row[0]}"
+                return f", waits_for={row[0]}"
         return ""
 
     def _finds_room(self, worker: _Worker) -> bool:
@@ -229,7 +229,7 @@ class ChunkLoaders:
             except psycopg.Error as error:
                 if driver_errors.is_out_of_connections(error):
                     what = one_line(error)
-                    _LOGGER.warning("Loading with %d at once, and not with more (max_parallel): %s", self._joined, what)
+                    _LOGGER.warning("Loading with fewer workers: max_parallel=%d, error=%s", self._joined, what)
                     return False
                 # other errors come again in the load itself, which retries them
             self._joined += 1
@@ -323,7 +323,7 @@ class ChunkLoaders:
             again = True
             worker.close()
             what = one_line(error)
-            _LOGGER.warning("Loading %s is tried again in %.1f s: %s", job.load.stream, wait_s, what)
+            _LOGGER.warning("Loading is tried again: stream=%s, wait_s=%.1f, error=%s", job.load.stream, wait_s, what)
 
         def passes(error: BaseException) -> bool:
             return not self._stopped.is_set() and driver_errors.is_transient(error, reached=self._reached)

@@ -45,11 +45,11 @@ def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
                 crc32 = zlib.crc32(piece, crc32)
                 yield piece
     except FileNotFoundError:
-        msg = f"Chunk {path} is gone: tap and target must share a disk, and nobody else remove files there."
+        msg = f"Chunk {path} is missing: tap and target must share a disk, and nothing else may remove files there."
         raise ChunkLostError(msg) from None
     if (length, crc32) != (chunk.bytes, chunk.crc32):
         msg = (
             f"Chunk {path} was damaged on its way ({length} bytes, checksum {crc32:08x}; the tap wrote {chunk.bytes} "
-            f"bytes, {chunk.crc32:08x}). Nothing of it was loaded; run this again, and look at the disk."
+            f"bytes, {chunk.crc32:08x}). None of its rows was loaded; run this again, and check the disk."
         )
         raise ChunkLostError(msg)

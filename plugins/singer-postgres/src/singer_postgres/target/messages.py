@@ -49,7 +49,7 @@ class Reader(SimpleSingerReader):
                 callbacks[kind](message)
                 counts[kind] += 1
         except UnicodeDecodeError as error:
-            msg = f"Line {number + 1} of the input, or one soon after, is not UTF-8: {error.reason}. Mend the tap."
+            msg = f"Input line {number + 1}, or one soon after, is not UTF-8: {error.reason}. Correct the tap."
             raise InvalidMessageError(msg) from error
         return counts
 
@@ -58,10 +58,10 @@ def _message(number: int, line: str) -> dict[str, Any]:
     try:
         message = deserialize_json(line)
     except ValueError as error:
-        cut = "" if line.endswith("\n") else ", which was cut off"
-        raise _refusal(number, f"no JSON ({error}){cut}", line) from error
+        cut = "" if line.endswith("\n") else ", and was cut off"
+        raise _refusal(number, f"not valid JSON ({error}){cut}", line) from error
     if not isinstance(message, dict):
-        raise _refusal(number, "no object", line)
+        raise _refusal(number, "not a JSON object", line)
     required = _REQUIRED.get(message.get("type", ""))
     if required is None:
         raise _refusal(number, f"of type {message.get('type')!r}, which is none of {', '.join(_REQUIRED)}", line)
@@ -80,5 +80,5 @@ def _refusal(number: int, what: str, line: str) -> InvalidMessageError:
     if len(shown) > _SHOWN_CHARACTERS:
         shown = f"{shown[:_SHOWN_CHARACTERS]}…"
     return InvalidMessageError(
-        f"Line {number} of the input is {what}: {shown!r}. What sends it is no Singer tap, or was cut off."
+        f"Input line {number} is {what}: {shown!r}. Is the upstream process a Singer tap, and did it exit early?"
     )

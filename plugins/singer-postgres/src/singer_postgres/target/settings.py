@@ -6,7 +6,7 @@ from singer_sdk import typing as th
 
 # settings of the MeltanoLabs target and the SDK that have no effect here, by setting and value
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
-    ("load_method", "overwrite"): "a stream that is read whole takes the place of its rows; have the tap read it so",
+    ("load_method", "overwrite"): "a FULL_TABLE stream replaces its rows; set that method in the tap",
 }
 # a century; and PostgreSQL's limit, which counts milliseconds in 31 bits
 _MOST_DAYS, _MOST_TIMEOUT_SECONDS = 36_525, 2_147_483
@@ -17,7 +17,7 @@ SETTINGS = th.PropertiesList(
         th.IntegerType(minimum=1),
         default=2,
         title="Parallel loads",
-        description="How many chunks are loaded at once, each on a connection of its own.",
+        description="How many chunks are loaded at once, each on its own connection.",
     ),
     th.Property(
         "on_stream_error",
@@ -25,8 +25,8 @@ SETTINGS = th.PropertiesList(
         allowed_values=["continue", "stop"],
         default="continue",
         title="On a stream's error",
-        description="What becomes of the others when a stream can't be loaded: `continue` loads them, `stop` does not. "
-        "Either way the run fails in the end.",
+        description="What happens to the other streams when one can't be loaded: `continue` loads them, `stop` does "
+        "not. Either way the run fails in the end.",
     ),
     th.Property(
         "max_rejects",
@@ -41,27 +41,27 @@ SETTINGS = th.PropertiesList(
         th.NumberType(minimum=0, maximum=_MOST_DAYS),
         default=90,
         title="Days of history",
-        description="How long `_tidemark_runs` keeps what became of each stream in a run; 0 to keep no history.",
+        description="How long `_tidemark_runs` keeps the outcome of each stream in a run; 0 keeps no history.",
     ),
     th.Property(
         "run_id",
         th.StringType,
         title="Run id",
-        description="Names the run in the history. Default: a new UUID.",
+        description="The id of the run in the history. Default: a new UUID.",
     ),
     th.Property(
         "statement_timeout",
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,
         title="Statement timeout",
-        description="Seconds after which the warehouse ends a statement; 0 for never.",
+        description="Seconds after which the warehouse ends a statement; 0 means never.",
     ),
     th.Property(
         "lock_timeout",
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=60,
         title="Lock timeout",
-        description="Seconds to wait for what someone has locked, before giving up; 0 to wait for ever. What makes "
-        "readers wait in turn (a table that is altered) is tried for half a second at a time, and lets them pass.",
+        description="Seconds to wait for a lock before giving up; 0 means forever. A lock that makes readers wait in "
+        "turn (to alter a table) is tried for half a second at a time, so that readers can pass.",
     ),
 ).to_dict()

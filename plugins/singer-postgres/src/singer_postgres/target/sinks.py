@@ -205,7 +205,7 @@ class RecordSink(PostgresSink):
             except InvalidRecord as error:
                 if self.fail_on_record_validation_exception:
                     raise
-                self.logger.warning("A record is loaded though it is not valid: %s", error)
+                self.logger.warning("A record is loaded although it is not valid: %s", error)
         self._parse_timestamps_in_record(record, self.schema, self.datetime_error_treatment)
         return record
 
@@ -272,7 +272,7 @@ class RecordSink(PostgresSink):
             return bool(self.key_properties) and driver_errors.is_transient(error)
 
         def told(error: BaseException, wait_s: float) -> None:
-            self.logger.warning("Loading is tried again in %.1f s: %s", wait_s, one_line(error))
+            self.logger.warning("Loading is tried again: wait_s=%.1f, error=%s", wait_s, one_line(error))
             self._target.lock.renew()
 
         driver_errors.retry(attempt, is_transient=passes, on_retry=told)

@@ -338,8 +338,8 @@ class StreamLoad:
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
         if row != (self._rows[chunk.snapshot],):
             msg = (
-                f"The warehouse has lost rows of {self.stream} that were not in its table yet, as it does when it "
-                "crashes; the table is as it was. Run this again."
+                f"The warehouse has lost rows of {self.stream} that were not in its table yet, as happens when it "
+                "crashes; the table is unchanged. Run this again."
             )
             raise ChunkLostError(msg)
         stamp, key = self._stamp(chunk), self.table.key

@@ -167,7 +167,7 @@ class TargetPostgres(MeltanoLabsTarget):
         load = StreamLoad(run, stream, Table.from_json(described))
         self._refuse_to_replace(load)
         if stream in self._loads:
-            msg = f"{stream} was described twice in one run; give each of the tap's streams once."
+            msg = f"{stream} was described twice in one run; the tap may send each stream once."
             raise MessageInvalidError(msg)
         self.claim(stream, load.schema, load.table.name)
         self._loads[stream] = load
@@ -217,13 +217,13 @@ class TargetPostgres(MeltanoLabsTarget):
         if stream not in self._loads:
             msg = (
                 f"{stream} came as chunks without a description of its table: something between tap and target (a "
-                "mapper?) changed its SCHEMA, and would leave the chunks unchanged. Set use_copy of the tap to false."
+                "mapper?) changed its SCHEMA, and does not change the chunks. Set use_copy of the tap to false."
             )
             raise MessageInvalidError(msg)
         chunk = Chunk.from_json(encoding)
         paths = [files.path_of(uri) for uri in message_dict["manifest"]]
         if len(paths) > 1:
-            msg = f"A BATCH of {stream} names {len(paths)} files; format {FORMAT} has one a message."
+            msg = f"A BATCH of {stream} names {len(paths)} files; format {FORMAT} has one per message."
             raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
@@ -233,7 +233,7 @@ class TargetPostgres(MeltanoLabsTarget):
         for setting in ("stream_maps", "flattening_enabled"):
             if self.config.get(setting):
                 msg = (
-                    f"{stream} comes as chunks, and {setting} of this target would not be applied to them. "
+                    f"{stream} comes as chunks, and {setting} of this target does not apply to them. "
                     "Set use_copy of the tap to false, or set the maps in the tap."
                 )
                 raise SettingInvalidError(msg)
@@ -242,7 +242,7 @@ class TargetPostgres(MeltanoLabsTarget):
         for setting in ("activate_version", "process_activate_version_messages"):
             if load.table.method == "FULL_TABLE" and self.config.get(setting) is False:
                 msg = (
-                    f"{load.stream} is read whole and comes as chunks, which take the place of its rows, and {setting} "
+                    f"{load.stream} is read whole and comes as chunks, which replace its rows, and {setting} "
                     "is off: make the stream INCREMENTAL, or set use_copy of the tap to false."
                 )
                 raise SettingInvalidError(msg)
@@ -377,7 +377,7 @@ class TargetPostgres(MeltanoLabsTarget):
             raise next(iter(self._failed.values()))
         if self._failed:
             each = " ".join(f"{stream}: {one_line(error)}" for stream, error in self._failed.items())
-            msg = f"{len(self._failed)} streams could not be loaded, the others were. {each}"
+            msg = f"{len(self._failed)} streams could not be loaded; the others were loaded. {each}"
             raise StreamsFailedError(
                 msg, [log_fields(error, side="warehouse")["error"] for error in self._failed.values()]
             )

@@ -118,10 +118,10 @@ def _blind(*, standby: bool, hidden: int, silent: int, role: str) -> str | None:
     if standby:
         return "a standby does not know which transactions are open on its primary"
     if hidden:
-        return f'role {role} can\'t see the sessions of others; mend it with: GRANT pg_read_all_stats TO "{role}";'
+        return f"role {role} can't see other users' sessions; fix it with: GRANT pg_read_all_stats TO \"{role}\";"
     if silent:
         return (
-            f"track_activities is off in {silent} sessions, and hides how long their transactions are open; mend it "
+            f"track_activities is off in {silent} sessions, and hides how long their transactions are open; fix it "
             "with: ALTER SYSTEM SET track_activities = on; SELECT pg_reload_conf();"
         )
     return None

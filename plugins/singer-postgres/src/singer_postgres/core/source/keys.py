@@ -86,7 +86,7 @@ class MissingKey:
     def advice(self) -> str:
         """Return what to do, as the beginning of a sentence."""
         if self.declared:
-            return "Name the columns that tell its rows apart in its `metadata` (table-key-properties: [COLUMN])"
+            return "Name the columns that identify its rows in its `metadata` (table-key-properties: [COLUMN])"
         if self.statements:
             return f"Give it one ({'; '.join(self.statements)})"
         return "Give the table one"
@@ -101,9 +101,7 @@ def missing_key(connection: Connection, relation: Relation) -> MissingKey:
             cursor.execute(_OWN, [relation.oid])
             names = ", ".join(name for (name,) in cursor.fetchall())
             whose = f"its key ({names})" if names else "its values"
-            return MissingKey(
-                f"tables that inherit from it are read with it, and may hold {whose} again", declared=True
-            )
+            return MissingKey(f"tables that inherit from it are read with it, and may repeat {whose}", declared=True)
         cursor.execute(_UNIQUE, [relation.oid])
         unique = cursor.fetchone()
         cursor.execute(_ABOVE, [relation.oid])
@@ -119,7 +117,7 @@ def missing_key(connection: Connection, relation: Relation) -> MissingKey:
             statements=(f"ALTER TABLE {table} ADD PRIMARY KEY ({names})",),
         )
     if near:
-        what = "is of an expression" if near.of_expression else "holds for some of its rows alone"
+        what = "is on an expression" if near.of_expression else "covers only some of its rows"
         return MissingKey(f"its unique index {near.name} {what}")
     return MissingKey()
 
@@ -134,7 +132,7 @@ def _missing(table: str, near: _Unique, *, partitioned: bool) -> MissingKey:
         whys.append(f"constraint {', '.join(near.unproven)} were not NOT VALID")
         statements += [f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(name)}" for name in near.unproven]
     if not near.valid:
-        whys.append("it were not invalid")
+        whys.append("it were valid")
         # a partitioned table's index becomes valid once each partition has its part
         statements += [] if partitioned else [f"REINDEX INDEX CONCURRENTLY {quoted(near.schema, near.name)}"]
     return MissingKey(f"its unique index {near.name} would do if {' and '.join(whys)}", statements=tuple(statements))

@@ -33,13 +33,13 @@ def refuse(connection: Connection, relation: Relation, columns: Sequence[Column]
         SingerPostgresError: the table or the row is too wide, whatever the values are.
     """
     if not columns:
-        msg = f"{relation} has no column to read; take it out of `select`, or select columns of it."
+        msg = f"{relation} has no column to read; remove it from `select`, or select some of its columns."
         raise LimitExceededError(msg)
     most = _COLUMNS - _OWN_COLUMNS
     if len(columns) > most:
         msg = (
-            f"{relation} has {len(columns):,} selected columns, and the warehouse adds {_OWN_COLUMNS} to the "
-            f"{_COLUMNS:,} at most that a table can have; deselect {len(columns) - most:,} or more."
+            f"{relation} has {len(columns):,} selected columns, and the warehouse adds {_OWN_COLUMNS}; a table can "
+            f"have {_COLUMNS:,} at most. Deselect {len(columns) - most:,} or more."
         )
         raise LimitExceededError(msg)
     if len(columns) <= _FEW:
@@ -50,8 +50,8 @@ def refuse(connection: Connection, relation: Relation, columns: Sequence[Column]
     least = _least_bytes(columns, masks, lengths)
     if least > _ROW_BYTES:
         msg = (
-            f"{relation} has {len(columns):,} selected columns, which take {least:,} bytes or more of a row with the "
-            f"{_OWN_COLUMNS} that the warehouse adds, and {_ROW_BYTES:,} is the most; deselect some."
+            f"{relation} has {len(columns):,} selected columns. With the {_OWN_COLUMNS} that the warehouse adds, they "
+            f"take {least:,} bytes or more of a row, and {_ROW_BYTES:,} is the limit; deselect some."
         )
         raise LimitExceededError(msg)
 

@@ -187,7 +187,7 @@ class Undescribed:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.name} is left out of the catalog, as it can't be described: {self.why}"
+        return f"{self.name} is left out of the catalog, because it can't be described: {self.why}"
 
 
 def in_schemas(
@@ -297,8 +297,8 @@ def why_missing(connection: Connection, stream: str, oid: int) -> str:
         row = cursor.fetchone()
     if row is None:
         return (
-            f"{stream} is selected, and the source has no such table (SCHEMA-TABLE): it was dropped, or was never "
-            "there. Make it, or take it out of `select`."
+            f"{stream} is selected, and the source has no such table (SCHEMA-TABLE): it was dropped, or never "
+            "existed. Create it, or remove it from `select`."
         )
     name, is_here, is_partition = row
     if not is_here:
@@ -306,8 +306,8 @@ def why_missing(connection: Connection, stream: str, oid: int) -> str:
     if is_partition:
         return f"{stream} is selected, and {name} is a partition, which is read as part of its table: select that."
     return (
-        f"{stream} is selected, and {name} is not in the catalog: its schema is not in filter_schemas, or it can't be "
-        "described, which discovery says."
+        f"{stream} is selected, and {name} is not in the catalog: its schema is not in filter_schemas, or discovery "
+        "could not describe it and said why."
     )
 
 

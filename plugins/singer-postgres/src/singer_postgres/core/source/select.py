@@ -113,7 +113,7 @@ class Selection:
         """Return why rows that an earlier run read must be read again, as far as the catalogs tell; None if not."""
         now = self.read_columns()
         if before.relation != now.relation:
-            return "it was dropped and made again"
+            return "it was dropped and created again"
         if before.where != now.where:
             return "its where clause, or start_date, was changed"
         read = {number if before.relation else name: (mask, type_) for name, number, mask, type_ in before.columns}
@@ -123,7 +123,7 @@ class Selection:
                 if mask != old_mask:
                     return f"the mask of {column.name} was changed"
                 if old_type and type_ and not (widening.widens(old_type, type_) or widening.holds(old_type, type_)):
-                    return f"{column.name} was made {type_}"
+                    return f"the type of {column.name} became {type_}"
             elif before.relation and column.attnum <= before.width:
                 return f"{column.name} was not selected before"
         return None
@@ -263,9 +263,7 @@ def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
         msg = f"permission denied for {relation}: this role may read no column of it. {grant}"
     else:
         grant = f"GRANT SELECT ({names}) ON {quoted(relation.schema, relation.name)} TO …;"
-        msg = (
-            f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect what is not to be read."
-        )
+        msg = f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect these columns."
     raise PermissionDeniedError(msg)
 
 

@@ -69,6 +69,6 @@ def refuse_down(sequence: Sequence, stream: str, column: str) -> None:
     if sequence.increment < 0:
         msg = (
             f"{sequence.name}, which fills replication key {column} of {stream}, counts down, so new rows come below "
-            "the bookmark: take a time stamp, or read the stream whole (replication-method: FULL_TABLE)."
+            "the bookmark: choose a timestamp, or read the stream whole (replication-method: FULL_TABLE)."
         )
         raise ReplicationKeyError(msg)

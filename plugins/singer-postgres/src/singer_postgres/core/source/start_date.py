@@ -29,7 +29,7 @@ def parsed(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        msg = f"start_date is {text!r}, and not a date or an instant; write it as 2026-01-31 or 2026-01-31T12:00:00Z."
+        msg = f"start_date is {text!r}, not a date or an instant; write it as 2026-01-31 or 2026-01-31T12:00:00Z."
         raise SettingInvalidError(msg) from None
 
 

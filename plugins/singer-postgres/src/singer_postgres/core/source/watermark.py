@@ -82,7 +82,7 @@ class ReplicationKey:
             instant = datetime.fromisoformat(bookmark)
         except ValueError:
             msg = (
-                f"The state's bookmark {bookmark!r} is no instant (such as 2026-01-31T12:00:00Z), and "
+                f"The state's bookmark {bookmark!r} is not an instant (such as 2026-01-31T12:00:00Z), but "
                 f"{self.column.name} is a time; correct the state."
             )
             raise StateInvalidError(msg) from None
@@ -138,8 +138,8 @@ class ReplicationKey:
                 row = cursor.fetchone()
         except DataError as error:
             msg = (
-                f"timestamp_timezone is {self.lookback.zone!r}, and the source knows no such time zone; write one of "
-                "its pg_timezone_names, such as UTC or Europe/Oslo."
+                f"timestamp_timezone is {self.lookback.zone!r}, which the source does not know; write one of its "
+                "pg_timezone_names, such as UTC or Europe/Oslo."
             )
             raise SettingInvalidError(msg) from error
         # null: the bookmark is in the future
@@ -158,7 +158,7 @@ def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
     """Warn about transactions that hold bookmarks back."""
     if found.blind_because:
         minutes = lookback.longest.total_seconds() / 60
-        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, as {found.blind_because}")
+        notices.warn("blind", f"Bookmarks stay {minutes:.0f} minutes behind, because {found.blind_because}")
     if found.prepared:
         gid, since = found.prepared
         notices.warn(
@@ -170,8 +170,8 @@ def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
         notices.warn(
             "holder",
             f"The transaction of {found.holder} has been open for {_spoken(found.now - found.oldest_start)}, since "
-            f"{horizon.iso(found.oldest_start)}: until it ends, bookmarks stay there and each run reads "
-            "again what changed since.",
+            f"{horizon.iso(found.oldest_start)}: until it ends, bookmarks stay there, and each run reads "
+            "again the rows that changed since.",
         )
 
 

@@ -83,15 +83,15 @@ def with_brief_locks(
             if patience_s and now - began >= patience_s:
                 names = ".".join(table._obj)  # noqa: SLF001 - has no public name
                 msg = (
-                    f"{names} could not be altered within {patience_s:g} s (lock_timeout), as others kept it locked: "
-                    f"{_holders(connection, table)}. Wait for them or end them (pg_terminate_backend), then run this "
-                    "again."
+                    f"{names} could not be altered within {patience_s:g} s (lock_timeout), because other sessions kept "
+                    f"it locked: {_holders(connection, table)}. Wait for them or end them (pg_terminate_backend), then "
+                    "run this again."
                 )
                 raise LockBusyError(msg) from error
             if told == began or now - told >= _TELL_EVERY_S:
                 told = now
                 _LOGGER.warning(
-                    "%s is to be altered and is locked by others, who go first: %s",
+                    "Altering a table waits for other sessions: table=%s, sessions=%s",
                     table.as_string(connection),
                     _holders(connection, table),
                 )
@@ -105,9 +105,9 @@ def if_possible(
     try:
         with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
     except LockBusyError as error:
-        _LOGGER.info("Left to the next run: %s", error)
+        _LOGGER.info("The next run will try this again: %s", error)
 
 
 def _holders(connection: Connection, table: sql.Identifier) -> str:
     rows = connection.execute(_HOLDERS, [table.as_string(connection)]).fetchall()
-    return ", ".join(who for (who,) in rows) or "sessions that have gone on since"
+    return ", ".join(who for (who,) in rows) or "sessions that no longer lock it"

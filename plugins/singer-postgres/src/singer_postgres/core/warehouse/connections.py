@@ -44,7 +44,7 @@ class Warehouse:
         return driver_errors.retry(
             self.connect_once,
             is_transient=lambda error: driver_errors.is_transient(error, reached=False),
-            on_retry=lambda error, wait_s: _LOGGER.warning("Connecting again in %.1f s: %s", wait_s, error),
+            on_retry=lambda error, wait_s: _LOGGER.warning("Connecting again: wait_s=%.1f, error=%s", wait_s, error),
         )
 
     def connect_once(self) -> psycopg.Connection[Any]:

@@ -296,18 +296,18 @@ def _found(connection: Connection, table: sql.Identifier) -> Iterator[tuple[tupl
         _, kind, schema, name, _, owner, *_ = view
         says = f"{schema}.{name}, which reads {'.'.join(table._obj)},"  # noqa: SLF001 - has no public name
         drop = f"DROP {_kind(kind)} {sql.Identifier(schema, name).as_string(connection)} CASCADE;"
-        drop = f"Drop it, with what stands on it, run this again, and put it back: {drop}"
+        drop = f"Drop it with all that depends on it, run this again, and create it again. To drop it: {drop}"
         why = ""
         if kind not in "vm" or has_more:
             has = "has triggers, rules, defaults or security labels, or is not a view"
-            why = f"{says} {has}: it can't be made again as it is. {drop}"
+            why = f"{says} {has}: it can't be recreated as it is. {drop}"
         elif right == "not lent":
             why = (
-                f"{says} belongs to {owner}, so {role} can't make it again. Run the SQL of `tidemark roles warehouse` "
-                f"in the warehouse as its owner, which lets {role} have the views of dbt's role made again. {drop}"
+                f"{says} belongs to {owner}, so {role} can't recreate it. Run the SQL of `tidemark roles warehouse` "
+                f"in the warehouse as its owner, which lets {role} recreate the views of dbt's role. {drop}"
             )
         elif right == "foreign":
-            why = f"{says} belongs to {owner}, and not to {role} or {lender}: it can't be made again. {drop}"
+            why = f"{says} belongs to {owner}, and not to {role} or {lender}: it can't be recreated. {drop}"
         yield tuple(view), right == "lent", why
 
 

@@ -77,8 +77,8 @@ def obstacles(connection: Connection, table: sql.Identifier, column: str | None,
     """Return advice on each object that blocks dropping these views of `table`, or changing its column's type."""
     parameters = {"table": table.as_string(connection), "column": column, "views": views}
     return [
-        f"{kind} {identity} stands on {held}, so that it can't be altered. Drop it, or alter it so, run this again, "
-        f"and put it back: {_release(kind, names, arguments, identity, more)};"
+        f"{kind} {identity} depends on {held}, which therefore can't be altered. Remove the dependency, run this "
+        f"again, and restore it. To remove it: {_release(kind, names, arguments, identity, more)};"
         for held, kind, names, arguments, identity, more in connection.execute(_HOLDERS, parameters)
     ]
 

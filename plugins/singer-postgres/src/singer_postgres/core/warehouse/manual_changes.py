@@ -43,17 +43,17 @@ def refuse(connection: Connection, schema: str, table: str) -> None:
     kind, hides_rows, is_ours, rule = row
     if kind in _KINDS:
         msg = (
-            f"{schema}.{table} is {_KINDS[kind]}, and the stream's rows go into a table of that name. Move it away: "
+            f"{schema}.{table} is {_KINDS[kind]}, and the stream's rows need a table of that name. Rename it: "
             f"ALTER {_WORDS[kind]} {name} RENAME TO …;"
         )
         raise WarehouseAlteredError(msg)
     if rule:
         quoted = sql.Identifier(rule).as_string()
-        msg = f"{schema}.{table} has a rule, {rule}, under which no row can be matched. DROP RULE {quoted} ON {name};"
+        msg = f"{schema}.{table} has a rule, {rule}, with which no row can be matched. DROP RULE {quoted} ON {name};"
         raise WarehouseAlteredError(msg)
     if hides_rows:
-        mend = f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY" if is_ours else "ALTER ROLE … BYPASSRLS"
-        msg = f"Row-level security of {schema}.{table} applies to the role that loads it: rows would be missed. {mend};"
+        fix = f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY" if is_ours else "ALTER ROLE … BYPASSRLS"
+        msg = f"Row-level security of {schema}.{table} applies to the role that loads it: rows would be missed. {fix};"
         raise RowsHiddenError(msg)
 
 
@@ -66,8 +66,8 @@ def triggers(connection: Connection, schema: str, table: str) -> list[str]:
 def triggered(schema: str, table: str, names: Sequence[str], *, stream: str, what: str) -> str:
     """Return the error for a table whose triggers skipped or altered rows."""
     return (
-        f"Rows of {stream} were not {what}, as {schema}.{table} has a trigger of its own ({', '.join(names)}); "
-        f"none was loaded. ALTER TABLE {sql.Identifier(schema, table).as_string()} "
+        f"Rows of {stream} were not {what}, because {schema}.{table} has a trigger of its own ({', '.join(names)}); "
+        f"no row was loaded. ALTER TABLE {sql.Identifier(schema, table).as_string()} "
         f"DISABLE TRIGGER {sql.Identifier(names[0]).as_string()};"
     )
 
@@ -109,10 +109,10 @@ def advice(error: BaseException, schema: str, table: str, *, stale_key: str | No
 
 def room(error: BaseException, schema: str, table: Table) -> str:
     """Return advice for rows or tables that are too wide here but not in the source; empty for any other error."""
-    ours = "; in the source it fits, without the eight columns that are added here"
+    ours = "; in the source it fits, without the eight columns that the warehouse adds"
     if isinstance(error, errors.TooManyColumns):
         # dropped columns keep counting towards the limit until the table is created again
-        return f"{ours}. Deselect columns; those that were dropped here count too. {keep_apart(schema, table)}"
+        return f"{ours}. Deselect columns; dropped columns count too. {keep_apart(schema, table)}"
         # other limits have the same SQLSTATE, and the message may be in another language
     if isinstance(error, errors.ProgramLimitExceeded) and error.diag.source_function == "RelationGetBufferForTuple":
         return f"{ours}. Deselect columns, or shorten the row in the source"

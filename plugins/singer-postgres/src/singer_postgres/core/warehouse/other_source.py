@@ -22,14 +22,14 @@ def refuse_other_rights(schema: str, stream: str, table: Table, others: Iterable
         moved = f"UPDATE {schema}._tidemark_state SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
         if was.isdigit():
             msg = (
-                f"{stream} was loaded by a role that may execute pg_control_system(), which tells databases apart, "
+                f"{stream} was loaded by a role that may execute pg_control_system(), which identifies the database, "
                 "and the tap's role may not: in the source, GRANT EXECUTE ON FUNCTION "
-                f"pg_catalog.pg_control_system() TO it. If it is to go by the name ({now}): {moved}"
+                f"pg_catalog.pg_control_system() TO it. To identify it by its name ({now}) instead: {moved}"
             )
         else:
             msg = (
-                f"{stream} was loaded from {source}, known by its name, as the tap's role might not execute "
-                f"pg_control_system() then, and now it may: if this is the same database, in the warehouse: {moved}"
+                f"{stream} was loaded from {source}, identified by its name, because the tap's role could not execute "
+                f"pg_control_system() then. Now it can: if this is the same database, run in the warehouse: {moved}"
             )
         raise OtherSourceError(msg)
 
@@ -47,6 +47,6 @@ def refuse_others(schema: str, stream: str, table: Table, others: Iterable[tuple
             moved = f"UPDATE {schema}._tidemark_state SET source = '{table.source}' WHERE source = '{source}';"  # noqa: S608
             msg = (
                 f"{name} holds the rows of another database ({source}; this one is {table.source}), and the two "
-                f"would mix. Load this one into a schema or warehouse of its own. If it is the same, moved: {moved}"
+                f"would mix. Load this one into a schema or warehouse of its own. If it is the same and moved: {moved}"
             )
         raise OtherSourceError(msg)

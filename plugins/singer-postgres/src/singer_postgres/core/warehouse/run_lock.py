@@ -84,8 +84,8 @@ class RunLock:
         assert self._connection
         who = advisory_locks.holder(self._connection, key) or "it ended just now"
         return (
-            f"Another run is loading {stream} into {schema}.{table} ({who}). Wait for its end, then run this again; "
-            "what it has loaded is not loaded twice."
+            f"Another run is loading {stream} into {schema}.{table} ({who}). Wait until it ends, then run this again; "
+            "no row is loaded twice."
         )
 
     def confirm(self, connection: psycopg.Connection[Any]) -> None:
@@ -99,8 +99,8 @@ class RunLock:
         row = connection.execute(_HELD, [self._pid]).fetchone()
         if not row or not row[0]:
             msg = (
-                "The connection that keeps other runs out was lost: another run may have begun. Nothing more is "
-                "loaded; run this again."
+                "The connection that keeps other runs out was lost: another run may have begun. This run loads nothing "
+                "more; run this again."
             )
             raise LockLostError(msg)
 

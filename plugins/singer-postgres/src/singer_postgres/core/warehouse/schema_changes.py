@@ -74,11 +74,11 @@ class Change:
         elif self.becomes:
             text += f", {self.becomes}"
         kept = {
-            "dropped": "; it stays, with what it held",
-            "narrowed": "; it stays as it is, and takes the values all the same",
-            "restored": "; it was dropped or altered here",
+            "dropped": "; the warehouse keeps it with its values",
+            "narrowed": "; the warehouse's column stays as it is, and takes the values",
+            "restored": "; it was dropped or altered in the warehouse",
         }
-        made_again = f"; made again for it: {', '.join(self.views)}" if self.views else ""
+        made_again = f"; recreated views: {', '.join(self.views)}" if self.views else ""
         return text + kept.get(self.change, "") + made_again
 
 
@@ -233,8 +233,8 @@ class SchemaDrift:
         """
         if not self._whole:
             msg = (
-                f"{self._says}.{column.name} was altered here, and is {here} now, which may have cost values of it: "
-                f"have them read again, with {rewind(self._table)}."
+                f"{self._says}.{column.name} was altered in the warehouse, and is {here} now, so values may be lost: "
+                f"read them again with {rewind(self._table)}."
             )
             raise WarehouseAlteredError(msg)
         if here == there:
@@ -259,8 +259,8 @@ class SchemaDrift:
             )
         return (
             f"{self._says}.{column.name} is {here}, and {self._table.schema}.{self._table.name}.{column.name} of the "
-            f"source is {there} now: its values would be altered or refused. Keep the old values apart, and the new "
-            f"column is added: {apart}"
+            f"source is {there} now: its values would be altered or refused. Rename the old column, and the next run "
+            f"adds the new column: {apart}"
         )
 
     def add(self, wanted: Mapping[str, str], has: dict[str, str]) -> None:
@@ -289,8 +289,8 @@ class SchemaDrift:
             was_here = name in columns and self._was_here(columns[name])
             if was_here and not self._whole:
                 msg = (
-                    f"{self._says}.{name} was loaded before and is gone: it was dropped or renamed here. Have its "
-                    f"values read again, with {rewind(self._table)}."
+                    f"{self._says}.{name} was loaded before and is gone: it was dropped or renamed in the warehouse. "
+                    f"Read its values again with {rewind(self._table)}."
                 )
                 raise WarehouseAlteredError(msg)
             if name in columns or (self._before is not None and name == DELETED_AT):
@@ -347,15 +347,15 @@ def is_anothers(schema: str, table: Table, name: str) -> str:
     if name in table.key:
         return f"{what} It is the stream's key. {keep_apart(schema, table)}"
     return (
-        f"{what} Move it away, and the new one is added: ALTER TABLE {sql.Identifier(schema, table.name).as_string()} "
-        f"RENAME COLUMN {sql.Identifier(name).as_string()} TO …;"
+        f"{what} Rename it, and the next run adds the new one: ALTER TABLE "
+        f"{sql.Identifier(schema, table.name).as_string()} RENAME COLUMN {sql.Identifier(name).as_string()} TO …;"
     )
 
 
 def keep_apart(schema: str, table: Table) -> str:
     """Return the advice that is always possible."""
     return (
-        "Keep the old rows apart, and have all rows read anew: "
+        "Keep the old rows in another table, and read all rows again: "
         f"ALTER TABLE {sql.Identifier(schema, table.name).as_string()} RENAME TO …; then {rewind(table)}."
     )
 

@@ -178,7 +178,7 @@ class StateTable:
         if row is None or row[0] != run_id:
             msg = (
                 f"The lock that keeps other runs out of {self.schema}.{table.name} was lost, and another run has begun "
-                "to load it. Nothing more is loaded by this one. If a transaction pooler is between, connect past it."
+                "to load it. This run loads nothing more. If a transaction pooler is in between, connect past it."
             )
             raise LockLostError(msg)
         return str(row[1])
@@ -226,11 +226,11 @@ class StateTable:
             other_source.refuse_others(self.schema, stream, table, others)
         if missed:
             said = f"up to {chunk.start}" if chunk.start else "in part"
-            holds = f"them up to {held.bookmark}" if held.bookmark else "none of this source's rows"
+            holds = f"rows up to {held.bookmark}" if held.bookmark else "no rows of this source"
             msg = (
                 f"State says that {stream} was loaded {said}, and {self.schema}.{table.name} holds {holds}: {missed} "
-                f"would be missed. Go back to what is there: `tidemark state rewind {stream}`; or, elsewhere than in "
-                "Tidemark's project, read all anew (nothing is doubled): `meltano run --full-refresh`."
+                f"would be missed. Set the state back: `tidemark state rewind {stream}`; or, outside Tidemark's "
+                "project, read all rows again, which doubles none: `meltano run --full-refresh`."
             )
             raise StateAheadError(msg)
         return held.bookmark
@@ -289,13 +289,13 @@ class StateTable:
     def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
         # the merge would take rows with an older instant for a replay, and skip them
         now = chunk.snapshot_at
-        mend = (
+        fix = (
             f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
             f"UPDATE {self.schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
         )
         return (
-            f"The source's clock went back: {stream} was read at {was}, and it is {now} there now. Wait until it is "
-            f"past that; or, if the clock was wrong before, in the warehouse: {mend}"
+            f"The source's clock went back: {stream} was read at {was}, and its clock shows {now} now. Wait until it "
+            f"is past {was}; or, if the clock was wrong before, run in the warehouse: {fix}"
         )
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:

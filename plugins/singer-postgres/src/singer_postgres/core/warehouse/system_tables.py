@@ -54,8 +54,9 @@ class SystemTable:
         except errors.InsufficientPrivilege as error:
             if self._version(connection, schema) != len(self.steps):
                 msg = (
-                    f"{schema}.{self.name} can't be made or altered: {error.diag.message_primary}. Let this role make "
-                    f'tables in {schema}, and own the _tidemark_ tables there: GRANT CREATE ON SCHEMA "{schema}" TO …;'
+                    f"{schema}.{self.name} can't be created or altered: {error.diag.message_primary}. Let this role "
+                    f"create tables in {schema}, and own the _tidemark_ tables there: GRANT CREATE ON SCHEMA "
+                    f'"{schema}" TO …;'
                 )
                 raise PermissionDeniedError(msg) from error
 
@@ -65,7 +66,7 @@ class SystemTable:
         version = self._version(connection, schema)
         if version > len(self.steps):
             msg = (
-                f"{schema}.{self.name} is of version {version}, and this release knows {len(self.steps)}: a "
+                f"{schema}.{self.name} has version {version}, and this release knows {len(self.steps)}: a "
                 "newer one has loaded into this warehouse. Upgrade this one."
             )
             raise ReleaseMismatchError(msg)

@@ -148,7 +148,7 @@ def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) ->
             continue
         quoted = sql.Identifier(name).as_string()
         msg = (
-            f"{schema}.{table.name}.{name} was altered here, and is {here} now. ALTER TABLE "
+            f"{schema}.{table.name}.{name} was altered in the warehouse, and is {here} now. ALTER TABLE "
             f"{sql.Identifier(schema, table.name).as_string()} ALTER COLUMN {quoted} TYPE {type_} "
             f"USING {quoted}::text::{type_};"
         )
@@ -255,7 +255,7 @@ def _refuse_other_key(
     # the old key would refuse rows that differ only in the new one
     drop = f"DROP CONSTRAINT {sql.Identifier(found).as_string()}, " if found else ""
     msg = (
-        f"{what} Make one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if rows that are there refuse it: "
+        f"{what} Create one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if existing rows violate it: "
         f"{schema_changes.keep_apart(schema, table)}"
     )
     raise KeyChangedError(msg)
