@@ -1,8 +1,8 @@
-"""The errors that a user can meet: each class has a code that stays, and says what helps.
+"""Errors that a user can meet. Each class has a code that never changes, and a remedy.
 
-The message of an error says what was wrong in this one case: the value, and what to do. Its class says what kind it is:
-logs, reports, alerts, metrics and the runbook go by `code` and never by the message. A class's docstring is the cause
-and `cure` the remedy in docs/reference/errors.md, which is made from here.
+An error's message says what was wrong in this case: the value, and what to do. Its class says what kind of error it is:
+logs, reports, alerts, metrics and the runbook use `code`, never the message. docs/reference/errors.md is made from
+here: a class's docstring is the cause, and `cure` the remedy.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class CodedError(Exception):
-    """Nobody foresaw this error.
+    """An unexpected error.
 
     Attributes:
-        code: names the kind of error, in snake case. It never changes.
-        transient: the same run may succeed later without anybody's help.
-        cure: what to do, whatever the case.
+        code: the name of the kind of error, in snake case. It never changes.
+        transient: the same run may succeed later, although nobody changes anything.
+        cure: what to do, in every case.
         section: the heading of docs/runbook.md that helps further.
-        status: the exit status of a program that ends so.
-        ends_run: the whole run ends, and not a stream alone.
+        status: the exit status of a program that ends with this error.
+        ends_run: the error ends the whole run, not just one stream.
     """
 
     code: ClassVar[str] = "unexpected"
@@ -34,7 +34,7 @@ class CodedError(Exception):
     ends_run: bool = False
 
     def fields(self) -> dict[str, Any]:
-        """Return what a log line says of it besides the message."""
+        """Return the fields of its log line, besides the message."""
         return {"code": self.code, "transient": self.transient, "hint": self.cure}
 
 
@@ -47,14 +47,14 @@ class SingerPostgresError(CodedError):
 
 
 class RunError(SingerPostgresError):
-    """The whole run ends, whichever stream met the error."""
+    """The whole run ended, whichever stream had the error."""
 
     code = "run_failed"
     ends_run = True
 
 
 def catalogue() -> Iterator[type[CodedError]]:
-    """Yield each class with a code of its own, of those that are imported."""
+    """Yield each imported class that has a code of its own."""
     waiting: list[type[CodedError]] = [CodedError]
     seen: set[str] = set()
     while waiting:
@@ -70,7 +70,7 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# who else is at work
+# other runs and sessions
 
 
 class BusyError(RunError):
@@ -86,7 +86,7 @@ class LockLostError(RunError):
     """The connection that kept other runs out broke, and another run may have begun."""
 
     code = "lock_lost"
-    cure = "Run it again. Behind a pooler, connect past it."
+    cure = "Run it again. If there is a pooler, connect to the server itself."
     section = "busy"
 
 
@@ -98,7 +98,7 @@ class LockBusyError(SingerPostgresError):
 
 
 class TransactionOpenError(RunError):
-    """A transaction of a connection that broke is still open in the warehouse, and nobody knows how it will end."""
+    """A connection broke during a commit, and its transaction is still open in the warehouse."""
 
     code = "transaction_open"
     cure = "End its session with pg_terminate_backend, then run this again."
@@ -130,10 +130,10 @@ class StreamsFailedError(SingerPostgresError):
 
 
 class ProcessGoneError(RunError):
-    """A process of the run ended without a word: it was killed, or crashed."""
+    """A process of the run ended without a message: it was killed, or it crashed."""
 
     code = "process_gone"
-    cure = "Run it again; it goes on where it was. The kernel's log says whether memory ran out."
+    cure = "Run it again; it resumes where it stopped. The kernel's log says whether memory ran out."
     section = "killed"
 
 
@@ -171,7 +171,7 @@ class ReleaseMismatchError(SingerPostgresError):
 
 
 class StateInvalidError(SingerPostgresError):
-    """The state that Meltano keeps is not what this release writes."""
+    """Meltano's state has a form that this release does not write."""
 
     code = "state_invalid"
     transient = False
@@ -184,7 +184,7 @@ class StateAheadError(SingerPostgresError):
 
     code = "state_ahead"
     transient = False
-    cure = "`tidemark state check` compares both; `tidemark state rewind` goes back to what the warehouse holds."
+    cure = "`tidemark state check` compares both; `tidemark state rewind` sets it back to what the warehouse holds."
     section = "state"
 
 
@@ -210,11 +210,11 @@ class ClockBackError(SingerPostgresError):
 
 
 class TableMissingError(SingerPostgresError):
-    """A selected table is not in the source: it was dropped, renamed, or never there."""
+    """A selected table is not in the source: it was dropped, renamed, or never existed."""
 
     code = "table_missing"
     transient = False
-    cure = "Correct `select` in extract/, or make the table again."
+    cure = "Correct `select` in extract/, or create the table again."
     section = "shape"
 
 
@@ -237,7 +237,7 @@ class ColumnRetypedError(SingerPostgresError):
 
 
 class ColumnRecreatedError(SingerPostgresError):
-    """A column was dropped, and another one has its name: its values are not those of before."""
+    """A column was dropped, and another column with other values has its name now."""
 
     code = "column_recreated"
     transient = False
@@ -264,16 +264,16 @@ class KeyChangedError(SingerPostgresError):
 
 
 class ReplicationKeyError(SingerPostgresError):
-    """Values of the replication key say nothing of what was changed last."""
+    """Values of the replication key don't tell which rows changed last."""
 
     code = "replication_key_unusable"
     transient = False
-    cure = "Take a time stamp that each change sets, or read the stream whole (FULL_TABLE)."
+    cure = "Choose a timestamp that each change sets, or read the stream whole (FULL_TABLE)."
     section = "shape"
 
 
 class NameTakenError(SingerPostgresError):
-    """A table or column has a name that the warehouse's own ones have, or that another stream has."""
+    """A table or column has the name of one of the warehouse's own, or of another stream's."""
 
     code = "name_taken"
     transient = False
@@ -282,7 +282,7 @@ class NameTakenError(SingerPostgresError):
 
 
 class TypeUnsupportedError(SingerPostgresError):
-    """A column has a type, or a value, that can't be carried."""
+    """A column has a type, or a value, that can't be transferred."""
 
     code = "type_unsupported"
     transient = False
@@ -319,7 +319,7 @@ class RowsHiddenError(SingerPostgresError):
 
 
 class WarehouseAlteredError(SingerPostgresError):
-    """Somebody altered a table of the warehouse by hand, and rows could not be loaded as they are."""
+    """Somebody altered a table of the warehouse by hand, and rows could not be loaded unchanged."""
 
     code = "warehouse_altered"
     transient = False
@@ -328,16 +328,16 @@ class WarehouseAlteredError(SingerPostgresError):
 
 
 class DependentObjectError(SingerPostgresError):
-    """A view, function, policy or the like keeps a column from a new type."""
+    """A view, function, policy or another object blocks a column's new type."""
 
     code = "dependent_object"
     transient = False
-    cure = "Drop what the message names, run again, and make it again."
+    cure = "Drop what the message names, run this again, and create it again."
     section = "shape"
 
 
 class NotLoadedYetError(SingerPostgresError):
-    """A backfill is asked of a stream that was never loaded to its end."""
+    """A backfill needs a completely loaded stream, and this one is not."""
 
     code = "not_loaded_yet"
     transient = False
@@ -352,21 +352,23 @@ class ChunkLostError(SingerPostgresError):
     """A chunk file was damaged, removed, or is on another machine."""
 
     code = "chunk_lost"
-    cure = "Let tap and target share a directory (chunk_dir) on a sound disk, which nobody else cleans."
+    cure = (
+        "Let tap and target share a directory (chunk_dir) on a healthy disk, and let nothing else delete files there."
+    )
 
 
 class ChunkDirectoryError(SingerPostgresError):
     """The directory of chunk files can't be written."""
 
     code = "chunk_directory_unusable"
-    cure = "Make room in chunk_dir, or name another directory there."
+    cure = "Free some space in chunk_dir, or set it to another directory."
 
 
 class MessageInvalidError(RunError):
-    """The target's input is not Singer messages, or not in their order."""
+    """The target's input has a line that is not a Singer message, or comes in the wrong order."""
 
     code = "message_invalid"
-    cure = "Look at the tap's own error: it ended early, or something else writes to its output."
+    cure = "Read the tap's own error: it ended early, or something else writes to its output."
 
 
 class RecordInvalidError(SingerPostgresError):
@@ -374,14 +376,14 @@ class RecordInvalidError(SingerPostgresError):
 
     code = "record_invalid"
     transient = False
-    cure = "Look at raw._tidemark_rejects; correct the records in the source."
+    cure = "Read raw._tidemark_rejects, and correct the records in the source."
 
 
-# what PostgreSQL says; core/driver_errors.py decides which it is
+# errors of PostgreSQL; core/driver_errors.py chooses the class
 
 
 class DatabaseError(SingerPostgresError):
-    """A database refused a statement for a reason that has no code here."""
+    """A database refused a statement for a reason without a code of its own."""
 
     code = "statement_failed"
     cure = "The message has the server's own words."
@@ -391,7 +393,7 @@ class SourceUnreachableError(SingerPostgresError):
     """The source does not answer."""
 
     code = "source_unreachable"
-    cure = "Look whether the server runs, and at host, port and firewall; the next run reads what this one did not."
+    cure = "Check that the server runs, and check host, port and firewall; the next run reads what this one did not."
     section = "unreachable"
 
 
@@ -399,7 +401,7 @@ class WarehouseUnreachableError(SingerPostgresError):
     """The warehouse does not answer."""
 
     code = "warehouse_unreachable"
-    cure = "Look whether the server runs, and at host, port and firewall; the next run loads what this one did not."
+    cure = "Check that the server runs, and check host, port and firewall; the next run loads what this one did not."
     section = "unreachable"
 
 
@@ -421,7 +423,7 @@ class LoginRefusedError(SingerPostgresError):
 
 
 class TooManyConnectionsError(SingerPostgresError):
-    """The server, the database or the role has as many connections as it may have."""
+    """The server, the database or the role has reached its limit of connections."""
 
     code = "too_many_connections"
     cure = "Wait, lower max_parallel, or raise max_connections."
@@ -437,10 +439,10 @@ class ReadOnlyError(SingerPostgresError):
 
 
 class DiskFullError(SingerPostgresError):
-    """A server, or the directory of chunk files, has no room left."""
+    """A server, or the directory of chunk files, has no space left."""
 
     code = "disk_full"
-    cure = "Make room; the next run goes on where this one stopped."
+    cure = "Free some space; the next run resumes where this one stopped."
 
 
 class OutOfMemoryError(SingerPostgresError):
@@ -454,11 +456,11 @@ class DeadlockError(SingerPostgresError):
     """Sessions waited for each other, and the server ended one, again and again."""
 
     code = "deadlock"
-    cure = "Run it again; if it comes back, look who else writes to the table."
+    cure = "Run it again; if the error comes back, find out who else writes to the table."
 
 
 class StatementTimeoutError(SingerPostgresError):
-    """A statement was cancelled: by `statement_timeout`, or by somebody."""
+    """A statement was cancelled, by `statement_timeout` or by a person."""
 
     code = "statement_cancelled"
     cure = "Raise statement_timeout of the tap, the target or the role."
@@ -477,7 +479,7 @@ class ObjectUndefinedError(SingerPostgresError):
 
     code = "object_undefined"
     transient = False
-    cure = "Make it again, or correct what names it: a view, a function, a `where` condition."
+    cure = "Create it again, or correct the view, function or `where` condition that names it."
 
 
 class ValueInvalidError(SingerPostgresError):
@@ -489,7 +491,7 @@ class ValueInvalidError(SingerPostgresError):
 
 
 class EncodingError(SingerPostgresError):
-    """A text is not valid in its database's encoding, or has no form in UTF-8."""
+    """A text is not valid in its database's encoding, or can't be converted to UTF-8."""
 
     code = "encoding_invalid"
     transient = False
@@ -542,7 +544,7 @@ class TestsFailedError(RunError):
 
 
 class SourceStaleError(RunError):
-    """No run of a stream went well for longer than its freshness allows."""
+    """No run of a stream succeeded within the time that its freshness allows."""
 
     code = "source_stale"
     transient = False

@@ -1,7 +1,7 @@
-"""What processes of a run tell the one that follows the run: JSON lines in a file, whose path is in the environment.
+"""Events that a run's processes write for the runner: JSON lines in a file, whose path is in a variable.
 
-Meltano hands on what a tap or target logs as JSON, and takes what its utilities print for text. So dbt's wrapper and
-`tidemark`, when they are commands of a run, write here what the runner has to know.
+Meltano passes on the JSON logs of taps and targets, but treats the output of utilities as text. So dbt's wrapper and
+`tidemark`, as commands of a run, write here what the runner needs to know.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ VARIABLE = "TIDEMARK_RUN_EVENTS"
 
 
 def emit(**fields: Any) -> None:
-    """Append one line with these fields; nothing where no run is followed."""
+    """Append one line with these fields. Without a runner, this does nothing."""
     if path := os.environ.get(VARIABLE):
-        # in one write of less than a page, so that lines of several processes don't mix
+        # one write of less than a page, so that the lines of several processes don't mix
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(fields, default=str) + "\n")

@@ -1,7 +1,7 @@
-"""Keeps fields of log records from ending the run.
+"""Removes fields of log records that would end the run.
 
-Meltano passes what a plugin logs as `extra` on to a function of structlog by name. A field that has the name of one of
-that function's own parameters is a TypeError in Meltano, and `meltano run` ends.
+Meltano passes the fields of a plugin's log record to a function of structlog as named arguments. If a field has the
+name of one of that function's own parameters, Meltano raises a TypeError, and `meltano run` ends.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from singer_sdk.logging import StructuredFormatter
 if TYPE_CHECKING:
     import logging
 
-# parameters of structlog.stdlib.BoundLogger.log and of what it calls
+# the parameters of structlog.stdlib.BoundLogger.log and of the functions that it calls
 RESERVED = frozenset({"event", "level", "method_name", "positional_args", "self"})
 _format = StructuredFormatter.format
 
 
 def install() -> None:
-    """Have the SDK's formatter leave these fields out."""
+    """Make the SDK's formatter omit these fields."""
     StructuredFormatter.format = _format_without_reserved
 
 
