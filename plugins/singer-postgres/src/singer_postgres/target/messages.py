@@ -64,7 +64,7 @@ def _message(number: int, line: str) -> dict[str, Any]:
         raise _refusal(number, "not a JSON object", line)
     required = _REQUIRED.get(message.get("type", ""))
     if required is None:
-        raise _refusal(number, f"of type {message.get('type')!r}, which is none of {', '.join(_REQUIRED)}", line)
+        raise _refusal(number, f"of type {message.get('type')!r}, not one of {', '.join(_REQUIRED)}", line)
     for name, kind in required.items():
         if name not in message:
             raise _refusal(number, f"a {message['type']} message without `{name}`", line)

@@ -147,9 +147,9 @@ def _create(side: DatabaseSettings, name: str, was: Database, *, any_locale: boo
             )
         if not was.grants:
             connection.execute(sql.SQL("grant connect, temporary on database {} to public").format(database))
-        for whom, setting in was.settings:
+        for for_role, setting in was.settings:
             variable, _, value = setting.partition("=")
-            whose = sql.SQL("role {} in database {}").format(sql.Identifier(whom), database) if whom else None
+            whose = sql.SQL("role {} in database {}").format(sql.Identifier(for_role), database) if for_role else None
             connection.execute(
                 sql.SQL("alter {} set {} to {}").format(
                     whose or sql.SQL("database {}").format(database), sql.Identifier(variable), sql.Literal(value)

@@ -105,7 +105,7 @@ def _advice(side: DatabaseSettings, reason: str) -> str:
                 "TIDEMARK_ADMIN_PASSWORD that its data was made with, or start afresh with `tidemark reset`"
             )
         return "start it with `tidemark up`"
-    mends = {
+    settings_by_word = {
         "ssl error": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
         "support ssl": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
         "certificate": "SSL_ENABLE, _SSL_MODE and _SSL_CERTIFICATE_AUTHORITY",
@@ -113,6 +113,6 @@ def _advice(side: DatabaseSettings, reason: str) -> str:
         "role": "USER",
         "does not exist": "DATABASE",
     }
-    variables = next((names for word, names in mends.items() if word in reason), "HOST and _PORT")
+    variables = next((names for word, names in settings_by_word.items() if word in reason), "HOST and _PORT")
     prefix = side.login_prefix if variables.startswith(("HOST", "USER")) else side.prefix
     return f"check {prefix}_{variables} in the environment or .env"

@@ -92,9 +92,9 @@ def _encoding(side: SideName, server: ServerFacts) -> Iterator[Finding]:
         return
     if side == "warehouse":
         name = f"{server.database}_utf8"
-        mend = statement("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'", name=name)
+        fix = statement("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'", name=name)
         what = f"its encoding is {server.encoding}, and rows arrive as UTF8; then set TARGET_POSTGRES_DATABASE={name}"
-        yield Finding(side, Level.error, what, (mend,))
+        yield Finding(side, Level.error, what, (fix,))
     elif server.encoding == "SQL_ASCII":
         what = "its encoding is SQL_ASCII, so text may be any bytes: text that is not UTF8 will stop its stream"
         yield Finding(side, Level.warning, what)
@@ -117,12 +117,12 @@ def _writable(side: SideName, server: ServerFacts) -> Iterator[Finding]:
     if server.standby:
         yield Finding(side, Level.error, "it is a standby, which is read only; connect to its primary")
     elif server.read_only:
-        mend = statement(
+        fix = statement(
             "ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off",
             role=server.role,
             database=server.database,
         )
-        yield Finding(side, Level.error, f"transactions of {server.role} are read only", (mend,))
+        yield Finding(side, Level.error, f"transactions of {server.role} are read only", (fix,))
 
 
 def unseen(variables: Sequence[str]) -> list[Finding]:

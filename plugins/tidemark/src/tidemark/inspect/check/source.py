@@ -46,8 +46,8 @@ def findings(
     ]
 
 
-def _finding(stream: Stream, level: Level, what: str, *mend: str) -> Finding:
-    return Finding("source", level, what, tuple(mend), stream.name)
+def _finding(stream: Stream, level: Level, what: str, *fix: str) -> Finding:
+    return Finding("source", level, what, tuple(fix), stream.name)
 
 
 def _deletes(stream: Stream, configuration: Configuration) -> Iterator[Finding]:
@@ -81,10 +81,10 @@ def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
             what = f"{role} has SELECT only on single columns: it is read in one piece, not in parallel ranges"
             yield _finding(stream, Level.note, what, grant)
     if details.hides_rows or any(leaf.hides_rows and leaf.readable for leaf in details.leaves):
-        mend = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
+        fix = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
         if details.owned:
-            mend = [statement("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY", table=path)]
-        yield _finding(stream, Level.error, f"row-level security may hide rows of it from {role}", *mend)
+            fix = [statement("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY", table=path)]
+        yield _finding(stream, Level.error, f"row-level security may hide rows of it from {role}", *fix)
 
 
 def _kind(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
@@ -125,22 +125,22 @@ def _key(stream: Stream, details: Details, configuration: Configuration) -> Iter
     what = "is INCREMENTAL and has no primary key, so rows that are read again can't be told from new ones"
     if lack.why:
         what += f": {lack.why}"
-    mend = lack.statements
+    fix = lack.statements
     if lack.declared:
         what += "; name the columns that identify a row in `metadata` (table-key-properties: [COLUMN])"
     else:
         what += "; give it one"
     what += ", or read it whole (replication-method: FULL_TABLE)"
-    if not (lack.declared or mend):
+    if not (lack.declared or fix):
         if relation.kind == "p":
             what += ". The key of a partitioned table must contain the partitioning columns"
         elif "id" in relation.columns:
-            mend = (statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id"),)
+            fix = (statement("ALTER TABLE {table} ADD PRIMARY KEY ({column})", table=relation.path, column="id"),)
         else:
             what += ". If no column will do, add the one below, which rewrites the table"
             template = "ALTER TABLE {table} ADD COLUMN {column} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-            mend = (statement(template, table=relation.path, column="id"),)
-    yield _finding(stream, Level.error, what, *mend)
+            fix = (statement(template, table=relation.path, column="id"),)
+    yield _finding(stream, Level.error, what, *fix)
 
 
 def _replication_key(
@@ -170,10 +170,10 @@ def _replication_key(
         yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
     if not column.not_null and stream.relation.kind in "rpf":
         what = f"replication key {column.name} can be null; such rows are read again at every run"
-        mend = statement(
+        fix = statement(
             "ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL", table=stream.relation.path, column=column.name
         )
-        yield _finding(stream, Level.note, what, mend)
+        yield _finding(stream, Level.note, what, fix)
     if stream.relation.kind in "rpm":
         yield from _index(stream, details, column)
 
@@ -204,17 +204,17 @@ def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding
         what = f"index {broken[0].path[1]} on {column.name} is invalid, or still being built ({_shown(size)})"
         # a partitioned table's index is invalid until each partition has its part
         if stream.relation.kind != "p":
-            mend = statement("REINDEX INDEX CONCURRENTLY {index}", index=broken[0].path)
-            yield _finding(stream, level, what, mend)
+            fix = statement("REINDEX INDEX CONCURRENTLY {index}", index=broken[0].path)
+            yield _finding(stream, level, what, fix)
             return
     if stream.relation.kind == "p":
         # a partitioned table can't have CONCURRENTLY, but its partitions can
-        mends = [
+        fixes = [
             statement("CREATE INDEX CONCURRENTLY ON {table} ({column})", table=leaf.path, column=column.name)
             for leaf in bare
         ]
         yield _finding(
-            stream, level, what, *mends, statement("CREATE INDEX ON {table} ({column})", table=path, column=column.name)
+            stream, level, what, *fixes, statement("CREATE INDEX ON {table} ({column})", table=path, column=column.name)
         )
         return
     yield _finding(

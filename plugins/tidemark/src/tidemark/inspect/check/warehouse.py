@@ -107,12 +107,12 @@ def privileges(rights: Rights, schema: str) -> Iterator[Finding]:
         what = f"{role} may not create schemas, which dbt does for its models if they don't exist"
         yield Finding("warehouse", Level.warning, what, (grant_create,))
     if rights.usage_in_schema is False or rights.create_in_schema is False:
-        mend = statement("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}", schema=schema, role=role)
-        yield Finding("warehouse", Level.error, f"{role} may not create tables in schema {schema}", (mend,))
+        fix = statement("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}", schema=schema, role=role)
+        yield Finding("warehouse", Level.error, f"{role} may not create tables in schema {schema}", (fix,))
     if not rights.temporary:
-        mend = statement("GRANT TEMPORARY ON DATABASE {database} TO {role}", database=database, role=role)
+        fix = statement("GRANT TEMPORARY ON DATABASE {database} TO {role}", database=database, role=role)
         what = f"{role} may not create temporary tables, which changed rows are staged in"
-        yield Finding("warehouse", Level.error, what, (mend,))
+        yield Finding("warehouse", Level.error, what, (fix,))
 
 
 def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Iterable[Stream]) -> Iterator[Finding]:
@@ -121,15 +121,15 @@ def ownership(tables: Iterable[RawTable], schema: str, role: str, streams: Itera
     for table in tables:
         stream = stream_of.get(table.name)
         if table.kind not in "rp":
-            mend = statement(
+            fix = statement(
                 "ALTER TABLE {table} RENAME TO {new}", table=(schema, table.name), new=f"{table.name}_before"
             )
             what = f"{schema}.{table.name} is not a table, and the stream's rows need a table of that name"
-            yield Finding("warehouse", Level.error, what, (mend,), stream)
+            yield Finding("warehouse", Level.error, what, (fix,), stream)
         elif not table.owned:
-            mend = statement("ALTER TABLE {table} OWNER TO {role}", table=(schema, table.name), role=role)
+            fix = statement("ALTER TABLE {table} OWNER TO {role}", table=(schema, table.name), role=role)
             what = f"{schema}.{table.name} belongs to {table.owner}, and only its owner can add the columns it may need"
-            yield Finding("warehouse", Level.error, what, (mend,), stream)
+            yield Finding("warehouse", Level.error, what, (fix,), stream)
 
 
 def widening(
@@ -161,5 +161,5 @@ def missing_type(type_: str, extension: str | None, columns: list[str], *, avail
         return Finding("warehouse", Level.note, what)
     if not available:
         return Finding("warehouse", Level.note, f"{what}; its server does not have extension {extension}")
-    mend = statement("CREATE EXTENSION {extension}", extension=extension)
-    return Finding("warehouse", Level.note, f"{what}; with extension {extension} they keep their type", (mend,))
+    fix = statement("CREATE EXTENSION {extension}", extension=extension)
+    return Finding("warehouse", Level.note, f"{what}; with extension {extension} they keep their type", (fix,))

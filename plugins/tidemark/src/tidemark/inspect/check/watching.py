@@ -73,9 +73,9 @@ def findings(watching: ActivityAccess, *, incremental: bool) -> Iterator[Finding
         what = f"{watching.role} can't see when other sessions' transactions began: {_INSTEAD}"
         yield Finding("source", Level.warning, what, (grant,))
     if not watching.tracked and not any(_means(watching, role) for role, _ in watching.off_for):
-        mend = ("ALTER SYSTEM SET track_activities = on", "SELECT pg_reload_conf()")
+        fix = ("ALTER SYSTEM SET track_activities = on", "SELECT pg_reload_conf()")
         what = f"track_activities is off, so the server does not say when transactions began: {_INSTEAD}"
-        yield Finding("source", Level.warning, what, mend)
+        yield Finding("source", Level.warning, what, fix)
     for role, database in watching.off_for:
         what = f"track_activities is off for {role or 'all roles'}, which hides their transactions: {_INSTEAD}"
         yield Finding("source", Level.warning, what, (_reset(role, database),))
@@ -87,8 +87,8 @@ def _standby(watching: ActivityAccess, *, incremental: bool) -> Finding:
         what += f"; it can't see its primary's open transactions, so {_INSTEAD}"
     if watching.feedback:
         return Finding("source", Level.warning if incremental else Level.note, what)
-    mend = ("ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
-    return Finding("source", Level.warning, f"{what}; without hot_standby_feedback it may end long reads", mend)
+    fix = ("ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
+    return Finding("source", Level.warning, f"{what}; without hot_standby_feedback it may end long reads", fix)
 
 
 def _means(watching: ActivityAccess, role: str | None) -> bool:

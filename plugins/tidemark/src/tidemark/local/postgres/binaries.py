@@ -49,14 +49,14 @@ def find(configured: Path | None) -> Binaries:
         configured = None
     if configured:
         directory = configured
-        mend = f"set {_VARIABLE} to a directory that holds initdb, pg_ctl and postgres, or unset it"
+        fix = f"set {_VARIABLE} to a directory that holds initdb, pg_ctl and postgres, or unset it"
     else:
         directory = _wheel() / "pginstall" / "bin"
-        mend = f"run `make setup` again, or set {_VARIABLE} to the bin directory of an installed PostgreSQL"
+        fix = f"run `make setup` again, or set {_VARIABLE} to the bin directory of an installed PostgreSQL"
     for program in _NEEDED:
         if not os.access(directory / program, os.X_OK):
-            raise UsageError(f"There is no PostgreSQL program {directory / program}; {mend}.")
-    return Binaries(directory, _major(directory / "postgres", mend), from_wheel=configured is None)
+            raise UsageError(f"There is no PostgreSQL program {directory / program}; {fix}.")
+    return Binaries(directory, _major(directory / "postgres", fix), from_wheel=configured is None)
 
 
 def _holds(directory: Path, programs: tuple[str, ...]) -> bool:
@@ -124,12 +124,12 @@ def _wheel() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _major(postgres: Path, mend: str) -> int:
+def _major(postgres: Path, fix: str) -> int:
     try:
         answer = subprocess.run([postgres, "--version"], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UsageError(f"{postgres} does not run on this machine ({error}); {mend}.") from error
+        raise UsageError(f"{postgres} does not run on this machine ({error}); {fix}.") from error
     found = re.search(r"\) (\d+)", answer)
     if not found or int(found[1]) < 15:  # noqa: PLR2004  (the oldest version this project is tested with)
-        raise UsageError(f"{postgres} calls itself {answer.strip()!r}; PostgreSQL 15 or later is needed: {mend}.")
+        raise UsageError(f"{postgres} calls itself {answer.strip()!r}; PostgreSQL 15 or later is needed: {fix}.")
     return int(found[1])
