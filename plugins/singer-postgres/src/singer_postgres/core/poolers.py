@@ -69,17 +69,17 @@ def fault(connection: Any, another: Callable[[], Any]) -> str | None:
         return found
 
 
-def require_settings(connection: Any, told: Mapping[str, str], *, variables: str) -> None:
+def require_settings(connection: Any, expected: Mapping[str, str], *, variables: str) -> None:
     """Raise if a pooler dropped startup settings of the session. The server reports the settings that it has.
 
     Args:
-        told: settings that servers report, as in `{"TimeZone": "UTC"}`. Of a list, only the first item is compared.
+        expected: settings that servers report, as in `{"TimeZone": "UTC"}`. Of a list, only the first item is compared.
 
     Raises:
         PoolerError: the pooler dropped one.
     """
     info = connection.info
-    for name, value in told.items():
+    for name, value in expected.items():
         found = info.parameter_status(name) or ""
         if found.partition(",")[0].lower() != value.partition(",")[0].lower():
             msg = (

@@ -202,7 +202,7 @@ class ChunkWriter(io.RawIOBase):
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
         """There is more than one chunk to read."""
 
-    def __init__(  # noqa: PLR0913 - each is told apart by its name
+    def __init__(  # noqa: PLR0913 - each argument has a name
         self,
         files: ChunkFiles,
         first: Path,

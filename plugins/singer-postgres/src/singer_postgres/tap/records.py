@@ -46,7 +46,7 @@ class Records:
     first: OpenStream
     extracted_at: datetime
 
-    def __init__(  # noqa: PLR0913 - each is told apart by its name
+    def __init__(  # noqa: PLR0913 - each argument has a name
         self,
         open_stream: Callable[[StreamPlan], AbstractContextManager[OpenStream]],
         watch: Watch,

@@ -80,7 +80,7 @@ class OpenStream:
         return [*names, self.plan.replication_key] if self.plan.replication_key else names
 
 
-def open_stream(  # noqa: PLR0913 - each is told apart by its name
+def open_stream(  # noqa: PLR0913 - each argument has a name
     connection: Connection,
     plan: StreamPlan,
     *,

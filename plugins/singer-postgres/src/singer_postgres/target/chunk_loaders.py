@@ -318,17 +318,17 @@ class ChunkLoaders:
                 worker.close()
                 raise
 
-        def told(error: BaseException, wait_s: float) -> None:
+        def log_retry(error: BaseException, wait_s: float) -> None:
             nonlocal again
             again = True
             worker.close()
             what = one_line(error)
             _LOGGER.warning("Loading is tried again: stream=%s, wait_s=%.1f, error=%s", job.load.stream, wait_s, what)
 
-        def passes(error: BaseException) -> bool:
+        def may_retry(error: BaseException) -> bool:
             return not self._stopped.is_set() and driver_errors.is_transient(error, reached=self._reached)
 
-        driver_errors.retry(once, is_transient=passes, on_retry=told)
+        driver_errors.retry(once, is_transient=may_retry, on_retry=log_retry)
         return attempt.written
 
     def _give_up(self, job: _Job, error: Exception) -> bool:

@@ -268,14 +268,14 @@ class RecordSink(PostgresSink):
                 raise
 
         # a batch with a key can be loaded again; without one, its rows may already be there
-        def passes(error: BaseException) -> bool:
+        def may_retry(error: BaseException) -> bool:
             return bool(self.key_properties) and driver_errors.is_transient(error)
 
-        def told(error: BaseException, wait_s: float) -> None:
+        def log_retry(error: BaseException, wait_s: float) -> None:
             self.logger.warning("Loading is tried again: wait_s=%.1f, error=%s", wait_s, one_line(error))
             self._target.lock.renew()
 
-        driver_errors.retry(attempt, is_transient=passes, on_retry=told)
+        driver_errors.retry(attempt, is_transient=may_retry, on_retry=log_retry)
         self._counters.count(written)
 
     def _store(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:

@@ -75,7 +75,7 @@ class _Server(Server):
         )
 
 
-def drill(  # noqa: PLR0913 - each is told apart by its name
+def drill(  # noqa: PLR0913 - each argument has a name
     project: Project, store: BackupStore, name: str, *, jobs: int, sync: bool, say: Say
 ) -> None:
     """Restore a backup into a scratch server, and sync into it.
@@ -145,7 +145,7 @@ def _running(scratch: _Scratch, side: DatabaseSettings) -> Iterator[None]:
             Path(os.path.realpath(scratch.state_dir / "postgres")).rmdir()
 
 
-def _restore(  # noqa: PLR0913 - each is told apart by its name
+def _restore(  # noqa: PLR0913 - each argument has a name
     scratch: _Scratch, side: DatabaseSettings, was: Database, directory: Path, *, jobs: int, lock: int, swap: bool
 ) -> None:
     with connections.connect(side, database="postgres") as connection:

@@ -58,7 +58,7 @@ class _Target:
     aside: str | None
 
 
-def restore(  # noqa: PLR0913 - each is told apart by its name
+def restore(  # noqa: PLR0913 - each argument has a name
     project: Project,
     store: BackupStore,
     name: str,

@@ -96,8 +96,8 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
             is_default = False
             # a plugin only has settings that the plugin or YAML defines
             if service.find_setting(name):
-                value, told = service.get_with_metadata(name, session=session)
-                is_default = told["source"] is SettingValueStore.DEFAULT
+                value, metadata = service.get_with_metadata(name, session=session)
+                is_default = metadata["source"] is SettingValueStore.DEFAULT
             # an empty variable counts as unset
             value = value if value not in {None, ""} else found.get(variable)
             if value is not None:

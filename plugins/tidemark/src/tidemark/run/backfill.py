@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tidemark.run.views import Listener
 
 
-def backfill(  # noqa: PLR0913 - each is told apart by its name
+def backfill(  # noqa: PLR0913 - each argument has a name
     project: Project,
     streams: Sequence[str],
     asked: Backfill,

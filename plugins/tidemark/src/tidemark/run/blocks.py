@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tidemark.run.views import Listener
 
 
-def run(  # noqa: PLR0913 - each is told apart by its name
+def run(  # noqa: PLR0913 - each argument has a name
     project: Project,
     blocks: Sequence[str],
     *,

@@ -26,7 +26,7 @@ _STOP_S = 15
 
 
 @contextmanager
-def run(  # noqa: PLR0913 - each is told apart by its name
+def run(  # noqa: PLR0913 - each argument has a name
     project: Project,
     blocks: Sequence[str],
     *,

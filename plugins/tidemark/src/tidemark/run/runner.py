@@ -25,7 +25,7 @@ class View(Protocol):
         """Take all events, give each to `outcome`, and show what people want to know."""
 
 
-def run(  # noqa: PLR0913 - each is told apart by its name
+def run(  # noqa: PLR0913 - each argument has a name
     project: Project,
     blocks: Sequence[BlockOutcome],
     names: Sequence[str],

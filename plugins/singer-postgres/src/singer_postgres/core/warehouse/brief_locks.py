@@ -72,7 +72,7 @@ def with_brief_locks(
     timeout_s = row[0] / 1000
     patience_s = timeout_s if patience_s is None else patience_s
     at_once = sql.Literal(min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS))
-    began = told = time.monotonic()
+    began = warned = time.monotonic()
     while True:
         try:
             with connection.transaction():
@@ -88,8 +88,8 @@ def with_brief_locks(
                     "run this again."
                 )
                 raise LockBusyError(msg) from error
-            if told == began or now - told >= _TELL_EVERY_S:
-                told = now
+            if warned == began or now - warned >= _TELL_EVERY_S:
+                warned = now
                 _LOGGER.warning(
                     "Altering a table waits for other sessions: table=%s, sessions=%s",
                     table.as_string(connection),

@@ -1,7 +1,7 @@
-"""The SQL that brings staged rows into a table: new ones in, changed ones over, the rest untouched.
+"""The SQL that merges staged rows into a table: it inserts new rows, updates changed ones, and leaves the rest alone.
 
-Rows that the table holds already are dropped by a join first, so that a replay takes no lock and writes nothing; a
-no-op ON CONFLICT would lock and log every row.
+A join removes rows that the table already has, so a replay takes no lock and writes nothing. A no-op ON CONFLICT would
+lock and log every row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.metadata_columns import Stamp
 
 
-def upsert(  # noqa: PLR0913 - what the statement is made of
+def upsert(  # noqa: PLR0913 - the parts of the statement
     stage: sql.Composable,
     target: sql.Composable,
     *,
@@ -27,10 +27,10 @@ def upsert(  # noqa: PLR0913 - what the statement is made of
     stamp: Stamp,
     guarded: bool = True,
 ) -> sql.Composed:
-    """Return the statement that brings the rows of `stage` into `target`; see `counted`.
+    """Return the statement that merges the rows of `stage` into `target`; see `counted`.
 
     Args:
-        guarded: a row that was read before the one that is there (by the instant of its snapshot) changes nothing.
+        guarded: skip a row if its snapshot is older than that of the existing row.
     """
     values = stamp.expressions()
     query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
@@ -58,7 +58,7 @@ def upsert(  # noqa: PLR0913 - what the statement is made of
         differs=differs(columns),
         key=names(key),
         updates=sql.SQL(", ").join(
-            # the key's columns too: 1.0 and 1.00 are one key, and not the same
+            # the key's columns too: 1.0 and 1.00 are equal as keys, but not the same value
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
             for name in [*columns, *METADATA]
         ),
@@ -73,10 +73,10 @@ def upsert_records(
     compared: Sequence[str],
     key: Sequence[str],
 ) -> sql.Composed:
-    """Return the statement that brings staged records, which have their own metadata, into `target`; see `counted`.
+    """Return the statement that merges staged records, which have their own metadata, into `target`; see `counted`.
 
     Args:
-        compared: the columns by which a record is told from the row that is there.
+        compared: the columns that are compared with the existing row.
     """
     query = sql.SQL(
         "INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s"
@@ -101,8 +101,8 @@ def upsert_records(
 
 
 def counted(insert: sql.Composable) -> sql.Composed:
-    """Return a query that carries out `insert` and gives the numbers of rows it inserted and updated."""
-    # a row that ON CONFLICT updates was locked first, by which it has an xmax; a new one has none
+    """Return a query that runs `insert` and returns the numbers of inserted and updated rows."""
+    # ON CONFLICT locks a row before it updates it, which sets xmax; an inserted row has xmax 0
     return sql.SQL(
         "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
         "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
@@ -112,7 +112,7 @@ def counted(insert: sql.Composable) -> sql.Composed:
 def not_as_staged(
     stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str], key: Sequence[str], stamp: Stamp
 ) -> sql.Composed:
-    """Return the query that counts the rows that `upsert` was to bring into `target`, and that are not there so."""
+    """Return the query that counts staged rows which `upsert` should have written and which `target` lacks."""
     at = stamp.expressions()["_sdc_extracted_at"]
     return sql.SQL(
         "SELECT count(*) FROM {stage} s LEFT JOIN {target} t ON {matched} WHERE t.{first_key} IS NULL OR "
@@ -136,11 +136,11 @@ def other_values(
     compared: Sequence[str],
     key: Sequence[str],
 ) -> sql.Composed:
-    """Return the query that tells whether rows that seem unchanged have other values in some columns.
+    """Return the query whether rows that seem unchanged have other values in some columns.
 
     Args:
-        columns: those columns; of the key, a row that seems unchanged is there under another.
-        compared: by which a row seems unchanged.
+        columns: those columns. If they belong to the key, the query looks for a row under another key.
+        compared: the columns that make a row seem unchanged.
     """
     unchanged = sql.SQL("ROW({})::text = ROW({})::text").format(names(compared, "t"), names(compared, "s"))
     if set(columns) & set(key):
@@ -167,7 +167,7 @@ def other_values(
 
 
 def delete_missing(stage: sql.Composable, target: sql.Composable, *, key: Sequence[str], hard: bool) -> sql.Composed:
-    """Return the statement that deletes, or marks as deleted, the rows of `target` that `stage` has not."""
+    """Return the statement that deletes rows of `target` that `stage` lacks, or marks them as deleted."""
     gone = sql.SQL("NOT EXISTS (SELECT FROM {stage} s WHERE {matched})").format(stage=stage, matched=matched(key))
     if hard:
         return sql.SQL("DELETE FROM {} t WHERE {}").format(target, gone)
@@ -178,7 +178,7 @@ def delete_missing(stage: sql.Composable, target: sql.Composable, *, key: Sequen
 
 
 def delete_older(target: sql.Composable, *, version: int, hard: bool) -> sql.Composed:
-    """Return the statement that deletes, or marks as deleted, the rows whose table version is below `version`."""
+    """Return the statement that deletes rows with a table version below `version`, or marks them as deleted."""
     older = sql.SQL("(t._sdc_table_version IS NULL OR t._sdc_table_version < {})").format(sql.Literal(version))
     if hard:
         return sql.SQL("DELETE FROM {} t WHERE {}").format(target, older)
@@ -189,9 +189,9 @@ def delete_older(target: sql.Composable, *, version: int, hard: bool) -> sql.Com
 
 
 def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequence[str]) -> sql.Composed:
-    """Return the query that tells whether two tables without a key hold the same rows, as often.
+    """Return the query whether two tables without a key have the same rows, equally often.
 
-    Compared as text, which every type has.
+    It compares their text, which every type has.
     """
     return sql.SQL(
         "SELECT NOT EXISTS (SELECT ROW({s})::text FROM {stage} s EXCEPT ALL SELECT ROW({t})::text FROM {target} t) "
@@ -200,20 +200,20 @@ def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequenc
 
 
 def matched(key: Iterable[str]) -> sql.Composable:
-    """Return the condition that `s` and `t` are of one key."""
+    """Return the condition that `s` and `t` have the same key."""
     return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)
 
 
 def differs(columns: Sequence[str]) -> sql.Composable:
-    """Return the condition that `s` and `t` are not the same, to the bit.
+    """Return the condition that `s` and `t` differ in any bit.
 
-    The comparison of records works for all types, takes nulls for equal and tells 1.0 from 1.00; IS DISTINCT FROM fails
+    The record comparison works for all types, treats nulls as equal, and tells 1.0 from 1.00. IS DISTINCT FROM fails
     on json, xml and point.
     """
     return sql.SQL("ROW({})::record *<> ROW({})::record").format(names(columns, "t"), names(columns, "s"))
 
 
 def names(columns: Iterable[str], alias: str | None = None) -> sql.Composable:
-    """Return a list of column names."""
+    """Return a list of column names as SQL."""
     qualified = [(alias, column) if alias else (column,) for column in columns]
     return sql.SQL(", ").join(sql.Identifier(*parts) for parts in qualified)

@@ -1,4 +1,4 @@
-"""Refuses rows of another database than those that a table has."""
+"""Refuses to mix the rows of two databases in one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def refuse_other_rights(schema: str, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
-    """Refuse what may be the same database, told by its system identifier once and by its name another time."""
+    """Refuse what may be the same database, identified once by its system identifier and once by its name."""
     now, _, oid = table.source.rpartition("/")
     for source, other in others:
         was, _, its_oid = source.rpartition("/")
@@ -35,7 +35,7 @@ def refuse_other_rights(schema: str, stream: str, table: Table, others: Iterable
 
 
 def refuse_others(schema: str, stream: str, table: Table, others: Iterable[tuple[str, str]]) -> None:
-    """Refuse to mix rows that nothing could tell apart."""
+    """Refuse to mix rows that could not be told apart later."""
     for source, other in others:
         name = f"{schema}.{table.name}"
         if other != stream:

@@ -146,5 +146,5 @@ class StreamRun:
                     error=str(error).replace("\0", "")[:_ERROR_CHARACTERS],
                     code=log_fields(error, side="warehouse")["error"]["code"],
                 )
-        except Exception as failed:  # noqa: BLE001 - the error itself is told in any case
+        except Exception as failed:  # noqa: BLE001 - the caller reports the error itself
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)

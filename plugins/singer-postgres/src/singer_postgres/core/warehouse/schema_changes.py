@@ -1,7 +1,7 @@
-"""A table of the source that changed its shape: followed where no value is lost, and refused by column where one might.
+"""Follows changes of a source's table. A change that could lose a value is refused, and the error names the column.
 
-What was read before is kept in `_tidemark_state`, so that a column that is gone can be told from one that an analyst
-added here.
+`_tidemark_state` keeps which columns were read before. So a column that the source dropped can be told from a column
+that an analyst added in the warehouse.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ TABLE = SystemTable(
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a column.
+    """A change of one column.
 
-    `added`, `dropped`, `renamed`, `widened`, `narrowed` in the source alone, or `restored` here, where it was lost.
+    `added`, `dropped`, `renamed`, `widened`, `narrowed` (only in the source), or `restored` (it was lost here).
     """
 
     column: str
@@ -83,16 +83,16 @@ class Change:
 
 
 class SchemaDrift:
-    """The changes that bring one table here to the shape of its source's, made in the caller's transaction."""
+    """The changes that fit one warehouse table to its source's table. They run in the caller's transaction."""
 
     def __init__(
         self, connection: Connection, schema: str, table: Table, before: LoadedColumns | None, *, whole: bool = False
     ) -> None:
-        """Change nothing yet.
+        """Compare only. This changes nothing yet.
 
         Args:
-            before: what was loaded until now.
-            whole: all rows are read, whether they were before or not.
+            before: the columns that were loaded until now.
+            whole: this run reads all rows, even if they were read before.
         """
         self._connection = connection
         self._schema = schema
@@ -100,21 +100,21 @@ class SchemaDrift:
         self._says = f"{schema}.{table.name}"
         self._table = table
         self._whole = whole
-        # of a table that was made anew, numbers mean nothing
+        # attnums are only comparable within one table: a recreated table has its own
         same = before is not None and 0 != before.relation == table.table_oid
         self._before = before
         self._numbered = before if same else None
         self._origin: dict[str, str] = {}
-        """By name: that of a column here before it was renamed."""
+        """By name: the name that a column here had before it was renamed."""
         self.changes: list[Change] = []
         self.watched: dict[str, int] = {}
-        """By name: the number of a column of before whose values are here, and must be those of the new one."""
+        """By name: the attnum of the old column whose values are here. They must equal the new column's values."""
 
     def rename(self, wanted: Mapping[str, str], has: dict[str, str]) -> None:
-        """Give columns the names that they have in the source now; `has` is changed with them.
+        """Rename columns as the source did, and update `has`.
 
         Raises:
-            SingerPostgresError: a name is taken by another column's values.
+            SingerPostgresError: another column's values have the name.
         """
         if self._numbered is None:
             return
@@ -132,13 +132,13 @@ class SchemaDrift:
                 continue
             moves_to, is_key = now.get(holder.number), column.name in self._table.key
             if moves_to is not None and not is_key:
-                # its values move on to the name that they have now
+                # its values move to the name that they have now
                 continue
             was = names.get(column.attnum)
             if was is not None and was in has:
                 if not self._hold_the_same(column.name, was):
                     raise ColumnRecreatedError(self._is_anothers(column.name))
-                # the one was filled from the other, to take its place: both are right under either name
+                # one column replaced the other and has its values, so both are right under either name
                 del moves[was]
                 if moves_to is not None:
                     del moves[column.name]
@@ -153,7 +153,7 @@ class SchemaDrift:
         self._move(moves, has)
 
     def _move(self, moves: Mapping[str, str], has: dict[str, str]) -> None:
-        # two may change names with each other
+        # two columns may swap their names
         crossing = {was: f"_tidemark_{number}" for number, was in enumerate(moves) if moves[was] in moves}
         for was, between in crossing.items():
             self._rename_one(was, between)
@@ -168,7 +168,7 @@ class SchemaDrift:
         self._alter("RENAME COLUMN {} TO {}", sql.Identifier(was), sql.Identifier(name))
 
     def _hold_the_same(self, name: str, other: str) -> bool:
-        """Return whether two columns here hold the same values, wherever the second has one."""
+        """Return whether two columns here have the same values, wherever the second has one."""
         row = self._connection.execute(
             sql.SQL(
                 "SELECT NOT EXISTS (SELECT FROM {} WHERE {}::text <> {}::text OR ({} IS NULL) > ({} IS NULL))"
@@ -184,13 +184,13 @@ class SchemaDrift:
         return is_anothers(self._schema, self._table, name)
 
     def retype(self, wanted: Mapping[str, str], has: dict[str, str]) -> dict[str, str]:
-        """Widen columns whose values have become too large for them; `has` is changed with them.
+        """Widen columns that are too small for the source's values now, and update `has`.
 
         Returns:
-            The types, by name, of columns that stay as they are and take the source's values by a cast.
+            The types, by name, of columns that stay unchanged and cast the source's values.
 
         Raises:
-            SingerPostgresError: a column can't hold the values as they are.
+            SingerPostgresError: a column can't hold the values unchanged.
         """
         casts = {}
         for column in self._table.columns:
@@ -217,19 +217,19 @@ class SchemaDrift:
 
     @staticmethod
     def _was_altered_here(was: Loaded | None, column: WireColumn, there: str, here: str) -> bool:
-        """Return whether someone gave a column a type here that may not hold what it held."""
+        """Return whether somebody gave a column here a type that may have lost values."""
         if was is None or was.made is None or here == was.made:
             return False
         if here == there and was.type != column.type:
-            # it followed the source, as the error says that a run ends with
+            # somebody followed the advice of an earlier error and gave it the source's type
             return False
         return not (widening.holds(here, was.made) or widening.widens(was.made, here))
 
     def _restore(self, column: WireColumn, there: str, here: str) -> None:
-        """Give a column back its type, as all rows are read.
+        """Give a column its type back, if this run reads all rows.
 
         Raises:
-            SingerPostgresError: not all rows are; or it can't be.
+            SingerPostgresError: this run doesn't read all rows, or the type can't be changed back.
         """
         if not self._whole:
             msg = (
@@ -264,10 +264,10 @@ class SchemaDrift:
         )
 
     def add(self, wanted: Mapping[str, str], has: dict[str, str]) -> None:
-        """Add the columns that are missing here. Old rows get what they have in the source, where that is one value.
+        """Add missing columns. If all old rows have one value in the source, they get it here too.
 
         Raises:
-            SingerPostgresError: one was here, and not all rows are read again.
+            SingerPostgresError: the column was here before, and this run doesn't read all rows again.
         """
         columns = {column.name: column for column in self._table.columns}
         missing = {name: type_ for name, type_ in wanted.items() if name not in has}
@@ -278,10 +278,10 @@ class SchemaDrift:
             action = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(type_))
             past = columns[name].missing_value if name in columns and self._is_new(columns[name]) else None
             if name == LOADED_XID:
-                # models take all rows for changed, and miss none
+                # so models take all rows for changed, and miss none
                 action += sql.SQL(" DEFAULT pg_current_xact_id()")
             elif past is not None:
-                # the server notes a constant for the rows that are there, and rewrites none of them
+                # the server stores a constant default for existing rows, and rewrites none of them
                 action += sql.SQL(" DEFAULT {}").format(sql.Literal(past))
             if name == LOADED_XID or past is not None:
                 defaults.append(sql.SQL("ALTER COLUMN {} DROP DEFAULT").format(sql.Identifier(name)))
@@ -305,7 +305,7 @@ class SchemaDrift:
         return self._numbered is not None and column.attnum > self._numbered.width
 
     def _was_here(self, column: WireColumn) -> bool:
-        """Return whether a column that is missing here was loaded: of a table by its number, of a view by its name."""
+        """Return whether a missing column was loaded before. A table's column is known by attnum, a view's by name."""
         if self._before is None or self._before.relation != self._table.table_oid:
             return False
         if self._numbered is None:
@@ -314,7 +314,7 @@ class SchemaDrift:
         return any(was.read and was.number == column.attnum for was in self._numbered.columns.values())
 
     def drop(self) -> None:
-        """Note the columns that are no longer read. They stay here."""
+        """Note the columns that are no longer read. The warehouse keeps them."""
         if self._before is None:
             return
         names = {column.name for column in self._table.columns}
@@ -324,17 +324,17 @@ class SchemaDrift:
                 self.changes.append(Change(name, "dropped", was.type))
 
     def columns(self, has: Mapping[str, str]) -> LoadedColumns:
-        """Return what is here now, `has` being all columns. What is watched is still the old column's."""
+        """Return the columns that the table has now. `has` has all columns; a watched one still counts as the old."""
         return loaded_columns(self._table, has, self._before, same=self.is_same, numbers=self.watched)
 
     @property
     def is_same(self) -> bool:
-        """Whether the source's table is the one that it was."""
+        """Whether the source's table is still the same one."""
         return self._numbered is not None
 
     @property
     def names_before(self) -> dict[str, str]:
-        """The names that renamed columns have until the caller commits."""
+        """The old names of renamed columns, which they have until the caller commits."""
         return dict(self._origin)
 
     def _alter(self, action: str, *parts: sql.Composable) -> None:
@@ -342,7 +342,7 @@ class SchemaDrift:
 
 
 def is_anothers(schema: str, table: Table, name: str) -> str:
-    """Return what to do about a column here that holds another's values."""
+    """Return the error for a column here that holds another column's values."""
     what = f"{schema}.{table.name}.{name} holds the values of another column, which had that name in the source before."
     if name in table.key:
         return f"{what} It is the stream's key. {keep_apart(schema, table)}"
@@ -353,7 +353,7 @@ def is_anothers(schema: str, table: Table, name: str) -> str:
 
 
 def keep_apart(schema: str, table: Table) -> str:
-    """Return the advice that is always possible."""
+    """Return the advice that works in every case."""
     return (
         "Keep the old rows in another table, and read all rows again: "
         f"ALTER TABLE {sql.Identifier(schema, table.name).as_string()} RENAME TO …; then {rewind(table)}."
@@ -361,12 +361,12 @@ def keep_apart(schema: str, table: Table) -> str:
 
 
 def rewind(table: Table) -> str:
-    """Return the advice that has all rows of a stream read again."""
+    """Return the advice to read all rows of a stream again."""
     return f"`tidemark state rewind {table.schema}-{table.name} --to beginning`, and run this again"
 
 
 def record(connection: Connection, run: StreamRun, changes: Iterable[Change]) -> None:
-    """Write changes down, in the transaction that makes them."""
+    """Record changes, in the transaction that makes them."""
     statement = sql.SQL(
         "INSERT INTO {} (source, stream, table_name, column_name, change, was, becomes, run_id) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"

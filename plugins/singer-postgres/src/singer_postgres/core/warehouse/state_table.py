@@ -130,7 +130,7 @@ class StateTable:
         ).fetchone()
         return LoadedColumns.from_json(row[0]) if row and row[0] else None
 
-    def claim_for_run(  # noqa: PLR0913 - each is told apart by its name
+    def claim_for_run(  # noqa: PLR0913 - each argument has a name
         self,
         connection: psycopg.Connection[Any],
         stream: str,

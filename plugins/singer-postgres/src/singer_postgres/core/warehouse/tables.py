@@ -59,7 +59,7 @@ class EnsuredTable:
     triggers: tuple[str, ...] = ()
 
 
-def ensure_table(  # noqa: PLR0913 - each is told apart by its name
+def ensure_table(  # noqa: PLR0913 - each argument has a name
     connection: psycopg.Connection[Any],
     schema: str,
     table: Table,

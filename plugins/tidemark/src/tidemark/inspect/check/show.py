@@ -56,5 +56,5 @@ def _print(console: Console, finding: Finding, *, indent: str) -> None:
 
 def _summary(findings: Sequence[Finding]) -> str:
     counts = {level: sum(finding.level is level for finding in findings) for level in Level if level is not Level.ok}
-    told = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in reversed(counts.items()) if count]
-    return f"{', '.join(told)}." if told else "All is in order."
+    counted = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in reversed(counts.items()) if count]
+    return f"{', '.join(counted)}." if counted else "All is in order."

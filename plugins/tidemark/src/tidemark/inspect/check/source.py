@@ -250,10 +250,10 @@ def _columns(stream: Stream, details: Details, configuration: Configuration) -> 
             yield _finding(stream, Level.error, f'{what}; deselect it: add "{pattern}" to `select`')
     changed = [column for column in plain if column.target_type.type and column.target_type.instead_of]
     if changed:
-        told = "; ".join(
+        each = "; ".join(
             f"{column.name} ({column.target_type.instead_of}) as {column.target_type.type}" for column in changed
         )
-        yield _finding(stream, Level.note, f"gets another type in the warehouse: {told}")
+        yield _finding(stream, Level.note, f"gets another type in the warehouse: {each}")
 
 
 def _shown(size: int) -> str:
