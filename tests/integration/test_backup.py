@@ -265,7 +265,9 @@ def test_a_changed_byte_is_refused_by_every_command_that_would_use_it(project):
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     for command in (["backup", "verify"], ["restore", "latest", "--replace", "--yes"], ["backup", "drill"]):
-        assert f"warehouse/{data.name} of backup {backup.name} is not as it was written" in project.refusal(*command)
+        assert f"warehouse/{data.name} of backup {backup.name} was changed (its sha256 differs)" in project.refusal(
+            *command
+        )
     assert picture(project) == before
     data.write_bytes(content[:-1])
     assert listed(project)[backup.name] is False, "a truncated file is noticed without reading it"

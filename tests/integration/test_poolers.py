@@ -91,7 +91,7 @@ def test_a_load_behind_a_pool_of_transactions_is_refused_and_writes_nothing(proj
     assert said
     assert "Traceback" not in done.stdout + done.stderr
     line = project.refusal("run", *LOAD, env=env)
-    assert line.startswith(f"error: 127.0.0.1:{transactions} {REFUSED}{side}_POSTGRES_HOST and _PORT, name the server")
+    assert line.startswith(f"error: 127.0.0.1:{transactions} {REFUSED}{side}_POSTGRES_HOST and _PORT to the server")
     assert untouched(project, transactions)
 
 
@@ -120,7 +120,7 @@ def test_dbt_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project
     done = project.dbt(*command, env={**env, "DBT_POSTGRES_USER": "tidemark_transformer"})
     assert done.returncode
     (line,) = (line for line in done.stdout.splitlines() if REFUSED in line)
-    assert line.endswith("in DBT_POSTGRES_HOST and _PORT, name the server itself, or a pool with pool_mode = session.")
+    assert line.endswith("set DBT_POSTGRES_HOST and _PORT to the server itself, or to a pool with pool_mode = session.")
     assert "Traceback" not in done.stdout + done.stderr
     assert untouched(project, transactions)
 
@@ -128,7 +128,7 @@ def test_dbt_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project
 def test_meltanos_state_behind_a_pool_of_transactions_is_refused(project, transactions):
     login = f"tidemark_loader:{pgbouncer.password(project, 'tidemark_loader')}"
     state = {"MELTANO_DATABASE_URI": f"postgresql+psycopg://{login}@127.0.0.1:{transactions}/untouched"}
-    assert f"{REFUSED}MELTANO_DATABASE_URI, name the server itself" in project.refusal("run", *LOAD, env=state)
+    assert f"{REFUSED}MELTANO_DATABASE_URI to the server itself" in project.refusal("run", *LOAD, env=state)
     assert untouched(project, transactions)
 
 

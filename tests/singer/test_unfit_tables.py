@@ -46,7 +46,7 @@ def test_the_error_says_why_a_table_has_no_key_and_its_statement_gives_it_one(pi
         "unproven has no primary key (its unique index unproven_id_key would do if constraint known were not NOT",
         "heir has no primary key (it inherits from public.parent, whose primary key (id) does not hold for its rows)",
         "partial has no primary key (its unique index part covers only some of its rows)",
-        "expressed has no primary key (its unique index next is of an expression)",
+        "expressed has no primary key (its unique index next is on an expression)",
         "bare has no primary key, so",
     ):
         assert why in error

@@ -78,7 +78,7 @@ def _access(stream: Stream, details: Details, role: str) -> Iterator[Finding]:
             what = f"{role} may not read {', '.join(closed)} of it; grant that, or deselect these columns"
             yield _finding(stream, Level.error, what, columns)
         else:
-            what = f"{role} has SELECT only on single columns: it is read in one piece, not in parallel ranges"
+            what = f"{role} has SELECT on single columns only: it is read in one piece, not in parallel ranges"
             yield _finding(stream, Level.note, what, grant)
     if details.hides_rows or any(leaf.hides_rows and leaf.readable for leaf in details.leaves):
         fix = [statement("ALTER ROLE {role} BYPASSRLS", role=role)]
