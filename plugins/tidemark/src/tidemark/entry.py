@@ -45,9 +45,7 @@ def main() -> None:
             raise
         _report(error)
         what = one_line(f"{type(error).__name__}: {error}")
-        _say(
-            f"error: {what}; this is unexpected: run it again with `tidemark --debug …` and report what that prints."
-        )
+        _say(f"error: {what}; this is unexpected: run it again with `tidemark --debug …` and report what that prints.")
         sys.exit(1)
 
 
