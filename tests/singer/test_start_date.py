@@ -94,4 +94,4 @@ def test_an_invalid_start_date_is_refused_in_one_line(pipe):
     catalog = pipe.catalog({"public-a": INCREMENTAL})
     pipe.tap["start_date"] = "last year"
     (error,) = pipe.sync(catalog).errors
-    assert "start_date is 'last year', and not a date or an instant; write it as 2026-01-31" in error
+    assert "start_date is 'last year', not a date or an instant; write it as 2026-01-31" in error

@@ -68,7 +68,7 @@ class Endpoints:
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
         if unknown := [name for name in streams_named if name not in selected]:
             known = ", ".join(sorted(selected))
-            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected streams are {known}.")
+            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected are {known}.")
         return cls(source, warehouse, configuration, selected, source_id)
 
     @contextmanager
