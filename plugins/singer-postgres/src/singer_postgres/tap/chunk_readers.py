@@ -47,13 +47,17 @@ class ChunkReaders:
     def __init__(
         self, source: Source, plans: Iterable[StreamPlan], files: ChunkFiles, settings: Settings, notices: Notices
     ) -> None:
-        """Start the workers."""
+        """Begin with nothing read."""
         self.events: queue.Queue[Event] = queue.Queue()
         self._source = source
         self._files = files
         self._chunk_bytes = settings.chunk_bytes
         self._schedule = Schedule(source, plans, settings, notices, self.events)
-        for number in range(settings.parallel):
+        self._parallel = settings.parallel
+
+    def start(self) -> None:
+        """Start the threads that read."""
+        for number in range(self._parallel):
             threading.Thread(target=self._work, name=f"reader-{number}", daemon=True).start()
 
     def expire(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import logging
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from singer_sdk.metrics import Counter
 
@@ -46,8 +47,11 @@ class RunningTap(Protocol):
     state_writer: Any
 
     @property
-    def batch_writer(self) -> MessageWriter:
-        """What writes the messages of streams that are read in chunks."""
+    def chunk_directory(self) -> Path:
+        """The directory below which the chunk files are."""
+
+    def start_reading(self) -> MessageWriter:
+        """Start to read all streams that are read in chunks, at the first call; return what writes their messages."""
 
     @property
     def lock_watch(self) -> Watch:

@@ -87,7 +87,7 @@ class CopyStream(PostgresStream):
 
     def _sync_batches(self, batch_config: object, context: Context | None = None) -> None:  # noqa: ARG002
         with self.get_record_counter(log_interval=5) as counter:
-            self._tap.batch_writer.finish(self, counter)
+            self._tap.start_reading().finish(self, counter)
 
     @property
     def emit_activate_version_messages(self) -> bool:

@@ -70,6 +70,7 @@ class TapPostgres(MeltanoLabsTap):
 
     _catalog_dict: dict[str, Any] | None
     _files: ChunkFiles | None = None
+    _batch_writer: BatchWriter | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the tap."""
@@ -223,27 +224,37 @@ class TapPostgres(MeltanoLabsTap):
         """Who looks for those that wait for tables which are read as records."""
         return Watch(self.source)
 
-    @cached_property
-    def batch_writer(self) -> BatchWriter:
-        """The streams that are read in chunks, their reading begun."""
-        streams = [
-            stream
-            for stream in self.streams.values()
-            if isinstance(stream, CopyStream) and stream.selected and stream.why_records is None
-        ]
+    @property
+    def chunk_directory(self) -> Path:
+        """The directory below which each run has one of its own for its chunk files."""
         base = self.config.get("chunk_dir") or Path(tempfile.gettempdir()) / f"tidemark-chunks-{os.getuid()}"
-        files = ChunkFiles(Path(base).absolute(), limit=self.config["chunks_outstanding"])
-        watch_reader(files)
-        self._files = files
-        settings = Settings(
-            chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
-            parallel=self.config["max_parallel"],
-            snapshot_s=float(self.config["snapshot_seconds"]),
-            lookback=self._lookback,
-        )
-        # plans are made before the first one is carried out: a stream's state changes as it is read
-        plans = [copy.deepcopy(stream.plan) for stream in streams]
-        return BatchWriter(self, streams, files, ChunkReaders(self.source, plans, files, settings, self._notices))
+        return Path(base).absolute()
+
+    def start_reading(self) -> BatchWriter:
+        """Start to read all streams that are read in chunks, at the first call; return what writes their messages.
+
+        The first call makes the run's chunk directory and starts the threads that read.
+        """
+        if self._batch_writer is None:
+            streams = [
+                stream
+                for stream in self.streams.values()
+                if isinstance(stream, CopyStream) and stream.selected and stream.why_records is None
+            ]
+            self._files = ChunkFiles(self.chunk_directory, limit=self.config["chunks_outstanding"])
+            watch_reader(self._files)
+            settings = Settings(
+                chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
+                parallel=self.config["max_parallel"],
+                snapshot_s=float(self.config["snapshot_seconds"]),
+                lookback=self._lookback,
+            )
+            # plans are made before the first one is carried out: a stream's state changes as it is read
+            plans = [copy.deepcopy(stream.plan) for stream in streams]
+            readers = ChunkReaders(self.source, plans, self._files, settings, self._notices)
+            self._batch_writer = BatchWriter(self, streams, self._files, readers)
+            readers.start()
+        return self._batch_writer
 
     def sync_all(self) -> None:
         """Read all streams.
