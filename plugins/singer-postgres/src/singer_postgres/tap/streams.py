@@ -9,13 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, StorageTarget
 from tap_postgres.client import PostgresStream
 
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
 from singer_postgres.core.source.select import ReadColumns
-from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.core.wire import FIRST_LOAD, FORMAT, KEY_TRAIL, SHAPE
 from singer_postgres.tap import records
 from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.stream_plan import StreamPlan
@@ -65,10 +66,11 @@ class CopyStream(PostgresStream):
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
-    def get_batch_config(self, config: Mapping[str, Any]) -> StreamPlan | None:  # noqa: ARG002
-        """Return what `_sync_batches` is to be given if the stream is read in chunks, else None."""
+    def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:  # noqa: ARG002
+        """Return the form of the chunks and their directory if the stream is read in chunks, else None."""
         if self.why_records is None:
-            return self.plan
+            storage = StorageTarget(root=self._tap.chunk_directory.as_uri())
+            return BatchConfig(encoding=BaseBatchFileEncoding(format=FORMAT), storage=storage)
         if self.config.get("use_copy"):
             self.logger.info("Sending '%s' as RECORD messages: %s", self.name, self.why_records)
         return None
