@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from singer_postgres.core.wire import Chunk, Table, WireColumn
+from singer_postgres.core.wire import Chunk, StreamEnd, Table, WireColumn
 from tests import programs
 from tests.programs import TARGET
 from tests.singer.conftest import INCREMENTAL, Pipe
 
 if TYPE_CHECKING:
     import subprocess
+
+    from singer_postgres.core.wire import Batch
 
 TABLE = Table(
     source="1/1",
@@ -27,7 +29,7 @@ TABLE = Table(
     method="INCREMENTAL",
 )
 EARLY, LATE = "2026-01-01T00:00:00.000000Z", "2026-01-01T01:00:00.000000Z"
-END = Chunk(start=None, end=LATE, snapshot_at=EARLY, last=True)
+END = StreamEnd(start=None, end=LATE, snapshot_at=EARLY)
 
 
 @dataclass
@@ -59,9 +61,9 @@ class Messages:
         )
         return self.batch(replace(chunk, **changes), path, stream)
 
-    def batch(self, chunk: Chunk, path: Path | None = None, stream: str = "public-orders") -> Messages:
+    def batch(self, batch: Batch, path: Path | None = None, stream: str = "public-orders") -> Messages:
         manifest = [path.as_uri()] if path else []
-        self.lines.append({"type": "BATCH", "stream": stream, "encoding": chunk.to_json(), "manifest": manifest})
+        self.lines.append({"type": "BATCH", "stream": stream, "encoding": batch.to_json(), "manifest": manifest})
         return self
 
     def state(self, value: Any) -> Messages:

@@ -11,10 +11,10 @@ import pytest
 
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source.select import ReadColumns
-from singer_postgres.core.wire import Chunk, Table
+from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
 from singer_postgres.tap.batch_writer import BatchWriter
 from singer_postgres.tap.chunks import ChunkFiles
-from singer_postgres.tap.events import Failed, Finished, Opened, Read
+from singer_postgres.tap.events import Empty, Failed, Finished, Opened, Read
 from singer_postgres.tap.stream_plan import StreamPlan
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ BROKEN, SOUND = (
 _TABLE = Table("1/1", "public", "broken", (), ("id",), "FULL_TABLE")
 _LATE: dict[str, Callable[[Path], Event]] = {
     "opened": lambda _: Opened(BROKEN, _TABLE, ReadColumns(1, 1, ()), 0),
-    "a chunk": lambda path: Read(BROKEN, Chunk(), path, 1),
-    "an empty range": lambda _: Read(BROKEN, Chunk(blocks=(1, 0, None)), None),
-    "finished": lambda _: Finished(BROKEN, Chunk(last=True)),
+    "a chunk": lambda path: Read(BROKEN, Chunk(rows=1, bytes=2, crc32=3), path, 1),
+    "an empty range": lambda _: Empty(BROKEN, EmptyRange(blocks=(1, 0, None))),
+    "finished": lambda _: Finished(BROKEN, StreamEnd()),
     "failed": lambda _: Failed(SingerPostgresError("once more"), BROKEN),
 }
 
@@ -69,7 +69,7 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
         events.put(
             Failed(SingerPostgresError("no"), plan)
             if plan is BROKEN and end == "failed"
-            else Finished(plan, Chunk(last=True))
+            else Finished(plan, StreamEnd())
         )
         if plan is BROKEN:
             events.put(_LATE[late](path))

@@ -1,13 +1,14 @@
 """The wire format between tap and target: the `pgcopy` batch, version 1.
 
 A stream's SCHEMA message carries a `pgcopy` object that describes its table (`Table`). Each BATCH message has an
-`encoding` that describes one file of COPY data (`Chunk`), and a `manifest` that names the file. A mapper that changes
-a stream drops the SCHEMA's `pgcopy` object, and then the target refuses the files.
+`encoding` and a `manifest`. The encoding describes a file of COPY data (`Chunk`), which the manifest names, or a range
+without rows (`EmptyRange`), or the end of the stream (`StreamEnd`). A mapper that changes a stream drops the SCHEMA's
+`pgcopy` object, and then the target refuses the files.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
@@ -120,61 +121,133 @@ _MEMBERS = {
     "missing_value": "past",
     "table_oid": "relation",
     "max_attnum": "width",
-    "lsn": "position",
 }
 # relfilenode, first block, block after the last (None: up to the end)
 BlockRange = tuple[int, int, int | None]
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One file of COPY data, or the marker that a stream has ended.
+@dataclass(frozen=True, kw_only=True)
+class BatchOrigin:
+    """What all BATCH messages of a stream say of how it is read.
 
     Attributes:
-        rows: the number of rows in the file; None if the tap didn't count them.
-        bytes: the size of the file.
-        crc32: the checksum of the file's bytes.
         snapshot: the name of the snapshot under which the rows were read; its chunks contain each row once.
         snapshot_at: that snapshot's instant, ISO 8601 in UTC.
         lsn: a position in the source's WAL; everything that the snapshot sees lies before it.
         start: the bookmark that the stream was read from; None if it was read from its beginning.
         end: the stream's bookmark once it has ended; None for a stream without one.
-        blocks: the block range of a first load that this chunk completes, to resume from; None if it completes none.
-        resumed: the block ranges of that first load that earlier runs have loaded.
-        last: the stream has ended. All its chunks came before this message, which names no file.
+        resumed: the block ranges of a first load that earlier runs have loaded.
         backfill: the rows are read again, from any part of a loaded stream. The bookmark stays where it is.
     """
 
-    rows: int | None = 0
-    bytes: int = 0
-    crc32: int = 0
     snapshot: str = ""
     snapshot_at: str = ""
     lsn: str | None = None
     start: str | None = None
     end: str | None = None
-    blocks: BlockRange | None = None
     resumed: tuple[BlockRange, ...] = ()
-    last: bool = False
     backfill: bool = False
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The fields above, for another message of the stream."""
+        return {field.name: getattr(self, field.name) for field in fields(BatchOrigin)}
+
+    def _encoding(
+        self,
+        *,
+        rows: int | None = 0,
+        bytes_: int = 0,
+        crc32: int = 0,
+        blocks: BlockRange | None = None,
+        last: bool = False,
+    ) -> dict[str, Any]:
+        """Return the members of version 1, which every message has."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "rows": rows,
+            "bytes": bytes_,
+            "crc32": crc32,
+            "snapshot": self.snapshot,
+            "snapshot_at": self.snapshot_at,
+            "position": self.lsn,
+            "start": self.start,
+            "end": self.end,
+            "blocks": blocks,
+            "resumed": self.resumed,
+            "last": last,
+            "backfill": self.backfill,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk(BatchOrigin):
+    """One file of COPY data.
+
+    Attributes:
+        rows: the number of rows in the file; None if the tap didn't count them.
+        bytes: the size of the file.
+        crc32: the checksum of the file's bytes.
+        blocks: the block range of a first load that this chunk completes, to resume from; None if it completes none.
+    """
+
+    rows: int | None
+    bytes: int
+    crc32: int
+    blocks: BlockRange | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""
-        return {"format": FORMAT, "version": VERSION, **_to_wire(asdict(self))}
+        return self._encoding(rows=self.rows, bytes_=self.bytes, crc32=self.crc32, blocks=self.blocks)
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Chunk:
-        """Read the `encoding` of a BATCH message.
 
-        Raises:
-            SingerPostgresError: it has another format or version.
-        """
-        _expect(value.get("format") == FORMAT, "format", value.get("format"))
-        _expect(value.get("version") == VERSION, "version", value.get("version"))
-        fields = {name: value[_MEMBERS.get(name, name)] for name in cls.__dataclass_fields__}
-        fields["blocks"] = _block_range(fields["blocks"])
-        fields["resumed"] = tuple(_block_range(block_range) for block_range in fields["resumed"])
-        return cls(**fields)
+@dataclass(frozen=True, kw_only=True)
+class EmptyRange(BatchOrigin):
+    """A block range of a first load that holds no rows, and so has no file."""
+
+    blocks: BlockRange
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `encoding` of a BATCH message."""
+        return self._encoding(blocks=self.blocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamEnd(BatchOrigin):
+    """The end of a stream. All its chunks come before it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `encoding` of a BATCH message."""
+        return self._encoding(last=True)
+
+
+Batch = Chunk | EmptyRange | StreamEnd
+
+
+def batch_from_json(value: dict[str, Any]) -> Batch:
+    """Read the `encoding` of a BATCH message.
+
+    Raises:
+        SingerPostgresError: it has another format or version.
+    """
+    _expect(value.get("format") == FORMAT, "format", value.get("format"))
+    _expect(value.get("version") == VERSION, "version", value.get("version"))
+    origin = BatchOrigin(
+        snapshot=value["snapshot"],
+        snapshot_at=value["snapshot_at"],
+        lsn=value["position"],
+        start=value["start"],
+        end=value["end"],
+        resumed=tuple(_block_range(block_range) for block_range in value["resumed"]),
+        backfill=value["backfill"],
+    )
+    if value["last"]:
+        return StreamEnd(**origin.common)
+    blocks = None if value["blocks"] is None else _block_range(value["blocks"])
+    if blocks is not None and not value["bytes"]:
+        return EmptyRange(**origin.common, blocks=blocks)
+    return Chunk(**origin.common, rows=value["rows"], bytes=value["bytes"], crc32=value["crc32"], blocks=blocks)
 
 
 def _to_wire(fields: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +263,9 @@ def _from_wire(members: dict[str, Any]) -> dict[str, Any]:
     return {names.get(member, member): value for member, value in members.items()}
 
 
-def _block_range(value: Any) -> BlockRange | None:
-    return None if value is None else (value[0], value[1], value[2])
+def _block_range(value: Any) -> BlockRange:
+    first, second, third = value
+    return first, second, third
 
 
 def _expect(condition: bool, what: str, value: object) -> None:  # noqa: FBT001

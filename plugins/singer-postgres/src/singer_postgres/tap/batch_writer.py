@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from singer_postgres.tap.block_ranges import merged
-from singer_postgres.tap.events import Event, Failed, Finished, Opened, Read
+from singer_postgres.tap.events import Empty, Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from singer_sdk.metrics import Counter
 
     from singer_postgres.core.source.select import ReadColumns
-    from singer_postgres.core.wire import BlockRange, Chunk
+    from singer_postgres.core.wire import Batch, BatchOrigin, BlockRange, StreamEnd
     from singer_postgres.tap.chunk_readers import ChunkReaders
     from singer_postgres.tap.chunks import ChunkFiles
     from singer_postgres.tap.running import ChunkedStream, RunningTap
@@ -90,7 +91,7 @@ class BatchWriter:
         """Return whether an event came after the end of its stream, for which nobody waits; take its file away."""
         if event.plan is None or event.plan.stream not in self._finished:
             return False
-        if isinstance(event, Read) and event.path is not None:
+        if isinstance(event, Read):
             self._files.discard(event.path)
         return True
 
@@ -110,17 +111,20 @@ class BatchWriter:
                 )
             case Read(plan, chunk, path, rows):
                 stream = self._streams[plan.stream]
-                if path is not None:
-                    self._files.announce(path)
-                self._write_batch(stream, chunk.to_json(), [path.as_uri()] if path else [])
+                self._files.announce(path)
+                self._write_batch(stream, chunk, path)
                 self._rows[stream.name] += rows
                 self._progress.read(stream.name, rows=rows, bytes_=chunk.bytes)
                 if chunk.blocks is not None:
                     self._note_range(stream, chunk, chunk.blocks)
-            case Finished(plan, chunk):
+            case Empty(plan, empty):
                 stream = self._streams[plan.stream]
-                self._write_batch(stream, chunk.to_json(), [])
-                self._note_end(stream, plan, chunk)
+                self._write_batch(stream, empty)
+                self._note_range(stream, empty, empty.blocks)
+            case Finished(plan, end):
+                stream = self._streams[plan.stream]
+                self._write_batch(stream, end)
+                self._note_end(stream, plan, end)
                 self._progress.finished(stream.name)
                 self._finished.add(stream.name)
             case Failed(error, plan):
@@ -135,20 +139,20 @@ class BatchWriter:
                     raise
                 self._finished.add(plan.stream)
 
-    def _note_range(self, stream: ChunkedStream, chunk: Chunk, completed: BlockRange) -> None:
+    def _note_range(self, stream: ChunkedStream, origin: BatchOrigin, completed: BlockRange) -> None:
         """Note, at once, a range of a first load that is complete."""
         state = stream.get_context_state(None)
-        _, done = state.get(FIRST_LOAD) or (None, chunk.resumed)
+        _, done = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
-        state[FIRST_LOAD] = [chunk.end, [list(block_range) for block_range in blocks]]
+        state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks]]
         state[SHAPE] = self._shapes[stream.name].to_json()
         self._state_is_due = True
         self._tell_state()
 
-    def _note_end(self, stream: ChunkedStream, plan: StreamPlan, chunk: Chunk) -> None:
+    def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
         if plan.method != "INCREMENTAL" or plan.backfill is not None:
             return
-        stream.set_bookmark(chunk.end, self._shapes[stream.name], plan.trail)
+        stream.set_bookmark(end.end, self._shapes[stream.name], plan.trail)
         self._state_is_due = True
         if plan.whole:
             # the state before says that a first load is under way: the run after a kill would go on with that, and
@@ -161,8 +165,9 @@ class BatchWriter:
             self._tap.state_writer.write_state(self._tap.state)
             self._state_is_due, self._state_told = False, time.monotonic()
 
-    def _write_batch(self, stream: ChunkedStream, encoding: dict[str, Any], manifest: list[str]) -> None:
-        self._write(type="BATCH", stream=stream.name, encoding=encoding, manifest=manifest)
+    def _write_batch(self, stream: ChunkedStream, batch: Batch, path: Path | None = None) -> None:
+        manifest = [path.as_uri()] if path else []
+        self._write(type="BATCH", stream=stream.name, encoding=batch.to_json(), manifest=manifest)
 
     def _write(self, **message: Any) -> None:
         sys.stdout.write(json.dumps(message) + "\n")

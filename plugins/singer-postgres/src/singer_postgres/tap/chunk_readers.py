@@ -19,10 +19,11 @@ from psycopg2 import errors, sql
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.wire import Chunk, EmptyRange
 from singer_postgres.core.worker_connection import WorkerConnection
 from singer_postgres.tap import locks
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
-from singer_postgres.tap.events import Event, Failed, Read
+from singer_postgres.tap.events import Empty, Event, Failed, Read
 from singer_postgres.tap.locks import GaveWayError, LockedError
 from singer_postgres.tap.schedule import Schedule
 from singer_postgres.tap.snapshots import ChangedError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.notices import Notices
+    from singer_postgres.core.wire import BlockRange
     from singer_postgres.tap.connections import Source
     from singer_postgres.tap.server import Settings
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -184,18 +186,17 @@ class ChunkReaders:
         first_load = plan.method == "INCREMENTAL" and plan.bookmark is None and plan.backfill is None
         resumable = task.blocks if first_load else None
         last = writer.finish(rows)
-        reading.chunk = replace(reading.chunk, blocks=resumable)
         if last:
             # if its stream has failed by now, there is nothing more to do about the range
             with suppress(Stale):
-                self._announce(reading, last, rows=rows)
+                self._announce(reading, last, rows=rows, blocks=resumable)
         elif resumable:
-            self._schedule.announced(task, Read(plan, reading.chunk, None))
+            self._schedule.announced(task, Empty(plan, EmptyRange(**reading.origin.common, blocks=resumable)))
         self._schedule.done(task)
 
-    def _announce(self, reading: _Range, file: ChunkFile, *, rows: int = 0) -> None:
-        full = replace(reading.chunk, rows=file.rows, bytes=file.bytes, crc32=file.crc32)
-        if not self._schedule.announced(reading.task, Read(reading.task.stream.plan, full, file.path, rows)):
+    def _announce(self, reading: _Range, file: ChunkFile, *, rows: int = 0, blocks: BlockRange | None = None) -> None:
+        chunk = Chunk(**reading.origin.common, rows=file.rows, bytes=file.bytes, crc32=file.crc32, blocks=blocks)
+        if not self._schedule.announced(reading.task, Read(reading.task.stream.plan, chunk, file.path, rows)):
             self._files.discard(file.path)
             raise Stale
         reading.announced = True
@@ -210,7 +211,7 @@ class _Range:
 
     def __init__(self, task: Task, chunk_bytes: int) -> None:
         self.task = task
-        self.chunk = replace(task.stream.chunk, snapshot=task.snapshot.id, snapshot_at=task.snapshot.at)
+        self.origin = replace(task.stream.origin, snapshot=task.snapshot.id, snapshot_at=task.snapshot.at)
         self.announced = False
         self._chunk_bytes = chunk_bytes
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from singer_postgres.core.source.select import ReadColumns
-    from singer_postgres.core.wire import Chunk, Table
+    from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -25,7 +25,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Read:
-    """A chunk is complete; without a path it only says that its blocks hold nothing.
+    """A chunk is complete.
 
     Attributes:
         rows: that were read since the last chunk of the same range.
@@ -33,16 +33,24 @@ class Read:
 
     plan: StreamPlan
     chunk: Chunk
-    path: Path | None
+    path: Path
     rows: int = 0
 
 
 @dataclass(frozen=True)
-class Finished:
-    """All of a stream is read; `chunk` is the mark of its end."""
+class Empty:
+    """A range of a first load holds no rows."""
 
     plan: StreamPlan
-    chunk: Chunk
+    empty: EmptyRange
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All of a stream is read."""
+
+    plan: StreamPlan
+    end: StreamEnd
 
 
 @dataclass(frozen=True)
@@ -53,4 +61,4 @@ class Failed:
     plan: StreamPlan | None
 
 
-Event = Opened | Read | Finished | Failed
+Event = Opened | Read | Empty | Finished | Failed

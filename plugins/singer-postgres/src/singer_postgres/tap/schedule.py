@@ -15,6 +15,7 @@ import psycopg2
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import LockBusyError, SingerPostgresError
+from singer_postgres.core.wire import StreamEnd
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
@@ -279,7 +280,7 @@ class Schedule:
         if not stream.pending_ranges:
             self._retire(stream)
             stream.status = Status.FINISHED
-            self._events.put(Finished(stream.plan, replace(stream.chunk, last=True)))
+            self._events.put(Finished(stream.plan, StreamEnd(**stream.origin.common)))
 
     def _finish(self, task: Task) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
@@ -369,14 +370,14 @@ class Schedule:
                 return
             stream.snapshot, stream.selection, stream.expired = snapshot, selection, False
             stream.layout, stream.relation = snapshot.layout, snapshot.relation
-            stream.chunk = replace(stream.chunk, snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn)
+            stream.origin = replace(stream.origin, snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn)
             stream.pause.over()
             if not anew:
                 return
             self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
             stream.epoch += 1
             stream.pending_ranges, stream.announced = 0, False
-            stream.chunk = replace(stream.chunk, resumed=())
+            stream.origin = replace(stream.origin, resumed=())
             self._add(stream, self.server.cut(stream))
             self._end_if_empty(stream)
 

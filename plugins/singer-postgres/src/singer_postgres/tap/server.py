@@ -107,7 +107,7 @@ class Server:
         if not leaves:
             return [(stream, None, None, True)]
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
-        return [(stream, leaf, blocks, True) for leaf, blocks in block_ranges.remaining(cut, stream.chunk.resumed)]
+        return [(stream, leaf, blocks, True) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
     def described(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return what the target and the state are told of a stream."""

@@ -16,7 +16,7 @@ from singer_postgres.core.errors import (
 from singer_postgres.core.source import backfill, horizon, keys, limits, relations, start_date, watermark
 from singer_postgres.core.source.select import Selection, refuse_unreadable, select
 from singer_postgres.core.source.watermark import Lookback, ReplicationKey
-from singer_postgres.core.wire import Chunk, refuse_own_name
+from singer_postgres.core.wire import BatchOrigin, refuse_own_name
 from singer_postgres.tap import locks, ordered_bookmark, prior_state
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.snapshots import Snapshot
@@ -49,8 +49,8 @@ class OpenStream:
     selection: Selection
     bound: sql.Composable | None
     snapshot: Snapshot | None
-    chunk: Chunk
-    """What all its chunks have in common."""
+    origin: BatchOrigin
+    """What all its messages have in common."""
     layout: Layout
     """The relation, when the ranges were cut that are read now."""
     relation: Relation
@@ -110,11 +110,11 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         limits.refuse(connection, selection.relation, selection.columns, selection.masks)
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
-        return _opened(plan, selection, None, snapshot, _chunk(snapshot, plan))
+        return _opened(plan, selection, None, snapshot, _origin(snapshot, plan))
     if plan.backfill is not None:
         key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
-        return _opened(plan, selection, bound, snapshot, replace(_chunk(snapshot, plan), backfill=True))
+        return _opened(plan, selection, bound, snapshot, replace(_origin(snapshot, plan), backfill=True))
     key = _replication_key(plan, selection.relation, lookback)
     end: str | None
     if key.is_time:
@@ -131,19 +131,19 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         selection = selection_of(snapshot, plan)
         plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
         bound = bound if plan.bookmark is not None else None
-    chunk = replace(_chunk(snapshot, plan), end=end)
+    origin = replace(_origin(snapshot, plan), end=end)
     if plan.first_load and plan.first_load[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.first_load[1]} <= known:
             # rows that changed since the first attempt are stamped past its watermark, and come with the next run
-            chunk = replace(chunk, end=plan.first_load[0], resumed=plan.first_load[1])
-    return _opened(plan, selection, bound, snapshot, chunk)
+            origin = replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
+    return _opened(plan, selection, bound, snapshot, origin)
 
 
 def _opened(
-    plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, chunk: Chunk
+    plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, origin: BatchOrigin
 ) -> OpenStream:
-    return OpenStream(plan, selection, bound, snapshot, chunk, snapshot.layout, snapshot.relation)
+    return OpenStream(plan, selection, bound, snapshot, origin, snapshot.layout, snapshot.relation)
 
 
 def _checked(  # noqa: PLR0913 - all that an answer rests on
@@ -177,8 +177,8 @@ def _refuse_range(plan: StreamPlan) -> None:
         raise SettingInvalidError(msg)
 
 
-def _chunk(snapshot: Snapshot, plan: StreamPlan) -> Chunk:
-    return Chunk(snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn, start=plan.bookmark)
+def _origin(snapshot: Snapshot, plan: StreamPlan) -> BatchOrigin:
+    return BatchOrigin(snapshot=snapshot.id, snapshot_at=snapshot.at, lsn=snapshot.lsn, start=plan.bookmark)
 
 
 def _no_key(connection: Connection, plan: StreamPlan) -> str:

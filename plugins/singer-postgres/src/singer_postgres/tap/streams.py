@@ -182,7 +182,7 @@ class CopyStream(PostgresStream):
         if self.replication_method == "INCREMENTAL":
             # a limit that was reached is a cut in the order of the replication key
             last, first = reading.last, reading.first
-            value = last.get(self.replication_key) if last and reading.count == limit else first.chunk.end
+            value = last.get(self.replication_key) if last and reading.count == limit else first.origin.end
             self.set_bookmark(None if value is None else str(value), first.selection.read_columns(), first.plan.trail)
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:

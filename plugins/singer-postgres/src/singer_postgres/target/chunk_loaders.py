@@ -22,6 +22,7 @@ from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import manual_changes
 from singer_postgres.core.warehouse.connections import end_session, was_committed
+from singer_postgres.core.wire import StreamEnd
 from singer_postgres.core.worker_connection import WorkerConnection
 from singer_postgres.target.stream_load import Attempt
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.connections import Warehouse
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_lock import RunLock
-    from singer_postgres.core.wire import Chunk
+    from singer_postgres.core.wire import Batch
     from singer_postgres.target.stream_load import StreamLoad
 
     Connection = psycopg.Connection[Any]
@@ -70,7 +71,7 @@ class _Stream:
 class _Job:
     number: int
     load: StreamLoad
-    chunk: Chunk
+    batch: Batch
     path: Path | None
     stream: _Stream
     turn: int
@@ -103,7 +104,7 @@ class ChunkLoaders:
         lock: RunLock,
         *,
         parallel: int,
-        committed: Callable[[int, StreamLoad, Chunk, RowCounts], None],
+        committed: Callable[[int, StreamLoad, Batch, RowCounts], None],
         failed: Callable[[int, StreamLoad, Exception | None], bool],
     ) -> None:
         """Prepare the loaders. They start with the first chunk.
@@ -129,7 +130,7 @@ class ChunkLoaders:
         self._error: Exception | None = None
         self._reached = False
 
-    def submit(self, number: int, load: StreamLoad, chunk: Chunk, path: Path | None) -> None:
+    def submit(self, number: int, load: StreamLoad, batch: Batch, path: Path | None) -> None:
         """Queue a chunk.
 
         Raises:
@@ -137,7 +138,7 @@ class ChunkLoaders:
         """
         self.raise_error()
         stream = self._streams.setdefault(load.stream, _Stream())
-        self._jobs.put(_Job(number, load, chunk, path, stream, stream.given))
+        self._jobs.put(_Job(number, load, batch, path, stream, stream.given))
         stream.given += 1
         if not self._workers:
             threading.Thread(target=self._watch, name="loader-watch", daemon=True).start()
@@ -264,34 +265,35 @@ class ChunkLoaders:
             # one at a time: two workers that create the same schema at once would fail
             try:
                 with self._opening:
-                    self._tried(worker, job, lambda connection, _: job.load.open(connection, job.chunk))
+                    self._tried(worker, job, lambda connection, _: job.load.open(connection, job.batch))
             finally:
                 self._begun.set()
             job.load.opened.set()
         while not job.load.opened.wait(timeout=0.5):
             if is_over():
                 raise Stopped
-        if job.chunk.last:
+        batch = job.batch
+        if isinstance(batch, StreamEnd):
             my_turn()
             written = self._tried(
-                worker, job, lambda connection, attempt: job.load.finish(connection, job.chunk, attempt=attempt)
+                worker, job, lambda connection, attempt: job.load.finish(connection, batch, attempt=attempt)
             )
         else:
             written = self._tried(
                 worker,
                 job,
                 lambda connection, attempt: job.load.load(
-                    connection, job.chunk, job.path, my_turn=my_turn, attempt=attempt
+                    connection, batch, job.path, my_turn=my_turn, attempt=attempt
                 ),
             )
-        job.load.committed(job.chunk, written)
+        job.load.committed(job.batch, written)
         # free the disk for the next chunk, because the rows are committed
         if job.path is not None:
             job.path.unlink(missing_ok=True)
         with job.stream.changed:
             job.stream.done += 1
             job.stream.changed.notify_all()
-        self._committed(job.number, job.load, job.chunk, written)
+        self._committed(job.number, job.load, job.batch, written)
 
     def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> RowCounts:
         """Run a step, with retries, and return the rows that it wrote.

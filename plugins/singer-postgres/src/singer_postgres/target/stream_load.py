@@ -20,7 +20,7 @@ from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
-from singer_postgres.core.wire import refuse_own_name
+from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
 from singer_postgres.target.flushing import FlushingWriter
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
-    from singer_postgres.core.wire import Chunk, Table
+    from singer_postgres.core.wire import BatchOrigin, EmptyRange, StreamEnd, Table
 
     Connection = psycopg.Connection[Any]
 
@@ -112,7 +112,7 @@ class StreamLoad:
     def _is_full(self) -> bool:
         return self.table.method == "FULL_TABLE"
 
-    def open(self, connection: Connection, chunk: Chunk) -> None:
+    def open(self, connection: Connection, origin: BatchOrigin) -> None:
         """Prepare the table for the stream's first chunk of this run.
 
         Raises:
@@ -126,7 +126,7 @@ class StreamLoad:
         schema_changes.TABLE.ensure(connection, self.schema)
         if self.history.keep_days:
             run_history.TABLE.ensure(connection, self.schema)
-        changes = brief_locks.with_brief_locks(connection, lambda: self._open(connection, chunk), table=self._target)
+        changes = brief_locks.with_brief_locks(connection, lambda: self._open(connection, origin), table=self._target)
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
         if self._is_full:
@@ -134,48 +134,48 @@ class StreamLoad:
         elif self._direct is None:
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
-    def _open(self, connection: Connection, chunk: Chunk) -> Sequence[Change]:
+    def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
         before = self._state.columns(connection, self.stream, self.table)
-        whole = self._is_full or (chunk.start is None and not chunk.resumed and not chunk.backfill)
+        whole = self._is_full or (origin.start is None and not origin.resumed and not origin.backfill)
         self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
         changes = self._ensured.changes
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
         empty = tables.is_empty(connection, self.schema, self.table.name)
-        self._bookmark = self._state.check(connection, self.stream, self.table, chunk, empty=empty)
+        self._bookmark = self._state.check(connection, self.stream, self.table, origin, empty=empty)
         self._state.claim_for_run(
             connection,
             self.stream,
             self.table,
             run_id=self._run.id,
             columns=self._ensured.columns,
-            lsn=chunk.lsn,
+            lsn=origin.lsn,
         )
-        self.history.begin(connection, bookmark=self._bookmark if chunk.backfill else chunk.start)
+        self.history.begin(connection, bookmark=self._bookmark if origin.backfill else origin.start)
         schema_changes.record(connection, self.history, changes)
-        self._direct = self._copy_directly(connection, chunk, empty=empty)
+        self._direct = self._copy_directly(connection, origin, empty=empty)
         return changes
 
-    def _copy_directly(self, connection: Connection, chunk: Chunk, *, empty: bool) -> str | None:
+    def _copy_directly(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> str | None:
         """Return the snapshot whose rows go directly into the table; None if all rows go through a stage."""
-        if self._is_full or chunk.start is not None or chunk.resumed or chunk.backfill:
+        if self._is_full or origin.start is not None or origin.resumed or origin.backfill:
             return None
         self._state.begin(connection, self.stream, self.table)
         if not empty or self._casts or self._triggers:
             return None
         try:
             with connection.transaction():
-                tables.set_defaults(connection, self.schema, self.table.name, self._stamp(chunk))
+                tables.set_defaults(connection, self.schema, self.table.name, self._stamp(origin))
         except errors.LockNotAvailable:
             # another session reads the empty table, and may do so for long
             return None
-        return chunk.snapshot
+        return origin.snapshot
 
     def load(
         self,
         connection: Connection,
-        chunk: Chunk,
+        chunk: Chunk | EmptyRange,
         path: Path | None,
         *,
         my_turn: Callable[[], None],
@@ -196,7 +196,7 @@ class StreamLoad:
         if self._is_full:
             full_stage = self._full_stage(connection, chunk)
         with connection.transaction():
-            if path is not None:
+            if isinstance(chunk, Chunk) and path is not None:
                 if self._is_full:
                     rows = self._copy(connection, full_stage, chunk, path)
                     written = RowCounts(rows)
@@ -212,7 +212,7 @@ class StreamLoad:
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             if chunk.blocks is not None:
                 self._state.add_range(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
-            self.history.count(connection, written, bytes_=chunk.bytes)
+            self.history.count(connection, written, bytes_=chunk.bytes if isinstance(chunk, Chunk) else 0)
             attempt.written, attempt.xid = written, xid
 
     def confirm(self, connection: Connection) -> None:
@@ -224,11 +224,11 @@ class StreamLoad:
         with connection.transaction():
             self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
 
-    def committed(self, chunk: Chunk, written: RowCounts) -> None:
+    def committed(self, origin: BatchOrigin, written: RowCounts) -> None:
         """Count the rows that a committed chunk wrote."""
-        self._rows[chunk.snapshot] += written.read
+        self._rows[origin.snapshot] += written.read
 
-    def finish(self, connection: Connection, chunk: Chunk, *, attempt: Attempt) -> None:
+    def finish(self, connection: Connection, origin: StreamEnd, *, attempt: Attempt) -> None:
         """End the stream, once all its chunks are committed.
 
         Raises:
@@ -236,23 +236,23 @@ class StreamLoad:
                 connection was lost.
         """
         if self._is_full:
-            full_stage = self._full_stage(connection, chunk)
+            full_stage = self._full_stage(connection, origin)
         with connection.transaction():
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
-            written = self._replace(connection, chunk, full_stage) if self._is_full else RowCounts()
-            if chunk.backfill:
+            written = self._replace(connection, origin, full_stage) if self._is_full else RowCounts()
+            if origin.backfill:
                 has_rows = any(self._rows.values())
-                self._state.backfilled(connection, self.stream, self.table, chunk, has_rows=has_rows)
+                self._state.backfilled(connection, self.stream, self.table, origin, has_rows=has_rows)
             else:
-                has_rows = self._rows[chunk.snapshot] > 0
-                self._state.finish(connection, self.stream, self.table, chunk, has_rows=has_rows)
+                has_rows = self._rows[origin.snapshot] > 0
+                self._state.finish(connection, self.stream, self.table, origin, has_rows=has_rows)
             if self._ensured and self._ensured.watched:
                 self._state.set_columns(connection, self.stream, self.table, self._ensured.columns_when_whole)
             if written != RowCounts():
                 self.history.count(connection, written)
             # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
-                (self._bookmark, None) if chunk.backfill else (chunk.end, chunk.snapshot_at or None)
+                (self._bookmark, None) if origin.backfill else (origin.end, origin.snapshot_at or None)
             )
             self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at)
             attempt.written, attempt.xid = written, xid
@@ -269,8 +269,8 @@ class StreamLoad:
             analyze = sql.SQL("ANALYZE {}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
 
-    def _stamp(self, chunk: Chunk) -> Stamp:
-        return Stamp(chunk.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
+    def _stamp(self, origin: BatchOrigin) -> Stamp:
+        return Stamp(origin.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
 
     def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
         form = sql.SQL("binary" if self.table.binary else "text")
@@ -297,23 +297,23 @@ class StreamLoad:
             self._staged_by.add(connection)
         return stage
 
-    def _full_stage(self, connection: Connection, chunk: Chunk) -> sql.Identifier:
+    def _full_stage(self, connection: Connection, origin: BatchOrigin) -> sql.Identifier:
         """Return the table that holds the rows of one snapshot until the stream ends. It is created when first needed.
 
         If the tap's connections break, it begins the stream again under another snapshot. Then only those rows count.
         """
         # each run has names of its own, because a dump may still read a table that an earlier run left behind
-        own = _digest(f"{self._run.id} {self._run.sync_started_at} {chunk.snapshot}")
+        own = _digest(f"{self._run.id} {self._run.sync_started_at} {origin.snapshot}")
         stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{own}")
         with self._making:
-            if chunk.snapshot not in self._full_stages:
+            if origin.snapshot not in self._full_stages:
                 # committed at once, because other workers are about to use the table
                 connection.execute(
                     sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} ({})").format(
                         stage, tables.definitions(self._types)
                     )
                 )
-                self._full_stages.add(chunk.snapshot)
+                self._full_stages.add(origin.snapshot)
         return stage
 
     def _drop_full_stages(self, connection: Connection) -> None:
@@ -329,20 +329,20 @@ class StreamLoad:
             # a single attempt: only a dump would read the stage, and a dump takes long
             brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
-    def _replace(self, connection: Connection, chunk: Chunk, full_stage: sql.Identifier) -> RowCounts:
+    def _replace(self, connection: Connection, origin: BatchOrigin, full_stage: sql.Identifier) -> RowCounts:
         """Replace the table's rows by the stage's. Rows that are equal stay untouched.
 
         Raises:
             SingerPostgresError: the server crashed, which empties unlogged tables such as the stage.
         """
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
-        if row != (self._rows[chunk.snapshot],):
+        if row != (self._rows[origin.snapshot],):
             msg = (
                 f"The warehouse has lost rows of {self.stream} that were not in its table yet, as happens when it "
                 "crashes; the table is unchanged. Run this again."
             )
             raise ChunkLostError(msg)
-        stamp, key = self._stamp(chunk), self.table.key
+        stamp, key = self._stamp(origin), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
         written, stage = RowCounts(), self._cast(full_stage)
         if key:

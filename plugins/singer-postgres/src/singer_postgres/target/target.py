@@ -28,7 +28,7 @@ from singer_postgres.core.errors import (
 )
 from singer_postgres.core.warehouse.connections import Warehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
-from singer_postgres.core.wire import FORMAT, Chunk, Table
+from singer_postgres.core.wire import FORMAT, Chunk, StreamEnd, Table, batch_from_json
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.passwords import settings_reported, without_password
 from singer_postgres.target import files
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_history import StreamRun
+    from singer_postgres.core.wire import Batch
 
 
 class TargetPostgres(MeltanoLabsTarget):
@@ -220,14 +221,16 @@ class TargetPostgres(MeltanoLabsTarget):
                 "mapper?) changed its SCHEMA, and does not change the chunks. Set use_copy of the tap to false."
             )
             raise MessageInvalidError(msg)
-        chunk = Chunk.from_json(encoding)
+        batch = batch_from_json(encoding)
         paths = [files.path_of(uri) for uri in message_dict["manifest"]]
-        if len(paths) > 1:
-            msg = f"A BATCH of {stream} names {len(paths)} files; format {FORMAT} has one per message."
+        named = 1 if isinstance(batch, Chunk) else 0
+        if len(paths) != named:
+            kind = type(batch).__name__
+            msg = f"A BATCH of {stream} names {len(paths)} files; a {kind} of format {FORMAT} names {named}."
             raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
-        self._loading.submit(number, self._loads[stream], chunk, paths[0] if paths else None)
+        self._loading.submit(number, self._loads[stream], batch, paths[0] if paths else None)
 
     def _refuse_maps(self, stream: str) -> None:
         for setting in ("stream_maps", "flattening_enabled"):
@@ -294,13 +297,13 @@ class TargetPostgres(MeltanoLabsTarget):
             sys.stdout.write(json.dumps(state) + "\n")
             sys.stdout.flush()
 
-    def _chunk_committed(self, number: int, load: StreamLoad, chunk: Chunk, written: RowCounts) -> None:
+    def _chunk_committed(self, number: int, load: StreamLoad, batch: Batch, written: RowCounts) -> None:
         with self._telling:
             self._states.commit(number)
             records, rows = self._counters[load.stream]
             records.increment(written.read)
             rows.count(written)
-            if chunk.last:
+            if isinstance(batch, StreamEnd):
                 records.exit()
                 rows.close()
             self._tell()

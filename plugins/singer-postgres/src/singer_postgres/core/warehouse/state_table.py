@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.core.wire import BlockRange, Chunk, Table
+    from singer_postgres.core.wire import BatchOrigin, BlockRange, Table
 
 TABLE = "_tidemark_state"
 RUNS = "_tidemark_runs"
@@ -184,12 +184,12 @@ class StateTable:
         return str(row[1])
 
     def check(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, empty: bool
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, empty: bool
     ) -> str | None:
         """Refuse a stream that begins after the rows that the warehouse holds.
 
         Args:
-            chunk: the stream's first chunk of this run.
+            origin: how the tap reads the stream in this run.
             empty: the stream's table has no rows.
 
         Returns:
@@ -203,29 +203,29 @@ class StateTable:
                 "SELECT source, stream, extracted_at > %s::timestamptz, extracted_at::text FROM {} "
                 "WHERE table_name = %s"
             ).format(self._in_statement),
-            [chunk.snapshot_at or None, table.name],
+            [origin.snapshot_at or None, table.name],
         ).fetchall()
         others = {row[:2]: row[2:] for row in rows}
         clock_went_back, was = others.pop((table.source, stream), (False, None))
         if clock_went_back:
-            raise ClockBackError(self._clock_went_back(stream, table, chunk, was))
+            raise ClockBackError(self._clock_went_back(stream, table, origin, was))
         held = (
             self.loaded_state(connection, table.source, stream)
             .get(stream, LoadedState(table.name))
             .in_table(empty=empty)
         )
-        if chunk.backfill and held.bookmark is None:
+        if origin.backfill and held.bookmark is None:
             msg = (
                 f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
                 "bookmark yet: run the pipeline without `backfill` first."
             )
             raise NotLoadedYetError(msg)
         other_source.refuse_other_rights(self.schema, stream, table, others)
-        missed = self.misses(connection, table.source, stream, held, chunk.start, chunk.resumed, chunk.end)
+        missed = self.misses(connection, table.source, stream, held, origin.start, origin.resumed, origin.end)
         if not missed and not empty:
             other_source.refuse_others(self.schema, stream, table, others)
         if missed:
-            said = f"up to {chunk.start}" if chunk.start else "in part"
+            said = f"up to {origin.start}" if origin.start else "in part"
             holds = f"rows up to {held.bookmark}" if held.bookmark else "no rows of this source"
             msg = (
                 f"State says that {stream} was loaded {said}, and {self.schema}.{table.name} holds {holds}: {missed} "
@@ -286,9 +286,9 @@ class StateTable:
             for stream, table, bookmark, first_load, has_rows, shape in rows
         }
 
-    def _clock_went_back(self, stream: str, table: Table, chunk: Chunk, was: str) -> str:
+    def _clock_went_back(self, stream: str, table: Table, origin: BatchOrigin, was: str) -> str:
         # the merge would take rows with an older instant for a replay, and skip them
-        now = chunk.snapshot_at
+        now = origin.snapshot_at
         fix = (
             f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
             f"UPDATE {self.schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
@@ -320,9 +320,9 @@ class StateTable:
         )
 
     def finish(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, has_rows: bool
     ) -> None:
-        """Note that the stream is complete up to the end of `chunk`, its last one. Doing so twice writes nothing."""
+        """Note that the stream is complete up to the `end` of `origin`. Doing so twice writes nothing."""
         connection.execute(
             sql.SQL(
                 """
@@ -341,15 +341,15 @@ class StateTable:
                 "source": table.source,
                 "stream": stream,
                 "table": table.name,
-                "bookmark": chunk.end,
-                "extracted_at": chunk.snapshot_at or None,
-                "position": chunk.lsn,
+                "bookmark": origin.end,
+                "extracted_at": origin.snapshot_at or None,
+                "position": origin.lsn,
                 "has_rows": has_rows,
             },
         )
 
     def backfilled(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, chunk: Chunk, *, has_rows: bool
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, has_rows: bool
     ) -> None:
         """Note that rows of the stream were read again. The bookmark stays as it is."""
         connection.execute(
@@ -358,7 +358,7 @@ class StateTable:
                 # `check` compares this with the source's clock
                 "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
             ).format(self._in_statement),
-            [has_rows, chunk.snapshot_at or None, table.source, stream],
+            [has_rows, origin.snapshot_at or None, table.source, stream],
         )
 
 

@@ -1,0 +1,57 @@
+"""The wire format, version 1: an older target reads what this tap writes, and the other way round."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, batch_from_json
+
+ORIGIN = {
+    "snapshot": "00000003-1",
+    "snapshot_at": "2026-01-01T00:00:00.000000Z",
+    "lsn": "0/16B3748",
+    "end": "2026-01-01T01:00:00.000000Z",
+    "resumed": ((16384, 0, 8),),
+}
+COMMON = (
+    '"snapshot": "00000003-1", "snapshot_at": "2026-01-01T00:00:00.000000Z", "position": "0/16B3748", "start": null, '
+    '"end": "2026-01-01T01:00:00.000000Z"'
+)
+
+
+@pytest.mark.parametrize(
+    ("batch", "counts", "blocks", "last"),
+    [
+        pytest.param(
+            Chunk(**ORIGIN, rows=2, bytes=31, crc32=4, blocks=(16384, 8, None)),
+            '"rows": 2, "bytes": 31, "crc32": 4',
+            "[16384, 8, null]",
+            "false",
+            id="chunk",
+        ),
+        pytest.param(
+            Chunk(**ORIGIN, rows=None, bytes=31, crc32=4),
+            '"rows": null, "bytes": 31, "crc32": 4',
+            "null",
+            "false",
+            id="part of a range",
+        ),
+        pytest.param(
+            EmptyRange(**ORIGIN, blocks=(16384, 8, 16)),
+            '"rows": 0, "bytes": 0, "crc32": 0',
+            "[16384, 8, 16]",
+            "false",
+            id="empty range",
+        ),
+        pytest.param(StreamEnd(**ORIGIN), '"rows": 0, "bytes": 0, "crc32": 0', "null", "true", id="end"),
+    ],
+)
+def test_each_kind_of_batch_is_written_and_read_as_version_1_has_it(batch, counts, blocks, last):
+    text = (
+        f'{{"format": "pgcopy", "version": 1, {counts}, {COMMON}, "blocks": {blocks}, "resumed": [[16384, 0, 8]], '
+        f'"last": {last}, "backfill": false}}'
+    )
+    assert json.dumps(batch.to_json()) == text
+    assert batch_from_json(json.loads(text)) == batch
