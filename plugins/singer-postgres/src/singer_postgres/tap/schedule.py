@@ -16,10 +16,11 @@ import psycopg2
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import LockBusyError, SingerPostgresError
 from singer_postgres.core.wire import StreamEnd
+from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
-from singer_postgres.tap.stream_planning import OpenStream, Status, refuse_expired_snapshot, select_again
+from singer_postgres.tap.stream_planning import OpenStream, refuse_expired_snapshot, select_again
 from singer_postgres.tap.tasks import Piece, Task, Unopened
 from singer_postgres.tap.workers import Crowded
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("tap-postgres")
 # how often a stream is begun anew after its connections broke, or after its table was changed
-_MOST_TURNS = 4
+_MOST_EPOCHS = 4
 # how often in a row a range is left to somebody who waits for it
 _MOST_YIELDS = 8
 # how long to wait at once for what another worker is about to find
@@ -117,16 +118,16 @@ class Schedule:
         A stream's end is the last event of it: whoever takes the events listens no longer then.
         """
         with self._changed:
-            if not task.is_current:
+            if not task.epoch.is_reading:
                 return False
-            task.stream.announced = True
+            task.epoch.announced = True
             self._events.put(event)
             return True
 
     def recut(self, task: Task) -> None:
         """Read in ranges what turned out to be more than one chunk."""
         with self._changed:
-            if task.is_current:
+            if task.epoch.is_reading:
                 self._add(task.stream, self.server.cut(task.stream))
                 self._finish(task)
 
@@ -159,7 +160,7 @@ class Schedule:
         """
         stream, plan = task.stream, task.stream.plan
         with self._changed:
-            if not task.is_current:
+            if not task.epoch.is_reading:
                 return
             stream.yields += 1
             stream.pause.longer()
@@ -182,7 +183,7 @@ class Schedule:
     def changed(self, task: Task, change: str) -> None:
         """Begin a stream anew whose table was changed."""
         with self._changed:
-            if task.is_current:
+            if task.epoch.is_reading:
                 _LOGGER.warning("Reading %s is begun anew: %s", task.stream.plan.stream, change)
                 self._begin_again(task)
 
@@ -193,13 +194,13 @@ class Schedule:
         if plan.method == "INCREMENTAL" and not plan.key:
             # with one, what comes again replaces what came under the old snapshot
             why = "; without a key it can't go on, as rows would double. Run this again"
-        elif stream.epoch >= _MOST_TURNS:
-            why = f", again and again, in {stream.epoch + 1} attempts"
+        elif stream.epoch.number >= _MOST_EPOCHS:
+            why = f", again and again, in {stream.epoch.number + 1} attempts"
         elif stream.breaks >= driver_errors.TRIES - 1:
             why = ""
         failed = self.server.named(error, plan, why) if why is not None else None
         with self._changed:
-            if not task.is_current:
+            if not task.epoch.is_reading:
                 return
             if failed is not None:
                 self._leave_out(stream, failed)
@@ -258,7 +259,7 @@ class Schedule:
     def _put_back(self, task: Task) -> None:
         """Have a range read again, under the same snapshot if that is still there."""
         stream = task.stream
-        if not task.is_current:
+        if not task.epoch.is_reading:
             return
         if stream.snapshot is None and task.snapshot in self._retiring:
             self._retiring.remove(task.snapshot)
@@ -272,27 +273,27 @@ class Schedule:
         self._retire(task.stream)
 
     def _add(self, stream: OpenStream, pieces: list[Piece]) -> None:
-        stream.pending_ranges += len(pieces)
+        stream.epoch.pending_ranges += len(pieces)
         self._pieces.extend(pieces)
         self._changed.notify_all()
 
     def _end_if_empty(self, stream: OpenStream) -> None:
-        if not stream.pending_ranges:
+        if not stream.epoch.pending_ranges:
             self._retire(stream)
-            stream.status = Status.FINISHED
+            stream.epoch.state = EpochState.FINISHED
             self._events.put(Finished(stream.plan, StreamEnd(**stream.origin.common)))
 
     def _finish(self, task: Task) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
-        if task.is_current:
-            task.stream.pending_ranges -= 1
+        if task.epoch.is_reading:
+            task.epoch.pending_ranges -= 1
             self._end_if_empty(task.stream)
 
     def _leave_out(self, stream: OpenStream, error: Exception) -> None:
         self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
         self._retire(stream)
-        if stream.status is Status.READING:
-            stream.status = Status.FAILED
+        if stream.epoch.is_reading:
+            stream.epoch.state = EpochState.FAILED
             self._events.put(Failed(error, stream.plan))
 
     def _retire(self, stream: OpenStream) -> None:
@@ -363,9 +364,9 @@ class Schedule:
         anew = change is not None or plan.method == "FULL_TABLE"
         selection = stream.selection
         if anew:
-            selection = select_again(stream, snapshot, change, most_turns=_MOST_YIELDS)
+            selection = select_again(stream, snapshot, change, most_epochs=_MOST_YIELDS)
         with self._changed:
-            if stream.status is not Status.READING:
+            if not stream.epoch.is_reading:
                 self._retiring.append(snapshot)
                 return
             stream.snapshot, stream.selection, stream.expired = snapshot, selection, False
@@ -375,8 +376,7 @@ class Schedule:
             if not anew:
                 return
             self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
-            stream.epoch += 1
-            stream.pending_ranges, stream.announced = 0, False
+            stream.epoch = stream.epoch.restarted()
             stream.origin = replace(stream.origin, resumed=())
             self._add(stream, self.server.cut(stream))
             self._end_if_empty(stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import (
@@ -18,6 +17,7 @@ from singer_postgres.core.source.select import Selection, refuse_unreadable, sel
 from singer_postgres.core.source.watermark import Lookback, ReplicationKey
 from singer_postgres.core.wire import BatchOrigin, refuse_own_name
 from singer_postgres.tap import locks, ordered_bookmark, prior_state
+from singer_postgres.tap.epochs import Epoch
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.snapshots import Snapshot
 
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
-class Status(Enum):
-    """What became of a stream."""
-
-    READING = "reading"
-    FINISHED = "finished"
-    FAILED = "failed"
-
-
 @dataclass
 class OpenStream:
     """A stream that is being read."""
@@ -54,13 +46,8 @@ class OpenStream:
     layout: Layout
     """The relation, when the ranges were cut that are read now."""
     relation: Relation
-    pending_ranges: int = 0
-    """Ranges not yet read."""
-    status: Status = Status.READING
-    epoch: int = 0
-    """How often it was begun anew."""
-    announced: bool = False
-    """Some of it is on its way to the target, since it was begun."""
+    epoch: Epoch = field(default_factory=Epoch)
+    """The reading of it that counts, or the one that was the last to."""
     renewing: bool = False
     """A worker takes a snapshot of it."""
     expired: bool = False
@@ -250,7 +237,7 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
     raise ColumnMissingError(msg)
 
 
-def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_turns: int) -> Selection:
+def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_epochs: int) -> Selection:
     """Return what is read of a stream that is begun anew.
 
     Raises:
@@ -258,8 +245,8 @@ def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, 
     """
     plan, known = stream.plan, stream.layout
     columns = known.changed_column(snapshot.layout, stream.columns_read)
-    doubles = plan.method == "INCREMENTAL" and not plan.key and stream.announced
-    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.epoch < most_turns:
+    doubles = plan.method == "INCREMENTAL" and not plan.key and stream.epoch.announced
+    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.epoch.number < most_epochs:
         selection = selection_of(snapshot, plan)
         if selection.wire_columns() == stream.selection.wire_columns():
             return selection

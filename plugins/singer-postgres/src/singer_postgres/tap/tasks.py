@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from singer_postgres.tap.locks import Pause
-from singer_postgres.tap.stream_planning import OpenStream, Status
+from singer_postgres.tap.stream_planning import OpenStream
 
 if TYPE_CHECKING:
     from singer_postgres.core.source.relations import Leaf
     from singer_postgres.core.wire import BlockRange
+    from singer_postgres.tap.epochs import Epoch
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -24,7 +25,7 @@ class Task:
 
     Attributes:
         may_roll: it may fill more than one file.
-        turn: the stream's, when it was handed out.
+        epoch: the stream's, when the range was handed out.
     """
 
     stream: OpenStream
@@ -32,12 +33,7 @@ class Task:
     leaf: Leaf | None
     blocks: BlockRange | None
     may_roll: bool
-    turn: int
-
-    @property
-    def is_current(self) -> bool:
-        """Whether what is read of it still counts."""
-        return self.stream.status is Status.READING and self.turn == self.stream.epoch
+    epoch: Epoch
 
     @property
     def piece(self) -> Piece:
