@@ -1,4 +1,4 @@
-"""Asks the source for what a schedule needs: streams opened, snapshots taken, tables cut into ranges."""
+"""Asks the source for what the queue of ranges needs: streams opened, snapshots taken, tables cut into ranges."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from singer_postgres.core.source.identity import identity
 from singer_postgres.core.wire import Table
 from singer_postgres.tap import block_ranges
 from singer_postgres.tap.locks import LockedError, Watch
+from singer_postgres.tap.range_lease import Range
 from singer_postgres.tap.snapshots import ChangedError, Snapshot
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
 from singer_postgres.tap.workers import NEEDED, Crowded, Workers
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.watermark import Lookback
     from singer_postgres.tap.connections import Source
     from singer_postgres.tap.stream_plan import StreamPlan
-    from singer_postgres.tap.tasks import Piece
 
 _T = TypeVar("_T")
 _LOGGER = logging.getLogger("tap-postgres")
@@ -61,7 +61,7 @@ class Server:
         self._idle: list[Connection] = []
         self._identity: str | None = None
 
-    def opened(self, plan: StreamPlan) -> tuple[OpenStream, list[Piece]]:
+    def opened(self, plan: StreamPlan) -> tuple[OpenStream, list[Range]]:
         """Open a stream; return it with its ranges.
 
         Raises:
@@ -83,7 +83,7 @@ class Server:
                 return stream, self.cut(stream)
             if self._estimate(stream) < self._settings.chunk_bytes / 2:
                 # what changed fits one chunk: an index on the replication key finds it
-                return stream, [(stream, None, None, False)]
+                return stream, [Range(stream, may_roll=False)]
             return stream, self.cut(stream)
 
     def _estimate(self, stream: OpenStream) -> float:
@@ -101,13 +101,13 @@ class Server:
         plan = row[0][0]["Plan"]
         return float(plan["Plan Rows"]) * float(plan["Plan Width"])
 
-    def cut(self, stream: OpenStream) -> list[Piece]:
+    def cut(self, stream: OpenStream) -> list[Range]:
         """Return the stream's ranges. Asks nobody."""
         leaves = stream.relation.leaves
         if not leaves:
-            return [(stream, None, None, True)]
+            return [Range(stream)]
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
-        return [(stream, leaf, blocks, True) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
+        return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
     def described(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return what the target and the state are told of a stream."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING
+
+import psycopg2
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import one_line
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.worker_connection import WorkerConnection
 
 _LOGGER = logging.getLogger("tap-postgres")
 # what to know of an error that no other worker can make up for
@@ -26,6 +34,20 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._leaving = threading.Lock()
+
+    def connection(self, worker: WorkerConnection[Connection]) -> Connection:
+        """Return a worker's connection, made when it is needed.
+
+        Raises:
+            Crowded: there is none to be had, and other workers have one. The worker is counted off.
+            psycopg2.Error: there is none to be had.
+        """
+        try:
+            return worker.connect()
+        except psycopg2.Error as error:
+            if self.leaves(error):
+                raise Crowded from error
+            raise
 
     def leaves(self, error: BaseException) -> bool:
         """Return whether a worker that got no connection is to end, as there are others; count it off if so."""

@@ -1,4 +1,4 @@
-"""Which range of which stream is read next, and under which snapshot: what the workers share, behind one lock."""
+"""Says which range of which stream is read next, and under which snapshot. The workers share it, behind one lock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 import threading
 import time
 from collections import deque
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,19 @@ import psycopg2
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import LockBusyError, SingerPostgresError
 from singer_postgres.core.wire import StreamEnd
+from singer_postgres.tap.chunks import ChunkWriter
 from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
+from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
 from singer_postgres.tap.server import Server, Settings, tell_of_retry
+from singer_postgres.tap.snapshots import ChangedError
 from singer_postgres.tap.stream_planning import OpenStream, refuse_expired_snapshot, select_again
-from singer_postgres.tap.tasks import Piece, Task, Unopened
 from singer_postgres.tap.workers import Crowded
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from singer_postgres.core.notices import Notices
     from singer_postgres.tap.connections import Source
@@ -42,7 +45,15 @@ _MOST_YIELDS = 8
 _TICK_S = 1.0
 
 
-class Schedule:
+@dataclass(eq=False)
+class _Unopened:
+    """A stream that is not open yet, or whose table was locked when it was to be opened."""
+
+    plan: StreamPlan
+    pause: Pause = field(default_factory=Pause)
+
+
+class RangeQueue:
     """The streams of one run: their snapshots, and the ranges that are yet to be read.
 
     The lock is held for moments, never while a server is asked: a table that is locked keeps nobody from the others.
@@ -62,17 +73,17 @@ class Schedule:
             events: takes what becomes of the streams.
         """
         self.server = Server(source, settings, notices)
-        self._unopened = deque(Unopened(plan) for plan in plans)
+        self._unopened = deque(_Unopened(plan) for plan in plans)
         self._opening = False
         self._settings = settings
         self._events = events
         self._changed = threading.Condition()
-        self._pieces: deque[Piece] = deque()
+        self._ranges: deque[Range] = deque()
         self._retiring: list[Snapshot] = []
 
     # what workers ask for
 
-    def next(self) -> Task | None:
+    def next(self) -> RangeLease | None:
         """Return the next range to read; None if there is nothing left.
 
         Streams are opened in their order, and one whose table is locked when its turn comes is left for later.
@@ -87,7 +98,7 @@ class Schedule:
                 if isinstance(step, float):
                     self._changed.wait(step)
                     continue
-            if step is None or isinstance(step, Task):
+            if step is None or isinstance(step, RangeLease):
                 return step
             try:
                 step()
@@ -95,78 +106,91 @@ class Schedule:
                 with self._changed:
                     self._changed.notify_all()
 
-    def put_back(self, task: Task) -> None:
+    @contextmanager
+    def reading(self, lease: RangeLease) -> Iterator[None]:
+        """Read a range, and settle what becomes of it and of its stream.
+
+        Errors of the stream end here: the range is read later, its stream begins again, or its stream fails.
+
+        Raises:
+            Crowded: there is no connection to read it on. Other workers have some, and one of them reads it.
+        """
+        try:
+            yield
+        except Crowded:
+            self._not_read(lease)
+            raise
+        except StaleError:
+            # it is read again, or never
+            pass
+        except ChunkWriter.Overflow:
+            self._cut(lease)
+        except LockedError as error:
+            self._locked_out(lease, str(error))
+        except GaveWayError as error:
+            self._gave_way(lease, str(error))
+        except ChangedError as error:
+            self._table_changed(lease, str(error))
+        except (psycopg2.Error, SingerPostgresError) as error:
+            if isinstance(error, psycopg2.Error) and driver_errors.is_transient(error):
+                self._broke(lease, error)
+            else:
+                self._fail(lease.stream, error)
+        else:
+            self._done(lease)
+        finally:
+            lease.release_snapshot()
+
+    def expire(self) -> None:
+        """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
+        with self._changed:
+            for stream in {id(range_.stream): range_.stream for range_ in self._ranges}.values():
+                self._expire(stream)
+        self._release()
+
+    # what becomes of a range
+
+    def _done(self, lease: RangeLease) -> None:
+        with self._changed:
+            lease.stream.yields = lease.stream.breaks = 0
+            self._finish(lease)
+
+    def _not_read(self, lease: RangeLease) -> None:
         """Leave a range that was not begun to another worker."""
         with self._changed:
-            task.snapshot.used()
-            self._put_back(task)
+            self._put_back(lease)
 
-    def entered(self, task: Task, *, locked: bool) -> None:
-        """Note that the task's transaction has begun, or never will: its snapshot needs to be held no longer for it.
-
-        Args:
-            locked: the table was to be had.
-        """
-        with self._changed:
-            task.snapshot.used()
-            if locked:
-                task.stream.pause.over()
-
-    def announced(self, task: Task, event: Event) -> bool:
-        """Hand on what was read; return False if its stream has failed, or was begun anew.
-
-        A stream's end is the last event of it: whoever takes the events listens no longer then.
-        """
-        with self._changed:
-            if not task.epoch.is_reading:
-                return False
-            task.epoch.announced = True
-            self._events.put(event)
-            return True
-
-    def recut(self, task: Task) -> None:
+    def _cut(self, lease: RangeLease) -> None:
         """Read in ranges what turned out to be more than one chunk."""
         with self._changed:
-            if task.epoch.is_reading:
-                self._add(task.stream, self.server.cut(task.stream))
-                self._finish(task)
+            if lease.epoch.is_reading:
+                self._add(lease.stream, self.server.cut(lease.stream))
+                self._finish(lease)
 
-    def done(self, task: Task) -> None:
-        """Count a range off."""
-        with self._changed:
-            task.stream.yields = task.stream.breaks = 0
-            self._finish(task)
-
-    def give_up(self, stream: OpenStream, error: Exception) -> None:
+    def _fail(self, stream: OpenStream, error: Exception) -> None:
         """Leave out the rest of a stream that can't be read."""
         error = self.server.named(error, stream.plan)
         with self._changed:
             self._leave_out(stream, error)
 
-    # a range that was not read to its end
-
-    def locked_out(self, task: Task, locked_by: str) -> None:
+    def _locked_out(self, lease: RangeLease, locked_by: str) -> None:
         """Put back a range of a table that is locked, or that somebody waits for."""
-        stream = task.stream
+        stream = lease.stream
         error = self._pause(stream.pause, stream.plan, locked_by)
         with self._changed:
-            self._leave_out(stream, error) if error is not None else self._put_back(task)
+            self._leave_out(stream, error) if error is not None else self._put_back(lease)
 
-    def gave_way(self, task: Task, waiter: str, *, announced: bool) -> None:
-        """Put back a range that was left unfinished, as somebody waited for it.
-
-        Args:
-            announced: some of it was.
-        """
-        stream, plan = task.stream, task.stream.plan
+    def _gave_way(self, lease: RangeLease, waiter: str) -> None:
+        """Put back a range that was left unfinished, as somebody waited for it."""
+        stream, plan = lease.stream, lease.stream.plan
         with self._changed:
-            if not task.epoch.is_reading:
+            if not lease.epoch.is_reading:
                 return
             stream.yields += 1
             stream.pause.longer()
             what = f"Reading {plan.stream} left {stream.relation} to {waiter}, which waited for it"
             why = None
-            if announced and plan.method == "INCREMENTAL" and not plan.key:
+            if lease.announced and plan.method == "INCREMENTAL" and not plan.key:
                 why = "; without a key it can't go on, as rows would double"
             elif stream.yields > _MOST_YIELDS:
                 why = f", {stream.yields} times in a row"
@@ -174,22 +198,22 @@ class Schedule:
                 self._leave_out(stream, LockBusyError(f"{what}{why}. Run this again when that is over."))
                 return
             _LOGGER.info("%s; it is read again", what)
-            if announced:
+            if lease.announced:
                 # chunks of one snapshot hold each row once
-                self._begin_again(task)
+                self._begin_again(lease)
             else:
-                self._put_back(task)
+                self._put_back(lease)
 
-    def changed(self, task: Task, change: str) -> None:
+    def _table_changed(self, lease: RangeLease, change: str) -> None:
         """Begin a stream anew whose table was changed."""
         with self._changed:
-            if task.epoch.is_reading:
-                _LOGGER.warning("Reading %s is begun anew: %s", task.stream.plan.stream, change)
-                self._begin_again(task)
+            if lease.epoch.is_reading:
+                _LOGGER.warning("Reading %s is begun anew: %s", lease.stream.plan.stream, change)
+                self._begin_again(lease)
 
-    def broke(self, task: Task, error: psycopg2.Error) -> None:
+    def _broke(self, lease: RangeLease, error: psycopg2.Error) -> None:
         """Read a range again, under a new snapshot, whose connection broke; a stream that is read whole all of it."""
-        stream, plan = task.stream, task.stream.plan
+        stream, plan = lease.stream, lease.stream.plan
         why = None
         if plan.method == "INCREMENTAL" and not plan.key:
             # with one, what comes again replaces what came under the old snapshot
@@ -200,7 +224,7 @@ class Schedule:
             why = ""
         failed = self.server.named(error, plan, why) if why is not None else None
         with self._changed:
-            if not task.epoch.is_reading:
+            if not lease.epoch.is_reading:
                 return
             if failed is not None:
                 self._leave_out(stream, failed)
@@ -209,23 +233,16 @@ class Schedule:
             tell_of_retry(plan, error, wait_s)
             stream.breaks += 1
             stream.pause.until = max(stream.pause.until, time.monotonic() + wait_s)
-            self._begin_again(task)
-
-    def expire(self) -> None:
-        """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
-        with self._changed:
-            for stream in {id(piece[0]): piece[0] for piece in self._pieces}.values():
-                self._expire(stream)
-        self._release()
+            self._begin_again(lease)
 
     # with the lock held
 
-    def _next_step(self) -> Task | Callable[[], None] | float | None:
+    def _next_step(self) -> RangeLease | Callable[[], None] | float | None:
         """Return a range to read, or what to do before one can be, or how long to wait; None if all is handed out."""
         waits: list[float] = []
         seen: set[int] = set()
-        for number, piece in enumerate(self._pieces):
-            stream = piece[0]
+        for number, range_ in enumerate(self._ranges):
+            stream = range_.stream
             if id(stream) in seen:
                 continue
             seen.add(id(stream))
@@ -237,12 +254,11 @@ class Schedule:
             if stream.snapshot is None:
                 stream.renewing = True
                 return partial(self._renew, stream)
-            del self._pieces[number]
-            task = Task(stream, stream.snapshot, *piece[1:], stream.epoch)
-            task.snapshot.use()
-            if not any(other[0] is stream for other in self._pieces):
+            del self._ranges[number]
+            lease = RangeLease(range_, stream.snapshot, self._changed, self._events)
+            if not any(other.stream is stream for other in self._ranges):
                 self._retire(stream)
-            return task
+            return lease
         for unopened in self._unopened:
             if self._opening or unopened.pause.left_s:
                 waits.append(unopened.pause.left_s or _TICK_S)
@@ -256,25 +272,25 @@ class Schedule:
             self._retire(stream)
             stream.expired = True
 
-    def _put_back(self, task: Task) -> None:
+    def _put_back(self, lease: RangeLease) -> None:
         """Have a range read again, under the same snapshot if that is still there."""
-        stream = task.stream
-        if not task.epoch.is_reading:
+        stream = lease.stream
+        if not lease.epoch.is_reading:
             return
-        if stream.snapshot is None and task.snapshot in self._retiring:
-            self._retiring.remove(task.snapshot)
-            stream.snapshot = task.snapshot
-        self._pieces.appendleft(task.piece)
+        if stream.snapshot is None and lease.snapshot in self._retiring:
+            self._retiring.remove(lease.snapshot)
+            stream.snapshot = lease.snapshot
+        self._ranges.appendleft(lease.range)
         self._changed.notify_all()
 
-    def _begin_again(self, task: Task) -> None:
+    def _begin_again(self, lease: RangeLease) -> None:
         """Have a range read under another snapshot, which begins its stream anew if that has to be."""
-        self._put_back(task)
-        self._retire(task.stream)
+        self._put_back(lease)
+        self._retire(lease.stream)
 
-    def _add(self, stream: OpenStream, pieces: list[Piece]) -> None:
-        stream.epoch.pending_ranges += len(pieces)
-        self._pieces.extend(pieces)
+    def _add(self, stream: OpenStream, ranges: list[Range]) -> None:
+        stream.epoch.pending_ranges += len(ranges)
+        self._ranges.extend(ranges)
         self._changed.notify_all()
 
     def _end_if_empty(self, stream: OpenStream) -> None:
@@ -283,14 +299,14 @@ class Schedule:
             stream.epoch.state = EpochState.FINISHED
             self._events.put(Finished(stream.plan, StreamEnd(**stream.origin.common)))
 
-    def _finish(self, task: Task) -> None:
+    def _finish(self, lease: RangeLease) -> None:
         """Count a range off, unless its stream failed or was begun anew."""
-        if task.epoch.is_reading:
-            task.epoch.pending_ranges -= 1
-            self._end_if_empty(task.stream)
+        if lease.epoch.is_reading:
+            lease.epoch.pending_ranges -= 1
+            self._end_if_empty(lease.stream)
 
     def _leave_out(self, stream: OpenStream, error: Exception) -> None:
-        self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
+        self._ranges = deque(range_ for range_ in self._ranges if range_.stream is not stream)
         self._retire(stream)
         if stream.epoch.is_reading:
             stream.epoch.state = EpochState.FAILED
@@ -303,12 +319,12 @@ class Schedule:
 
     # without the lock: these ask the server
 
-    def _open(self, unopened: Unopened) -> None:
+    def _open(self, unopened: _Unopened) -> None:
         """Open a stream, or leave it for later if its table is locked."""
         plan = unopened.plan
         over = True
         try:
-            stream, pieces = self.server.tried(plan, partial(self.server.opened, plan))
+            stream, ranges = self.server.tried(plan, partial(self.server.opened, plan))
         except (LockedError, GaveWayError) as locked:
             error = self._pause(unopened.pause, plan, str(locked))
             over = error is not None
@@ -323,7 +339,7 @@ class Schedule:
             table, shape = self.server.described(stream)
             with self._changed:
                 self._events.put(Opened(stream.plan, table, shape, stream.relation.rows))
-                self._add(stream, pieces)
+                self._add(stream, ranges)
                 self._end_if_empty(stream)
         finally:
             with self._changed:
@@ -348,7 +364,7 @@ class Schedule:
                 with self._changed:
                     self._leave_out(stream, error)
         except (psycopg2.Error, SingerPostgresError) as error:
-            self.give_up(stream, error)
+            self._fail(stream, error)
         finally:
             with self._changed:
                 stream.renewing = False
@@ -375,7 +391,7 @@ class Schedule:
             stream.pause.over()
             if not anew:
                 return
-            self._pieces = deque(piece for piece in self._pieces if piece[0] is not stream)
+            self._ranges = deque(range_ for range_ in self._ranges if range_.stream is not stream)
             stream.epoch = stream.epoch.restarted()
             stream.origin = replace(stream.origin, resumed=())
             self._add(stream, self.server.cut(stream))

@@ -1,0 +1,124 @@
+"""A range of a stream that one worker reads, and the snapshot that it reads it under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from psycopg2 import errors
+
+from singer_postgres.tap import locks
+from singer_postgres.tap.locks import LockedError
+from singer_postgres.tap.snapshots import ChangedError
+
+if TYPE_CHECKING:
+    import queue
+    from threading import Condition
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.source.relations import Leaf
+    from singer_postgres.core.wire import BatchOrigin, BlockRange
+    from singer_postgres.tap.epochs import Epoch
+    from singer_postgres.tap.events import Empty, Event, Read
+    from singer_postgres.tap.snapshots import Snapshot
+    from singer_postgres.tap.stream_planning import OpenStream
+
+
+class StaleError(Exception):
+    """The range's stream has failed or was begun again. What was read of the range does not count."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A part of a stream.
+
+    Attributes:
+        leaf: the table that is read; None for all tables of the stream.
+        blocks: the blocks that are read; None for all.
+        may_roll: the range may fill more than one file.
+    """
+
+    stream: OpenStream
+    leaf: Leaf | None = None
+    blocks: BlockRange | None = None
+    may_roll: bool = True
+
+    @property
+    def parts(self) -> list[int]:
+        """The oids of the tables that are read."""
+        return list(self.stream.layout.parts) if self.leaf is None else [self.leaf.oid]
+
+
+class RangeLease:
+    """A range that is handed out to one worker.
+
+    It keeps the stream's snapshot from being ended until the worker's transaction has begun under it.
+    """
+
+    def __init__(self, range_: Range, snapshot: Snapshot, lock: Condition, events: queue.Queue[Event]) -> None:
+        """Take the range. The caller holds `lock`.
+
+        Args:
+            lock: guards what the workers share.
+            events: takes what is read.
+        """
+        self.range = range_
+        self.stream = range_.stream
+        self.epoch: Epoch = range_.stream.epoch
+        self.snapshot = snapshot
+        self.origin: BatchOrigin = replace(self.stream.origin, snapshot=snapshot.id, snapshot_at=snapshot.at)
+        self.announced = False
+        """Some of the range is on its way to the target."""
+        self._lock = lock
+        self._events = events
+        self._holds_snapshot = True
+        snapshot.use()
+
+    def begin(self, connection: Connection, *, lock_timeout_s: float) -> None:
+        """Begin a transaction under the snapshot, with a lock on what is read. The snapshot may end from then on.
+
+        Raises:
+            LockedError: a table is locked.
+            ChangedError: a table is not what it was when the snapshot was taken.
+        """
+        try:
+            with connection.cursor() as cursor:
+                self.snapshot.enter(cursor)
+                try:
+                    locks.lock(cursor, self.stream.selection.source(self.range.leaf), lock_timeout_s=lock_timeout_s)
+                    self.snapshot.require_same(self.range.parts, self.stream.columns_read)
+                except LockedError as error:
+                    cursor.execute("ROLLBACK")
+                    raise LockedError(self.snapshot.locked_by(self.range.parts)) from error
+                except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+                    cursor.execute("ROLLBACK")
+                    raise ChangedError("it, or a part of it, was dropped or renamed") from error
+                except ChangedError:
+                    cursor.execute("ROLLBACK")
+                    raise
+            with self._lock:
+                self.stream.pause.over()
+        finally:
+            self.release_snapshot()
+
+    def release_snapshot(self) -> None:
+        """Let the snapshot be ended: the worker's transaction has begun under it, or never will."""
+        with self._lock:
+            if self._holds_snapshot:
+                self._holds_snapshot = False
+                self.snapshot.used()
+
+    def announce(self, event: Read | Empty) -> None:
+        """Hand on what was read.
+
+        Nothing of a stream comes after its end: whoever takes the events has stopped to listen by then.
+
+        Raises:
+            StaleError: the stream has failed or was begun again.
+        """
+        with self._lock:
+            if not self.epoch.is_reading:
+                raise StaleError
+            self.epoch.announced = self.announced = True
+            self._events.put(event)
