@@ -169,6 +169,18 @@ def test_other_streams_are_read_while_one_waits_for_a_locked_table(pipe):
     assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
 
 
+def test_other_streams_are_read_while_one_takes_seconds_to_open(pipe):
+    pipe.do("create table a (id int primary key); create table b as select n id from generate_series(1, 100) n")
+    catalog = pipe.catalog({"public-a": INCREMENTAL | {"replication-key": "id"}, "public-b": FULL_TABLE})
+    with pipe.source() as connection, connection.transaction():
+        # the first load of a key that is not a time waits two seconds for open transactions
+        connection.execute("insert into a values (1)")
+        synced = pipe.sync(catalog, listen=True).ok()
+    order = [(message["type"], message["stream"]) for message in synced.messages if "stream" in message]
+    assert order.index(("BATCH", "public-b")) < order.index(("SCHEMA", "public-a"))
+    assert pipe.rows("select count(*) from raw.b") == [(100,)]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("tables", "ddl", "refusal"),

@@ -86,7 +86,7 @@ class ChunkReaders:
         # room first: a snapshot is not to be held while the target is slow
         path = self._files.new()
         try:
-            lease = self._queue.next()
+            lease = self._queue.next(worker)
             if lease is None:
                 self._files.discard(path)
                 return False

@@ -189,6 +189,9 @@ class Reader:
     pid: int
     gave_way: threading.Event = field(default_factory=threading.Event)
     waiter: str = ""
+    is_over: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the session is ended, and to note that it is at this range no longer."""
     _waited_for: dict[str, float] = field(default_factory=dict)
 
     def waited_for(self, waiting: set[str]) -> str | None:
@@ -232,6 +235,8 @@ class Watch:
                 raise GaveWayError(reader.waiter) from error
             raise
         finally:
+            with reader.lock:
+                reader.is_over = True
             with self._alone:
                 self._readers.pop(reader.pid, None)
                 if not self._readers:
@@ -264,10 +269,12 @@ class Watch:
             for pid, who in cursor.fetchall():
                 waiting.setdefault(pid, set()).add(who)
         with self._alone:
-            # under the lock: the session must not be at another range by then
-            for pid, reader in self._readers.items():
-                who = reader.waited_for(waiting.get(pid, set()))
-                if who is not None:
+            readers = list(self._readers.values())
+        for reader in readers:
+            who = reader.waited_for(waiting.get(reader.pid, set()))
+            # under the reader's lock: the session must not be at another range by then
+            with reader.lock:
+                if who is not None and not reader.is_over:
                     _end(connection, reader, who)
 
 

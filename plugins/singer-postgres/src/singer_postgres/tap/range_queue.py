@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Iterable, Iterator
 
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
     from singer_postgres.core.notices import Notices
+    from singer_postgres.core.worker_connection import WorkerConnection
     from singer_postgres.tap.connections import Source
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -41,6 +44,9 @@ _LOGGER = logging.getLogger("tap-postgres")
 _MOST_EPOCHS = 4
 # how often in a row a range is left to somebody who waits for it
 _MOST_YIELDS = 8
+# how long a stream may take to open before another worker opens the next one: most take milliseconds, and then the next
+# one need not hold a snapshot yet
+_OPEN_NEXT_AFTER_S = 0.25
 # how long to wait at once for what another worker is about to find
 _TICK_S = 1.0
 
@@ -51,12 +57,15 @@ class _Unopened:
 
     plan: StreamPlan
     pause: Pause = field(default_factory=Pause)
+    opening_since: float | None = None
+    """When a worker began to open it; None if none is at it."""
 
 
 class RangeQueue:
     """The streams of one run: their snapshots, and the ranges that are yet to be read.
 
-    The lock is held for moments, never while a server is asked: a table that is locked keeps nobody from the others.
+    The lock is held for moments, never while a server is asked: a table that is locked, a connection that is slow and a
+    wait for open transactions keep nobody from the other streams.
     """
 
     def __init__(
@@ -74,7 +83,6 @@ class RangeQueue:
         """
         self.server = Server(source, settings, notices)
         self._unopened = deque(_Unopened(plan) for plan in plans)
-        self._opening = False
         self._settings = settings
         self._events = events
         self._changed = threading.Condition()
@@ -83,10 +91,11 @@ class RangeQueue:
 
     # what workers ask for
 
-    def next(self) -> RangeLease | None:
+    def next(self, worker: WorkerConnection[Connection]) -> RangeLease | None:
         """Return the next range to read; None if there is nothing left.
 
-        Streams are opened in their order, and one whose table is locked when its turn comes is left for later.
+        Streams are opened in their order. One whose table is locked when its turn comes is left for later, and one
+        that takes long to open keeps only the worker that opens it.
 
         Raises:
             Crowded: there are no more connections to be had, and other workers have some.
@@ -94,7 +103,7 @@ class RangeQueue:
         while True:
             self._release()
             with self._changed:
-                step = self._next_step()
+                step = self._next_step(worker)
                 if isinstance(step, float):
                     self._changed.wait(step)
                     continue
@@ -237,7 +246,7 @@ class RangeQueue:
 
     # with the lock held
 
-    def _next_step(self) -> RangeLease | Callable[[], None] | float | None:
+    def _next_step(self, worker: WorkerConnection[Connection]) -> RangeLease | Callable[[], None] | float | None:
         """Return a range to read, or what to do before one can be, or how long to wait; None if all is handed out."""
         waits: list[float] = []
         seen: set[int] = set()
@@ -259,18 +268,23 @@ class RangeQueue:
             if not any(other.stream is stream for other in self._ranges):
                 self._retire(stream)
             return lease
+        begun = [unopened.opening_since for unopened in self._unopened if unopened.opening_since is not None]
+        too_soon_s = max(0.0, max(begun) + _OPEN_NEXT_AFTER_S - time.monotonic()) if begun else 0.0
         for unopened in self._unopened:
-            if self._opening or unopened.pause.left_s:
-                waits.append(unopened.pause.left_s or _TICK_S)
-                continue
-            self._opening = True
-            return partial(self._open, unopened)
+            if unopened.opening_since is not None:
+                waits.append(_TICK_S)
+            elif wait_s := max(too_soon_s, unopened.pause.left_s):
+                waits.append(wait_s)
+            else:
+                unopened.opening_since = time.monotonic()
+                return partial(self._open, unopened, worker)
         return min(waits, default=None)
 
     def _expire(self, stream: OpenStream) -> None:
         if stream.snapshot and stream.snapshot.age_s > self._settings.snapshot_s:
+            # under one that was not used, nothing was read
+            stream.expired = stream.expired or stream.snapshot.was_used
             self._retire(stream)
-            stream.expired = True
 
     def _put_back(self, lease: RangeLease) -> None:
         """Have a range read again, under the same snapshot if that is still there."""
@@ -319,11 +333,14 @@ class RangeQueue:
 
     # without the lock: these ask the server
 
-    def _open(self, unopened: _Unopened) -> None:
+    def _open(self, unopened: _Unopened, worker: WorkerConnection[Connection]) -> None:
         """Open a stream, or leave it for later if its table is locked."""
         plan = unopened.plan
         over = True
         try:
+            # The worker's own connection first: were the last one to be had used for a snapshot, nobody could read.
+            with suppress(psycopg2.Error, SingerPostgresError):
+                self.server.workers.connection(worker)
             stream, ranges = self.server.tried(plan, partial(self.server.opened, plan))
         except (LockedError, GaveWayError) as locked:
             error = self._pause(unopened.pause, plan, str(locked))
@@ -343,7 +360,7 @@ class RangeQueue:
                 self._end_if_empty(stream)
         finally:
             with self._changed:
-                self._opening = False
+                unopened.opening_since = None
                 if over:
                     self._unopened.remove(unopened)
 
