@@ -108,6 +108,9 @@ def _read(statements: str, name: str = "") -> Iterator[Table]:
             if len(comments) != 3:  # noqa: PLR2004 - what it is, who writes it, who reads it
                 msg = f"{table.name} lacks the comments that say what it is, who writes it and who reads it"
                 raise ValueError(msg)
+        elif re.search(r"add column", line, re.IGNORECASE) and not table:
+            msg = f"Put each column that an ALTER TABLE adds on a line of its own, with a comment: {line}"
+            raise ValueError(msg)
         elif alter:
             table = tables.get(name or alter[1])
         elif (

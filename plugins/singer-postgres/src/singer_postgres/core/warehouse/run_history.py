@@ -54,7 +54,10 @@ TABLE = SystemTable(
             PRIMARY KEY (source, stream, run_id)
         )
         """,
-        "ALTER TABLE {} ADD COLUMN error_code text",
+        """
+        ALTER TABLE {}
+            ADD COLUMN error_code text -- its code, as the reference lists them
+        """,
     ),
 )
 # this run holds the stream's lock, so any other run that still says 'running' was killed
