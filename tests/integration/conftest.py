@@ -28,7 +28,7 @@ from tests.servers import INSTALLATIONS, variable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
+OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
 SCALE = "0.002"
 
@@ -187,7 +187,7 @@ def make_checkout(
         _clone(root)
     else:
         _copy(_project_at(stage, installation), root)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     source_port, warehouse_port = free_ports(2)
     env |= {
         "TAP_POSTGRES_PORT": source_port,
@@ -207,7 +207,8 @@ def make_checkout(
         shutil.rmtree(checkout.root)
 
 
-def _clone(root: Path) -> None:
+def copy_files(root: Path) -> None:
+    """Copy the repository's files: those in git, and those that could be added."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -219,6 +220,10 @@ def _clone(root: Path) -> None:
         if (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, root / name)
+
+
+def _clone(root: Path) -> None:
+    copy_files(root)
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
     (root / ".meltano").mkdir()
     for kind in ("extractors", "loaders", "utilities"):
