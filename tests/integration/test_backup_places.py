@@ -87,8 +87,8 @@ from pathlib import Path
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from tidemark.backup import make
-from tidemark.backup.place import Place
-from tidemark.project import Project
+from tidemark.backup.store import BackupStore
+from tidemark.project.directory import Project
 
 class Elsewhere(DirFileSystem):
     sent = 0
@@ -98,9 +98,9 @@ class Elsewhere(DirFileSystem):
             os.kill(os.getpid(), signal.SIGKILL)
         super().put_file(*arguments, **options)
 
-place = Place("memory://elsewhere")
-place._files, place._root = Elsewhere(sys.argv[1], LocalFileSystem()), "backups"
-make.make(Project.find(), place, make.Options(2, None, None), print)
+store = BackupStore("memory://elsewhere")
+store._files, store._root = Elsewhere(sys.argv[1], LocalFileSystem()), "backups"
+make.make(Project.find(), store, make.BackupOptions(2, None, None), print)
 """
 
 

@@ -57,11 +57,11 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def _report(error: Exception) -> None:
-    """Tell the program that started this one which error it was: in the run's file, and with --json in a line."""
+    """Tell the program that started this one which error it was."""
     kind = error if isinstance(error, CodedError) else CodedError()
     fields = {**kind.fields(), "message": one_line(error)}
     run_events.emit(error=fields)
-    if "--json" in sys.argv:
+    if "--attended" in sys.argv:
         _say(json.dumps({"error": fields}))
 
 
