@@ -255,7 +255,7 @@ def test_a_row_that_differs_somewhere_is_reported(loaded):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["public-orders", "seven"], "seven is no key of public-orders: order_id (bigint)"),
+        (["public-orders", "seven"], "seven is not a valid key of public-orders: write order_id (bigint)"),
         (["public-orders", "7", "8"], "The key of public-orders is order_id"),
         (["public-orders", "7000000"], "public-orders has no row 7000000"),
         (["public-order", "7"], "No such stream is selected: public-order; selected are public-customers"),
