@@ -125,13 +125,13 @@ def test_a_run_with_a_failed_task_is_reported_once_with_the_tasks_error(airflow,
     (body,) = webhook.bodies
     lines = body["text"].splitlines()
     assert lines[:3] == [
-        "fails failed in extract_load (unreachable)",
+        "fails failed in extract_load (source_unreachable)",
         "Cannot connect to &lt;source&gt; &amp; co",
         "changed shape: public-orders: note text was added",
     ]
     said = facts(body)
     assert said["Task"] == "extract_load, try 1 of 1"
-    assert (said["Owner"], said["Kind"]) == ("data team", "unreachable")
+    assert (said["Owner"], said["Code"]) == ("data team", "source_unreachable")
     assert (said["Airflow's run"], said["Run id in all logs"]) == (run, run_id_of("fails", run))
 
 
@@ -145,16 +145,16 @@ def test_a_retry_is_reported_if_the_settings_ask_for_it(airflow, webhook, monkey
     monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
     airflow.run("is_retried")
     first, last = webhook.bodies
-    assert "is_retried failed and is tried again in extract_load (unreachable)\nCannot connect\n" in first["text"]
+    assert "is_retried failed and is tried again in extract_load (source_unreachable)\nCannot connect\n" in first["text"]
     assert first["text"].endswith("docs/runbook.md#retry")
     assert facts(first)["Task"] == "extract_load, try 1 of 2"
-    assert last["text"].endswith("docs/runbook.md#unreachable")
+    assert last["text"].endswith("docs/runbook.md#source_unreachable")
 
 
 def test_a_failure_that_no_retry_can_fix_is_reported_at_once(airflow, webhook):
     airflow.run("cannot_pass")
     (body,) = webhook.bodies
-    assert "cannot_pass failed in extract_load (state)\nState is ahead\n" in body["text"]
+    assert "cannot_pass failed in extract_load (state_ahead)\nState is ahead\n" in body["text"]
     assert facts(body)["Task"] == "extract_load, try 1 of 4"
 
 
@@ -168,7 +168,7 @@ def test_a_run_with_several_failed_tasks_is_one_message_that_names_them_all(airf
 def test_a_run_with_a_killed_task_is_reported_once(airflow, webhook):
     airflow.run("is_killed", ended="failed")
     (body,) = webhook.bodies
-    assert body["text"].startswith("is_killed failed in never_ends (killed)\nits process ended without an error")
+    assert body["text"].startswith("is_killed failed in never_ends (process_gone)\nits process ended without an error")
 
 
 def test_a_run_that_exceeds_its_time_is_reported_once(airflow, webhook):
@@ -180,7 +180,7 @@ def test_a_run_that_exceeds_its_time_is_reported_once(airflow, webhook):
 def test_any_other_error_is_reported_in_one_line(airflow, webhook):
     airflow.run("breaks")
     (body,) = webhook.bodies
-    assert "breaks failed in extract_load (other)\nValueError: two lines\n" in body["text"]
+    assert "breaks failed in extract_load (unexpected)\nValueError: two lines\n" in body["text"]
 
 
 def late(state):

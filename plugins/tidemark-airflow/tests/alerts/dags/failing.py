@@ -44,7 +44,7 @@ with dag("is_retried"):
     again(RunFailed("Cannot connect", "source_unreachable", {}))
 
 with dag("cannot_pass"):
-    extract_load.override(retries=3)(PermanentFailure("State is ahead", "state", {}))
+    extract_load.override(retries=3)(PermanentFailure("State is ahead", "state_ahead", {}))
 
 with dag("several_fail"):
     for number in (1, 2, 3):
