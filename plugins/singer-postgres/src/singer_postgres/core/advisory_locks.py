@@ -18,7 +18,7 @@ _HOLDER = """
 
 
 class Holder(NamedTuple):
-    """The session that holds a lock; `since` is None where the role may not see when and from where it began."""
+    """The session that holds a lock; `since` is None if the role has no right to see its start."""
 
     pid: int
     application_name: str | None

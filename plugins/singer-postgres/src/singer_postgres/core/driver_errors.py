@@ -228,7 +228,7 @@ def _is_of_driver(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    """Return the SQLSTATE; empty if there is none. The drivers have different names for it."""
+    """Return the SQLSTATE, or an empty text for an error without one. The drivers have different names for it."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
 
 

@@ -39,8 +39,8 @@ class Workers:
         """Return a worker's connection, made when it is needed.
 
         Raises:
-            Crowded: there is none to be had, and other workers have one. The worker is counted off.
-            psycopg2.Error: there is none to be had.
+            Crowded: the source accepts no more connections, and other workers have one. The worker is counted off.
+            psycopg2.Error: the connection failed.
         """
         try:
             return worker.connect()
