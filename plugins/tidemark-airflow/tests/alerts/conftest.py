@@ -82,7 +82,7 @@ def alert():
         run_id="5b0b8c5e-4b0f-5e0a-9a38-0e2a4b9a1f10",
         run_url="https://airflow.example.com/dags/hourly-sync/runs/scheduled__1?a=1&b=2",
         log_url="https://airflow.example.com/dags/hourly-sync/runs/scheduled__1/tasks/extract_load?try_number=3",
-        runbook="https://example.com/runbook.md#unreachable",
+        runbook="https://example.com/runbook.md#source_unreachable",
         owner="data team",
         at=datetime(2026, 11, 24, 3, 17, 31, tzinfo=UTC),
         task="extract_load",

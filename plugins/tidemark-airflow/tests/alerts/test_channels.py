@@ -43,7 +43,7 @@ def test_a_webhook_gets_slacks_json(webhook, alert, caplog):
     deliver(alert)
     (body,) = webhook.bodies
     assert webhook.paths == [f"/services/{SECRET}"]
-    assert body["text"].splitlines()[0] == "hourly-sync failed in extract_load (unreachable)"
+    assert body["text"].splitlines()[0] == "hourly-sync failed in extract_load (source_unreachable)"
     assert [block["type"] for block in body["blocks"]] == ["section"] * 4
     assert not errors(caplog)
 
@@ -53,7 +53,7 @@ def test_mail_is_readable_as_text_and_as_html(mailbox, alert, caplog):
     (mail,), (envelope,) = mailbox.mails, mailbox.envelopes
     assert envelope.rcpt_tos == ["data@example.com", "oncall@example.com"]
     assert envelope.mail_from == "tidemark@example.com"
-    assert mail["Subject"] == "[Tidemark] hourly-sync failed in extract_load (unreachable)"
+    assert mail["Subject"] == "[Tidemark] hourly-sync failed in extract_load (source_unreachable)"
     assert mail["Date"] == "Tue, 24 Nov 2026 03:17:31 +0000"
     text = mail.get_body(["plain"]).get_content()
     html = mail.get_body(["html"]).get_content()

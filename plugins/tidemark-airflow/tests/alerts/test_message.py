@@ -63,10 +63,10 @@ def test_changed_tables_are_in_every_form_of_the_alert(alert):
 def test_a_mails_text_is_laid_out_for_reading(alert):
     _, text, _ = message.for_mail(alert)
     assert text.splitlines()[:6] == [
-        "hourly-sync failed in extract_load (unreachable)",
+        "hourly-sync failed in extract_load (source_unreachable)",
         "",
         alert.reason,
         "",
         "Task               extract_load, try 3 of 3",
-        "Kind               unreachable",
+        "Code               source_unreachable",
     ]
