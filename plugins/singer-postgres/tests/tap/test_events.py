@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source.select import ReadColumns
 from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
 from singer_postgres.tap.batch_writer import BatchWriter
-from singer_postgres.tap.chunks import ChunkFiles
+from singer_postgres.tap.chunks import ChunkFile, ChunkFiles
 from singer_postgres.tap.events import Empty, Failed, Finished, Opened, Read
 from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -78,3 +80,20 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
     assert tap.failed == ["public-broken"] * (end == "failed")
     assert not files.directory.exists()
     assert capsys.readouterr().out.count('"stream": "public-broken"') == (end == "finished")
+
+
+def test_a_chunk_that_is_begun_while_the_run_ends_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ChunkFiles(tmp_path, limit=4)
+    late = files.new()
+    remove_directory = os.rmdir
+
+    def begin_a_chunk(path: str, **options: Any) -> None:
+        with suppress(FileNotFoundError):
+            ChunkFile(late)
+        remove_directory(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", begin_a_chunk)
+    files.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]

@@ -120,8 +120,12 @@ class ChunkFiles:
         os._exit(status)
 
     def close(self) -> None:
-        """Remove the directory, and what the target has left in it."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove the directory, and what the target has left in it.
+
+        It is renamed first: a worker that is still at a stream that failed could begin a file in it while it is being
+        emptied, and it would stay.
+        """
+        shutil.rmtree(self.directory.rename(self.directory.with_suffix(".ended")), ignore_errors=True)
         self._lock.close()
 
 
