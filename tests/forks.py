@@ -31,21 +31,21 @@ from typing import Any
 
 def patch(names: list[str]) -> None:
     """Remove a part of the tap, so that a test can show that it is needed."""
-    from singer_postgres.core.source import horizon, watermark  # noqa: PLC0415
+    from singer_postgres.core.source import open_transactions, replication_key  # noqa: PLC0415
 
     if "no lookback" in names:
         from singer_postgres.tap import ordered_bookmark  # noqa: PLC0415 - not every environment has it
 
-        watermark.LOOKBACK_FLOOR_S = 0
+        replication_key.LOOKBACK_FLOOR_S = 0
         ordered_bookmark.LAG_ROWS = ordered_bookmark.FIRST_LAG_ROWS = 1
     if "no watermark" in names:
-        read = horizon.read
+        read = open_transactions.read
 
-        def blindfolded(connection: Any) -> horizon.Horizon:
+        def blindfolded(connection: Any) -> open_transactions.OpenTransactions:
             found = read(connection)
-            return horizon.Horizon(found.now, found.now)
+            return open_transactions.OpenTransactions(found.now, found.now)
 
-        horizon.read = blindfolded
+        open_transactions.read = blindfolded
 
 
 def parse_once() -> None:
@@ -120,8 +120,8 @@ IMPORTS = {
         *("meltano.core.schedule", "meltano.core.state_store.azure", "meltano.core.state_store.google"),
         *("meltano.core.state_store.s3", "meltano.core.task_sets", "jsonschema.validators", "rich.live", "rich.status"),
         *(
-            "singer_postgres.core.source.select",
-            "singer_postgres.core.source.watermark",
+            "singer_postgres.core.source.stream_query",
+            "singer_postgres.core.source.replication_key",
             "singer_postgres.core.warehouse.state_table",
         ),
         *(

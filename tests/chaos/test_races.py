@@ -8,7 +8,7 @@ from contextlib import suppress
 import psycopg
 
 from singer_postgres.core.errors import BusyError
-from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from tests.chaos.conftest import LONG
 
@@ -18,7 +18,7 @@ RUNNERS = 4
 
 def test_one_of_several_runs_that_race_for_a_table_wins(pipe):
     parameters = psycopg.conninfo.conninfo_to_dict(pipe.warehouse_url)
-    warehouse = Warehouse(lambda: dict(parameters), "raw")
+    warehouse = WarehouseConnector(lambda: dict(parameters), "raw")
     start, decided, freed = (threading.Barrier(RUNNERS) for _ in range(3))
     winners: list[int] = []
     wins = [0] * RUNNERS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from tests.integration.conftest import make_checkout
 
@@ -268,7 +268,7 @@ def test_a_role_that_may_read_only_the_selected_columns_compares_them(loaded):
 
 def test_a_repair_does_not_wait_for_a_run_and_says_that_one_is_active(loaded):
     do(loaded, "warehouse", "update raw.plain set amount = -2 where id = 3")
-    lock = RunLock(Warehouse(lambda: {"conninfo": loaded.urls["warehouse"]}, "raw"))
+    lock = RunLock(WarehouseConnector(lambda: {"conninfo": loaded.urls["warehouse"]}, "raw"))
     lock.take("public-plain", "raw", "plain")
     try:
         done = loaded.run("tidemark", "reconcile", "--repair")

@@ -10,7 +10,7 @@ import sys
 import pytest
 from meltano.core.plugin.singer.catalog import ListSelectedExecutor, MetadataExecutor, select_metadata_rules
 
-from singer_postgres.core.source.selection import selected_streams
+from singer_postgres.core.source.selected_streams import selected_streams
 
 IDS = ["public-orders", "public-order_items", "public-a.b", "crm-contacts", "crm-Contacts"]
 SELECTS = [
@@ -63,7 +63,9 @@ def test_a_stream_that_the_run_leaves_out_is_not_reported_missing():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's command line is looked at on Linux alone")
 def test_a_listing_of_selectable_streams_gets_all_streams():
-    child = "from singer_postgres.core.source.selection import selected_by_run; print(selected_by_run() is not None)"
+    child = (
+        "from singer_postgres.core.source.selected_streams import selected_by_run; print(selected_by_run() is not None)"
+    )
     parent = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode)"
     env = {
         **os.environ,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from singer_postgres.core.errors import SingerPostgresError
-from singer_postgres.core.source.select import ReadColumns
+from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
 from singer_postgres.tap.batch_writer import BatchWriter
 from singer_postgres.tap.chunks import ChunkFile, ChunkFiles

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from singer_sdk.exceptions import InvalidInputLine
 
-from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector
 
 # `make test-long` looks whether the stock target still does the same
 BOTH = pytest.mark.parametrize("kind", [pytest.param("stock", marks=pytest.mark.long), "ours"])
@@ -200,8 +200,8 @@ def test_a_record_that_is_there_already_is_not_written_again(ours):
 
 def test_a_tap_may_have_more_streams_than_the_server_has_connections(ours, monkeypatch):
     connected = []
-    connect = Warehouse.connect
-    monkeypatch.setattr(Warehouse, "connect", lambda warehouse: connected.append(1) or connect(warehouse))
+    connect = WarehouseConnector.connect
+    monkeypatch.setattr(WarehouseConnector, "connect", lambda warehouse: connected.append(1) or connect(warehouse))
     names = [f"stream_{number}" for number in range(30)]
     lines = [line for name in names for line in (schema(NUMBERS, stream=name), record(name, id=1))]
     assert len(ours.feed(lines).rows) == len(names)

@@ -19,7 +19,7 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
 from tidemark_dbt import reporting
-from tidemark_dbt.lock import BusyError, TransformLock, open_unlimited, require_session
+from tidemark_dbt.build_lock import BuildLock, BusyError, open_unlimited, require_session
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -108,9 +108,9 @@ def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
     if get_flags().WHICH in _READING:
         require_session(profile.credentials)
     if get_flags().WHICH in _WRITING:
-        lock = TransformLock(profile.credentials)
+        lock = BuildLock(profile.credentials)
         try:
-            lock.take(starter=starter)
+            lock.acquire(starter=starter)
         except BusyError:
             _status = os.EX_TEMPFAIL
             raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from singer_postgres.core import run_events
 from singer_postgres.core.errors import CodedError, one_line
 from tidemark.errors import Interruption, TidemarkError
-from tidemark.signals import ENDING
+from tidemark.held_signals import ENDING
 
 if TYPE_CHECKING:
     from types import FrameType

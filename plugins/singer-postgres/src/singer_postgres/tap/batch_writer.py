@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.metrics import Counter
 
-    from singer_postgres.core.source.select import ReadColumns
+    from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Batch, BatchOrigin, BlockRange, StreamEnd
     from singer_postgres.tap.chunk_readers import ChunkReaders
     from singer_postgres.tap.chunks import ChunkFiles

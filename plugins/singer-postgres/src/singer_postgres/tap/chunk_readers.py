@@ -22,7 +22,7 @@ from singer_postgres.tap.locks import LockedError
 from singer_postgres.tap.range_lease import RangeLease, StaleError
 from singer_postgres.tap.range_queue import RangeQueue
 from singer_postgres.tap.snapshots import ChangedError
-from singer_postgres.tap.workers import Crowded
+from singer_postgres.tap.worker_count import Crowded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.notices import Notices
     from singer_postgres.core.wire import BlockRange
-    from singer_postgres.tap.connections import Source
-    from singer_postgres.tap.server import Settings
+    from singer_postgres.tap.connections import SourceConnector
+    from singer_postgres.tap.source_queries import ReadSettings
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -41,7 +41,12 @@ class ChunkReaders:
     """The streams of one run being read."""
 
     def __init__(
-        self, source: Source, plans: Iterable[StreamPlan], files: ChunkFiles, settings: Settings, notices: Notices
+        self,
+        source: SourceConnector,
+        plans: Iterable[StreamPlan],
+        files: ChunkFiles,
+        settings: ReadSettings,
+        notices: Notices,
     ) -> None:
         """Begin with nothing read."""
         self.events: queue.Queue[Event] = queue.Queue()
@@ -100,12 +105,12 @@ class ChunkReaders:
     def _read(self, worker: WorkerConnection[Connection], lease: RangeLease, path: Path) -> None:
         """Read one range in one transaction, and announce its files."""
         try:
-            connection = self._queue.server.workers.connection(worker)
+            connection = self._queue.queries.workers.connection(worker)
         except BaseException:
             self._files.discard(path)
             raise
         try:
-            with self._queue.server.watch.over(connection, worker.pid) as reader:
+            with self._queue.queries.watch.over(connection, worker.pid) as reader:
                 writer = ChunkWriter(
                     self._files,
                     path,

@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger("tap-postgres")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceConnector:
     """How to connect.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from singer_postgres.core.source.select import ReadColumns
+    from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
     from singer_postgres.tap.stream_plan import StreamPlan
 

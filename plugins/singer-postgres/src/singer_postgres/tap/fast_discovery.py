@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import make_dsn
 
-from singer_postgres.core.source import relations, selection
-from singer_postgres.tap.connections import Source
+from singer_postgres.core.source import relations, selected_streams
+from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def discover(arguments: Sequence[str]) -> str | None:
     if None in given.values():
         return None
     dsn = make_dsn(**given)
-    with closing(Source(dsn=lambda: dsn).connect()) as connection:
+    with closing(SourceConnector(dsn=lambda: dsn).connect()) as connection:
         found, left_out = relations.in_schemas(
-            connection, config.get("filter_schemas") or (), wanted=selection.selected_by_run()
+            connection, config.get("filter_schemas") or (), wanted=selected_streams.selected_by_run()
         )
     for relation in left_out:
         sys.stderr.write(f"{relation}\n")

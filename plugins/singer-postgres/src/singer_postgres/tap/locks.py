@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from singer_postgres.tap.connections import Source
+    from singer_postgres.tap.connections import SourceConnector
 
 _LOGGER = logging.getLogger("tap-postgres")
 # how long a lock is asked for at once. Nobody is kept waiting by this that the one in front does not keep waiting.
@@ -207,7 +207,7 @@ class Watch:
     What stands still because the target is slow, or reads for minutes, would otherwise stop the application as long.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceConnector) -> None:
         self._source = source
         self._readers: dict[int, Reader] = {}
         self._alone = threading.Lock()

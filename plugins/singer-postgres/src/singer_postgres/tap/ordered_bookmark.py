@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import errors
 
 from singer_postgres.core.errors import ReplicationKeyError
-from singer_postgres.core.source import horizon, sequences, watermark
+from singer_postgres.core.source import open_transactions, replication_key, sequences
 from singer_postgres.core.sql_compat import DataError, literal, sql
 from singer_postgres.tap.key_trail import KeyTrail
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.notices import Notices
-    from singer_postgres.core.source.horizon import Horizon
-    from singer_postgres.core.source.select import Selection
+    from singer_postgres.core.source.open_transactions import OpenTransactions
+    from singer_postgres.core.source.replication_key import ReplicationKey
     from singer_postgres.core.source.sequences import Sequence
-    from singer_postgres.core.source.watermark import ReplicationKey
+    from singer_postgres.core.source.stream_query import StreamQuery
     from singer_postgres.tap.stream_plan import StreamPlan
 
 # how many rows the bookmark stays below the largest value: applications that draw values in blocks, and sentinels that
@@ -63,7 +63,7 @@ _FILLER = re.compile(
 class _Values:
     """The values of one key in its table, asked for in their order."""
 
-    def __init__(self, connection: Connection, selection: Selection, key: ReplicationKey) -> None:
+    def __init__(self, connection: Connection, selection: StreamQuery, key: ReplicationKey) -> None:
         self._connection = connection
         self._key = key
         self._table = sql.Identifier(selection.relation.schema, selection.relation.name)
@@ -112,7 +112,7 @@ class _Values:
 
 
 def bookmark(
-    connection: Connection, plan: StreamPlan, selection: Selection, key: ReplicationKey, notices: Notices
+    connection: Connection, plan: StreamPlan, selection: StreamQuery, key: ReplicationKey, notices: Notices
 ) -> tuple[StreamPlan, str | None]:
     """Return the plan, which may be to begin again, and the bookmark that reading the stream leads to.
 
@@ -121,7 +121,7 @@ def bookmark(
     Raises:
         SingerPostgresError: the key can't be one.
     """
-    now = horizon.iso(_clock(connection))
+    now = open_transactions.iso(_clock(connection))
     values = _Values(connection, selection, key)
     top, limits = _within_reach(values, plan, key, notices)
     # after the values: what was drawn for one of them was drawn before this
@@ -207,7 +207,7 @@ def _some_rows_below(values: _Values, top: Several[str], limits: tuple[tuple[str
     return below[-1] if below else top[0]
 
 
-def _files(sequence: Sequence | None, selection: Selection) -> tuple[int, int]:
+def _files(sequence: Sequence | None, selection: StreamQuery) -> tuple[int, int]:
     relation = selection.relation
     # partitions come and go
     own = relation.leaves[0].relfilenode if relation.kind == "r" and len(relation.leaves) == 1 else 0
@@ -283,25 +283,25 @@ def _settled(connection: Connection, plan: StreamPlan, key: ReplicationKey, noti
             "blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind_because}"
         )
     if not settled:
+        since = open_transactions.iso(found.prepared[1] if found.prepared else found.oldest_start)
         waits_for = found.holder or f"prepared transaction {found.prepared and found.prepared[0]!r}"
         notices.warn(
             "holder",
-            f"The bookmark of {plan.stream} stays at the beginning while {waits_for} is open, since "
-            f"{horizon.iso(found.prepared[1] if found.prepared else found.oldest_start)}: it may yet add smaller "
-            f"values of {key.column.name}.",
+            f"The bookmark of {plan.stream} stays at the beginning until {waits_for} ends, open since {since}: "
+            f"it may still add smaller values of {key.column.name}.",
         )
     return settled
 
 
 def _limit(connection: Connection, key: ReplicationKey, notices: Notices) -> str:
     """Return the instant such that of what was drawn before it, all is committed that ever will be."""
-    found, lookback = horizon.read(connection), key.lookback
-    watermark.tell(found, lookback, notices)
-    usual = max(lookback.usual, timedelta(seconds=watermark.LOOKBACK_FLOOR_S))
-    return horizon.iso(found.settled(None, longest=lookback.longest) - usual)
+    found, lookback = open_transactions.read(connection), key.lookback
+    replication_key.warn_about_holders(found, lookback, notices)
+    usual = max(lookback.usual, timedelta(seconds=replication_key.LOOKBACK_FLOOR_S))
+    return open_transactions.iso(found.settled(None, longest=lookback.longest) - usual)
 
 
-def outlived(connection: Connection) -> tuple[Horizon, bool]:
+def outlived(connection: Connection) -> tuple[OpenTransactions, bool]:
     """Wait, for a short while, for all transactions to end that are open now.
 
     Returns:
@@ -310,7 +310,7 @@ def outlived(connection: Connection) -> tuple[Horizon, bool]:
     asked = _clock(connection)
     until = time.monotonic() + _PATIENCE_S
     while True:
-        found = horizon.read(connection)
+        found = open_transactions.read(connection)
         ended = found.oldest_start >= asked and not found.prepared
         if ended or found.blind_because or time.monotonic() > until:
             return found, ended or bool(found.blind_because and not found.prepared)

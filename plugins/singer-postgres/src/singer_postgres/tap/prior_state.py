@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.source.relations import Column
-    from singer_postgres.core.source.select import ReadColumns, Selection
+    from singer_postgres.core.source.stream_query import ReadColumns, StreamQuery
 
 # of the text of arrays, composites and ranges
 _ESCAPES = '\\"'
@@ -121,7 +121,7 @@ _TYPES = """
 
 def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
     connection: Connection,
-    selection: Selection,
+    selection: StreamQuery,
     before: ReadColumns,
     bound: sql.Composable | None,
     *,
@@ -154,7 +154,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
         if why := _of_types(connection, selection, read, before.seen, bound):
             return why
     for some in _pieces(added):
-        if _holds(connection, selection, bound, [selection.speaks_against(column, past=past) for column in some]):
+        if _holds(connection, selection, bound, [selection.contradicts(column, past=past) for column in some]):
             which = ", ".join(column.name for column in some)
             verb = "was" if len(some) == 1 else "were"
             return f"{which} {verb} added, with values for the rows that were there"
@@ -170,7 +170,7 @@ def _replaced(connection: Connection, parts: Sequence[int], seen: str) -> str | 
 
 
 def _altered(
-    connection: Connection, selection: Selection, names: Sequence[str], seen: str, bound: sql.Composable | None
+    connection: Connection, selection: StreamQuery, names: Sequence[str], seen: str, bound: sql.Composable | None
 ) -> str | None:
     """Look for rows that were written anew without a stamp, where a column's definition was: ALTER … TYPE … USING."""
     relation = selection.relation
@@ -188,7 +188,7 @@ def _altered(
     return None
 
 
-def _was_emptied(connection: Connection, selection: Selection, seen: str, bound: sql.Composable | None) -> bool:
+def _was_emptied(connection: Connection, selection: StreamQuery, seen: str, bound: sql.Composable | None) -> bool:
     """Look for rows that are new in a table that was emptied since, and have old stamps: a restored copy, say."""
     relation = selection.relation
     ((count, readable),) = _ask(connection, _BEGUN_ANEW, [relation.oid, relation.oid, seen, seen])
@@ -205,7 +205,7 @@ def _written(seen: str) -> sql.Composable:
 
 
 def _of_types(
-    connection: Connection, selection: Selection, names: Sequence[str], seen: str, bound: sql.Composable | None
+    connection: Connection, selection: StreamQuery, names: Sequence[str], seen: str, bound: sql.Composable | None
 ) -> str | None:
     """Look for values whose text is another since their type was altered: a renamed label, a further attribute."""
     for name, labels, is_altered in _ask(connection, _TYPES, [selection.relation.oid, list(names), seen, seen]):
@@ -221,7 +221,7 @@ def _of_types(
     return None
 
 
-def _attached(connection: Connection, selection: Selection, seen: str, bound: sql.Composable) -> str | None:
+def _attached(connection: Connection, selection: StreamQuery, seen: str, bound: sql.Composable) -> str | None:
     for schema, name in _ask(connection, _ATTACHED, [seen, selection.relation.oid, seen]):
         if _is(connection, selection.exists(sql.SQL("({}) IS NOT TRUE").format(bound), table=(schema, name))):
             return f"{schema}.{name} was attached to it, with rows before the bookmark"
@@ -229,7 +229,7 @@ def _attached(connection: Connection, selection: Selection, seen: str, bound: sq
 
 
 def _holds(
-    connection: Connection, selection: Selection, bound: sql.Composable | None, any_of: Iterable[sql.Composable]
+    connection: Connection, selection: StreamQuery, bound: sql.Composable | None, any_of: Iterable[sql.Composable]
 ) -> bool:
     """Return whether one of the rows that this run doesn't read meets one of the conditions."""
     condition = sql.SQL("({})").format(sql.SQL(" OR ").join(any_of))

@@ -22,10 +22,10 @@ from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
-from singer_postgres.tap.server import Server, Settings, tell_of_retry
 from singer_postgres.tap.snapshots import ChangedError
+from singer_postgres.tap.source_queries import ReadSettings, SourceQueries, tell_of_retry
 from singer_postgres.tap.stream_planning import OpenStream, refuse_expired_snapshot, select_again
-from singer_postgres.tap.workers import Crowded
+from singer_postgres.tap.worker_count import Crowded
 
 if TYPE_CHECKING:
     import queue
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.notices import Notices
     from singer_postgres.core.worker_connection import WorkerConnection
-    from singer_postgres.tap.connections import Source
+    from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -70,9 +70,9 @@ class RangeQueue:
 
     def __init__(
         self,
-        source: Source,
+        source: SourceConnector,
         plans: Iterable[StreamPlan],
-        settings: Settings,
+        settings: ReadSettings,
         notices: Notices,
         events: queue.Queue[Event],
     ) -> None:
@@ -81,7 +81,7 @@ class RangeQueue:
         Args:
             events: takes what becomes of the streams.
         """
-        self.server = Server(source, settings, notices)
+        self.queries = SourceQueries(source, settings, notices)
         self._unopened = deque(_Unopened(plan) for plan in plans)
         self._settings = settings
         self._events = events
@@ -173,12 +173,12 @@ class RangeQueue:
         """Read in ranges what turned out to be more than one chunk."""
         with self._changed:
             if lease.epoch.is_reading:
-                self._add(lease.stream, self.server.cut(lease.stream))
+                self._add(lease.stream, self.queries.cut(lease.stream))
                 self._finish(lease)
 
     def _fail(self, stream: OpenStream, error: Exception) -> None:
         """Leave out the rest of a stream that can't be read."""
-        error = self.server.named(error, stream.plan)
+        error = self.queries.wrap_error(error, stream.plan)
         with self._changed:
             self._leave_out(stream, error)
 
@@ -231,7 +231,7 @@ class RangeQueue:
             why = f", again and again, in {stream.epoch.number + 1} attempts"
         elif stream.breaks >= driver_errors.TRIES - 1:
             why = ""
-        failed = self.server.named(error, plan, why) if why is not None else None
+        failed = self.queries.wrap_error(error, plan, why) if why is not None else None
         with self._changed:
             if not lease.epoch.is_reading:
                 return
@@ -340,8 +340,8 @@ class RangeQueue:
         try:
             # The worker's own connection first: were the last one to be had used for a snapshot, nobody could read.
             with suppress(psycopg2.Error, SingerPostgresError):
-                self.server.workers.connection(worker)
-            stream, ranges = self.server.tried(plan, partial(self.server.opened, plan))
+                self.queries.workers.connection(worker)
+            stream, ranges = self.queries.with_retries(plan, partial(self.queries.open_stream, plan))
         except (LockedError, GaveWayError) as locked:
             error = self._pause(unopened.pause, plan, str(locked))
             over = error is not None
@@ -351,9 +351,9 @@ class RangeQueue:
             over = False
             raise
         except (psycopg2.Error, SingerPostgresError) as error:
-            self._events.put(Failed(self.server.named(error, plan), plan))
+            self._events.put(Failed(self.queries.wrap_error(error, plan), plan))
         else:
-            table, shape = self.server.described(stream)
+            table, shape = self.queries.describe(stream)
             with self._changed:
                 self._events.put(Opened(stream.plan, table, shape, stream.relation.rows))
                 self._add(stream, ranges)
@@ -369,11 +369,11 @@ class RangeQueue:
         plan = stream.plan
         try:
             refuse_expired_snapshot(stream, self._settings.snapshot_s)
-            snapshot = self.server.tried(plan, partial(self.server.snapshot, stream))
+            snapshot = self.queries.with_retries(plan, partial(self.queries.snapshot, stream))
             try:
                 self._resume(stream, snapshot)
             except BaseException:
-                self.server.hand_back(snapshot)
+                self.queries.release(snapshot)
                 raise
         except (LockedError, GaveWayError) as locked:
             error = self._pause(stream.pause, plan, str(locked))
@@ -411,13 +411,13 @@ class RangeQueue:
             self._ranges = deque(range_ for range_ in self._ranges if range_.stream is not stream)
             stream.epoch = stream.epoch.restarted()
             stream.origin = replace(stream.origin, resumed=())
-            self._add(stream, self.server.cut(stream))
+            self._add(stream, self.queries.cut(stream))
             self._end_if_empty(stream)
 
     def _pause(self, pause: Pause, plan: StreamPlan, locked_by: str) -> SingerPostgresError | None:
         """Leave a table alone that is locked; return the stream's error if that takes too long."""
         try:
-            pause.locked(plan.stream, locked_by, limit_s=self.server.lock_timeout_s)
+            pause.locked(plan.stream, locked_by, limit_s=self.queries.lock_timeout_s)
         except SingerPostgresError as error:
             return error
         return None
@@ -428,4 +428,4 @@ class RangeQueue:
             unneeded = [snapshot for snapshot in self._retiring if not snapshot.needed]
             self._retiring = [snapshot for snapshot in self._retiring if snapshot.needed]
         for snapshot in unneeded:
-            self.server.hand_back(snapshot)
+            self.queries.release(snapshot)

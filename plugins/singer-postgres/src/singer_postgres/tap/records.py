@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from singer_postgres.core.source.select import Selection
+    from singer_postgres.core.source.stream_query import StreamQuery
     from singer_postgres.tap.locks import Watch
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
@@ -157,7 +157,7 @@ class Records:
 
 def _read(  # noqa: PLR0913 - each is a part of one query
     connection: Connection,
-    selection: Selection,
+    selection: StreamQuery,
     *,
     properties: Mapping[str, Any],
     bound: sql.Composable | None,

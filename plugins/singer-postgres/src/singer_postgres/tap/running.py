@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.metrics import Counter
 
-    from singer_postgres.core.source.select import ReadColumns
+    from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.tap.key_trail import KeyTrail
     from singer_postgres.tap.locks import Watch
     from singer_postgres.tap.stream_plan import StreamPlan

@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import errors, sql
 
 from singer_postgres.core.errors import RowsHiddenError, TableChangedError, TableMissingError, one_line
-from singer_postgres.core.source import horizon, relations
+from singer_postgres.core.source import open_transactions, relations
 from singer_postgres.tap import layout, locks
 from singer_postgres.tap.locks import LockedError
 
@@ -63,7 +63,7 @@ class Snapshot:
         self._alone = threading.RLock()
         self._name = sql.Identifier(schema, name)
         self.taken = time.monotonic()
-        self.horizon = horizon.read(connection)
+        self.horizon = open_transactions.read(connection)
         for _ in range(_ATTEMPTS):
             if self._take(schema, name):
                 return

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from singer_postgres.core.source.backfill import Backfill
-    from singer_postgres.core.source.select import ReadColumns
+    from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.key_trail import KeyTrail
 

@@ -12,9 +12,17 @@ from singer_postgres.core.errors import (
     SnapshotExpiredError,
     TableChangedError,
 )
-from singer_postgres.core.source import backfill, horizon, keys, limits, relations, start_date, watermark
-from singer_postgres.core.source.select import Selection, refuse_unreadable, select
-from singer_postgres.core.source.watermark import Lookback, ReplicationKey
+from singer_postgres.core.source import (
+    backfill,
+    missing_key,
+    open_transactions,
+    relations,
+    replication_key,
+    start_date,
+    table_limits,
+)
+from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
+from singer_postgres.core.source.stream_query import StreamQuery, refuse_unreadable, stream_query
 from singer_postgres.core.wire import BatchOrigin, refuse_own_name
 from singer_postgres.tap import locks, ordered_bookmark, prior_state
 from singer_postgres.tap.epochs import Epoch
@@ -38,7 +46,7 @@ class OpenStream:
     """A stream that is being read."""
 
     plan: StreamPlan
-    selection: Selection
+    selection: StreamQuery
     bound: sql.Composable | None
     snapshot: Snapshot | None
     origin: BatchOrigin
@@ -94,7 +102,7 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         plan = _from_start_date(plan, plan.start_date, _replication_key(plan, snapshot.relation, lookback), notices)
     selection = selection_of(snapshot, plan)
     if chunks:
-        limits.refuse(connection, selection.relation, selection.columns, selection.masks)
+        table_limits.refuse(connection, selection.relation, selection.columns, selection.masks)
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
         return _opened(plan, selection, None, snapshot, _origin(snapshot, plan))
@@ -128,13 +136,13 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
 
 
 def _opened(
-    plan: StreamPlan, selection: Selection, bound: sql.Composable | None, snapshot: Snapshot, origin: BatchOrigin
+    plan: StreamPlan, selection: StreamQuery, bound: sql.Composable | None, snapshot: Snapshot, origin: BatchOrigin
 ) -> OpenStream:
     return OpenStream(plan, selection, bound, snapshot, origin, snapshot.layout, snapshot.relation)
 
 
 def _checked(  # noqa: PLR0913 - all that an answer rests on
-    snapshot: Snapshot, selection: Selection, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
+    snapshot: Snapshot, selection: StreamQuery, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
 ) -> StreamPlan:
     """Return the plan, from the beginning if what earlier runs read of the stream no longer holds."""
     if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
@@ -171,7 +179,7 @@ def _origin(snapshot: Snapshot, plan: StreamPlan) -> BatchOrigin:
 def _no_key(connection: Connection, plan: StreamPlan) -> str:
     """Return what to say of a stream without a key that can't be without one."""
     relation = relations.find(connection, plan.schema, plan.name)
-    lacking = keys.missing_key(connection, relation) if relation else keys.MissingKey()
+    lacking = missing_key.missing_key(connection, relation) if relation else missing_key.MissingKey()
     why = f" ({lacking.why})" if lacking.why else ""
     return (
         f"{plan.stream} has no primary key{why}, so rows that are read again could not be told from new ones. "
@@ -181,13 +189,13 @@ def _no_key(connection: Connection, plan: StreamPlan) -> str:
     )
 
 
-def selection_of(snapshot: Snapshot, plan: StreamPlan) -> Selection:
+def selection_of(snapshot: Snapshot, plan: StreamPlan) -> StreamQuery:
     """Return what is read of a relation as it is under a snapshot.
 
     Raises:
         SingerPostgresError: a column is missing, or can't be read.
     """
-    return select(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
+    return stream_query(snapshot.relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
 
 
 def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
@@ -198,7 +206,7 @@ def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices:
         notices.warn(
             plan.stream,
             f"The bookmark of {plan.stream}, {plan.bookmark}, is ahead of the source's clock, "
-            f"{horizon.iso(found.now)}: the clock went back, or the state was set by hand. "
+            f"{open_transactions.iso(found.now)}: the clock went back, or the state was set by hand. "
             "Reading the stream from its beginning.",
         )
         plan, start = replace(plan, bookmark=None), None
@@ -208,8 +216,8 @@ def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices:
             f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone doesn't say in which it is "
             "written: all rows of the last 12 hours are read at each run. Set it, such as to UTC.",
         )
-    watermark.tell(found, lookback, notices)
-    return plan, horizon.iso(found.settled(start, longest=lookback.longest))
+    replication_key.warn_about_holders(found, lookback, notices)
+    return plan, open_transactions.iso(found.settled(start, longest=lookback.longest))
 
 
 def _from_start_date(plan: StreamPlan, date: datetime, key: ReplicationKey, notices: Notices) -> StreamPlan:
@@ -237,7 +245,7 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
     raise ColumnMissingError(msg)
 
 
-def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_epochs: int) -> Selection:
+def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_epochs: int) -> StreamQuery:
     """Return what is read of a stream that is begun anew.
 
     Raises:

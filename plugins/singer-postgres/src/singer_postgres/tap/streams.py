@@ -15,7 +15,7 @@ from tap_postgres.client import PostgresStream
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
-from singer_postgres.core.source.select import ReadColumns
+from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.wire import FIRST_LOAD, FORMAT, KEY_TRAIL, SHAPE
 from singer_postgres.tap import records
 from singer_postgres.tap.key_trail import KeyTrail

@@ -32,21 +32,21 @@ from singer_postgres.core.errors import (
     one_line,
 )
 from singer_postgres.core.notices import Notices
-from singer_postgres.core.source import relations, selection, start_date
-from singer_postgres.core.source.select import ReadColumns, mask_key_statement
-from singer_postgres.core.source.watermark import Lookback
+from singer_postgres.core.source import relations, selected_streams, start_date
+from singer_postgres.core.source.replication_key import Lookback
+from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 from singer_postgres.singer import configuration, tunnels
-from singer_postgres.singer.passwords import settings_reported, without_password
+from singer_postgres.singer.optional_password import settings_reported, without_password
 from singer_postgres.tap.batch_writer import BatchWriter, watch_reader
 from singer_postgres.tap.chunk_readers import ChunkReaders
 from singer_postgres.tap.chunks import ChunkFiles
-from singer_postgres.tap.connections import Source
+from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.locks import LockedError, Pause, Watch
-from singer_postgres.tap.server import Settings
 from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
+from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
 from singer_postgres.tap.streams import CopyStream, first_load
 
@@ -118,7 +118,7 @@ class TapPostgres(MeltanoLabsTap):
     # the source
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> SourceConnector:
         """How to connect to the source."""
         masks = (self.config.get("masks") or {}).values()
         secret = self.config.get("mask_secret")
@@ -129,9 +129,9 @@ class TapPostgres(MeltanoLabsTap):
         return replace(self._catalogs, mask_key=mask_key_statement(secret) if hashed else None)
 
     @cached_property
-    def _catalogs(self) -> Source:
+    def _catalogs(self) -> SourceConnector:
         """How to connect where no row is read."""
-        return Source(
+        return SourceConnector(
             dsn=self._dsn,
             statement_timeout_s=self.config["statement_timeout"],
             lock_timeout_s=self.config["lock_timeout"],
@@ -162,7 +162,7 @@ class TapPostgres(MeltanoLabsTap):
         if self._catalog_dict is None:
             with _closing(self._catalogs) as connection:
                 schemas = self.config.get("filter_schemas") or ()
-                found, left_out = relations.in_schemas(connection, schemas, wanted=selection.selected_by_run())
+                found, left_out = relations.in_schemas(connection, schemas, wanted=selected_streams.selected_by_run())
             for relation in left_out:
                 self.logger.warning("%s", relation)
             self._catalog_dict = catalog(found, self.config)
@@ -243,7 +243,7 @@ class TapPostgres(MeltanoLabsTap):
             ]
             self._files = ChunkFiles(self.chunk_directory, limit=self.config["chunks_outstanding"])
             watch_reader(self._files)
-            settings = Settings(
+            settings = ReadSettings(
                 chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
                 parallel=self.config["max_parallel"],
                 snapshot_s=float(self.config["snapshot_seconds"]),
@@ -315,7 +315,7 @@ class TapPostgres(MeltanoLabsTap):
 
         Of streams that `metadata` describes and the source does not have, it warns.
         """
-        selected = selection.selected_streams() if self.input_catalog else None
+        selected = selected_streams.selected_streams() if self.input_catalog else None
         if selected is None:
             return
         known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
@@ -361,7 +361,7 @@ class TapPostgres(MeltanoLabsTap):
 
 
 @contextmanager
-def _closing(source: Source) -> Iterator[Any]:
+def _closing(source: SourceConnector) -> Iterator[Any]:
     connection = source.connect()
     try:
         yield connection

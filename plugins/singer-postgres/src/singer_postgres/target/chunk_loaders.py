@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.wire import Batch
@@ -85,7 +85,7 @@ class _Worker(WorkerConnection["Connection"]):
         since: when it took its job, by the monotonic clock.
     """
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: WarehouseConnector) -> None:
         super().__init__(warehouse.connect_once, end_previous=end_session)
         self.job: _Job | None = None
         self.since = 0.0
@@ -100,7 +100,7 @@ class ChunkLoaders:
 
     def __init__(
         self,
-        warehouse: Warehouse,
+        warehouse: WarehouseConnector,
         lock: RunLock,
         *,
         parallel: int,

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
 
 
 class ConnectionPool:
     """Opens as many connections as are used at the same time."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: WarehouseConnector) -> None:
         """Start without connections."""
         self._warehouse = warehouse
         self._idle: list[psycopg.Connection[Any]] = []

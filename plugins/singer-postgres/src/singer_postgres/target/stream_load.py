@@ -22,7 +22,7 @@ from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
-from singer_postgres.target.flushing import FlushingWriter
+from singer_postgres.target.copy_writer import FlushingWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
@@ -45,7 +45,7 @@ _LOGGER = logging.getLogger("target-postgres")
 class LoadRun:
     """The parts of a load that all streams of a run share."""
 
-    warehouse: Warehouse
+    warehouse: WarehouseConnector
     lock: RunLock
     id: str
     sync_started_at: int

@@ -26,11 +26,11 @@ from singer_postgres.core.errors import (
     StreamsFailedError,
     one_line,
 )
-from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FORMAT, Chunk, StreamEnd, Table, batch_from_json
 from singer_postgres.singer import configuration, tunnels
-from singer_postgres.singer.passwords import settings_reported, without_password
+from singer_postgres.singer.optional_password import settings_reported, without_password
 from singer_postgres.target import files
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
@@ -93,7 +93,7 @@ class TargetPostgres(MeltanoLabsTarget):
             return super().target_connector
 
     @cached_property
-    def warehouse(self) -> Warehouse:
+    def warehouse(self) -> WarehouseConnector:
         """The warehouse's connection settings."""
         # the connector knows the TLS settings, and opens the SSH tunnel if there is one
         url = sa.make_url(self.target_connector.sqlalchemy_url)
@@ -101,7 +101,7 @@ class TargetPostgres(MeltanoLabsTarget):
         if not parameters.get("password"):
             # without this name, libpq looks for a password elsewhere; an empty one would count as given
             parameters.pop("password", None)
-        return Warehouse(
+        return WarehouseConnector(
             parameters=lambda: parameters,
             schema=self.config.get("default_target_schema"),
             statement_timeout_s=self.config["statement_timeout"],

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from tidemark.errors import UsageError
 from tidemark.project.directory import Project
+from tidemark.run.end_with_parent import end_with_stdin
+from tidemark.run.errors import RunFailedError
 from tidemark.run.events import Failure
-from tidemark.run.failed import RunFailedError
-from tidemark.run.parent_watch import end_with_stdin
 from tidemark.run.steps import BackfillStep
 
 if TYPE_CHECKING:
+    from tidemark.run.progress import Listener
     from tidemark.run.report import RunReport
-    from tidemark.run.views import Listener
 
 RunIdOption = Annotated[
     UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")

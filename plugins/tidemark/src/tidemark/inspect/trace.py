@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Table
     from tidemark.inspect.lineage import Model
-    from tidemark.inspect.reconcile.sides import ComparedStream
+    from tidemark.inspect.reconcile.bucket_hashes import ComparedStream
     from tidemark.project.directory import Project
 
     Connection = psycopg.Connection[Any]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.backfill import Backfill
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.directory import Project
+    from tidemark.run.progress import Listener
     from tidemark.run.report import RunReport
     from tidemark.run.steps import BackfillStep
-    from tidemark.run.views import Listener
 
 
 def backfill(  # noqa: PLR0913 - each argument has a name

@@ -11,15 +11,15 @@ from tidemark.project.file_locks import hold
 from tidemark.run import runner
 from tidemark.run.block_names import split
 from tidemark.run.outcome import BlockOutcome
+from tidemark.run.progress import LineProgress
 from tidemark.run.report import RunReport, report_of
-from tidemark.run.views import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from tidemark.project.directory import Project
-    from tidemark.run.views import Listener
+    from tidemark.run.progress import Listener
 
 
 def run(  # noqa: PLR0913 - each argument has a name
@@ -60,7 +60,7 @@ def run(  # noqa: PLR0913 - each argument has a name
             databases=(source, warehouse),
             run_id=run_id,
             lock=lock,
-            view=Lines(say),
+            view=LineProgress(say),
             more=more,
             save_state=save_state,
         )

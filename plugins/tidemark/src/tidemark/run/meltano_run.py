@@ -12,9 +12,9 @@ import yaml
 
 from singer_postgres.core import run_events
 from tidemark.errors import TidemarkError
+from tidemark.held_signals import held_back
 from tidemark.project.file_locks import share
 from tidemark.run.events import Event, parse, parse_own
-from tidemark.signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,9 +13,9 @@ from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
 from tidemark.run import runner, summary
 from tidemark.run.display import Display
-from tidemark.run.failed import RunFailedError
+from tidemark.run.errors import RunFailedError
 from tidemark.run.outcome import BlockOutcome, RunOutcome
-from tidemark.run.views import Steps
+from tidemark.run.progress import StepProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
         databases=(source, warehouse),
         run_id=run_id,
         lock=lock,
-        view=Steps(display),
+        view=StepProgress(display),
     )
     if outcome.ended_well:
         return outcome

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from singer_postgres.core.source.watermark import ReplicationKey
+    from singer_postgres.core.source.replication_key import ReplicationKey
 
 FROM, TO = "from", "to"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from singer_postgres.core.source.selection import SelectedStreams
+    from singer_postgres.core.source.selected_streams import SelectedStreams
 
 # r: table, p: partitioned table, v: view, m: materialized view, f: foreign table
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
-    from singer_postgres.core.source.watermark import ReplicationKey
+    from singer_postgres.core.source.replication_key import ReplicationKey
 
 # if the zone is unknown, the date is moved back by the largest offset that a local time can have
 _EARLIEST_H = 12

@@ -26,7 +26,7 @@ APPLICATION_NAME = "tidemark target-postgres"
 
 
 @dataclass(frozen=True)
-class Warehouse:
+class WarehouseConnector:
     """The connection settings of the warehouse.
 
     Attributes:

@@ -16,7 +16,7 @@ from singer_postgres.core.warehouse.system_tables import SystemTable
 if TYPE_CHECKING:
     import psycopg
 
-    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
     from singer_postgres.core.warehouse.row_counts import RowCounts
 
     Connection = psycopg.Connection[Any]
@@ -131,7 +131,7 @@ class StreamRun:
             extracted_at=extracted_at,
         )
 
-    def fail(self, warehouse: Warehouse, error: BaseException) -> None:
+    def fail(self, warehouse: WarehouseConnector, error: BaseException) -> None:
         """Note that the stream failed, if the warehouse can be reached."""
         if not self.keep_days:
             return

@@ -18,7 +18,7 @@ from singer_postgres.core.warehouse.connections import end_session
 if TYPE_CHECKING:
     import psycopg
 
-    from singer_postgres.core.warehouse.connections import Warehouse
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
 
 _HELD = """
     select exists (select from pg_catalog.pg_locks where pid = %s and locktype = 'advisory' and granted)
@@ -28,7 +28,7 @@ _HELD = """
 class RunLock:
     """The locks of one run, one per table."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: WarehouseConnector) -> None:
         self._warehouse = warehouse
         self._connection: psycopg.Connection[Any] | None = None
         self._pid = 0

@@ -13,12 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import (
-    ClockBackError,
-    LockLostError,
-    NotLoadedYetError,
-    StateAheadError,
-)
+from singer_postgres.core.errors import ClockBackError, LockLostError, NotLoadedYetError, StateAheadError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import other_source
 from singer_postgres.core.warehouse.loaded_columns import LoadedColumns

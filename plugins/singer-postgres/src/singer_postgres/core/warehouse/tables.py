@@ -6,12 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import (
-    ColumnRecreatedError,
-    KeyChangedError,
-    NameTakenError,
-    WarehouseAlteredError,
-)
+from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
 from singer_postgres.core.warehouse.metadata_columns import METADATA

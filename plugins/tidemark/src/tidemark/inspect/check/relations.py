@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
-from singer_postgres.core.source import keys, relations
+from singer_postgres.core.source import missing_key, relations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import psycopg
 
-    from singer_postgres.core.source.keys import MissingKey
+    from singer_postgres.core.source.missing_key import MissingKey
     from singer_postgres.core.source.relations import Column, Undescribed
 
 
@@ -172,7 +172,7 @@ def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Re
             owned,
             relation.inherited,
             key=relation.key,
-            lack=keys.MissingKey() if relation.key else keys.missing_key(connection, relation),
+            lack=missing_key.MissingKey() if relation.key else missing_key.missing_key(connection, relation),
             leaves=parts,
             indexes=tuple(index for table in {oid, *(leaf.oid for leaf in parts)} for index in indexes.get(table, ())),
         )

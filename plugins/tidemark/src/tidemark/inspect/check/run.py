@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from singer_postgres.core.errors import SingerPostgresError, one_line
-from singer_postgres.core.source import limits, sequences, start_date
+from singer_postgres.core.source import sequences, start_date, table_limits
 from tidemark.errors import UnreachableError
 from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
@@ -121,7 +121,7 @@ def _refusals(
     columns = [column for column in relation.columns if column.name in names]
     found = []
     try:
-        limits.refuse(connection, relation, columns, masks)
+        table_limits.refuse(connection, relation, columns, masks)
     except SingerPostgresError as error:
         found.append(str(error).removeprefix(f"{relation} "))
     if stream.incremental and stream.replication_key:

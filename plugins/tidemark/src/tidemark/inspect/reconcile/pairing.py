@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core import poolers, session
-from singer_postgres.core.source import identity, relations, select, start_date
-from singer_postgres.core.source.watermark import Lookback, ReplicationKey
+from singer_postgres.core.source import identity, relations, start_date, stream_query
+from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
 from singer_postgres.core.warehouse import state_table, tables
 from singer_postgres.core.wire import Table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations as checked
 from tidemark.inspect.check import streams
-from tidemark.inspect.reconcile.sides import ComparedStream
+from tidemark.inspect.reconcile.bucket_hashes import ComparedStream
 from tidemark.local import databases
 from tidemark.project import connections, lock_watch
 
@@ -78,7 +78,7 @@ class Endpoints:
             source.execute(session.statements(source.info.server_version, lock_timeout_s=30))
             source.execute("SET row_security = off; SET default_transaction_read_only = on")
             if self.configuration.mask_secret:
-                source.execute(select.mask_key_statement(self.configuration.mask_secret))
+                source.execute(stream_query.mask_key_statement(self.configuration.mask_secret))
             warehouse.execute(session.statements(warehouse.info.server_version, lock_timeout_s=60))
             yield source, warehouse
 
@@ -120,7 +120,7 @@ class Endpoints:
         begin = None
         if stream.incremental and (date := start_date.parsed(configuration.start_date)) is not None:
             begin = start_date.condition(date, self.replication_key(stream, relation))
-        selection = select.select(
+        selection = stream_query.stream_query(
             relation,
             [column.name for column in stream.columns],
             key=key,

@@ -10,11 +10,11 @@ import psycopg
 
 from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.errors import SingerPostgresError, one_line
-from singer_postgres.core.warehouse.connections import Warehouse as TargetWarehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector as TargetWarehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.inspect.reconcile.compare import compare, recheck
-from tidemark.inspect.reconcile.history import History
+from tidemark.inspect.reconcile.history import ReconcileHistory
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.inspect.reconcile.repair import obstacle, refuse_deletes, repair
 from tidemark.inspect.reconcile.result import ReconcileResult
@@ -54,7 +54,7 @@ def reconcile(
         TidemarkError: a database can't be reached or used.
     """
     ends = Endpoints.of(project, options.streams)
-    history = History(ends, since=options.since, warn=warn)
+    history = ReconcileHistory(ends, since=options.since, warn=warn)
     results = []
     for name in options.streams or sorted(ends.selected):
         began(name)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from tidemark.inspect.reconcile.bucket_hashes import Key
     from tidemark.inspect.reconcile.result import ReconcileResult
-    from tidemark.inspect.reconcile.sides import Key
 
 _EXAMPLES = 3
 _KINDS = ("missing", "extra", "different")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import BusyError as LockedError
-from singer_postgres.core.source import select
+from singer_postgres.core.source import stream_query
 from singer_postgres.core.warehouse import loaded_columns
-from singer_postgres.core.warehouse.connections import Warehouse
+from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.warehouse.state_table import comparable, reaches
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
@@ -97,7 +97,7 @@ def _holds_all_columns(compared: StateComparison) -> bool:
         return False
     columns = loaded_columns.LoadedColumns.from_json(compared.held.columns).columns
     here = {name: column.number for name, column in columns.items() if column.read}
-    return all(here.get(name) == number for name, number, *_ in select.ReadColumns.from_json(read).columns)
+    return all(here.get(name) == number for name, number, *_ in stream_query.ReadColumns.from_json(read).columns)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _locked(project: Project, chosen: Sequence[StateComparison]) -> Iterator[Non
     """Keep out runs on other machines: at their end they would overwrite the new bookmarks."""
     _, side = settings.read(project)
     schema = side.default_target_schema
-    lock = RunLock(Warehouse(lambda: connections.parameters(side), schema))
+    lock = RunLock(WarehouseConnector(lambda: connections.parameters(side), schema))
     try:
         for compared in chosen:
             lock.take(compared.stream, schema, compared.held.table)

@@ -36,7 +36,7 @@ class Listener(Protocol):
         """Take a line."""
 
 
-class Lines:
+class LineProgress:
     """A line a fact, for `tidemark run`."""
 
     def __init__(self, say: Listener) -> None:
@@ -63,7 +63,7 @@ class Lines:
                     self._say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
 
 
-class Steps:
+class StepProgress:
     """A step a block, for `tidemark pipeline`."""
 
     def __init__(self, display: Display) -> None:

@@ -64,7 +64,7 @@ class ReadColumns:
 
 
 @dataclass(frozen=True)
-class Selection:
+class StreamQuery:
     """The part of a relation that a run reads.
 
     Attributes:
@@ -128,7 +128,7 @@ class Selection:
                 return f"{column.name} was not selected before"
         return None
 
-    def speaks_against(self, column: Column, *, past: bool) -> sql.Composable:
+    def contradicts(self, column: Column, *, past: bool) -> sql.Composable:
         """Return the condition on rows whose value in a column differs from what the warehouse gives to old rows.
 
         Args:
@@ -213,9 +213,9 @@ class Selection:
                 return name
 
 
-def select(
+def stream_query(
     relation: Relation, names: Iterable[str], *, key: Sequence[str], masks: Mapping[str, str], where: Sequence[str]
-) -> Selection:
+) -> StreamQuery:
     """Return the selection of the columns `names`, plus the key's columns.
 
     Raises:
@@ -245,7 +245,7 @@ def select(
                 f"deselect it: `meltano select --exclude tap-postgres {relation.schema}-{relation.name} {column.name}`."
             )
             raise TypeUnsupportedError(msg)
-    return Selection(relation, columns, masks, where)
+    return StreamQuery(relation, columns, masks, where)
 
 
 def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:

@@ -58,7 +58,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Horizon:
+class OpenTransactions:
     """The open transactions of the source's database.
 
     Attributes:
@@ -89,7 +89,7 @@ class Horizon:
         return at if start is None else max(at, start)
 
 
-def read(connection: Connection) -> Horizon:
+def read(connection: Connection) -> OpenTransactions:
     """Query the server, on a connection in autocommit. The result holds for snapshots taken after this."""
     with connection.cursor() as cursor:
         cursor.execute(_ACTIVITY, [session.TAP])
@@ -105,7 +105,7 @@ def read(connection: Connection) -> Horizon:
         cursor.execute(_PREPARED)
         prepared = cursor.fetchone()
     at = min(instant for instant in (now, since, replayed) if instant is not None)
-    return Horizon(
+    return OpenTransactions(
         now=now,
         oldest_start=at,
         holder=Holder(pid, since, user, application) if since is not None and at == since else None,

@@ -20,7 +20,7 @@ from singer_postgres.tap.locks import LockedError, Watch
 from singer_postgres.tap.range_lease import Range
 from singer_postgres.tap.snapshots import ChangedError, Snapshot
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
-from singer_postgres.tap.workers import NEEDED, Crowded, Workers
+from singer_postgres.tap.worker_count import NEEDED, Crowded, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.notices import Notices
-    from singer_postgres.core.source.select import ReadColumns
-    from singer_postgres.core.source.watermark import Lookback
-    from singer_postgres.tap.connections import Source
+    from singer_postgres.core.source.replication_key import Lookback
+    from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _T = TypeVar("_T")
@@ -38,7 +38,7 @@ _LOGGER = logging.getLogger("tap-postgres")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReadSettings:
     """How much at once."""
 
     chunk_bytes: int
@@ -47,10 +47,10 @@ class Settings:
     lookback: Lookback
 
 
-class Server:
+class SourceQueries:
     """The source, and those of our connections to it that read no rows."""
 
-    def __init__(self, source: Source, settings: Settings, notices: Notices) -> None:
+    def __init__(self, source: SourceConnector, settings: ReadSettings, notices: Notices) -> None:
         """Begin with no connection."""
         self.watch = Watch(source)
         self.workers = Workers(settings.parallel)
@@ -61,7 +61,7 @@ class Server:
         self._idle: list[Connection] = []
         self._identity: str | None = None
 
-    def opened(self, plan: StreamPlan) -> tuple[OpenStream, list[Range]]:
+    def open_stream(self, plan: StreamPlan) -> tuple[OpenStream, list[Range]]:
         """Open a stream; return it with its ranges.
 
         Raises:
@@ -109,7 +109,7 @@ class Server:
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
         return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
-    def described(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
+    def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return what the target and the state are told of a stream."""
         plan, selection = stream.plan, stream.selection
         shape = selection.read_columns()
@@ -138,7 +138,7 @@ class Server:
             plan = stream.plan
             return Snapshot(connection, plan.schema, plan.name, lock_timeout_s=self._source.lock_timeout_s)
 
-    def tried(self, plan: StreamPlan, attempt: Callable[[], _T]) -> _T:
+    def with_retries(self, plan: StreamPlan, attempt: Callable[[], _T]) -> _T:
         """Carry out `attempt`, again if its error may pass."""
 
         def passes(error: BaseException) -> bool:
@@ -148,7 +148,7 @@ class Server:
 
         return driver_errors.retry(attempt, is_transient=passes, on_retry=partial(tell_of_retry, plan))
 
-    def named(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
+    def wrap_error(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
         """Return the error with the stream's name in it, if it is one of the database's."""
         of_stream = bool(more) or driver_errors.ends_one_stream(error) or self._is_reached()
         more = more or (NEEDED if driver_errors.is_out_of_connections(error) else "")
@@ -166,7 +166,7 @@ class Server:
             return False
         return True
 
-    def hand_back(self, snapshot: Snapshot) -> None:
+    def release(self, snapshot: Snapshot) -> None:
         """End a snapshot, and keep its connection for another one."""
         try:
             connection = snapshot.release()

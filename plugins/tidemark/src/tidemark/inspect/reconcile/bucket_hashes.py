@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from singer_postgres.core.source.relations import Column
-    from singer_postgres.core.source.select import Selection
+    from singer_postgres.core.source.stream_query import StreamQuery
 
 Key = tuple[str, ...]
 _SEPARATOR = "\x1f"
@@ -33,7 +33,7 @@ class ComparedStream:
         since: the conditions of `--since` on the source's rows and on the warehouse's.
     """
 
-    selection: Selection
+    selection: StreamQuery
     key: tuple[str, ...]
     schema: str
     raw_types: dict[str, str]

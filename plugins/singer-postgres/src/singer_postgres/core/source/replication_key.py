@@ -12,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import SettingInvalidError, StateInvalidError
-from singer_postgres.core.source import horizon
+from singer_postgres.core.source import open_transactions
 from singer_postgres.core.sql_compat import DataError, literal, sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.notices import Notices
-    from singer_postgres.core.source.horizon import Horizon
+    from singer_postgres.core.source.open_transactions import OpenTransactions
     from singer_postgres.core.source.relations import Column
 
 # a transaction gets its start time shortly before other sessions can see it
@@ -98,7 +98,7 @@ class ReplicationKey:
         """
         if self.is_time:
             first = _before(self.instant(start), max(self.lookback.usual, timedelta(seconds=LOOKBACK_FLOOR_S)))
-            value = sql.SQL("{}::timestamptz").format(sql.Literal(horizon.iso(first)))
+            value = sql.SQL("{}::timestamptz").format(sql.Literal(open_transactions.iso(first)))
             if self.is_local:
                 local = "({} AT TIME ZONE 'UTC' + {}::interval)"
                 offset = sql.Literal(f"{self._offset(connection, first).total_seconds()} seconds")
@@ -154,7 +154,7 @@ def _before(instant: datetime, by: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
+def warn_about_holders(found: OpenTransactions, lookback: Lookback, notices: Notices) -> None:
     """Warn about transactions that hold bookmarks back."""
     if found.blind_because:
         minutes = lookback.longest.total_seconds() / 60
@@ -163,18 +163,18 @@ def tell(found: Horizon, lookback: Lookback, notices: Notices) -> None:
         gid, since = found.prepared
         notices.warn(
             "prepared",
-            f"Bookmarks stay where they are while transaction {gid!r}, prepared at {horizon.iso(since)}, is neither "
-            "committed nor rolled back: COMMIT PREPARED or ROLLBACK PREPARED.",
+            f"Transaction {gid!r}, prepared at {open_transactions.iso(since)}, is neither committed nor rolled back. "
+            "Bookmarks stay where they are until it is: COMMIT PREPARED or ROLLBACK PREPARED.",
         )
     elif found.holder and found.now - found.oldest_start > lookback.usual:
+        oldest_start = open_transactions.iso(found.oldest_start)
         notices.warn(
             "holder",
-            f"The transaction of {found.holder} has been open for {_spoken(found.now - found.oldest_start)}, since "
-            f"{horizon.iso(found.oldest_start)}: until it ends, bookmarks stay there, and each run reads "
-            "again the rows that changed since.",
+            f"The transaction of {found.holder} has been open for {_in_words(found.now - found.oldest_start)}, since "
+            f"{oldest_start}. Until it ends, bookmarks stay there, and each run reads rows changed since then again.",
         )
 
 
-def _spoken(length: timedelta) -> str:
+def _in_words(length: timedelta) -> str:
     minutes = round(length.total_seconds() / 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour

@@ -49,7 +49,7 @@ class PooledError(DbtRuntimeError):
     kind = errors.PoolerError
 
 
-class TransformLock:
+class BuildLock:
     """The lock of one database and target schema."""
 
     def __init__(self, credentials: PostgresCredentials) -> None:
@@ -62,7 +62,7 @@ class TransformLock:
         """The application_name of its holder's sessions."""
         return f"dbt {self._key & 2**64 - 1:016x}"
 
-    def take(self, *, starter: int | None) -> None:
+    def acquire(self, *, starter: int | None) -> None:
         """Take the lock and keep it until this process ends.
 
         Args:
