@@ -20,6 +20,9 @@
     );
     do $tidemark$
     begin
+        if obj_description('{{ table }}'::regclass, 'pg_class') is null then
+            comment on table {{ table }} is 'Kept by Tidemark: version 1';
+        end if;
         if exists (select from pg_roles where rolname = 'tidemark_monitor') then
             grant select on {{ table }} to tidemark_monitor;
         end if;

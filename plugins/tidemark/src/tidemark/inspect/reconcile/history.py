@@ -1,7 +1,4 @@
-"""`_tidemark_reconciles`: the result of each stream's comparison, beside the history of its runs.
-
-No comparison depends on it. If a result can't be recorded, a warning says so.
-"""
+"""Records the results of a comparison, which never depends on that: if one can't be recorded, a warning says so."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
 
 from singer_postgres.core.errors import SingerPostgresError, one_line
-from singer_postgres.core.warehouse.system_tables import SystemTable
+from singer_postgres.core.warehouse import reconcile_history
 from tidemark.errors import TidemarkError
 from tidemark.project import connections
 
@@ -23,32 +19,6 @@ if TYPE_CHECKING:
     from tidemark.inspect.reconcile.pairing import Endpoints
     from tidemark.inspect.reconcile.result import ReconcileResult
 
-TABLE = SystemTable(
-    "_tidemark_reconciles",
-    (
-        """
-        -- One row per stream and comparison. Rows older than `history_days` (90) are deleted.
-        -- Written by: `tidemark reconcile`.
-        -- Read by: Airflow's page of streams.
-        CREATE TABLE {} (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a number, in the order of the comparisons
-            source text NOT NULL, -- the source database, as in `_tidemark_runs`
-            stream text NOT NULL, -- the Singer stream
-            run_id text NOT NULL, -- the run of the comparison, as all logs name it
-            compared_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- when it ended
-            since text, -- the value of `--since`; null if all rows were compared
-            rows_source bigint, -- rows that the source has
-            rows_warehouse bigint, -- rows that the warehouse has, without those marked as deleted
-            missing bigint, -- rows that only the source has
-            different bigint, -- rows that both have, with other values
-            extra bigint, -- rows that only the warehouse has
-            pending bigint, -- rows that the next run will load, which count as no difference
-            repaired bigint, -- rows that `--repair` wrote; null without it
-            error text -- why the stream could not be compared; the counts are null then
-        )
-        """,
-    ),
-)
 # the comparison must not wait long for a lock to record its result
 _NO_LONG_WAIT = "set lock_timeout = '10s'"
 _ERROR_CHARACTERS = 2000
@@ -78,28 +48,18 @@ class ReconcileHistory:
         try:
             with connections.connect(self._ends.warehouse) as connection:
                 connection.execute(_NO_LONG_WAIT)
-                TABLE.ensure(connection, schema)
-                self._write(connection, sql.Identifier(schema, TABLE.name), result)
+                reconcile_history.record(
+                    connection, schema, self._row(result), keep_days=self._ends.configuration.history_days
+                )
         except (psycopg.Error, SingerPostgresError, TidemarkError) as error:
             # further streams would fail for the same reason
             self._kept = False
             reason = one_line(error).rstrip(".")
-            self._warn(f"The results are not recorded in {schema}.{TABLE.name}: {reason}.")
+            self._warn(f"The results are not recorded in {schema}.{reconcile_history.TABLE.name}: {reason}.")
 
-    def _write(self, connection: psycopg.Connection[Any], table: sql.Identifier, result: ReconcileResult) -> None:
+    def _row(self, result: ReconcileResult) -> dict[str, Any]:
         stream = {"source": self._ends.source_id, "stream": result.stream}
-        connection.execute(
-            sql.SQL(
-                "DELETE FROM {} WHERE (source, stream) = ({}) AND compared_at < now() - {} * interval '1 day'"
-            ).format(table, _literals(stream), sql.Literal(self._ends.configuration.history_days))
-        )
-        values = {**stream, "run_id": self._run_id, "since": self._since, **_counts(result)}
-        names = sql.SQL(", ").join(map(sql.Identifier, values))
-        connection.execute(sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(table, names, _literals(values)))
-
-
-def _literals(values: dict[str, Any]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Literal, values.values()))
+        return {**stream, "run_id": self._run_id, "since": self._since, **_counts(result)}
 
 
 def _counts(result: ReconcileResult) -> dict[str, Any]:
