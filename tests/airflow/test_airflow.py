@@ -77,7 +77,7 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
     texts = [text for _, text in log]
     assert any(identifier in text for text in texts)
     assert ("info", "public-orders: 1,000 read, 1,000 new, 0 changed, 0 deleted") in log
-    assert any(text.startswith(f"Run {identifier} ended well; ") for text in texts)
+    assert any(text.startswith(f"Run {identifier} succeeded; ") for text in texts)
     assert not [text for level, text in log if level in {"error", "critical"}]
     for asset in ("raw", "marts"):
         (event,) = airflow.events(asset)

@@ -211,7 +211,7 @@ plugins:
     [
         ("{name: tap-postgres}", "it names no variant; set `variant: tidemark`."),
         ("{name: tap-postgres, variant: tidmark}", "its variant is 'tidmark', and there is no "),
-        ("{name: tap-other, variant: x}", "`meltano add tap-other` makes one of Meltano Hub's."),
+        ("{name: tap-other, variant: x}", "`meltano add tap-other` adds the one of Meltano Hub."),
     ],
     ids=["no-variant", "no-lock", "unknown"],
 )

@@ -78,7 +78,10 @@ def test_a_run_with_a_missing_table_loads_everything_else_and_fails():
     outcome.take(BlockDone(success=True, error=None))
     failure = outcome.failure()
     assert failure
-    assert (failure.code, failure.message) == ("table_missing", "The source has no public-x; all else was loaded")
+    assert (failure.code, failure.message) == (
+        "table_missing",
+        "The source has no public-x; all other streams were loaded",
+    )
 
 
 def test_a_run_that_ended_in_the_middle_did_not_succeed():

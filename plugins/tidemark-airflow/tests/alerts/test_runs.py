@@ -127,7 +127,7 @@ def test_a_run_with_a_failed_task_is_reported_once_with_the_tasks_error(airflow,
     assert lines[:3] == [
         "fails failed in extract_load (source_unreachable)",
         "Cannot connect to &lt;source&gt; &amp; co",
-        "changed shape: public-orders: note text was added",
+        "schema changed: public-orders: note text was added",
     ]
     said = facts(body)
     assert said["Task"] == "extract_load, try 1 of 1"

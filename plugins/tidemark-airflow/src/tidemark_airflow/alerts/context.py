@@ -45,7 +45,7 @@ def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
     match error:
         case RunFailed():
             found |= {"code": error.code, "reason": error.reason}
-            found["more"] = [f"changed shape: {change}" for change in error.report.get("schema_changes", ())]
+            found["more"] = [f"schema changed: {change}" for change in error.report.get("schema_changes", ())]
         case AirflowTaskTimeout():
             found |= {"code": "timeout", "reason": f"it did not end within {context['task'].execution_timeout}"}
         case _:

@@ -50,14 +50,14 @@ class Clients:
 
 
 def find(project: Project, side: DatabaseSettings, *, at_least: int, compression: str = "gzip") -> Clients:
-    """Return the pg_dump and pg_restore for `side`: of all that will do, the ones with the nearest version.
+    """Return the pg_dump and pg_restore for `side`: of all suitable ones, those with the nearest version.
 
     Args:
         at_least: the major version of the server, or of the pg_dump that wrote the dump.
         compression: the dump's compression.
 
     Raises:
-        UsageError: no programs will do.
+        UsageError: there are no suitable programs.
     """
     fitting, there = [], []
     for place in _places(project):
@@ -75,8 +75,8 @@ def find(project: Project, side: DatabaseSettings, *, at_least: int, compression
     wanted = [*(["TLS"] if side.ssl_enable else []), *([compression] if compression != "gzip" else [])]
     built = f" with {' and '.join(wanted)}" if wanted else ""
     raise UsageError(
-        f"pg_dump and pg_restore {at_least} or newer{built} are needed for the {side}, and "
-        f"{', '.join(there) or 'none was found'}; install the client programs of PostgreSQL {at_least}, or set "
+        f"pg_dump and pg_restore {at_least} or newer{built} are needed for the {side}; found: "
+        f"{', '.join(there) or 'no programs'}; install the client programs of PostgreSQL {at_least}, or set "
         f"{_VARIABLE} to the directory that has them."
     )
 
@@ -93,7 +93,7 @@ def psql(project: Project, side: DatabaseSettings) -> str:
             return str(program)
     if there:
         raise UsageError(
-            f"{side.prefix}_SSL_ENABLE asks for TLS, which {', '.join(map(str, there))} was built without; install a "
+            f"{side.prefix}_SSL_ENABLE asks for TLS, and {', '.join(map(str, there))} does not support it; install a "
             f"PostgreSQL client, or set {_VARIABLE} to the directory of one."
         )
     raise UsageError(f"There is no psql; install a PostgreSQL client, or set {_VARIABLE} to the directory of one.")

@@ -29,8 +29,8 @@ _MAINTENANCE = "postgres"
 _LONGEST_NAME = 63
 _RENAME_S = 20
 _END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-# In another cluster, the old one's transaction ids may lie far in the future, and until then each build would take the
-# rows for new. So the restored rows get the oldest id there is.
+# In another cluster, the transaction ids of the old one may be far in the future. Until that cluster reaches them, each
+# build would treat the rows as new. So the restored rows get the oldest id.
 _RENUMBER = """
     create schema tidemark_restore;
     create function tidemark_restore.renumber() returns trigger language plpgsql as $$

@@ -99,7 +99,7 @@ class Program:
 
 
 def _environment(side: DatabaseSettings) -> dict[str, str]:
-    """Return the environment in which libpq connects to `side`. Arguments won't do, because all users can read them."""
+    """Return the environment in which libpq connects to `side`. Arguments are unsafe: all users can read them."""
     ours = {
         "PGHOST": side.address,
         "PGPORT": str(side.port),

@@ -1,1 +1,1 @@
-"""The command line: declares commands and their options, one file per group, and leaves the work to the other rooms."""
+"""The command line: declares commands and options, one file per group. Other packages do the work."""

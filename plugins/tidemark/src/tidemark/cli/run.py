@@ -1,4 +1,4 @@
-"""The commands that run blocks of `meltano run` and report what they came to, to people or as JSON."""
+"""The commands that run Meltano blocks (arguments of `meltano run`) and report the result, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from tidemark.run.report import RunReport
 
 RunIdOption = Annotated[
-    UUID | None, typer.Option(help="A UUID that names the run in every log and in the history; a new one by default.")
+    UUID | None,
+    typer.Option(help="A UUID that identifies the run in all logs and the history; a new one by default."),
 ]
 AttendedOption = Annotated[
-    bool, typer.Option("--attended", help="End when standard input does: whoever started this is gone then.")
+    bool, typer.Option("--attended", help="Exit when standard input closes, because the parent process is then gone.")
 ]
 MovedSinceOption = Annotated[
     datetime | None,
     typer.Option(
         formats=["%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z"],
-        help="Count in the report the rows that moved since, in whichever run: an earlier report's as_of.",
+        help="Also report rows that any run moved since this time: `as_of` of an earlier report.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, a report last.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, and the report last.")]
 console = Console(highlight=False)
 
 
@@ -47,7 +48,7 @@ def run(
     attended: AttendedOption = False,  # noqa: FBT002
     moved_since: MovedSinceOption = None,
 ) -> None:
-    """Run some blocks of `meltano run`; then say what they came to."""
+    """Run blocks of `meltano run`, then report the result."""
     from tidemark.run import blocks  # noqa: PLC0415
 
     if attended:
@@ -60,23 +61,23 @@ def run(
 def backfill(  # noqa: PLR0913 - the command's options
     stream: Annotated[list[str], typer.Argument(help="Such as public-orders.")],
     *,
-    first: Annotated[str | None, typer.Option("--from", help="Rows whose replication key is this or later.")] = None,
-    after: Annotated[str | None, typer.Option("--to", help="Rows whose replication key is before this.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="Read rows with this replication key or later.")] = None,
+    after: Annotated[str | None, typer.Option("--to", help="Read rows with a replication key before this.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All rows, those without a replication key too: a full refresh.")
+        bool, typer.Option("--all", help="Read all rows, also those without a replication key: a full refresh.")
     ] = False,
     build: Annotated[
-        bool, typer.Option("--build", help="Then build and test the models that stand on these streams.")
+        bool, typer.Option("--build", help="Then build and test the models that depend on these streams.")
     ] = False,
     step: Annotated[
-        BackfillStep | None, typer.Option(help="Do this alone, as one task of a scheduler; the load by default.")
+        BackfillStep | None, typer.Option(help="Run only this step, as one task of a scheduler; the load by default.")
     ] = None,
     run_id: RunIdOption = None,
     as_json: JsonOption = False,
     attended: AttendedOption = False,
     moved_since: MovedSinceOption = None,
 ) -> None:
-    """Read rows of some streams again, whatever their bookmarks say, which stay where they are."""
+    """Read rows of some streams again. Their bookmarks neither limit this nor move."""
     from singer_postgres.core.source.backfill import Backfill  # noqa: PLC0415
     from tidemark.run.backfill import backfill as run_  # noqa: PLC0415
 
@@ -84,9 +85,9 @@ def backfill(  # noqa: PLR0913 - the command's options
         end_with_stdin()
     asked = Backfill(first, after)
     if every is not asked.is_all:
-        raise UsageError("Say which rows: either --all, or --from and --to, of which one may be left out.")
+        raise UsageError("Say which rows to read: --all, or --from, or --to, or both --from and --to.")
     if build and step:
-        raise UsageError("--build is all steps, and --step one of them; leave one of the two out.")
+        raise UsageError("--build runs all steps and --step runs one of them; use only one of the two options.")
     steps = tuple(BackfillStep) if build else (step or BackfillStep.load,)
     say = _listener(as_json)
     report = run_(
@@ -126,23 +127,23 @@ def _tell(report: RunReport, say: Listener, as_json: bool) -> None:  # noqa: FBT
     if report.error:
         error = report.error
         failure = Failure(error["message"], error["code"], error["transient"], error["hint"])
-        raise RunFailedError(f"{failure.message.rstrip('.')}. docs/runbook.md#{failure.code} has what to do.", failure)
+        raise RunFailedError(f"{failure.message.rstrip('.')}. What to do: docs/runbook.md#{failure.code}.", failure)
 
 
 def pipeline(
     scale: Annotated[
         float | None,
-        typer.Option(min=0.0001, help="Scale of the demo shop, if it has yet to be loaded [default: 0.01]."),
+        typer.Option(min=0.0001, help="Scale of the demo shop, if it is not loaded yet [default: 0.01]."),
     ] = None,
 ) -> None:
-    """Run the whole job: servers, demo shop, extract, load, models, tests; then say what happened."""
+    """Run the whole job: servers, demo shop, extract, load, models, tests; then print a summary."""
     from tidemark.run.pipeline import run as run_pipeline  # noqa: PLC0415
 
     run_pipeline(Project.find(), console, scale=scale)
 
 
 def meltano(context: typer.Context) -> None:
-    """Run Meltano's own command line, which then writes below TIDEMARK_WORK_DIR as well."""
+    """Run Meltano's own command line. It then also writes below TIDEMARK_WORK_DIR."""
     project = Project.find()
     os.chdir(project.root)
     os.execv(project.meltano, [str(project.meltano), *context.args])  # noqa: S606

@@ -50,7 +50,7 @@ def state_rewind(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(help="Read again from this bookmark on, or from the `beginning`; this doubles no rows."),
+        typer.Option(help="Read again from this bookmark on, or from the `beginning`; this duplicates no rows."),
     ] = None,
 ) -> None:
     """Set Meltano's bookmarks back to what the warehouse holds, so that the next run reads what it lacks."""

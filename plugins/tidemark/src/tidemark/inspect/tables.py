@@ -1,4 +1,4 @@
-"""How a table of figures is printed."""
+"""Prints tables of numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDEST = 1000
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table as wide as its content, even past the terminal's edge: a figure cut short would be wrong."""
+    """Print a table as wide as its content, even past the terminal's edge: a truncated number would be wrong."""
     wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
     console.width = max(wanted, console.width)
     console.print(table)

@@ -1,4 +1,4 @@
-"""Meltano's definitions of plugins: lock files below plugins/, which the YAML names by the variant."""
+"""Reads Meltano's definitions of plugins: lock files below plugins/, selected by the plugin's variant in the YAML."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Definition:
-    """What Meltano knows of a plugin.
+    """Meltano's definition of a plugin.
 
     Attributes:
-        settings: the default of each, by its name.
-        program: its executable in its own environment; None if it has none there.
+        settings: each setting's default, by name.
+        program: the plugin's executable in its own virtual environment; None if it has no such environment.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -29,13 +29,13 @@ class Definition:
 
 
 def read(project: Project, files: ProjectFiles, kind: str, name: str) -> Definition:
-    """Return the definition of a plugin; an empty one if the project does not have the plugin.
+    """Return a plugin's definition; an empty one if the project does not have the plugin.
 
     Args:
-        kind: as Meltano names it, such as extractors.
+        kind: Meltano's name of the kind, such as extractors.
 
     Raises:
-        UsageError: it has no definition, for which Meltano would ask its Hub.
+        UsageError: the project has no definition of the plugin. Meltano would then download one from its Hub.
     """
     plugin = files.plugin(kind, name)
     if not plugin:
@@ -44,7 +44,7 @@ def read(project: Project, files: ProjectFiles, kind: str, name: str) -> Definit
     if parent and "variant" not in plugin and parent != name and files.plugin(kind, parent):
         inherited = read(project, files, kind, parent)
     elif "namespace" in plugin and not parent:
-        # all of it is in the YAML
+        # a custom plugin: the YAML has its whole definition
         inherited = _made_of(project, kind, plugin)
     else:
         inherited = _made_of(project, kind, _lock(project, kind, parent or name, plugin.get("variant")))
@@ -75,5 +75,5 @@ def _lock(project: Project, kind: str, name: str, variant: str | None) -> dict[s
         raise UsageError(f"{path} can't be read: {' '.join(str(error).split())}; correct it.") from None
     known = sorted(each.stem.partition("--")[2] for each in directory.glob(f"{name}--*.lock"))
     what = f"its variant is {variant!r}, and there is no {path}" if variant else "it names no variant"
-    advice = f"set `variant: {known[0]}`" if known else f"`meltano add {name}` makes one of Meltano Hub's"
+    advice = f"set `variant: {known[0]}`" if known else f"`meltano add {name}` adds the one of Meltano Hub"
     raise UsageError(f"The plugin {name} has no definition: {what}; {advice}.")

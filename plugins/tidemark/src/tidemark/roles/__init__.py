@@ -1,6 +1,6 @@
 """The rights in each database: roles that the shipped SQL creates. Every embedded server gets them.
 
-The SQL can be run again at any time. For a server of your own: `tidemark roles warehouse | psql …`.
+You can run the SQL again at any time. For a server of your own: `tidemark roles warehouse | psql …`.
 """
 
 from __future__ import annotations

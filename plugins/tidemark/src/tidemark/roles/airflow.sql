@@ -1,4 +1,4 @@
--- The role of Airflow in its own database, which it owns. Run it there, as a superuser; then give the role a password:
+-- The role of Airflow in its own database, which it owns. Run this there, as a superuser. Then set its password:
 -- ALTER ROLE airflow LOGIN PASSWORD '...';
 DO $$
 BEGIN

@@ -1,5 +1,5 @@
--- The role that the tap reads the source with. Run it in the source database, as its owner or a superuser; then give the
--- role a password: ALTER ROLE tidemark_reader LOGIN PASSWORD '...';
+-- The tap's role in the source. Run this in the source database, as its owner or a superuser. Then give the role a
+-- password: ALTER ROLE tidemark_reader LOGIN PASSWORD '...';
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_reader') THEN
@@ -9,10 +9,10 @@ BEGIN
 END
 $$;
 
--- it reads, whatever it is asked
+-- a second safeguard: its sessions are read-only
 ALTER ROLE tidemark_reader SET default_transaction_read_only = on;
--- every table there is and will be; where that is too much, GRANT SELECT on those that are to be read, or
--- on the columns that are selected (GRANT SELECT (id, name) ON ...): such a table is read in one go
+-- This covers all present and future tables. If that is too much, GRANT SELECT on the tables to read, or on the
+-- selected columns (GRANT SELECT (id, name) ON ...). The tap reads a table with column grants in one piece.
 GRANT pg_read_all_data TO tidemark_reader;
--- sees since when other sessions have been open, by which the tap knows what may yet be committed
+-- The tap looks at when other sessions' transactions began: they may still commit older rows.
 GRANT pg_read_all_stats TO tidemark_reader;

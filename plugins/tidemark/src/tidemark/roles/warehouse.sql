@@ -1,6 +1,6 @@
--- The roles of the warehouse. Run it in the warehouse's database, as its owner or a superuser; then give passwords to those
--- that log in: ALTER ROLE tidemark_loader LOGIN PASSWORD '...'; and so tidemark_transformer and tidemark_watcher. Make
--- people members of tidemark_reporter, and what else watches the pipeline a member of tidemark_monitor.
+-- The roles of the warehouse. Run this in its database, as the owner or a superuser. Then give a password to
+-- each role that logs in (tidemark_loader, tidemark_transformer, tidemark_watcher): ALTER ROLE tidemark_loader LOGIN
+-- PASSWORD '...'; Make people members of tidemark_reporter, and monitoring tools members of tidemark_monitor.
 DO $$
 DECLARE
     role text;
@@ -9,7 +9,7 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', role);
         END IF;
-        -- a schema for each source, and for each developer
+        -- CREATE, because each source and each developer gets a schema
         EXECUTE format('GRANT CONNECT, TEMPORARY, CREATE ON DATABASE %I TO %I', current_database(), role);
     END LOOP;
     FOREACH role IN ARRAY ARRAY['tidemark_reporter', 'tidemark_monitor'] LOOP
@@ -21,37 +21,38 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_watcher') THEN
         CREATE ROLE tidemark_watcher LOGIN;
     END IF;
-    -- to make schemas and default privileges for them, one must be a member; a superuser is one anyway
+    -- only members of a role, and superusers, can create schemas and default privileges for it
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('GRANT tidemark_loader, tidemark_transformer TO %I', current_user);
     END IF;
 END
 $$;
 
--- the login of Airflow's page of streams: a monitor and nothing else, so that its password can change alone
+-- The login of Airflow's page of streams. It only has the monitor's rights, and a password of its own.
 GRANT tidemark_monitor TO tidemark_watcher;
--- it reads, whatever it is asked
+-- a second safeguard: its sessions are read-only
 ALTER ROLE tidemark_watcher SET default_transaction_read_only = on;
 
--- the loader owns raw, and each schema that it makes for another source
+-- The loader owns raw, and each schema that it creates for another source.
 CREATE SCHEMA IF NOT EXISTS raw AUTHORIZATION tidemark_loader;
 GRANT USAGE ON SCHEMA raw TO tidemark_transformer, tidemark_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE tidemark_loader GRANT USAGE ON SCHEMAS TO tidemark_transformer, tidemark_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE tidemark_loader GRANT SELECT ON TABLES TO tidemark_transformer;
 GRANT SELECT ON ALL TABLES IN SCHEMA raw TO tidemark_transformer;
 
--- the transformer reads raw, and owns what dbt builds
+-- The transformer reads raw, and owns everything that dbt builds.
 CREATE SCHEMA IF NOT EXISTS staging AUTHORIZATION tidemark_transformer;
 CREATE SCHEMA IF NOT EXISTS intermediate AUTHORIZATION tidemark_transformer;
 CREATE SCHEMA IF NOT EXISTS marts AUTHORIZATION tidemark_transformer;
 
--- people read marts, those that dbt will yet make too
+-- People read marts, including those that dbt creates later.
 GRANT USAGE ON SCHEMA marts TO tidemark_reporter, tidemark_monitor;
 GRANT USAGE ON SCHEMA intermediate TO tidemark_monitor;
 GRANT SELECT ON ALL TABLES IN SCHEMA marts TO tidemark_reporter;
 ALTER DEFAULT PRIVILEGES FOR ROLE tidemark_transformer IN SCHEMA marts GRANT SELECT ON TABLES TO tidemark_reporter;
 
--- what Tidemark keeps of its runs is for whoever watches them; loader and dbt grant it on those that they make later
+-- Members of tidemark_monitor read the tables of run records. The loader and dbt grant this on tables that they create
+-- later.
 DO $$
 DECLARE
     own record;
@@ -65,9 +66,9 @@ BEGIN
 END
 $$;
 
--- PostgreSQL widens no column that a view reads. The views on raw are the transformer's, which lends the loader two
--- functions for that: one saves what a view is made again from and drops it, the other makes it again. The loader hands
--- them no SQL and sees no rows, and a transaction that does not make every view again does not commit.
+-- PostgreSQL can't widen a column that a view reads. The transformer owns the views on raw, and gives the loader two
+-- functions: one saves a view's definition and drops the view, the other creates the view again. They take no SQL from
+-- the loader and show it no rows. A transaction that does not create every view again can't commit.
 CREATE SCHEMA IF NOT EXISTS tidemark AUTHORIZATION tidemark_transformer;
 GRANT USAGE ON SCHEMA tidemark TO tidemark_loader;
 CREATE TABLE IF NOT EXISTS tidemark.views_set_aside (
@@ -79,7 +80,7 @@ CREATE TABLE IF NOT EXISTS tidemark.views_set_aside (
 );
 DO $$
 BEGIN
-    -- not every time: it would wait for a load that has views set aside
+    -- only if necessary: the ALTER would wait for a load that has set views aside
     IF (SELECT relowner::regrole::text FROM pg_class WHERE oid = 'tidemark.views_set_aside'::regclass)
         <> 'tidemark_transformer'
     THEN
@@ -90,9 +91,9 @@ $$;
 
 CREATE OR REPLACE FUNCTION tidemark.set_view_aside(view oid) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
--- what is saved reads back as the same SQL, whatever the caller sets in between
+-- the saved SQL must mean the same later, whatever the caller sets in between
 SET standard_conforming_strings = on SET datestyle = iso SET intervalstyle = postgres SET extra_float_digits = 1
--- an error where a policy of the caller's would run with the rights that are lent
+-- raise an error if one of the caller's policies would run with this function's rights
 SET row_security = off
 AS $$
 DECLARE
@@ -112,7 +113,7 @@ BEGIN
     THEN
         RAISE EXCEPTION '% can''t be made again as it is', found.name USING ERRCODE = 'insufficient_privilege';
     END IF;
-    -- for the sake of the caller's own tables alone
+    -- only allow this for views on the caller's own tables
     IF NOT EXISTS (
         WITH RECURSIVE below (oid) AS (
             SELECT view
@@ -126,7 +127,7 @@ BEGIN
     ) THEN
         RAISE EXCEPTION '% reads no table of %', found.name, session_user USING ERRCODE = 'insufficient_privilege';
     END IF;
-    -- a lock, so that nobody replaces the view between its definition's being read and its drop
+    -- lock the view, so that nobody replaces it after its definition is read and before it is dropped
     EXECUTE format('EXPLAIN SELECT FROM %s', found.name);
     IF to_regclass(found.name) IS DISTINCT FROM view THEN
         RAISE EXCEPTION '% was replaced just now', found.name USING ERRCODE = 'lock_not_available';
@@ -151,7 +152,7 @@ BEGIN
             FROM pg_description LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0
             WHERE classoid = 'pg_class'::regclass AND objoid = view
         )
-        -- what of a materialized view, its columns and its indexes CREATE doesn't give
+        -- the properties of a materialized view, its columns and its indexes that CREATE doesn't set
         || ARRAY(
             with this as (
                 select c.oid, reltoastrelid, format('%I.%I', nspname, relname) as name
@@ -236,7 +237,7 @@ BEGIN
     FOREACH statement IN ARRAY saved.statements LOOP
         EXECUTE statement;
     END LOOP;
-    -- what default privileges gave that it didn't have
+    -- revoke grants that come from default privileges: the old view did not have them
     FOR statement IN
         SELECT DISTINCT format(
             'REVOKE ALL ON %s FROM %s', saved.name,
@@ -262,7 +263,7 @@ BEGIN
 END
 $$;
 
--- the transformer's before they have its rights, and the loader's to call before that
+-- the order matters: SECURITY DEFINER comes last, after the owner and the right to call them are set
 ALTER FUNCTION tidemark.set_view_aside(oid) OWNER TO tidemark_transformer;
 ALTER FUNCTION tidemark.put_view_back(bigint) OWNER TO tidemark_transformer;
 ALTER FUNCTION tidemark.refuse_lost_view() OWNER TO tidemark_transformer;

@@ -1,4 +1,4 @@
-"""Reads some of a few streams again without moving a bookmark, then builds and tests what stands on them."""
+"""Reads rows of some streams again without moving a bookmark, then builds and tests the models that depend on them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def backfill(  # noqa: PLR0913 - each argument has a name
     say: Listener,
     moved_since: datetime | None = None,
 ) -> RunReport:
-    """Carry out some steps of a backfill. All refusals come first, whichever step it is.
+    """Run some steps of a backfill. Check everything first, whichever steps these are.
 
     Raises:
-        UsageError: a stream is unknown, or can't be read again so.
-        BusyError: another run of this project is under way.
+        UsageError: a stream is unknown, or can't be backfilled like this.
+        BusyError: another run of this project is active.
         TidemarkError: a stream is not loaded, or a database can't be reached or used.
     """
     chosen = _checked(project, streams, asked)
@@ -58,17 +58,17 @@ def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[
             if stream.incremental:
                 relation = relations.find(source, *stream.relation.path)
                 if relation is None:
-                    raise TidemarkError(f"{stream.name}: the source has no such table any more.")
+                    raise TidemarkError(f"{stream.name}: the source no longer has this table; correct `select`.")
                 if not (stream.key or relation.key):
-                    raise UsageError(f"{stream.name} has no primary key, so rows that are read again would be doubled.")
+                    raise UsageError(f"{stream.name} has no primary key, so rows would be duplicated; name others.")
                 try:
                     ranges.bound(source, stream.name, ends.replication_key(stream, relation), asked)
                 except SingerPostgresError as error:
                     raise UsageError(str(error)) from error
             elif stream.method == "LOG_BASED":
-                raise UsageError(f"{stream.name} is LOG_BASED, and is read from the log alone; name others.")
+                raise UsageError(f"{stream.name} is LOG_BASED, so it is only read from the log; name others.")
             elif not asked.is_all:
-                raise UsageError(f"{stream.name} is read whole at every run: use --all, or name others.")
+                raise UsageError(f"{stream.name} is read in full at every run; use --all, or name others.")
             schema = ends.warehouse.default_target_schema
             bookmark = loaded_up_to(source, warehouse, source_id, schema, stream)
             if stream.incremental and bookmark is None:
@@ -77,8 +77,8 @@ def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[
 
 
 def _variables(chosen: Sequence[Stream], asked: Backfill) -> dict[str, str]:
-    """Return what tells tap and dbt what they are to take."""
-    # a filter, which leaves the selection of columns as it is
+    """Return the variables that limit tap and dbt to the chosen streams."""
+    # a filter does not change the selection of columns
     only = [_escaped(glob.escape(stream.name)) for stream in chosen]
     return {
         "TAP_POSTGRES__SELECT_FILTER": json.dumps(only),
@@ -88,12 +88,12 @@ def _variables(chosen: Sequence[Stream], asked: Backfill) -> dict[str, str]:
 
 
 def _escaped(name: str) -> str:
-    """Return a name as Meltano takes it, for which a dot ends one."""
+    """Return a name in Meltano's notation: Meltano treats an unescaped dot as the end of the name."""
     return name.replace(".", r"\.")
 
 
 def _selector(table: str) -> str:
-    """Return how dbt selects a table and all that stands on it, whatever the source is called that it is in."""
-    # ? is any character: dbt has a meaning of its own for some
+    """Return dbt's selector for a table and everything that depends on it, in a source of any name."""
+    # ? matches any character: some characters have a special meaning in dbt's selectors
     table = re.sub(r"[^\w-]", "?", table)
     return f"source:*.{table}+"

@@ -1,4 +1,4 @@
-"""What `meltano run` makes of its arguments. Pure: no I/O here."""
+"""Groups arguments of `meltano run` into Meltano blocks, as Meltano does. Pure: no I/O here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def split(blocks: Sequence[str]) -> list[str]:
-    """Return each block: a command, or a tap with all up to its target.
+    """Return the Meltano blocks: each is a command, or a tap with everything up to its target.
 
     Raises:
-        ValueError: a tap has no target, or a target no tap.
+        ValueError: a tap has no target, or a target has no tap.
     """
     found: list[str] = []
     waiting: list[str] = []

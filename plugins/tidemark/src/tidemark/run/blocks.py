@@ -1,4 +1,4 @@
-"""Some blocks of `meltano run`, as a schedule or a service runs them: its lines as they come, and then a report."""
+"""Runs Meltano blocks (arguments of `meltano run`) for a scheduler or a service: log lines first, then a report."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def run(  # noqa: PLR0913 - each argument has a name
     save_state: bool = True,
     moved_since: datetime | None = None,
 ) -> RunReport:
-    """Run the blocks, of which each begins when the one before it ended well.
+    """Run the blocks in order. Each begins after the previous one has succeeded.
 
     Args:
         more: variables for Meltano and its plugins.
-        save_state: with false, Meltano's state is not looked at, and stays as it is.
+        save_state: if false, Meltano neither reads nor changes the state.
         moved_since: see `RunReport`.
 
     Raises:
-        UsageError: they can't be run in this order.
-        BusyError: the servers are just being stopped, or the whole pipeline run.
+        UsageError: the blocks can't run in this order.
+        BusyError: another command is stopping the servers or running the whole pipeline.
         TidemarkError: a database can't be reached or started.
     """
     began = time.monotonic()
@@ -49,7 +49,7 @@ def run(  # noqa: PLR0913 - each argument has a name
         expected = split(blocks)
     except ValueError as error:
         raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
-    # beside other runs: what must not be done twice at once, the warehouse's own locks keep apart, on all machines
+    # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
     with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
         source, warehouse = databases.bring_up(project)
         databases.try_own(project)

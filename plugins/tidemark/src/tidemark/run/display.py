@@ -1,4 +1,4 @@
-"""Shows a run as it goes: a live line per step on a terminal, a plain line per fact elsewhere."""
+"""Shows a run as it goes: a live line per step on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DisplayedStep:
 
 
 class Display:
-    """Steps, one after the other."""
+    """Shows steps, one after the other."""
 
     def __init__(self, console: Console) -> None:
         """Show them on `console`."""
@@ -40,7 +40,7 @@ class Display:
 
     @contextmanager
     def step(self, title: str) -> Iterator[DisplayedStep]:
-        """Show a step while the block runs, then its note and time; nothing more if it raises."""
+        """Show a step while the `with` block runs, then its note and time. If the block raises, show nothing more."""
         began = time.monotonic()
         if self.console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description:<17}"), TextColumn("{task.fields[note]}"))

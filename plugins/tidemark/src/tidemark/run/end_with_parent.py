@@ -1,4 +1,4 @@
-"""Ends this process when whoever started it is gone, which closes the pipe that it was given for standard input."""
+"""Ends this process when its parent is gone: the pipe on standard input then closes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 
 
 def end_with_stdin() -> None:
-    """End, as on SIGTERM, at the end of standard input."""
+    """End this process with SIGTERM when standard input closes."""
     threading.Thread(target=_wait, name="stdin", daemon=True).start()
 
 
 def _wait() -> None:
-    # not sys.stdin.read, which would hold a lock that the interpreter wants as it ends
+    # sys.stdin.read would hold a lock that the interpreter needs at exit
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The error that a run ends with, which has the code of what failed in it."""
+"""The error of a failed run. It carries the code of the failure in the run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class RunFailedError(TidemarkError):
-    """A block of the run failed; the error has the code of the failure itself."""
+    """A Meltano block of the run failed. The error has the code of that failure."""
 
     def __init__(self, message: str, failure: Failure) -> None:
-        """Take the message, and the failure that it tells of."""
+        """Remember the message and the failure that it describes."""
         super().__init__(message)
         self._failure = failure
         self.status = BusyError.status if failure.code == BusyError.code else TidemarkError.status
 
     def fields(self) -> dict[str, Any]:
-        """Return those of the failure."""
+        """Return the failure's fields."""
         return {"code": self._failure.code, "transient": self._failure.transient, "hint": self._failure.hint}

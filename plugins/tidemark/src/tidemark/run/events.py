@@ -1,8 +1,8 @@
-"""What a run says, as events. Pure: no I/O here.
+"""Parses a run's log lines into events. Pure: no I/O here.
 
-Lines come from two places. Meltano's log has a JSON object a line, with `event` (the text), `name` (the plugin) and
-`level`; what tap and target log as fields comes along, so do the Singer SDK's metrics in `metric_info`. Utilities of
-the run, dbt among them, write theirs into the run's own file (singer_postgres.core.run_events).
+Lines come from two places. Meltano's log has one JSON object per line, with `event` (the text), `name` (the plugin) and
+`level`. It also has the fields that tap and target log, and the Singer SDK's metrics in `metric_info`. Utilities such
+as dbt write their lines into the run's own file (singer_postgres.core.run_events).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rows:
-    """Some more rows of a stream were read by the tap; or inserted, updated or deleted by the target."""
+    """The tap read more rows of a stream, or the target inserted, updated or deleted some."""
 
     stream: str
     count: int
@@ -23,7 +23,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class StreamBegan:
-    """The tap turned to a stream, to read it from its bookmark on or whole."""
+    """The tap began to read a stream, from its bookmark on or in full."""
 
     stream: str
     incremental: bool
@@ -41,7 +41,7 @@ class NodeDone:
 
 @dataclass(frozen=True)
 class BlockDone:
-    """One block of `meltano run` (a tap and target, or a command) ended."""
+    """One Meltano block (a tap and target, or a command) ended."""
 
     success: bool
     error: str | None
@@ -52,7 +52,7 @@ class Failure:
     """An error of ours, with the code of its class.
 
     Attributes:
-        stream: where it ends this stream, and not the run.
+        stream: the stream that the error ended; None if it ended the run.
     """
 
     message: str
@@ -64,7 +64,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Line:
-    """Anything else, for whoever reads along."""
+    """Any other log line, for a person to read."""
 
     text: str
     plugin: str
@@ -82,7 +82,7 @@ _WHAT = {
 
 
 def parse(line: str) -> list[Event]:
-    """Return what a line of Meltano's log says. What is not JSON (a crash) is a Line of level error."""
+    """Return the events of a line of Meltano's log. A line that is not JSON (a crash) is a Line of level error."""
     if not line.strip():
         return []
     fields = _object(line)
@@ -102,14 +102,14 @@ def _of_plugin(fields: dict[str, Any]) -> list[Event]:
     if isinstance(error := fields.get("error"), dict):
         return [text, _failure(error, text.text)]
     if isinstance(exception := fields.get("plugin_exception"), dict):
-        # one that nobody caught
+        # an uncaught exception
         unexpected = {"code": "unexpected", "transient": True}
         return [text, _failure(unexpected, f"{exception.get('type')}: {exception.get('message')}")]
     return [text]
 
 
 def parse_own(line: str) -> list[Event]:
-    """Return what a line of the run's own file says; nothing if it is not whole."""
+    """Return the events of a line of the run's own file; an empty list if the line is incomplete."""
     fields = _object(line) or {}
     if isinstance(node := fields.get("node"), dict):
         return [NodeDone(int(node["index"]), int(node["total"]), str(node["status"]), str(node["what"]))]
@@ -135,18 +135,18 @@ def _rows(fields: dict[str, Any]) -> Rows | None:
     metric = fields["metric_info"]
     what = _WHAT.get(metric.get("metric", ""))
     stream = metric.get("tags", {}).get("stream")
-    # the target counts the records that it was given too; `consumer` is Meltano's word for it
+    # the target also counts the records that it received; Meltano marks its metrics as `consumer`
     if what is None or stream is None or (what == "read" and fields.get("consumer")):
         return None
     return Rows(stream, int(metric["value"]), what)
 
 
 def _text(fields: dict[str, Any]) -> str:
-    """Return a line's text, with the exception that a plugin logged, which Meltano keeps apart."""
+    """Return a line's text, with the exception that a plugin logged. Meltano has that in a separate field."""
     text = str(fields.get("event", ""))
     exception = fields.get("plugin_exception")
     if not isinstance(exception, dict):
         return text
     named = f"{exception.get('type')}: {exception.get('message')}"
-    # an uncaught one is logged with its message for text
+    # for an uncaught exception, the text is already the exception's message
     return named if text == exception.get("message") else f"{text}: {named}"

@@ -1,4 +1,4 @@
-"""Runs `meltano run` as a child and hands on its log lines as events."""
+"""Runs `meltano run` as a child process and yields its log lines as events."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def run(  # noqa: PLR0913 - each argument has a name
     environment: dict[str, str],
     save_state: bool = True,
 ) -> Iterator[Iterator[Event]]:
-    """Start `meltano run` of `blocks` and yield its events; on leaving, the child has ended.
+    """Start `meltano run` with `blocks` and yield its events. On exit, the child has ended.
 
     Args:
         run_id: a UUID that all log lines carry.
-        lock: the run's lock (a descriptor), which the child keeps as long as it runs, whatever becomes of us.
-        environment: variables that go before those of this process.
-        save_state: with false, Meltano neither gives the tap state nor keeps what comes of it.
+        lock: the descriptor of the run's lock. The child keeps the lock until it ends, even if this process dies.
+        environment: variables that override those of this process.
+        save_state: if false, Meltano passes no state to the tap and saves none.
 
     Raises:
         TidemarkError: Meltano is not installed.
@@ -57,8 +57,8 @@ def run(  # noqa: PLR0913 - each argument has a name
         child = subprocess.Popen(
             [project.meltano, f"--log-config={config}", "run", *options, *blocks],
             cwd=project.root,
-            # the pipeline's own lock keeps two runs apart; without this, a run that was killed would have Meltano
-            # refuse the next for five minutes
+            # the pipeline's own lock keeps two runs apart; without this variable, Meltano would refuse the run after a
+            # killed one for five minutes
             env={
                 **os.environ,
                 **environment,
@@ -67,7 +67,7 @@ def run(  # noqa: PLR0913 - each argument has a name
                 "TIDEMARK_RUN_ID": run_id,
                 run_events.VARIABLE: str(own),
             },
-            # Meltano writes each plugin's settings to a file, passwords included
+            # Meltano writes each plugin's settings to a file, including passwords
             umask=0o077,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -82,15 +82,15 @@ def run(  # noqa: PLR0913 - each argument has a name
             share(lock, child.pid)
             events = _events(child.stderr, own)
             yield events
-            # a child whose pipe nobody empties would never end
+            # a child that writes into a full pipe would never end
             for _ in events:
                 pass
             try:
                 child.wait(timeout=_STOP_S)
             except subprocess.TimeoutExpired:
                 raise TidemarkError(
-                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {_STOP_S} s; it was ended. "
-                    f"Run this again. All that was logged: grep {run_id} {project.run_log}"
+                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {_STOP_S} s; it was stopped. "
+                    f"Run this again. Full log: grep {run_id} {project.run_log}"
                 ) from None
         except BaseException:
             _stop(child)
@@ -100,7 +100,7 @@ def run(  # noqa: PLR0913 - each argument has a name
 
 
 def _events(lines: IO[str], own: Path) -> Iterator[Event]:
-    """Yield what Meltano logs, each line after what the run's utilities wrote before it."""
+    """Yield the events of Meltano's log, and before each line those that the run's utilities wrote meanwhile."""
     with own.open(encoding="utf-8") as file:
         for line in lines:
             for written in file:
@@ -111,7 +111,7 @@ def _events(lines: IO[str], own: Path) -> Iterator[Event]:
 
 
 def _logging_as_json(project: Project) -> dict[str, object]:
-    """Return the project's logging configuration, its console as JSON lines in place of text for people."""
+    """Return the project's logging configuration, with JSON lines on the console instead of text."""
     path = project.root / "logging.yaml"
     if not path.is_file():
         raise TidemarkError(f"{path} is missing; restore it with git.")
@@ -121,18 +121,18 @@ def _logging_as_json(project: Project) -> dict[str, object]:
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
-    """End Meltano and its plugins; whatever happens, leave none behind."""
+    """End Meltano and all its plugins."""
     if child.poll() is not None:
         return
-    # Meltano ends its tap and target when it is told to end, and leaves a dbt behind
+    # on SIGTERM, Meltano ends its tap and target but leaves dbt running
     plugins = psutil.Process(child.pid).children(recursive=True)
     child.terminate()
     try:
-        # reads on, as a child that writes into a full pipe doesn't end
+        # this keeps reading: a child that writes into a full pipe doesn't end
         child.communicate(timeout=_STOP_S)
     except subprocess.TimeoutExpired:
         child.kill()
-        # not for the end of its log, which a plugin that it left behind may hold open
+        # wait for the process, not for the end of its log: a plugin that it left running may hold the log open
         child.wait()
     for plugin in plugins:
         with suppress(psutil.NoSuchProcess):

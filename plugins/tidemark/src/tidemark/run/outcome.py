@@ -1,4 +1,4 @@
-"""What one run did, gathered from its events. Pure: no I/O here."""
+"""The result of one run, collected from its events. Pure: no I/O here."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from tidemark.run.events import BlockDone, Event, Failure, Line, NodeDone, Rows,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# how many lines before a failure are worth a reader's time
+# how many lines before a failure to show
 _TAIL = 12
 _NAMED = 3
 
 
 @dataclass
 class BlockOutcome:
-    """One block of the run: its title, what dbt counts in it and how many, whether it ended well, what it said.
+    """The result of one Meltano block: its title, its counts of dbt nodes, its success, and its errors.
 
     Attributes:
-        missing: streams that are selected or described, and that the source does not have.
+        counted: what the counts of dbt nodes mean, such as `tests passed`.
+        missing: streams that `select` or `metadata` names and the source does not have.
     """
 
     title: str
@@ -37,7 +38,7 @@ class BlockOutcome:
     missing: list[str] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
-        """Add an event that only matters within the block."""
+        """Add an event of this block."""
         match event:
             case NodeDone(status="ERROR" | "FAIL", what=what):
                 self.failed_nodes.append(what)
@@ -54,7 +55,7 @@ class BlockOutcome:
                 self.last_lines.append(event)
 
     def failure(self) -> Failure:
-        """Return why the block did not end well: the first error that ended it, else the first of a stream."""
+        """Return why the block failed: the first error that ended it, or else the first error of a stream."""
         found = [failure for failure in self.failures if failure.stream is None] or self.failures
         if found:
             first = found[0]
@@ -62,7 +63,7 @@ class BlockOutcome:
                 return Failure(f"{_names(self.failed_nodes)} failed", first.code, first.transient, first.hint)
             return first
         lines = [line.text.strip() for line in self.last_lines]
-        said = self.error or (lines[-1].splitlines()[0] if lines else "it ended without a word")
+        said = self.error or (lines[-1].splitlines()[0] if lines else "it ended without an error message")
         gone = ProcessGoneError()
         return Failure(said.strip().rstrip("."), gone.code, gone.transient, gone.cure)
 
@@ -79,27 +80,27 @@ class RunOutcome:
 
     @property
     def read(self) -> int:
-        """How many rows were read."""
+        """The number of rows that the tap read."""
         return sum(rows["read"] for rows in self.rows.values())
 
     @property
     def missing(self) -> list[str]:
-        """The streams that a source does not have."""
+        """The streams that the source does not have."""
         return [stream for block in self.blocks for stream in block.missing]
 
     @property
     def block(self) -> BlockOutcome:
-        """The block under way, or the last."""
+        """The running block, or the last one."""
         return self.blocks[min(self._done, len(self.blocks) - 1)]
 
     @property
     def culprit(self) -> BlockOutcome:
-        """The block to name when the run did not end well."""
+        """The block to name in the error of a failed run."""
         return next((block for block in self.blocks if block.success is False), self.block)
 
     @property
     def ended_well(self) -> bool:
-        """Whether every block ran and ended well."""
+        """Whether every block succeeded."""
         return all(block.success for block in self.blocks)
 
     def take(self, event: Event) -> None:
@@ -118,12 +119,12 @@ class RunOutcome:
                 self.block.take(event)
 
     def failure(self) -> Failure | None:
-        """Return why the run failed; None if all went well."""
+        """Return why the run failed; None if it succeeded."""
         if not self.ended_well:
             return self.culprit.failure()
         if self.missing:
             kind = TableMissingError()
-            said = f"The source has no {', '.join(self.missing)}; all else was loaded"
+            said = f"The source has no {', '.join(self.missing)}; all other streams were loaded"
             return Failure(said, kind.code, kind.transient, kind.cure)
         return None
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.settings import Source, Warehouse
 
-# what `meltano run` gets; what each block is called on the screen, and what dbt counts in it
+# by argument of `meltano run`: the Meltano block's title on the screen, and what its counts of dbt nodes mean
 _BLOCKS = {
     f"{state.TAP} {state.TARGET}": ("Extract and load", ""),
     "dbt-postgres:run": ("Build models", "models built"),
@@ -36,11 +36,11 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     """Run the whole job once.
 
     Args:
-        scale: of the demo shop, should this run be the one that loads it.
+        scale: the scale of the demo shop, if this run loads it.
 
     Raises:
-        BusyError: another run is under way.
-        TidemarkError: something failed; the message says what and where to look.
+        BusyError: another run is active.
+        TidemarkError: something failed. The message says what failed, and where to look.
     """
     began = time.monotonic()
     with hold(project.pipeline_lock, doing="running the pipeline") as lock:
@@ -52,19 +52,19 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     if outcome.missing:
         raise TidemarkError(
             f"The {source} has no {', '.join(outcome.missing)}, selected in extract/extractors.meltano.yml; "
-            "correct `select` there, or filter_schemas. All else was loaded."
+            "correct `select` there, or filter_schemas. All other streams were loaded."
         )
 
 
 def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
-    """Bring both databases up. Those of the user are tried first, so that nothing is made if one can't be had."""
+    """Start both databases. Test the user's own databases first, so that nothing is created if one is unreachable."""
     databases.try_own(project)
     with display.step("Servers") as step:
         source, warehouse = databases.bring_up(project)
         step.say(f"{source.address}:{source.port} → {warehouse.address}:{warehouse.port}")
     if not source.embedded:
         if scale is not None:
-            raise UsageError(f"The {source} is your own; --scale (SCALE in make) is for the demo shop alone.")
+            raise UsageError(f"The {source} is your own; --scale (SCALE in make) is only for the demo shop: omit it.")
         return source, warehouse
     with connect(source) as connection:
         found, others = demo.loaded(connection), demo.tables(connection)
@@ -73,7 +73,7 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
             demo.load(project, source, scale=scale or _DEMO_SCALE)
             step.say(f"loaded at scale {scale or _DEMO_SCALE:g}")
     elif scale is not None:
-        # finds it there, or says why it can't be loaded
+        # this finds the shop there, or raises with the reason why it can't be loaded
         demo.load(project, source, scale=scale)
     return source, warehouse
 
@@ -82,7 +82,7 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     """Run Meltano and show it.
 
     Raises:
-        BusyError: a run from elsewhere is loading into the warehouse.
+        BusyError: a run on another machine is loading into the warehouse.
         TidemarkError: a block failed.
     """
     run_id = str(uuid.uuid4())
@@ -104,14 +104,14 @@ def _meltano(project: Project, display: Display, lock: int, source: Source, ware
     log = project.run_log
     log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
     raise RunFailedError(
-        f"{outcome.culprit.title} failed: {why}. All that was logged: grep {run_id} {log}. What to do: "
+        f"{outcome.culprit.title} failed: {why}. Full log: grep {run_id} {log}. What to do: "
         f"docs/runbook.md#{failure.code}",
         failure,
     )
 
 
 def _next(source: Source) -> list[str]:
-    """Return three commands worth trying after a run."""
+    """Return three commands to try after a run."""
     first = "make demo-change pipeline     # a day's traffic in the shop, then its load"
     own = "make pipeline                 # again: only what changed is read"
     return [

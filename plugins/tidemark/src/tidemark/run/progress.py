@@ -15,36 +15,36 @@ if TYPE_CHECKING:
     from tidemark.run.events import Event
     from tidemark.run.outcome import BlockOutcome, RunOutcome
 
-# how often a load says how far it is
+# how often a load reports its progress
 _PROGRESS_S = 10
 _NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
-# what Meltano, the SDK and dbt say at every run, and nobody needs to know
+# lines that Meltano, the SDK and dbt log at every run, and that nobody needs
 _NOISE = re.compile(
     r"Using logging configuration|Environment |Meltano \d|Force option is enabled|Using systemdb|Reading state from|"
     r"Incremental state has been updated|Running catalog discovery|Run completed|METRIC|Skipping parse of env var|"
     r"(?:tap|target)-\S+ v\d|Reader |Beginning sync of |Reading \S+$|"
     r"(?:\d\d:\d\d:\d\d +)?(?:\d+ of \d+ |Running with dbt|Registered adapter|Found \d|Concurrency: |Done\.|$)"
 )
-# what Meltano says of every run that saves no state, whatever the reason
+# Meltano logs this for every run that saves no state, whatever the reason
 _STATELESS = "No active environment, proceeding with stateless run!"
 
 
 class Listener(Protocol):
-    """Is given each line of a run: `debug`, `info`, `warning` or `error`, and the text."""
+    """Receives each line of a run: its level (`debug`, `info`, `warning` or `error`) and its text."""
 
     def __call__(self, level: str, text: str) -> None:
-        """Take a line."""
+        """Receive a line."""
 
 
 class LineProgress:
-    """A line a fact, for `tidemark run`."""
+    """Prints one line per event, for `tidemark run`."""
 
     def __init__(self, say: Listener) -> None:
-        """Give each line to `say`."""
+        """Pass each line to `say`."""
         self._say = say
 
     def follow(self, events: Iterator[Event], outcome: RunOutcome) -> None:
-        """Say all that happens."""
+        """Print a line for each event."""
         said = time.monotonic()
         for event in events:
             block = outcome.block
@@ -57,14 +57,14 @@ class LineProgress:
                 case BlockDone(success=False, error=error):
                     self._say("error", f"{block.title} failed{f': {error}' if error else ''}")
                 case BlockDone():
-                    self._say("info", f"{block.title} ended well")
+                    self._say("info", f"{block.title} succeeded")
                 case Rows() if time.monotonic() - said > _PROGRESS_S:
                     said = time.monotonic()
                     self._say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
 
 
 class StepProgress:
-    """A step a block, for `tidemark pipeline`."""
+    """Shows one step per Meltano block, for `tidemark pipeline`."""
 
     def __init__(self, display: Display) -> None:
         """Show the steps on `display`."""
@@ -83,13 +83,13 @@ class StepProgress:
                 outcome.take(event)
                 match event:
                     case NodeDone(total=total):
-                        # counted here: dbt's own numbers come in the order its threads began, not ended
+                        # count here: dbt numbers its nodes by their start, not by their end
                         nodes += 1
                         step.say(f"{nodes} of {total}")
                     case BlockDone():
                         break
                     case Rows():
                         step.say(f"{outcome.read:,} rows of {len(outcome.rows)} streams")
-            # not true yet: it ended without saying so
+            # None means that Meltano ended without reporting the block's end
             block.success = bool(block.success)
             step.failed = not block.success

@@ -1,4 +1,4 @@
-"""What came of a run: figures from its events, and what the warehouse's history has of it."""
+"""The report of a run: counts from its events, and facts from the warehouse's run history."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _MODEL_RUNS = "_tidemark_model_runs"
 
 @dataclass
 class RunReport:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
-        run_id: finds the run in Meltano's log, in dbt's and in the warehouse's history.
-        error: why it failed: `code`, `transient`, `hint` and `message`, in one line; None if all went well.
+        run_id: identifies the run in Meltano's log, in dbt's and in the warehouse's history.
+        error: why it failed: `code`, `transient`, `hint`, and `message` on one line; None if it succeeded.
         streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
-        rows_moved: how many rows of raw, if something was loaded, and of models, if dbt ran, were written by this run,
-            and by whichever other since `moved_since`; None if the warehouse would not say.
-        as_of: by the warehouse's clock, when that was true; the next one's `moved_since`.
-        nodes: how many of dbt's models or tests `passed`, `warned`, `failed`.
-        schema_changes: what changed in the shape of the source's tables, a line each.
+        rows_moved: how many rows this run wrote, and any other run since `moved_since`: rows of raw if this run loaded
+        something, rows of models if dbt ran. None if the warehouse could not be asked.
+        as_of: the time of these counts, by the warehouse's clock; the `moved_since` of the next report.
+        nodes: how many of dbt's models or tests `passed`, `warned` or `failed`.
+        schema_changes: changes of the source's tables, one line each.
     """
 
     run_id: str
@@ -48,19 +48,19 @@ class RunReport:
     seconds: float = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the report as a JSON object."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """Say it to people."""
+        """Yield the report as lines of text."""
         for stream, rows in sorted(self.streams.items()):
             figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
             yield f"{stream}: {figures}"
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
         for change in self.schema_changes:
-            yield f"changed shape: {change}"
-        ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "ended well"
+            yield f"schema changed: {change}"
+        ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "succeeded"
         yield f"Run {self.run_id} {ended}; {self.seconds:.1f} s"
 
 
@@ -70,7 +70,7 @@ _WORDS = {"read": "read", "inserted": "new", "updated": "changed", "deleted": "d
 def report_of(
     project: Project, warehouse: Warehouse, outcome: RunOutcome, *, run_id: str, since: datetime | None
 ) -> RunReport:
-    """Return what the events of a run came to, and what the warehouse has of it."""
+    """Return the report of a run, from its events and the warehouse's history."""
     report = RunReport(run_id, streams={stream: dict(rows) for stream, rows in outcome.rows.items()})
     counts = {
         "passed": sum(block.passed for block in outcome.blocks),
@@ -91,7 +91,7 @@ def report_of(
 
 
 def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None) -> None:
-    """Add what the warehouse's history has of the run, and of what moved since."""
+    """Add the run's schema changes and the count of moved rows from the warehouse's history."""
     moved = 0
     try:
         with connections.connect(warehouse) as connection:
@@ -107,14 +107,14 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, si
             with connections.connect(settings.transformer(project, warehouse)) as connection:
                 moved += _rows_of_models(connection, report.run_id, since)
     except (psycopg.Error, UsageError, UnreachableError):
-        # it went away after the run, or this role may not see that; neither says anything of the run
+        # the warehouse is now unreachable, or the role may not read the history: the run itself is over
         report.rows_moved = None
     else:
         report.rows_moved = moved
 
 
 def _counted(report: RunReport) -> int:
-    """Return how many rows the target said that it wrote: a second one's schema has a history of its own."""
+    """Return how many rows the target reported: a second target's schema has its own history."""
     return sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
 
 
@@ -147,7 +147,7 @@ def _rows_of_models(connection: psycopg.Connection[Any], run_id: str, since: dat
 
 
 def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
-    """Whether the table is there, and may be read."""
+    """Return whether the table exists and this role may read it."""
     name = table.as_string(connection)
     query = "select coalesce(has_table_privilege(to_regclass(%s), 'select'), false)"
     return connection.execute(query, [name]).fetchone() == (True,)

@@ -1,4 +1,4 @@
-"""The one way to run blocks of Meltano: start it, follow it to its end, and say why it failed if it did."""
+"""Runs Meltano blocks: starts Meltano, follows its events to the end, and returns the outcome."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """Shows a run while it goes on."""
+    """Shows a run in progress."""
 
     def follow(self, events: Iterator[Event], outcome: RunOutcome) -> None:
-        """Take all events, give each to `outcome`, and show what people want to know."""
+        """Consume all events, add each to `outcome`, and show the useful ones."""
 
 
 def run(  # noqa: PLR0913 - each argument has a name
@@ -37,16 +37,16 @@ def run(  # noqa: PLR0913 - each argument has a name
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
 ) -> RunOutcome:
-    """Run the blocks, of which each begins when the one before it ended well.
+    """Run the blocks in order. Each begins after the previous one has succeeded.
 
     Args:
-        blocks: what is expected, in order.
+        blocks: the expected blocks, in order.
         names: the arguments of `meltano run`.
-        databases: where tap, target and dbt connect.
+        databases: the databases that tap, target and dbt connect to.
         run_id: a UUID that all log lines carry.
-        lock: the run's lock (a descriptor).
+        lock: the descriptor of the run's lock.
         more: variables for Meltano and its plugins.
-        save_state: with false, Meltano's state is not looked at, and stays as it is.
+        save_state: if false, Meltano neither reads nor changes the state.
 
     Raises:
         TidemarkError: Meltano is not installed, or does not end.
@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913 - each argument has a name
 
 
 def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[str, str]:
-    """Return what tells Meltano and its plugins where the databases are."""
+    """Return the variables with the databases' addresses for Meltano and its plugins."""
     return {
         **source.variables(),
         **warehouse.variables(),
@@ -72,7 +72,7 @@ def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[s
 
 
 def _forgive_inherited(project: Project, outcome: RunOutcome) -> None:
-    """Take out the missing streams that a tap only knows from the tap that it inherits from."""
+    """Remove missing streams that a tap only inherits from another tap's `metadata`."""
     for block in outcome.blocks:
         if block.missing and (named := meltano_project.named_streams(project, block.title.split()[0])) is not None:
             block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]

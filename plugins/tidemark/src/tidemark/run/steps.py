@@ -1,4 +1,4 @@
-"""The steps of a backfill, and the blocks of `meltano run` that they are. Pure: no I/O here."""
+"""The steps of a backfill, and the Meltano blocks of each. Pure: no I/O here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class BackfillStep(StrEnum):
-    """What is done, in this order."""
+    """The steps, in order."""
 
     load = "load"
     build = "build"
@@ -14,7 +14,7 @@ class BackfillStep(StrEnum):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """What `meltano run` gets."""
+        """The arguments of `meltano run`."""
         return _BLOCKS[self]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What became of a stream's rows, as tap and target counted them. Those read were new, changed or neither."""
+    """A stream's row counts from tap and target. A row that was read is new, changed or unchanged."""
 
     stream: str
     read: int
@@ -32,15 +32,15 @@ class StreamReport:
 
     @property
     def unchanged(self) -> int:
-        """Rows that were read, and were in the warehouse already: a tap starts a little before its bookmark."""
+        """Rows that were read and already in the warehouse: a tap starts a little before its bookmark."""
         return max(0, self.read - self.new - self.changed)
 
 
 def stream_reports(outcome: RunOutcome, bookmarks: Mapping[str, Bookmark]) -> list[StreamReport]:
-    """Tell for each stream what became of its rows.
+    """Return the row counts of each stream.
 
     Args:
-        bookmarks: those after the run.
+        bookmarks: the bookmarks after the run.
     """
     return [
         StreamReport(
@@ -78,7 +78,7 @@ def show(
     """Print the summary."""
     console.print()
     table = stream_table(reports)
-    # a figure cut short would lie: a table too wide for the terminal runs over its edge
+    # a truncated number would be wrong, so a wide table runs over the terminal's edge
     wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.width = max(wanted, console.width)
     console.print(table)

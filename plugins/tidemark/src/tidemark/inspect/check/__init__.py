@@ -1,1 +1,1 @@
-"""`tidemark check`: what either database lacks for a run, or what is doubtful in it, with the SQL that fixes it."""
+"""`tidemark check`: finds problems for a run in either database, and shows the SQL that fixes them."""

@@ -22,7 +22,7 @@ _TIMEOUT_S = 60
 
 
 def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
-    """Yield an error for each key under `config` that is no setting of its plugin.
+    """Yield an error for each key under `config` that is not a setting of its plugin.
 
     Raises:
         UsageError: a plugin has no definition.
@@ -37,7 +37,7 @@ def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
         ]
         known = {*definition.settings}
         if any(setting_names.unknown(config, known) for config in configs):
-            # the definition has the settings that are used most; the plugin itself knows all
+            # the definition only has the most used settings, and the plugin itself knows all
             known |= _of_schema(definition.program) if kind in _SIDES and definition.program else set()
         for key, meant in dict.fromkeys(each for config in configs for each in setting_names.unknown(config, known)):
             hint = f"; {meant} is one" if meant else ""
@@ -46,7 +46,7 @@ def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
 
 
 def _of_schema(program: Path) -> set[str]:
-    """Return the settings that a tap or target says that it has; none if it does not say."""
+    """Return the settings that a tap or target reports with --about; an empty set if that fails."""
     try:
         done = subprocess.run(
             [program, "--about", "--format=json"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True

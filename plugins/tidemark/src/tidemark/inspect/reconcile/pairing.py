@@ -52,7 +52,7 @@ class Endpoints:
         """Read the settings, the selected streams and the source's identity.
 
         Raises:
-            UsageError: a named stream is not selected.
+            UsageError: one of these streams is not selected.
             TidemarkError: a database can't be reached or used.
         """
         databases.try_own(project)

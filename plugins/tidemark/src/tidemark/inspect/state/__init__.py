@@ -1,1 +1,1 @@
-"""`tidemark state`: how far Meltano's state and the warehouse say that each stream is loaded, and whether they fit."""
+"""`tidemark state`: compares each stream's bookmark in Meltano's state with the rows that the warehouse holds."""
