@@ -138,7 +138,7 @@ def test_with_on_stream_error_stop_the_run_ends(messages):
     messages.pipe.target["on_stream_error"] = "stop"
     messages.schema().schema(replace(TABLE, name="others"))
     messages.chunk({2: "b"}, crc32=1).chunk({1: "a"}, stream="public-others").batch(END, stream="public-others")
-    assert "was damaged on its way" in messages.refused()
+    assert "was damaged in transit" in messages.refused()
 
 
 def test_a_chunk_that_was_read_earlier_never_overwrites_a_later_one(messages):
@@ -169,7 +169,7 @@ def test_a_row_that_comes_back_is_undeleted(messages):
 
 
 def test_a_damaged_chunk_is_refused_and_not_loaded(messages):
-    assert "was damaged on its way" in messages.schema().chunk({1: "a"}, crc32=1).refused()
+    assert "was damaged in transit" in messages.schema().chunk({1: "a"}, crc32=1).refused()
     assert notes(messages) == {}
     messages.schema().chunk({1: "a"})
     messages.lines[-1]["encoding"]["rows"] = 7

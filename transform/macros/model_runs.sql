@@ -8,14 +8,14 @@
     -- Written by: dbt, at the end of each build.
     -- Read by: `tidemark run`, Airflow's page of streams.
     create table if not exists {{ table }} (
-        run_id text not null, -- the run, as in `_tidemark_runs`; dbt's own id where dbt was started by hand
+        run_id text not null, -- the run, as in `_tidemark_runs`; dbt's own id if dbt was started by hand
         invocation_id text not null, -- dbt's id of the build
         model text not null, -- the model's name
         outcome text not null, -- as dbt reports it: success, error or skipped
         started_at timestamptz not null, -- when the model's SQL began to run
         seconds numeric(12, 3) not null, -- how long it took
-        rows_written bigint, -- rows that it wrote; null where PostgreSQL does not count them
-        message text, -- what dbt said of it; at most 2,000 characters
+        rows_written bigint, -- rows that it wrote; null if PostgreSQL does not count them
+        message text, -- dbt's message about it; at most 2,000 characters
         primary key (invocation_id, model)
     );
     do $tidemark$

@@ -92,7 +92,7 @@ def _failure(status: int, report: dict[str, Any], error: dict[str, Any] | None) 
     found = report.get("error") or error
     if found is None:
         # killed by a signal, or ended without an error
-        reason = f"tidemark ended with status {status} and did not say why"
+        reason = f"tidemark ended with status {status} and gave no reason"
         return RunFailed(reason, "process_gone", report)
     kind = RunFailed if found.get("transient", True) else PermanentFailure
     return kind(str(found["message"]), str(found["code"]), report)

@@ -121,7 +121,7 @@ def _prepare(log: Path) -> None:
         )
     if status:
         said = log.read_text(errors="replace").strip().splitlines()
-        why = said[-1] if said else "it did not say why"
+        why = said[-1] if said else "it gave no reason"
         raise UsageError(f"Airflow's metadata can't be prepared: {why}; see {log}.")
 
 

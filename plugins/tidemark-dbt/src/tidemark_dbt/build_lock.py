@@ -99,7 +99,7 @@ class BuildLock:
         )
 
     def _watch(self, starter: int | None) -> None:
-        """End dbt when the process that started it is gone, or when the lock was lost and another run has it."""
+        """End dbt if the process that started it is gone, or if another run took the lock after a lost connection."""
         while True:
             time.sleep(_LOOK_EVERY_S)
             if starter is not None and os.getppid() != starter:
@@ -119,7 +119,7 @@ class BuildLock:
 
 
 def require_session(credentials: PostgresCredentials) -> None:
-    """Refuse to run without a session of the server's that stays; dbt's temporary tables and settings need one.
+    """Raise if a pooler keeps no sessions: dbt's temporary tables and settings need a lasting one.
 
     Raises:
         PooledError: a pooler keeps no session.
@@ -129,7 +129,7 @@ def require_session(credentials: PostgresCredentials) -> None:
 
 
 def open_unlimited(connection: Connection) -> Connection:
-    """Open a session for dbt that no time-out of its role's transactions ends while a model is built."""
+    """Open a session for dbt without the role's transaction time-outs: building a model may take longer."""
     if connection.state == ConnectionState.OPEN:
         return connection
     opened = _open_by_dbt(connection)

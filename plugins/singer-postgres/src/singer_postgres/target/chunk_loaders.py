@@ -47,8 +47,8 @@ _BLOCKERS = """
 """
 
 _CROWDED = (
-    "; loading needs two connections at least (max_parallel = 1), one of which keeps other runs out: raise the limit "
-    "of the role, the database or the server"
+    "; loading needs at least two connections (max_parallel = 1), and one of them holds the run's locks: raise the "
+    "limit of the role, the database or the server"
 )
 
 
@@ -232,7 +232,7 @@ class ChunkLoaders:
                     what = one_line(error)
                     _LOGGER.warning("Loading with fewer workers: max_parallel=%d, error=%s", self._joined, what)
                     return False
-                # other errors come again in the load itself, which retries them
+                # other errors happen again in the load itself, which retries them
             self._joined += 1
             return True
 
@@ -298,7 +298,7 @@ class ChunkLoaders:
     def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> RowCounts:
         """Run a step, with retries, and return the rows that it wrote.
 
-        If the connection breaks during the commit, the step may be done: the server knows it by the transaction's id.
+        If the connection breaks during the commit, the step may be done. The server tells by the transaction's id.
         """
         attempt, again = Attempt(), False
 
@@ -325,7 +325,7 @@ class ChunkLoaders:
             again = True
             worker.close()
             what = one_line(error)
-            _LOGGER.warning("Loading is tried again: stream=%s, wait_s=%.1f, error=%s", job.load.stream, wait_s, what)
+            _LOGGER.warning("Loading is retried: stream=%s, wait_s=%.1f, error=%s", job.load.stream, wait_s, what)
 
         def may_retry(error: BaseException) -> bool:
             return not self._stopped.is_set() and driver_errors.is_transient(error, reached=self._reached)

@@ -49,7 +49,7 @@ def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
         raise ChunkLostError(msg) from None
     if (length, crc32) != (chunk.bytes, chunk.crc32):
         msg = (
-            f"Chunk {path} was damaged on its way ({length} bytes, checksum {crc32:08x}; the tap wrote {chunk.bytes} "
+            f"Chunk {path} was damaged in transit ({length} bytes, checksum {crc32:08x}; the tap wrote {chunk.bytes} "
             f"bytes, {chunk.crc32:08x}). None of its rows was loaded; run this again, and check the disk."
         )
         raise ChunkLostError(msg)

@@ -1,4 +1,4 @@
-"""Reads messages line by line, and rejects an invalid line with its number before anything is done with it."""
+"""Reads messages line by line, and rejects an invalid line with its number before any of it is processed."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ class RunningTarget(Protocol):
         """Note that a batch is committed."""
 
     def has_failed(self, stream: str) -> bool:
-        """Return whether a stream has failed, so that nothing more of it is loaded."""
+        """Return whether a stream has failed. Its further rows are skipped."""
 
     def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
-        """Note that a stream failed, and return whether the other streams go on."""
+        """Note that a stream failed, and return whether the other streams continue."""
 
     def drain_one(self, sink: Any) -> None:
         """Load the records that a sink holds."""

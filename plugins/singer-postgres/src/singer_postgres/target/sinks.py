@@ -272,7 +272,7 @@ class RecordSink(PostgresSink):
             return bool(self.key_properties) and driver_errors.is_transient(error)
 
         def log_retry(error: BaseException, wait_s: float) -> None:
-            self.logger.warning("Loading is tried again: wait_s=%.1f, error=%s", wait_s, one_line(error))
+            self.logger.warning("Loading is retried: wait_s=%.1f, error=%s", wait_s, one_line(error))
             self._target.lock.renew()
 
         driver_errors.retry(attempt, is_transient=may_retry, on_retry=log_retry)

@@ -280,7 +280,7 @@ class StreamLoad:
                 for piece in files.pieces(path, chunk):
                     writer.write(piece)
             if chunk.rows not in {None, cursor.rowcount}:
-                msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, and the tap wrote {chunk.rows}."
+                msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, but the tap wrote {chunk.rows}."
                 raise ChunkLostError(msg)
             return cursor.rowcount
 
@@ -330,7 +330,7 @@ class StreamLoad:
             brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
     def _replace(self, connection: Connection, origin: BatchOrigin, full_stage: sql.Identifier) -> RowCounts:
-        """Replace the table's rows by the stage's. Rows that are equal stay untouched.
+        """Replace the table's rows by the stage's. Equal rows stay untouched.
 
         Raises:
             SingerPostgresError: the server crashed, which empties unlogged tables such as the stage.
@@ -338,8 +338,8 @@ class StreamLoad:
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
         if row != (self._rows[origin.snapshot],):
             msg = (
-                f"The warehouse has lost rows of {self.stream} that were not in its table yet, as happens when it "
-                "crashes; the table is unchanged. Run this again."
+                f"The warehouse lost staged rows of {self.stream}, probably because its server crashed; "
+                "the table is unchanged. Run this again."
             )
             raise ChunkLostError(msg)
         stamp, key = self._stamp(origin), self.table.key

@@ -217,8 +217,8 @@ class TargetPostgres(MeltanoLabsTarget):
         stream = message_dict["stream"]
         if stream not in self._loads:
             msg = (
-                f"{stream} came as chunks without a description of its table: something between tap and target (a "
-                "mapper?) changed its SCHEMA, and does not change the chunks. Set use_copy of the tap to false."
+                f"{stream} arrived as chunks without a description of its table: something between tap and target (a "
+                "mapper?) changed its SCHEMA message but not its chunks. Set use_copy of the tap to false."
             )
             raise MessageInvalidError(msg)
         batch = batch_from_json(encoding)
@@ -236,7 +236,7 @@ class TargetPostgres(MeltanoLabsTarget):
         for setting in ("stream_maps", "flattening_enabled"):
             if self.config.get(setting):
                 msg = (
-                    f"{stream} comes as chunks, and {setting} of this target does not apply to them. "
+                    f"{stream} arrives as chunks, and {setting} of this target does not apply to them. "
                     "Set use_copy of the tap to false, or set the maps in the tap."
                 )
                 raise SettingInvalidError(msg)
@@ -245,7 +245,7 @@ class TargetPostgres(MeltanoLabsTarget):
         for setting in ("activate_version", "process_activate_version_messages"):
             if load.table.method == "FULL_TABLE" and self.config.get(setting) is False:
                 msg = (
-                    f"{load.stream} is read whole and comes as chunks, which replace its rows, and {setting} "
+                    f"{load.stream} is read in full and arrives as chunks, which replace its rows, but {setting} "
                     "is off: make the stream INCREMENTAL, or set use_copy of the tap to false."
                 )
                 raise SettingInvalidError(msg)
@@ -312,7 +312,7 @@ class TargetPostgres(MeltanoLabsTarget):
         return self.stream_failed(number, load.stream, load.history, error)
 
     def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
-        """Note that a chunk or batch of a failed stream is left out, and return whether other streams go on.
+        """Note that a chunk or batch of a failed stream is skipped, and return whether other streams continue.
 
         Args:
             history: the stream's row in the history, if the stream has begun.
@@ -326,7 +326,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if goes_on:
                 what = one_line(error)
                 self.logger.warning(
-                    "Nothing more of %s is loaded, and the other streams go on: %s",
+                    "Loading of %s stops, and the other streams go on: %s",
                     stream,
                     what,
                     extra=log_fields(error, side="warehouse", stream=stream),
@@ -338,7 +338,7 @@ class TargetPostgres(MeltanoLabsTarget):
         return goes_on
 
     def has_failed(self, stream: str) -> bool:
-        """Return whether a stream has failed, so that nothing more of it is loaded."""
+        """Return whether a stream has failed. Its further rows are skipped."""
         return stream in self._failed
 
     # the end

@@ -1,4 +1,4 @@
-"""Validates records with code that fastjsonschema generates from their schema; the SDK decides on what that refuses.
+"""Validates records with code that fastjsonschema generates from their schema. The SDK decides about refused records.
 
 The SDK's validator takes more time than everything else that happens to a record. fastjsonschema knows JSON Schema up
 to draft 7, and the SDK uses 2020-12. So schemas with keywords that the two read differently go to the SDK alone.

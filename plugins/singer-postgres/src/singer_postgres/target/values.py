@@ -106,7 +106,7 @@ def _json(value: Any) -> str:
 
 def _json_sanitized(value: Any) -> str:
     text = _json(value)
-    # this is the escape of NUL, or a backslash before "u0000": only the parsed value tells which
+    # this is the escape of NUL, or a backslash before "u0000": only the parsed value shows which
     return _json(_without_nul(value)) if r"\u0000" in text else text
 
 

@@ -1,12 +1,12 @@
-"""Sends an alert to every channel that is set. What can't be sent becomes an error line in the log.
+"""Sends an alert to every configured channel. An alert that can't be sent becomes an error line in the log.
 
 A dead receiver must not delay a run: each attempt has a time-out, attempts are limited, and deliver() stops waiting
 after a fixed time. If an answer gets lost, the alert is sent again: an alert that arrives twice is better than none.
 
-Airflow's own notifiers were tried with this package's tests and do less. SmtpNotifier sends no plain text, doesn't
-notice a refused recipient, and repeats what was refused for good, without a pause. Slack's client doesn't repeat what
-timed out, waits for any Retry-After and fails at a date there. AppriseHook ignores whether a message was sent.
-HttpHook retries with tenacity, as this module does. All but SMTP's need further packages, such as aiohttp.
+Airflow's own notifiers failed this package's tests. SmtpNotifier sends no plain text, doesn't notice a refused
+recipient, and retries permanent refusals without a pause. Slack's client doesn't retry after a time-out, waits for any
+Retry-After, and fails if that is a date. AppriseHook ignores whether a message was sent. HttpHook retries with
+tenacity, as this module does. All but SmtpNotifier need further packages, such as aiohttp.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 5
 _ATTEMPTS = 4
-# no attempt begins later than this after the first; all is over some seconds after
+# no attempt begins later than this after the first one; the last one ends some seconds later
 _WITHIN_S = 20
 _BOUND_S = 30
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
 
 class UndeliveredError(Exception):
-    """Why an alert could not be sent, in one line without any secret."""
+    """The reason why an alert could not be sent, on one line without any secret."""
 
 
 class _PassingError(UndeliveredError):
-    """One that may pass, `after` so many seconds if the receiver said so."""
+    """A transient failure. `after`: the seconds to wait, if the receiver named them."""
 
     def __init__(self, reason: str, after: float = 0) -> None:
         super().__init__(reason)
@@ -63,31 +63,31 @@ class _PassingError(UndeliveredError):
 
 
 class Channel(Protocol):
-    """A way to people."""
+    """A way to send alerts to people."""
 
     name: str
 
     def attempt(self, alert: Alert) -> None:
-        """Send it.
+        """Send the alert once.
 
         Raises:
-            UndeliveredError: it can't be sent.
+            UndeliveredError: the alert can't be sent.
         """
 
 
 @dataclass
 class Webhook:
-    """Slack's, or one that takes the same JSON."""
+    """Slack's webhook, or another one that accepts the same JSON."""
 
     url: str
 
     def __post_init__(self) -> None:
-        # the rest of the URL is what may be written to
+        # only the host: the rest of the URL is the secret
         self.name = f"the webhook at {httpx.URL(self.url).host}"
 
     def attempt(self, alert: Alert) -> None:
         """Send it; see Channel."""
-        # httpx logs each request with its URL, which is a secret; Airflow lets none of that through, whatever its level
+        # httpx logs each request with its URL, which is a secret; Airflow drops these lines at every log level
         try:
             response = httpx.post(self.url, json=message.for_slack(alert), timeout=_TIMEOUT_S)
         except httpx.TimeoutException:
@@ -104,14 +104,14 @@ class Webhook:
 
 @dataclass
 class Mail:
-    """A mail server's recipients."""
+    """Recipients of mail, and their mail server."""
 
     settings: settings.MailSettings
 
     def __post_init__(self) -> None:
         self.name = f"the mail server {self.settings.smtp_host}:{self.settings.port}"
         domain = (self.settings.email_from or "").rpartition("@")[2]
-        # one id for all attempts, by which a mailbox may know its copies
+        # one id for all attempts, so that a mailbox can detect duplicates
         self._id = make_msgid(domain=domain)
 
     def attempt(self, alert: Alert) -> None:
@@ -128,7 +128,7 @@ class Mail:
         except OSError as error:
             raise _PassingError(_first_line(error)) from None
         if refused:
-            raise UndeliveredError(f"it refused {', '.join(refused)} and took the others")
+            raise UndeliveredError(f"it refused {', '.join(refused)} and accepted the others")
 
     def _connection(self) -> smtplib.SMTP:
         host, port = self.settings.smtp_host or "", self.settings.port
@@ -156,7 +156,7 @@ class Mail:
         mail["To"] = ", ".join(self.settings.email_to)
         mail["Date"] = alert.at
         mail["Message-ID"] = self._id
-        # so that no absent colleague's mailbox answers it
+        # this prevents out-of-office replies
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(text)
         mail.add_alternative(html, subtype="html")
@@ -164,7 +164,7 @@ class Mail:
 
 
 def deliver(alert: Alert) -> None:
-    """Send it to each channel that is set, or write it to the log where none is. Raises nothing, and ends."""
+    """Send the alert to each configured channel, or log it if there is none. This never raises and always returns."""
     channels, mistakes = _channels()
     for mistake in mistakes:
         logger.error("The settings of alerts are wrong: %s", mistake)
@@ -175,20 +175,21 @@ def deliver(alert: Alert) -> None:
     threads = [Thread(target=_send, args=(channel, alert, told), daemon=True) for channel in channels]
     for thread in threads:
         thread.start()
-    # looking a name up has no time-out, and a receiver can dribble: neither may hold a run
+    # name resolution has no time-out, and a receiver can answer slowly: neither may delay a run
     end = monotonic() + _BOUND_S
     for thread in threads:
         thread.join(max(0, end - monotonic()))
     for channel in channels:
-        if why := told.get(channel.name, f"no end after {_BOUND_S} s"):
-            # with all it says, as it is nowhere else now
-            logger.error("An alert could not be sent to %s: %s. It was: %s", channel.name, why, message.for_log(alert))
+        if why := told.get(channel.name, f"it did not end within {_BOUND_S} s"):
+            # log the whole alert, because it arrives nowhere else
+            said = message.for_log(alert)
+            logger.error("An alert could not be sent to %s: %s. The alert: %s", channel.name, why, said)
         else:
             logger.info("An alert was sent to %s: %s", channel.name, alert.title)
 
 
 def _channels() -> tuple[list[Channel], list[str]]:
-    """Return those that are set, and what is wrong with the settings."""
+    """Return the configured channels, and the mistakes in their settings."""
     channels: list[Channel] = []
     mistakes: list[str] = []
     makers: tuple[Callable[[], Channel | None], ...] = (_webhook, _mail)
@@ -215,7 +216,7 @@ def _mail() -> Mail | None:
 
 
 def _send(channel: Channel, alert: Alert, told: dict[str, str | None]) -> None:
-    """Send it, again if that may help; leave in `told` why it could not be, or None."""
+    """Send the alert, with retries. Store the reason of a failure in `told`, or None."""
     retrying = Retrying(
         retry=retry_if_exception_type(_PassingError),
         stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_WITHIN_S),
@@ -228,7 +229,7 @@ def _send(channel: Channel, alert: Alert, told: dict[str, str | None]) -> None:
     except UndeliveredError as error:
         tries = retrying.statistics["attempt_number"]
         told[channel.name] = f"{error}{f', {tries} times' if tries > 1 else ''}"
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run is not to fail of it; its text might hold a secret
+    except Exception as error:  # noqa: BLE001 - an alert must not fail the run; the text might hold a secret
         told[channel.name] = type(error).__name__
     else:
         told[channel.name] = None
@@ -238,14 +239,14 @@ _backing_off = wait_exponential_jitter(initial=1, max=8)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Return how long to wait: as the receiver asked for, or else longer each time."""
+    """Return how long to wait: as long as the receiver asked for, or else longer each time."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.after if isinstance(error, _PassingError) else 0
     return max(asked, _backing_off(state))
 
 
 def _seconds(retry_after: str) -> float:
-    """Return the seconds that a Retry-After header asks for, which has a number or a date; 0 if neither."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; 0 for anything else."""
     if retry_after.strip().isdecimal():
         return float(retry_after)
     try:
@@ -255,7 +256,7 @@ def _seconds(retry_after: str) -> float:
 
 
 def _judged(code: int, said: bytes | str) -> UndeliveredError:
-    """Return what a mail server's answer means: 4xx is for now, 5xx for good (RFC 5321, 4.2.1)."""
+    """Return the error for a mail server's answer: 4xx is transient, 5xx is permanent (RFC 5321, 4.2.1)."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
     kind = _PassingError if code < 500 else UndeliveredError  # noqa: PLR2004
     return kind(message.one_line(f"it answered {code} {text}", 200))
@@ -265,5 +266,5 @@ def _first_line(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"it did not answer within {_TIMEOUT_S} s"
     if isinstance(error, socket.gaierror):
-        return f"its name is not known ({error.strerror})"
+        return f"its host name is unknown ({error.strerror})"
     return message.one_line(str(error) or type(error).__name__, 200)

@@ -130,7 +130,7 @@ def _reading(warehouse: Warehouse, monitor: Monitor) -> Iterator[psycopg.Connect
 
 def _reason(error: psycopg.Error) -> str:
     # libpq's message has several lines, with the reason first
-    reason = (str(error).strip().splitlines() or ["it said nothing"])[0]
+    reason = (str(error).strip().splitlines() or ["it gave no reason"])[0]
     for noise in ("connection failed: ", "FATAL:  ", "ERROR:  "):
         reason = reason.replace(noise, "")
     return reason.rstrip(".")

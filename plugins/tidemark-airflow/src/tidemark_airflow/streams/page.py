@@ -58,7 +58,7 @@ app = FastAPI(
 
 @app.get("/", response_model=None)
 def page() -> HTMLResponse:
-    """Show the page. Without an answer of the warehouse the status is 503: browsers show it, and monitors notice."""
+    """Show the page. If the warehouse does not answer, the status is 503: browsers show it, and monitors notice."""
     look = _look()
     nonce = secrets.token_urlsafe()
     policy = f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'"

@@ -69,7 +69,7 @@ def load(project: Project, source: DatabaseSettings, *, scale: float, as_of: dat
             # a replacement would leave the old rows in the warehouse, and bookmarks past the new ones
             raise UsageError(
                 f"The {source} holds the demo shop at scale {found.scale} until {found.as_of:%Y-%m-%d}; for another, "
-                "start afresh with `tidemark reset`, then run this again."
+                "delete this one with `tidemark reset`, then run this again."
             )
         if others := tables(connection):
             raise UsageError(

@@ -36,7 +36,7 @@ def build(project: Project) -> Path:
     if done.returncode:
         said = [line.strip() for line in done.stdout.splitlines() if "rror" in line]
         raise TidemarkError(
-            f"dbt could not build the documentation: {said[-1] if said else 'it did not say why'}; "
+            f"dbt could not build the documentation: {said[-1] if said else 'it gave no reason'}; "
             "run `.venv/bin/meltano invoke dbt-postgres:docs` for its whole output."
         )
     return project.dbt_target

@@ -102,7 +102,7 @@ def _advice(side: DatabaseSettings, reason: str) -> str:
         if "password" in reason:
             return (
                 "`tidemark up` gives its roles the passwords of .env, as the server's owner: put back the "
-                "TIDEMARK_ADMIN_PASSWORD that its data was made with, or start afresh with `tidemark reset`"
+                "TIDEMARK_ADMIN_PASSWORD that its data was made with, or delete its data with `tidemark reset`"
             )
         return "start it with `tidemark up`"
     settings_by_word = {

@@ -218,14 +218,14 @@ class Server:
             raise UsageError(
                 f"The data directory {self.data} was made by PostgreSQL {major} and {programs['postgres']} is "
                 f"{programs.major}; set TIDEMARK_POSTGRES_BIN to the bin directory of a PostgreSQL {major}, "
-                "or start afresh with `tidemark reset`."
+                "or delete its data with `tidemark reset`."
             )
 
     def _refuse_lost_password(self) -> None:
         if self.admin.password is None:
             raise UsageError(
                 f"TIDEMARK_ADMIN_PASSWORD is not set and the data directory {self.data} was made with one; put it "
-                "back in .env, or start afresh with `tidemark reset`."
+                "back in .env, or delete its data with `tidemark reset`."
             )
 
     def _refuse_taken_port(self) -> None:
