@@ -45,7 +45,7 @@ def run_until_well(
     met: list[str] = []
     for _ in range(_MOST):
         synced = pipe.sync(streams, state)
-        assert "Traceback" not in synced.tap_log + synced.target_log
+        assert "Traceback" not in synced.tap_log + synced.target_log, synced.tap_log + synced.target_log
         state = synced.state or state
         refused = refusals(synced)
         told(synced, refused)

@@ -82,6 +82,20 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
     assert capsys.readouterr().out.count('"stream": "public-broken"') == (end == "finished")
 
 
+def test_streams_that_end_before_the_sdk_asks_for_them_end_the_run(tmp_path: Path) -> None:
+    files = ChunkFiles(tmp_path, limit=4)
+    events: queue.Queue[Event] = queue.Queue()
+    streams: list[Any] = [SimpleNamespace(name=plan.stream, replication_key=None) for plan in (BROKEN, SOUND)]
+    reading: Any = SimpleNamespace(events=events, expire=lambda: None)
+    writer = BatchWriter(_Tap(), streams, files, reading)  # type: ignore[arg-type]
+    for plan in (SOUND, BROKEN):
+        writer._progress.opened(plan.stream, None)
+        events.put(Finished(plan, StreamEnd()))
+    for stream in streams:
+        writer.finish(stream, SimpleNamespace(increment=lambda _: None))  # type: ignore[arg-type]
+    assert not files.directory.exists()
+
+
 def test_a_chunk_that_is_begun_while_the_run_ends_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

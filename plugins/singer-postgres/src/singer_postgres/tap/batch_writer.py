@@ -53,6 +53,7 @@ class BatchWriter:
         self._readers = readers
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
         self._finished: set[str] = set()
+        self._closed = False
         self._shapes: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_told = False, -math.inf
@@ -79,7 +80,9 @@ class BatchWriter:
                 self._tell_state()
             heard = self._tell_of_silence(heard)
             self._count(stream, counter)
-        if len(self._finished) == len(self._streams):
+        if not self._closed and len(self._finished) == len(self._streams):
+            # all may have ended before the SDK asks for the last ones
+            self._closed = True
             self._tell_state()
             self._close()
 
