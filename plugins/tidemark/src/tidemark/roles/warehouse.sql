@@ -111,7 +111,7 @@ BEGIN
         OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = view)
         OR EXISTS (SELECT FROM pg_seclabel WHERE classoid = 'pg_class'::regclass AND objoid = view)
     THEN
-        RAISE EXCEPTION '% can''t be made again as it is', found.name USING ERRCODE = 'insufficient_privilege';
+        RAISE EXCEPTION '% can''t be created again as it is', found.name USING ERRCODE = 'insufficient_privilege';
     END IF;
     -- only allow this for views on the caller's own tables
     IF NOT EXISTS (
