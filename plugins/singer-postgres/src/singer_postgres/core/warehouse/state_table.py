@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.bookmarks import has_known_order, reaches
 from singer_postgres.core.errors import ClockBackError, LockLostError, NotLoadedYetError, StateAheadError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import other_source
@@ -256,7 +255,7 @@ class StateTable:
         self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str
     ) -> frozenset[str]:
         """Return the earlier bookmarks of a stream; an empty set if `bookmark` is a number or an instant."""
-        if _has_known_order(bookmark):
+        if has_known_order(bookmark):
             return frozenset()
         runs = sql.Identifier(self.schema, RUNS)
         there = connection.execute("SELECT to_regclass(%s)", [runs.as_string()]).fetchone()
@@ -368,41 +367,3 @@ def _covers(loaded: Sequence[BlockRange], wanted: BlockRange) -> bool:
             if after is not None and at >= after:
                 return True
     return False
-
-
-def reaches(bookmark: str, start: str) -> bool:
-    """Return whether `bookmark` is at or past `start`. Instants and numbers are compared; text must be equal."""
-    if bookmark == start:
-        return True
-    instants = _instant(bookmark), _instant(start)
-    if instants[0] and instants[1]:
-        return instants[0] >= instants[1]
-    numbers = _number(bookmark), _number(start)
-    return numbers[0] is not None and numbers[1] is not None and numbers[0] >= numbers[1]
-
-
-def comparable(bookmark: str, other: str) -> bool:
-    """Return whether both are instants, or both numbers, or neither."""
-    return all((of(bookmark) is None) == (of(other) is None) for of in (_instant, _number))
-
-
-def _has_known_order(bookmark: str) -> bool:
-    return _instant(bookmark) is not None or _number(bookmark) is not None
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    # a bookmark without a zone belongs to a column without one, and is only compared with its like
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _number(text: str) -> Decimal | None:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    # earlier releases could store NaN as a bookmark, which can't be compared
-    return None if value.is_nan() else value

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from singer_postgres.core.bookmarks import reaches
 from singer_postgres.core.source import identity
 from singer_postgres.core.warehouse import tables
-from singer_postgres.core.warehouse.state_table import TABLE, LoadedState, StateTable, reaches
+from singer_postgres.core.warehouse.state_table import TABLE, LoadedState, StateTable
 from singer_postgres.core.wire import FIRST_LOAD
 from tidemark.local import databases
 from tidemark.project import connections, meltano_state

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.bookmarks import comparable, reaches
 from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.source import stream_query
 from singer_postgres.core.warehouse import loaded_columns
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
-from singer_postgres.core.warehouse.state_table import comparable, reaches
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import BusyError, UsageError
 from tidemark.inspect.state.comparison import StateComparison, Status, compare
