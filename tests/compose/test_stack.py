@@ -238,7 +238,7 @@ def test_a_warehouse_restarted_during_a_load_ends_with_the_right_rows(stack):
     holder.wait(timeout=60)
     assert stack.airflow.wait(DAG, run) == "success", stack.airflow.logs(DAG, run)
     # retried by the target itself, or by Airflow
-    assert "is tried again" in stack.airflow.logs(DAG, run) or stack.airflow.tasks(DAG, run)["extract_load"][1] > 1
+    assert "is retried" in stack.airflow.logs(DAG, run) or stack.airflow.tasks(DAG, run)["extract_load"][1] > 1
     assert_right(stack)
 
 

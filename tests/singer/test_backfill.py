@@ -290,4 +290,4 @@ def test_records_are_not_backfilled(pipe):
     state = pipe.sync(STREAMS).ok().state
     pipe.tap["use_copy"] = False
     (error,) = backfill(pipe, {}, state).errors
-    assert "public-orders can't be backfilled, as it isn't sent in chunks: use_copy is off" in error
+    assert "public-orders can't be backfilled, because it isn't sent in chunks: use_copy is off" in error

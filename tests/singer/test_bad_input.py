@@ -65,7 +65,7 @@ ORDERS = """
 """
 STATES = {
     "no JSON": ("{", "JSON"),
-    "a list": ("[]", "and not an object"),
+    "a list": ("[]", "not an object"),
     "of another tap": ('{"bookmarks": {"public-orders": 7}}', "public-orders"),
     "not an object of streams": ('{"bookmarks": []}', "bookmarks"),
     "a bookmark that is not a time": (

@@ -127,7 +127,7 @@ def test_a_view_is_read_again_when_anything_it_depends_on_changed(pipe):
         with pipe.source() as connection:
             there = connection.execute(f"select id, n from {name} order by id").fetchall()
         assert (name, pipe.rows(f"select id, n from raw.{name} order by id")) == (name, there)
-    assert "function public.doubled(integer) was replaced, which it calls" in synced.tap_log
+    assert "function public.doubled(integer), which it calls, was replaced" in synced.tap_log
     assert "from its beginning" not in pipe.sync(streams, synced.state).ok().tap_log
 
 

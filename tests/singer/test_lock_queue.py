@@ -151,8 +151,8 @@ def test_a_table_that_is_altered_all_the_time_is_given_up_and_the_session_is_nam
     with application(pipe, *(f"alter table big add column extra_{n} int" for n in range(20))):
         synced = pipe.finish(pipe.start(catalog))
     assert synced.tap_status == 1
-    assert "Reading public-seen left public.seen to pid " in synced.errors[0]
-    assert " int, which waited for it, 9 times in a row." in synced.errors[0]
+    assert "Reading public-seen released public.seen for a waiting session, pid " in synced.errors[0]
+    assert " int, 9 times in a row." in synced.errors[0]
     assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
 
 

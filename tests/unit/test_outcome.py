@@ -61,7 +61,7 @@ def test_the_reason_names_failed_models_or_tests_and_has_the_code_of_the_whole_f
 
 
 def test_the_reason_is_the_error_that_ended_the_run_and_not_an_earlier_streams():
-    stream = Failure("Nothing more of x is read", "column_retyped", False, "", stream="public-x")
+    stream = Failure("Reading x failed", "column_retyped", False, "", stream="public-x")
     whole = Failure("The source went away", "source_unreachable", True, "")
     assert failed(stream, whole) == whole
     assert failed(stream) == stream

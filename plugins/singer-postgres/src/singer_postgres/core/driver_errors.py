@@ -91,7 +91,7 @@ _BROKEN = (
     # psycopg2's message if a connection breaks during a COPY
     "no message from the libpq",
 )
-# what libpq says where the server lets nobody in; a connection that is not made has no code
+# libpq's messages if the server refuses a login; a failed connection has no code
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in")
 TRIES = 8
 # The waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10 s. A restarting server is back by then.
@@ -167,7 +167,7 @@ def wrap_driver_error(error: Exception, doing: str, more: str = "", *, side: Sid
 
 
 def kind_of(error: BaseException, *, side: Side) -> type[errors.CodedError]:
-    """Return which of our errors one of a driver is."""
+    """Return the class of ours for an error."""
     if isinstance(error, errors.CodedError):
         return type(error)
     if not _is_of_driver(error):
@@ -181,7 +181,7 @@ def kind_of(error: BaseException, *, side: Side) -> type[errors.CodedError]:
 
 
 def _kind_without_code(error: BaseException) -> type[errors.CodedError] | None:
-    """Return which error it is that came without a code, as no server was reached; None if it was just that."""
+    """Return the class for an error without a code; None if the server was just out of reach."""
     if is_out_of_connections(error):
         return errors.TooManyConnectionsError
     if any(word in str(error).lower() for word in _REFUSED):
@@ -192,11 +192,11 @@ def _kind_without_code(error: BaseException) -> type[errors.CodedError] | None:
 
 
 def log_fields(error: BaseException, *, side: Side, stream: str | None = None) -> dict[str, Any]:
-    """Return the fields that a log line has beside the message of an error.
+    """Return the fields of an error's log line, besides the message.
 
     Args:
-        side: whose server it is of, if it is a driver's.
-        stream: where the error ends this stream, and not the run.
+        side: the side whose server raised it, if it is a driver's error.
+        stream: the stream, if the error ends only this stream.
     """
     fields = error.fields() if isinstance(error, errors.CodedError) else kind_of(error, side=side)().fields()
     return {"error": {**fields, "stream": stream} if stream else fields}

@@ -246,7 +246,7 @@ class ColumnRecreatedError(SingerPostgresError):
 
 
 class KeyMissingError(SingerPostgresError):
-    """A stream has no primary key, so rows that are read again could not be told from new ones."""
+    """A stream has no primary key, so rows that are read again can't be told from new ones."""
 
     code = "key_missing"
     transient = False
@@ -264,7 +264,7 @@ class KeyChangedError(SingerPostgresError):
 
 
 class ReplicationKeyError(SingerPostgresError):
-    """Values of the replication key don't tell which rows changed last."""
+    """Values of the replication key don't show which rows changed last."""
 
     code = "replication_key_unusable"
     transient = False

@@ -1,4 +1,4 @@
-"""The connection of a thread that reads or loads: opened when it is needed, and again when it broke."""
+"""The connection of a thread that reads or loads: opened when needed, and opened again after it broke."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WorkerConnection(Generic[_C]):
         self.pid = 0
 
     def connect(self) -> _C:
-        """Return a connection that is open."""
+        """Return an open connection."""
         if self._connection is None or self._connection.closed:
             self._connection = self._open()
             if self.pid:
@@ -44,7 +44,7 @@ class WorkerConnection(Generic[_C]):
         return self._connection
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self._connection is not None:
             with suppress(Error):
                 self._connection.close()

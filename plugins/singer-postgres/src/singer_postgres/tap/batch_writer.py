@@ -1,4 +1,4 @@
-"""Turns what the workers read into messages and state, in the one thread that may write them."""
+"""Turns the workers' events into messages and state, in the one thread that may write them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _TICK_S = 1.0
-# A state has all streams in it: of hundreds of small ones, one at the end of each is much to write, and for target and
-# Meltano to read.
+# Each state message contains all streams. With hundreds of small streams, a message at the end of each would be much to
+# write, and much for target and Meltano to read.
 _STATE_EVERY_S = 1.0
 _SILENCE_S = 60.0
 _DRAIN_POLL_S = 0.02
@@ -40,8 +40,8 @@ _DRAIN_POLL_S = 0.02
 class BatchWriter:
     """The streams of one run that are read in chunks.
 
-    Chunks are announced as they come, whichever stream they are of: were they held back, they would take the room that
-    the stream before them needs. Streams are reported on in the order in which the SDK asks for them.
+    Chunks are announced as they come, whichever stream they belong to. If they were held back, they would take the room
+    that the stream before them needs. Streams are counted in the order in which the SDK asks for them.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class BatchWriter:
         self._closed = False
         self._shapes: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
-        self._state_is_due, self._state_told = False, -math.inf
+        self._state_is_due, self._state_written_at = False, -math.inf
 
     def finish(self, stream: ChunkedStream, counter: Counter) -> None:
         """Write messages until all of `stream` is out.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: it, or a stream read beside it, can't be read.
+            SingerPostgresError, psycopg2.Error: the stream, or one read at the same time, can't be read.
         """
-        # what was read of it while another stream was asked for
+        # rows that were read while the SDK asked for another stream
         self._count(stream, counter)
-        heard = time.monotonic()
+        last_event_at = time.monotonic()
         while stream.name not in self._finished:
             try:
                 event = self._readers.events.get(timeout=_TICK_S)
@@ -75,15 +75,15 @@ class BatchWriter:
             else:
                 if not self._is_late(event):
                     self._take(event)
-                heard = time.monotonic()
-            if time.monotonic() - self._state_told >= _STATE_EVERY_S:
-                self._tell_state()
-            heard = self._tell_of_silence(heard)
+                last_event_at = time.monotonic()
+            if time.monotonic() - self._state_written_at >= _STATE_EVERY_S:
+                self._write_state()
+            last_event_at = self._log_silence(last_event_at)
             self._count(stream, counter)
         if not self._closed and len(self._finished) == len(self._streams):
-            # all may have ended before the SDK asks for the last ones
+            # all streams may end before the SDK asks for the last ones
             self._closed = True
-            self._tell_state()
+            self._write_state()
             self._close()
 
     def _count(self, stream: ChunkedStream, counter: Counter) -> None:
@@ -91,7 +91,7 @@ class BatchWriter:
         self._rows[stream.name] = 0
 
     def _is_late(self, event: Event) -> bool:
-        """Return whether an event came after the end of its stream, for which nobody waits; take its file away."""
+        """Return whether an event came after its stream's end, when nobody needs it; discard its file."""
         if event.plan is None or event.plan.stream not in self._finished:
             return False
         if isinstance(event, Read):
@@ -138,19 +138,19 @@ class BatchWriter:
                     self._tap.stream_failed(plan.stream, error)
                 except Exception:
                     self._files.stop()
-                    self._tell_state()
+                    self._write_state()
                     raise
                 self._finished.add(plan.stream)
 
     def _note_range(self, stream: ChunkedStream, origin: BatchOrigin, completed: BlockRange) -> None:
-        """Note, at once, a range of a first load that is complete."""
+        """Write to the state at once that a range of a first load is complete."""
         state = stream.get_context_state(None)
         _, done = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
         state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks]]
         state[SHAPE] = self._shapes[stream.name].to_json()
         self._state_is_due = True
-        self._tell_state()
+        self._write_state()
 
     def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
         if plan.method != "INCREMENTAL" or plan.backfill is not None:
@@ -158,15 +158,15 @@ class BatchWriter:
         stream.set_bookmark(end.end, self._shapes[stream.name], plan.trail)
         self._state_is_due = True
         if plan.whole:
-            # the state before says that a first load is under way: the run after a kill would go on with that, and
-            # leave what changed meanwhile to the next
-            self._tell_state()
+            # The last state says that the first load is unfinished. After a kill, the next run would resume the load
+            # and leave rows that changed meanwhile to the run after it.
+            self._write_state()
 
-    def _tell_state(self) -> None:
-        """Write the state, if it changed since it was written last."""
+    def _write_state(self) -> None:
+        """Write the state if it changed since the last write."""
         if self._state_is_due:
             self._tap.state_writer.write_state(self._tap.state)
-            self._state_is_due, self._state_told = False, time.monotonic()
+            self._state_is_due, self._state_written_at = False, time.monotonic()
 
     def _write_batch(self, stream: ChunkedStream, batch: Batch, path: Path | None = None) -> None:
         manifest = [path.as_uri()] if path else []
@@ -177,38 +177,38 @@ class BatchWriter:
         sys.stdout.flush()
 
     def _close(self) -> None:
-        """Stay until the target has taken the last chunk away, then remove the directory."""
-        # what a worker still reads is of a stream that failed: nobody will take that
+        """Wait until the target has removed the last chunk, then remove the directory."""
+        # a worker can only be reading a failed stream by now, whose chunks nobody takes
         self._files.stop()
-        heard = time.monotonic()
+        last_event_at = time.monotonic()
         while self._files.on_their_way():
             time.sleep(_DRAIN_POLL_S)
-            heard = self._tell_of_silence(heard)
+            last_event_at = self._log_silence(last_event_at)
         self._files.close()
 
-    def _tell_of_silence(self, since: float) -> float:
-        """Say once a minute what the run waits for; return since when nobody was told."""
+    def _log_silence(self, since: float) -> float:
+        """Log once a minute what the run waits for; return the time of the last event or such line."""
         self._progress.tell()
         if time.monotonic() - since < _SILENCE_S:
             return since
         if waiting := self._files.on_their_way():
-            self._tap.logger.warning("Waiting for the target to load %d chunks", waiting)
+            self._tap.logger.warning("Waiting for the target to load chunks: chunks=%d", waiting)
         else:
             names = ", ".join(sorted(self._streams.keys() - self._finished))
-            self._tap.logger.warning("Waiting for the source to give rows of %s", names)
+            self._tap.logger.warning("Waiting for rows from the source: streams=%s", names)
         return time.monotonic()
 
 
 def _schema(stream: ChunkedStream, columns: list[str]) -> dict[str, Any]:
-    """Return the stream's JSON schema without what is not read."""
+    """Return the stream's JSON schema with only `columns`."""
     schema = stream.schema
     return {**schema, "properties": {name: schema["properties"][name] for name in columns}}
 
 
 def watch_reader(files: ChunkFiles) -> None:
-    """End this process within seconds once nobody reads its standard output any more.
+    """End this process within seconds after the reader of its standard output has gone.
 
-    A tap that waits for the database or for room would not notice by itself: it writes nothing then.
+    A tap that waits for the database or for room writes nothing, so it would not notice otherwise.
     """
 
     def watch() -> None:

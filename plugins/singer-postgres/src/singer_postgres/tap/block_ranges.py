@@ -1,8 +1,8 @@
 """Cuts tables into ranges of blocks. Pure.
 
-A range of blocks (`ctid >= … and ctid < …`) is what PostgreSQL finds cheapest: it needs no index, reads each block
-once and in order, and any number of ranges can be read at once. It holds good under one snapshot; across snapshots a
-row can move to a block that was read before, but not without a new stamp.
+A range of blocks (`ctid >= … and ctid < …`) is the cheapest for PostgreSQL to find: it needs no index, reads each block
+once and in order, and any number of ranges can be read at once. Ranges are exact under one snapshot. Across snapshots a
+row can move to a block that was read before, but then it gets a new stamp.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 # a smaller range costs more in transactions than it gains in overlap
 _SMALLEST_BYTES = 8 * 2**20
-# COPY's text is about as large as the table, and seldom much larger
+# COPY's text is about as large as the table, and rarely much larger
 _FILL = 0.6
 
 
 def cut(leaves: Sequence[Leaf], *, chunk_bytes: int, parallel: int) -> list[tuple[Leaf, BlockRange]]:
-    """Return the ranges that cover `leaves`, each of about one chunk or, for tables of a few chunks, less.
+    """Return the ranges that cover `leaves`. Each fills about one chunk, or less if the tables have only a few chunks.
 
-    The last range of each leaf is open: it has the rows that were added since its size was taken.
+    The last range of each leaf has no end, so it includes rows added after its size was measured.
     """
     total = sum(leaf.bytes for leaf in leaves)
     size = min(chunk_bytes * _FILL, max(min(_SMALLEST_BYTES, chunk_bytes * _FILL), total / (4 * parallel)))
@@ -41,7 +41,7 @@ def cut(leaves: Sequence[Leaf], *, chunk_bytes: int, parallel: int) -> list[tupl
 
 
 def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]) -> list[tuple[Leaf, BlockRange]]:
-    """Return what is left of `ranges` when `done` is taken away."""
+    """Return `ranges` without `done`."""
     gone: dict[int, list[tuple[int, float]]] = {}
     for node, first, after in merged(done):
         gone.setdefault(node, []).append((first, math.inf if after is None else after))
@@ -49,7 +49,7 @@ def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRan
     for leaf, (node, first, after) in ranges:
         end = math.inf if after is None else after
         at: float = first
-        # up to each piece that is gone, and after the last one up to the end
+        # the gap before each finished piece, and the one after the last piece
         for gone_first, gone_after in [*gone.get(node, ()), (end, math.inf)]:
             upto = min(gone_first, end)
             if at < upto:
@@ -59,7 +59,7 @@ def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRan
 
 
 def merged(ranges: Iterable[BlockRange]) -> list[BlockRange]:
-    """Return `ranges` sorted, those that touch made one."""
+    """Return `ranges` sorted, with adjacent ones joined."""
     result: list[BlockRange] = []
     for node, first, after in sorted(ranges, key=lambda r: (r[0], r[1])):
         if result and result[-1][0] == node and (result[-1][2] is None or result[-1][2] >= first):

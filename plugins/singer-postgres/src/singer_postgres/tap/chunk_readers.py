@@ -2,8 +2,8 @@
 
 Each worker has a connection of its own. It goes through the same steps for every range: it takes a lease of the next
 range and of its stream's snapshot, begins a short transaction under that snapshot, copies the rows into files, and
-announces them. A table is locked while a range of it is read, and no longer. Workers put events and know nothing of
-Singer. One thread takes the events and writes messages and state.
+announces them. A table is locked only while a range of it is read. Workers put events and know nothing of Singer. One
+thread takes the events and writes messages and state.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class ChunkReaders:
-    """The streams of one run being read."""
+    """The workers of one run."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ChunkReaders:
         settings: ReadSettings,
         notices: Notices,
     ) -> None:
-        """Begin with nothing read."""
+        """Start with nothing read."""
         self.events: queue.Queue[Event] = queue.Queue()
         self._source = source
         self._files = files
@@ -62,10 +62,10 @@ class ChunkReaders:
             threading.Thread(target=self._work, name=f"reader-{number}", daemon=True).start()
 
     def expire(self) -> None:
-        """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
+        """Give up snapshots that are too old, even if no worker asks for a range: the target may have stopped."""
         try:
             self._queue.expire()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the taker of events is to know
+        except Exception as error:  # noqa: BLE001 - the thread that takes the events reports any error
             self.events.put(Failed(error, None))
 
     def _work(self) -> None:
@@ -76,19 +76,19 @@ class ChunkReaders:
         except (Stopped, Crowded):
             # the run is over, or other workers read the rest
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the taker of events is to know
+        except Exception as error:  # noqa: BLE001 - the thread that takes the events reports any error
             self.events.put(Failed(error, None))
         finally:
             worker.close()
 
     def _read_next(self, worker: WorkerConnection[Connection]) -> bool:
-        """Read the next range; return False if there is none left.
+        """Read the next range; return False if no range is left.
 
         Raises:
             Stopped: the run is over.
-            Crowded: the source takes no more connections, and other workers read the rest.
+            Crowded: the source accepts no more connections, and other workers read the rest.
         """
-        # room first: a snapshot is not to be held while the target is slow
+        # wait for room first, so that a slow target doesn't keep a snapshot open
         path = self._files.new()
         try:
             lease = self._queue.next(worker)
@@ -127,21 +127,21 @@ class ChunkReaders:
                     writer.abandon()
                     raise
         except (LockedError, ChangedError):
-            # the transaction was rolled back, and the session is as good as before
+            # the transaction was rolled back, and the session can be used again
             raise
         except BaseException:
             worker.close()
             raise
         if reader.gave_way.is_set():
-            # too late for this range, and not for its session
+            # the signal came too late to interrupt the range, but it may still end the session
             worker.close()
         self._announce_end(lease, writer.finish(rows), rows)
 
     def _announce(self, lease: RangeLease, file: ChunkFile, rows: int = 0, blocks: BlockRange | None = None) -> None:
-        """Hand on a file of the range.
+        """Announce a file of the range.
 
         Args:
-            rows: read since the last file of the range.
+            rows: the rows read since the last file of the range.
             blocks: the range, if the file completes it and a first load can resume after it.
         """
         chunk = Chunk(**lease.origin.common, rows=file.rows, bytes=file.bytes, crc32=file.crc32, blocks=blocks)
@@ -152,7 +152,7 @@ class ChunkReaders:
             raise
 
     def _announce_end(self, lease: RangeLease, last: ChunkFile | None, rows: int) -> None:
-        """Hand on the last file of the range, or that there is none."""
+        """Announce the last file of the range, or that the range is empty."""
         plan = lease.stream.plan
         first_load = plan.method == "INCREMENTAL" and plan.bookmark is None and plan.backfill is None
         blocks = lease.range.blocks if first_load else None
@@ -163,7 +163,7 @@ class ChunkReaders:
 
 
 def _copy(connection: Connection, lease: RangeLease, writer: ChunkWriter) -> int:
-    """Read all of a range; return the number of its rows."""
+    """Read a whole range; return the number of its rows."""
     stream = lease.stream
     query = stream.selection.query(leaf=lease.range.leaf, blocks=lease.range.blocks, bound=stream.bound)
     form = "binary" if stream.selection.binary else "text"

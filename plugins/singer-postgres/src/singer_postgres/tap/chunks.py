@@ -1,7 +1,7 @@
-"""The chunk files: bounded in size and in number, on a disk that tap and target share.
+"""Chunk files: limited in size and number, on a disk that tap and target share.
 
-A file belongs to the tap until it is announced, and to the target from then on; the target removes it once its rows
-are committed. A new file is made only while fewer than the limit exist, so a target that stops stops the tap.
+A file belongs to the tap until it is announced, and to the target after that; the target removes it once its rows are
+committed. A new file is created only while fewer than the limit exist, so a target that stops also stops the tap.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.01
 _SWEEP_S = 60.0
-# how much is gathered before a file is written to
+# the size of the buffer in front of a file
 _BUFFER_BYTES, _SMALLEST_BUFFER_BYTES = 2**20, 2**13
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run is being ended
-    """The run is over; whoever waits for room stops waiting."""
+    """The run is over, so threads that wait for room stop waiting."""
 
 
 class ChunkFiles:
     """The files of one run, in a directory of their own below `base`.
 
-    Directories that killed runs left there are removed; those of runs that live are locked, and left alone.
+    Directories of killed runs are removed. Directories of live runs are locked, and stay.
     """
 
     def __init__(self, base: Path, *, limit: int) -> None:
-        """Make the run's directory.
+        """Create the run's directory.
 
         Raises:
-            SingerPostgresError: it can't be made.
+            SingerPostgresError: it can't be created.
         """
         self.limit = limit
         self._room = threading.RLock()
@@ -52,10 +52,10 @@ class ChunkFiles:
         self._count = 0
         self._stopped = threading.Event()
         try:
-            # what is in the files is what is in the database
+            # only the owner may read it: the files contain rows of the database
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             with (base / "lock").open("w") as sweeping:
-                # or another run's sweep could come between this directory and its lock
+                # otherwise another run's sweep could remove the directory before it is locked
                 _lock(sweeping, base)
                 _sweep(base)
                 self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=base))
@@ -69,10 +69,10 @@ class ChunkFiles:
         """Return the path of a new file, as soon as there is room for one.
 
         Args:
-            gave_way: set when the file is not wanted any more.
+            gave_way: set when the file is no longer needed.
 
         Raises:
-            Stopped: the run ends meanwhile, or the file is not wanted.
+            Stopped: the run is over, or the file is no longer needed.
         """
         while not self._stopped.is_set() and not (gave_way and gave_way.is_set()):
             with self._room:
@@ -85,7 +85,7 @@ class ChunkFiles:
         raise Stopped
 
     def outstanding(self) -> int:
-        """Return the number of files that exist or are about to."""
+        """Return the number of files that exist or will soon."""
         with self._room:
             for path in [path for path in self._announced if not path.exists()]:
                 self._announced.discard(path)
@@ -93,7 +93,7 @@ class ChunkFiles:
             return len(self._existing)
 
     def on_their_way(self) -> int:
-        """Return the number of files that were announced and that the target has not taken away."""
+        """Return the number of announced files that the target has not removed."""
         with self._room:
             self.outstanding()
             return len(self._announced)
@@ -110,30 +110,30 @@ class ChunkFiles:
             self._existing.discard(path)
 
     def stop(self) -> None:
-        """Let nobody wait for room any longer."""
+        """End all waits for room."""
         self._stopped.set()
 
     def abort(self, status: int = 1) -> NoReturn:
-        """End the process at once. What was announced is the target's still; the next run removes what it leaves."""
+        """End the process at once. Announced files stay for the target; the next run removes the rest."""
         for path in self._existing - self._announced:
             path.unlink(missing_ok=True)
         os._exit(status)
 
     def close(self) -> None:
-        """Remove the directory, and what the target has left in it.
+        """Remove the directory, and any files that the target left.
 
-        It is renamed first: a worker that is still at a stream that failed could begin a file in it while it is being
-        emptied, and it would stay.
+        It is renamed first. Otherwise a worker that still reads a failed stream could create a file during the removal,
+        and the directory would stay.
         """
         shutil.rmtree(self.directory.rename(self.directory.with_suffix(".ended")), ignore_errors=True)
         self._lock.close()
 
 
 def _lock(file: IO[str], base: Path) -> None:
-    """Lock what keeps sweeps apart; each takes as long as it takes to remove what killed runs left.
+    """Take the lock for a sweep, which lasts until the files of killed runs are removed.
 
     Raises:
-        SingerPostgresError: somebody holds it all the time.
+        SingerPostgresError: another process keeps the lock.
     """
     deadline = time.monotonic() + _SWEEP_S
     while True:
@@ -142,28 +142,28 @@ def _lock(file: IO[str], base: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 msg = (
-                    f"Another process has held {file.name} for {_SWEEP_S:.0f} s, which is taken for moments alone; end "
-                    f"it (fuser {file.name}), or name another chunk_dir than {base}."
+                    f"Another process has held {file.name} for {_SWEEP_S:.0f} s, and it should take only moments; end "
+                    f"it (fuser {file.name}), or set chunk_dir to another directory than {base}."
                 )
                 raise ChunkDirectoryError(msg) from None
         time.sleep(_POLL_S)
 
 
 def _sweep(base: Path) -> None:
-    """Remove what killed runs left."""
+    """Remove the directories of killed runs."""
     for lock in base.glob("run-*/lock"):
         with suppress(OSError), lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
-# of COPY's binary form: what a file begins with, and what comes after its last row
+# COPY's binary form: the header of a file, and the trailer after its last row
 _BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _BINARY_TRAILER = b"\xff\xff"
 
 
 class ChunkFile:
-    """A file being written: sums what goes into it. Created readable by its owner alone."""
+    """A file being written, with its size and checksum. Only its owner may read it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -187,24 +187,24 @@ class ChunkFile:
 
 
 class ChunkWriter(io.RawIOBase):
-    """What COPY writes to: a sequence of files, each of whole rows.
+    """The file object that COPY writes to: a sequence of files, each with whole rows.
 
-    Wrapped in a BufferedWriter, it is called once a buffer and not once a row, which keeps Python out of the way of the
-    rows. A BufferedWriter never parts what it was given in one write, and psycopg2 writes row by row, so that each call
-    brings whole rows.
+    A BufferedWriter around it calls it once per buffer instead of once per row, which saves most of the time that
+    Python would take. A BufferedWriter never splits a single write, and psycopg2 writes row by row, so each call brings
+    whole rows.
 
     Args:
-        files: where further files come from.
-        first: the first file's path, made room for already.
-        chunk_bytes: no file is larger, unless it is of one buffer.
+        files: creates further files.
+        first: the first file's path, for which there is room already.
+        chunk_bytes: the maximum size of a file, unless it contains a single buffer.
         binary: the rows come in COPY's binary form.
-        done: takes each file but the last, once it is complete.
-        may_roll: False to give up with Overflow instead of beginning a second file.
-        gave_way: set when no more is to be read, though there may be no room for a long time.
+        done: receives each complete file except the last.
+        may_roll: False to raise Overflow instead of starting a second file.
+        gave_way: set when reading must stop, even while this waits for room.
     """
 
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
-        """There is more than one chunk to read."""
+        """The rows don't fit into one chunk."""
 
     def __init__(  # noqa: PLR0913 - each argument has a name
         self,
@@ -237,16 +237,16 @@ class ChunkWriter(io.RawIOBase):
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write some rows, to the current file or, if it would grow too large, to another one."""
+        """Write rows to the current file, or to a new one if the current one would become too large."""
         if self._abandoned:
-            # a buffer that is thrown away empties itself once more
+            # a discarded buffer flushes once more
             return len(data)
         if self._file.bytes and self._file.bytes + len(data) + len(self._trailer) > self._chunk_bytes:
             if not self._may_roll:
                 raise self.Overflow
             self._file.write(self._trailer)
             self._file.close()
-            # there may be no other file
+            # set before, because creating the next file may fail
             self._rolled = self._handed_on = True
             self._done(self._file)
             self._file = ChunkFile(self._files.new(self._gave_way))
@@ -259,7 +259,7 @@ class ChunkWriter(io.RawIOBase):
         """Return the last file, complete, or None if there was no row.
 
         Args:
-            rows: how many COPY gave in all.
+            rows: the total number of rows from COPY.
         """
         self._file.close()
         if not rows:
@@ -270,7 +270,7 @@ class ChunkWriter(io.RawIOBase):
         return self._file
 
     def abandon(self) -> None:
-        """Remove the current file, and take no more."""
+        """Remove the current file, and ignore further rows."""
         self._abandoned = True
         self._file.close()
         if not self._handed_on:

@@ -1,4 +1,4 @@
-"""Connections to the source: read only, named, with the session settings that the wire format asks for."""
+"""Connections to the source: read-only, named, with the session settings that the wire format needs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SourceConnector:
     """How to connect.
 
     Attributes:
-        dsn: gives libpq's connection string; called late, as it may start an SSH tunnel.
-        mask_key: a statement that gives a session the key of its masks.
+        dsn: returns libpq's connection string; called late, because it may start an SSH tunnel.
+        mask_key: a statement that gives a session the key of sha256 masks.
     """
 
     dsn: Callable[[], str]
@@ -34,21 +34,21 @@ class SourceConnector:
     mask_key: sql.Composable | None = None
 
     def connect(self) -> Connection:
-        """Return a connection in autocommit, waiting a little for a server that is busy or not quite there yet."""
+        """Return a connection in autocommit. Retry for a while if the server is busy or still starting."""
         return driver_errors.retry(
             self.connect_once,
             is_transient=lambda error: driver_errors.is_transient(error, reached=False),
             on_retry=lambda error, wait_s: _LOGGER.warning(
-                "Connecting again in %.1f s: %s", wait_s, str(error).strip()
+                "Connecting again: wait_s=%.1f, error=%s", wait_s, str(error).strip()
             ),
         )
 
     def connect_once(self) -> Connection:
-        """Return a connection in autocommit; transactions on it are read-only and of one snapshot.
+        """Return a connection in autocommit, whose transactions are read-only.
 
         Raises:
-            psycopg2.OperationalError: there is none to be had.
-            PooledError: a pooler is in between that keeps no sessions.
+            psycopg2.OperationalError: the connection failed.
+            PoolerError: the connection goes through a pooler that keeps no session.
         """
         connection = self._open()
         poolers.require_session(connection, self._open, variables="TAP_POSTGRES_HOST and _PORT")
@@ -59,7 +59,7 @@ class SourceConnector:
                     statement_timeout_s=self.statement_timeout_s,
                     lock_timeout_s=self.lock_timeout_s,
                 )
-                # a row that a policy hides is an error, not a row less
+                # a policy that would hide rows raises an error instead
                 + "; SET row_security = off"
                 + "; SET default_transaction_read_only = on"
             )
@@ -72,14 +72,14 @@ class SourceConnector:
             self.dsn(),
             application_name=session.TAP,
             connect_timeout=30,
-            # the driver takes the encoding that it connected with for its own
+            # the driver converts texts with the encoding that it connected with
             client_encoding="UTF8",
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
         )
         connection.autocommit = True
-        # with dates_as_string, the MeltanoLabs tap has instants come as texts on all connections of the process
+        # with dates_as_string, the MeltanoLabs tap makes all connections of the process return dates as texts
         for type_ in (extensions.PYDATE, extensions.PYDATETIME, extensions.PYDATETIMETZ):
             extensions.register_type(type_, connection)
         return connection

@@ -1,6 +1,6 @@
-"""The catalog: what the source has, with each column's exact type.
+"""The catalog: the source's relations, with each column's exact type.
 
-Made of plain data, without the SDK: discovery goes before every run, and importing the SDK would take most of its time.
+This doesn't use the SDK: discovery precedes every run, and importing the SDK would take most of its time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Singer catalog of `relations`, masks applied to the types."""
+    """Return the Singer catalog of `relations`, with the types that masked columns have."""
     masks = config.get("masks") or {}
     relations = list(relations)
     named: dict[str, Relation] = {}
@@ -25,8 +25,8 @@ def catalog(relations: Iterable[Relation], config: Mapping[str, Any]) -> dict[st
         other = named.setdefault(stream_id(relation), relation)
         if other is not relation:
             msg = (
-                f'"{other.schema}"."{other.name}" and "{relation.schema}"."{relation.name}" would be one stream, '
-                f"{stream_id(relation)}; leave one of the schemas out of filter_schemas, or rename a table."
+                f'"{other.schema}"."{other.name}" and "{relation.schema}"."{relation.name}" have the same stream '
+                f"name, {stream_id(relation)}; leave one of the schemas out of filter_schemas, or rename a table."
             )
             raise NameTakenError(msg)
     return {"streams": [_entry(relation, masks.get(stream_id(relation)) or {}, config) for relation in relations]}

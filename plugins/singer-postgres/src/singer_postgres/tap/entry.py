@@ -12,13 +12,13 @@ from singer_postgres.singer import lazy_imports
 
 def main() -> None:
     """Run the tap."""
-    # imported when it is known what is wanted: an idle run is mostly imports
+    # imported late, because an idle run is mostly imports
     from singer_postgres.tap import fast_discovery  # noqa: PLC0415
 
     try:
         found = fast_discovery.discover(sys.argv[1:])
     except (psycopg2.Error, SingerPostgresError):
-        # to be met again below, where errors are told
+        # it occurs again below, where errors are logged
         found = None
     if found is not None:
         sys.stdout.write(found + "\n")

@@ -1,4 +1,4 @@
-"""An epoch is one reading of a stream from its beginning. A stream that has to begin again gets another one."""
+"""An epoch is one pass over a stream from its beginning. A stream that restarts gets another epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class EpochState(Enum):
-    """What became of an epoch."""
+    """The state of an epoch."""
 
     READING = "reading"
     FINISHED = "finished"
@@ -18,12 +18,12 @@ class EpochState(Enum):
 
 @dataclass(eq=False)
 class Epoch:
-    """One reading of a stream.
+    """One pass over a stream.
 
     Attributes:
         number: how many epochs of the stream came before.
-        pending_ranges: the ranges that are not read yet.
-        announced: a part of it is on its way to the target.
+        pending_ranges: the number of ranges still to read.
+        announced: some of its chunks were announced to the target.
     """
 
     number: int = 0
@@ -33,10 +33,10 @@ class Epoch:
 
     @property
     def is_reading(self) -> bool:
-        """Whether what is read in it still counts."""
+        """Whether rows that are read in it still count."""
         return self.state is EpochState.READING
 
     def restarted(self) -> Epoch:
-        """End this epoch; return the one that takes its place."""
+        """End this epoch; return the one that replaces it."""
         self.state = EpochState.RESTARTED
         return Epoch(self.number + 1)

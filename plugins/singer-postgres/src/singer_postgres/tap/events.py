@@ -1,4 +1,4 @@
-"""What workers that read streams tell the thread that writes messages."""
+"""Events from the workers, which read streams, to the thread that writes messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Read:
     """A chunk is complete.
 
     Attributes:
-        rows: that were read since the last chunk of the same range.
+        rows: the rows read since the last chunk of the same range.
     """
 
     plan: StreamPlan
@@ -47,7 +47,7 @@ class Empty:
 
 @dataclass(frozen=True)
 class Finished:
-    """All of a stream is read."""
+    """A whole stream was read."""
 
     plan: StreamPlan
     end: StreamEnd
@@ -55,7 +55,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A worker could not go on."""
+    """A stream failed; if `plan` is None, the whole run."""
 
     error: Exception
     plan: StreamPlan | None

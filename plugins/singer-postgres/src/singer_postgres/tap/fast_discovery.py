@@ -1,6 +1,6 @@
 """`tap-postgres --config FILE --discover`, which Meltano runs before every sync, without the SDK.
 
-It takes a sixth of the time. What isn't plain (TLS, SSH tunnels, URLs, stream maps, other options) is left to the SDK.
+It takes a sixth of the time. The SDK does everything else: TLS, SSH tunnels, URLs, stream maps and other options.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def discover(arguments: Sequence[str]) -> str | None:
             return None
     if config is None or any(config.get(name) for name in _NOT_PLAIN):
         return None
-    # libpq looks elsewhere for a password that isn't there
+    # without this parameter, libpq looks elsewhere for a password
     given = {
         parameter: config.get(name) for name, parameter in _CONNECTION.items() if name != "password" or config.get(name)
     }

@@ -1,4 +1,4 @@
-"""What earlier runs saw of a replication key that is not a time: kept in the stream's state."""
+"""The values of a non-timestamp replication key that earlier runs saw. The stream's state keeps them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KeyTrail:
-    """What earlier runs saw of a key, as the stream's state keeps it.
+    """What earlier runs saw of a key.
 
     Attributes:
-        seen: instants of the source's clock, oldest first, each with the bookmark that its run would have been right
-            with had nothing been late. One becomes the bookmark when it is a lookback old.
-        files: the numbers of the files of the key's sequence, which a restart changes, and of its table, which a
-            TRUNCATE changes; 0 where there is none.
+        seen: instants of the source's clock, oldest first, each with the bookmark that would have been right for its
+            run if no commit had been late. A value becomes the bookmark when its instant is a lookback ago.
+        files: the file numbers of the key's sequence, which a restart changes, and of its table, which a TRUNCATE
+            changes; 0 if there is no such file.
     """
 
     seen: tuple[tuple[str, str], ...] = ()
     files: tuple[int, int] = (0, 0)
 
     def to_json(self) -> list[Any]:
-        """Return it as states keep it: as a list, which is replaced where objects would be merged."""
+        """Return the value for the state. It is a list, because states merge objects key by key but replace lists."""
         return [[list(each) for each in self.seen], list(self.files)]
 
     @classmethod
     def from_json(cls, value: Any) -> KeyTrail:
-        """Read what `to_json` gave."""
+        """Parse a value of `to_json`."""
         if not value:
             return cls()
         seen, (sequence, table) = value

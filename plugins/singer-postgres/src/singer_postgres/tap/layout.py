@@ -1,7 +1,7 @@
-"""What a reader relies on while it holds no lock: the tables behind a relation, the files they are in, its columns.
+"""The layout of a relation, which must not change while its stream is read: its tables, their files, and its columns.
 
-A stream is read in many short transactions. Between two of them anyone may change the table, so each one compares the
-layout, under its own lock, with the one that the stream was opened with.
+A stream is read in many short transactions. Between two of them, no lock is held, and anyone may change the table. So
+each transaction locks the table and compares its layout with the layout at the stream's opening.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# a partition, a child table, a table below a view: all that a query on the relation reads
+# everything that a query on the relation reads: partitions, child tables, and tables below views
 _TREE = """
     with recursive part(oid) as (
         select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -39,7 +39,7 @@ _LAYOUT = """
         (
             select json_agg(json_build_array(
                 c.oid::bigint, c.relfilenode::bigint, n.nspname, c.relname,
-                -- of a view that was replaced
+                -- changes when a view is replaced
                 (select max(r.xmin::text) from pg_catalog.pg_rewrite r where r.ev_class = c.oid and c.relkind = 'v')
             ))
             from part join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -62,13 +62,14 @@ _BY_OID = _KNOWN + _LAYOUT.format(main="select oid from pg_catalog.pg_class wher
 
 @dataclass(frozen=True)
 class Layout:
-    """A relation at one instant.
+    """A relation's layout at one instant.
 
     Attributes:
-        oid: of the relation.
-        hides_rows: row-level security applies to the role that reads.
-        parts: file, schema, name and, of a view, version, of the relation and all that is read with it, by oid.
-        columns: number, type and type modifier of the relation's columns, by name.
+        oid: the relation's oid.
+        hides_rows: row-level security applies to this role.
+        parts: relfilenode, schema, name and, for a view, version of the relation and of everything that is read with
+            it, by oid.
+        columns: attnum, type and type modifier of the relation's columns, by name.
     """
 
     oid: int
@@ -77,13 +78,14 @@ class Layout:
     columns: dict[str, tuple[int, int, int]]
 
     def change(self, now: Layout | None, *, parts: Iterable[int], columns: Iterable[str]) -> str | None:
-        """Return what happened to the relation so that reading can't just go on; None if nothing did.
+        """Return the change that keeps reading from continuing; None if there is no such change.
 
-        Partitions may have come, or been detached, and columns that are not read may have come and gone.
+        New and detached partitions are allowed, and so are changes of columns that are not read.
 
         Args:
-            parts: those that are read.
-            columns: those that are read.
+            now: the layout now; None if the relation is gone.
+            parts: the oids of the tables that are read.
+            columns: the names of the columns that are read.
         """
         if now is None:
             return "it was dropped"
@@ -98,19 +100,19 @@ class Layout:
         return None
 
     def changed_column(self, now: Layout, columns: Iterable[str]) -> str | None:
-        """Return what happened to one of the columns that are read; None if nothing did."""
+        """Return what happened to a column that is read; None if all are unchanged."""
         for name in columns:
             if self.columns.get(name) != now.columns.get(name):
                 return f"column {name} was {'altered' if name in now.columns else 'dropped or renamed'}"
         return None
 
     def change_under_name(self, now: Layout, *, columns: Iterable[str]) -> str | None:
-        """Return what happened to the relation since, now being what has its name now; None if nothing did."""
+        """Return how the layout `now`, found under the same name, differs; None if reading can continue."""
         if now.oid != self.oid:
-            return "it was dropped and made again"
+            return "it was dropped and created again"
         if gone := self.parts.keys() - now.parts:
             _, schema, name, _ = self.parts[min(gone)]
-            return f"{schema}.{name} is part of it no longer"
+            return f"{schema}.{name} is no longer part of it"
         return self.change(now, parts=self.parts, columns=columns)
 
 
@@ -125,12 +127,12 @@ def _difference(before: tuple[int, str, str, str | None], now: tuple[int, str, s
 
 
 def by_name(connection: Connection, schema: str, name: str) -> Layout | None:
-    """Return the layout of a relation, with all that is read with it; None if there is none."""
+    """Return the layout of a relation and of everything read with it; None if the relation doesn't exist."""
     return _read(connection, _BY_NAME, {"schema": schema, "name": name})
 
 
 def by_oid(connection: Connection, oid: int, parts: Sequence[int]) -> Layout | None:
-    """Return what has become of a relation and of some of its parts; None if it is no more."""
+    """Return the layout of a relation and of some of its parts; None if the relation is gone."""
     return _read(connection, _BY_OID, {"oid": oid, "oids": [oid, *parts]})
 
 

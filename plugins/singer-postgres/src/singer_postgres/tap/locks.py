@@ -1,8 +1,8 @@
-"""Locks on the source's tables: taken for a moment, never waited for, given up when somebody waits for them.
+"""Locks on the source's tables: held briefly, never waited for, and released when another session waits for them.
 
-Whoever alters, truncates or rewrites a table (ACCESS EXCLUSIVE) waits for all who read it, and all who come later wait
-behind that. So a reader of ours that keeps its lock while another of ours stands in the queue would stop the
-application, and PostgreSQL sees no deadlock in that.
+A session that alters, truncates or rewrites a table (ACCESS EXCLUSIVE) waits for all readers, and all later sessions
+wait behind it. If one of our readers kept its lock while another waited in that queue, the application would stop, and
+PostgreSQL would detect no deadlock.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from singer_postgres.tap.connections import SourceConnector
 
 _LOGGER = logging.getLogger("tap-postgres")
-# how long a lock is asked for at once. Nobody is kept waiting by this that the one in front does not keep waiting.
+# The longest wait for a lock. Sessions behind us in the queue wait anyway, for the session in front of us.
 _PATIENCE_MS = 100
-# how often those are looked for that wait for us, and how long a range may go on that somebody waits for
+# how often to look for waiting sessions, and how long a range may continue while a session waits for it
 _LOOK_EVERY_S = 0.25
 GRACE_S = 1.0
 _CONNECT_AGAIN_S = 10.0
-# how long a lock that was not to be had is left alone: 0.1, 0.2, 0.4 s, and so on
+# the pauses before the next attempt to take a lock: 0.1, 0.2, 0.4 s, and so on
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
-_TELL_EVERY_S = 60.0
+_LOG_EVERY_S = 60.0
 
 _WHO = "concat('pid ', a.pid, ' (', a.usename, coalesce(', ' || nullif(a.application_name, ''), ''), ')')"
-# who has a lock that keeps readers out, or waits for one, of these relations or their indexes
+# the session that has a lock which keeps readers out of these relations or their indexes, or waits for one
 _HOLDERS = f"""
     select {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '')
     from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
@@ -51,7 +51,7 @@ _HOLDERS = f"""
         ))
     order by l.granted desc, a.xact_start limit 1
 """  # noqa: S608 - of constants
-# who waits to alter what one of ours reads
+# sessions that wait to alter a table which one of our sessions reads
 _WAITING = f"""
     select ours.pid, {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '')
     from (
@@ -65,24 +65,24 @@ _WAITING = f"""
 
 
 class LockedError(Exception):
-    """A relation, or something that reading it reads, is locked, or somebody waits for it: try again later."""
+    """A relation, or one below it, is locked, or another session waits to lock it. Try again later."""
 
 
 class GaveWayError(Exception):
-    """A range was left unfinished, as somebody waited for it."""
+    """A range was interrupted because another session waited for its table."""
 
 
 def lock(cursor: Cursor, relation: sql.Composable, *, lock_timeout_s: float) -> None:
-    """Lock a relation, and all that a query on it reads, as reading does (ACCESS SHARE), until the transaction ends.
+    """Lock a relation, and everything a query on it reads, as a query does (ACCESS SHARE), until the transaction ends.
 
-    Reading no row, and not LOCK TABLE, which asks for a right on the whole table where one on some columns is enough,
-    and does not know views.
+    This selects no row instead of using LOCK TABLE. That needs a right on the whole table, where a right on some
+    columns is enough, and does not work for views.
 
     Args:
-        lock_timeout_s: what the session has for all else.
+        lock_timeout_s: the session's timeout for all other statements.
 
     Raises:
-        LockedError: that would take waiting.
+        LockedError: the lock is not available at once.
     """
     statement = sql.SQL("SET LOCAL lock_timeout = {}; SELECT FROM {} LIMIT 0; SET LOCAL lock_timeout = {}").format(
         sql.Literal(_PATIENCE_MS), relation, sql.Literal(round(lock_timeout_s * 1000))
@@ -95,14 +95,14 @@ def lock(cursor: Cursor, relation: sql.Composable, *, lock_timeout_s: float) -> 
 
 @contextmanager
 def at_once(connection: Connection, relations: Sequence[int], *, lock_timeout_s: float) -> Iterator[None]:
-    """Have statements of a connection in autocommit wait for no lock.
+    """Keep the statements of a connection in autocommit from waiting for locks.
 
     Args:
-        relations: oids of what they read.
-        lock_timeout_s: what the session has for all else.
+        relations: oids of the relations that they read.
+        lock_timeout_s: the session's timeout for all other statements.
 
     Raises:
-        LockedError: one would have to wait.
+        LockedError: a statement would have to wait.
     """
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {_PATIENCE_MS}")
@@ -116,62 +116,62 @@ def at_once(connection: Connection, relations: Sequence[int], *, lock_timeout_s:
 
 
 def holder(connection: Connection, oids: Sequence[int]) -> str:
-    """Return who keeps readers out of relations."""
+    """Return the session that keeps readers out of relations, for a message."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLDERS, {"oids": list(oids)})
         row = cursor.fetchone()
-    return str(row[0]) if row else "a session that has gone on since"
+    return str(row[0]) if row else "a session that has released it since"
 
 
 @dataclass
 class Pause:
-    """How long to leave a lock alone that was not to be had."""
+    """The pause before the next attempt to take a lock."""
 
     until: float = 0.0
     since: float | None = None
-    _told: float = 0.0
+    _logged_at: float = 0.0
     _count: int = 0
 
     @property
     def left_s(self) -> float:
-        """Seconds until it may be asked for again."""
+        """Seconds until the next attempt."""
         return max(0.0, self.until - time.monotonic())
 
     @property
     def length_s(self) -> float:
-        """Seconds since it was first asked for."""
+        """Seconds since the first attempt."""
         return 0.0 if self.since is None else time.monotonic() - self.since
 
     def locked(self, stream: str, by: str, *, limit_s: float) -> None:
-        """Leave a stream's table alone that is locked.
+        """Pause because a stream's table is locked.
 
         Args:
-            limit_s: how long that may take; 0 for ever.
+            limit_s: how long the table may stay locked; 0 for no limit.
 
         Raises:
-            SingerPostgresError: it took longer.
+            SingerPostgresError: the table was locked for longer.
         """
         self.longer()
         if limit_s and self.length_s > limit_s:
             msg = (
                 f"Reading {stream} failed: its table was locked for longer than lock_timeout = {limit_s:g} s, by {by}; "
-                "run this again when that is over."
+                "run this again when the table is free."
             )
             raise LockBusyError(msg)
-        if time.monotonic() - self._told > _TELL_EVERY_S:
-            self._told = time.monotonic()
-            _LOGGER.warning("Reading %s waits for a table that is locked by %s", stream, by)
+        if time.monotonic() - self._logged_at > _LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            _LOGGER.warning("Waiting for a lock: stream=%s, holder=%s", stream, by)
 
     def longer(self) -> None:
-        """Leave it alone for a while, longer each time."""
+        """Pause, longer each time."""
         now = time.monotonic()
         if self.since is None:
-            self.since = self._told = now
+            self.since = self._logged_at = now
         self.until = now + min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._count)
         self._count += 1
 
     def over(self) -> None:
-        """Begin anew: it was to be had."""
+        """Reset the pause: the lock was available."""
         self.until, self.since, self._count = 0.0, None, 0
 
 
@@ -180,9 +180,9 @@ class Reader:
     """A transaction of ours that reads a table.
 
     Attributes:
-        pid: of the server's process.
-        gave_way: set when its transaction was ended, as somebody waited for it for too long.
-        waiter: that somebody.
+        pid: its server process.
+        gave_way: set when its transaction was ended because another session waited too long for it.
+        waiter: that other session.
     """
 
     connection: Connection
@@ -191,20 +191,21 @@ class Reader:
     waiter: str = ""
     is_over: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the session is ended, and to note that it is at this range no longer."""
+    """Held while the session is ended, and while the end of its range is noted."""
     _waited_for: dict[str, float] = field(default_factory=dict)
 
     def waited_for(self, waiting: set[str]) -> str | None:
-        """Take note of who waits now; return one who has waited for long enough."""
+        """Record which sessions wait now; return one that has waited long enough."""
         now = time.monotonic()
         self._waited_for = {who: self._waited_for.get(who, now) for who in waiting}
         return next((who for who, since in self._waited_for.items() if now - since >= GRACE_S), None)
 
 
 class Watch:
-    """Looks, while ranges are read, for those that wait for them, and ends a range that they wait for too long.
+    """Looks for sessions that wait for ranges being read, and interrupts a range that a session waits too long for.
 
-    What stands still because the target is slow, or reads for minutes, would otherwise stop the application as long.
+    A range that stalls because the target is slow, or takes minutes to read, would otherwise stop the application for
+    as long.
     """
 
     def __init__(self, source: SourceConnector) -> None:
@@ -216,10 +217,10 @@ class Watch:
 
     @contextmanager
     def over(self, connection: Connection, pid: int | None = None) -> Iterator[Reader]:
-        """Watch over what is read on a connection.
+        """Watch over what a connection reads.
 
         Raises:
-            GaveWayError: it was ended, as somebody waited for it.
+            GaveWayError: reading was interrupted because another session waited.
         """
         reader = Reader(connection, poolers.server_pid(connection) if pid is None else pid)
         with self._alone:
@@ -246,7 +247,7 @@ class Watch:
         connection: Connection | None = None
         while True:
             self._some.wait()
-            # most ranges are read by then, and need no look
+            # most ranges end before this, and need no check
             time.sleep(_LOOK_EVERY_S)
             if not self._readers:
                 continue
@@ -254,8 +255,8 @@ class Watch:
                 if connection is None or connection.closed:
                     connection = self._source.connect_once()
                 self._look(connection)
-            except Exception as error:  # noqa: BLE001 - reading goes on, and so does this
-                _LOGGER.debug("Nobody can be seen who waits for a table: %s", error)
+            except Exception as error:  # noqa: BLE001 - reading continues, and so does this
+                _LOGGER.debug("Cannot look for waiting sessions: %s", error)
                 if connection is not None:
                     with suppress(psycopg2.Error):
                         connection.close()
@@ -272,20 +273,20 @@ class Watch:
             readers = list(self._readers.values())
         for reader in readers:
             who = reader.waited_for(waiting.get(reader.pid, set()))
-            # under the reader's lock: the session must not be at another range by then
+            # with the reader's lock, because the session must not begin another range meanwhile
             with reader.lock:
                 if who is not None and not reader.is_over:
                     _end(connection, reader, who)
 
 
 def _end(connection: Connection, reader: Reader, who: str) -> None:
-    """End what a reader is at; its session the next time, as one that waits for its client doesn't hear the first."""
+    """Cancel a reader's statement; the next time, end its session: one that waits for its client ignores a cancel."""
     how = "terminate" if reader.gave_way.is_set() else "cancel"
     reader.waiter = who
     reader.gave_way.set()
     try:
         with connection.cursor() as cursor:
-            # a session of its own role, which that may end
+            # a role may end its own sessions
             cursor.execute(f"select pg_catalog.pg_{how}_backend(%s)", [reader.pid])
     except errors.InsufficientPrivilege:
         reader.connection.cancel()

@@ -1,8 +1,8 @@
-"""The bookmark of a replication key that has an order and is not a time: a number, a text, whatever can be sorted.
+"""The bookmark of a replication key that has an order but is not a timestamp, such as a number or a text.
 
-Values of such a key are drawn before they are committed, some of them in earlier transactions or by the application's
-own clock, and some never come in order: a sentinel, NaN, a sequence that was restarted. So the bookmark is not the
-largest value. It is a value some rows below, seen at least a lookback ago, and nothing that no later value gets past.
+A transaction gets values of such a key before it commits. Some values come from earlier transactions or from the
+application's own clock, and some never come in order: sentinels, NaN, a restarted sequence. So the bookmark is not the
+largest value. It is a value some rows below, seen at least a lookback ago, and never one that no later value exceeds.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.stream_query import StreamQuery
     from singer_postgres.tap.stream_plan import StreamPlan
 
-# how many rows the bookmark stays below the largest value: applications that draw values in blocks, and sentinels that
-# look like any value, are within them. They are read at each run, which takes milliseconds.
+# How many rows the bookmark stays below the largest value. Values that applications reserve in blocks, and sentinels
+# that look like ordinary values, are within these rows. Each run reads them again, which takes milliseconds.
 LAG_ROWS = 1000
-# after a first load, when nothing is known yet of a lookback ago; read once more by the next run
+# the same after a first load, when no value from a lookback ago is known; the next run reads these rows once more
 FIRST_LAG_ROWS = 50_000
-# distinct values that nothing gets past, of one key
+# distinct values of one key that no later value exceeds
 _MOST_EXTREMES = 8
 # entries of a trail; a transaction that stays open for days adds one a run
 _MOST_SEEN = 64
-# how long the first load waits for the transactions that might yet add smaller values; most take milliseconds
+# how long the first load waits for transactions that may still add smaller values; most take milliseconds
 _PATIENCE_S = 2.0
 _POLL_S = 0.05
 
@@ -61,13 +61,13 @@ _FILLER = re.compile(
 
 
 class _Values:
-    """The values of one key in its table, asked for in their order."""
+    """Queries the values of one key in its table, in their order."""
 
     def __init__(self, connection: Connection, selection: StreamQuery, key: ReplicationKey) -> None:
         self._connection = connection
         self._key = key
         self._table = sql.Identifier(selection.relation.schema, selection.relation.name)
-        # qualified: alone, it would be the output's text
+        # qualified, because the bare name would be the query's output column, which is text
         self._name = sql.Identifier(selection.relation.name, key.column.name)
         self._where = [sql.SQL(f"({clause}\n)") for clause in selection.where]
 
@@ -84,13 +84,13 @@ class _Values:
         return sql.SQL(f"{{}} {sign} {{}}::{{}}").format(self._name, literal(value), sql.SQL(self._key.column.declared))
 
     def top(self, count: int, *limits: tuple[str, str]) -> list[str]:
-        """Return the largest values of as many rows, as text, largest first; `limits` are signs and values.
+        """Return the key values of the `count` largest rows as text, largest first; `limits` are signs and values.
 
         Raises:
             SingerPostgresError: values of this type have no order.
         """
         conditions = [sql.SQL("{} IS NOT NULL").format(self._name), *(self._compared(*limit) for limit in limits)]
-        # not max(): types such as uuid have an order and no max
+        # not max(), because types such as uuid have an order but no max
         ordered = sql.SQL(" AND ").join(conditions) + sql.SQL(" ORDER BY {} DESC LIMIT {}").format(
             self._name, sql.Literal(count)
         )
@@ -99,14 +99,14 @@ class _Values:
         except errors.UndefinedFunction as error:
             column = self._key.column
             msg = (
-                f"replication key {column.name} is of type {column.declared}, whose values have no order: take a time "
-                "stamp, or read the stream whole (replication-method: FULL_TABLE)."
+                f"replication key {column.name} is of type {column.declared}, whose values have no order: choose a "
+                "timestamp, or read the stream whole (replication-method: FULL_TABLE)."
             )
             raise ReplicationKeyError(msg) from error
         return [str(row[0]) for row in rows]
 
     def reach(self, start: str, *limits: tuple[str, str]) -> bool:
-        """Return whether there is a value from `start` on."""
+        """Return whether there is a value at or above `start`."""
         condition = [self._compared(*limit) for limit in (*limits, (">=", start))]
         return bool(self._execute(sql.SQL("1"), sql.SQL(" AND ").join(condition) + sql.SQL(" LIMIT 1")))
 
@@ -114,17 +114,17 @@ class _Values:
 def bookmark(
     connection: Connection, plan: StreamPlan, selection: StreamQuery, key: ReplicationKey, notices: Notices
 ) -> tuple[StreamPlan, str | None]:
-    """Return the plan, which may be to begin again, and the bookmark that reading the stream leads to.
+    """Return the plan and the next bookmark. The plan may start again from the beginning.
 
-    Holds for snapshots that are taken after this. The connection is in autocommit.
+    The result holds for snapshots that are taken after this. The connection is in autocommit.
 
     Raises:
-        SingerPostgresError: the key can't be one.
+        SingerPostgresError: the column can't be a replication key.
     """
     now = open_transactions.iso(_clock(connection))
     values = _Values(connection, selection, key)
     top, limits = _within_reach(values, plan, key, notices)
-    # after the values: what was drawn for one of them was drawn before this
+    # after the values, so that the sequence has already given out each of them
     sequence = sequences.filling(connection, selection.relation.oid, key.column.name)
     if sequence is not None:
         _look_at(sequence, plan, key, notices)
@@ -138,8 +138,8 @@ def bookmark(
     safe = _some_rows_below(values, top, limits, LAG_ROWS)
     seen = ((now, safe),) if safe is not None else ()
     if plan.bookmark is None:
-        settled = _settled(connection, plan, key, notices)
-        end = _some_rows_below(values, top, limits, FIRST_LAG_ROWS) if settled else None
+        ended = _older_transactions_ended(connection, plan, key, notices)
+        end = _some_rows_below(values, top, limits, FIRST_LAG_ROWS) if ended else None
         return replace(plan, trail=KeyTrail(seen, files)), end
     limit = _limit(connection, key, notices)
     seen = (*(plan.trail or KeyTrail()).seen, *seen)
@@ -163,7 +163,7 @@ def _clock(connection: Connection) -> datetime:
 def _within_reach(
     values: _Values, plan: StreamPlan, key: ReplicationKey, notices: Notices
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """Return the largest values but for those that nothing gets past, and the limit below which they are."""
+    """Return the largest values below those that no later value exceeds, and that limit."""
     limits: tuple[tuple[str, str], ...] = ()
     top = values.top(LAG_ROWS)
     extremes: list[str] = []
@@ -174,14 +174,14 @@ def _within_reach(
     if extremes:
         notices.warn(
             f"extremes of {plan.stream}",
-            f"{key.column.name} of {plan.stream} holds {', '.join(extremes)}, which no later value gets past: the "
-            "bookmark stays below, and these rows are read at each run. To have that end, give them a value in order.",
+            f"{key.column.name} of {plan.stream} holds {', '.join(extremes)}, which no later value exceeds: the "
+            "bookmark stays below, and each run reads these rows again. To end that, give them a value in order.",
         )
     return top, limits
 
 
 def _nothing_gets_past(top: Several[str], key: ReplicationKey) -> bool:
-    """Return whether the first of `top`, values in falling order, is the end of its type, or a filler far off."""
+    """Return whether the first of `top`, in descending order, is its type's maximum or a filler far above the rest."""
     value, type_ = top[0], (key.column.target_type.type or "").partition("(")[0]
     if type_ in {"real", "double precision", "numeric", "interval"} and value.lower() in {"nan", "infinity"}:
         return True
@@ -191,14 +191,14 @@ def _nothing_gets_past(top: Several[str], key: ReplicationKey) -> bool:
         return False
     other = next((other for other in top if other != value), None)
     try:
-        # 9999 after 9998 is a value like any
+        # 9999 after 9998 is an ordinary value
         return other is not None and Decimal(other) < Decimal(value) * Decimal("0.9")
     except InvalidOperation:
         return other is not None
 
 
 def _some_rows_below(values: _Values, top: Several[str], limits: tuple[tuple[str, str], ...], rows: int) -> str | None:
-    """Return the value some rows below the largest. Rows that share the largest count for one."""
+    """Return the value some rows below the largest. Rows that share the largest value count as one row."""
     if not top:
         return None
     if len(top) < LAG_ROWS or (rows == LAG_ROWS and (top[0] != top[-1] or rows == 1)):
@@ -215,34 +215,34 @@ def _files(sequence: Sequence | None, selection: StreamQuery) -> tuple[int, int]
 
 
 def _look_at(sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> None:
-    """Say what about a sequence makes a doubtful key.
+    """Warn about a sequence whose values may make the key miss rows.
 
     Raises:
-        SingerPostgresError: it makes none.
+        SingerPostgresError: the sequence makes the key unusable.
     """
     sequences.refuse_down(sequence, plan.stream, key.column.name)
     if sequence.cache > 1:
         notices.warn(
             sequence.name,
-            f"{sequence.name}, which fills {key.column.name} of {plan.stream}, hands out blocks of values: one that is "
+            f"{sequence.name}, which fills {key.column.name} of {plan.stream}, reserves values in blocks: one that is "
             f"used late may be missed. Change it with: ALTER SEQUENCE {sequence.name} CACHE 1;",
         )
 
 
 def _is_beyond(largest: str, sequence: Sequence, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
-    """Return whether rows have values that the sequence has yet to reach."""
+    """Return whether rows have values that the sequence has not reached yet."""
     if sequence.last is None or key.column.target_type.type not in _INTEGERS or int(largest) <= sequence.last:
         return False
     notices.warn(
         sequence.name,
         f"{key.column.name} of {plan.stream} goes up to {largest}, and {sequence.name}, which fills it, has only "
-        f"reached {sequence.last}: the bookmark stays below that, and rows beyond it are read at each run. If new rows "
-        f"are to come after them: SELECT setval('{sequence.name}', {largest});",
+        f"reached {sequence.last}: the bookmark stays below that, and each run reads the rows beyond it again. To give "
+        f"new rows larger values: SELECT setval('{sequence.name}', {largest});",
     )
     return True
 
 
-def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key, a reason each
+def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - one return for each reason
     values: _Values,
     plan: StreamPlan,
     sequence: Sequence | None,
@@ -250,7 +250,7 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
     top: Several[str],
     limits: tuple[tuple[str, str], ...],
 ) -> str | None:
-    """Return why rows may be below the bookmark that no run has read; None if there is no reason."""
+    """Return why there may be unread rows below the bookmark; None if there is no reason."""
     start, known = plan.bookmark, (plan.trail or KeyTrail()).files
     assert start is not None
     if sequence is not None and known[0] and known[0] != files[0]:
@@ -261,7 +261,7 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
         if values.reach(start, *limits):
             return None
     except DataError:
-        return f"its bookmark {start!r} is not a value of its replication key any more"
+        return f"its bookmark {start!r} is no longer a value of its replication key's type"
     if (
         sequence is not None
         and sequence.last is not None
@@ -271,18 +271,18 @@ def _why_anew(  # noqa: PLR0911, PLR0913, PLR0917 - all that is known of the key
         # the newest rows were deleted
         return None
     if not top:
-        return f"its bookmark is {start}, and it has no value of its replication key any more"
-    return f"its largest value, {top[0]}, is below the bookmark, {start}, so its values may have been begun again"
+        return f"its bookmark is {start}, and its replication key no longer has any value"
+    return f"its largest value, {top[0]}, is below the bookmark, {start}, so its values may have restarted"
 
 
-def _settled(connection: Connection, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
-    """Return whether all transactions have ended that may add values below the bookmark of a first load."""
-    found, settled = outlived(connection)
+def _older_transactions_ended(connection: Connection, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> bool:
+    """Return whether all transactions that may add values below the bookmark of a first load have ended."""
+    found, ended = outlived(connection)
     if found.blind_because:
         notices.warn(
-            "blind key", f"Rows of {plan.stream} that are committed late may be missed, as {found.blind_because}"
+            "blind key", f"Rows of {plan.stream} that commit late may be missed, because {found.blind_because}"
         )
-    if not settled:
+    if not ended:
         since = open_transactions.iso(found.prepared[1] if found.prepared else found.oldest_start)
         waits_for = found.holder or f"prepared transaction {found.prepared and found.prepared[0]!r}"
         notices.warn(
@@ -290,11 +290,11 @@ def _settled(connection: Connection, plan: StreamPlan, key: ReplicationKey, noti
             f"The bookmark of {plan.stream} stays at the beginning until {waits_for} ends, open since {since}: "
             f"it may still add smaller values of {key.column.name}.",
         )
-    return settled
+    return ended
 
 
 def _limit(connection: Connection, key: ReplicationKey, notices: Notices) -> str:
-    """Return the instant such that of what was drawn before it, all is committed that ever will be."""
+    """Return an instant. All values assigned before it are committed by now, or never will be."""
     found, lookback = open_transactions.read(connection), key.lookback
     replication_key.warn_about_holders(found, lookback, notices)
     usual = max(lookback.usual, timedelta(seconds=replication_key.LOOKBACK_FLOOR_S))
@@ -302,10 +302,10 @@ def _limit(connection: Connection, key: ReplicationKey, notices: Notices) -> str
 
 
 def outlived(connection: Connection) -> tuple[OpenTransactions, bool]:
-    """Wait, for a short while, for all transactions to end that are open now.
+    """Wait a short while for all transactions that are open now to end.
 
     Returns:
-        The transactions that then are open, and whether none of them was when this was asked.
+        The transactions open after the wait, and whether all that were open before it have ended.
     """
     asked = _clock(connection)
     until = time.monotonic() + _PATIENCE_S

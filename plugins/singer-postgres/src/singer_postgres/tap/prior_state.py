@@ -1,7 +1,8 @@
-"""What earlier runs read, against what the source holds now: asked of the source wherever its catalogs can't tell.
+"""Checks whether the rows that earlier runs read are still valid. Queries the tables where the catalogs can't tell.
 
-A run reads the rows that were stamped since the last one. All others are taken to be as they were, and to hold in a new
-column what the warehouse gives them there. Whatever speaks against that has the stream read from its beginning.
+A run reads only the rows stamped since the last run. It assumes that all other rows are unchanged, and that in a new
+column they hold the value that the warehouse gives them. If anything contradicts that, the stream is read again from
+its beginning.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.relations import Column
     from singer_postgres.core.source.stream_query import ReadColumns, StreamQuery
 
-# of the text of arrays, composites and ranges
+# escape characters in the text of arrays, composites and ranges
 _ESCAPES = '\\"'
 _NO_ESCAPES = str.maketrans("", "", _ESCAPES)
-# PostgreSQL takes 100 arguments of a function
+# a function of PostgreSQL takes at most 100 arguments
 _ARGUMENTS = 50
 
-# a row of a catalog, or of a table, that was written since: ages count back from now, whatever xid numbers are reused
+# The condition on a catalog's or a table's rows that were written since. It compares ages, which count back from now,
+# because xids are reused.
 _SINCE = "pg_catalog.age({table}.xmin) <= pg_catalog.age(%s::xid8::xid)"
-# of a view: the views, functions and columns that it is made of, and the tables below it, of which it shows no file
+# What a view depends on: views, functions and columns, and the tables below it, because a view has no file of its own.
 _REPLACED = """
     select 1, n.nspname || '.' || v.relname || ' was replaced'
     from pg_catalog.pg_rewrite r join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind in ('v', 'm')
     join pg_catalog.pg_namespace n on n.oid = v.relnamespace
     where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_rule}
     union all
-    select 2, 'function ' || p.oid::regprocedure || ' was replaced, which it calls'
+    select 2, 'function ' || p.oid::regprocedure || ', which it calls, was replaced'
     from pg_catalog.pg_rewrite r
     join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
         and d.refclassid = 'pg_catalog.pg_proc'::regclass
@@ -47,10 +49,10 @@ _REPLACED = """
     join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid and a.attnum > 0
     where r.ev_class = any(%(parts)s::bigint[]::oid[]) and {of_column}
     union all
-    select 4, i.inhrelid::regclass || ' was attached to what it reads'
+    select 4, i.inhrelid::regclass || ' was attached to a table that it reads'
     from pg_catalog.pg_inherits i where i.inhparent = any(%(parts)s::bigint[]::oid[]) and {of_part}
     union all
-    select 5, c.oid::regclass || ' was truncated, or written anew, and it reads that'
+    select 5, c.oid::regclass || ', which it reads, was truncated or rewritten'
     from pg_catalog.pg_class c where c.oid = any(%(parts)s::bigint[]::oid[]) and c.relkind = 'r' and {of_file}
         and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%(seen)s::xid8::xid)
     order by 1, 2 limit 1
@@ -71,7 +73,7 @@ _ALTERED = """
     from pg_catalog.pg_attribute a
     where a.attrelid = %s::bigint::oid and a.attname = any(%s) and {of_column} order by a.attnum
 """.format(of_column=_SINCE.format(table="a"))  # noqa: S608
-# partitions, and tables that inherit, of any depth
+# partitions and child tables, at any depth
 _ATTACHED = """
     with recursive parts(oid, is_new) as (
         select i.inhrelid, {of_part} from pg_catalog.pg_inherits i
@@ -83,9 +85,9 @@ _ATTACHED = """
     join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where parts.is_new and pg_catalog.has_table_privilege(c.oid, 'select') order by 1, 2
 """.format(of_part=_SINCE.format(table="i"))  # noqa: S608
-# TRUNCATE begins a new file, no older than the oldest row in it; so does what moves rows as they are, such as VACUUM
-# FULL. The statistics that VACUUM writes leave the row of pg_class as it is.
-_BEGUN_ANEW = """
+# TRUNCATE creates a new file, which is no older than its oldest row. So do commands that move rows unchanged, such as
+# VACUUM FULL. VACUUM itself writes statistics, but doesn't give the row of pg_class a new xmin.
+_NEW_FILES = """
     select count(*), bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
     from (
         select %s::bigint::oid as oid
@@ -94,7 +96,7 @@ _BEGUN_ANEW = """
     ) part join pg_catalog.pg_class c using (oid)
     where c.relkind = 'r' and {of_file} and pg_catalog.age(c.relfrozenxid) <= pg_catalog.age(%s::xid8::xid)
 """.format(of_file=_SINCE.format(table="c"))  # noqa: S608
-# the types that values are made of, with the labels of enums and the parts of composites that were written since
+# the types that values consist of, with enum labels and composite attributes that were written since
 _TYPES = """
     with recursive made_of(attname, oid) as (
         select attname, atttypid from pg_catalog.pg_attribute where attrelid = %s::bigint::oid and attname = any(%s)
@@ -119,7 +121,7 @@ _TYPES = """
 """.format(of_enum=_SINCE.format(table="e"), of_attribute=_SINCE.format(table="a"))  # noqa: S608
 
 
-def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it rests on
+def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each argument has a name
     connection: Connection,
     selection: StreamQuery,
     before: ReadColumns,
@@ -129,15 +131,15 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
     past: bool,
     stamped: bool,
 ) -> str | None:
-    """Return why rows that were read before must be read again; None if they needn't be.
+    """Return why rows that earlier runs read must be read again; None if they are valid.
 
     Args:
-        connection: in the snapshot that the stream is read under.
-        before: what of the relation was read.
-        parts: oids of the relation and of all that is read with it.
-        bound: the condition of the rows that this run reads anyway; None if it reads what was not read yet.
-        past: the warehouse is told what old rows hold in a new column, where that is one value.
-        stamped: a row that is changed gets a new replication key.
+        connection: a connection in the stream's snapshot.
+        before: what earlier runs read of the relation.
+        parts: oids of the relation and of everything that is read with it.
+        bound: the condition on the rows that this run reads anyway; None if it resumes a first load.
+        past: the warehouse gets the value that old rows have in a new column, if all have the same value.
+        stamped: each change of a row gives it a new replication key.
     """
     if why := selection.unread(before):
         return why
@@ -150,21 +152,21 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - a reason each, and all that it re
         if why := _altered(connection, selection, read, before.seen, bound):
             return why
         if stamped and _was_emptied(connection, selection, before.seen, bound):
-            return "it was truncated, or written anew, and rows were written without a new replication key"
+            return "it was truncated or rewritten, and rows were written without a new replication key"
         if why := _of_types(connection, selection, read, before.seen, bound):
             return why
     for some in _pieces(added):
         if _holds(connection, selection, bound, [selection.contradicts(column, past=past) for column in some]):
             which = ", ".join(column.name for column in some)
             verb = "was" if len(some) == 1 else "were"
-            return f"{which} {verb} added, with values for the rows that were there"
+            return f"{which} {verb} added, with values in existing rows"
     if before.seen is not None and bound is not None:
         return _attached(connection, selection, before.seen, bound)
     return None
 
 
 def _replaced(connection: Connection, parts: Sequence[int], seen: str) -> str | None:
-    """Look for what a view is made of that is another since: of its rows, nothing says when they were written."""
+    """Return which part of a view was replaced since; its rows don't show when they were written."""
     rows = _ask(connection, _REPLACED, {"parts": list(parts), "seen": seen})
     return str(rows[0][1]) if rows else None
 
@@ -172,7 +174,7 @@ def _replaced(connection: Connection, parts: Sequence[int], seen: str) -> str | 
 def _altered(
     connection: Connection, selection: StreamQuery, names: Sequence[str], seen: str, bound: sql.Composable | None
 ) -> str | None:
-    """Look for rows that were written anew without a stamp, where a column's definition was: ALTER … TYPE … USING."""
+    """Look for altered columns whose rows were rewritten without a new stamp: ALTER … TYPE … USING."""
     relation = selection.relation
     if relation.kind in "vm":
         return None
@@ -180,7 +182,7 @@ def _altered(
     if not rows:
         return None
     which = ", ".join(name for name, *_ in rows)
-    # what is computed when it is read, or is on another server, has no rows to look at; others may not be looked at
+    # Virtual columns and foreign tables have no rows to check, and this role may lack the right to check others.
     computed = [name for name, is_virtual, _ in rows if is_virtual]
     unseen = relation.kind == "f" or (relation.kind == "p" and not relation.leaves) or not rows[0][2]
     if computed or unseen or _holds(connection, selection, bound, [_written(seen)]):
@@ -189,27 +191,27 @@ def _altered(
 
 
 def _was_emptied(connection: Connection, selection: StreamQuery, seen: str, bound: sql.Composable | None) -> bool:
-    """Look for rows that are new in a table that was emptied since, and have old stamps: a restored copy, say."""
+    """Look for new rows with old stamps in a table that was emptied since, as after restoring a copy."""
     relation = selection.relation
-    ((count, readable),) = _ask(connection, _BEGUN_ANEW, [relation.oid, relation.oid, seen, seen])
+    ((count, readable),) = _ask(connection, _NEW_FILES, [relation.oid, relation.oid, seen, seen])
     if not count or relation.kind not in "rp":
         return False
-    # of a foreign partition's rows, nothing says when they were written
+    # the rows of a foreign partition don't show when they were written
     unseen = not readable or (relation.kind == "p" and not relation.leaves)
     return unseen or _holds(connection, selection, bound, [_written(seen)])
 
 
 def _written(seen: str) -> sql.Composable:
-    """Return the condition of rows that were written since."""
+    """Return the condition on rows that were written since."""
     return sql.SQL("pg_catalog.age(xmin) <= pg_catalog.age({}::xid8::xid)").format(sql.Literal(seen))
 
 
 def _of_types(
     connection: Connection, selection: StreamQuery, names: Sequence[str], seen: str, bound: sql.Composable | None
 ) -> str | None:
-    """Look for values whose text is another since their type was altered: a renamed label, a further attribute."""
+    """Look for values whose text changed when their type was altered: a renamed label, a new attribute."""
     for name, labels, is_altered in _ask(connection, _TYPES, [selection.relation.oid, list(names), seen, seen]):
-        # a label that was added is in no row of before; one that was renamed is. What values it is part of escape it.
+        # Old rows can't contain a new label, but they can contain a renamed one. Arrays and composites escape labels.
         shows = [
             sql.SQL("position({} in translate({}::text, {}, '')) > 0").format(
                 literal(label.translate(_NO_ESCAPES)), sql.Identifier(name), literal(_ESCAPES)
@@ -231,7 +233,7 @@ def _attached(connection: Connection, selection: StreamQuery, seen: str, bound: 
 def _holds(
     connection: Connection, selection: StreamQuery, bound: sql.Composable | None, any_of: Iterable[sql.Composable]
 ) -> bool:
-    """Return whether one of the rows that this run doesn't read meets one of the conditions."""
+    """Return whether any row that this run doesn't read meets one of the conditions."""
     condition = sql.SQL("({})").format(sql.SQL(" OR ").join(any_of))
     if bound is not None:
         condition = sql.SQL("({}) IS NOT TRUE AND ").format(bound) + condition

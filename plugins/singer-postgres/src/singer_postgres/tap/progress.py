@@ -1,4 +1,4 @@
-"""A line of progress a stream every few seconds."""
+"""Logs each stream's progress every few seconds."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ class _Stream:
 
 
 class Progress:
-    """How far the streams that are being read have come."""
+    """The progress of the streams that are being read."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._streams: dict[str, _Stream] = {}
-        self._told = time.monotonic()
+        self._logged_at = time.monotonic()
 
     def opened(self, stream: str, rows_estimate: float | None) -> None:
-        """Begin with a stream. An estimate that is None or not positive is no estimate."""
+        """Start with a stream. If the estimate is None or not positive, the stream has no estimate."""
         self._streams[stream] = _Stream(rows_estimate if rows_estimate and rows_estimate > 0 else None)
 
     def read(self, stream: str, *, rows: int, bytes_: int) -> None:
-        """Count what was read."""
+        """Count the rows and bytes of a chunk."""
         self._streams[stream].rows += rows
         self._streams[stream].bytes += bytes_
 
     def finished(self, stream: str) -> None:
-        """Say no more of a stream."""
+        """Stop logging a stream."""
         del self._streams[stream]
 
     def tell(self) -> None:
-        """Log a line a stream, if it is time to."""
-        if time.monotonic() - self._told < _EVERY_S:
+        """Log a line for each stream, if the last ones are old enough."""
+        if time.monotonic() - self._logged_at < _EVERY_S:
             return
-        self._told = time.monotonic()
+        self._logged_at = time.monotonic()
         for name, stream in self._streams.items():
-            self._logger.info("%s", line(name, stream.rows, stream.bytes, stream.estimate, self._told - stream.began))
+            seconds = self._logged_at - stream.began
+            self._logger.info("%s", line(name, stream.rows, stream.bytes, stream.estimate, seconds))
 
 
 def line(name: str, rows: int, bytes_: int, estimate: float | None, seconds: float) -> str:
-    """Return the line.
+    """Return the log line of a stream.
 
     >>> line("public-orders", 500_000, 40 * 2**20, 1_000_000, 10.0)
     'public-orders: 500,000 rows, 40 MB, 50,000 rows/s, about 50 %, 10 s to go'

@@ -1,4 +1,4 @@
-"""A range of a stream that one worker reads, and the snapshot that it reads it under."""
+"""A range of a stream that one worker reads, and the snapshot for reading it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class StaleError(Exception):
-    """The range's stream has failed or was begun again. What was read of the range does not count."""
+    """The range's stream has failed or restarted. Rows read from the range do not count."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Range:
     """A part of a stream.
 
     Attributes:
-        leaf: the table that is read; None for all tables of the stream.
-        blocks: the blocks that are read; None for all.
+        leaf: the table to read; None for all tables of the stream.
+        blocks: the blocks to read; None for all.
         may_roll: the range may fill more than one file.
     """
 
@@ -46,14 +46,14 @@ class Range:
 
     @property
     def parts(self) -> list[int]:
-        """The oids of the tables that are read."""
+        """The oids of the tables to read."""
         return list(self.stream.layout.parts) if self.leaf is None else [self.leaf.oid]
 
 
 class RangeLease:
-    """A range that is handed out to one worker.
+    """A range that one worker reads.
 
-    It keeps the stream's snapshot from being ended until the worker's transaction has begun under it.
+    It keeps the stream's snapshot open until the worker's transaction has begun under it.
     """
 
     def __init__(self, range_: Range, snapshot: Snapshot, lock: Condition, events: queue.Queue[Event]) -> None:
@@ -61,7 +61,7 @@ class RangeLease:
 
         Args:
             lock: guards what the workers share.
-            events: takes what is read.
+            events: receives the chunks of the range.
         """
         self.range = range_
         self.stream = range_.stream
@@ -69,18 +69,18 @@ class RangeLease:
         self.snapshot = snapshot
         self.origin: BatchOrigin = replace(self.stream.origin, snapshot=snapshot.id, snapshot_at=snapshot.at)
         self.announced = False
-        """Some of the range is on its way to the target."""
+        """Some of the range was announced to the target."""
         self._lock = lock
         self._events = events
         self._holds_snapshot = True
         snapshot.use()
 
     def begin(self, connection: Connection, *, lock_timeout_s: float) -> None:
-        """Begin a transaction under the snapshot, with a lock on what is read. The snapshot may end from then on.
+        """Begin a transaction under the snapshot and lock the range's tables. The snapshot may end after that.
 
         Raises:
             LockedError: a table is locked.
-            ChangedError: a table is not what it was when the snapshot was taken.
+            ChangedError: a table changed after the snapshot was taken.
         """
         try:
             with connection.cursor() as cursor:
@@ -103,19 +103,19 @@ class RangeLease:
             self.release_snapshot()
 
     def release_snapshot(self) -> None:
-        """Let the snapshot be ended: the worker's transaction has begun under it, or never will."""
+        """Release this lease's hold on the snapshot: the worker's transaction has begun under it, or never will."""
         with self._lock:
             if self._holds_snapshot:
                 self._holds_snapshot = False
                 self.snapshot.used()
 
     def announce(self, event: Read | Empty) -> None:
-        """Hand on what was read.
+        """Put an event into the queue.
 
-        Nothing of a stream comes after its end: whoever takes the events has stopped to listen by then.
+        No event of a stream may follow its end, because the receiver no longer expects any.
 
         Raises:
-            StaleError: the stream has failed or was begun again.
+            StaleError: the stream has failed or restarted.
         """
         with self._lock:
             if not self.epoch.is_reading:

@@ -1,4 +1,4 @@
-"""Says which range of which stream is read next, and under which snapshot. The workers share it, behind one lock."""
+"""Decides which range of which stream is read next, and under which snapshot. All workers share it, behind one lock."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ if TYPE_CHECKING:
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _LOGGER = logging.getLogger("tap-postgres")
-# how often a stream is begun anew after its connections broke, or after its table was changed
+# how often a stream restarts after broken connections or changes of its table
 _MOST_EPOCHS = 4
-# how often in a row a range is left to somebody who waits for it
+# how often in a row a range is interrupted for sessions that wait for its table
 _MOST_YIELDS = 8
-# how long a stream may take to open before another worker opens the next one: most take milliseconds, and then the next
-# one need not hold a snapshot yet
+# If a stream takes longer than this to open, another worker opens the next one. Most streams open in milliseconds, and
+# waiting for them spares the next stream a snapshot that it doesn't need yet.
 _OPEN_NEXT_AFTER_S = 0.25
-# how long to wait at once for what another worker is about to find
+# the longest single wait for another worker
 _TICK_S = 1.0
 
 
 @dataclass(eq=False)
 class _Unopened:
-    """A stream that is not open yet, or whose table was locked when it was to be opened."""
+    """A stream that is not open yet, perhaps because its table was locked."""
 
     plan: StreamPlan
     pause: Pause = field(default_factory=Pause)
     opening_since: float | None = None
-    """When a worker began to open it; None if none is at it."""
+    """When a worker began to open it; None if no worker is opening it."""
 
 
 class RangeQueue:
-    """The streams of one run: their snapshots, and the ranges that are yet to be read.
+    """The streams of one run: their snapshots, and the ranges still to read.
 
-    The lock is held for moments, never while a server is asked: a table that is locked, a connection that is slow and a
-    wait for open transactions keep nobody from the other streams.
+    The lock is held only for moments, never during a query. So a locked table, a slow connection or a wait for open
+    transactions delays no other stream.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class RangeQueue:
         notices: Notices,
         events: queue.Queue[Event],
     ) -> None:
-        """Begin with nothing open.
+        """Start with no stream open.
 
         Args:
-            events: takes what becomes of the streams.
+            events: receives the events of the streams.
         """
         self.queries = SourceQueries(source, settings, notices)
         self._unopened = deque(_Unopened(plan) for plan in plans)
@@ -89,16 +89,16 @@ class RangeQueue:
         self._ranges: deque[Range] = deque()
         self._retiring: list[Snapshot] = []
 
-    # what workers ask for
+    # for workers
 
     def next(self, worker: WorkerConnection[Connection]) -> RangeLease | None:
-        """Return the next range to read; None if there is nothing left.
+        """Return the next range to read; None if nothing is left.
 
-        Streams are opened in their order. One whose table is locked when its turn comes is left for later, and one
-        that takes long to open keeps only the worker that opens it.
+        Streams are opened in their order. A stream whose table is locked is tried again later. A stream that is slow to
+        open delays only the worker that opens it.
 
         Raises:
-            Crowded: there are no more connections to be had, and other workers have some.
+            Crowded: the source accepts no more connections, and other workers have some.
         """
         while True:
             self._release()
@@ -117,12 +117,12 @@ class RangeQueue:
 
     @contextmanager
     def reading(self, lease: RangeLease) -> Iterator[None]:
-        """Read a range, and settle what becomes of it and of its stream.
+        """Handle the outcome of reading a range, for the range and for its stream.
 
-        Errors of the stream end here: the range is read later, its stream begins again, or its stream fails.
+        Errors of the stream end here: the range is read later, its stream restarts, or its stream fails.
 
         Raises:
-            Crowded: there is no connection to read it on. Other workers have some, and one of them reads it.
+            Crowded: there is no connection to read it on. Another worker has one and reads the range.
         """
         try:
             yield
@@ -130,7 +130,7 @@ class RangeQueue:
             self._not_read(lease)
             raise
         except StaleError:
-            # it is read again, or never
+            # the stream has restarted and reads the range again, or it has failed
             pass
         except ChunkWriter.Overflow:
             self._cut(lease)
@@ -151,13 +151,13 @@ class RangeQueue:
             lease.release_snapshot()
 
     def expire(self) -> None:
-        """Give up snapshots that are too old, though nobody asked for another: the target may stand still."""
+        """Give up snapshots that are too old, even if no worker asks for a range: the target may have stopped."""
         with self._changed:
             for stream in {id(range_.stream): range_.stream for range_ in self._ranges}.values():
                 self._expire(stream)
         self._release()
 
-    # what becomes of a range
+    # the outcomes of a range
 
     def _done(self, lease: RangeLease) -> None:
         with self._changed:
@@ -165,70 +165,70 @@ class RangeQueue:
             self._finish(lease)
 
     def _not_read(self, lease: RangeLease) -> None:
-        """Leave a range that was not begun to another worker."""
+        """Leave an unread range to another worker."""
         with self._changed:
             self._put_back(lease)
 
     def _cut(self, lease: RangeLease) -> None:
-        """Read in ranges what turned out to be more than one chunk."""
+        """Split a range that turned out to be larger than one chunk."""
         with self._changed:
             if lease.epoch.is_reading:
                 self._add(lease.stream, self.queries.cut(lease.stream))
                 self._finish(lease)
 
     def _fail(self, stream: OpenStream, error: Exception) -> None:
-        """Leave out the rest of a stream that can't be read."""
+        """Fail a stream that can't be read, and drop the rest of it."""
         error = self.queries.wrap_error(error, stream.plan)
         with self._changed:
             self._leave_out(stream, error)
 
     def _locked_out(self, lease: RangeLease, locked_by: str) -> None:
-        """Put back a range of a table that is locked, or that somebody waits for."""
+        """Put back a range of a table that is locked, or that another session waits for."""
         stream = lease.stream
         error = self._pause(stream.pause, stream.plan, locked_by)
         with self._changed:
             self._leave_out(stream, error) if error is not None else self._put_back(lease)
 
     def _gave_way(self, lease: RangeLease, waiter: str) -> None:
-        """Put back a range that was left unfinished, as somebody waited for it."""
+        """Put back a range that was interrupted because another session waited for its table."""
         stream, plan = lease.stream, lease.stream.plan
         with self._changed:
             if not lease.epoch.is_reading:
                 return
             stream.yields += 1
             stream.pause.longer()
-            what = f"Reading {plan.stream} left {stream.relation} to {waiter}, which waited for it"
+            what = f"Reading {plan.stream} released {stream.relation} for a waiting session, {waiter}"
             why = None
             if lease.announced and plan.method == "INCREMENTAL" and not plan.key:
-                why = "; without a key it can't go on, as rows would double"
+                why = "; without a primary key it can't resume, because rows would be loaded twice"
             elif stream.yields > _MOST_YIELDS:
                 why = f", {stream.yields} times in a row"
             if why is not None:
-                self._leave_out(stream, LockBusyError(f"{what}{why}. Run this again when that is over."))
+                self._leave_out(stream, LockBusyError(f"{what}{why}. Run this again when that session has ended."))
                 return
-            _LOGGER.info("%s; it is read again", what)
+            _LOGGER.info("%s; the range is read again", what)
             if lease.announced:
-                # chunks of one snapshot hold each row once
+                # the chunks of one snapshot must contain each row once
                 self._begin_again(lease)
             else:
                 self._put_back(lease)
 
     def _table_changed(self, lease: RangeLease, change: str) -> None:
-        """Begin a stream anew whose table was changed."""
+        """Restart a stream after its table changed."""
         with self._changed:
             if lease.epoch.is_reading:
-                _LOGGER.warning("Reading %s is begun anew: %s", lease.stream.plan.stream, change)
+                _LOGGER.warning("Reading restarts: stream=%s, reason=%s", lease.stream.plan.stream, change)
                 self._begin_again(lease)
 
     def _broke(self, lease: RangeLease, error: psycopg2.Error) -> None:
-        """Read a range again, under a new snapshot, whose connection broke; a stream that is read whole all of it."""
+        """Read a range again under a new snapshot after its connection broke; a FULL_TABLE stream restarts."""
         stream, plan = lease.stream, lease.stream.plan
         why = None
         if plan.method == "INCREMENTAL" and not plan.key:
-            # with one, what comes again replaces what came under the old snapshot
-            why = "; without a key it can't go on, as rows would double. Run this again"
+            # with a key, rows that are read again replace the rows of the old snapshot
+            why = "; without a primary key it can't resume, because rows would be loaded twice. Run this again"
         elif stream.epoch.number >= _MOST_EPOCHS:
-            why = f", again and again, in {stream.epoch.number + 1} attempts"
+            why = f", in {stream.epoch.number + 1} attempts"
         elif stream.breaks >= driver_errors.TRIES - 1:
             why = ""
         failed = self.queries.wrap_error(error, plan, why) if why is not None else None
@@ -247,7 +247,7 @@ class RangeQueue:
     # with the lock held
 
     def _next_step(self, worker: WorkerConnection[Connection]) -> RangeLease | Callable[[], None] | float | None:
-        """Return a range to read, or what to do before one can be, or how long to wait; None if all is handed out."""
+        """Return a range to read, or a step that must come first, or how long to wait; None if no range is left."""
         waits: list[float] = []
         seen: set[int] = set()
         for number, range_ in enumerate(self._ranges):
@@ -282,12 +282,12 @@ class RangeQueue:
 
     def _expire(self, stream: OpenStream) -> None:
         if stream.snapshot and stream.snapshot.age_s > self._settings.snapshot_s:
-            # under one that was not used, nothing was read
+            # nothing was read under an unused snapshot
             stream.expired = stream.expired or stream.snapshot.was_used
             self._retire(stream)
 
     def _put_back(self, lease: RangeLease) -> None:
-        """Have a range read again, under the same snapshot if that is still there."""
+        """Queue a range again, under the same snapshot if that still exists."""
         stream = lease.stream
         if not lease.epoch.is_reading:
             return
@@ -298,7 +298,7 @@ class RangeQueue:
         self._changed.notify_all()
 
     def _begin_again(self, lease: RangeLease) -> None:
-        """Have a range read under another snapshot, which begins its stream anew if that has to be."""
+        """Queue a range again under a new snapshot, which restarts the stream if it can't resume."""
         self._put_back(lease)
         self._retire(lease.stream)
 
@@ -314,7 +314,7 @@ class RangeQueue:
             self._events.put(Finished(stream.plan, StreamEnd(**stream.origin.common)))
 
     def _finish(self, lease: RangeLease) -> None:
-        """Count a range off, unless its stream failed or was begun anew."""
+        """Count a range as done, unless its stream failed or restarted."""
         if lease.epoch.is_reading:
             lease.epoch.pending_ranges -= 1
             self._end_if_empty(lease.stream)
@@ -331,14 +331,14 @@ class RangeQueue:
             self._retiring.append(stream.snapshot)
             stream.snapshot = None
 
-    # without the lock: these ask the server
+    # without the lock, because these query the server
 
     def _open(self, unopened: _Unopened, worker: WorkerConnection[Connection]) -> None:
-        """Open a stream, or leave it for later if its table is locked."""
+        """Open a stream, or postpone it if its table is locked."""
         plan = unopened.plan
         over = True
         try:
-            # The worker's own connection first: were the last one to be had used for a snapshot, nobody could read.
+            # The worker connects first: if a snapshot took the last free connection, no worker could read.
             with suppress(psycopg2.Error, SingerPostgresError):
                 self.queries.workers.connection(worker)
             stream, ranges = self.queries.with_retries(plan, partial(self.queries.open_stream, plan))
@@ -365,7 +365,7 @@ class RangeQueue:
                     self._unopened.remove(unopened)
 
     def _renew(self, stream: OpenStream) -> None:
-        """Go on under a new snapshot, or begin the stream anew if it can't go on under another."""
+        """Resume a stream under a new snapshot, or restart it if it can't resume."""
         plan = stream.plan
         try:
             refuse_expired_snapshot(stream, self._settings.snapshot_s)
@@ -390,7 +390,7 @@ class RangeQueue:
         """Read the rest of a stream, or all of it again, under another snapshot.
 
         Raises:
-            SingerPostgresError: the target was told of other columns, or rows would double.
+            SingerPostgresError: the target knows other columns, or rows would be loaded twice.
         """
         plan, known = stream.plan, stream.layout
         change = known.change_under_name(snapshot.layout, columns=stream.columns_read)
@@ -415,7 +415,7 @@ class RangeQueue:
             self._end_if_empty(stream)
 
     def _pause(self, pause: Pause, plan: StreamPlan, locked_by: str) -> SingerPostgresError | None:
-        """Leave a table alone that is locked; return the stream's error if that takes too long."""
+        """Postpone a stream whose table is locked; return its error if that takes too long."""
         try:
             pause.locked(plan.stream, locked_by, limit_s=self.queries.lock_timeout_s)
         except SingerPostgresError as error:
@@ -423,7 +423,7 @@ class RangeQueue:
         return None
 
     def _release(self) -> None:
-        """End the transactions of retired snapshots that nobody is about to use."""
+        """End the transactions of retired snapshots that no worker is about to use."""
         with self._changed:
             unneeded = [snapshot for snapshot in self._retiring if not snapshot.needed]
             self._retiring = [snapshot for snapshot in self._retiring if snapshot.needed]

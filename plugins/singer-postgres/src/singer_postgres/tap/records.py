@@ -1,4 +1,4 @@
-"""Reads a stream as records, for targets, maps and tests that need them one by one."""
+"""Reads a stream as records, for targets, stream maps and tests that need single rows."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from singer_postgres.tap.stream_planning import OpenStream
 
 _LOGGER = logging.getLogger("tap-postgres")
-# how often a table is left to somebody who waits for it
+# how often reading is interrupted for sessions that wait for the table
 _MOST_YIELDS = 8
 _FETCH_ROWS = 5_000
 
 
 class Records:
-    """A stream's rows, read under one snapshot, or on under another where somebody waited for its table.
+    """A stream's rows, read under one snapshot. If another session waits for the table, a new snapshot follows.
 
     Attributes:
-        first: the stream as it was opened first; its bookmark holds for what came later, too.
-        last: the row that was read last.
-        count: how many were read.
-        extracted_at: the instant of the snapshot that the last row was read under.
+        first: the stream as first opened; its bookmark also holds for rows read later.
+        last: the last row read.
+        count: the number of rows read.
+        extracted_at: the instant of the snapshot under which the last row was read.
     """
 
     first: OpenStream
@@ -57,12 +57,12 @@ class Records:
         limit: int | None,
         lock_timeout_s: float,
     ) -> None:
-        """Begin with nothing read.
+        """Start with no row read.
 
         Args:
             properties: the stream's JSON schema, by column.
-            keyed: the target was told what tells rows apart: one that comes again replaces what came before.
-            limit: the most rows to read.
+            keyed: the target knows the primary key, so a row that is read again replaces the earlier one.
+            limit: the maximum number of rows.
         """
         self._open_stream = open_stream
         self._watch = watch
@@ -78,7 +78,7 @@ class Records:
         """Yield the rows, a few thousand in memory at a time.
 
         Raises:
-            SingerPostgresError: one can't be carried, or somebody waits for the table again and again.
+            SingerPostgresError: a record can't represent a value, or sessions keep waiting for the table.
         """
         pause, yields = Pause(), 0
         while True:
@@ -92,29 +92,32 @@ class Records:
                 pause.locked(self._plan.stream, str(error), limit_s=self._lock_timeout_s)
             except ChangedError as error:
                 yields += 1
-                self._require_another(yields, f"it was changed: {error}")
+                self._require_another(yields, f"the table changed ({error})")
             except GaveWayError as error:
                 yields += 1
                 pause.longer()
-                self._require_another(yields, f"{error} waited for it")
+                self._require_another(yields, f"{error} waits for the table")
             else:
                 return
             time.sleep(pause.left_s)
 
     def _require_another(self, yields: int, why: str) -> None:
-        """Stop if what was read can't be read again.
+        """Raise if reading can't resume.
 
         Raises:
-            SingerPostgresError: it can't.
+            SingerPostgresError: rows would be loaded twice, or reading was interrupted too often.
         """
-        what = f"Reading {self._plan.stream} was left off, as {why}"
+        what = f"Reading {self._plan.stream} was interrupted: {why}"
         if self.last is not None and not self._keyed:
-            msg = f"{what}; without a key it can't go on, as rows would double. Run this again when that is over."
+            msg = (
+                f"{what}. Without a primary key it can't resume, because rows would be loaded twice. Run this again "
+                "when the table is free."
+            )
             raise LockBusyError(msg)
         if yields > _MOST_YIELDS:
-            msg = f"{what}, {yields} times. Run this again when that is over."
+            msg = f"{what}, {yields} times in a row. Run this again when the table is free."
             raise LockBusyError(msg)
-        _LOGGER.info("%s; it is read on", what)
+        _LOGGER.info("%s; reading resumes", what)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         with ExitStack() as stack:
@@ -133,7 +136,7 @@ class Records:
                 limit=self._limit,
             ):
                 if len(rows) < _FETCH_ROWS:
-                    # whoever takes them may be slow, and the table is needed no longer
+                    # the target may be slow, and the table's lock is no longer needed
                     stack.close()
                 yield rows
 
@@ -142,11 +145,11 @@ class Records:
         if not hasattr(self, "first"):
             self.first = opened
         elif opened.selection.wire_columns() != self.first.selection.wire_columns():
-            msg = f"{snapshot.relation} was altered while it was being read; run this again."
+            msg = f"{snapshot.relation} was altered while it was read; run this again."
             raise TableChangedError(msg)
 
     def _rest(self, bound: sql.Composable | None) -> sql.Composable | None:
-        """Return the condition of the rows that are yet to be read: those come in the order of the replication key."""
+        """Return the condition on the rows still to read. Rows come in the order of the replication key."""
         key = self._plan.replication_key
         value = self.last.get(key) if self.last and key else None
         if self._plan.method != "INCREMENTAL" or key is None or value is None:
@@ -164,9 +167,9 @@ def _read(  # noqa: PLR0913 - each is a part of one query
     order_by: str | None,
     limit: int | None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of `selection`, some thousands at a time; fewer the last time.
+    """Yield the rows of `selection` in batches of some thousands; the last batch is smaller.
 
-    What has no JSON type of its own comes as the text that PostgreSQL gives.
+    Values without a JSON type of their own come as PostgreSQL's text.
 
     Args:
         bound: the condition that follows from the bookmark.
@@ -189,7 +192,7 @@ def _read(  # noqa: PLR0913 - each is a part of one query
     if limit is not None:
         query += sql.SQL(" LIMIT {}").format(sql.Literal(limit))
     with connection.cursor() as cursor:
-        # by hand: psycopg2 makes a cursor of its own only in transactions that it began
+        # declared here, because psycopg2 opens server-side cursors only in transactions that it began
         cursor.execute(sql.SQL("DECLARE records NO SCROLL CURSOR FOR ") + query)
         while True:
             cursor.execute(f"FETCH {_FETCH_ROWS} FROM records")
@@ -198,8 +201,8 @@ def _read(  # noqa: PLR0913 - each is a part of one query
                 if row[-1] is not None:
                     relation = f"{selection.relation}.{row[-1]}"
                     msg = (
-                        f"{relation} has a value that records can't carry as it is (an infinity, NaN, a number past "
-                        f"1.8e308, an array with bounds of its own): set use_copy, mask it, or deselect {row[-1]}."
+                        f"{relation} has a value that records can't represent (infinity, NaN, a number above 1.8e308, "
+                        f"an array with bounds of its own): set use_copy, mask it, or deselect {row[-1]}."
                     )
                     raise TypeUnsupportedError(msg)
             yield [dict(zip(names, row[:-1], strict=True)) for row in rows]
@@ -208,7 +211,7 @@ def _read(  # noqa: PLR0913 - each is a part of one query
 
 
 def _uncarried(types: Mapping[str, str]) -> sql.Composable:
-    """Return an expression: the name of a column whose value JSON, or the driver, would alter; null if none is."""
+    """Return an SQL expression: the name of a column whose value JSON or the driver would alter, or null."""
     cases = []
     for name, type_ in types.items():
         bare = type_.partition("(")[0]
@@ -216,7 +219,7 @@ def _uncarried(types: Mapping[str, str]) -> sql.Composable:
         if type_.endswith("[]"):
             condition = sql.SQL("array_lower({}, 1) <> 1").format(column)
         elif bare in {"real", "double precision", "numeric"}:
-            # NaN is greater than all numbers; a numeric past a float's range would become null
+            # NaN is greater than all numbers; a numeric beyond a float's range would become null
             condition = sql.SQL("{0} = 'NaN' OR abs({0}) > 1.7976931348623157e308").format(column)
         elif bare in {"date", "timestamp", "timestamp without time zone", "timestamp with time zone"}:
             condition = sql.SQL("NOT isfinite({})").format(column)
@@ -228,7 +231,7 @@ def _uncarried(types: Mapping[str, str]) -> sql.Composable:
     return sql.SQL("CASE {} END").format(sql.SQL(" ").join(cases))
 
 
-# as ISO 8601, and Python, have it: no fraction or one of six digits, and an offset of hours and minutes
+# ISO 8601 as Python writes it: no fraction or six digits of it, and an offset in hours and minutes
 _TIME = r"""(
     SELECT CASE WHEN strpos(clock, '.') > 0 THEN rpad(clock, 15, '0') ELSE clock END
         || CASE WHEN length(zone) = 3 THEN zone || ':00' ELSE zone END
@@ -245,9 +248,9 @@ def _expression(name: str, schema: Mapping[str, Any]) -> sql.Composable:
     if type_.startswith("time") and not type_.startswith("timestamp") and not type_.endswith("[]"):
         return sql.SQL(_TIME).format(column + sql.SQL("::text"))
     if type_.startswith(("character(", "bpchar")) and not type_.endswith("[]"):
-        # a cast to text would take the blanks at its end away
+        # a cast to text would strip trailing blanks
         return column
-    # the driver makes 00:00 of 24:00
+    # the driver would turn 24:00 into 00:00
     if kinds <= {"string", "null"} and schema.get("format") in {None, "uuid", "time"}:
         return column + sql.SQL("::text")
     if kinds - {"null"} == {"array"} and set(schema.get("items", {}).get("type", [])) <= {"string", "null"}:

@@ -1,4 +1,4 @@
-"""What the parts of a running tap need of each other, so that none of them imports the whole."""
+"""Protocols for the parts of a running tap, so that no part imports the whole."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class ChunkedStream(Protocol):
     schema: dict[str, Any]
 
     def get_context_state(self, context: None) -> dict[str, Any]:
-        """Return the stream's state, to be changed in place."""
+        """Return the stream's state, which the caller may change."""
 
     def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
-        """Note how far the stream is complete."""
+        """Store how far the stream is complete."""
 
 
 class MessageWriter(Protocol):
     """Writes the messages of all streams."""
 
     def finish(self, stream: ChunkedStream, counter: Counter) -> None:
-        """Write messages until all of a stream is out."""
+        """Write messages until the stream is complete."""
 
 
 class RunningTap(Protocol):
-    """The tap of a run, as its streams see it."""
+    """The tap, as its streams use it."""
 
     logger: logging.Logger
     state: dict[str, Any]
@@ -48,21 +48,21 @@ class RunningTap(Protocol):
 
     @property
     def chunk_directory(self) -> Path:
-        """The directory below which the chunk files are."""
+        """The parent of the runs' chunk directories."""
 
     def start_reading(self) -> MessageWriter:
-        """Start to read all streams that are read in chunks, at the first call; return what writes their messages."""
+        """Return the writer of chunk messages. The first call starts to read all chunked streams."""
 
     @property
     def lock_watch(self) -> Watch:
-        """What gives a table's lock up when somebody waits for it."""
+        """The watch that interrupts reading when another session waits for the table."""
 
     def open_stream(self, plan: StreamPlan) -> AbstractContextManager[OpenStream]:
-        """Open a stream that is read as records, on a connection of its own."""
+        """Open a stream on a connection of its own, to read it as records."""
 
     def stream_failed(self, stream: str, error: Exception) -> None:
-        """Note that a stream can't be read.
+        """Record that a stream can't be read.
 
         Raises:
-            Exception: `error`, where the other streams are not to go on.
+            Exception: `error`, if the other streams must not continue.
         """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from singer_sdk import typing as th
 
 _OF_STREAMS = "by stream, such as `public-orders`"
-# a year; what PostgreSQL takes, which counts milliseconds in 31 bits; a file that still fits a small disk
+# a year; PostgreSQL's limit, 31 bits of milliseconds; a file that still fits on a small disk
 _MOST_SECONDS, _MOST_TIMEOUT_SECONDS, _MOST_MB = 366 * 86_400, 2_147_483, 1_048_576
 _KEY_VALUE = th.CustomType({"type": ["string", "number", "null"]})
 
-# of the MeltanoLabs tap and the SDK, by setting and value; None is any
+# settings of the MeltanoLabs tap and the SDK, by name and value; value None stands for any
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
     ("batch_config", None): "set use_copy for files of COPY data, or leave it out for records",
     **{
@@ -17,7 +17,7 @@ WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
         f'{{"*": {{"replication-method": "{method}", "replication-key": …}}}}'
         for method in ("INCREMENTAL", "LOG_BASED")
     },
-    ("use_singer_decimal", None): "leave it out, as numbers are sent with all their digits",
+    ("use_singer_decimal", None): "leave it out, because numbers are sent with all their digits",
 }
 
 SETTINGS = th.PropertiesList(
@@ -28,7 +28,7 @@ SETTINGS = th.PropertiesList(
         title="Use COPY",
         description="Send BATCH messages of `pgcopy` files instead of RECORD messages. The target must know the "
         "format, as the target-postgres of this package does, and share a disk with the tap. Streams with stream "
-        "maps, flattening or a record limit are sent as RECORD messages all the same.",
+        "maps, flattening or a record limit are still sent as RECORD messages.",
     ),
     th.Property(
         "chunk_dir",
@@ -42,7 +42,7 @@ SETTINGS = th.PropertiesList(
         th.NumberType(exclusive_minimum=0, maximum=_MOST_MB),
         default=64,
         title="Chunk size",
-        description="Size at which a chunk file is cut, in MiB. It is also what a chunk's transaction is about.",
+        description="Size at which a chunk file ends, in MiB. The transaction that loads a chunk is about as large.",
     ),
     th.Property(
         "chunks_outstanding",
@@ -64,17 +64,17 @@ SETTINGS = th.PropertiesList(
         th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=300,
         title="Snapshot age",
-        description="How long one snapshot of the source is held at most. A longer read of an INCREMENTAL stream goes "
-        "on under a new one; a FULL_TABLE stream, which must be read under one, is given up with an error.",
+        description="How long one snapshot of the source is held at most. An INCREMENTAL stream that takes longer "
+        "continues under a new one. A FULL_TABLE stream needs one snapshot for all its rows, so it fails.",
     ),
     th.Property(
         "lookback_seconds",
         th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=60,
         title="Lookback",
-        description="How far before its bookmark an INCREMENTAL stream with a time stamp for key is read again; "
-        "at least 5. Of other keys, the bookmark is what was seen that long ago. Rows that are read again unchanged "
-        "are not written again.",
+        description="How far before its bookmark an INCREMENTAL stream with a timestamp as replication key is read "
+        "again; at least 5. For other keys, the bookmark is a value seen that long ago. Rows that are read again "
+        "unchanged are not written again.",
     ),
     th.Property(
         "on_stream_error",
@@ -82,62 +82,62 @@ SETTINGS = th.PropertiesList(
         allowed_values=["continue", "stop"],
         default="continue",
         title="On a stream's error",
-        description="What becomes of the others when a stream can't be read: `continue` reads them, `stop` does not. "
-        "Either way the run fails in the end.",
+        description="What happens to the other streams when one can't be read: `continue` reads them, `stop` does not. "
+        "Either way the run fails at its end.",
     ),
     th.Property(
         "longest_transaction_seconds",
         th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=3600,
         title="Longest transaction",
-        description="How long a transaction of the source may be open where open ones can't be seen (on a standby, or "
-        "without `pg_read_all_stats`): bookmarks stay that far behind, so that what it commits late is not missed.",
+        description="How long a transaction of the source may be open, if open transactions can't be seen (on a "
+        "standby, or without `pg_read_all_stats`). Bookmarks stay that far behind, so that no late commit is missed.",
     ),
     th.Property(
         "timestamp_timezone",
         th.StringType,
-        title="Zone of time stamps without one",
+        title="Zone of timestamps without one",
         description="Time zone in which replication keys of the types `timestamp` and `date` are written, such as "
-        "`UTC` or `Europe/Oslo`. Default: unknown; then what is of the last 12 hours is read at each run.",
+        "`UTC` or `Europe/Oslo`. Default: unknown; then each run reads the rows of the last 12 hours.",
     ),
     th.Property(
         "allow_duplicates",
         th.ArrayType(th.StringType),
         default=[],
-        title="Streams whose rows may double",
-        description="INCREMENTAL streams without a primary key that are to be read all the same. Rows at the bookmark "
-        "are then loaded again at every run.",
+        title="Streams with duplicate rows",
+        description="INCREMENTAL streams to read although they have no primary key. Each run then loads the rows at "
+        "the bookmark again.",
     ),
     th.Property(
         "masks",
         th.ObjectType(additional_properties=th.ObjectType(additional_properties=th.StringType)),
         default={},
         title="Masks",
-        description=f"Columns that must not leave the source as they are, {_OF_STREAMS}, each `sha256` (keyed with "
-        "`mask_secret`; equal values stay equal), `null` or `redact`.",
+        description=f"Columns whose values must not leave the source, {_OF_STREAMS}, each with its mask: `sha256` "
+        "(keyed with `mask_secret`; equal values stay equal), `null` or `redact`.",
     ),
     th.Property(
         "mask_secret",
         th.StringType,
         secret=True,
         title="Mask secret",
-        description="Key of the `sha256` masks. Keep it: with another, no old value matches a new one.",
+        description="Key of the `sha256` masks. Keep it: with another key, old and new values don't match.",
     ),
     th.Property(
         "where",
         th.ObjectType(additional_properties=th.StringType),
         default={},
         title="Where",
-        description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that ceases to meet its "
-        "condition stays in the warehouse as it was.",
+        description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that no longer meets its "
+        "condition stays unchanged in the warehouse.",
     ),
     th.Property(
         "start_date",
         th.StringType,
         title="Start date",
-        description="Date or instant, such as 2026-01-31T12:00:00Z, before which INCREMENTAL streams with a time for "
-        "replication key are not read, nor rows without a value in it. Streams that are read whole, or by other keys, "
-        "are read as ever. With another date, a stream is read again from there; rows that are loaded stay.",
+        description="Date or instant, such as 2026-01-31T12:00:00Z. Of INCREMENTAL streams with a timestamp as "
+        "replication key, earlier rows are not read, nor rows without a value in the key. Other streams ignore this "
+        "setting. If the date changes, a stream is read again from there; loaded rows stay.",
     ),
     th.Property(
         "backfill",
@@ -148,10 +148,9 @@ SETTINGS = th.PropertiesList(
         ),
         default={},
         title="Backfill",
-        description=f'What is read again in this run, {_OF_STREAMS}: `{{"from": …, "to": …}}` for rows whose '
-        "replication key is at or after the one and before the other, either of which may be missing; `{}` for all "
-        "rows, those without a value in it included. The stream must be loaded already, and its bookmark stays where "
-        "it is.",
+        description=f'Rows to read again in this run, {_OF_STREAMS}: `{{"from": …, "to": …}}` for rows whose '
+        "replication key is at or after `from` and before `to`, either of which may be missing; `{}` for all rows, "
+        "including those without a value in the key. The stream must be loaded already, and its bookmark doesn't move.",
     ),
     th.Property(
         "statement_timeout",
@@ -165,7 +164,7 @@ SETTINGS = th.PropertiesList(
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=30,
         title="Lock timeout",
-        description="Seconds to try for a table that someone has locked, before giving up; 0 to try for ever. The "
-        "other streams are read meanwhile.",
+        description="Seconds to wait for a table that another session has locked; 0 for no limit. The other streams "
+        "are read meanwhile.",
     ),
 ).to_dict()

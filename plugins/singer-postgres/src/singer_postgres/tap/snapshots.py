@@ -1,4 +1,4 @@
-"""One stream under one snapshot: what it is made of at that instant, and the snapshot for others to read under."""
+"""The snapshot of one stream, which other connections read under, and the relation's layout at that instant."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ BEGIN_HOLDER = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 
 
 class ChangedError(Exception):
-    """A relation was changed in the middle of being read; says what happened to it."""
+    """A relation changed while it was read. The message says how."""
 
 
-# how often a relation may be changed while its snapshot is taken
+# how often a relation may change while its snapshot is taken
 _ATTEMPTS = 10
 
 
 class Snapshot:
-    """An open transaction that exports its snapshot of one relation, and holds no lock of it.
+    """An open transaction that exports its snapshot of one relation, and holds no lock on it.
 
-    An older snapshot sees a table as empty that was truncated, and a rewritten one has its rows elsewhere. So whoever
-    reads under it locks what it reads (ACCESS SHARE) for that long, and then looks whether the layout is what it was
-    when the snapshot was taken. Read committed: looking sees what was committed since.
+    Under a snapshot older than a TRUNCATE, the table seems empty, and a rewritten table has its rows elsewhere. So each
+    reader locks its tables (ACCESS SHARE) while it reads, and compares the layout with that of the snapshot. This
+    transaction is READ COMMITTED, so that the comparison sees what was committed since.
     """
 
     def __init__(self, connection: Connection, schema: str, name: str, *, lock_timeout_s: float) -> None:
         """Take the snapshot.
 
         Raises:
-            SingerPostgresError: there is no such relation, or it can't be read.
+            SingerPostgresError: the relation doesn't exist, or can't be read.
             LockedError: it is locked.
         """
         self._connection = connection
@@ -67,7 +67,7 @@ class Snapshot:
         for _ in range(_ATTEMPTS):
             if self._take(schema, name):
                 return
-        msg = f"{schema}.{name} is altered or rewritten all the time; run this again when that is over."
+        msg = f"{schema}.{name} keeps being altered or rewritten; run this again when that has ended."
         raise TableChangedError(msg)
 
     def _take(self, schema: str, name: str) -> bool:
@@ -81,7 +81,7 @@ class Snapshot:
                 raise TableMissingError(msg)
             if before.hides_rows:
                 msg = (
-                    f"Row-level security hides rows of {schema}.{name} from this role: reading it would miss them. "
+                    f"Row-level security hides rows of {schema}.{name} from this role, so they would be missed. "
                     "Let the role see all: ALTER ROLE … BYPASSRLS;"
                 )
                 raise RowsHiddenError(msg)
@@ -104,7 +104,7 @@ class Snapshot:
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
-        """Undo what is done, and give back what is locked."""
+        """Roll back to where the block began, which also releases its locks."""
         with self._alone, self._connection.cursor() as cursor:
             cursor.execute("SAVEPOINT moment")
             try:
@@ -125,26 +125,26 @@ class Snapshot:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have the relation as it was for what is done on the holder's own connection.
+        """Lock the unchanged relation, for queries on the snapshot's own connection.
 
         Raises:
-            LockedError: it is locked.
-            ChangedError: it was changed since the snapshot was taken.
+            LockedError: the relation is locked.
+            ChangedError: it changed after the snapshot was taken.
         """
         with self._locked():
             self.require_same(self.layout.parts, ())
             yield
 
     def locked_by(self, parts: Iterable[int]) -> str:
-        """Return who keeps readers out of some parts of the relation."""
+        """Return the session that keeps readers out of some parts of the relation, for a message."""
         with self._savepoint():
             return locks.holder(self._connection, list(parts))
 
     def require_same(self, parts: Iterable[int], columns: Iterable[str]) -> None:
-        """Look whether the relation is what it was, for a reader that has locked some parts of it.
+        """Raise if the relation changed, for a reader that has locked some parts of it.
 
         Raises:
-            ChangedError: it isn't.
+            ChangedError: it changed after the snapshot was taken.
         """
         parts = list(parts)
         with self._savepoint():
@@ -154,42 +154,43 @@ class Snapshot:
 
     @property
     def connection(self) -> Connection:
-        """The connection that holds the snapshot; for queries that are short."""
+        """The connection that holds the snapshot, for short queries."""
         return self._connection
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was taken."""
+        """Seconds since the snapshot was taken."""
         return time.monotonic() - self.taken
 
     def enter(self, cursor: Cursor) -> None:
-        """Begin a transaction under it on another connection.
+        """Begin a transaction under the snapshot on another connection.
 
         Raises:
-            psycopg2.OperationalError: it is no more, as the connection that held it broke.
+            psycopg2.OperationalError: the snapshot is gone, because its own connection broke.
         """
         try:
             cursor.execute(f"{BEGIN}; SET TRANSACTION SNAPSHOT '{self.id}'")
         except (errors.InvalidParameterValue, errors.UndefinedObject, errors.ObjectNotInPrerequisiteState) as error:
-            msg = f"the connection is lost that held the snapshot ({one_line(error)})"
+            # driver_errors knows these words
+            msg = f"the snapshot's connection is lost ({one_line(error)})"
             raise psycopg2.OperationalError(msg) from error
 
     def use(self) -> None:
-        """Note that someone is about to begin a transaction under it."""
+        """Count a lease whose transaction is yet to begin under the snapshot."""
         self.was_used = True
         self._users += 1
 
     def used(self) -> None:
-        """Note that this transaction has begun: it no longer needs this one."""
+        """Count a lease off: its transaction has begun and no longer needs the snapshot's transaction."""
         self._users -= 1
 
     @property
     def needed(self) -> bool:
-        """Whether someone is yet to begin under it."""
+        """Whether a transaction is yet to begin under the snapshot."""
         return self._users > 0
 
     def release(self) -> Connection:
-        """End the transaction; return its connection for further use."""
+        """End the transaction; return its connection for reuse."""
         with self._alone, self._connection.cursor() as cursor:
             cursor.execute("ROLLBACK")
         return self._connection

@@ -1,4 +1,4 @@
-"""Asks the source for what the queue of ranges needs: streams opened, snapshots taken, tables cut into ranges."""
+"""Queries the source for the range queue: opens streams, takes snapshots, and cuts tables into ranges."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger("tap-postgres")
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """How much at once."""
+    """How much to read at once."""
 
     chunk_bytes: int
     parallel: int
@@ -48,10 +48,10 @@ class ReadSettings:
 
 
 class SourceQueries:
-    """The source, and those of our connections to it that read no rows."""
+    """The source, and our connections to it that read no rows."""
 
     def __init__(self, source: SourceConnector, settings: ReadSettings, notices: Notices) -> None:
-        """Begin with no connection."""
+        """Start with no connection."""
         self.watch = Watch(source)
         self.workers = Workers(settings.parallel)
         self.lock_timeout_s = source.lock_timeout_s
@@ -65,8 +65,8 @@ class SourceQueries:
         """Open a stream; return it with its ranges.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: it can't be read.
-            LockedError, GaveWayError: its table is locked, or somebody waits for it.
+            SingerPostgresError, psycopg2.Error: the stream can't be read.
+            LockedError, GaveWayError: its table is locked, or another session waits to lock it.
         """
         connection = self._connect()
         with self._kept(connection), self.watch.over(connection):
@@ -82,12 +82,12 @@ class SourceQueries:
             if stream.plan.whole or not stream.relation.leaves:
                 return stream, self.cut(stream)
             if self._estimate(stream) < self._settings.chunk_bytes / 2:
-                # what changed fits one chunk: an index on the replication key finds it
+                # the changed rows fit into one chunk, and an index on the replication key finds them
                 return stream, [Range(stream, may_roll=False)]
             return stream, self.cut(stream)
 
     def _estimate(self, stream: OpenStream) -> float:
-        """Return the planner's idea of how many bytes the stream's query gives."""
+        """Return the planner's estimate of the bytes that the stream's query returns."""
         snapshot = stream.snapshot
         assert snapshot
         try:
@@ -95,14 +95,14 @@ class SourceQueries:
                 cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + stream.selection.query(bound=stream.bound))
                 row = cursor.fetchone()
         except ChangedError as error:
-            # so soon: as if it had been locked all along
+            # it changed right after its opening, so open it again later, like a locked table
             raise LockedError(str(error)) from error
         assert row
         plan = row[0][0]["Plan"]
         return float(plan["Plan Rows"]) * float(plan["Plan Width"])
 
     def cut(self, stream: OpenStream) -> list[Range]:
-        """Return the stream's ranges. Asks nobody."""
+        """Return the stream's ranges, without a query."""
         leaves = stream.relation.leaves
         if not leaves:
             return [Range(stream)]
@@ -110,7 +110,7 @@ class SourceQueries:
         return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
     def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
-        """Return what the target and the state are told of a stream."""
+        """Return the description of a stream for the target, and the one for the state."""
         plan, selection = stream.plan, stream.selection
         shape = selection.read_columns()
         table = Table(
@@ -130,8 +130,8 @@ class SourceQueries:
         """Take another snapshot of a stream.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: it can't be read any more.
-            LockedError, GaveWayError: its table is locked, or somebody waits for it.
+            SingerPostgresError, psycopg2.Error: the stream can no longer be read.
+            LockedError, GaveWayError: its table is locked, or another session waits to lock it.
         """
         connection = self._connect()
         with self._kept(connection), self.watch.over(connection):
@@ -139,17 +139,17 @@ class SourceQueries:
             return Snapshot(connection, plan.schema, plan.name, lock_timeout_s=self._source.lock_timeout_s)
 
     def with_retries(self, plan: StreamPlan, attempt: Callable[[], _T]) -> _T:
-        """Carry out `attempt`, again if its error may pass."""
+        """Call `attempt`, and retry transient errors."""
 
-        def passes(error: BaseException) -> bool:
+        def may_succeed(error: BaseException) -> bool:
             if self.workers.leaves(error):
                 raise Crowded from error
             return driver_errors.is_transient(error, reached=self._identity is not None)
 
-        return driver_errors.retry(attempt, is_transient=passes, on_retry=partial(tell_of_retry, plan))
+        return driver_errors.retry(attempt, is_transient=may_succeed, on_retry=partial(tell_of_retry, plan))
 
     def wrap_error(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
-        """Return the error with the stream's name in it, if it is one of the database's."""
+        """Wrap a driver's error in one of ours that names the stream. Return other errors unchanged."""
         of_stream = bool(more) or driver_errors.ends_one_stream(error) or self._is_reached()
         more = more or (NEEDED if driver_errors.is_out_of_connections(error) else "")
         return driver_errors.wrap_driver_error(
@@ -157,7 +157,7 @@ class SourceQueries:
         )
 
     def _is_reached(self) -> bool:
-        """Return whether the source is there: a connection that breaks again and again is then its stream's."""
+        """Return whether the source still accepts connections. If so, only this stream's connections break."""
         if self._identity is None:
             return False
         try:
@@ -167,18 +167,18 @@ class SourceQueries:
         return True
 
     def release(self, snapshot: Snapshot) -> None:
-        """End a snapshot, and keep its connection for another one."""
+        """End a snapshot, and keep its connection for another snapshot."""
         try:
             connection = snapshot.release()
         except psycopg2.Error:
-            # it broke, and its transaction ended with it
+            # the connection broke, which ended its transaction
             snapshot.connection.close()
         else:
             self._idle.append(connection)
 
     @contextmanager
     def _kept(self, connection: Connection) -> Iterator[None]:
-        """Keep a connection for later that found a table locked; close it after any other error."""
+        """Keep a connection for later if a table was locked; close it after any other error."""
         try:
             yield
         except LockedError:
@@ -200,6 +200,6 @@ class SourceQueries:
 
 
 def tell_of_retry(plan: StreamPlan, error: BaseException, wait_s: float) -> None:
-    """Log that what failed is tried again."""
+    """Log a retry."""
     what = one_line(error)
-    _LOGGER.warning("Reading %s is tried again in %.1f s: %s", plan.stream, wait_s, what)
+    _LOGGER.warning("Reading is retried: stream=%s, wait_s=%.1f, error=%s", plan.stream, wait_s, what)

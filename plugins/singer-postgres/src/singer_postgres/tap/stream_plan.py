@@ -1,4 +1,4 @@
-"""What is asked of one stream: its columns, key, bookmark and conditions, as settings, catalog and state have them."""
+"""The plan of one stream: its columns, key, bookmark and conditions, from settings, catalog and state."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What is asked of one stream.
+    """What to read of one stream.
 
     Attributes:
-        columns: the selected ones.
-        key: the columns that tell rows apart.
+        columns: the selected columns.
+        key: the columns that identify a row.
         bookmark: the bookmark to read from; None to read from the beginning.
-        first_load: of a first load that was cut short: its watermark, and the ranges that are loaded.
-        columns_before: what of the table was read until then.
-        trail: what was seen of a replication key that is not a time; of an open stream, what its state is to keep.
-        backfill: what is read in place of all that; None if nothing is.
+        first_load: the watermark of an unfinished first load, and the ranges already loaded.
+        columns_before: what earlier runs read of the table.
+        trail: the values of a non-timestamp replication key that earlier runs saw; once the stream is open, those for
+            the next state.
+        backfill: the rows to read instead; None in a normal run.
     """
 
     stream: str
@@ -48,5 +49,5 @@ class StreamPlan:
 
     @property
     def whole(self) -> bool:
-        """Whether all rows are read."""
+        """Whether the plan is to read all rows."""
         return self.bookmark is None if self.backfill is None else self.backfill.is_all

@@ -1,4 +1,4 @@
-"""Opens a stream: takes its snapshot, and settles what of it is to be read and which bookmark that leads to."""
+"""Opens a stream: takes its snapshot, decides which rows to read, and computes the next bookmark."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ class OpenStream:
     bound: sql.Composable | None
     snapshot: Snapshot | None
     origin: BatchOrigin
-    """What all its messages have in common."""
+    """What all its messages say."""
     layout: Layout
-    """The relation, when the ranges were cut that are read now."""
+    """The relation at the time its current ranges were cut."""
     relation: Relation
     epoch: Epoch = field(default_factory=Epoch)
-    """The reading of it that counts, or the one that was the last to."""
+    """The current epoch, or the last one."""
     renewing: bool = False
-    """A worker takes a snapshot of it."""
+    """A worker is taking a new snapshot."""
     expired: bool = False
-    """Its snapshot was given up for its age."""
+    """Its snapshot became too old."""
     pause: Pause = field(default_factory=Pause)
     yields: int = 0
-    """How often in a row a range was left to somebody who waited for it."""
+    """How often in a row a range was interrupted for a waiting session."""
     breaks: int = 0
     """How often in a row a connection broke."""
 
     @property
     def columns_read(self) -> list[str]:
-        """Names of the columns that are read, compared, or named in a condition of the user's."""
+        """The names of the columns that are read or compared, or that the user's conditions may name."""
         if self.plan.where:
             return list(self.layout.columns)
         names = [column.name for column in self.selection.columns]
@@ -84,13 +84,13 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     lock_timeout_s: float,
     chunks: bool = True,
 ) -> OpenStream:
-    """Open the stream of `plan` on `connection`, which holds its snapshot from then on.
+    """Open the stream of `plan` on `connection`, which holds the snapshot after that.
 
     Args:
-        chunks: it is read for this project's target, which is told what old rows hold in a new column.
+        chunks: this project's target loads the stream; it receives the value that old rows have in a new column.
 
     Raises:
-        SingerPostgresError: it can't be read as planned.
+        SingerPostgresError: the stream can't be read as planned.
         LockedError: its table is locked.
     """
     if chunks:
@@ -117,7 +117,7 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         plan, end = _instant(snapshot, plan, key, notices)
         bound = key.bound(connection, plan.bookmark) if plan.bookmark is not None else None
     else:
-        # the largest values are asked for first, then what is open, then the snapshot is taken
+        # query the largest values first, then the open transactions, and then take the snapshot
         parts = list(snapshot.layout.parts)
         with locks.at_once(snapshot.release(), parts, lock_timeout_s=lock_timeout_s):
             plan, end = ordered_bookmark.bookmark(connection, plan, selection, key, notices)
@@ -130,7 +130,7 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     if plan.first_load and plan.first_load[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.first_load[1]} <= known:
-            # rows that changed since the first attempt are stamped past its watermark, and come with the next run
+            # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
             origin = replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
     return _opened(plan, selection, bound, snapshot, origin)
 
@@ -141,10 +141,10 @@ def _opened(
     return OpenStream(plan, selection, bound, snapshot, origin, snapshot.layout, snapshot.relation)
 
 
-def _checked(  # noqa: PLR0913 - all that an answer rests on
+def _checked(  # noqa: PLR0913 - each argument has a name
     snapshot: Snapshot, selection: StreamQuery, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
 ) -> StreamPlan:
-    """Return the plan, from the beginning if what earlier runs read of the stream no longer holds."""
+    """Return the plan; from the beginning if the rows that earlier runs read are no longer valid."""
     if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
         return plan
     bound = key.bound(snapshot.connection, plan.bookmark) if plan.bookmark is not None else None
@@ -177,20 +177,19 @@ def _origin(snapshot: Snapshot, plan: StreamPlan) -> BatchOrigin:
 
 
 def _no_key(connection: Connection, plan: StreamPlan) -> str:
-    """Return what to say of a stream without a key that can't be without one."""
+    """Return the message for a stream that needs a primary key and has none."""
     relation = relations.find(connection, plan.schema, plan.name)
     lacking = missing_key.missing_key(connection, relation) if relation else missing_key.MissingKey()
     why = f" ({lacking.why})" if lacking.why else ""
     return (
-        f"{plan.stream} has no primary key{why}, so rows that are read again could not be told from new ones. "
-        f"{lacking.advice()}, "
-        f"or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in allow_duplicates to have such "
-        "rows doubled."
+        f"{plan.stream} has no primary key{why}, so rows that are read again can't be told from new ones. "
+        f"{lacking.advice()}, or read it whole (replication-method: FULL_TABLE), or name {plan.stream} in "
+        "allow_duplicates to load such rows twice."
     )
 
 
 def selection_of(snapshot: Snapshot, plan: StreamPlan) -> StreamQuery:
-    """Return what is read of a relation as it is under a snapshot.
+    """Return the query for a relation under a snapshot.
 
     Raises:
         SingerPostgresError: a column is missing, or can't be read.
@@ -199,29 +198,29 @@ def selection_of(snapshot: Snapshot, plan: StreamPlan) -> StreamQuery:
 
 
 def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
-    """Return the plan and the bookmark that reading a stream leads to whose key is a time."""
+    """Return the plan and the next bookmark for a timestamp replication key."""
     found, lookback = snapshot.horizon, key.lookback
     start = key.instant(plan.bookmark) if plan.bookmark is not None else None
     if start is not None and start > found.now + lookback.usual:
         notices.warn(
             plan.stream,
             f"The bookmark of {plan.stream}, {plan.bookmark}, is ahead of the source's clock, "
-            f"{open_transactions.iso(found.now)}: the clock went back, or the state was set by hand. "
+            f"{open_transactions.iso(found.now)}: the clock went back, or someone edited the state. "
             "Reading the stream from its beginning.",
         )
         plan, start = replace(plan, bookmark=None), None
     if key.is_local and lookback.zone is None:
         notices.warn(
             "zone",
-            f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone doesn't say in which it is "
-            "written: all rows of the last 12 hours are read at each run. Set it, such as to UTC.",
+            f"{key.column.name} of {plan.stream} has no time zone, and timestamp_timezone is not set: each run reads "
+            "all rows of the last 12 hours. Set it, for example to UTC.",
         )
     replication_key.warn_about_holders(found, lookback, notices)
     return plan, open_transactions.iso(found.settled(start, longest=lookback.longest))
 
 
 def _from_start_date(plan: StreamPlan, date: datetime, key: ReplicationKey, notices: Notices) -> StreamPlan:
-    """Return the plan with the condition of `start_date` among those that rows must meet."""
+    """Return the plan with the condition of `start_date` added."""
     condition = start_date.condition(date, key)
     if condition is None:
         notices.warn(
@@ -246,10 +245,10 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
 
 
 def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_epochs: int) -> StreamQuery:
-    """Return what is read of a stream that is begun anew.
+    """Return the query of a stream that restarts.
 
     Raises:
-        SingerPostgresError: the target was told of other columns, or rows would double.
+        SingerPostgresError: the target knows other columns, rows would be loaded twice, or it restarts too often.
     """
     plan, known = stream.plan, stream.layout
     columns = known.changed_column(snapshot.layout, stream.columns_read)
@@ -258,19 +257,19 @@ def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, 
         selection = selection_of(snapshot, plan)
         if selection.wire_columns() == stream.selection.wire_columns():
             return selection
-    msg = f"{snapshot.relation} was changed while it was being read: {change or 'again and again'}; run this again."
+    msg = f"{snapshot.relation} changed while it was read: {change or 'it changed too often'}; run this again."
     raise TableChangedError(msg)
 
 
 def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
-    """Stop if a stream would have to go on under another snapshot that is read under one.
+    """Raise if a stream that needs a single snapshot would have to continue under another.
 
     Raises:
-        SingerPostgresError: it would.
+        SingerPostgresError: its snapshot expired, and it is a FULL_TABLE stream.
     """
     if stream.plan.method == "FULL_TABLE" and stream.expired:
         msg = (
-            f"{stream.plan.stream} is read whole, under one snapshot, and that took longer than snapshot_seconds = "
+            f"{stream.plan.stream} is read whole under one snapshot, which took longer than snapshot_seconds = "
             f"{snapshot_s:g}; raise that, or give the stream a replication key."
         )
         raise SnapshotExpiredError(msg)

@@ -1,4 +1,4 @@
-"""A stream of this tap: COPY chunks where the target takes them, records elsewhere; one bookmark for both."""
+"""A stream of this tap: COPY chunks if the target takes them, otherwise records. Both have the same bookmark."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class CopyStream(PostgresStream):
-    """A table, or what can be selected from like one."""
+    """A table, or another relation that rows can be selected from."""
 
     _tap: RunningTap
     _extracted_at: datetime | None = None
@@ -43,7 +43,7 @@ class CopyStream(PostgresStream):
         return
 
     def sync(self, context: Context | None = None) -> None:
-        """Read it; the others go on if it can't be, unless that is not wanted."""
+        """Read the stream. If that fails, the other streams continue, unless `on_stream_error` is `stop`."""
         began = {"stream": self.name, "incremental": self.replication_method == "INCREMENTAL"}
         self.logger.info("Reading %s", self.name, extra={"stream_began": began})
         try:
@@ -55,19 +55,19 @@ class CopyStream(PostgresStream):
 
     @cached_property
     def why_records(self) -> str | None:
-        """Why the stream is sent as RECORD messages; None if it isn't."""
+        """Why the stream is sent as RECORD messages; None if it is sent in chunks."""
         reasons = {
             "use_copy is off": not self.config.get("use_copy"),
             "flattening is on": self.config.get("flattening_enabled"),
             "stream_maps are set": self.config.get("stream_maps"),
             "max_record_count is set": self.config.get("max_record_count"),
-            "this is a trial": self.ABORT_AT_RECORD_COUNT is not None,
-            "standard output is no pipe, so nobody would take the chunks away": not _read_by_a_program(),
+            "--test needs only a few records": self.ABORT_AT_RECORD_COUNT is not None,
+            "standard output is not a pipe, so no target would remove the chunks": not _read_by_a_program(),
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
     def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:  # noqa: ARG002
-        """Return the form of the chunks and their directory if the stream is read in chunks, else None."""
+        """Return the format and directory of the chunks if the stream is read in chunks, else None."""
         if self.why_records is None:
             storage = StorageTarget(root=self._tap.chunk_directory.as_uri())
             return BatchConfig(encoding=BaseBatchFileEncoding(format=FORMAT), storage=storage)
@@ -77,13 +77,13 @@ class CopyStream(PostgresStream):
 
     def _write_schema_message(self) -> None:
         if self.why_records is None:
-            # comes with the description of the table, once that is open
+            # sent with the description of the table, once the stream is open
             return
         super()._write_schema_message()
 
     def _write_state_message(self) -> None:
         if self.why_records is None:
-            # comes with the chunks
+            # sent with the chunks
             return
         super()._write_state_message()
 
@@ -93,14 +93,14 @@ class CopyStream(PostgresStream):
 
     @property
     def emit_activate_version_messages(self) -> bool:
-        """Whether to say that a stream read whole begins: with chunks, the end of it is what counts."""
+        """Whether to announce the start of a FULL_TABLE stream. With chunks, its end counts instead."""
         return self.why_records is not None and super().emit_activate_version_messages
 
     # what is read
 
     @property
     def plan(self) -> StreamPlan:
-        """What is asked of this stream."""
+        """What to read of this stream."""
         entry = self._singer_catalog_entry
         options = (self.config.get("stream_options") or {}).get(self.name) or {}
         own = (self.config.get("where") or {}).get(self.name)
@@ -126,14 +126,14 @@ class CopyStream(PostgresStream):
 
     @property
     def _start(self) -> str | None:
-        """The bookmark, unless it is another column's, or the stream is being read from its beginning again."""
+        """The bookmark; None if it belongs to another column, or if a first load is unfinished."""
         if self.replication_method != "INCREMENTAL" or self._first_load:
             return None
         state = self.get_context_state(None)
         value = state.get("replication_key_value")
         if value is not None and state.get("replication_key") != self.replication_key:
             self.logger.warning(
-                "The bookmark of '%s' is of %s, and its replication key is now %s: reading it from the beginning",
+                "The bookmark of '%s' belongs to %s, and its replication key is now %s: reading it from the beginning",
                 self.name,
                 state.get("replication_key"),
                 self.replication_key,
@@ -159,7 +159,7 @@ class CopyStream(PostgresStream):
             return None
         return first_load(begun)
 
-    # the records of it
+    # records
 
     def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:  # noqa: ARG002
         """Yield the rows as records; set the bookmark when all are read."""
@@ -180,19 +180,19 @@ class CopyStream(PostgresStream):
             self._extracted_at = reading.extracted_at
             yield row
         if self.replication_method == "INCREMENTAL":
-            # a limit that was reached is a cut in the order of the replication key
+            # rows come in the order of the replication key, so at the limit the last row has the bookmark
             last, first = reading.last, reading.first
             value = last.get(self.replication_key) if last and reading.count == limit else first.origin.end
             self.set_bookmark(None if value is None else str(value), first.selection.read_columns(), first.plan.trail)
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):
-            # as of chunks: the source's clock, and the instant that the row is known to be as it is
+            # as for chunks: the instant of the snapshot, by the source's clock
             message.time_extracted = self._extracted_at
             yield message
 
     def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
-        """Note how far the stream is complete. Written as it is: it may lie before the last one, or be none."""
+        """Store how far the stream is complete. The value may lie before the last bookmark, or be None."""
         state = self.get_context_state(None)
         state[SHAPE] = shape.to_json()
         if trail is not None or KEY_TRAIL in state:
@@ -209,7 +209,7 @@ class CopyStream(PostgresStream):
 
 
 def first_load(value: Any) -> tuple[str | None, tuple[BlockRange, ...]]:
-    """Read what the state keeps of a first load under way: its watermark, and the ranges that are loaded."""
+    """Parse the state of an unfinished first load: its watermark, and the ranges already loaded."""
     watermark, blocks = value
     return watermark, tuple((node, first, after) for node, first, after in blocks)
 

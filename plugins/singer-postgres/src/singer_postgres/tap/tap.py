@@ -1,7 +1,7 @@
 """The tap: the MeltanoLabs tap with its data path replaced.
 
-Connection settings, SSH tunnels, LOG_BASED streams and stream maps are the MeltanoLabs tap's; discovery and the reading
-of INCREMENTAL and FULL_TABLE streams are ours.
+The MeltanoLabs tap provides connection settings, SSH tunnels, LOG_BASED streams and stream maps. This package provides
+discovery, and reads INCREMENTAL and FULL_TABLE streams.
 """
 
 from __future__ import annotations
@@ -75,29 +75,29 @@ class TapPostgres(MeltanoLabsTap):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the tap."""
         self._failed: dict[str, Exception] = {}
-        # the SDK takes what is empty for no state
+        # the SDK treats any empty value as no state
         if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
-            msg = f"The state is {_shown(state)}, and not an object; correct or clear it."
+            msg = f"The state is {_shown(state)}, not an object; correct or clear it."
             raise StateInvalidError(msg)
         with settings_reported():
             super().__init__(*args, **kwargs)
             _ = self.config.get("sqlalchemy_url") or self.config["database"]
-        # the SDK compares it with bookmarks, whatever it is
+        # the SDK compares it with bookmarks unchecked
         start_date.parsed(self.config.get("start_date"))
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take in the state of earlier runs.
+        """Load the state of earlier runs.
 
         Raises:
-            SingerPostgresError: it is none, or not what this release writes.
+            SingerPostgresError: the state is not valid, or has a form that this release does not write.
         """
         bookmarks = state.get("bookmarks", {})
         if not isinstance(bookmarks, dict):
-            msg = f"The state's bookmarks are {_shown(bookmarks)}, and not an object; correct or clear it."
+            msg = f"The state's bookmarks are {_shown(bookmarks)}, not an object; correct or clear the state."
             raise StateInvalidError(msg)
         for stream, entry in bookmarks.items():
             if not isinstance(entry, dict):
-                msg = f"The state of {stream} is {_shown(entry)}, and not an object; correct it, or clear the state."
+                msg = f"The state of {stream} is {_shown(entry)}, not an object; correct it, or clear the state."
                 raise StateInvalidError(msg)
             for key, read in (
                 (SHAPE, ReadColumns.from_json),
@@ -108,8 +108,8 @@ class TapPostgres(MeltanoLabsTap):
                     entry.get(key) and read(entry[key])
                 except (ValueError, TypeError) as error:
                     msg = (
-                        f"The state of {stream} has {key} {_shown(entry[key])}, which is not what this release writes: "
-                        "it is a newer release's, or was edited. Correct it, or have the stream read anew: "
+                        f"The state of {stream} has {key} {_shown(entry[key])}, which this release can't parse: a "
+                        "newer release wrote it, or someone edited it. Correct it, or read the stream again: "
                         f"`tidemark state rewind {stream} --to beginning`."
                     )
                     raise StateInvalidError(msg) from error
@@ -130,7 +130,7 @@ class TapPostgres(MeltanoLabsTap):
 
     @cached_property
     def _catalogs(self) -> SourceConnector:
-        """How to connect where no row is read."""
+        """How to connect for queries that read no rows."""
         return SourceConnector(
             dsn=self._dsn,
             statement_timeout_s=self.config["statement_timeout"],
@@ -142,7 +142,7 @@ class TapPostgres(MeltanoLabsTap):
         _ = self.connector
         parameters = parse_dsn(self.connection_parameters.render_as_psycopg2_dsn())
         if not parameters["password"]:
-            # libpq looks for it elsewhere then, unless it is named as empty
+            # without this parameter, libpq looks elsewhere for a password; with an empty one, it doesn't
             del parameters["password"]
         return make_dsn(**parameters)
 
@@ -156,7 +156,7 @@ class TapPostgres(MeltanoLabsTap):
 
     @property
     def catalog_dict(self) -> dict[str, Any]:
-        """The catalog: the one given, or that of the source."""
+        """The given catalog, or else the source's."""
         if self.input_catalog:
             return self.input_catalog.to_dict()
         if self._catalog_dict is None:
@@ -169,7 +169,7 @@ class TapPostgres(MeltanoLabsTap):
         return self._catalog_dict
 
     def discover_streams(self) -> Sequence[Stream]:
-        """Return the streams of the catalog; of one that is given, those that are selected."""
+        """Return the streams of the catalog; if it was given, only the selected ones."""
         return [
             PostgresLogBasedStream(
                 self, entry, connection_parameters=self.connection_parameters, connector=self.connector
@@ -196,7 +196,7 @@ class TapPostgres(MeltanoLabsTap):
 
     @contextmanager
     def open_stream(self, plan: StreamPlan) -> Iterator[OpenStream]:
-        """Open a stream that is to be read as records; wait for its table if that is locked."""
+        """Open a stream to read it as records; wait if its table is locked."""
         limit_s = self.source.lock_timeout_s
         with _closing(self.source) as connection:
             pause = Pause()
@@ -221,19 +221,19 @@ class TapPostgres(MeltanoLabsTap):
 
     @cached_property
     def lock_watch(self) -> Watch:
-        """Who looks for those that wait for tables which are read as records."""
+        """The watch for sessions that wait for tables which are read as records."""
         return Watch(self.source)
 
     @property
     def chunk_directory(self) -> Path:
-        """The directory below which each run has one of its own for its chunk files."""
+        """The parent of the runs' chunk directories."""
         base = self.config.get("chunk_dir") or Path(tempfile.gettempdir()) / f"tidemark-chunks-{os.getuid()}"
         return Path(base).absolute()
 
     def start_reading(self) -> BatchWriter:
-        """Start to read all streams that are read in chunks, at the first call; return what writes their messages.
+        """Return the writer of chunk messages.
 
-        The first call makes the run's chunk directory and starts the threads that read.
+        The first call creates the run's chunk directory and starts the threads that read all chunked streams.
         """
         if self._batch_writer is None:
             streams = [
@@ -249,7 +249,7 @@ class TapPostgres(MeltanoLabsTap):
                 snapshot_s=float(self.config["snapshot_seconds"]),
                 lookback=self._lookback,
             )
-            # plans are made before the first one is carried out: a stream's state changes as it is read
+            # all plans come first, because a stream's state changes while it is read
             plans = [copy.deepcopy(stream.plan) for stream in streams]
             readers = ChunkReaders(self.source, plans, self._files, settings, self._notices)
             self._batch_writer = BatchWriter(self, streams, self._files, readers)
@@ -260,7 +260,7 @@ class TapPostgres(MeltanoLabsTap):
         """Read all streams.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: one could not be read; the others were.
+            SingerPostgresError, psycopg2.Error: some streams could not be read; the others were.
         """
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT)
         self._check_names()
@@ -271,30 +271,30 @@ class TapPostgres(MeltanoLabsTap):
             raise next(iter(self._failed.values()))
         if self._failed:
             each = " ".join(f"{stream}: {one_line(error)}" for stream, error in self._failed.items())
-            msg = f"{len(self._failed)} streams could not be read, the others were. {each}"
+            msg = f"{len(self._failed)} streams could not be read; the others were. {each}"
             raise StreamsFailedError(
                 msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]
             )
 
     def _check_names(self) -> None:
-        """Look for settings of streams that the source does not have.
+        """Refuse settings that misspell a stream's name.
 
         Raises:
-            SingerPostgresError: a name is misspelt, so that a mask or a condition would not hold.
+            SingerPostgresError: a name is misspelt, so a mask or a condition would have no effect.
         """
         named = {(name, stream) for name in configuration.BY_STREAM for stream in self.config.get(name) or ()}
         known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
         if unknown := sorted(pair for pair in named if pair[1] not in known):
-            # what is not selected may not have been discovered
+            # discovery may have left out streams that are not selected
             with _closing(self._catalogs) as connection:
                 known |= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
             configuration.check_names(unknown, known, self.logger)
 
     def _check_backfill(self) -> None:
-        """Refuse a backfill that can't be as it is asked for, before anything is read.
+        """Refuse an impossible backfill before anything is read.
 
         Raises:
-            SingerPostgresError, psycopg2.Error: it can't.
+            SingerPostgresError, psycopg2.Error: the backfill is impossible.
         """
         selected = {name: stream for name, stream in self.streams.items() if stream.selected}
         for name in self.config.get("backfill") or {}:
@@ -304,16 +304,16 @@ class TapPostgres(MeltanoLabsTap):
                 raise SettingInvalidError(msg)
             why = stream.why_records if isinstance(stream, CopyStream) else "it is LOG_BASED"
             if why is not None:
-                what = f"{name} can't be backfilled, as it isn't sent in chunks: {why}"
-                msg = f"{what}. Mend that, or leave out `backfill`."
+                what = f"{name} can't be backfilled, because it isn't sent in chunks: {why}"
+                msg = f"{what}. Change that, or leave out `backfill`."
                 raise SettingInvalidError(msg)
             with self.open_stream(stream.plan):
                 pass
 
     def _check_selected(self) -> None:
-        """Fail the streams that Meltano was asked to select and the source no longer has; the others are read.
+        """Fail the streams that Meltano was asked to select but the source no longer has; the others are read.
 
-        Of streams that `metadata` describes and the source does not have, it warns.
+        Warn about streams that `metadata` describes but the source does not have.
         """
         selected = selected_streams.selected_streams() if self.input_catalog else None
         if selected is None:
@@ -325,7 +325,7 @@ class TapPostgres(MeltanoLabsTap):
             return
         with _closing(self._catalogs) as connection:
             if described:
-                # what is not selected may not have been discovered
+                # discovery may have left out streams that are not selected
                 described -= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
             for name in sorted(described):
                 error = TableMissingError(f"`metadata` names {name}, which the source does not have; correct it.")
@@ -337,24 +337,24 @@ class TapPostgres(MeltanoLabsTap):
                 self.stream_failed(name, TableMissingError(relations.why_missing(connection, name, was)))
 
     def stream_failed(self, stream: str, error: Exception) -> None:
-        """Go on without a stream.
+        """Record that a stream failed, and continue without it.
 
         Raises:
-            Exception: `error`, if that is not to be.
+            Exception: `error`, if it ends the run or `on_stream_error` is `stop`.
         """
         if self.config["on_stream_error"] != "continue" or not driver_errors.ends_one_stream(error):
             raise error
         self._failed[stream] = error
         what = one_line(error)
         self.logger.warning(
-            "Nothing more of %s is read, and the other streams go on: %s",
+            "Reading %s failed; the other streams continue: %s",
             stream,
             what,
             extra=log_fields(error, side="source", stream=stream),
         )
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """End at once, and not as if all had been read: the SDK's way exits with status 0."""
+        """End at once with a failure: the SDK's handler exits with status 0, as if everything had been read."""
         if self._files is not None:
             self._files.abort(128 + signum)
         os._exit(128 + signum)
@@ -370,7 +370,7 @@ def _closing(source: SourceConnector) -> Iterator[Any]:
 
 
 def _is_selected(entry: dict[str, Any]) -> bool:
-    """Return whether a catalog's entry may be of a stream that is read; the SDK decides."""
+    """Return whether a catalog entry may be selected; the SDK decides."""
     if entry.get("selected"):
         return True
     own = [each["metadata"] for each in entry.get("metadata", ()) if not each["breadcrumb"]]
@@ -381,4 +381,4 @@ def _is_selected(entry: dict[str, Any]) -> bool:
 
 def _shown(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004 - enough to know it by
+    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004 - enough to recognize it

@@ -1,4 +1,4 @@
-"""How many workers read at once: fewer than was asked for, where the source takes no more connections."""
+"""The number of workers: fewer than `max_parallel` if the source accepts no more connections."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ if TYPE_CHECKING:
     from singer_postgres.core.worker_connection import WorkerConnection
 
 _LOGGER = logging.getLogger("tap-postgres")
-# what to know of an error that no other worker can make up for
+# the advice if no other worker has a connection
 NEEDED = (
-    "; reading needs two connections at once, of which one holds the snapshot (max_parallel = 1), and up to twice "
-    "max_parallel are used: raise the limit of the role, the database or the server"
+    "; reading needs two connections or more (with max_parallel = 1, one of them for the snapshot), and uses up to "
+    "twice max_parallel: raise the limit of the role, the database or the server"
 )
 
 
 class Crowded(Exception):  # noqa: N818 - not an error: other workers go on
-    """The source takes no more connections than other workers have already."""
+    """The source accepts no more connections, and other workers have some."""
 
 
 class Workers:
-    """Those that are there."""
+    """The workers of a run."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._leaving = threading.Lock()
 
     def connection(self, worker: WorkerConnection[Connection]) -> Connection:
-        """Return a worker's connection, made when it is needed.
+        """Return a worker's connection; open it if necessary.
 
         Raises:
-            Crowded: the source accepts no more connections, and other workers have one. The worker is counted off.
+            Crowded: the source accepts no more connections, and other workers have some. This worker is no longer
+                counted.
             psycopg2.Error: the connection failed.
         """
         try:
@@ -50,11 +51,11 @@ class Workers:
             raise
 
     def leaves(self, error: BaseException) -> bool:
-        """Return whether a worker that got no connection is to end, as there are others; count it off if so."""
+        """Return whether a worker without a connection must end because others read; if so, stop counting it."""
         with self._leaving:
             if self._count == 1 or not driver_errors.is_out_of_connections(error):
                 return False
             self._count -= 1
         what = one_line(error)
-        _LOGGER.warning("Reading with %d at once, and not with more (max_parallel): %s", self._count, what)
+        _LOGGER.warning("Reading with fewer workers than max_parallel: workers=%d, error=%s", self._count, what)
         return True

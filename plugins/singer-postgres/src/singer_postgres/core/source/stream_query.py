@@ -237,7 +237,7 @@ def stream_query(
             msg = f"mask {mask!r} of {relation}.{column.name} is unknown; known are {', '.join(MASKS)}."
             raise SettingInvalidError(msg)
         if mask in {"null", "redact"} and column.name in key:
-            msg = f"{relation}.{column.name} is part of the key, and with mask {mask!r} rows could not be told apart; "
+            msg = f"{relation}.{column.name} is part of the key, and mask {mask!r} would make rows indistinguishable; "
             raise SettingInvalidError(msg + "mask it with sha256, or not at all.")
         if column.target_type.type is None and mask is None:
             msg = (
