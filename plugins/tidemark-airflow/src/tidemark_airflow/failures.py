@@ -25,3 +25,20 @@ class RunFailed(AirflowException):
 
 class PermanentFailure(RunFailed, AirflowFailException):
     """A failure that no retry can fix: Airflow fails the task at once."""
+
+
+def failure_of(status: int, report: dict[str, Any], error: dict[str, Any] | None) -> RunFailed:
+    """Return the exception for a failed run.
+
+    Args:
+        status: the exit status of the process.
+        report: its last report; empty if it printed none.
+        error: the error that ended it before it printed a report.
+    """
+    found = report.get("error") or error
+    if found is None:
+        # killed by a signal, or ended without an error
+        reason = f"tidemark ended with status {status} and gave no reason"
+        return RunFailed(reason, "process_gone", report)
+    kind = RunFailed if found.get("transient", True) else PermanentFailure
+    return kind(str(found["message"]), str(found["code"]), report)

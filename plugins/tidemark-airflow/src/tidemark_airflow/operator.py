@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from tidemark_airflow import assets, process
 from tidemark_airflow.alerts import callbacks
-from tidemark_airflow.failures import PermanentFailure, RunFailed
+from tidemark_airflow.failures import failure_of
 from tidemark_airflow.run_ids import run_id_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TidemarkOperator(BaseOperator):
                 getattr(self.log, level if level in {"debug", "warning", "error"} else "info")("%s", text)
             status, report = self._run.status, self._run.report
         if report is None or status:
-            raise _failure(status, report or {}, self._run.error)
+            raise failure_of(status, report or {}, self._run.error)
         if self.asset:
             assets.tell(context, self.asset, report)
         callbacks.changed_shape(context, report["schema_changes"])
@@ -79,20 +79,3 @@ class TidemarkOperator(BaseOperator):
         """End the command, because the task was told to end."""
         if self._run:
             self._run.stop()
-
-
-def _failure(status: int, report: dict[str, Any], error: dict[str, Any] | None) -> RunFailed:
-    """Return the exception for a failed run.
-
-    Args:
-        status: the exit status of the process.
-        report: its last report; empty if it printed none.
-        error: the error that ended it before it printed a report.
-    """
-    found = report.get("error") or error
-    if found is None:
-        # killed by a signal, or ended without an error
-        reason = f"tidemark ended with status {status} and gave no reason"
-        return RunFailed(reason, "process_gone", report)
-    kind = RunFailed if found.get("transient", True) else PermanentFailure
-    return kind(str(found["message"]), str(found["code"]), report)

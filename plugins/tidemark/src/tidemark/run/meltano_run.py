@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-import psutil
 import yaml
 
 from singer_postgres.core import run_events
 from tidemark.errors import TidemarkError
 from tidemark.held_signals import held_back
 from tidemark.project.file_locks import share
+from tidemark.run.end_processes import WAIT_S, end_with_plugins
 from tidemark.run.events import Event, parse, parse_own
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.project.directory import Project
-
-_STOP_S = 15
 
 
 @contextmanager
@@ -86,14 +84,14 @@ def run(  # noqa: PLR0913 - each argument has a name
             for _ in events:
                 pass
             try:
-                child.wait(timeout=_STOP_S)
+                child.wait(timeout=WAIT_S)
             except subprocess.TimeoutExpired:
                 raise TidemarkError(
-                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {_STOP_S} s; it was stopped. "
+                    f"`meltano run` (pid {child.pid}) closed its log and did not end in {WAIT_S} s; it was stopped. "
                     f"Run this again. Full log: grep {run_id} {project.run_log}"
                 ) from None
         except BaseException:
-            _stop(child)
+            end_with_plugins(child)
             raise
         finally:
             own.unlink(missing_ok=True)
@@ -118,26 +116,3 @@ def _logging_as_json(project: Project) -> dict[str, object]:
     config: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(path.read_text())
     config["handlers"]["console"]["formatter"] = "json"
     return dict(config)
-
-
-def _stop(child: subprocess.Popen[str]) -> None:
-    """End Meltano and all its plugins."""
-    if child.poll() is not None:
-        return
-    # on SIGTERM, Meltano ends its tap and target but leaves dbt running
-    plugins = psutil.Process(child.pid).children(recursive=True)
-    child.terminate()
-    try:
-        # this keeps reading: a child that writes into a full pipe doesn't end
-        child.communicate(timeout=_STOP_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        # wait for the process, not for the end of its log: a plugin that it left running may hold the log open
-        child.wait()
-    for plugin in plugins:
-        with suppress(psutil.NoSuchProcess):
-            plugin.terminate()
-    _, stubborn = psutil.wait_procs(plugins, timeout=_STOP_S)
-    for plugin in stubborn:
-        with suppress(psutil.NoSuchProcess):
-            plugin.kill()
