@@ -206,6 +206,28 @@ plugins:
     ]
 
 
+def test_check_refuses_keys_that_meltano_ignores(project):
+    assert list(check_settings.unknown_keys(project, yaml_files.read(project))) == []
+    (project.root / "extract/extractors.meltano.yml").write_text("""
+plugins:
+  extractors:
+    - {name: tap-postgres, variant: tidemark, selct: [public-orders.*], config: {any: thing}}
+shedules: []
+""")
+    path = project.root / "meltano.yml"
+    path.write_text(path.read_text().replace("  - name: prod\n", "  - name: prod\n    conifg: {}\n"))
+    place = "extract/extractors.meltano.yml"
+    found = list(check_settings.unknown_keys(project, yaml_files.read(project)))
+    assert [(finding.level, finding.what) for finding in found] == [
+        ("error", f"`{key}` of {of} is not a key of Meltano; {meant} is one: correct or remove it")
+        for key, of, meant in [
+            ("conifg", "prod of meltano.yml", "config"),
+            ("shedules", place, "schedules"),
+            ("selct", f"tap-postgres of {place}", "select"),
+        ]
+    ]
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [

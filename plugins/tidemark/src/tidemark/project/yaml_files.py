@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProjectFiles:
-    """The project's YAML files. The first of `documents` is meltano.yml."""
+    """The project's YAML files. The first of `documents` is meltano.yml; `paths` has the file of each."""
 
     documents: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
 
     def setting(self, name: str) -> str | None:
         """Return one of the project's own settings, such as default_environment."""
@@ -72,8 +73,13 @@ def read(project: Project) -> ProjectFiles:
     if not path.exists():
         return ProjectFiles()
     first = _read(path)
-    included = [each for pattern in first.get("include_paths") or () for each in sorted(project.root.glob(pattern))]
-    return ProjectFiles([first, *(_read(each) for each in included if each.is_file())])
+    included = [
+        each
+        for pattern in first.get("include_paths") or ()
+        for each in sorted(project.root.glob(pattern))
+        if each.is_file()
+    ]
+    return ProjectFiles([first, *map(_read, included)], [path, *included])
 
 
 def _read(path: Path) -> dict[str, Any]:

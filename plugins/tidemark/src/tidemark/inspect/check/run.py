@@ -41,7 +41,8 @@ def check(project: Project) -> list[Finding]:
         UnreachableError: a database doesn't answer, or stops answering.
         TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
     """
-    found = list(settings.unknown(project, yaml_files.read(project)))
+    files = yaml_files.read(project)
+    found = [*settings.unknown_keys(project, files), *settings.unknown(project, files)]
     databases.try_own(project, any_pool=True)
     source_side, warehouse_side = databases.bring_up(project)
     configuration = streams.configuration(project)

@@ -1,9 +1,15 @@
-"""Settings in YAML that no plugin has. Meltano passes them on, and tap and target refuse to start."""
+"""Keys in YAML that have no effect: settings that no plugin has, and keys that Meltano does not know.
+
+Meltano passes unknown settings on, and tap and target refuse to start. It ignores other unknown keys.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 import subprocess
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
 from singer_postgres.core import setting_names
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
 _SIDES: dict[str, Literal["source", "warehouse"]] = {"extractors": "source", "loaders": "warehouse"}
 _TIMEOUT_S = 60
+# the keywords of JSON schema that refuse keys
+_REFUSE_KEYS = ("additionalProperties", "unevaluatedProperties")
 
 
 def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
@@ -43,6 +51,44 @@ def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
             hint = f"; {meant} is one" if meant else ""
             what = f"`{key}` under `config` of {name} is not a setting{hint}: correct or remove it"
             yield Finding(_SIDES.get(kind, "both"), Level.error, what)
+
+
+def unknown_keys(project: Project, files: ProjectFiles) -> Iterator[Finding]:
+    """Yield an error for each key of the project's files that Meltano's own schema does not have."""
+    # only this check needs it
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    schema = json.loads((resources.files("meltano") / "schemas" / "meltano.schema.json").read_text())
+    validator = validator_for(schema)(schema)
+    for document, path in zip(files.documents, files.paths, strict=True):
+        for error in validator.iter_errors(document):
+            if error.validator not in _REFUSE_KEYS:
+                continue
+            known = _keys(schema, error.schema)
+            patterns = error.schema.get("patternProperties", ())
+            place = " of ".join((*_owner(error.instance), str(path.relative_to(project.root))))
+            for key in error.instance:
+                if key in known or any(re.search(pattern, key) for pattern in patterns):
+                    continue
+                meant = next(iter(difflib.get_close_matches(key, known, n=1)), None)
+                hint = f"; {meant} is one" if meant else ""
+                what = f"`{key}` of {place} is not a key of Meltano{hint}: correct or remove it"
+                yield Finding("both", Level.error, what)
+
+
+def _owner(instance: dict[str, Any]) -> tuple[str, ...]:
+    """Return the name of the entry that has the key, such as a plugin's; none at a file's top level."""
+    return (str(instance["name"]),) if "name" in instance else ()
+
+
+def _keys(schema: dict[str, Any], part: dict[str, Any]) -> set[str]:
+    """Return the keys that a part of a JSON schema describes, itself or through the parts that it includes."""
+    if reference := part.get("$ref"):
+        found = schema
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
+        return _keys(schema, found)
+    return {*part.get("properties", ())}.union(*(_keys(schema, each) for each in part.get("allOf", ())))
 
 
 def _of_schema(program: Path) -> set[str]:
