@@ -145,9 +145,7 @@ def test_a_retry_is_reported_if_the_settings_ask_for_it(airflow, webhook, monkey
     monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
     airflow.run("is_retried")
     first, last = webhook.bodies
-    assert (
-        "is_retried failed and is tried again in extract_load (source_unreachable)\nCannot connect\n" in first["text"]
-    )
+    assert "is_retried failed and is retried in extract_load (source_unreachable)\nCannot connect\n" in first["text"]
     assert first["text"].endswith("docs/runbook.md#retry")
     assert facts(first)["Task"] == "extract_load, try 1 of 2"
     assert last["text"].endswith("docs/runbook.md#source_unreachable")

@@ -94,7 +94,7 @@ class RangeQueue:
     def next(self, worker: WorkerConnection[Connection]) -> RangeLease | None:
         """Return the next range to read; None if nothing is left.
 
-        Streams are opened in their order. A stream whose table is locked is tried again later. A stream that is slow to
+        Streams are opened in their order. A stream whose table is locked is retried later. A stream that is slow to
         open delays only the worker that opens it.
 
         Raises:

@@ -63,7 +63,7 @@ def retried(context: Mapping[str, Any], runbook: str) -> Alert:
         dag=task.dag_id,
         run=task.run_id,
         level="warning",
-        event="failed and is tried again",
+        event="failed and is retried",
         section="retry",
         task=task.task_id,
         **found,
