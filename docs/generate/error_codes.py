@@ -1,6 +1,6 @@
 """Writes docs/reference/errors.md from the classes of errors; `make reference` calls it.
 
-python docs/errors.py
+python docs/generate
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _defaults() -> dict[str, str]:
     """Return the variables that settings classes read, each with its default as one writes it."""
     found: dict[str, Any] = {}
     for module in pkgutil.walk_packages(tidemark.__path__, "tidemark."):
-        if not module.name.endswith(".settings"):
+        if not module.name.endswith("settings"):
             continue
         for kind in vars(importlib.import_module(module.name)).values():
             if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == module.name:

@@ -20,7 +20,8 @@ from tests.integration.conftest import make_checkout
 from tidemark.backup import settings as backup_settings
 from tidemark.inspect.check import servers, streams
 from tidemark.inspect.check import settings as check_settings
-from tidemark.project import meltano_project, plugin_settings, settings, variables, yaml_files
+from tidemark.project import database_settings as settings
+from tidemark.project import meltano_project, resolved_settings, variables, yaml_files
 from tidemark.project.directory import Project
 
 # by plugin and setting: a value other than the default, and how tidemark sees it
@@ -162,10 +163,10 @@ def test_settings_have_the_same_precedence_as_in_meltano(project, monkeypatch):
 
 def test_check_says_which_settings_of_the_target_dbt_does_not_see(project, monkeypatch):
     names = ["host", "port"]
-    assert plugin_settings.beyond_variables(project, "target-postgres", names) == []
+    assert resolved_settings.beyond_variables(project, "target-postgres", names) == []
     put(project, monkeypatch, "yaml", "target-postgres", {"host": "yaml.example", "port": "7000"})
     put(project, monkeypatch, "dotenv", "target-postgres", {"port": "7001"})
-    (unseen,) = servers.unseen(plugin_settings.beyond_variables(project, "target-postgres", names))
+    (unseen,) = servers.unseen(resolved_settings.beyond_variables(project, "target-postgres", names))
     assert unseen.what.startswith("TARGET_POSTGRES_HOST: set in YAML")
 
 
@@ -315,13 +316,34 @@ def test_an_unknown_environment_is_refused_in_one_line(project):
 
 # variables that only tidemark reads: a value, and where it shows
 OWN = {
-    "DBT_POSTGRES_HOST": ("h.example", lambda project: settings.transformer(project, settings.read(project)[1]).host),
-    "DBT_POSTGRES_PORT": ("6543", lambda project: settings.transformer(project, settings.read(project)[1]).port),
-    "DBT_POSTGRES_USER": ("someone", lambda project: settings.transformer(project, settings.read(project)[1]).user),
-    "DBT_POSTGRES_PASSWORD": ("x", lambda project: settings.transformer(project, settings.read(project)[1]).password),
-    "TIDEMARK_MONITOR_USER": ("someone", lambda project: settings.monitor(project, settings.read(project)[1]).user),
-    "TIDEMARK_MONITOR_PASSWORD": ("x", lambda project: settings.monitor(project, settings.read(project)[1]).password),
-    "TIDEMARK_ADMIN_PASSWORD": ("x", lambda project: settings.admin(project, settings.read(project)[0]).password),
+    "DBT_POSTGRES_HOST": (
+        "h.example",
+        lambda project: settings.transformer(project, settings.read(project)[1]).host,
+    ),
+    "DBT_POSTGRES_PORT": (
+        "6543",
+        lambda project: settings.transformer(project, settings.read(project)[1]).port,
+    ),
+    "DBT_POSTGRES_USER": (
+        "someone",
+        lambda project: settings.transformer(project, settings.read(project)[1]).user,
+    ),
+    "DBT_POSTGRES_PASSWORD": (
+        "x",
+        lambda project: settings.transformer(project, settings.read(project)[1]).password,
+    ),
+    "TIDEMARK_MONITOR_USER": (
+        "someone",
+        lambda project: settings.monitor(project, settings.read(project)[1]).user,
+    ),
+    "TIDEMARK_MONITOR_PASSWORD": (
+        "x",
+        lambda project: settings.monitor(project, settings.read(project)[1]).password,
+    ),
+    "TIDEMARK_ADMIN_PASSWORD": (
+        "x",
+        lambda project: settings.admin(project, settings.read(project)[0]).password,
+    ),
     "TIDEMARK_POSTGRES_BIN": ("/opt/pg/bin", settings.postgres_bin),
     "TIDEMARK_WORK_DIR": ("/srv/work", lambda project: project.work),
     "TIDEMARK_BACKUP_TO": ("/srv/backups", lambda project: backup_settings.destination(project, None)),
@@ -330,13 +352,16 @@ OWN = {
     "TIDEMARK_BACKUP_JOBS": ("7", lambda project: backup_settings.read(project).jobs),
     "TIDEMARK_BACKUP_USER": ("someone", lambda project: backup_settings.read(project).user),
     "TIDEMARK_BACKUP_PASSWORD": ("x", lambda project: backup_settings.read(project).password),
-    "MELTANO_DATABASE_URI": ("sqlite:////srv/m.db", plugin_settings.database_uri),
+    "MELTANO_DATABASE_URI": ("sqlite:////srv/m.db", resolved_settings.database_uri),
     "AIRFLOW_POSTGRES_HOST": ("h.example", lambda project: settings.airflow_database(project).host),
     "AIRFLOW_POSTGRES_PORT": ("6543", lambda project: settings.airflow_database(project).port),
     "AIRFLOW_POSTGRES_USER": ("someone", lambda project: settings.airflow_database(project).user),
     "AIRFLOW_POSTGRES_PASSWORD": ("x", lambda project: settings.airflow_database(project).password),
     "AIRFLOW_POSTGRES_DATABASE": ("some", lambda project: settings.airflow_database(project).database),
-    "AIRFLOW_POSTGRES_SSL_ENABLE": ("true", lambda project: str(settings.airflow_database(project).ssl_enable).lower()),
+    "AIRFLOW_POSTGRES_SSL_ENABLE": (
+        "true",
+        lambda project: str(settings.airflow_database(project).ssl_enable).lower(),
+    ),
     "AIRFLOW_POSTGRES_SSL_MODE": ("require", lambda project: settings.airflow_database(project).ssl_mode),
     "AIRFLOW_POSTGRES_SSL_CERTIFICATE_AUTHORITY": (
         "/etc/ca.pem",

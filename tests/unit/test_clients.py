@@ -8,7 +8,7 @@ import pytest
 from tidemark.backup import clients
 from tidemark.errors import UsageError
 from tidemark.local.postgres import binaries
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project.directory import Project
 
 WHEEL = binaries.find(None)
@@ -24,10 +24,10 @@ def project(tmp_path, monkeypatch) -> Project:
 
 
 @pytest.fixture
-def with_tls(project, monkeypatch) -> settings.Warehouse:
+def with_tls(project, monkeypatch) -> database_settings.Warehouse:
     monkeypatch.setenv("TARGET_POSTGRES_HOST", "db.example.com")
     monkeypatch.setenv("TARGET_POSTGRES_SSL_ENABLE", "true")
-    return settings.read(project)[1]
+    return database_settings.read(project)[1]
 
 
 def test_programs_without_tls_are_refused_if_tls_is_required(project, with_tls, monkeypatch):
@@ -45,7 +45,7 @@ def test_the_systems_programs_have_the_tls_that_the_wheels_lack(project, with_tl
 
 
 def test_programs_that_are_older_than_the_server_are_refused_with_both_versions(project):
-    _, warehouse = settings.read(project)
+    _, warehouse = database_settings.read(project)
     with pytest.raises(
         UsageError, match=rf"pg_restore 99 or newer .* {WHEEL.directory} has {WHEEL.major}[,;].* 99, or"
     ):
@@ -58,11 +58,11 @@ def test_a_directory_with_only_client_programs_is_used_for_clients_and_not_for_s
     for program in ("pg_dump", "pg_restore", "psql"):
         (directory / program).symlink_to(WHEEL[program])
     monkeypatch.setenv("TIDEMARK_POSTGRES_BIN", str(directory))
-    _, warehouse = settings.read(project)
+    _, warehouse = database_settings.read(project)
     assert clients.find(project, warehouse, at_least=WHEEL.major).directory == directory
     assert clients.psql(project, warehouse) == str(directory / "psql")
-    assert binaries.find(settings.postgres_bin(project)) == WHEEL
+    assert binaries.find(database_settings.postgres_bin(project)) == WHEEL
 
 
 def test_an_embedded_server_is_used_with_the_psql_of_its_own_version(project):
-    assert Path(clients.psql(project, settings.read(project)[1])).parent == WHEEL.directory
+    assert Path(clients.psql(project, database_settings.read(project)[1])).parent == WHEEL.directory

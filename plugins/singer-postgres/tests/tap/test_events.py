@@ -15,7 +15,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
 from singer_postgres.tap.batch_writer import BatchWriter
-from singer_postgres.tap.chunks import ChunkFile, ChunkFiles
+from singer_postgres.tap.chunk_files import ChunkFile, ChunkFiles
 from singer_postgres.tap.events import Empty, Failed, Finished, Opened, Read
 from singer_postgres.tap.stream_plan import StreamPlan
 

@@ -267,13 +267,13 @@ def test_the_page_does_not_wait_for_a_warehouse_that_does_not_answer_in_time(fil
 
 def test_the_pipelines_address_is_the_default(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / "tidemark" / "src"))
-    from tidemark.project import settings  # noqa: PLC0415
+    from tidemark.project import database_settings  # noqa: PLC0415
 
     monkeypatch.delenv("TARGET_POSTGRES_PORT")
-    own, ours = Warehouse(), settings.Warehouse()
+    own, ours = Warehouse(), database_settings.Warehouse()
     names = ("port", "database", "default_target_schema", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
     assert [getattr(own, name) for name in names] == [getattr(ours, name) for name in names]
-    assert (own.host, Monitor().user) == (ours.address, settings.MonitorLogin().user)
+    assert (own.host, Monitor().user) == (ours.address, database_settings.MonitorLogin().user)
 
 
 def test_tls_settings_are_those_of_tap_and_target(monkeypatch):

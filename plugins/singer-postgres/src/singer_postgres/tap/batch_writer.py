@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Batch, BatchOrigin, BlockRange, StreamEnd
+    from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.chunk_readers import ChunkReaders
-    from singer_postgres.tap.chunks import ChunkFiles
     from singer_postgres.tap.running import ChunkedStream, RunningTap
     from singer_postgres.tap.stream_plan import StreamPlan
 

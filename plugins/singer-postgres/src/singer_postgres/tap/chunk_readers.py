@@ -16,7 +16,7 @@ from psycopg2 import sql
 
 from singer_postgres.core.wire import Chunk, EmptyRange
 from singer_postgres.core.worker_connection import WorkerConnection
-from singer_postgres.tap.chunks import ChunkFile, ChunkFiles, ChunkWriter, Stopped
+from singer_postgres.tap.chunk_files import ChunkFile, ChunkFiles, ChunkWriter, Stopped
 from singer_postgres.tap.events import Empty, Event, Failed, Read
 from singer_postgres.tap.locks import LockedError
 from singer_postgres.tap.range_lease import RangeLease, StaleError

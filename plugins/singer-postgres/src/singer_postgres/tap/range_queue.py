@@ -17,14 +17,14 @@ import psycopg2
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import LockBusyError, SingerPostgresError
 from singer_postgres.core.wire import StreamEnd
-from singer_postgres.tap.chunks import ChunkWriter
+from singer_postgres.tap.chunk_files import ChunkWriter
 from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
 from singer_postgres.tap.snapshots import ChangedError
 from singer_postgres.tap.source_queries import ReadSettings, SourceQueries, tell_of_retry
-from singer_postgres.tap.stream_planning import OpenStream, refuse_expired_snapshot, select_again
+from singer_postgres.tap.stream_restart import refuse_expired_snapshot, select_again
 from singer_postgres.tap.worker_count import Crowded
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
+    from singer_postgres.tap.stream_planning import OpenStream
 
 _LOGGER = logging.getLogger("tap-postgres")
 # how often a stream restarts after broken connections or changes of its table

@@ -9,8 +9,6 @@ from singer_postgres.core.errors import (
     ColumnMissingError,
     KeyMissingError,
     SettingInvalidError,
-    SnapshotExpiredError,
-    TableChangedError,
 )
 from singer_postgres.core.source import (
     backfill,
@@ -24,7 +22,7 @@ from singer_postgres.core.source import (
 from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
 from singer_postgres.core.source.stream_query import StreamQuery, refuse_unreadable, stream_query
 from singer_postgres.core.wire import BatchOrigin, refuse_own_name
-from singer_postgres.tap import locks, ordered_bookmark, prior_state
+from singer_postgres.tap import earlier_rows, locks, ordered_bookmark
 from singer_postgres.tap.epochs import Epoch
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.snapshots import Snapshot
@@ -148,7 +146,7 @@ def _checked(  # noqa: PLR0913 - each argument has a name
     if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
         return plan
     bound = key.bound(snapshot.connection, plan.bookmark) if plan.bookmark is not None else None
-    why = prior_state.why_not_valid(
+    why = earlier_rows.why_not_valid(
         snapshot.connection,
         selection,
         plan.columns_before,
@@ -242,34 +240,3 @@ def _replication_key(plan: StreamPlan, relation: Relation, lookback: Lookback) -
         f"{plan.replication_key or '(no replication-key is set)'}; correct its replication-key."
     )
     raise ColumnMissingError(msg)
-
-
-def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, most_epochs: int) -> StreamQuery:
-    """Return the query of a stream that restarts.
-
-    Raises:
-        SingerPostgresError: the target knows other columns, rows would be loaded twice, or it restarts too often.
-    """
-    plan, known = stream.plan, stream.layout
-    columns = known.changed_column(snapshot.layout, stream.columns_read)
-    doubles = plan.method == "INCREMENTAL" and not plan.key and stream.epoch.announced
-    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.epoch.number < most_epochs:
-        selection = selection_of(snapshot, plan)
-        if selection.wire_columns() == stream.selection.wire_columns():
-            return selection
-    msg = f"{snapshot.relation} changed while it was read: {change or 'it changed too often'}; run this again."
-    raise TableChangedError(msg)
-
-
-def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
-    """Raise if a stream that needs a single snapshot would have to continue under another.
-
-    Raises:
-        SingerPostgresError: its snapshot expired, and it is a FULL_TABLE stream.
-    """
-    if stream.plan.method == "FULL_TABLE" and stream.expired:
-        msg = (
-            f"{stream.plan.stream} is read whole under one snapshot, which took longer than snapshot_seconds = "
-            f"{snapshot_s:g}; raise that, or give the stream a replication key."
-        )
-        raise SnapshotExpiredError(msg)

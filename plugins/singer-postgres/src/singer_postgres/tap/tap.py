@@ -39,8 +39,8 @@ from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
 from singer_postgres.tap.batch_writer import BatchWriter, watch_reader
+from singer_postgres.tap.chunk_files import ChunkFiles
 from singer_postgres.tap.chunk_readers import ChunkReaders
-from singer_postgres.tap.chunks import ChunkFiles
 from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.key_trail import KeyTrail

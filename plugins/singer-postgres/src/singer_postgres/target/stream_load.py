@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from singer_postgres.core.errors import ChunkLostError, WarehouseAlteredError
-from singer_postgres.core.warehouse import brief_locks, manual_changes, merge, run_history, schema_changes, tables
+from singer_postgres.core.warehouse import (
+    brief_locks,
+    manual_changes,
+    merge,
+    run_history,
+    schema_changes,
+    state_ahead,
+    tables,
+)
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
@@ -143,7 +151,7 @@ class StreamLoad:
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
         empty = tables.is_empty(connection, self.schema, self.table.name)
-        self._bookmark = self._state.check(connection, self.stream, self.table, origin, empty=empty)
+        self._bookmark = state_ahead.refuse(self._state, connection, self.stream, self.table, origin, empty=empty)
         self._state.claim_for_run(
             connection,
             self.stream,

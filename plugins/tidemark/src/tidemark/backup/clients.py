@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local.postgres import binaries
-from tidemark.project import settings
+from tidemark.project import database_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _DUMPING = ("pg_dump", "pg_restore")
 # pg_dump's option for each compression in the manifest; a plain number is gzip, for releases before 16
@@ -104,7 +104,7 @@ def _places(project: Project, *, embedded: bool = False) -> Iterator[Path]:
     installed = shutil.which("pg_dump") or shutil.which("psql")
     others = [Path(installed).parent if installed else None, _wheel()]
     # for the wheel's own servers, programs of the same version are best
-    yield from filter(None, (settings.postgres_bin(project), *(reversed(others) if embedded else others)))
+    yield from filter(None, (database_settings.postgres_bin(project), *(reversed(others) if embedded else others)))
 
 
 def _wheel() -> Path | None:

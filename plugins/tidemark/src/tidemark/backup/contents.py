@@ -19,7 +19,7 @@ from tidemark.project import connections
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tidemark.project.settings import DatabaseSettings
+    from tidemark.project.database_settings import DatabaseSettings
 
     Connection = psycopg.Connection[Any]
 

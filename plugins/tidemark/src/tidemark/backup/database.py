@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
     Connection = psycopg.Connection[Any]
 

@@ -29,10 +29,10 @@ from tidemark.local import databases
 from tidemark.local.postgres import binaries
 from tidemark.local.postgres.account import account_for
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, settings
+from tidemark.project import connections, database_settings
+from tidemark.project.database_settings import LOOPBACK
 from tidemark.project.directory import Project
 from tidemark.project.meltano_state import TAP, TARGET
-from tidemark.project.settings import LOOPBACK
 from tidemark.project.variables import environment
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tidemark.backup.manifest import Database, Manifest
     from tidemark.backup.store import BackupStore
     from tidemark.local.postgres.binaries import Binaries
-    from tidemark.project.settings import DatabaseSettings, Warehouse
+    from tidemark.project.database_settings import DatabaseSettings, Warehouse
 
 _STOP_S = 30
 
@@ -64,7 +64,7 @@ class _Server(Server):
     project: _Scratch
 
     def _find_programs(self) -> Binaries:
-        named = settings.postgres_bin(self.project)
+        named = database_settings.postgres_bin(self.project)
         for place in (named, None):
             found = binaries.find(place)
             if found.major >= self.project.major:
@@ -91,7 +91,7 @@ def drill(  # noqa: PLR0913 - each argument has a name
     newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
     with fetched(store, manifest) as directory, _scratch(newest) as scratch:
         say(f"{manifest.name}: all {len(manifest.files)} files are unchanged")
-        _, warehouse = settings.read(project)
+        _, warehouse = database_settings.read(project)
         side = _side(scratch, warehouse)
         with _running(scratch, side), (scratch.root / "lock").open("w") as lock:
             for what, was in ((WAREHOUSE, manifest.warehouse), (AIRFLOW, manifest.airflow)):
@@ -125,7 +125,7 @@ def _side(scratch: _Scratch, warehouse: Warehouse) -> DatabaseSettings:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
     own = {"host": None, "port": port, "ssl_enable": False, "ssl_certificate_authority": None}
-    return settings.admin(scratch, warehouse.model_copy(update=own))
+    return database_settings.admin(scratch, warehouse.model_copy(update=own))
 
 
 @contextmanager

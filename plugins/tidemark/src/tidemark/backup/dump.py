@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidemark.backup.manifest import Database
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 
 def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int, lock: int) -> Database:

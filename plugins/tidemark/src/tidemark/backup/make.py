@@ -21,7 +21,7 @@ from tidemark.errors import BackupError, TidemarkError
 from tidemark.local import airflow, databases
 from tidemark.local.postgres import fleet
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, lock_watch, meltano_state, settings, variables
+from tidemark.project import connections, database_settings, lock_watch, meltano_state, variables
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tidemark.backup.manifest import Database
     from tidemark.backup.store import BackupStore
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _ATTEMPTS = 3
 
@@ -175,7 +175,7 @@ def airflow_database(project: Project, *, new: bool = False) -> Iterator[Databas
     Args:
         new: create a server if there is none.
     """
-    side = settings.airflow_database(project)
+    side = database_settings.airflow_database(project)
     if not side.embedded:
         yield side
         return
@@ -185,7 +185,7 @@ def airflow_database(project: Project, *, new: bool = False) -> Iterator[Databas
         return
     ran = server.running()
     try:
-        yield settings.admin(project, databases.bring_up_airflow(project))
+        yield database_settings.admin(project, databases.bring_up_airflow(project))
     finally:
         if not ran and not airflow.running(project):
             fleet.stop(project, [side])

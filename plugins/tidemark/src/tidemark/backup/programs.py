@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tidemark.project.settings import DatabaseSettings
+    from tidemark.project.database_settings import DatabaseSettings
 
 _STOP_S = 10
 _FULL = ("No space left on device", "Disk quota exceeded", "wrote only")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidemark.backup.make import Say
     from tidemark.backup.manifest import Database, Manifest
     from tidemark.backup.store import BackupStore
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _LONGEST_NAME = 63
 # `tidemark roles` and `tidemark up` create this in a new warehouse; it holds no user's data

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, SecretStr
 
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project import variables as variables_
 
 if TYPE_CHECKING:
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _PREFIX = "TIDEMARK_BACKUP_"
 
@@ -45,7 +45,7 @@ def destination(project: Project, named: str | None) -> str:
 def login(project: Project, side: DatabaseSettings) -> DatabaseSettings:
     """Return `side` with the role for dumps and restores: the owner of an embedded server, or the configured role."""
     if side.embedded or side.side != "warehouse":
-        return settings.admin(project, side)
+        return database_settings.admin(project, side)
     found = read(project)
     return side.model_copy(update={"user": found.user, "password": found.password}) if found.user else side
 

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from tidemark.errors import Interruption
 from tidemark.local import databases
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project.directory import Project
 
 console = Console(highlight=False)
 
 
 def docs(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = settings.LOOPBACK,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = database_settings.LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8081,
 ) -> None:
     """Build the models' documentation and serve it until Ctrl-C or SIGTERM."""

@@ -16,12 +16,12 @@ from tidemark.inspect import status as status_
 from tidemark.local import airflow, databases
 from tidemark.local.postgres import fleet
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, settings
+from tidemark.project import connections, database_settings
 from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
-    from tidemark.project.settings import DatabaseSettings
+    from tidemark.project.database_settings import DatabaseSettings
 
 
 console = Console(highlight=False)
@@ -49,7 +49,7 @@ def down() -> None:
     project = Project.find()
     airflow.refuse_running(project)
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        stopped = fleet.stop(project, settings.all_databases(project))
+        stopped = fleet.stop(project, database_settings.all_databases(project))
     console.print(f"Stopped: {', '.join(side.side for side in stopped)}." if stopped else "No server was running.")
 
 
@@ -86,7 +86,7 @@ def reset(
 
     project = Project.find()
     airflow.refuse_running(project)
-    sides = settings.all_databases(project)
+    sides = database_settings.all_databases(project)
     doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
     if not doomed:
         console.print("There is no embedded server; nothing to delete.")
@@ -106,8 +106,8 @@ def reset(
 
 def _side(option: SideOption) -> DatabaseSettings:
     project = Project.find()
-    source, warehouse = settings.read(project)
-    return settings.admin(project, source if option is SideOption.source else warehouse)
+    source, warehouse = database_settings.read(project)
+    return database_settings.admin(project, source if option is SideOption.source else warehouse)
 
 
 def _confirmed() -> bool:

@@ -12,18 +12,18 @@ from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect import runs
 from tidemark.inspect.tables import print_whole
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, settings
+from tidemark.project import connections, database_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 
 def show_servers(console: Console, project: Project, *, as_json: bool = False) -> None:
     """Print each database's address and whether it answers."""
-    facts = [_facts(side, project) for side in settings.read(project)]
+    facts = [_facts(side, project) for side in database_settings.read(project)]
     if as_json:
         for fact in facts:
             sys.stdout.write(json.dumps(fact) + "\n")
@@ -38,7 +38,7 @@ def show_servers(console: Console, project: Project, *, as_json: bool = False) -
 
 def show_runs(console: Console, project: Project, *, as_json: bool) -> None:
     """Print the latest run of each stream from the history, if the warehouse answers."""
-    _, warehouse = settings.read(project)
+    _, warehouse = database_settings.read(project)
     try:
         with connections.connect(warehouse) as connection:
             found = runs.latest(connection, warehouse.default_target_schema)

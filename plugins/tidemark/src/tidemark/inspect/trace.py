@@ -14,7 +14,7 @@ from singer_postgres.core.warehouse import run_history
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.lineage import models_of
 from tidemark.inspect.reconcile.pairing import Endpoints
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project.connections import connect
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Table
     from tidemark.inspect.lineage import Model
-    from tidemark.inspect.reconcile.bucket_hashes import ComparedStream
+    from tidemark.inspect.reconcile.hash_queries import ComparedStream
     from tidemark.project.directory import Project
 
     Connection = psycopg.Connection[Any]
@@ -80,7 +80,7 @@ def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
             raise TidemarkError(f"{stream} has no row {', '.join(key)}, neither in the source nor in the warehouse.")
         manifest = project.dbt_target / "manifest.json"
         # dbt's role may read what dbt built
-        with connect(settings.transformer(project, ends.warehouse)) as models:
+        with connect(database_settings.transformer(project, ends.warehouse)) as models:
             found = [row.in_model(models, model) for model in models_of(manifest, pair.schema, table.name)]
     return [*places, *(place for place in found if place is not None)]
 

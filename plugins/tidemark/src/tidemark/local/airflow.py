@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.local import databases, secrets_file
 from tidemark.local.postgres import fleet
-from tidemark.project import settings, variables
+from tidemark.project import database_settings, variables
 from tidemark.project.file_locks import hold, holder, share
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tidemark.project.database_settings import Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Warehouse
 
 # components get 30 s to end, and their child processes some more
 _STOP_S = 60
@@ -81,7 +81,7 @@ def up(project: Project) -> int:
             # it kills components that don't end, so that none survives this process
             child.wait()
             if not own:
-                fleet.stop(project, [settings.airflow_database(project)])
+                fleet.stop(project, [database_settings.airflow_database(project)])
 
 
 def _way_to(warehouse: Warehouse) -> dict[str, str]:

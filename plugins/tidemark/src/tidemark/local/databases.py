@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tidemark.local import secrets_file
 from tidemark.local.postgres import fleet
-from tidemark.project import meltano_project, plugin_settings, settings
+from tidemark.project import database_settings, meltano_project, resolved_settings
 from tidemark.project.connections import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tidemark.project.database_settings import AirflowDatabase, DatabaseSettings, Source, Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import AirflowDatabase, DatabaseSettings, Source, Warehouse
 
 _Databases = TypeVar("_Databases", bound="tuple[DatabaseSettings, ...]")
 
@@ -24,7 +24,7 @@ def bring_up(project: Project) -> tuple[Source, Warehouse]:
     Raises:
         UsageError, TidemarkError: a server can't be started; see `Server.check` and `Server.start`.
     """
-    source, warehouse = _bring_up(project, settings.read)
+    source, warehouse = _bring_up(project, database_settings.read)
     return source, warehouse
 
 
@@ -34,7 +34,7 @@ def bring_up_warehouse(project: Project) -> Warehouse:
     Raises:
         UsageError, TidemarkError: it can't be started.
     """
-    (side,) = _bring_up(project, lambda project: settings.read(project)[1:])
+    (side,) = _bring_up(project, lambda project: database_settings.read(project)[1:])
     return side
 
 
@@ -44,7 +44,7 @@ def bring_up_airflow(project: Project) -> AirflowDatabase:
     Raises:
         UsageError, TidemarkError: it can't be started.
     """
-    (side,) = _bring_up(project, lambda project: (settings.airflow_database(project),))
+    (side,) = _bring_up(project, lambda project: (database_settings.airflow_database(project),))
     return side
 
 
@@ -69,8 +69,8 @@ def try_own(project: Project, *, any_pool: bool = False) -> None:
         UnreachableError: a database doesn't answer.
         UsageError: a pooler in between keeps no sessions.
     """
-    for side in settings.read(project):
+    for side in database_settings.read(project):
         if not side.embedded:
             connect(side, any_pool=any_pool).close()
     if not any_pool:
-        meltano_project.refuse_pool(plugin_settings.database_uri(project))
+        meltano_project.refuse_pool(resolved_settings.database_uri(project))

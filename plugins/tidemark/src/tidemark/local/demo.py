@@ -11,14 +11,14 @@ import psycopg
 from psycopg import errors, sql
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project.connections import connect
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _SCRIPTS = ("1_tables.sql", "2_rows.sql", "3_constraints.sql")
 # a comment in the database says what was loaded, so that a repeated load can be told from a different one
@@ -59,7 +59,7 @@ def load(project: Project, source: DatabaseSettings, *, scale: float, as_of: dat
         UsageError: the database holds something else.
         TidemarkError: the server failed, for example because its disk is full; nothing has changed.
     """
-    with connect(settings.admin(project, source)) as connection, connection.transaction():
+    with connect(database_settings.admin(project, source)) as connection, connection.transaction():
         # otherwise two loads at once could both find the database empty
         connection.execute("select pg_advisory_xact_lock(hashtext('tidemark demo'))")
         wanted, found = f"{scale:g}", loaded(connection)
@@ -97,7 +97,7 @@ def change(
     Raises:
         UsageError: the database holds no demo shop.
     """
-    with connect(settings.admin(project, source)) as connection, connection.transaction():
+    with connect(database_settings.admin(project, source)) as connection, connection.transaction():
         if loaded(connection) is None:
             raise UsageError(f"The {source} holds no demo shop; run `tidemark demo load` first.")
         _set(connection, "demo.rows", str(rows))

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 import dotenv
 
 from tidemark.errors import UsageError
-from tidemark.project import settings, variables
+from tidemark.project import database_settings, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 
 def ensure_passwords(project: Project, sides: Iterable[DatabaseSettings]) -> bool:
     """Write to .env a password for each role of an embedded server that lacks one. Return whether any did."""
     embedded = [side for side in sides if side.embedded]
     wanting = [f"{side.prefix}_PASSWORD" for side in embedded if side.password is None]
-    if embedded and settings.admin(project, embedded[0]).password is None:
+    if embedded and database_settings.admin(project, embedded[0]).password is None:
         wanting.insert(0, "TIDEMARK_ADMIN_PASSWORD")
-    warehouses = [side for side in embedded if isinstance(side, settings.Warehouse)]
-    if warehouses and settings.transformer(project, warehouses[0]).password is None:
+    warehouses = [side for side in embedded if isinstance(side, database_settings.Warehouse)]
+    if warehouses and database_settings.transformer(project, warehouses[0]).password is None:
         wanting.append("DBT_POSTGRES_PASSWORD")
-    if warehouses and settings.monitor(project, warehouses[0]).password is None:
+    if warehouses and database_settings.monitor(project, warehouses[0]).password is None:
         wanting.append("TIDEMARK_MONITOR_PASSWORD")
     _write(project, {name: secrets.token_urlsafe(24) for name in wanting})
     return bool(wanting)

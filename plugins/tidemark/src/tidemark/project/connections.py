@@ -14,7 +14,7 @@ from singer_postgres.core.errors import PoolerError
 from tidemark.errors import SourceUnreachableError, UnreachableError, UsageError, WarehouseUnreachableError
 
 if TYPE_CHECKING:
-    from tidemark.project.settings import DatabaseSettings
+    from tidemark.project.database_settings import DatabaseSettings
 
 _TIMEOUT_S = 10
 # psycopg warns on the console if a connection ends in an interrupted transaction; our own errors are enough

@@ -19,7 +19,7 @@ from tidemark.project import connections
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tidemark.project.settings import DatabaseSettings
+    from tidemark.project.database_settings import DatabaseSettings
 
 _LOOK_EVERY_S = 0.25
 # polite sessions wait again and again: within this time it is still the same wait

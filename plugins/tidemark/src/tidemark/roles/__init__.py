@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import psycopg
     from pydantic import SecretStr
 
-    from tidemark.project.settings import DatabaseSettings, ServerName
+    from tidemark.project.database_settings import DatabaseSettings, ServerName
 
 
 # the roles of the SQL that can log in

@@ -20,8 +20,8 @@ from tidemark.run.progress import StepProgress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Source, Warehouse
 
 # by argument of `meltano run`: the Meltano block's title on the screen, and what its counts of dbt nodes mean
 _BLOCKS = {

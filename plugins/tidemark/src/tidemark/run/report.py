@@ -10,14 +10,14 @@ from psycopg import sql
 
 from singer_postgres.core.warehouse import run_history, schema_changes
 from tidemark.errors import UnreachableError, UsageError
-from tidemark.project import connections, settings
+from tidemark.project import connections, database_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from tidemark.project.database_settings import Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Warehouse
     from tidemark.run.outcome import RunOutcome
 
 _MODEL_RUNS = "_tidemark_model_runs"
@@ -104,7 +104,7 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, si
                 moved = max(_rows_of_streams(connection, warehouse, report.run_id, since), _counted(report))
             report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
         if report.nodes:
-            with connections.connect(settings.transformer(project, warehouse)) as connection:
+            with connections.connect(database_settings.transformer(project, warehouse)) as connection:
                 moved += _rows_of_models(connection, report.run_id, since)
     except (psycopg.Error, UsageError, UnreachableError):
         # the warehouse is now unreachable, or the role may not read the history: the run itself is over

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.project import meltano_project, settings
+from tidemark.project import database_settings, meltano_project
 from tidemark.project.variables import environment
 from tidemark.run import meltano_run
 from tidemark.run.outcome import BlockOutcome, RunOutcome
@@ -13,8 +13,8 @@ from tidemark.run.outcome import BlockOutcome, RunOutcome
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Source, Warehouse
     from tidemark.run.events import Event
 
 
@@ -66,7 +66,7 @@ def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[s
     return {
         **source.variables(),
         **warehouse.variables(),
-        **settings.transformer_variables(project, warehouse),
+        **database_settings.transformer_variables(project, warehouse),
         "MELTANO_ENVIRONMENT": environment(project),
     }
 

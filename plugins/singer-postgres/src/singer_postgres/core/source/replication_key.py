@@ -1,8 +1,9 @@
-"""The watermark: the bookmark up to which a stream is complete after a run.
+"""Replication keys that are times: how far back a stream is read, and what holds its bookmark back.
 
 A transaction stamps its rows with its start time. It may commit after a run has read the rows of a later transaction.
-So the bookmark is never the newest value seen. It is a value before which no transaction was still open when the
-snapshot was taken; for keys that are times, an instant. `tap/ordered_bookmark.py` has the bookmarks of other keys.
+So the bookmark, the watermark of the stream, is never the newest value seen. It is an instant before which no
+transaction was still open when the snapshot was taken: `OpenTransactions.settled` computes it.
+`tap/ordered_bookmark.py` has the bookmarks of other keys.
 """
 
 from __future__ import annotations

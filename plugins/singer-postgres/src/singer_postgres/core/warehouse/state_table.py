@@ -11,10 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.bookmarks import has_known_order, reaches
-from singer_postgres.core.errors import ClockBackError, LockLostError, NotLoadedYetError, StateAheadError
+from singer_postgres.core.bookmarks import reaches
+from singer_postgres.core.errors import LockLostError
 from singer_postgres.core.sql_compat import sql
-from singer_postgres.core.warehouse import other_source
 from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
@@ -107,7 +106,8 @@ class StateTable:
         return sql.Identifier(self.schema, TABLE)
 
     @property
-    def _in_statement(self) -> sql.Composable:
+    def in_statement(self) -> sql.Composable:
+        """The table's name for statements with parameters."""
         return _TABLE.in_statement(self.schema)
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
@@ -118,7 +118,7 @@ class StateTable:
         """Return the columns that the last run read from the source's table; None if unknown."""
         row = connection.execute(
             sql.SQL("SELECT shape FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
-                self._in_statement
+                self.in_statement
             ),
             [table.source, stream, table.name],
         ).fetchone()
@@ -143,14 +143,14 @@ class StateTable:
                 "INSERT INTO {} AS state (source, stream, table_name, run_id, shape, position) "
                 "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
                 "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
-            ).format(self._in_statement),
+            ).format(self.in_statement),
             [table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn],
         )
 
     def set_columns(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: LoadedColumns) -> None:
         """Note which of the source's columns the table has, once all their rows are loaded."""
         connection.execute(
-            sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self._in_statement),
+            sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self.in_statement),
             [json.dumps(shape.to_json()), table.source, stream],
         )
 
@@ -166,7 +166,7 @@ class StateTable:
         row = connection.execute(
             sql.SQL(
                 "SELECT run_id, pg_current_xact_id()::text FROM {} WHERE source = %s AND stream = %s FOR SHARE"
-            ).format(self._in_statement),
+            ).format(self.in_statement),
             [table.source, stream],
         ).fetchone()
         if row is None or row[0] != run_id:
@@ -177,94 +177,6 @@ class StateTable:
             raise LockLostError(msg)
         return str(row[1])
 
-    def check(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, empty: bool
-    ) -> str | None:
-        """Refuse a stream that begins after the rows that the warehouse holds.
-
-        Args:
-            origin: how the tap reads the stream in this run.
-            empty: the stream's table has no rows.
-
-        Returns:
-            The bookmark up to which the warehouse has all rows.
-
-        Raises:
-            SingerPostgresError: rows would be missed, or the table belongs to another stream.
-        """
-        rows = connection.execute(
-            sql.SQL(
-                "SELECT source, stream, extracted_at > %s::timestamptz, extracted_at::text FROM {} "
-                "WHERE table_name = %s"
-            ).format(self._in_statement),
-            [origin.snapshot_at or None, table.name],
-        ).fetchall()
-        others = {row[:2]: row[2:] for row in rows}
-        clock_went_back, was = others.pop((table.source, stream), (False, None))
-        if clock_went_back:
-            raise ClockBackError(self._clock_went_back(stream, table, origin, was))
-        held = (
-            self.loaded_state(connection, table.source, stream)
-            .get(stream, LoadedState(table.name))
-            .in_table(empty=empty)
-        )
-        if origin.backfill and held.bookmark is None:
-            msg = (
-                f"{stream} is to be backfilled, and {self.schema}.{table.name} does not hold all of it up to a "
-                "bookmark yet: run the pipeline without `backfill` first."
-            )
-            raise NotLoadedYetError(msg)
-        other_source.refuse_other_rights(self.schema, stream, table, others)
-        missed = self.misses(connection, table.source, stream, held, origin.start, origin.resumed, origin.end)
-        if not missed and not empty:
-            other_source.refuse_others(self.schema, stream, table, others)
-        if missed:
-            said = f"up to {origin.start}" if origin.start else "in part"
-            holds = f"rows up to {held.bookmark}" if held.bookmark else "no rows of this source"
-            msg = (
-                f"State says that {stream} was loaded {said}, and {self.schema}.{table.name} holds {holds}: {missed} "
-                f"would be missed. Set the state back: `tidemark state rewind {stream}`; or, outside Tidemark's "
-                "project, read all rows again, which doubles none: `meltano run --full-refresh`."
-            )
-            raise StateAheadError(msg)
-        return held.bookmark
-
-    def misses(  # noqa: PLR0913, PLR0917 - what is here, and what is read
-        self,
-        connection: psycopg.Connection[Any],
-        source: str,
-        stream: str,
-        held: LoadedState,
-        start: str | None,
-        resumed: Sequence[BlockRange] = (),
-        end: str | None = None,
-    ) -> str | None:
-        """Say which rows a run from `start` to `end` would miss; None if it misses nothing.
-
-        Only the source can order two text bookmarks. If `start` was the bookmark of an earlier run, it was passed.
-        """
-        if (
-            start is not None
-            and held.bookmark is not None
-            and start in self.past_bookmarks(connection, source, stream, start)
-        ):
-            start = held.bookmark
-        return held.misses(start, resumed, end)
-
-    def past_bookmarks(
-        self, connection: psycopg.Connection[Any], source: str, stream: str, bookmark: str
-    ) -> frozenset[str]:
-        """Return the earlier bookmarks of a stream; an empty set if `bookmark` is a number or an instant."""
-        if has_known_order(bookmark):
-            return frozenset()
-        runs = sql.Identifier(self.schema, RUNS)
-        there = connection.execute("SELECT to_regclass(%s)", [runs.as_string()]).fetchone()
-        if not there or there[0] is None:
-            return frozenset()
-        query = "SELECT DISTINCT bookmark_after FROM {} WHERE source = {} AND stream = {} AND outcome = 'succeeded'"
-        rows = connection.execute(sql.SQL(query).format(runs, sql.Literal(source), sql.Literal(stream))).fetchall()
-        return frozenset(row[0] for row in rows if row[0] is not None)
-
     def loaded_state(
         self, connection: psycopg.Connection[Any], source: str, stream: str | None = None
     ) -> dict[str, LoadedState]:
@@ -274,29 +186,17 @@ class StateTable:
         if stream is not None:
             query += " AND stream = %s"
             parameters.append(stream)
-        rows = connection.execute(sql.SQL(query).format(self._in_statement), parameters).fetchall()
+        rows = connection.execute(sql.SQL(query).format(self.in_statement), parameters).fetchall()
         return {
             stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
             for stream, table, bookmark, first_load, has_rows, shape in rows
         }
 
-    def _clock_went_back(self, stream: str, table: Table, origin: BatchOrigin, was: str) -> str:
-        # the merge would take rows with an older instant for a replay, and skip them
-        now = origin.snapshot_at
-        fix = (
-            f"UPDATE {self.schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
-            f"UPDATE {self.schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
-        )
-        return (
-            f"The source's clock went back: {stream} was read at {was}, and its clock shows {now} now. Wait until it "
-            f"is past {was}; or, if the clock was wrong before, run in the warehouse: {fix}"
-        )
-
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
         """Note that this run reads the stream from its beginning."""
         connection.execute(
             sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s AND first_load <> '[]'").format(
-                self._in_statement
+                self.in_statement
             ),
             [table.source, stream],
         )
@@ -309,7 +209,7 @@ class StateTable:
             sql.SQL(
                 "UPDATE {} SET first_load = first_load || %s::jsonb, has_rows = has_rows OR %s, loaded_at = now() "
                 "WHERE source = %s AND stream = %s"
-            ).format(self._in_statement),
+            ).format(self.in_statement),
             [json.dumps([list(blocks)]), has_rows, table.source, stream],
         )
 
@@ -330,7 +230,7 @@ class StateTable:
                     IS DISTINCT FROM (excluded.table_name, excluded.bookmark, '[]'::jsonb, excluded.extracted_at)
                     OR (excluded.has_rows AND NOT state.has_rows)
                 """
-            ).format(self._in_statement),
+            ).format(self.in_statement),
             {
                 "source": table.source,
                 "stream": stream,
@@ -351,7 +251,7 @@ class StateTable:
                 "UPDATE {} SET has_rows = has_rows OR %s, loaded_at = now(), "
                 # `check` compares this with the source's clock
                 "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
-            ).format(self._in_statement),
+            ).format(self.in_statement),
             [has_rows, origin.snapshot_at or None, table.source, stream],
         )
 

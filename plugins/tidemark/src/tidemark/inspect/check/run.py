@@ -14,15 +14,15 @@ from tidemark.inspect.check import relations, servers, settings, source, streams
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local import databases
 from tidemark.project import meltano_state as state
-from tidemark.project import plugin_settings, yaml_files
+from tidemark.project import resolved_settings, yaml_files
 from tidemark.project.connections import UNREACHABLE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tidemark.inspect.check.streams import Stream
+    from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings, Source
 
 # One snapshot, because with DDL beside it a table could have columns whose types are gone. With an empty search_path,
 # types come with their schemas, and a user's own objects can't replace the system's. The lock timeout limits the wait
@@ -59,7 +59,7 @@ def check(project: Project) -> list[Finding]:
         warehouse_server = servers.read(warehouse_side, connection)
         found += servers.findings("warehouse", warehouse_server)
         found += servers.unseen(
-            plugin_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
+            resolved_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
         )
         with connection.transaction():
             connection.execute(_READING)

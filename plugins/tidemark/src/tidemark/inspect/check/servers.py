@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tidemark.project.settings import DatabaseSettings, SideName
+    from tidemark.project.database_settings import DatabaseSettings, SideName
 
 _OLDEST, _TESTED = 14, range(15, 19)
 _CLOCKS_APART_S = 5.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tidemark.inspect.reconcile.bucket_hashes import ComparedStream, Key
+    from tidemark.inspect.reconcile.hash_queries import ComparedStream, Key
 
     Connection = psycopg.Connection[Any]
 

@@ -17,7 +17,7 @@ from singer_postgres.core.wire import Table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations as checked
 from tidemark.inspect.check import streams
-from tidemark.inspect.reconcile.bucket_hashes import ComparedStream
+from tidemark.inspect.reconcile.hash_queries import ComparedStream
 from tidemark.local import databases
 from tidemark.project import connections, lock_watch
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from tidemark.inspect.check.streams import Configuration, Stream
+    from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Source, Warehouse
 
     Connection = psycopg.Connection[Any]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.wire import Table
-    from tidemark.inspect.reconcile.bucket_hashes import ComparedStream, Key
     from tidemark.inspect.reconcile.compare import Difference
+    from tidemark.inspect.reconcile.hash_queries import ComparedStream, Key
 
     Connection = psycopg.Connection[Any]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tidemark.inspect.reconcile.bucket_hashes import Key
+    from tidemark.inspect.reconcile.hash_queries import Key
     from tidemark.inspect.reconcile.result import ReconcileResult
 
 _EXAMPLES = 3

@@ -11,6 +11,7 @@ from psycopg import sql
 from singer_postgres.core.bookmarks import reaches
 from singer_postgres.core.source import identity
 from singer_postgres.core.warehouse import tables
+from singer_postgres.core.warehouse.state_ahead import past_bookmarks, rows_missed
 from singer_postgres.core.warehouse.state_table import TABLE, LoadedState, StateTable
 from singer_postgres.core.wire import FIRST_LOAD
 from tidemark.local import databases
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from tidemark.project.database_settings import Warehouse
     from tidemark.project.directory import Project
-    from tidemark.project.settings import Warehouse
 
     Connection = psycopg.Connection[Any]
 
@@ -126,12 +127,12 @@ def _compared(  # noqa: PLR0913, PLR0917 - everything known about the stream
     watermark, resumed = entry.get(FIRST_LOAD) or (None, ())
     table = StateTable(warehouse.default_target_schema)
     ranges = [(node, first, after) for node, first, after in resumed]
-    if missed := table.misses(connection, source, stream, held, start, ranges, watermark):
+    if missed := rows_missed(table, connection, source, stream, held, start, ranges, watermark):
         return StateComparison(stream, entry, held, Status.ahead, f"{missed} would be missed")
     if start is None:
         said = "the next run reads it from its beginning" if held.bookmark else "each run reads it whole"
         return StateComparison(stream, entry, held, Status.behind if held.bookmark else Status.fits, said)
-    passed = table.past_bookmarks(connection, source, stream, held.bookmark) if held.bookmark else frozenset()
+    passed = past_bookmarks(table, connection, source, stream, held.bookmark) if held.bookmark else frozenset()
     if held.bookmark and not reaches(start, held.bookmark):
         said = "the next run reads the rows between again, which changes nothing"
         return StateComparison(stream, entry, held, Status.behind, said, passed)

@@ -15,7 +15,7 @@ from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import BusyError, UsageError
 from tidemark.inspect.state.comparison import StateComparison, Status, compare
-from tidemark.project import connections, meltano_state, settings
+from tidemark.project import connections, database_settings, meltano_state
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _holds_all_columns(compared: StateComparison) -> bool:
 @contextmanager
 def _locked(project: Project, chosen: Sequence[StateComparison]) -> Iterator[None]:
     """Keep out runs on other machines: at their end they would overwrite the new bookmarks."""
-    _, side = settings.read(project)
+    _, side = database_settings.read(project)
     schema = side.default_target_schema
     lock = RunLock(WarehouseConnector(lambda: connections.parameters(side), schema))
     try:

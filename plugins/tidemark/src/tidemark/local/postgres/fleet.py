@@ -14,8 +14,8 @@ from tidemark.project.file_locks import hold
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 
 @contextmanager

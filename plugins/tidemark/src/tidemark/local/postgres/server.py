@@ -26,14 +26,14 @@ from tidemark.errors import TidemarkError, UsageError
 from tidemark.local.postgres import binaries, home
 from tidemark.local.postgres.account import Account, account_for
 from tidemark.local.postgres.server_errors import server_error
-from tidemark.project import settings
+from tidemark.project import database_settings
 from tidemark.project.connections import connect
-from tidemark.project.settings import LOOPBACK
+from tidemark.project.database_settings import LOOPBACK
 
 if TYPE_CHECKING:
     from tidemark.local.postgres.binaries import Binaries
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
-    from tidemark.project.settings import DatabaseSettings
 
 _TIMEOUT_S = 60
 _REMAINS_S = 20
@@ -67,7 +67,7 @@ class Server:
     @property
     def admin(self) -> DatabaseSettings:
         """The database's settings with the server's owner as the role."""
-        return settings.admin(self.project, self.side)
+        return database_settings.admin(self.project, self.side)
 
     @property
     def log(self) -> Path:
@@ -114,7 +114,7 @@ class Server:
         self._programs = binaries.for_servers(self._find_programs(), self.account, home.find(self.project))
 
     def _find_programs(self) -> Binaries:
-        return binaries.find(settings.postgres_bin(self.project))
+        return binaries.find(database_settings.postgres_bin(self.project))
 
     def running(self) -> Running | None:
         """Return the server that runs on the data directory; None if there is none.
@@ -164,8 +164,8 @@ class Server:
         roles.apply(self.admin, passwords)
 
     def _logins(self) -> list[DatabaseSettings]:
-        if isinstance(self.side, settings.Warehouse):
-            logins = (settings.transformer, settings.monitor)
+        if isinstance(self.side, database_settings.Warehouse):
+            logins = (database_settings.transformer, database_settings.monitor)
             return [self.side, *(login(self.project, self.side) for login in logins)]
         return [self.side]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from tidemark.errors import UsageError
-from tidemark.project import plugin_settings, variables
+from tidemark.project import resolved_settings, variables
 
 if TYPE_CHECKING:
     from tidemark.project.directory import Project
@@ -242,7 +242,7 @@ def _machine(project: Project) -> Machine:
 def _read(kind: type[_S], project: Project) -> _S:
     """Read the settings that the plugin of a database has."""
     plugin = kind.prefix.lower().replace("_", "-")
-    found = plugin_settings.read(project, plugin, list(kind.model_fields))
+    found = resolved_settings.read(project, plugin, list(kind.model_fields))
     # the plugins' default address is our own server's, which only runs if the user names none
     if (host := found.get("host")) and host.is_default and host.value == LOOPBACK:
         del found["host"]
