@@ -10,11 +10,11 @@ def reaches(bookmark: str, start: str) -> bool:
     """Return whether `bookmark` is at or past `start`. Instants and numbers are compared; text must be equal."""
     if bookmark == start:
         return True
-    instants = _instant(bookmark), _instant(start)
-    if instants[0] and instants[1]:
-        return instants[0] >= instants[1]
     numbers = _number(bookmark), _number(start)
-    return numbers[0] is not None and numbers[1] is not None and numbers[0] >= numbers[1]
+    if numbers[0] is not None and numbers[1] is not None:
+        return numbers[0] >= numbers[1]
+    instants = _instant(bookmark), _instant(start)
+    return instants[0] is not None and instants[1] is not None and instants[0] >= instants[1]
 
 
 def comparable(bookmark: str, other: str) -> bool:
@@ -28,6 +28,9 @@ def has_known_order(bookmark: str) -> bool:
 
 
 def _instant(text: str) -> datetime | None:
+    if _number(text) is not None:
+        # fromisoformat takes 20261201122 for the first of December, 12:02
+        return None
     try:
         value = datetime.fromisoformat(text)
     except ValueError:
