@@ -125,7 +125,10 @@ class ChunkFiles:
         It is renamed first. Otherwise a worker that still reads a failed stream could create a file during the removal,
         and the directory would stay.
         """
-        shutil.rmtree(self.directory.rename(self.directory.with_suffix(".ended")), ignore_errors=True)
+        # somebody may have removed it already
+        with suppress(OSError):
+            self.directory = self.directory.rename(self.directory.with_suffix(".ended"))
+        shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.close()
 
 
