@@ -20,12 +20,9 @@ _MOST = 6
 
 def refusals(synced: Synced) -> list[str]:
     """Return why streams could not be read or loaded, one line each."""
-    lines = {
-        line.partition("the other streams go on: ")[2]
-        for line in (synced.tap_log + synced.target_log).splitlines()
-        if "the other streams go on: " in line
-    }
-    return sorted(lines)
+    said = "failed; the other streams continue: "
+    lines = (synced.tap_log + synced.target_log).splitlines()
+    return sorted({line.partition(said)[2] for line in lines if said in line})
 
 
 def run_until_well(

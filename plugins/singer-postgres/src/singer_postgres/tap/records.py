@@ -115,7 +115,7 @@ class Records:
             )
             raise LockBusyError(msg)
         if yields > _MOST_YIELDS:
-            msg = f"{what}, {yields} times in a row. Run this again when the table is free."
+            msg = f"{what}, {yields} times. Run this again when the table is free."
             raise LockBusyError(msg)
         _LOGGER.info("%s; reading resumes", what)
 

@@ -326,7 +326,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if goes_on:
                 what = one_line(error)
                 self.logger.warning(
-                    "Loading of %s stops, and the other streams go on: %s",
+                    "Loading %s failed; the other streams continue: %s",
                     stream,
                     what,
                     extra=log_fields(error, side="warehouse", stream=stream),

@@ -249,7 +249,7 @@ class StateTable:
         connection.execute(
             sql.SQL(
                 "UPDATE {} SET has_rows = has_rows OR %s, loaded_at = now(), "
-                # `check` compares this with the source's clock
+                # `state_ahead.refuse` compares this with the source's clock
                 "extracted_at = greatest(extracted_at, %s::timestamptz) WHERE source = %s AND stream = %s"
             ).format(self.in_statement),
             [has_rows, origin.snapshot_at or None, table.source, stream],
