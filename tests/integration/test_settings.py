@@ -207,8 +207,7 @@ plugins:
     ]
 
 
-def test_check_refuses_keys_that_meltano_ignores(project):
-    assert list(check_settings.unknown_keys(project, yaml_files.read(project))) == []
+def test_check_refuses_misspelt_keys_of_meltano(project):
     (project.root / "extract/extractors.meltano.yml").write_text("""
 plugins:
   extractors:
@@ -218,7 +217,7 @@ shedules: []
     path = project.root / "meltano.yml"
     path.write_text(path.read_text().replace("  - name: prod\n", "  - name: prod\n    conifg: {}\n"))
     place = "extract/extractors.meltano.yml"
-    found = list(check_settings.unknown_keys(project, yaml_files.read(project)))
+    found = list(check_settings.misspelt_keys(project, yaml_files.read(project)))
     assert [(finding.level, finding.what) for finding in found] == [
         ("error", f"`{key}` of {of} is not a key of Meltano; {meant} is one: correct or remove it")
         for key, of, meant in [
@@ -227,6 +226,27 @@ shedules: []
             ("selct", f"tap-postgres of {place}", "select"),
         ]
     ]
+
+
+def test_check_leaves_keys_alone_that_meltano_reads_and_that_are_the_users_own(project):
+    assert list(check_settings.misspelt_keys(project, yaml_files.read(project))) == []
+    path = project.root / "meltano.yml"
+    text = path.read_text().replace("  - name: prod\n", "  - name: prod\n    state_id_suffix: x\n")
+    path.write_text(
+        text + "state_backend.lock_timeout_seconds: 77\ndisable_tracking: true\nx-common: &c {a: 1}\non: {}\n1: x\n"
+    )
+    (project.root / "extract/extractors.meltano.yml").write_text("""
+plugins:
+  extractors:
+    - {name: tap-own, namespace: tap_own, settings: [{name: _foo}], foo: 1, keywords: [a], annotations: {b: {}}}
+  loaders: [{name: target-own, namespace: own, log_parser: singer-sdk, dialect: postgres}]
+  mappers: [{name: map, namespace: map, log_parser: singer-sdk, mappings: [{name: m, config: {}}]}]
+  utilities: [{name: util, namespace: util, capabilities: [about], 5: 1}]
+  files: [{name: files, update: {x: true}}]
+schedules: [{name: s, job: j, interval: "@daily", env: {A: b}}]
+jobs: [{name: j, tasks: [[tap-own target-own], util]}]
+""")
+    assert list(check_settings.misspelt_keys(project, yaml_files.read(project))) == []
 
 
 @pytest.mark.parametrize(

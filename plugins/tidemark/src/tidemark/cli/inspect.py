@@ -27,7 +27,7 @@ def status(
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """List what either database lacks for a run, with the SQL that fixes it; change nothing."""
+    """List what would stop or spoil a run, in either database and the project's YAML, with the SQL that fixes it."""
     from tidemark.inspect.check import show  # noqa: PLC0415
     from tidemark.inspect.check.finding import Level  # noqa: PLC0415
     from tidemark.inspect.check.run import check as run  # noqa: PLC0415

@@ -42,7 +42,7 @@ def check(project: Project) -> list[Finding]:
         TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.unknown_keys(project, files), *settings.unknown(project, files)]
+    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files)]
     databases.try_own(project, any_pool=True)
     source_side, warehouse_side = databases.bring_up(project)
     configuration = streams.configuration(project)

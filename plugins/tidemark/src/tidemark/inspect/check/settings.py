@@ -1,13 +1,12 @@
-"""Keys in YAML that have no effect: settings that no plugin has, and keys that Meltano does not know.
+"""Keys in YAML that have no effect: settings that no plugin has, and misspelt keys of Meltano.
 
-Meltano passes unknown settings on, and tap and target refuse to start. It ignores other unknown keys.
+Meltano passes unknown settings on, and tap and target refuse to start. It does not complain about other unknown keys.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import re
 import subprocess
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +26,8 @@ _SIDES: dict[str, Literal["source", "warehouse"]] = {"extractors": "source", "lo
 _TIMEOUT_S = 60
 # the keywords of JSON schema that refuse keys
 _REFUSE_KEYS = ("additionalProperties", "unevaluatedProperties")
+# how similar a key must be to count as misspelt, as `selct` is to `select`
+_ALIKE = 0.8
 
 
 def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
@@ -53,27 +54,36 @@ def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
             yield Finding(_SIDES.get(kind, "both"), Level.error, what)
 
 
-def unknown_keys(project: Project, files: ProjectFiles) -> Iterator[Finding]:
-    """Yield an error for each key of the project's files that Meltano's own schema does not have."""
+def misspelt_keys(project: Project, files: ProjectFiles) -> Iterator[Finding]:
+    """Yield an error for each key of the project's files that Meltano does not know and that resembles one it knows.
+
+    Other unknown keys are left alone: Meltano's schema is for editors and lacks some keys that Meltano reads, and a
+    plugin may have keys of its own.
+    """
     # only this check needs it
     from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
 
     schema = json.loads((resources.files("meltano") / "schemas" / "meltano.schema.json").read_text())
     validator = validator_for(schema)(schema)
     for document, path in zip(files.documents, files.paths, strict=True):
-        for error in validator.iter_errors(document):
+        for error in validator.iter_errors(_with_text_keys(document)):
             if error.validator not in _REFUSE_KEYS:
                 continue
             known = _keys(schema, error.schema)
-            patterns = error.schema.get("patternProperties", ())
             place = " of ".join((*_owner(error.instance), str(path.relative_to(project.root))))
-            for key in error.instance:
-                if key in known or any(re.search(pattern, key) for pattern in patterns):
-                    continue
-                meant = next(iter(difflib.get_close_matches(key, known, n=1)), None)
-                hint = f"; {meant} is one" if meant else ""
-                what = f"`{key}` of {place} is not a key of Meltano{hint}: correct or remove it"
-                yield Finding("both", Level.error, what)
+            for key in sorted(error.instance.keys() - known):
+                if meant := difflib.get_close_matches(key, known - error.instance.keys(), n=1, cutoff=_ALIKE):
+                    what = f"`{key}` of {place} is not a key of Meltano; {meant[0]} is one: correct or remove it"
+                    yield Finding("both", Level.error, what)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return a YAML value in which all keys are texts, as in JSON: YAML takes `1` and `on` for other types."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(each) for each in value]
+    return value
 
 
 def _owner(instance: dict[str, Any]) -> tuple[str, ...]:
