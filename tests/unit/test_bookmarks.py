@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from singer_postgres.core.bookmarks import comparable, has_known_order, reaches
+from tidemark.project.meltano_state import shown
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_instants_and_numbers_are_ordered_and_text_is_only_equal(bookmark, start
 
 
 def test_digits_are_a_number_and_not_a_date():
+    assert shown("20261201122") == "20261201122"
     assert has_known_order("20261201")
     assert comparable("20261201", "7")
     assert not comparable("20261201", "2026-12-01")

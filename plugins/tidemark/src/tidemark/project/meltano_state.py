@@ -33,6 +33,9 @@ class Bookmark:
 
 def shown(value: Any) -> str:
     """Return a bookmark's value: an instant to the second, any other value unchanged."""
+    if str(value).isdigit():
+        # fromisoformat takes 20261201122 for the first of December, 12:02
+        return str(value)
     try:
         return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S")
     except (TypeError, ValueError):
