@@ -266,7 +266,9 @@ def test_the_page_does_not_wait_for_a_warehouse_that_does_not_answer_in_time(fil
 
 
 def test_the_pipelines_address_is_the_default(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / "tidemark" / "src"))
+    # Airflow's environment has neither package
+    for package in ("singer-postgres", "tidemark"):
+        monkeypatch.syspath_prepend(str(REPOSITORY / "plugins" / package / "src"))
     from tidemark.project import database_settings  # noqa: PLC0415
 
     monkeypatch.delenv("TARGET_POSTGRES_PORT")
