@@ -1,0 +1,230 @@
+"""All metrics of `tidemark metrics`. The collectors take them from here, and docs/reference/metrics.md is made of them.
+
+Names follow Prometheus: base units, `_total` on counters. Counters count committed rows and ended runs, and survive
+restarts of the exporter, because the warehouse keeps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+_FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "info": InfoMetricFamily}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: the name of its samples.
+        about: what a sample says.
+        labels: the names of its labels.
+        series: how many series it has at most.
+        kind: its type in OpenMetrics.
+    """
+
+    name: str
+    about: str
+    labels: tuple[str, ...] = ()
+    series: str = "1"
+    kind: Literal["counter", "gauge", "info"] = "gauge"
+
+    def family(self) -> Family:
+        """Return an empty family of samples."""
+        name = self.name.removesuffix("_total").removesuffix("_info")
+        return _FAMILIES[self.kind](name, self.about, labels=self.labels)
+
+
+_STREAM = ("source", "stream")
+_PER_STREAM = "1 a stream"
+
+# --- the exporter
+BUILD = Metric("tidemark_build_info", "The release of Tidemark that exports this.", ("version",), kind="info")
+UP = Metric(
+    "tidemark_up",
+    "Whether a part could be read: warehouse, models, state, schedules or backups. If not, its metrics are missing.",
+    ("part",),
+    "5",
+)
+SCRAPE_SECONDS = Metric("tidemark_scrape_duration_seconds", "How long reading a part took.", ("part",), "5")
+SERVER = Metric("tidemark_warehouse_info", "The version of the warehouse's PostgreSQL.", ("version",), kind="info")
+TABLE_VERSION = Metric(
+    "tidemark_table_version",
+    "The version of one of Tidemark's tables in the warehouse, as the reference lists them.",
+    ("schema", "table"),
+    "8 a schema",
+)
+
+# --- streams
+STREAM_LAST_SUCCESS = Metric(
+    "tidemark_stream_last_success_timestamp_seconds",
+    "When the stream's last successful run ended.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_LAG = Metric(
+    "tidemark_stream_lag_seconds",
+    "The age of the source's state that the warehouse has all of.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_INTERVAL = Metric(
+    "tidemark_stream_interval_seconds",
+    "The longest time between two runs by the stream's shortest schedule.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_LAST_RUN = Metric(
+    "tidemark_stream_last_run",
+    "1, with the outcome of the latest run (running, succeeded, failed, killed) and the code of its error, if it has "
+    "one.",
+    (*_STREAM, "outcome", "code"),
+    _PER_STREAM,
+)
+STREAM_LAST_RUN_STARTED = Metric(
+    "tidemark_stream_last_run_started_timestamp_seconds",
+    "When the stream's latest run began to load it.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_LAST_RUN_SECONDS = Metric(
+    "tidemark_stream_last_run_duration_seconds",
+    "How long the last ended run took for the stream. The step `whole` is the time from its beginning to its end. The "
+    "others add up what parallel workers did: reading the source, copying into the warehouse, and merging.",
+    (*_STREAM, "step"),
+    "4 a stream",
+)
+STREAM_LAST_RUN_ROWS = Metric(
+    "tidemark_stream_last_run_rows",
+    "Rows that the last successful run wrote: inserted, updated and deleted.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_USUAL_ROWS = Metric(
+    "tidemark_stream_usual_rows",
+    "The median of that in the 20 successful runs before. Absent while there are fewer than 5.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_ROWS = Metric(
+    "tidemark_stream_rows_total",
+    "Rows that were inserted, updated, deleted, unchanged or rejected.",
+    (*_STREAM, "operation"),
+    "5 a stream",
+    "counter",
+)
+STREAM_BYTES = Metric(
+    "tidemark_stream_loaded_bytes_total", "Size of the files that were loaded.", _STREAM, _PER_STREAM, "counter"
+)
+STREAM_RUNS = Metric(
+    "tidemark_stream_runs_total",
+    "Ended runs, by outcome: succeeded, failed or killed.",
+    (*_STREAM, "outcome"),
+    "3 a stream",
+    "counter",
+)
+STREAM_FAILURES = Metric(
+    "tidemark_stream_failures_total",
+    "Failed runs, by the code of the error.",
+    (*_STREAM, "code"),
+    "1 a stream and code that occurred, of those in the reference of errors",
+    "counter",
+)
+STREAM_RETRIES = Metric(
+    "tidemark_stream_retries_total",
+    "How often reading or loading a part of the stream was tried again.",
+    _STREAM,
+    _PER_STREAM,
+    "counter",
+)
+STREAM_SCHEMA_CHANGES = Metric(
+    "tidemark_stream_schema_changes_total",
+    "Columns that changed in the source, and that the warehouse followed.",
+    _STREAM,
+    _PER_STREAM,
+    "counter",
+)
+STREAM_HELD = Metric(
+    "tidemark_stream_bookmark_held_seconds",
+    "For how long something had held the bookmark back when the stream was last read, by what: transaction, "
+    "prepared_transaction or hidden_transactions. 0 if nothing did.",
+    (*_STREAM, "by"),
+    _PER_STREAM,
+)
+STREAM_LOCKED = Metric("tidemark_stream_locked", "Whether a session holds the stream's run lock.", _STREAM, _PER_STREAM)
+STREAM_STATE = Metric(
+    "tidemark_stream_state_behind_seconds",
+    "How far Meltano's bookmark of the stream is behind the warehouse's; negative if it is ahead. Only for bookmarks "
+    "that are instants.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_COMPARED = Metric(
+    "tidemark_stream_reconciled_timestamp_seconds",
+    "When source and warehouse were last compared.",
+    _STREAM,
+    _PER_STREAM,
+)
+STREAM_COMPARED_OK = Metric(
+    "tidemark_stream_reconcile_success", "Whether that comparison could be made.", _STREAM, _PER_STREAM
+)
+STREAM_DIFFERENCES = Metric(
+    "tidemark_stream_reconcile_rows",
+    "Rows that it found missing, different or extra in the warehouse, and that it did not repair.",
+    (*_STREAM, "difference"),
+    "3 a stream",
+)
+
+# --- models
+_MODEL = ("model",)
+_PER_MODEL = "1 a model"
+MODEL_LAST_SUCCESS = Metric(
+    "tidemark_model_last_success_timestamp_seconds", "When the model was last built.", _MODEL, _PER_MODEL
+)
+MODEL_LAST_RUN = Metric(
+    "tidemark_model_last_run",
+    "1, with the outcome of the latest build, as dbt reports it: success, error or skipped.",
+    (*_MODEL, "outcome"),
+    _PER_MODEL,
+)
+MODEL_SECONDS = Metric(
+    "tidemark_model_last_run_duration_seconds", "How long the latest build of the model took.", _MODEL, _PER_MODEL
+)
+MODEL_ROWS = Metric(
+    "tidemark_model_last_run_rows",
+    "Rows that the latest build wrote. Absent where PostgreSQL does not count them, as for views.",
+    _MODEL,
+    _PER_MODEL,
+)
+MODEL_ROWS_TOTAL = Metric("tidemark_model_rows", "Rows in the table, as dbt keeps count of them.", _MODEL, _PER_MODEL)
+MODEL_TESTS = Metric(
+    "tidemark_model_tests",
+    "Data tests by their latest result: pass, warn, fail or error. A test of no model has an empty one.",
+    (*_MODEL, "result"),
+    "4 a model",
+)
+TESTS_RAN = Metric("tidemark_tests_last_run_timestamp_seconds", "When data tests last ran.")
+
+# --- schedules, locks, backups
+SCHEDULE_INTERVAL = Metric(
+    "tidemark_schedule_interval_seconds",
+    "The longest time between two runs of a schedule.",
+    ("schedule",),
+    "1 a schedule",
+)
+BUILD_LOCKED = Metric("tidemark_build_locked", "Whether a session holds the lock of dbt's builds.")
+BACKUPS = Metric("tidemark_backups", "Complete backups of this pipeline.")
+BACKUP_TIME = Metric("tidemark_backup_last_success_timestamp_seconds", "When the newest backup began.")
+BACKUP_SECONDS = Metric("tidemark_backup_duration_seconds", "How long the newest backup took.")
+BACKUP_BYTES = Metric("tidemark_backup_size_bytes", "The size of the newest backup.")
+DRILL_TIME = Metric("tidemark_backup_drill_timestamp_seconds", "When a restore was last tried by a drill.")
+DRILL_SUCCESS = Metric("tidemark_backup_drill_success", "Whether that drill succeeded.")
+DRILL_SECONDS = Metric("tidemark_backup_drill_duration_seconds", "How long that drill took.")
+
+ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
