@@ -38,7 +38,8 @@ class Metric:
     def family(self) -> Family:
         """Return an empty family of samples."""
         name = self.name.removesuffix("_total").removesuffix("_info")
-        return _FAMILIES[self.kind](name, self.about, labels=self.labels)
+        family: Family = _FAMILIES[self.kind](name, self.about, labels=self.labels)
+        return family
 
 
 _STREAM = ("source", "stream")
