@@ -26,7 +26,12 @@ variables mean what their own documentation says.
 An example is a value to replace by yours. A default is what counts while the variable is not set.
 """
 # the prefixes of the classes that have none of their own
-_PREFIXES = {"Machine": "TIDEMARK_", "MonitorLogin": "TIDEMARK_MONITOR_", "BackupSettings": "TIDEMARK_BACKUP_"}
+_PREFIXES = {
+    "Machine": "TIDEMARK_",
+    "MonitorLogin": "TIDEMARK_MONITOR_",
+    "ReporterLogin": "TIDEMARK_REPORTER_",
+    "BackupSettings": "TIDEMARK_BACKUP_",
+}
 _IN_AIRFLOW = """
 import json
 from pydantic import SecretStr

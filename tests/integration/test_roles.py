@@ -34,6 +34,16 @@ NOT_MONITOR = [
     "create table marts.new (x int)",
     "create schema mine",
 ]
+REPORTER = ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"]
+NOT_REPORTER = [
+    "select from raw.orders",
+    "select from raw._tidemark_runs",
+    "select from staging.stg_orders",
+    "select from intermediate.int_orders_enriched",
+    "delete from marts.fct_sales",
+    "create table marts.new (x int)",
+    "create schema mine",
+]
 MAY = {
     "tidemark_loader": [
         "update raw.orders set status = status",
@@ -45,9 +55,16 @@ MAY = {
         "create view staging.new as select * from raw.orders",
         "create schema ana_marts",
     ],
-    "tidemark_reporter": ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"],
+    "tidemark_reporter": REPORTER,
+    "tidemark_grafana": REPORTER,
     "tidemark_monitor": MONITOR,
     "tidemark_watcher": MONITOR,
+}
+# the logins of tools that watch, and the variables of their passwords
+WATCHING = {"tidemark_watcher": "TIDEMARK_MONITOR_PASSWORD", "tidemark_grafana": "TIDEMARK_REPORTER_PASSWORD"}
+GROUPS = {
+    "tidemark_watcher": ("tidemark_monitor", MONITOR[0]),
+    "tidemark_grafana": ("tidemark_reporter", REPORTER[0]),
 }
 MAY_NOT = {
     "tidemark_loader": [
@@ -61,14 +78,8 @@ MAY_NOT = {
         "create table raw.new (x int)",
         "drop table raw.orders",
     ],
-    "tidemark_reporter": [
-        "select from raw.orders",
-        "select from staging.stg_orders",
-        "select from intermediate.int_orders_enriched",
-        "delete from marts.fct_sales",
-        "create table marts.new (x int)",
-        "create schema mine",
-    ],
+    "tidemark_reporter": NOT_REPORTER,
+    "tidemark_grafana": NOT_REPORTER,
     "tidemark_monitor": NOT_MONITOR,
     "tidemark_watcher": NOT_MONITOR,
 }
@@ -126,29 +137,32 @@ def test_the_tap_can_read_and_see_other_transactions_and_can_not_write(project):
             attempt(project, "source", "tidemark_reader", may_not)
 
 
-def watch(project: Checkout) -> psycopg.Connection[Any]:
-    """Log in as the monitor, with the password in .env."""
-    password = dotenv_values(project.root / ".env")["TIDEMARK_MONITOR_PASSWORD"]
-    return psycopg.connect(project.tidemark("dsn", "warehouse").strip(), user="tidemark_watcher", password=password)
+def log_in(project: Checkout, role: str) -> psycopg.Connection[Any]:
+    """Log in as the role, with the password in .env."""
+    password = dotenv_values(project.root / ".env")[WATCHING[role]]
+    return psycopg.connect(project.tidemark("dsn", "warehouse").strip(), user=role, password=password)
 
 
-def test_the_monitor_can_log_in_and_read_run_records_and_nothing_else(project):
-    with watch(project) as connection:
+@pytest.mark.parametrize("role", WATCHING)
+def test_a_login_for_watching_has_its_groups_rights_and_can_not_write(project, role):
+    group, statement = GROUPS[role]
+    with log_in(project, role) as connection:
         (own,) = connection.execute(
-            "select array_agg(rolname::text order by 1) from pg_roles where pg_has_role(current_user, oid, 'member')"
+            "select array_agg(rolname::text) from pg_roles where pg_has_role(current_user, oid, 'member')"
         ).fetchone()
-        assert own == ["tidemark_monitor", "tidemark_watcher"]
-        assert connection.execute("select count(*) > 0 from raw._tidemark_runs").fetchone() == (True,)
+        assert set(own) == {group, role}
+        assert connection.execute(statement).fetchone() > (0,)
         with pytest.raises(errors.ReadOnlySqlTransaction):
             connection.execute("create temporary table mine ()")
 
 
-def test_a_warehouse_older_than_the_monitor_role_gets_it_at_the_next_start(project):
+@pytest.mark.parametrize("role", WATCHING)
+def test_a_warehouse_older_than_a_login_for_watching_gets_it_at_the_next_start(project, role):
     with project.connect("warehouse") as connection:
-        connection.execute("drop role tidemark_watcher")
-    unset_key(project.root / ".env", "TIDEMARK_MONITOR_PASSWORD")
+        connection.execute(f"drop role {role}")
+    unset_key(project.root / ".env", WATCHING[role])
     project.tidemark("up")
-    watch(project).close()
+    log_in(project, role).close()
 
 
 def test_each_part_of_a_run_connects_with_its_own_role(project):

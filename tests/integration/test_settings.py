@@ -360,6 +360,14 @@ OWN = {
         "x",
         lambda project: settings.monitor(project, settings.read(project)[1]).password,
     ),
+    "TIDEMARK_REPORTER_USER": (
+        "someone",
+        lambda project: settings.reporter(project, settings.read(project)[1]).user,
+    ),
+    "TIDEMARK_REPORTER_PASSWORD": (
+        "x",
+        lambda project: settings.reporter(project, settings.read(project)[1]).password,
+    ),
     "TIDEMARK_ADMIN_PASSWORD": (
         "x",
         lambda project: settings.admin(project, settings.read(project)[0]).password,
@@ -438,7 +446,8 @@ def quoted(value: str) -> str:
 
 def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
     with contextmanager(make_checkout)() as checkout:
-        names = ["TAP_POSTGRES", "TARGET_POSTGRES", "DBT_POSTGRES", "TIDEMARK_MONITOR", "TIDEMARK_ADMIN"]
+        roles = ["TIDEMARK_MONITOR", "TIDEMARK_REPORTER", "TIDEMARK_ADMIN"]
+        names = ["TAP_POSTGRES", "TARGET_POSTGRES", "DBT_POSTGRES", *roles]
         dotenv = checkout.root / ".env"
         dotenv.write_text("".join(f"{name}_PASSWORD={quoted(name + ODD)}\n" for name in names))
         checkout.tidemark("up")

@@ -29,6 +29,8 @@ def ensure_passwords(project: Project, sides: Iterable[DatabaseSettings]) -> boo
         wanting.append("DBT_POSTGRES_PASSWORD")
     if warehouses and database_settings.monitor(project, warehouses[0]).password is None:
         wanting.append("TIDEMARK_MONITOR_PASSWORD")
+    if warehouses and database_settings.reporter(project, warehouses[0]).password is None:
+        wanting.append("TIDEMARK_REPORTER_PASSWORD")
     _write(project, {name: secrets.token_urlsafe(24) for name in wanting})
     return bool(wanting)
 

@@ -23,6 +23,7 @@ _S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
 WATCHER = "tidemark_watcher"
+GRAFANA = "tidemark_grafana"
 
 
 class DatabaseSettings(BaseModel):
@@ -156,6 +157,13 @@ class MonitorLogin(BaseModel):
     password: SecretStr | None = None
 
 
+class ReporterLogin(BaseModel):
+    """The login that reads marts for Grafana."""
+
+    user: str = GRAFANA
+    password: SecretStr | None = None
+
+
 def admin(project: Project, side: DatabaseSettings) -> DatabaseSettings:
     """Return an embedded `side` with its owner's login. Return the user's own database unchanged."""
     if not side.embedded:
@@ -182,6 +190,12 @@ def transformer(project: Project, warehouse: Warehouse) -> Warehouse:
 def monitor(project: Project, warehouse: Warehouse) -> Warehouse:
     """Return the warehouse's settings with the login of the role that watches runs."""
     login = variables.read_into(MonitorLogin, "TIDEMARK_MONITOR_", project)
+    return warehouse.model_copy(update={"user": login.user, "password": login.password})
+
+
+def reporter(project: Project, warehouse: Warehouse) -> Warehouse:
+    """Return the warehouse's settings with the login of the role that reads marts."""
+    login = variables.read_into(ReporterLogin, "TIDEMARK_REPORTER_", project)
     return warehouse.model_copy(update={"user": login.user, "password": login.password})
 
 

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 
 # the roles of the SQL that can log in
-LOGINS = {"tidemark_reader", "tidemark_loader", "tidemark_transformer", "tidemark_watcher", "airflow"}
+LOGINS = {
+    "tidemark_reader",
+    "tidemark_loader",
+    "tidemark_transformer",
+    "tidemark_watcher",
+    "tidemark_grafana",
+    "airflow",
+}
 
 
 def statements(side: ServerName) -> str:

@@ -1,6 +1,7 @@
 -- The roles of the warehouse. Run this in its database, as the owner or a superuser. Then give a password to
--- each role that logs in (tidemark_loader, tidemark_transformer, tidemark_watcher): ALTER ROLE tidemark_loader LOGIN
--- PASSWORD '...'; Make people members of tidemark_reporter, and monitoring tools members of tidemark_monitor.
+-- each role that logs in (tidemark_loader, tidemark_transformer, tidemark_watcher, tidemark_grafana):
+-- ALTER ROLE tidemark_loader LOGIN PASSWORD '...'; Make people members of tidemark_reporter, and monitoring tools members
+-- of tidemark_monitor.
 DO $$
 DECLARE
     role text;
@@ -18,9 +19,11 @@ BEGIN
         END IF;
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
     END LOOP;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_watcher') THEN
-        CREATE ROLE tidemark_watcher LOGIN;
-    END IF;
+    FOREACH role IN ARRAY ARRAY['tidemark_watcher', 'tidemark_grafana'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', role);
+        END IF;
+    END LOOP;
     -- only members of a role, and superusers, can create schemas and default privileges for it
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('GRANT tidemark_loader, tidemark_transformer TO %I', current_user);
@@ -28,10 +31,15 @@ BEGIN
 END
 $$;
 
--- The login of Airflow's page of streams. It only has the monitor's rights, and a password of its own.
+-- The login of Airflow's page of streams, and of what watches runs. It only has the monitor's rights, and a password of
+-- its own. Grafana shows marts with the other login, which only has the reporter's rights.
 GRANT tidemark_monitor TO tidemark_watcher;
--- a second safeguard: its sessions are read-only
+GRANT tidemark_reporter TO tidemark_grafana;
+-- a second safeguard: their sessions are read-only
 ALTER ROLE tidemark_watcher SET default_transaction_read_only = on;
+ALTER ROLE tidemark_grafana SET default_transaction_read_only = on;
+-- a panel over too long a time must not keep the warehouse busy
+ALTER ROLE tidemark_grafana SET statement_timeout = '30s';
 
 -- The loader owns raw, and each schema that it creates for another source.
 CREATE SCHEMA IF NOT EXISTS raw AUTHORIZATION tidemark_loader;

@@ -165,7 +165,7 @@ class Server:
 
     def _logins(self) -> list[DatabaseSettings]:
         if isinstance(self.side, database_settings.Warehouse):
-            logins = (database_settings.transformer, database_settings.monitor)
+            logins = (database_settings.transformer, database_settings.monitor, database_settings.reporter)
             return [self.side, *(login(self.project, self.side) for login in logins)]
         return [self.side]
 
