@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.airflow.alerts import Receiver, receiving
 from tests.airflow.server import Airflow
+from tests.conftest import REPOSITORY
 from tests.integration.conftest import free_port, make_checkout
 
 if TYPE_CHECKING:
@@ -55,8 +57,24 @@ def project(receiver: Receiver) -> Iterator[Airflow]:
 
 
 @pytest.fixture(scope="module")
-def airflow(receiver: Receiver) -> Iterator[Airflow]:
+def metrics() -> Iterator[str]:
+    """Receive Airflow's metrics; yield the page that shows them."""
+    python = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
+    port = free_port()
+    receiver = subprocess.Popen([python, REPOSITORY / "tests" / "airflow" / "otlp.py", "127.0.0.1", str(port)])
+    yield f"http://127.0.0.1:{port}/metrics"
+    receiver.terminate()
+    receiver.wait()
+
+
+@pytest.fixture(scope="module")
+def airflow(receiver: Receiver, metrics: str) -> Iterator[Airflow]:
     with project(receiver) as found:
+        found.checkout.env |= {
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics,
+            # every 2 s, shorter than a task
+            "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        }
         found.start()
         try:
             yield found

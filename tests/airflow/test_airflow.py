@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import requests
 
 from tests import leaks
 from tests.airflow.browser import CHROMIUM, looking_at
@@ -84,6 +85,24 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
         assert event["extra"]["run_id"] == identifier
         assert event["extra"]["rows"] > 0
     assert receiver.take() == []
+
+
+@pytest.mark.usefixtures("airflow")
+def test_each_process_of_airflow_sends_its_metrics_and_tasks_add_none(metrics):
+    def page() -> str:
+        found = requests.get(metrics, timeout=10).text
+        return found if "airflow_pool_open_slots{" in found and "dagrun_duration_success" in found else ""
+
+    found = until(page, "the scheduler's metrics", seconds=30)
+    heartbeat = r'^airflow_{}_heartbeat_total{{instance="([^"]+)",job="airflow"}} '
+    processes = {
+        name: set(re.findall(heartbeat.format(name), found, re.MULTILINE))
+        for name in ("scheduler", "dag_processor", "triggerer")
+    }
+    assert [len(own) for own in processes.values()] == [1, 1, 1]
+    assert set(re.findall(r'instance="([^"]+)"', found)) == set.union(*processes.values())
+    # labels that grow with each run
+    assert not re.search(r"run_id=|task_id=|manual__", found), found
 
 
 def test_a_run_that_moves_no_row_writes_no_event(airflow):

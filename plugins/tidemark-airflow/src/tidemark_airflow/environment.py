@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # variables of .env for Airflow and our plugin; without the passwords of the source's reader and the warehouse's writers
-_OURS = ("AIRFLOW", "TIDEMARK_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_", "DBT_SCHEMA_PREFIX")
+_OURS = ("AIRFLOW", "TIDEMARK_", "OTEL_", "MELTANO_DATABASE_URI", "TARGET_POSTGRES_", "DBT_SCHEMA_PREFIX")
 _NOT_OURS = {"TIDEMARK_ADMIN_PASSWORD", "TARGET_POSTGRES_USER", "TARGET_POSTGRES_PASSWORD"}
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 # for psycopg in Airflow's asynchronous sessions
@@ -65,6 +65,7 @@ def compose(root: Path, process: Mapping[str, str], *, pooled: bool = True) -> d
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": f"{home}/passwords.json",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
         **_asynchronous(found),
+        **_metrics(found),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         # for libpq: Airflow needs its times in UTC, whatever the server's default is
@@ -115,6 +116,18 @@ def _asynchronous(found: Mapping[str, str]) -> dict[str, str]:
     return {
         f"{_CONNECTION}_ASYNC": f"postgresql+psycopg_async://{rest}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "tidemark_airflow.environment.UNPREPARED",
+    }
+
+
+def _metrics(found: Mapping[str, str]) -> dict[str, str]:
+    """Return what sends Airflow's metrics to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, if that is set."""
+    if not found.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+        return {}
+    return {
+        "AIRFLOW__METRICS__OTEL_ON": "True",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
+        # Prometheus makes the label `job` of it
+        "OTEL_SERVICE_NAME": "airflow",
     }
 
 

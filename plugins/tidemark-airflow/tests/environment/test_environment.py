@@ -96,3 +96,11 @@ def test_the_password_of_fab_is_in_no_file():
 )
 def test_an_unused_password_is_not_printed(variables):
     assert logins.note(variables) == "log in as AIRFLOW__CORE__AUTH_MANAGER defines it"
+
+
+def test_metrics_are_sent_if_an_address_is_named(compose):
+    named = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics"}
+    assert compose(**named)["AIRFLOW__METRICS__OTEL_ON"] == "True"
+    assert compose(**named)["OTEL_SERVICE_NAME"] == "airflow"
+    assert compose(**named, OTEL_SERVICE_NAME="ours")["OTEL_SERVICE_NAME"] == "ours"
+    assert not [name for name in compose() if name.startswith(("OTEL_", "AIRFLOW__METRICS__"))]
