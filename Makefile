@@ -177,6 +177,10 @@ reference: setup-dev ## write the generated pages of docs/reference again: comma
 	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)/commands.md
 	@$(BIN)/python docs/generate $(REFERENCE)
 
+.PHONY: dashboards
+dashboards: setup-dev ## write Grafana's dashboards again, from monitoring/grafana/generate
+	@$(BIN)/python -m monitoring.grafana.generate monitoring/grafana/dashboards
+
 .PHONY: definitions
 definitions: setup ## write the settings of tap and target into Meltano's lock files again, from the plugins' schemas
 	@for plugin in extractors/tap-postgres loaders/target-postgres; do \

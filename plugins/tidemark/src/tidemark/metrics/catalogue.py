@@ -55,6 +55,12 @@ UP = Metric(
 )
 SCRAPE_SECONDS = Metric("tidemark_scrape_duration_seconds", "How long reading a part took.", ("part",), "5")
 SERVER = Metric("tidemark_warehouse_info", "The version of the warehouse's PostgreSQL.", ("version",), kind="info")
+LINKS = Metric(
+    "tidemark_links_info",
+    "The addresses of this installation's Airflow and runbook, to which the dashboards link.",
+    ("airflow_url", "runbook_url"),
+    kind="info",
+)
 TABLE_VERSION = Metric(
     "tidemark_table_version",
     "The version of one of Tidemark's tables in the warehouse, as the reference lists them.",

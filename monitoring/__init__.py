@@ -1,0 +1,1 @@
+"""Configuration of Prometheus, Alertmanager, Grafana and the shipper of logs."""

@@ -1,0 +1,1 @@
+"""The dashboards as code. `make dashboards` writes their JSON to monitoring/grafana/dashboards."""
