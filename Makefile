@@ -144,7 +144,7 @@ bench-transform: setup-dev ## time full builds and builds of the same change (SC
 LISTED := git ls-files --cached --others --exclude-standard
 
 .PHONY: lint
-lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and shell scripts
+lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files, shell scripts and rules of alerts
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -160,6 +160,10 @@ lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files and s
 	@if shellcheck=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v shellcheck); then \
 		$(LISTED) '*.sh' .ci/run .ci/secrets .ci/targets | xargs -r "$$shellcheck" --external-sources --severity=warning; \
 else echo "Shell scripts were not checked: there is no wheel of shellcheck for this machine; install its package."; fi
+	@if command -v promtool >/dev/null && command -v amtool >/dev/null; then \
+		said=$$({ promtool check config --lint-fatal monitoring/prometheus/prometheus.yml && \
+			monitoring/alertmanager/configure.sh | amtool check-config /dev/stdin; } 2>&1) || { echo "$$said"; false; }; \
+else echo "Rules of alerts were not checked: there is no promtool or no amtool; install Prometheus and Alertmanager."; fi
 	@$(LISTED) '*.py' '*.sql' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "warning: " $$2 " has " $$1 " lines: is it one idea?" }'
 
 # what builds the site; mkdocs-material ends in May 2027, and `zensical` reads the same mkdocs.yml

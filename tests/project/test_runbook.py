@@ -8,6 +8,7 @@ import pytest
 
 from singer_postgres.core.errors import catalogue
 from tests.conftest import REPOSITORY
+from tests.project.alert_rules import ALERTS
 from tidemark import errors  # noqa: F401 - the catalogue includes its classes
 from tidemark.cli.app import app
 
@@ -15,6 +16,11 @@ RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
 # failures that only Airflow sees, and the section for missing alerts
 BESIDE = {"deadline", "timeout", "retry", "delivery"}
+OF_ALERTS = {
+    name: set(re.findall(r"`(\w+)`", found[1]))
+    for name, text in SECTIONS.items()
+    if (found := re.search(r"^\*\*Alerts\*\*: (.+)$", text, re.MULTILINE))
+}
 
 
 def test_each_code_is_in_the_section_that_its_class_names_and_in_no_other():
@@ -22,8 +28,18 @@ def test_each_code_is_in_the_section_that_its_class_names_and_in_no_other():
     assert stated == {(kind.code, kind.section) for kind in catalogue()}
 
 
-def test_every_section_has_a_code_except_those_of_airflow():
-    assert set(SECTIONS) - {kind.section for kind in catalogue()} == BESIDE
+def test_every_section_has_a_code_or_an_alert_except_those_of_airflow():
+    assert set(SECTIONS) - {kind.section for kind in catalogue()} - set(OF_ALERTS) == BESIDE - set(OF_ALERTS)
+
+
+def test_each_alert_is_in_the_section_that_its_link_names_and_in_no_other():
+    linked = set()
+    for alert in ALERTS:
+        path, _, section = alert["annotations"]["runbook_url"].partition("#")
+        assert path == "docs/runbook.md"
+        # a failed stream's link has the code of its error, whose anchor is in the section of the code
+        linked.add((alert["alert"], "load" if section.startswith("{{ or $labels.code") else section))
+    assert linked == {(name, section) for section, names in OF_ALERTS.items() for name in names}
 
 
 def test_each_error_class_has_its_own_code_a_cause_and_a_cure():
@@ -36,7 +52,7 @@ def test_each_error_class_has_its_own_code_a_cause_and_a_cure():
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_a_section_says_meaning_look_fix_and_whether_it_fixes_itself(name):
     words = re.findall(r"^\*\*([\w ]+)\*\*", SECTIONS[name], re.MULTILINE)
-    words = [word for word in words if word != "Codes"]
+    words = [word for word in words if word not in {"Codes", "Alerts"}]
     assert words[0] in {"Means", "As an error"}
     assert words[1:] == ["Look", "Fix", "Passes by itself"]
 

@@ -135,6 +135,16 @@ def test_a_run_with_a_failed_task_is_reported_once_with_the_tasks_error(airflow,
     assert (said["Airflow's run"], said["Run id in all logs"]) == (run, run_id_of("fails", run))
 
 
+def test_what_alertmanager_reports_is_not_sent_by_airflow_too(airflow, webhook, monkeypatch):
+    monkeypatch.setenv("TIDEMARK_ALERTS_BY", "alertmanager")
+    monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
+    late("running")
+    airflow.run("is_retried")
+    # the retry, which Alertmanager has no rule for; not the failed run
+    (body,) = webhook.bodies
+    assert "is_retried failed and is retried" in body["text"]
+
+
 def test_a_run_that_failed_after_a_retry_is_reported_once(airflow, webhook):
     airflow.run("is_retried")
     (body,) = webhook.bodies

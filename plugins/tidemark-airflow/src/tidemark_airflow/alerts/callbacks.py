@@ -4,6 +4,9 @@ Each failed run leads to one message. The DAG's callback sends it from the DAG p
 decides that the run failed. A failing task's own callback writes its error to an XCom before Airflow learns of the
 failure. So a killed task, several failed tasks, and a run that exceeded its time need no special cases: for a task that
 left no error, the message has its state.
+
+`TIDEMARK_ALERTS_BY=alertmanager` leaves failed runs and missed deadlines to Alertmanager, whose rules see them too.
+Airflow alone knows of retries and followed schema changes, so it always reports those.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from tidemark_airflow.alerts import context as contexts
-from tidemark_airflow.alerts import settings
+from tidemark_airflow.alerts import message, settings
 from tidemark_airflow.alerts.channels import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from tidemark_airflow.alerts.message import Alert
 
 logger = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -57,7 +62,8 @@ def task_retried(context: Mapping[str, Any]) -> None:
 @_harmless
 def run_failed(context: Mapping[str, Any]) -> None:
     """Report that a run failed. `on_failure_callback` of the DAG."""
-    deliver(contexts.failed(context, _content().runbook_url))
+    content = _content()
+    _deliver_unless_alertmanager(contexts.failed(context, content.runbook_url), content)
 
 
 @_harmless
@@ -75,7 +81,15 @@ async def deadline_missed(context: Mapping[str, Any], owner: str) -> None:
 
 @_harmless
 def _deadline_missed(context: Mapping[str, Any], owner: str) -> None:
-    if alert := contexts.late(context, owner, _content().runbook_url):
+    content = _content()
+    if alert := contexts.late(context, owner, content.runbook_url):
+        _deliver_unless_alertmanager(alert, content)
+
+
+def _deliver_unless_alertmanager(alert: Alert, content: settings.Content) -> None:
+    if content.by == "alertmanager":
+        logger.warning("Alertmanager reports this (%sBY=alertmanager): %s", settings.PREFIX, message.for_log(alert))
+    else:
         deliver(alert)
 
 

@@ -25,8 +25,9 @@ class _Settings(BaseSettings):
 
 
 class Content(_Settings):
-    """What is reported (retries too, or only failures), and where the runbook is."""
+    """What is reported (retries too, or only failures), by Airflow or Alertmanager, and where the runbook is."""
 
+    by: Literal["airflow", "alertmanager"] = "airflow"
     on_retry: bool = False
     runbook_url: str = "docs/runbook.md"
 
