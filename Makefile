@@ -118,6 +118,10 @@ test-long: setup-dev ## run the tests that take long: all pairs of versions, a s
 test-airflow: setup-dev ## run the tests that start Airflow: runs, failures, alerts, backfills, several machines, its pages
 	@$(BIN)/pytest -m airflow --numprocesses=1 tests/airflow
 
+.PHONY: test-monitoring
+test-monitoring: setup-dev ## run the tests of dashboards and rules, with a real Prometheus and what it scrapes
+	@$(BIN)/pytest -m monitoring --numprocesses=1 tests/monitoring
+
 .PHONY: test-compose
 test-compose: setup-dev ## build the images, start all services and test them, with this machine's Docker
 	@$(BIN)/pytest -m compose --numprocesses=0 --timeout=1800 tests/compose

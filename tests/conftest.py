@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHARED = "TESTS_SHARED"
 # the longest files first, so that no worker still has a long one when the others are done
-_ORDER = ("integration", "chaos", "singer", "airflow", "compose", "project", "unit")
+_ORDER = ("integration", "chaos", "singer", "airflow", "compose", "monitoring", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

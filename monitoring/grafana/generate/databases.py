@@ -1,7 +1,7 @@
 """Databases and poolers: what postgres_exporter, pgbouncer_exporter and node_exporter say.
 
 Names are those of postgres_exporter 0.17 with its default collectors, and of the pgbouncer_exporter of Prometheus'
-community. Debian's pgbouncer exporter is another program; where it says the same, its name follows an `or`.
+community, 0.11. Debian's pgbouncer exporter is another program, with other names.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _now() -> list[Builder[Panel]]:
         ),
         tile(
             "Clients waiting",
-            now("sum(pgbouncer_pools_client_waiting_connections or pgbouncer_waiting_clients)"),
+            now("sum(pgbouncer_pools_client_waiting_connections)"),
             PROMETHEUS,
             about="Clients that wait for a connection of PgBouncer.",
             steps=limits((1, WARNING), (10, BAD)),
@@ -275,12 +275,12 @@ def _poolers() -> list[Builder[Panel]]:
             "Clients",
             [
                 over_time(
-                    f"sum {per_pool} (pgbouncer_pools_client_active_connections or pgbouncer_active_clients)",
+                    f"sum {per_pool} (pgbouncer_pools_client_active_connections)",
                     f"{pool} served",
                     "A",
                 ),
                 over_time(
-                    f"sum {per_pool} (pgbouncer_pools_client_waiting_connections or pgbouncer_waiting_clients)",
+                    f"sum {per_pool} (pgbouncer_pools_client_waiting_connections)",
                     f"{pool} waiting",
                     "B",
                 ),
@@ -313,8 +313,7 @@ def _poolers() -> list[Builder[Panel]]:
             "Queries",
             [
                 over_time(
-                    "sum by (database) (rate(pgbouncer_stats_totals_queries_pooled_total[$__rate_interval]) "
-                    "or rate(pgbouncer_requests_total[$__rate_interval]))",
+                    "sum by (database) (rate(pgbouncer_stats_totals_queries_pooled_total[$__rate_interval]))",
                     "{{database}}",
                 )
             ],

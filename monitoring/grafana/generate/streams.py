@@ -338,11 +338,10 @@ def streams() -> Dashboard:
         "Failed runs",
         RUN_RECORDS,
         f"""
-        select coalesce(ended_at, started_at) as time, outcome || ': ' || coalesce(error, 'no message') as text,
+        select started_at as time, outcome || ': ' || coalesce(error, 'no message') as text,
             coalesce(error_code, outcome) as tags
         from {_RUNS}
-        where stream = ${{stream:sqlstring}} and outcome in ('failed', 'killed')
-            and $__timeFilter(coalesce(ended_at, started_at))
+        where stream = ${{stream:sqlstring}} and outcome in ('failed', 'killed') and $__timeFilter(started_at)
         """,
         BAD,
     )
