@@ -397,7 +397,9 @@ OWN = {
     ),
 }
 # variables that tidemark-airflow reads; it gets .env from its `compose`
-OF_AIRFLOW = re.compile(r"AIRFLOW_|TIDEMARK_(?:ALERTS|DAG|WORK_DIR|MONITOR)_?|DBT_SCHEMA_PREFIX|MELTANO_DATABASE_URI")
+OF_AIRFLOW = re.compile(
+    r"AIRFLOW_|OTEL_|TIDEMARK_(?:ALERTS|DAG|WORK_DIR|MONITOR)_?|DBT_SCHEMA_PREFIX|MELTANO_DATABASE_URI"
+)
 
 
 def _shown(value) -> str:
