@@ -60,6 +60,34 @@ def test_an_unreachable_side_ends_a_run_with_its_own_status_and_one_line(project
     assert "Cannot connect to the source database 'shop' on 127.0.0.1:1" in line
 
 
+def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
+    runs = "select outcome, error_code, count(*) from raw._tidemark_runs where run_id = '{}' group by 1, 2"
+    away, gone = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+    project.extract_and_load()
+    # before Meltano starts
+    project.run(
+        "tidemark", "run", *LOAD, "--run-id", away, env={"TAP_POSTGRES_HOST": "localhost", "TAP_POSTGRES_PORT": "1"}
+    )
+    assert project.rows("warehouse", runs.format(away)) == [("failed", "source_unreachable", 4)]
+    # one stream, in the tap
+    with project.connect("source") as connection:
+        connection.execute("alter table customers rename to clients")
+    try:
+        project.run("tidemark", "run", *LOAD, "--run-id", gone)
+    finally:
+        with project.connect("source") as connection:
+            connection.execute("alter table clients rename to customers")
+    assert project.rows("warehouse", f"{runs.format(gone)} order by 1") == [
+        ("failed", "table_missing", 1),
+        ("succeeded", None, 3),
+    ]
+    project.extract_and_load()
+    ((failed,),) = project.rows(
+        "warehouse", "select failed from raw._tidemark_stream_totals where stream = 'public-customers'"
+    )
+    assert failed == {"source_unreachable": 1, "table_missing": 1}
+
+
 def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):
     project.tidemark("demo", "change", "--rows", "50", "--seed", "2")
     with project.connect("warehouse") as connection, connection.transaction():

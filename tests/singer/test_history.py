@@ -58,6 +58,42 @@ def test_a_failed_run_says_why_and_the_next_run_finds_a_killed_one(pipe):
     assert "raw.orders.updated_at is timestamp with time zone" in failed[2]
 
 
+def test_totals_grow_with_each_committed_row_and_ended_run_whether_or_not_a_history_is_kept(pipe):
+    totals = (
+        "select rows_read, rows_inserted, rows_updated, rows_deleted, bytes > 0, succeeded, killed, failed, "
+        "schema_changes from raw._tidemark_stream_totals where stream = '{}'"
+    )
+    pipe.do(ORDERS + "create table pages (id int primary key, name text); insert into pages values (1, 'a'), (2, 'b')")
+    pipe.target["history_days"] = 0
+    streams = {**STREAMS, "public-pages": {"replication-method": "FULL_TABLE"}}
+    state = pipe.sync(streams).ok().state
+    assert pipe.rows(totals.format("public-orders")) == [(100, 100, 0, 0, True, 1, 0, {}, 0)]
+    assert pipe.rows(totals.format("public-pages")) == [(2, 2, 0, 0, True, 1, 0, {}, 0)]
+    pipe.do("alter table pages add size int; delete from pages where id = 1")
+    pipe.do("alter table orders alter updated_at type date")
+    pipe.sync(streams, state)
+    assert pipe.rows(totals.format("public-pages")) == [(3, 2, 0, 1, True, 2, 0, {}, 1)]
+    ((_, inserted, *_, succeeded, _, failed, _),) = pipe.rows(totals.format("public-orders"))
+    assert (inserted, succeeded, sum(failed.values())) == (100, 1, 1)
+
+
+def test_a_run_says_what_held_its_bookmark_back_and_how_long_its_steps_took(pipe):
+    pipe.do(ORDERS)
+    with pipe.source() as open_transaction, open_transaction.transaction():
+        open_transaction.execute("create table other (id int)")
+        open_transaction.execute("select pg_sleep(1)")
+        pipe.sync(STREAMS).ok()
+    ((by, seconds, reading, copying, merging),) = pipe.rows(
+        "select held_by, held_seconds, seconds_reading, seconds_copying, seconds_merging from raw._tidemark_runs"
+    )
+    assert by == "transaction"
+    assert seconds > 1
+    assert reading > 0
+    assert copying > 0
+    # the rows went straight into the empty table
+    assert merging == 0
+
+
 def test_run_records_are_kept_for_the_configured_time(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, batch_from_json
+from singer_postgres.core.wire import Chunk, EmptyRange, ReadReport, StreamEnd, batch_from_json
 
 ORIGIN = {
     "snapshot": "00000003-1",
@@ -22,36 +22,46 @@ COMMON = (
 
 
 @pytest.mark.parametrize(
-    ("batch", "counts", "blocks", "last"),
+    ("batch", "counts", "blocks"),
     [
         pytest.param(
             Chunk(**ORIGIN, rows=2, bytes=31, crc32=4, blocks=(16384, 8, None)),
             '"rows": 2, "bytes": 31, "crc32": 4',
             "[16384, 8, null]",
-            "false",
             id="chunk",
         ),
         pytest.param(
             Chunk(**ORIGIN, rows=None, bytes=31, crc32=4),
             '"rows": null, "bytes": 31, "crc32": 4',
             "null",
-            "false",
             id="part of a range",
         ),
         pytest.param(
             EmptyRange(**ORIGIN, blocks=(16384, 8, 16)),
             '"rows": 0, "bytes": 0, "crc32": 0',
             "[16384, 8, 16]",
-            "false",
             id="empty range",
         ),
-        pytest.param(StreamEnd(**ORIGIN), '"rows": 0, "bytes": 0, "crc32": 0', "null", "true", id="end"),
     ],
 )
-def test_each_kind_of_batch_is_written_and_read_as_version_1_has_it(batch, counts, blocks, last):
+def test_each_kind_of_chunk_is_written_and_read_as_version_1_has_it(batch, counts, blocks):
     text = (
         f'{{"format": "pgcopy", "version": 1, {counts}, {COMMON}, "blocks": {blocks}, "resumed": [[16384, 0, 8]], '
-        f'"last": {last}, "backfill": false}}'
+        '"last": false, "backfill": false}'
     )
     assert json.dumps(batch.to_json()) == text
     assert batch_from_json(json.loads(text)) == batch
+
+
+def test_the_end_of_a_stream_is_read_with_and_without_a_report_of_how_it_was_read():
+    text = (
+        f'{{"format": "pgcopy", "version": 1, "rows": 0, "bytes": 0, "crc32": 0, {COMMON}, "blocks": null, '
+        '"resumed": [[16384, 0, 8]], "last": true, "backfill": false'
+    )
+    report = ReadReport(retries=1, seconds=2.5, held_by="transaction", held_seconds=60.0)
+    members = '"retries": 1, "seconds": 2.5, "held_by": "transaction", "held_seconds": 60.0'
+    told = f'{text}, "report": {{{members}}}}}'
+    assert json.dumps(StreamEnd(**ORIGIN, report=report).to_json()) == told
+    assert batch_from_json(json.loads(told)) == StreamEnd(**ORIGIN, report=report)
+    # an older tap tells nothing
+    assert batch_from_json(json.loads(f"{text}}}")) == StreamEnd(**ORIGIN)

@@ -213,13 +213,36 @@ class EmptyRange(BatchOrigin):
         return self._encoding(blocks=self.blocks)
 
 
+@dataclass(frozen=True)
+class ReadReport:
+    """How the tap read a stream, for the history.
+
+    Attributes:
+        retries: how often a part of the stream was read again after an error.
+        seconds: how long parallel workers read, added up.
+        held_by: what held the bookmark back: see `OpenTransactions.held_back`; None if nothing did.
+        held_seconds: for how long it had done so.
+    """
+
+    retries: int = 0
+    seconds: float | None = None
+    held_by: str | None = None
+    held_seconds: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamEnd(BatchOrigin):
-    """The end of a stream. All its chunks come before it."""
+    """The end of a stream. All its chunks come before it.
+
+    Attributes:
+        report: how the stream was read. Older taps of version 1 don't send it.
+    """
+
+    report: ReadReport = ReadReport()
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""
-        return self._encoding(last=True)
+        return {**self._encoding(last=True), "report": asdict(self.report)}
 
 
 Batch = Chunk | EmptyRange | StreamEnd
@@ -243,7 +266,7 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
         backfill=value["backfill"],
     )
     if value["last"]:
-        return StreamEnd(**origin.common)
+        return StreamEnd(**origin.common, report=ReadReport(**value.get("report", {})))
     blocks = None if value["blocks"] is None else _block_range(value["blocks"])
     if blocks is not None and not value["bytes"]:
         return EmptyRange(**origin.common, blocks=blocks)

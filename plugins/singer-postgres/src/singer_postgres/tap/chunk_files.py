@@ -229,6 +229,8 @@ class ChunkWriter(io.RawIOBase):
         self._gave_way = gave_way
         self._file = ChunkFile(first)
         self._rolled = self._handed_on = self._abandoned = False
+        self.waited_s = 0.0
+        """Seconds that it waited for room."""
 
     def buffered(self) -> io.BufferedWriter:
         """Return the buffer to write rows to."""
@@ -252,7 +254,9 @@ class ChunkWriter(io.RawIOBase):
             # set before, because creating the next file may fail
             self._rolled = self._handed_on = True
             self._done(self._file)
+            full_at = time.monotonic()
             self._file = ChunkFile(self._files.new(self._gave_way))
+            self.waited_s += time.monotonic() - full_at
             self._handed_on = False
             self._file.write(self._header)
         self._file.write(data)

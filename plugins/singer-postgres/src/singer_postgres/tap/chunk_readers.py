@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
@@ -120,12 +121,15 @@ class ChunkReaders:
                     may_roll=lease.range.may_roll,
                     gave_way=reader.gave_way,
                 )
+                began = time.monotonic()
                 try:
                     lease.begin(connection, lock_timeout_s=self._source.lock_timeout_s)
                     rows = _copy(connection, lease, writer)
                 except BaseException:
                     writer.abandon()
                     raise
+                finally:
+                    lease.add_seconds(time.monotonic() - began - writer.waited_s)
         except (LockedError, ChangedError):
             # the transaction was rolled back, and the session can be used again
             raise

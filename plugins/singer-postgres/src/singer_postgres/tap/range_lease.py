@@ -109,6 +109,11 @@ class RangeLease:
                 self._holds_snapshot = False
                 self.snapshot.used()
 
+    def add_seconds(self, seconds: float) -> None:
+        """Add to how long the stream was read."""
+        with self._lock:
+            self.stream.seconds += seconds
+
     def announce(self, event: Read | Empty) -> None:
         """Put an event into the queue.
 

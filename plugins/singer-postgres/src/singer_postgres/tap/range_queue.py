@@ -23,7 +23,7 @@ from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
 from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
 from singer_postgres.tap.snapshots import ChangedError
-from singer_postgres.tap.source_queries import ReadSettings, SourceQueries, tell_of_retry
+from singer_postgres.tap.source_queries import ReadSettings, SourceQueries
 from singer_postgres.tap.stream_restart import refuse_expired_snapshot, select_again
 from singer_postgres.tap.worker_count import Crowded
 
@@ -240,7 +240,7 @@ class RangeQueue:
                 self._leave_out(stream, failed)
                 return
             wait_s = random.uniform(0, driver_errors.longest_wait_s(stream.breaks))  # noqa: S311 - no secret
-            tell_of_retry(plan, error, wait_s)
+            self.queries.note_retry(plan, error, wait_s)
             stream.breaks += 1
             stream.pause.until = max(stream.pause.until, time.monotonic() + wait_s)
             self._begin_again(lease)
@@ -312,7 +312,8 @@ class RangeQueue:
         if not stream.epoch.pending_ranges:
             self._retire(stream)
             stream.epoch.state = EpochState.FINISHED
-            self._events.put(Finished(stream.plan, StreamEnd(**stream.origin.common)))
+            end = StreamEnd(**stream.origin.common, report=self.queries.report(stream))
+            self._events.put(Finished(stream.plan, end))
 
     def _finish(self, lease: RangeLease) -> None:
         """Count a range as done, unless its stream failed or restarted."""

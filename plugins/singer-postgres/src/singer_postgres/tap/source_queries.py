@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from psycopg2 import sql
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.source.identity import identity
-from singer_postgres.core.wire import Table
+from singer_postgres.core.wire import ReadReport, Table
 from singer_postgres.tap import block_ranges
 from singer_postgres.tap.locks import LockedError, Watch
 from singer_postgres.tap.range_lease import Range
@@ -59,6 +60,8 @@ class SourceQueries:
         self._settings = settings
         self._notices = notices
         self._idle: list[Connection] = []
+        self.retries: Counter[str] = Counter()
+        """How often each stream was read again after an error."""
         self._identity: str | None = None
 
     def open_stream(self, plan: StreamPlan) -> tuple[OpenStream, list[Range]]:
@@ -79,6 +82,8 @@ class SourceQueries:
                 notices=self._notices,
                 lock_timeout_s=self._source.lock_timeout_s,
             )
+            if plan.method == "INCREMENTAL" and plan.backfill is None and stream.snapshot:
+                stream.held_back = stream.snapshot.horizon.held_back(longest=self._settings.lookback.longest)
             if stream.plan.whole or not stream.relation.leaves:
                 return stream, self.cut(stream)
             if self._estimate(stream) < self._settings.chunk_bytes / 2:
@@ -146,7 +151,13 @@ class SourceQueries:
                 raise Crowded from error
             return driver_errors.is_transient(error, reached=self._identity is not None)
 
-        return driver_errors.retry(attempt, is_transient=may_succeed, on_retry=partial(tell_of_retry, plan))
+        return driver_errors.retry(attempt, is_transient=may_succeed, on_retry=partial(self.note_retry, plan))
+
+    def note_retry(self, plan: StreamPlan, error: BaseException, wait_s: float) -> None:
+        """Log and count a retry."""
+        self.retries[plan.stream] += 1
+        what = one_line(error)
+        _LOGGER.warning("Reading is retried: stream=%s, wait_s=%.1f, error=%s", plan.stream, wait_s, what)
 
     def wrap_error(self, error: Exception, plan: StreamPlan, more: str | None = None) -> Exception:
         """Wrap a driver's error in one of ours that names the stream. Return other errors unchanged."""
@@ -165,6 +176,11 @@ class SourceQueries:
         except (psycopg2.Error, SingerPostgresError):
             return False
         return True
+
+    def report(self, stream: OpenStream) -> ReadReport:
+        """Return how a stream was read, at its end."""
+        by, seconds = stream.held_back or (None, None)
+        return ReadReport(self.retries[stream.plan.stream], round(stream.seconds, 3), by, seconds)
 
     def release(self, snapshot: Snapshot) -> None:
         """End a snapshot, and keep its connection for another snapshot."""
@@ -197,9 +213,3 @@ class SourceQueries:
         with suppress(IndexError):
             return self._idle.pop()
         return self._source.connect_once()
-
-
-def tell_of_retry(plan: StreamPlan, error: BaseException, wait_s: float) -> None:
-    """Log a retry."""
-    what = one_line(error)
-    _LOGGER.warning("Reading is retried: stream=%s, wait_s=%.1f, error=%s", plan.stream, wait_s, what)

@@ -63,6 +63,10 @@ class OpenStream:
     """How often in a row a range was interrupted for a waiting session."""
     breaks: int = 0
     """How often in a row a connection broke."""
+    seconds: float = 0.0
+    """How long parallel workers read it, added up."""
+    held_back: tuple[str, float] | None = None
+    """What holds the bookmark back, and for how many seconds it has done so."""
 
     @property
     def columns_read(self) -> list[str]:

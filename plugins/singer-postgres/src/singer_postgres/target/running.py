@@ -41,7 +41,9 @@ class RunningTarget(Protocol):
     def has_failed(self, stream: str) -> bool:
         """Return whether a stream has failed. Its further rows are skipped."""
 
-    def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
+    def stream_failed(
+        self, number: int, stream: str, history: StreamRun | None, error: Exception | None, *, retries: int = 0
+    ) -> bool:
         """Note that a stream failed, and return whether the other streams continue."""
 
     def drain_one(self, sink: Any) -> None:

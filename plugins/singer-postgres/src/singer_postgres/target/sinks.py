@@ -23,10 +23,10 @@ from target_postgres.sinks import PostgresSink
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import NameTakenError, SingerPostgresError, one_line
-from singer_postgres.core.warehouse import brief_locks, merge, rejects, run_history, schema_changes, tables
+from singer_postgres.core.warehouse import brief_locks, merge, rejects, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
-from singer_postgres.core.warehouse.run_history import StreamRun
+from singer_postgres.core.warehouse.run_history import StreamRun, Work
 from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.validation import RecordValidator
@@ -111,8 +111,7 @@ class RecordSink(PostgresSink):
                 raise NameTakenError(msg)
         with self._target.pool.connection() as connection:
             tables.ensure_schema(connection, self._destination)
-            if self.history.keep_days:
-                run_history.TABLE.ensure(connection, self._destination)
+            self.history.ensure(connection)
             schema_changes.TABLE.ensure(connection, self._destination)
             table = self._described(connection)
 
@@ -215,6 +214,8 @@ class RecordSink(PostgresSink):
     # rejected records
 
     _rejected = 0
+    retries = 0
+    """How often a batch was loaded again after an error."""
 
     def reject(self, record: dict[str, Any], error: Exception) -> bool:
         """Store a record that its table can't hold, and return whether max_rejects allows it."""
@@ -243,7 +244,9 @@ class RecordSink(PostgresSink):
         except (*_OF_RECORDS, psycopg.Error, SingerPostgresError) as error:
             if not driver_errors.ends_one_stream(error, writing=True) and not isinstance(error, _OF_RECORDS):
                 raise
-            if not self._target.stream_failed(context["number"], self.stream_name, self.history, error):
+            if not self._target.stream_failed(
+                context["number"], self.stream_name, self.history, error, retries=self.retries
+            ):
                 raise
 
     def _load(self, batch: list[dict[str, Any]]) -> None:
@@ -272,6 +275,7 @@ class RecordSink(PostgresSink):
             return bool(self.key_properties) and driver_errors.is_transient(error)
 
         def log_retry(error: BaseException, wait_s: float) -> None:
+            self.retries += 1
             self.logger.warning("Loading is retried: wait_s=%.1f, error=%s", wait_s, one_line(error))
             self._target.lock.renew()
 
@@ -355,7 +359,7 @@ class RecordSink(PostgresSink):
         super().clean_up()
         if not self._target.has_failed(self.stream_name):
             with self._transaction() as connection:
-                self.history.end(connection)
+                self.history.end(connection, work=Work(retries=self.retries))
         self._counters.close()
 
 

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,21 +20,20 @@ from singer_postgres.core.warehouse import (
     brief_locks,
     manual_changes,
     merge,
-    run_history,
     schema_changes,
     state_ahead,
     tables,
 )
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
-from singer_postgres.core.warehouse.run_history import StreamRun
+from singer_postgres.core.warehouse.run_history import StreamRun, Work
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
 from singer_postgres.target.copy_writer import FlushingWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import psycopg
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
-    from singer_postgres.core.wire import BatchOrigin, EmptyRange, StreamEnd, Table
+    from singer_postgres.core.wire import BatchOrigin, EmptyRange, ReadReport, StreamEnd, Table
 
     Connection = psycopg.Connection[Any]
 
@@ -107,6 +107,9 @@ class StreamLoad:
         """The table's primary key, if the stream no longer has a key."""
         self._rows: Counter[str] = Counter()
         """The number of loaded rows, by snapshot."""
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._counting = threading.Lock()
+        self._retries = 0
 
     @property
     def _triggers(self) -> tuple[str, ...]:
@@ -132,8 +135,7 @@ class StreamLoad:
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
         schema_changes.TABLE.ensure(connection, self.schema)
-        if self.history.keep_days:
-            run_history.TABLE.ensure(connection, self.schema)
+        self.history.ensure(connection)
         changes = brief_locks.with_brief_locks(connection, lambda: self._open(connection, origin), table=self._target)
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
@@ -215,12 +217,14 @@ class StreamLoad:
                     stage = self._stage(connection)
                     rows = self._copy(connection, stage, chunk, path)
                     my_turn()
-                    written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
+                    with self._timed("merging"):
+                        written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             if chunk.blocks is not None:
                 self._state.add_range(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
-            self.history.count(connection, written, bytes_=chunk.bytes if isinstance(chunk, Chunk) else 0)
+            bytes_ = chunk.bytes if isinstance(chunk, Chunk) else 0
+            self.history.count(connection, written, bytes_=bytes_, staged=self._is_full)
             attempt.written, attempt.xid = written, xid
 
     def confirm(self, connection: Connection) -> None:
@@ -247,7 +251,10 @@ class StreamLoad:
             full_stage = self._full_stage(connection, origin)
         with connection.transaction():
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
-            written = self._replace(connection, origin, full_stage) if self._is_full else RowCounts()
+            written = RowCounts()
+            if self._is_full:
+                with self._timed("merging"):
+                    written = self._replace(connection, origin, full_stage)
             if origin.backfill:
                 has_rows = any(self._rows.values())
                 self._state.backfilled(connection, self.stream, self.table, origin, has_rows=has_rows)
@@ -258,13 +265,44 @@ class StreamLoad:
                 self._state.set_columns(connection, self.stream, self.table, self._ensured.columns_when_whole)
             if written != RowCounts():
                 self.history.count(connection, written)
+            if self._is_full:
+                # the chunks' transactions have only counted them in the history
+                self.history.totals.add_rows(connection, RowCounts(read=self._rows[origin.snapshot]))
             # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
                 (self._bookmark, None) if origin.backfill else (origin.end, origin.snapshot_at or None)
             )
-            self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at)
+            self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at, work=self._work(origin.report))
             attempt.written, attempt.xid = written, xid
         self._tidy(connection)
+
+    def retried(self) -> None:
+        """Count a retry."""
+        self._retries += 1
+
+    @property
+    def retries(self) -> int:
+        """How often a part of the stream was loaded again after an error."""
+        return self._retries
+
+    def _work(self, report: ReadReport) -> Work:
+        return Work(
+            retries=report.retries + self._retries,
+            seconds_reading=report.seconds,
+            seconds_copying=round(self._seconds["copying"], 3),
+            seconds_merging=round(self._seconds["merging"], 3),
+            held_by=report.held_by,
+            held_seconds=report.held_seconds,
+        )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._seconds[step] += time.monotonic() - began
 
     def _tidy(self, connection: Connection) -> None:
         """Do work that the rows don't depend on, each step in a transaction of its own that holds no other locks."""
@@ -283,7 +321,7 @@ class StreamLoad:
     def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
         form = sql.SQL("binary" if self.table.binary else "text")
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
-        with connection.cursor() as cursor:
+        with self._timed("copying"), connection.cursor() as cursor:
             with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
                 for piece in files.pieces(path, chunk):
                     writer.write(piece)

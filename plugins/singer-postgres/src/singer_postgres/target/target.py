@@ -263,7 +263,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if not isinstance(sink, RecordSink):
                 raise
             if not sink.reject(message_dict["record"], error) and not self.stream_failed(
-                self.batch_began(), sink.stream_name, sink.history, error
+                self.batch_began(), sink.stream_name, sink.history, error, retries=sink.retries
             ):
                 raise
 
@@ -309,20 +309,23 @@ class TargetPostgres(MeltanoLabsTarget):
             self._tell()
 
     def _chunk_failed(self, number: int, load: StreamLoad, error: Exception | None) -> bool:
-        return self.stream_failed(number, load.stream, load.history, error)
+        return self.stream_failed(number, load.stream, load.history, error, retries=load.retries)
 
-    def stream_failed(self, number: int, stream: str, history: StreamRun | None, error: Exception | None) -> bool:
+    def stream_failed(
+        self, number: int, stream: str, history: StreamRun | None, error: Exception | None, *, retries: int = 0
+    ) -> bool:
         """Note that a chunk or batch of a failed stream is skipped, and return whether other streams continue.
 
         Args:
             history: the stream's row in the history, if the stream has begun.
             error: the reason, for the stream's first failure only.
+            retries: how often a part of the stream was loaded again before.
         """
         goes_on = bool(self.config["on_stream_error"] == "continue")
         if error is not None:
             self._failed[stream] = error
             if history is not None:
-                history.fail(self.warehouse, error)
+                history.fail(self.warehouse, error, retries=retries)
             if goes_on:
                 what = one_line(error)
                 self.logger.warning(
@@ -353,12 +356,14 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super().listen(file_input)
         except Exception as error:
-            begun = [load.history for load in self._loads.values() if load.opened.is_set()]
-            begun += [sink.history for sink in self._sinks_active.values() if isinstance(sink, RecordSink)]
-            for history in begun:
+            begun = [(load.history, load.retries) for load in self._loads.values() if load.opened.is_set()]
+            begun += [
+                (sink.history, sink.retries) for sink in self._sinks_active.values() if isinstance(sink, RecordSink)
+            ]
+            for history, retries in begun:
                 # at the end of the input, the streams that did not fail are complete
                 if not self._ended and not self.has_failed(history.stream):
-                    history.fail(self.warehouse, error)
+                    history.fail(self.warehouse, error, retries=retries)
             raise
         finally:
             if "pool" in vars(self):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tidemark.errors import UsageError
 from tidemark.local import databases
 from tidemark.project.file_locks import hold
-from tidemark.run import runner
+from tidemark.run import failed_streams, runner
 from tidemark.run.block_names import split
 from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import LineProgress
@@ -51,8 +51,9 @@ def run(  # noqa: PLR0913 - each argument has a name
         raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
     # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
     with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
-        source, warehouse = databases.bring_up(project)
-        databases.try_own(project)
+        with failed_streams.recorded(project, expected, run_id):
+            source, warehouse = databases.bring_up(project)
+            databases.try_own(project)
         outcome = runner.run(
             project,
             [BlockOutcome(name) for name in expected],

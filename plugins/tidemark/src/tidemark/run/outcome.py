@@ -19,14 +19,17 @@ _NAMED = 3
 
 @dataclass
 class BlockOutcome:
-    """The result of one Meltano block: its title, its counts of dbt nodes, its success, and its errors.
+    """The result of one Meltano block: its counts of dbt nodes, its success, and its errors.
 
     Attributes:
+        names: the arguments of `meltano run`, such as `tap-postgres target-postgres`.
+        title: what to call it; the names by default.
         counted: what the counts of dbt nodes mean, such as `tests passed`.
         missing: streams that `select` or `metadata` names and the source does not have.
     """
 
-    title: str
+    names: str
+    title: str = ""
     counted: str = "nodes"
     passed: int = 0
     warned: int = 0
@@ -36,6 +39,15 @@ class BlockOutcome:
     failures: list[Failure] = field(default_factory=list)
     last_lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_TAIL))
     missing: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.title = self.title or self.names
+
+    @property
+    def tap(self) -> str | None:
+        """The tap that it runs; None if it runs none."""
+        first = self.names.split()[0]
+        return first if first.startswith("tap-") else None
 
     def take(self, event: Event) -> None:
         """Add an event of this block."""

@@ -11,7 +11,7 @@ from tidemark.local import databases, demo
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
-from tidemark.run import runner, summary
+from tidemark.run import failed_streams, runner, summary
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
 from tidemark.run.outcome import BlockOutcome, RunOutcome
@@ -45,8 +45,10 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     began = time.monotonic()
     with hold(project.pipeline_lock, doing="running the pipeline") as lock:
         display = Display(console)
-        source, warehouse = _databases(project, display, scale)
-        outcome = _meltano(project, display, lock, source, warehouse)
+        run_id = str(uuid.uuid4())
+        with failed_streams.recorded(project, _BLOCKS, run_id):
+            source, warehouse = _databases(project, display, scale)
+        outcome = _meltano(project, display, lock, source, warehouse, run_id)
         reports = summary.stream_reports(outcome, state.bookmarks(project))
         summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
     if outcome.missing:
@@ -78,17 +80,18 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
     return source, warehouse
 
 
-def _meltano(project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse) -> RunOutcome:
+def _meltano(  # noqa: PLR0913, PLR0917 - a run's parts
+    project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse, run_id: str
+) -> RunOutcome:
     """Run Meltano and show it.
 
     Raises:
         BusyError: a run on another machine is loading into the warehouse.
         TidemarkError: a block failed.
     """
-    run_id = str(uuid.uuid4())
     outcome = runner.run(
         project,
-        [BlockOutcome(title, counted) for title, counted in _BLOCKS.values()],
+        [BlockOutcome(names, title, counted) for names, (title, counted) in _BLOCKS.items()],
         " ".join(_BLOCKS).split(),
         databases=(source, warehouse),
         run_id=run_id,

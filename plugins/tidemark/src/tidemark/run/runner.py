@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidemark.project import database_settings, meltano_project
 from tidemark.project.variables import environment
-from tidemark.run import meltano_run
+from tidemark.run import failed_streams, meltano_run
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     ) as events:
         view.follow(events, outcome)
     _forgive_inherited(project, outcome)
+    failed_streams.record(project, databases[1], outcome.blocks, run_id)
     return outcome
 
 
@@ -74,5 +75,5 @@ def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[s
 def _forgive_inherited(project: Project, outcome: RunOutcome) -> None:
     """Remove missing streams that a tap only inherits from another tap's `metadata`."""
     for block in outcome.blocks:
-        if block.missing and (named := meltano_project.named_streams(project, block.title.split()[0])) is not None:
+        if block.missing and block.tap and (named := meltano_project.named_streams(project, block.tap)) is not None:
             block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]

@@ -88,6 +88,20 @@ class OpenTransactions:
             at = start if start is not None else min(at, self.prepared[1] - longest)
         return at if start is None else max(at, start)
 
+    def held_back(self, *, longest: timedelta) -> tuple[str, float] | None:
+        """Return what keeps a bookmark from reaching now, and for how many seconds it has done so. Pure.
+
+        Args:
+            longest: how long an invisible transaction may have been open.
+        """
+        if self.prepared:
+            return "prepared_transaction", (self.now - self.prepared[1]).total_seconds()
+        if self.blind_because:
+            return "hidden_transactions", longest.total_seconds()
+        if self.holder:
+            return "transaction", (self.now - self.holder.since).total_seconds()
+        return None
+
 
 def read(connection: Connection) -> OpenTransactions:
     """Query the server, on a connection in autocommit. The result holds for snapshots taken after this."""

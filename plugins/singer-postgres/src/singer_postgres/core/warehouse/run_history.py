@@ -6,18 +6,20 @@ A killed run can't record its end. The next run of the same stream does.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse import stream_totals
+from singer_postgres.core.warehouse.row_counts import RowCounts
+from singer_postgres.core.warehouse.stream_totals import StreamTotals
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
 if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.connections import WarehouseConnector
-    from singer_postgres.core.warehouse.row_counts import RowCounts
 
     Connection = psycopg.Connection[Any]
 
@@ -27,7 +29,7 @@ TABLE = SystemTable(
         """
         -- One row per stream and run. Rows older than `history_days` (90) are deleted.
         -- Written by: the target, in the transactions that load the stream.
-        -- Read by: `tidemark status`, `tidemark trace`, Airflow's page of streams, dbt's freshness check, the target.
+        -- Read by: `tidemark status`, `trace` and `metrics`, Airflow's page of streams, dbt's freshness check, target.
         CREATE TABLE {} (
             source text NOT NULL, -- the source database: the identifier of its cluster, and its oid there
             stream text NOT NULL, -- the Singer stream, such as `public-orders`
@@ -58,6 +60,17 @@ TABLE = SystemTable(
         ALTER TABLE {}
             ADD COLUMN error_code text -- its code, as the reference lists them
         """,
+        # the index serves metrics and the deletion of old rows
+        """
+        ALTER TABLE {0}
+            ADD COLUMN retries integer NOT NULL DEFAULT 0, -- how often a part of the stream was read or loaded again
+            ADD COLUMN seconds_reading float8, -- how long parallel workers read it in the source, added up
+            ADD COLUMN seconds_copying float8, -- how long they copied it into the warehouse
+            ADD COLUMN seconds_merging float8, -- how long they merged it into its table
+            ADD COLUMN held_by text, -- what held the bookmark back: an open transaction, or what may hide one
+            ADD COLUMN held_seconds float8; -- for how long it had done so when the source was read
+        CREATE INDEX ON {0} (source, stream, started_at DESC);
+        """,
     ),
 )
 # this run holds the stream's lock, so any other run that still says 'running' was killed
@@ -66,6 +79,25 @@ _KILLED = """
     WHERE source = %(source)s AND stream = %(stream)s AND outcome = 'running' AND run_id <> %(run_id)s
 """
 _ERROR_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a successful run did beside its rows.
+
+    Attributes:
+        retries: how often a part of the stream was read or loaded again.
+        seconds_reading, seconds_copying, seconds_merging: how long parallel workers did so, added up.
+        held_by: what held the bookmark back when the source was read; None if nothing did.
+        held_seconds: for how long it had done so by then.
+    """
+
+    retries: int = 0
+    seconds_reading: float | None = None
+    seconds_copying: float | None = None
+    seconds_merging: float | None = None
+    held_by: str | None = None
+    held_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +114,29 @@ class StreamRun:
     sync_started_at: int = 0
     """The value of `_sdc_sync_started_at` in the rows of this run."""
 
-    def _execute(self, connection: Connection, statement: str, **values: Any) -> None:
+    @property
+    def totals(self) -> StreamTotals:
+        """What all runs together did with the stream."""
+        return StreamTotals(self.schema, self.source, self.stream)
+
+    def ensure(self, connection: Connection) -> None:
+        """Create the tables of the history and of the totals, or migrate them to the current version."""
+        stream_totals.TABLE.ensure(connection, self.schema)
+        if self.keep_days:
+            TABLE.ensure(connection, self.schema)
+
+    def _execute(self, connection: Connection, statement: str, **values: Any) -> int:
+        """Run a statement, unless no history is kept, and return the number of its rows."""
         if not self.keep_days:
-            return
+            return 0
         table = TABLE.in_statement(self.schema)
         own = {"source": self.source, "stream": self.stream, "run_id": self.run_id, "table_name": self.table}
-        connection.execute(sql.SQL(statement).format(table), {**own, **values})
+        return connection.execute(sql.SQL(statement).format(table), {**own, **values}).rowcount
 
     def begin(self, connection: Connection, *, bookmark: str | None) -> None:
         """Note that the stream's load has begun."""
-        self._execute(connection, _KILLED)
+        # with 0, the row is there from the first run on, and so are its metrics
+        self.totals.add(connection, killed=self._execute(connection, _KILLED))
         self._execute(
             connection,
             "DELETE FROM {} WHERE source = %(source)s AND stream = %(stream)s "
@@ -108,8 +153,12 @@ class StreamRun:
             sync_started_at=self.sync_started_at,
         )
 
-    def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0) -> None:
-        """Add the rows that the current transaction loads."""
+    def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0, staged: bool = False) -> None:
+        """Add the rows that the current transaction loads.
+
+        Args:
+            staged: the rows wait in a stage, so the totals don't have them yet.
+        """
         self._execute(
             connection,
             "UPDATE {} SET rows_read = rows_read + %(read)s, rows_inserted = rows_inserted + %(inserted)s, "
@@ -119,35 +168,55 @@ class StreamRun:
             **vars(written),
             bytes=bytes_,
         )
+        self.totals.add_rows(connection, RowCounts() if staged else written, bytes_=bytes_)
 
-    def end(self, connection: Connection, *, bookmark: str | None = None, extracted_at: str | None = None) -> None:
+    def end(
+        self,
+        connection: Connection,
+        *,
+        bookmark: str | None = None,
+        extracted_at: str | None = None,
+        work: Work | None = None,
+    ) -> None:
         """Note that the stream succeeded, in the transaction that completes it."""
+        work = work or Work()
         self._execute(
             connection,
             "UPDATE {} SET outcome = 'succeeded', ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
-            "extracted_at = %(extracted_at)s::timestamptz "
+            "extracted_at = %(extracted_at)s::timestamptz, retries = %(retries)s, "
+            "seconds_reading = %(seconds_reading)s, seconds_copying = %(seconds_copying)s, "
+            "seconds_merging = %(seconds_merging)s, held_by = %(held_by)s, held_seconds = %(held_seconds)s "
             "WHERE source = %(source)s AND stream = %(stream)s AND run_id = %(run_id)s",
             bookmark=bookmark,
             extracted_at=extracted_at,
+            **asdict(work),
         )
+        self.totals.add(connection, succeeded=1, retries=work.retries)
 
-    def fail(self, warehouse: WarehouseConnector, error: BaseException) -> None:
+    def fail(self, warehouse: WarehouseConnector, error: BaseException, *, retries: int = 0) -> None:
         """Note that the stream failed, if the warehouse can be reached."""
-        if not self.keep_days:
-            return
         try:
             with warehouse.connect_once() as connection:
-                TABLE.ensure(connection, self.schema)
-                self._execute(connection, _KILLED)
-                self._execute(
-                    connection,
-                    "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error, error_code) "
-                    "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, 'failed', clock_timestamp(), "
-                    "%(error)s, %(code)s) "
-                    "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'failed', "
-                    "ended_at = excluded.ended_at, error = excluded.error, error_code = excluded.error_code",
-                    error=str(error).replace("\0", "")[:_ERROR_CHARACTERS],
-                    code=log_fields(error, side="warehouse")["error"]["code"],
-                )
+                code = log_fields(error, side="warehouse")["error"]["code"]
+                self.failed(connection, str(error), code, retries=retries)
         except Exception as failed:  # noqa: BLE001 - the caller reports the error itself
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)
+
+    def failed(self, connection: Connection, error: str, code: str, *, retries: int = 0) -> None:
+        """Note that the stream failed, and why."""
+        self.ensure(connection)
+        with connection.transaction():
+            self.totals.add(connection, killed=self._execute(connection, _KILLED))
+            self._execute(
+                connection,
+                "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error, error_code, "
+                "retries) VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, 'failed', clock_timestamp(), "
+                "%(error)s, %(code)s, %(retries)s) "
+                "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'failed', "
+                "ended_at = excluded.ended_at, error = excluded.error, error_code = excluded.error_code, "
+                "retries = excluded.retries",
+                error=error.replace("\0", "")[:_ERROR_CHARACTERS],
+                code=code,
+                retries=retries,
+            )
+            self.totals.add_failure(connection, code, retries=retries)

@@ -374,3 +374,4 @@ def record(connection: Connection, run: StreamRun, changes: Iterable[Change]) ->
     for change in changes:
         about = (change.column, change.change, change.was, change.becomes)
         connection.execute(statement, [run.source, run.stream, run.table, *about, run.run_id])
+        run.totals.add(connection, schema_changes=1)

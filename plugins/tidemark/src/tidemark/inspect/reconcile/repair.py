@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core import widening
-from singer_postgres.core.warehouse import manual_changes, merge, run_history, schema_changes, tables
+from singer_postgres.core.warehouse import manual_changes, merge, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
@@ -72,7 +72,7 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
         _FOR_EVER_DAYS,
         sync_started_at=now_ms,
     )
-    run_history.TABLE.ensure(warehouse, pair.schema)
+    run.ensure(warehouse)
     written = RowCounts()
     with warehouse.transaction():
         run.begin(warehouse, bookmark=None)
