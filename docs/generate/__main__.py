@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import error_codes
+import metrics
 import plugin_settings
 import system_tables
 import variables
@@ -15,6 +16,7 @@ PAGES = {
     "settings.md": plugin_settings.page,
     "variables.md": variables.page,
     "tables.md": system_tables.page,
+    "metrics.md": metrics.page,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
     create schema if not exists {{ adapter.quote(target.schema) }};
     -- One row per model or snapshot and build. Rows older than 90 days are deleted.
     -- Written by: dbt, at the end of each build.
-    -- Read by: `tidemark run`, Airflow's page of streams.
+    -- Read by: `tidemark run`, `tidemark metrics`, Airflow's page of streams.
     create table if not exists {{ table }} (
         run_id text not null, -- the run, as in `_tidemark_runs`; dbt's own id if dbt was started by hand
         invocation_id text not null, -- dbt's id of the build
@@ -23,12 +23,20 @@
         if obj_description('{{ table }}'::regclass, 'pg_class') is null then
             comment on table {{ table }} is 'Kept by Tidemark: version 1';
         end if;
+        -- a release before had no index
+        if to_regclass('{{ adapter.quote(target.schema) }}._tidemark_model_runs_latest') is null then
+            create index _tidemark_model_runs_latest on {{ table }} (model, started_at desc);
+        end if;
         if exists (select from pg_roles where rolname = 'tidemark_monitor') then
             grant select on {{ table }} to tidemark_monitor;
         end if;
     end
     $tidemark$;
-    delete from {{ table }} where started_at < now() - interval '90 days';
+    {%- set known = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'snapshot']) | map(attribute='name') -%}
+    delete from {{ table }}
+    where started_at < now() - interval '90 days'
+        -- the project has it no longer, so it is not late
+        or not model = any(array[{% for name in known %}'{{ name }}', {% endfor %}'']);
     {%- for result in results if result.node.resource_type in ['model', 'snapshot'] -%}
         {%- set began = result.timing | selectattr('name', 'equalto', 'execute') | map(attribute='started_at') | first -%}
         {%- set rows = (result.adapter_response or {}).get('rows_affected') -%}
@@ -42,51 +50,4 @@
         )
         on conflict do nothing;
     {%- endfor -%}
-{% endmacro %}
-
-
-{#-
-  on-run-end: keeps the rows that a failing data test found, in the schema test_failures, until the test passes, or for
-  30 days. Drops the empty tables that dbt leaves for tests that pass.
--#}
-{% macro clear_test_failures(results) %}
-    {%- if not execute or flags.WHICH not in ['test', 'build'] -%}{{ return('') }}{%- endif -%}
-    {%- set passed = [] -%}
-    {%- for result in results if result.node.resource_type == 'test' and result.node.relation_name -%}
-        {%- if result.status == 'pass' -%}
-            {%- do passed.append(result.node.relation_name) -%}
-        {%- elif result.status in ['fail', 'warn'] -%}
-            comment on table {{ result.node.relation_name }} is 'failed at {{ run_started_at }}';
-        {%- endif -%}
-    {%- endfor -%}
-    {%- set schema = env_var('DBT_SCHEMA_PREFIX', '') ~ 'test_failures' -%}
-    do $tidemark$
-    declare
-        old record;
-    begin
-        -- a table with a reader, such as a dump, stays until the next run, so that no run waits for the reader
-        perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
-        for old in
-            select format('%I.%I', nspname, relname) as name
-            from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-            where nspname = '{{ schema }}' and relkind = 'r' and pg_has_role(relowner, 'usage')
-                and obj_description(pg_class.oid, 'pg_class') ~ '^failed at '
-                and substr(obj_description(pg_class.oid, 'pg_class'), 11)::timestamptz < now() - interval '30 days'
-            union
-            select format('%I.%I', nspname, relname)
-            from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-            where pg_class.oid in (
-                {%- for name in passed %}
-                to_regclass('{{ name | replace("'", "''") }}'),
-                {%- endfor %}
-                null
-            )
-        loop
-            begin
-                execute 'drop table ' || old.name;
-            exception when lock_not_available then null;
-            end;
-        end loop;
-    end
-    $tidemark$;
 {% endmacro %}

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -22,9 +23,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from tidemark.backup import database
-from tidemark.backup.manifest import AIRFLOW, STATE, WAREHOUSE
+from tidemark.backup.manifest import AIRFLOW, DRILL, STATE, WAREHOUSE
 from tidemark.backup.restore import fetched
-from tidemark.errors import BackupError, UnreachableError, UsageError
+from tidemark.errors import BackupError, TidemarkError, UnreachableError, UsageError
 from tidemark.local import databases
 from tidemark.local.postgres import binaries
 from tidemark.local.postgres.account import account_for
@@ -88,6 +89,35 @@ def drill(  # noqa: PLR0913 - each argument has a name
     """
     began = time.monotonic()
     manifest = store.manifest(store.find(name))
+    with _noted(project, store, manifest.name, say):
+        _drill(project, store, manifest, jobs=jobs, sync=sync, say=say)
+    say(f"The drill succeeded in {time.monotonic() - began:.1f} s")
+
+
+@contextmanager
+def _noted(project: Project, store: BackupStore, name: str, say: Say) -> Iterator[None]:
+    """Write beside the backups how a drill ended."""
+    at, began = time.time(), time.monotonic()
+    error: TidemarkError | None = None
+    try:
+        yield
+    except TidemarkError as raised:
+        error = raised
+        raise
+    finally:
+        # an interrupted drill says nothing about the backup
+        if error or not sys.exception():
+            seconds = round(time.monotonic() - began, 3)
+            note = {"backup": name, "environment": environment(project), "at": at, "seconds": seconds}
+            try:
+                store.put_note(DRILL, {**note, "succeeded": error is None, "code": error and error.code})
+            except TidemarkError as unwritten:
+                say(f"The result is not kept for `tidemark metrics`: {unwritten}")
+
+
+def _drill(  # noqa: PLR0913 - each argument has a name
+    project: Project, store: BackupStore, manifest: Manifest, *, jobs: int, sync: bool, say: Say
+) -> None:
     newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
     with fetched(store, manifest) as directory, _scratch(newest) as scratch:
         say(f"{manifest.name}: all {len(manifest.files)} files are unchanged")
@@ -102,7 +132,6 @@ def drill(  # noqa: PLR0913 - each argument has a name
                     say(f"{what}: {was.rows:,} rows of {len(was.tables)} tables are equal to the dump")
             if sync:
                 _go_on(project, scratch, warehouse, side, manifest, directory / STATE, say)
-    say(f"The drill succeeded in {time.monotonic() - began:.1f} s")
 
 
 @contextmanager

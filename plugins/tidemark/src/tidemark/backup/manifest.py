@@ -16,6 +16,8 @@ from tidemark.errors import BackupError
 
 FILE = "manifest.json"
 STATE = "state.json"
+# beside the backups: how the last drill ended
+DRILL = "last-drill.json"
 WAREHOUSE, AIRFLOW = "warehouse", "airflow"
 # the suffix of an incomplete backup's name
 PARTIAL = ".partial"

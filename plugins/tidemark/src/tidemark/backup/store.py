@@ -7,6 +7,7 @@ complete; elsewhere its manifest is written last. So an interrupted backup never
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from tidemark.backup.manifest import FILE, PARTIAL, File, Manifest, began
 from tidemark.errors import BackupError, TidemarkError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _CHUNK = 2**20
 
@@ -170,6 +171,27 @@ class BackupStore:
             else:
                 self._upload(directory, name)
 
+    def put_note(self, file: str, content: Mapping[str, Any]) -> None:
+        """Write a small JSON file beside the backups.
+
+        Raises:
+            BackupError: it can't be written.
+        """
+        with self._told("written"):
+            self._files.pipe_file(f"{self._root}/{file}", json.dumps(content).encode())
+
+    def note(self, file: str) -> dict[str, Any] | None:
+        """Return what `put_note` wrote; None if there is no such file.
+
+        Raises:
+            BackupError: it can't be read.
+        """
+        if not self._has("", file):
+            return None
+        with self._told("read"):
+            found: dict[str, Any] = json.loads(self._files.cat_file(f"{self._root}/{file}"))
+        return found
+
     def remove(self, name: str) -> None:
         """Delete a backup, complete or not."""
         with self._told("removed"):
@@ -197,7 +219,7 @@ class BackupStore:
 
     def _has(self, name: str, file: str) -> bool:
         with self._told("read"):
-            return bool(self._files.exists(f"{self._root}/{name}/{file}"))
+            return bool(self._files.exists("/".join(filter(None, (self._root, name, file)))))
 
     @contextmanager
     def _told(self, done: str) -> Iterator[None]:

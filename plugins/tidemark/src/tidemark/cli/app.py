@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemark import __doc__ as _about
-from tidemark.cli import backup, docs, inspect, run, servers
+from tidemark.cli import backup, docs, inspect, metrics, run, servers
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.state import state_app
@@ -46,6 +46,7 @@ for _command, _settings in (
     (inspect.reconcile, {}),
     (inspect.trace, {}),
     (schedules, {}),
+    (metrics.metrics, {}),
     (docs.docs, {}),
 ):
     app.command(context_settings=_settings)(_command)

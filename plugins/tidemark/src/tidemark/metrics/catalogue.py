@@ -7,14 +7,7 @@ restarts of the exporter, because the warehouse keeps them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric as Family
-
-_FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "info": InfoMetricFamily}
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -34,12 +27,6 @@ class Metric:
     labels: tuple[str, ...] = ()
     series: str = "1"
     kind: Literal["counter", "gauge", "info"] = "gauge"
-
-    def family(self) -> Family:
-        """Return an empty family of samples."""
-        name = self.name.removesuffix("_total").removesuffix("_info")
-        family: Family = _FAMILIES[self.kind](name, self.about, labels=self.labels)
-        return family
 
 
 _STREAM = ("source", "stream")
@@ -160,7 +147,7 @@ STREAM_SCHEMA_CHANGES = Metric(
 STREAM_HELD = Metric(
     "tidemark_stream_bookmark_held_seconds",
     "For how long something had held the bookmark back when the stream was last read, by what: transaction, "
-    "prepared_transaction or hidden_transactions. 0 if nothing did.",
+    "prepared_transaction, hidden_transactions or nothing.",
     (*_STREAM, "by"),
     _PER_STREAM,
 )

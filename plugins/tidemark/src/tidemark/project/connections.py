@@ -43,11 +43,14 @@ def parameters(side: DatabaseSettings) -> dict[str, Any]:
     return dict(conninfo.conninfo_to_dict(url(side)))
 
 
-def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bool = False) -> psycopg.Connection[Any]:
+def connect(
+    side: DatabaseSettings, *, database: str | None = None, any_pool: bool = False, timeout_s: int = _TIMEOUT_S
+) -> psycopg.Connection[Any]:
     """Connect to `side`, or to another `database` on its server, in UTC and autocommit.
 
     Args:
         any_pool: accept a pooler that keeps no sessions.
+        timeout_s: how long to wait for the server.
 
     Raises:
         UnreachableError: the server can't be reached, or refuses this role.
@@ -55,7 +58,7 @@ def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bo
     """
 
     def another() -> psycopg.Connection[Any]:
-        return _open(side, database)
+        return _open(side, database, timeout_s)
 
     connection = another()
     if not any_pool:
@@ -70,9 +73,9 @@ def connect(side: DatabaseSettings, *, database: str | None = None, any_pool: bo
     return connection
 
 
-def _open(side: DatabaseSettings, database: str | None) -> psycopg.Connection[Any]:
+def _open(side: DatabaseSettings, database: str | None, timeout_s: int) -> psycopg.Connection[Any]:
     parameters: dict[str, Any] = {
-        "connect_timeout": _TIMEOUT_S,
+        "connect_timeout": timeout_s,
         "application_name": "tidemark",
         "client_encoding": "UTF8",
     }

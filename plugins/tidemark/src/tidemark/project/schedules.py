@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
-from tidemark.project import meltano_project
+from tidemark.project import meltano_project, resolved_settings
 from tidemark.project.meltano_state import TAP
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from meltano.core.plugin.project_plugin import ProjectPlugin
+    from meltano.core.project import Project as MeltanoProject
+
     from tidemark.project.directory import Project
+
+_SCHEMA = "default_target_schema"
 
 
 def export(project: Project) -> str:
-    """Return the schedules with their jobs, and the selected streams, as JSON.
+    """Return the schedules with their jobs, and each source with the schema and the streams that they load, as JSON.
 
     Raises:
         UsageError: Meltano's files can't be read, or a schedule's job doesn't exist.
@@ -36,8 +44,28 @@ def export(project: Project) -> str:
         raise UsageError(
             f"Meltano can't read its schedules: {one_line(error).rstrip('.')}; see orchestrate/."
         ) from error
-    streams = sorted({pattern.rpartition(".")[0] for pattern in tap.extras.get("select", []) if pattern[0] != "!"})
-    return json.dumps({"schedules": schedules, "streams": streams}, indent=2) + "\n"
+    sources = [_source(project, meltano, *pair) for pair in sorted(set(_pairs(schedules)))]
+    return json.dumps({"schedules": schedules, "streams": _streams(tap), "sources": sources}, indent=2) + "\n"
+
+
+def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the names of each tap and its target."""
+    for schedule in schedules:
+        for task in schedule["tasks"]:
+            names = task.split()
+            for name, following in pairwise(names):
+                if name.startswith("tap-") and following.startswith("target-"):
+                    yield name, following
+
+
+def _source(project: Project, meltano: MeltanoProject, tap: str, target: str) -> dict[str, Any]:
+    found, _ = meltano_project.plugin(meltano, tap)
+    schema = resolved_settings.read(project, target, [_SCHEMA]).get(_SCHEMA)
+    return {"tap": tap, "target": target, "schema": schema and schema.value, "streams": _streams(found)}
+
+
+def _streams(tap: ProjectPlugin) -> list[str]:
+    return sorted({pattern.rpartition(".")[0] for pattern in tap.extras.get("select", []) if pattern[0] != "!"})
 
 
 def _tasks(jobs: Any, schedule: Any) -> list[str]:

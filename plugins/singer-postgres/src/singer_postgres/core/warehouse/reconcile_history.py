@@ -16,7 +16,7 @@ TABLE = SystemTable(
         """
         -- One row per stream and comparison. Rows older than `history_days` (90) are deleted.
         -- Written by: `tidemark reconcile`.
-        -- Read by: Airflow's page of streams.
+        -- Read by: `tidemark metrics`, Airflow's page of streams.
         CREATE TABLE {} (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a number, in the order of the comparisons
             source text NOT NULL, -- the source database, as in `_tidemark_runs`
@@ -34,6 +34,8 @@ TABLE = SystemTable(
             error text -- why the stream could not be compared; the counts are null then
         )
         """,
+        # for metrics, which look for each stream's latest
+        "CREATE INDEX ON {} (source, stream, compared_at DESC)",
     ),
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.driver_errors import log_fields
@@ -191,7 +192,10 @@ class StreamRun:
             extracted_at=extracted_at,
             **asdict(work),
         )
-        self.totals.add(connection, succeeded=1, retries=work.retries)
+        if extracted_at is None and bookmark is None:
+            # records don't say when they were read, but it was after this run began
+            extracted_at = datetime.fromtimestamp(self.sync_started_at / 1000, UTC).isoformat()
+        self.totals.add_success(connection, extracted_at=extracted_at, retries=work.retries)
 
     def fail(self, warehouse: WarehouseConnector, error: BaseException, *, retries: int = 0) -> None:
         """Note that the stream failed, if the warehouse can be reached."""

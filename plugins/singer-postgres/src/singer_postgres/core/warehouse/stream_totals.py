@@ -22,7 +22,7 @@ TABLE = SystemTable(
     "_tidemark_stream_totals",
     (
         """
-        -- One row per stream: what its runs did since this table exists. The numbers only grow.
+        -- One row per stream: what its runs did since this table exists, and its last success. Its numbers only grow.
         -- Written by: the target, in the transactions that load the stream; `tidemark run`, for streams that failed.
         -- Read by: `tidemark metrics`.
         CREATE TABLE {} (
@@ -34,7 +34,9 @@ TABLE = SystemTable(
             rows_deleted bigint NOT NULL DEFAULT 0, -- rows that were deleted or marked as deleted
             rows_rejected bigint NOT NULL DEFAULT 0, -- records that went to `_tidemark_rejects`
             bytes bigint NOT NULL DEFAULT 0, -- size of the files that were loaded
-            succeeded bigint NOT NULL DEFAULT 0, -- runs that succeeded
+            succeeded bigint NOT NULL DEFAULT 0, -- runs that succeeded, and repairs
+            succeeded_at timestamptz, -- when the last run succeeded
+            extracted_at timestamptz, -- the source's state that the last run over the whole stream read
             killed bigint NOT NULL DEFAULT 0, -- runs that were killed, which the next run notes
             failed jsonb NOT NULL DEFAULT '{{}}', -- how many runs failed, by the code of the error
             retries bigint NOT NULL DEFAULT 0, -- how often a part of the stream was read or loaded again
@@ -67,6 +69,21 @@ class StreamTotals:
     def add_rows(self, connection: Connection, written: RowCounts, *, bytes_: int = 0) -> None:
         """Add rows that the current transaction loads."""
         self.add(connection, **{f"rows_{name}": rows for name, rows in vars(written).items()}, bytes=bytes_)
+
+    def add_success(self, connection: Connection, *, extracted_at: str | None, retries: int) -> None:
+        """Add a run that succeeded.
+
+        Args:
+            extracted_at: the source's state that the warehouse now has all of; None for a backfill.
+        """
+        self.add(connection, succeeded=1, retries=retries)
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET succeeded_at = clock_timestamp(), "
+                "extracted_at = coalesce(%s::timestamptz, extracted_at) WHERE source = %s AND stream = %s"
+            ).format(TABLE.in_statement(self.schema)),
+            [extracted_at, self.source, self.stream],
+        )
 
     def add_failure(self, connection: Connection, code: str, *, retries: int = 0) -> None:
         """Add a failed run."""

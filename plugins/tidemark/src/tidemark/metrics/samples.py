@@ -1,0 +1,45 @@
+"""Collects samples into families, as Prometheus' client exports them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.metrics.catalogue import Metric
+
+Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+
+
+class Samples:
+    """The samples of one scrape."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+
+    def add(self, metric: Metric, value: float | None, *labels: str) -> None:
+        """Add a sample; None adds nothing."""
+        if value is None:
+            return
+        family = self._families.get(metric.name)
+        if family is None:
+            family = self._families[metric.name] = _family(metric)
+        if isinstance(family, InfoMetricFamily):
+            family.add_metric((), dict(zip(metric.labels, labels, strict=True)))
+        else:
+            assert len(labels) == len(metric.labels)
+            family.add_metric(labels, float(value))
+
+    def __iter__(self) -> Iterator[Family]:
+        return iter(self._families.values())
+
+
+def _family(metric: Metric) -> Family:
+    name = metric.name.removesuffix("_total").removesuffix("_info")
+    if metric.kind == "info":
+        return InfoMetricFamily(name, metric.about)
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    return kind(name, metric.about, labels=metric.labels)

@@ -1,0 +1,105 @@
+"""How often each schedule runs, and so how often each stream is loaded: from orchestrate/schedules.json."""
+
+from __future__ import annotations
+
+import functools
+import json
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from croniter import croniter
+
+from tidemark.errors import UsageError
+from tidemark.metrics import catalogue
+from tidemark.project import variables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidemark.metrics.samples import Samples
+    from tidemark.project.directory import Project
+
+FILE = "orchestrate/schedules.json"
+# Meltano's intervals for a schedule that is started by hand or once
+_NO_INTERVAL = {"", "@manual", "@none", "@once"}
+# a year of daily runs; more frequent ones repeat within it
+_RUNS = 400
+
+
+class Schedules:
+    """The schedules, and the sources that they load."""
+
+    def __init__(self, project: Project) -> None:
+        """Read the file.
+
+        Raises:
+            UsageError: it is missing, or not in the format of `make schedules`.
+        """
+        path = project.root / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self._intervals = {
+                str(each["name"]): seconds
+                for each in content["schedules"]
+                if (seconds := longest_interval(str(each["interval"] or ""))) is not None
+            }
+            self._tasks = {str(each["name"]): list(map(str, each["tasks"])) for each in content["schedules"]}
+            self._sources = [_with_schema(project, source) for source in content["sources"]]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{FILE} can't be read ({error}); write it with `make schedules`.") from error
+
+    def schema(self, tap: str, target: str) -> str | None:
+        """Return the schema that a pair of tap and target loads into; None if no schedule has the pair."""
+        pairs = {(each["tap"], each["target"]): each["schema"] for each in self._sources}
+        return pairs.get((tap, target))
+
+    def tell(self, samples: Samples, streams: Iterable[tuple[str, str]]) -> None:
+        """Add the intervals of the schedules and of the streams.
+
+        Args:
+            streams: the sources and streams that the warehouse knows.
+        """
+        for name, seconds in self._intervals.items():
+            samples.add(catalogue.SCHEDULE_INTERVAL, seconds, name)
+        for source, stream in streams:
+            samples.add(catalogue.STREAM_INTERVAL, self._interval(source, stream), source, stream)
+
+    def _interval(self, source: str, stream: str) -> float | None:
+        pairs = [
+            f"{each['tap']} {each['target']}"
+            for each in self._sources
+            if each["schema"] == source and any(fnmatchcase(stream, pattern) for pattern in each["streams"])
+        ]
+        return min(
+            (
+                seconds
+                for name, seconds in self._intervals.items()
+                if any(pair in task for pair in pairs for task in self._tasks[name])
+            ),
+            default=None,
+        )
+
+
+def _with_schema(project: Project, source: dict[str, Any]) -> dict[str, Any]:
+    """Return a source of the file, with the schema that the environment names, if it does."""
+    named = variables.read(project).get(f"{source['target'].upper().replace('-', '_')}_DEFAULT_TARGET_SCHEMA")
+    return {**source, "schema": named or source["schema"]}
+
+
+@functools.cache
+def longest_interval(cron: str) -> float | None:
+    """Return the longest time between two runs of a schedule in seconds; None if it has no times.
+
+    Raises:
+        ValueError: it is neither a cron expression nor a word such as @hourly.
+    """
+    if cron in _NO_INTERVAL:
+        return None
+    times = croniter(cron, datetime(2026, 1, 1, tzinfo=UTC))
+    before = times.get_next(float)
+    longest = 0.0
+    for _ in range(_RUNS):
+        after = times.get_next(float)
+        longest, before = max(longest, after - before), after
+    return longest

@@ -1,0 +1,91 @@
+"""Meltano's bookmarks, read from Meltano's own database.
+
+Meltano's own code would take a second and a hundred megabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tidemark.errors import UsageError
+from tidemark.metrics import catalogue
+from tidemark.project import resolved_settings, variables, yaml_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tidemark.metrics.samples import Samples
+    from tidemark.metrics.schedules import Schedules
+    from tidemark.project.directory import Project
+
+_QUERY = "select state_id, completed_state, partial_state from state"
+_TIMEOUT_S = 3
+
+
+def tell(project: Project, schedules: Schedules, held: Mapping[tuple[str, str], str | None], samples: Samples) -> None:
+    """Add how far Meltano's bookmarks are from those of the warehouse.
+
+    Args:
+        held: the warehouse's bookmarks, by source and stream.
+
+    Raises:
+        UsageError: Meltano keeps its state elsewhere than in its database.
+        psycopg.Error, sqlite3.Error: its database can't be read.
+    """
+    for name, bookmarks in _states(project).items():
+        tap, _, target = name.partition("-to-")
+        source = schedules.schema(tap, target.partition(":")[0])
+        for stream, bookmark in bookmarks.items():
+            ours, theirs = _instant(held.get((source or "", stream))), _instant(bookmark)
+            if source and ours is not None and theirs is not None:
+                samples.add(catalogue.STREAM_STATE, ours - theirs, source, stream)
+
+
+def _states(project: Project) -> dict[str, dict[str, Any]]:
+    """Return the bookmarks of each pipeline of this environment, by `tap-to-target`."""
+    backend = variables.read(project).get("MELTANO_STATE_BACKEND_URI") or yaml_files.read(project).setting(
+        "state_backend.uri"
+    )
+    if backend and backend != "systemdb":
+        raise UsageError(f"Meltano keeps its state at {backend}, which `tidemark metrics` does not read.")
+    prefix = f"{variables.environment(project)}:"
+    found: dict[str, dict[str, Any]] = {}
+    for state_id, completed, partial in _rows(project):
+        if state_id.startswith(prefix):
+            bookmarks: dict[str, Any] = {}
+            for state in (completed, partial):
+                entries = (json.loads(state or "{}").get("singer_state") or {}).get("bookmarks") or {}
+                bookmarks |= {stream: entry.get("replication_key_value") for stream, entry in entries.items()}
+            found[state_id.removeprefix(prefix)] = bookmarks
+    return found
+
+
+def _rows(project: Project) -> list[tuple[str, str | None, str | None]]:
+    uri = resolved_settings.database_uri(project)
+    kind, _, rest = uri.partition("://")
+    if kind.partition("+")[0] in {"postgresql", "postgres"}:
+        with psycopg.connect(f"postgresql://{rest}", connect_timeout=_TIMEOUT_S) as connection:
+            return connection.execute(_QUERY).fetchall()
+    directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
+    path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
+    if not path.is_file():
+        return []
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)) as database:
+        return database.execute(_QUERY).fetchall()
+
+
+def _instant(bookmark: object) -> float | None:
+    if not isinstance(bookmark, str) or bookmark.isdigit():
+        return None
+    try:
+        return datetime.fromisoformat(bookmark).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,218 @@
+"""What the warehouse knows of each stream, of its locks, and of the versions of Tidemark's tables."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from singer_postgres.core import advisory_locks
+from singer_postgres.core.warehouse import reconcile_history, run_history, state_table, stream_totals
+from tidemark.metrics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import LiteralString
+
+    import psycopg
+
+    from tidemark.metrics.samples import Samples
+
+    Connection = psycopg.Connection[dict[str, Any]]
+
+# how many of a stream's latest runs to look at, so that a scrape takes the same time whatever the history keeps
+_LATEST = 60
+_USUAL = 20
+_USUAL_LEAST = 5
+_TABLES = """
+    select n.nspname as schema, c.relname as name, obj_description(c.oid, 'pg_class') as comment,
+        has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as readable
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'r' and starts_with(c.relname, '_tidemark_') and not starts_with(c.relname, '_tidemark_stage_')
+    order by 1, 2
+"""
+_VERSION = re.compile(r"version (\d+)$")
+_TOTALS = """
+    select *, extract(epoch from succeeded_at)::float8 as last_success,
+        extract(epoch from now() - extracted_at)::float8 as lag,
+        (select sum(value::bigint) from jsonb_each_text(failed)) as runs_failed
+    from {totals}
+"""
+# a repair reads only the rows that differ, so it is no run of the stream
+_RUNS = """
+    select names.source, names.stream, last.*, ended.*, wrote.*
+    from {totals} names
+    left join lateral (
+        select table_name, outcome, coalesce(error_code, '') as code,
+            extract(epoch from started_at)::float8 as started
+        from {runs} run
+        where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
+        order by started_at desc limit 1
+    ) last on true
+    left join lateral (
+        select extract(epoch from ended_at - started_at)::float8 as seconds, seconds_reading, seconds_copying,
+            seconds_merging, held_by, held_seconds
+        from (
+            select * from {runs} run
+            where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
+            order by started_at desc limit {latest}
+        ) run
+        where outcome = 'succeeded' order by started_at desc limit 1
+    ) ended on true
+    left join lateral (
+        select array_agg(rows_inserted + rows_updated + rows_deleted order by started_at desc) as written
+        from (
+            select * from {runs} run
+            where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
+            order by started_at desc limit {latest}
+        ) run
+        where outcome = 'succeeded'
+    ) wrote on true
+"""
+_RECONCILES = """
+    select names.source, names.stream, found.* from {totals} names cross join lateral (
+        select extract(epoch from compared_at)::float8 as compared, error, missing, different, extra, repaired
+        from {reconciles} found
+        where found.source = names.source and found.stream = names.stream
+        order by compared_at desc limit 1
+    ) found
+"""
+_LOCKS = """
+    select (classid::bigint << 32) | objid::bigint as key from pg_catalog.pg_locks
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+"""
+
+
+class SystemTables:
+    """Tidemark's tables in the warehouse that this role may read."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._found = connection.execute(_TABLES).fetchall()
+
+    def schemas(self, table: str) -> list[str]:
+        """Return the schemas that have this table."""
+        return [row["schema"] for row in self._found if row["name"] == table and row["readable"]]
+
+    def version(self, schema: str, table: str) -> int:
+        """Return the table's version; 0 if it is missing or can't be read."""
+        for row in self._found:
+            if (row["schema"], row["name"]) == (schema, table) and row["readable"]:
+                found = _VERSION.search(row["comment"] or "")
+                return int(found[1]) if found else 1
+        return 0
+
+    def tell(self, samples: Samples) -> None:
+        """Add the tables' versions."""
+        for row in self._found:
+            if row["readable"]:
+                samples.add(
+                    catalogue.TABLE_VERSION, self.version(row["schema"], row["name"]), row["schema"], row["name"]
+                )
+
+
+def collect(connection: Connection, tables: SystemTables, samples: Samples) -> list[tuple[str, str]]:
+    """Add what is known of each stream. Return the sources and streams."""
+    held = {row["key"] for row in connection.execute(_LOCKS).fetchall()}
+    found: list[tuple[str, str]] = []
+    for schema in tables.schemas(stream_totals.TABLE.name):
+        names: dict[str, sql.Composable] = {
+            "totals": sql.Identifier(schema, stream_totals.TABLE.name),
+            "runs": sql.Identifier(schema, run_history.TABLE.name),
+            "reconciles": sql.Identifier(schema, reconcile_history.TABLE.name),
+            "latest": sql.Literal(_LATEST),
+        }
+
+        totals = {
+            row["stream"]: row
+            for row in sorted(_rows(connection, _TOTALS, names), key=lambda row: row["last_success"] or 0)
+        }
+        for stream, row in totals.items():
+            found.append((schema, stream))
+            _tell_totals(samples, (schema, stream), row)
+        if tables.version(schema, run_history.TABLE.name) >= len(run_history.TABLE.steps):
+            for row in _of(totals, _rows(connection, _RUNS, names)):
+                _tell_runs(samples, (schema, row["stream"]), row)
+                if row["table_name"] is not None:
+                    key = advisory_locks.key("tidemark load", schema, row["table_name"])
+                    samples.add(catalogue.STREAM_LOCKED, key in held, schema, row["stream"])
+        if tables.version(schema, reconcile_history.TABLE.name):
+            for row in _of(totals, _rows(connection, _RECONCILES, names)):
+                _tell_reconcile(samples, (schema, row["stream"]), row)
+    return found
+
+
+def _rows(connection: Connection, query: LiteralString, names: dict[str, sql.Composable]) -> list[dict[str, Any]]:
+    return connection.execute(sql.SQL(query).format(**names)).fetchall()
+
+
+def locked(connection: Connection, key: int) -> bool:
+    """Return whether any session holds the advisory lock with this key."""
+    return any(row["key"] == key for row in connection.execute(_LOCKS).fetchall())
+
+
+def bookmarks(connection: Connection, tables: SystemTables) -> dict[tuple[str, str], str | None]:
+    """Return the warehouse's bookmark of each stream, by source and stream."""
+    found: dict[tuple[str, str], str | None] = {}
+    for schema in tables.schemas(state_table.TABLE):
+        query = sql.SQL("select stream, bookmark from {} order by loaded_at").format(
+            sql.Identifier(schema, state_table.TABLE)
+        )
+        found |= {(schema, row["stream"]): row["bookmark"] for row in connection.execute(query).fetchall()}
+    return found
+
+
+def _of(totals: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the databases that the streams last came from: a stream may have moved to another one."""
+    for row in rows:
+        if totals[row["stream"]]["source"] == row["source"]:
+            yield row
+
+
+def _tell_totals(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -> None:
+    samples.add(catalogue.STREAM_LAST_SUCCESS, row["last_success"], *stream)
+    samples.add(catalogue.STREAM_LAG, row["lag"], *stream)
+    written = {name: row[f"rows_{name}"] for name in ("inserted", "updated", "deleted", "rejected")}
+    unchanged = row["rows_read"] - row["rows_inserted"] - row["rows_updated"] - row["rows_rejected"]
+    for operation, count in {**written, "unchanged": max(unchanged, 0)}.items():
+        samples.add(catalogue.STREAM_ROWS, count, *stream, operation)
+    samples.add(catalogue.STREAM_BYTES, row["bytes"], *stream)
+    samples.add(catalogue.STREAM_RUNS, row["succeeded"], *stream, "succeeded")
+    samples.add(catalogue.STREAM_RUNS, row["runs_failed"] or 0, *stream, "failed")
+    samples.add(catalogue.STREAM_RUNS, row["killed"], *stream, "killed")
+    for code, count in row["failed"].items():
+        samples.add(catalogue.STREAM_FAILURES, count, *stream, code)
+    samples.add(catalogue.STREAM_RETRIES, row["retries"], *stream)
+    samples.add(catalogue.STREAM_SCHEMA_CHANGES, row["schema_changes"], *stream)
+
+
+def _tell_runs(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -> None:
+    if row["outcome"] is not None:
+        samples.add(catalogue.STREAM_LAST_RUN, 1, *stream, row["outcome"], row["code"])
+        samples.add(catalogue.STREAM_LAST_RUN_STARTED, row["started"], *stream)
+    for step, column in (
+        ("whole", "seconds"),
+        ("read", "seconds_reading"),
+        ("copy", "seconds_copying"),
+        ("merge", "seconds_merging"),
+    ):
+        samples.add(catalogue.STREAM_LAST_RUN_SECONDS, row[column], *stream, step)
+    if row["seconds"] is not None:
+        samples.add(catalogue.STREAM_HELD, row["held_seconds"] or 0, *stream, row["held_by"] or "nothing")
+    last, *before = row["written"] or [None]
+    samples.add(catalogue.STREAM_LAST_RUN_ROWS, last, *stream)
+    if len(before) >= _USUAL_LEAST:
+        samples.add(catalogue.STREAM_USUAL_ROWS, statistics.median(before[:_USUAL]), *stream)
+
+
+def _tell_reconcile(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -> None:
+    samples.add(catalogue.STREAM_COMPARED, row["compared"], *stream)
+    samples.add(catalogue.STREAM_COMPARED_OK, row["error"] is None, *stream)
+    if row["error"] is None:
+        found = {name: row[name] for name in ("missing", "different", "extra")}
+        left = sum(found.values()) > (row["repaired"] or 0)
+        for difference, rows in found.items():
+            samples.add(catalogue.STREAM_DIFFERENCES, rows if left else 0, *stream, difference)

@@ -1,0 +1,152 @@
+"""`tidemark metrics`: what Prometheus gets, from real runs, and what it gets when a part is away."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from singer_postgres.core import advisory_locks
+from tests.integration.conftest import free_port, make_checkout
+from tidemark.metrics import catalogue
+from tidemark.metrics.schedules import longest_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+Samples = dict[tuple[str, ...], float]
+# as the target records runs: six that succeeded before, with 10 rows each
+EARLIER = """
+    insert into raw._tidemark_runs (source, stream, run_id, table_name, started_at, ended_at, outcome, rows_updated)
+    select source, stream, 'earlier-' || n, table_name, started_at - n * interval '1 hour', ended_at, 'succeeded', 10
+    from raw._tidemark_runs cross join generate_series(1, 6) n where stream = 'public-orders' and run_id not like 'ear%'
+"""
+
+READABLE = """
+    select count(*) from pg_class where relkind in ('r', 'p', 'v', 'm') and relname !~ '^_tidemark_'
+        and relnamespace in ('raw'::regnamespace, 'staging'::regnamespace, 'marts'::regnamespace)
+        and has_table_privilege('tidemark_watcher', oid, 'select')
+"""
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project with a loaded shop and its models."""
+    yield from make_checkout(stage="built")
+
+
+@contextmanager
+def exporter(project: Checkout) -> Iterator[str]:
+    """Run the exporter, and return the address of its metrics."""
+    port = free_port()
+    with project.start("metrics", "--port", str(port)) as process:
+        try:
+            url = f"http://127.0.0.1:{port}/metrics"
+            assert url in process.stdout.readline()
+            yield url
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+
+
+def scrape(url: str) -> Samples:
+    """Return the samples by name and values of labels, as OpenMetrics."""
+    request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        text = response.read().decode()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
+    project.tidemark("run", "dbt-postgres:run", "dbt-postgres:test")
+    project.tidemark("reconcile")
+    project.tidemark("backup")
+    project.tidemark("backup", "drill", "--no-sync")
+    with project.connect("warehouse") as connection:
+        connection.execute(EARLIER)
+        connection.execute(
+            "update raw._tidemark_stream_totals set failed = '{\"lock_busy\": 2}' where stream = 'public-orders'"
+        )
+        # it reads as a role that may read no row of the user's
+        ((readable,),) = connection.execute(READABLE).fetchall()
+        assert readable == 0
+    with exporter(project) as url:
+        found = scrape(url)
+    names = {key[0] for key in found}
+    assert {metric.name for metric in catalogue.ALL} - names == set()
+    orders = ("raw", "public-orders")
+    ((rows,),) = project.rows("warehouse", "select count(*) from raw.orders")
+    assert found["tidemark_stream_rows_total", "inserted", *orders] == rows
+    assert found["tidemark_stream_usual_rows", *orders] == 10
+    assert found["tidemark_stream_failures_total", "lock_busy", *orders] == 2
+    assert found["tidemark_stream_runs_total", "failed", *orders] == 2
+    assert found["tidemark_stream_interval_seconds", *orders] == 3600
+    assert found["tidemark_stream_state_behind_seconds", *orders] == 0
+    assert found["tidemark_stream_reconcile_rows", "missing", *orders] == 0
+    assert 0 < found["tidemark_stream_lag_seconds", *orders] < 600
+    assert found["tidemark_model_rows", "fct_sales"] == found["tidemark_model_last_run_rows", "fct_sales"]
+    assert sum(value for key, value in found.items() if key[0] == "tidemark_model_tests" and key[2] == "pass") > 100
+    assert found["tidemark_backups",] == 1
+    assert found["tidemark_backup_drill_success",] == 1
+
+
+def test_a_held_lock_is_seen_by_the_next_scrape(project):
+    keys = [advisory_locks.key("tidemark load", "raw", "orders"), advisory_locks.key("tidemark transform", "marts")]
+    with exporter(project) as url:
+        with project.connect("warehouse") as connection:
+            for key in keys:
+                connection.execute("select pg_advisory_lock(%s)", [key])
+            found = scrape(url)
+        assert found["tidemark_stream_locked", "raw", "public-orders"] == 1
+        assert found["tidemark_stream_locked", "raw", "public-customers"] == 0
+        assert found["tidemark_build_locked",] == 1
+
+
+def test_the_other_parts_are_exported_at_once_while_the_warehouse_is_away(project):
+    with exporter(project) as url:
+        assert scrape(url)["tidemark_up", "warehouse"] == 1
+        project.tidemark("down")
+        try:
+            began = time.monotonic()
+            found = scrape(url)
+            assert time.monotonic() - began < 9  # Prometheus waits for 10 s
+        finally:
+            project.tidemark("up")
+        assert found["tidemark_up", "warehouse"] == 0
+        assert found["tidemark_up", "schedules"] == found["tidemark_up", "backups"] == 1
+        assert ("tidemark_stream_lag_seconds", "raw", "public-orders") not in found
+        assert scrape(url)["tidemark_up", "warehouse"] == 1
+
+
+def test_a_file_for_node_exporter_is_written_whole_and_another_ending_is_refused(project, tmp_path):
+    project.tidemark("metrics", "--textfile", str(tmp_path / "tidemark.prom"))
+    text = (tmp_path / "tidemark.prom").read_text()
+    assert 'tidemark_up{part="warehouse"} 1.0' in text
+    assert [path.name for path in tmp_path.iterdir()] == ["tidemark.prom"]
+    assert "must end in .prom" in project.refusal("metrics", "--textfile", str(tmp_path / "tidemark.txt"))
+
+
+@pytest.mark.parametrize(
+    ("cron", "seconds"),
+    [
+        ("@hourly", 3600),
+        ("*/5 * * * *", 300),
+        # from Friday evening to Monday morning
+        ("0 8-18 * * 1-5", 62 * 3600),
+        ("30 3 * * *", 86400),
+        ("@manual", None),
+    ],
+)
+def test_a_schedule_is_late_after_its_longest_pause(cron, seconds):
+    assert longest_interval(cron) == seconds
