@@ -111,7 +111,7 @@ def test_the_generated_pages_are_what_the_code_says(tmp_path):
     command = ["make", "--silent", "reference", f"REFERENCE={tmp_path}"]
     subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     made = {page.name: page.read_text() for page in tmp_path.iterdir()}
-    assert made.keys() == {"commands.md", "errors.md", "settings.md", "variables.md", "tables.md"}
+    assert made.keys() == {"commands.md", "errors.md", "settings.md", "variables.md", "tables.md", "metrics.md"}
     for name, text in made.items():
         assert (REPOSITORY / "docs/reference" / name).read_text() == text, f"make reference writes {name} anew"
 

@@ -113,6 +113,12 @@ STREAM_ROWS = Metric(
     "5 a stream",
     "counter",
 )
+STREAM_REJECTS = Metric(
+    "tidemark_stream_rejects",
+    "Records of the stream that wait in _tidemark_rejects for a person: delete them there once they are dealt with.",
+    _STREAM,
+    _PER_STREAM,
+)
 STREAM_BYTES = Metric(
     "tidemark_stream_loaded_bytes_total", "Size of the files that were loaded.", _STREAM, _PER_STREAM, "counter"
 )
@@ -211,6 +217,10 @@ SCHEDULE_INTERVAL = Metric(
     "The longest time between two runs of a schedule.",
     ("schedule",),
     "1 a schedule",
+)
+BUILD_INTERVAL = Metric(
+    "tidemark_build_interval_seconds",
+    "The longest time between two runs of the shortest schedule that builds the models.",
 )
 BUILD_LOCKED = Metric("tidemark_build_locked", "Whether a session holds the lock of dbt's builds.")
 BACKUPS = Metric("tidemark_backups", "Complete backups of this pipeline.")

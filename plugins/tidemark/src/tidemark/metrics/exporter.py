@@ -64,6 +64,7 @@ class Exporter(Collector):
         with self._alone:
             samples = Samples()
             samples.add(catalogue.BUILD, 1, metadata.version("tidemark"))
+            samples.add(catalogue.LINKS, 1, *_links(self._project))
             found: list[tuple[str, str]] = []
             held: dict[tuple[str, str], str | None] = {}
             with self._part("warehouse", samples), self._warehouse() as connection:
@@ -114,6 +115,14 @@ class Exporter(Collector):
             with connection.transaction():
                 connection.execute(_READING)
                 yield connection
+
+
+def _links(project: Project) -> tuple[str, str]:
+    """Return the addresses of Airflow and of the runbook; empty if the latter is not published."""
+    known = variables.read(project)
+    return known.get("AIRFLOW__API__BASE_URL") or "http://localhost:8080", known.get(
+        "TIDEMARK_ALERTS_RUNBOOK_URL"
+    ) or ""
 
 
 def _version(connection: Connection) -> str:

@@ -15,7 +15,7 @@ from tidemark.metrics import catalogue
 from tidemark.project import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tidemark.metrics.samples import Samples
     from tidemark.project.directory import Project
@@ -62,6 +62,7 @@ class Schedules:
         """
         for name, seconds in self._intervals.items():
             samples.add(catalogue.SCHEDULE_INTERVAL, seconds, name)
+        samples.add(catalogue.BUILD_INTERVAL, self._shortest(_builds))
         for source, stream in streams:
             samples.add(catalogue.STREAM_INTERVAL, self._interval(source, stream), source, stream)
 
@@ -71,14 +72,16 @@ class Schedules:
             for each in self._sources
             if each["schema"] == source and any(fnmatchcase(stream, pattern) for pattern in each["streams"])
         ]
-        return min(
-            (
-                seconds
-                for name, seconds in self._intervals.items()
-                if any(pair in task for pair in pairs for task in self._tasks[name])
-            ),
-            default=None,
-        )
+        return self._shortest(lambda task: any(pair in task for pair in pairs))
+
+    def _shortest(self, wanted: Callable[[str], bool]) -> float | None:
+        """Return the shortest interval of the schedules that have a certain task; None if there are none."""
+        found = [seconds for name, seconds in self._intervals.items() if any(map(wanted, self._tasks[name]))]
+        return min(found, default=None)
+
+
+def _builds(task: str) -> bool:
+    return any(block.startswith("dbt") and block.partition(":")[2] in {"run", "build"} for block in task.split())
 
 
 def _with_schema(project: Project, source: dict[str, Any]) -> dict[str, Any]:

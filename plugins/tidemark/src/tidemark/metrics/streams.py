@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core import advisory_locks
-from singer_postgres.core.warehouse import reconcile_history, run_history, state_table, stream_totals
+from singer_postgres.core.warehouse import reconcile_history, rejects, run_history, state_table, stream_totals
 from tidemark.metrics import catalogue
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ _RECONCILES = """
         order by compared_at desc limit 1
     ) found
 """
+# nothing deletes rejects, so a part of very many has to do
+_REJECTS = "select stream, count(*) from (select stream from {rejects} limit 100000) part group by stream"
 _LOCKS = """
     select (classid::bigint << 32) | objid::bigint as key from pg_catalog.pg_locks
     where locktype = 'advisory' and granted and objsubid = 1
@@ -122,6 +124,7 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
         names: dict[str, sql.Composable] = {
             "totals": sql.Identifier(schema, stream_totals.TABLE.name),
             "runs": sql.Identifier(schema, run_history.TABLE.name),
+            "rejects": sql.Identifier(schema, rejects.TABLE.name),
             "reconciles": sql.Identifier(schema, reconcile_history.TABLE.name),
             "latest": sql.Literal(_LATEST),
         }
@@ -130,7 +133,11 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             row["stream"]: row
             for row in sorted(_rows(connection, _TOTALS, names), key=lambda row: row["last_success"] or 0)
         }
+        waiting = {}
+        if tables.version(schema, rejects.TABLE.name):
+            waiting = {row["stream"]: row["count"] for row in _rows(connection, _REJECTS, names)}
         for stream, row in totals.items():
+            samples.add(catalogue.STREAM_REJECTS, waiting.get(stream, 0), schema, stream)
             found.append((schema, stream))
             _tell_totals(samples, (schema, stream), row)
         if tables.version(schema, run_history.TABLE.name) >= len(run_history.TABLE.steps):
