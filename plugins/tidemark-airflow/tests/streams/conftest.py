@@ -73,7 +73,7 @@ def airflow(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = Airflow(f"http://127.0.0.1:{port}")
+    running = Airflow(f"http://127.0.0.1:{port}", home)
     try:
         running.wait(server, home / "log")
         yield running

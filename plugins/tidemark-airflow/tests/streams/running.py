@@ -35,6 +35,7 @@ class Airflow:
     """A running api-server with one user of each relevant kind; each user's password is their name."""
 
     url: str
+    home: Path
 
     def token(self, user: str = "viewer") -> str:
         answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": user})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 
 import jwt
 import pytest
 from running import JWT_SECRET, Airflow
 
+from tidemark_airflow.run_ids import run_id_of
+
 # paths that the app has, paths that one might expect, and paths that it would have by default
 PATHS = [
-    *("/", "/api/streams", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"),
+    *("/", "/api/streams", "/runs/5", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"),
     *("/nothing", "/api", "/api/streams/", "//", "/%2e"),
 ]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
@@ -81,3 +85,19 @@ def test_airflow_shows_the_page_in_its_navigation_and_in_a_frame(airflow):
     assert (view["name"], view["url_route"], view["destination"]) == ("Streams", "streams", "nav")
     page = airflow.ask(f"/{view['href']}", cookies={"_token": airflow.token()})
     assert page.status_code == 200
+
+
+def test_a_runs_id_leads_to_the_page_of_its_dag_run(airflow):
+    dag, run = "tidemark_daily", "scheduled__2026-05-01T03:00:00+00:00"
+    with closing(sqlite3.connect(airflow.home / "airflow.db")) as metadata, metadata:
+        metadata.execute(
+            "insert into dag_run (dag_id, run_id, run_type, run_after) values (?, ?, 'scheduled', '2026-05-01 03:00')",
+            [dag, run],
+        )
+    headers = {"Authorization": f"Bearer {airflow.token()}"}
+    answer = airflow.ask(f"/tidemark/runs/{run_id_of(dag, run)}", headers=headers)
+    assert answer.status_code == 307
+    assert answer.headers["location"].endswith("/dags/tidemark_daily/runs/scheduled__2026-05-01T03%3A00%3A00%2B00%3A00")
+    unknown = airflow.ask(f"/tidemark/runs/{run_id_of(dag, 'another')}", headers=headers)
+    assert unknown.status_code == 404
+    assert "started by hand" in unknown.json()["detail"]

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from tidemark_airflow.alerts.message import Alert, one_line
 from tidemark_airflow.failures import RunFailed
 from tidemark_airflow.run_ids import run_id_of
+from tidemark_airflow.run_pages import run_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -145,8 +145,7 @@ def _failures(dag: str, run: str, task: Any) -> list[dict[str, Any]]:
 def _alert(runbook: str, **known: Any) -> Alert:
     """Return an alert with its links and time; `known` has the other fields of Alert."""
     dag, run, task, attempt = known["dag"], known["run"], known.get("task"), known.get("attempt")
-    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    run_url = f"{base}/dags/{quote(dag)}/runs/{quote(run, safe='')}"
+    run_url = run_page(dag, run)
     query = f"?try_number={attempt.split()[0]}" if attempt else ""
     at, section = known.get("at"), known.pop("section", known["code"])
     about = {

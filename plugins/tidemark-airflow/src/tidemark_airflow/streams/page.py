@@ -1,7 +1,7 @@
-"""The page as a FastAPI app that Airflow mounts: `/` for people and `/api/streams` for programs. Both need a login.
+"""The page as a FastAPI app that Airflow mounts: `/` for people, `/api/streams` for programs, and `/runs/ID` for links.
 
-Airflow does not authenticate requests to a plugin's app, so this app does, on every path. It requires the right to see
-DAG runs, because the page shows the results of those runs.
+All need a login. Airflow does not authenticate requests to a plugin's app, so this app does, on every path. It requires
+the right to see DAG runs, because the page shows the results of those runs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  (FastAPI needs it at run time)
 from fastapi import Depends, FastAPI, HTTPException, status
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 
 from tidemark_airflow.streams import show
+from tidemark_airflow.streams.dag_runs import find_page
 from tidemark_airflow.streams.history import HistoryError, overview
 from tidemark_airflow.streams.settings import Monitor, Warehouse
 
@@ -79,12 +80,24 @@ def streams() -> JSONResponse:
     return JSONResponse(content, _status(look), _HEADERS)
 
 
+@app.get("/runs/{run_id}", response_model=None)
+def run(run_id: str) -> RedirectResponse:
+    """Lead to the DAG run whose id all logs and run records have."""
+    if found := find_page(run_id):
+        return RedirectResponse(found, headers=_HEADERS)
+    raise HTTPException(
+        status.HTTP_404_NOT_FOUND,
+        f"Airflow has no DAG run with the id {run_id}: it was started by hand, or Airflow deleted its record.",
+    )
+
+
 # every other path, so that someone without access can't find out which paths exist
 @app.api_route("/{path:path}", methods=list(HTTPMethod), response_model=None)
 def nothing(path: str) -> None:
     """Answer that the path does not exist."""
     raise HTTPException(
-        status.HTTP_404_NOT_FOUND, f"There is no /{path} here; the page is at /, its JSON at /api/streams."
+        status.HTTP_404_NOT_FOUND,
+        f"There is no /{path} here; the page is at /, its JSON at /api/streams, a DAG run at /runs/ID.",
     )
 
 
