@@ -210,11 +210,14 @@ def test_meltanos_state_commands_work(loaded):
 def test_each_run_logs_json_lines_with_its_id_the_stream_and_counts(loaded):
     checkout, _ = loaded
     lines = [json.loads(line) for line in (checkout.root / "logs" / "meltano.jsonl").read_text().splitlines()]
-    counted = [line for line in lines if line.get("metric_info", {}).get("metric") == "record_count"]
-    assert {line["metric_info"]["tags"]["stream"] for line in counted} == {f"public-{table}" for table in TABLES}
-    assert all(len(line["run_id"]) == 36 for line in counted)
+    counted = [line for line in lines if line.get("tidemark.metric.name") == "record_count"]
+    assert {line["tidemark.stream"] for line in counted} == {f"public-{table}" for table in TABLES}
+    assert all(len(line["tidemark.run_id"]) == 36 for line in counted)
     kept = {run_id for (run_id,) in checkout.rows("warehouse", "select distinct run_id from raw._tidemark_runs")}
-    assert kept & {line["run_id"] for line in counted}, "run records and log have the same id"
+    assert kept & {line["tidemark.run_id"] for line in counted}, "run records and log have the same id"
+    assert len({line["event.id"] for line in lines}) == len(lines), "each line has an id of its own"
+    ran = {line["tidemark.model"] for line in lines if line.get("event.action") == "LogModelResult"}
+    assert {"stg_orders", "fct_sales"} <= ran, "dbt's lines name their model"
 
 
 def trace(checkout: Checkout, key: int) -> dict[str, dict[str, Any]]:

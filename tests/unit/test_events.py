@@ -52,6 +52,11 @@ def metric(name: str = "record_count", **fields: object) -> str:
             id="block",
         ),
         pytest.param(
+            logged(json.dumps({"data": {}, "info": {"msg": "Registered adapter", "level": "warn"}})),
+            [Line("Registered adapter", "tap-postgres", "warning")],
+            id="line-of-dbt",
+        ),
+        pytest.param(
             logged("boom", plugin_exception={"type": "KeyError", "message": "boom"}, level="error"),
             [
                 Line("KeyError: boom", "tap-postgres", "error"),

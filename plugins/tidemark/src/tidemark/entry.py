@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import run_events
 from singer_postgres.core.errors import CodedError, one_line
@@ -61,8 +61,18 @@ def _report(error: Exception) -> None:
     kind = error if isinstance(error, CodedError) else CodedError()
     fields = {**kind.fields(), "message": one_line(error)}
     run_events.emit(error=fields)
+    _log(error, fields)
     if "--attended" in sys.argv:
         _say(json.dumps({"error": fields}))
+
+
+def _log(error: Exception, fields: dict[str, Any]) -> None:
+    """Write the error into the log of all runs, unless the run that it ended has done so."""
+    from tidemark.logs.run_log import RunLog, of_error  # noqa: PLC0415 - as in main
+
+    if not getattr(error, "is_logged", False):
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        RunLog().write(f"tidemark {command}: {fields['message']}", level="error", more=of_error(fields))
 
 
 def _say(line: str) -> None:

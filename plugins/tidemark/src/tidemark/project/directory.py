@@ -81,6 +81,11 @@ class Project:
         return Path(self.root, named or self.work / ".meltano" / "dbt" / "target")
 
     @property
+    def log_dir(self) -> Path:
+        """Where runs write their logs: TIDEMARK_LOG_DIR, or else logs/ where they write everything else."""
+        return Path(self.root, self.variable("TIDEMARK_LOG_DIR") or self.work / "logs").resolve()
+
+    @property
     def run_log(self) -> Path:
-        """The log of all Meltano runs, in JSON lines (logging.yaml)."""
-        return self.work / "logs" / "meltano.jsonl"
+        """The log of all runs, in JSON lines (logging.yaml)."""
+        return self.log_dir / "meltano.jsonl"

@@ -10,6 +10,7 @@ from tidemark.local import databases
 from tidemark.project.file_locks import hold
 from tidemark.run import failed_streams, runner
 from tidemark.run.block_names import split
+from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import LineProgress
 from tidemark.run.report import RunReport, report_of
@@ -45,26 +46,27 @@ def run(  # noqa: PLR0913 - each argument has a name
         TidemarkError: a database can't be reached or started.
     """
     began = time.monotonic()
-    try:
-        expected = split(blocks)
-    except ValueError as error:
-        raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
-    # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
-    with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
-        with failed_streams.recorded(project, expected, run_id):
-            source, warehouse = databases.bring_up(project)
-            databases.try_own(project)
-        outcome = runner.run(
-            project,
-            [BlockOutcome(name) for name in expected],
-            blocks,
-            databases=(source, warehouse),
-            run_id=run_id,
-            lock=lock,
-            view=LineProgress(say),
-            more=more,
-            save_state=save_state,
-        )
-        report = report_of(project, warehouse, outcome, run_id=run_id, since=moved_since)
+    with logged(run_id, blocks) as log:
+        try:
+            expected = split(blocks)
+        except ValueError as error:
+            raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
+        # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
+        with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
+            with failed_streams.recorded(project, expected, run_id):
+                source, warehouse = databases.bring_up(project)
+                databases.try_own(project)
+            log.outcome = runner.run(
+                project,
+                [BlockOutcome(name) for name in expected],
+                blocks,
+                databases=(source, warehouse),
+                run_id=run_id,
+                lock=lock,
+                view=LineProgress(say),
+                more=more,
+                save_state=save_state,
+            )
+            report = report_of(project, warehouse, log.outcome, run_id=run_id, since=moved_since)
     report.seconds = round(time.monotonic() - began, 3)
     return report

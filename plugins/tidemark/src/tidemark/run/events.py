@@ -1,8 +1,8 @@
 """Parses a run's log lines into events. Pure: no I/O here.
 
 Lines come from two places. Meltano's log has one JSON object per line, with `event` (the text), `name` (the plugin) and
-`level`. It also has the fields that tap and target log, and the Singer SDK's metrics in `metric_info`. Utilities such
-as dbt write their lines into the run's own file (singer_postgres.core.run_events).
+`level`. It also has the fields that tap and target log, and the Singer SDK's metrics in `metric_info`. A line of dbt's
+is a JSON object inside `event`. What else utilities tell is in the run's own file (singer_postgres.core.run_events).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+
+from tidemark.logs.meltano_lines import dbt_line
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ _WHAT = {
     "rows_updated": "updated",
     "rows_deleted": "deleted",
 }
+# dbt's names of levels
+_LEVELS = {"debug": "debug", "warn": "warning", "error": "error"}
 
 
 def parse(line: str) -> list[Event]:
@@ -96,6 +100,8 @@ def parse(line: str) -> list[Event]:
 
 
 def _of_plugin(fields: dict[str, Any]) -> list[Event]:
+    if dbt := dbt_line(str(fields.get("event", ""))):
+        fields = {**fields, "event": dbt["info"]["msg"], "level": _LEVELS.get(dbt["info"]["level"], "info")}
     text = Line(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
     if isinstance(began := fields.get("stream_began"), dict):
         return [StreamBegan(str(began.get("stream")), bool(began.get("incremental"))), text]

@@ -58,6 +58,8 @@ def run(  # noqa: PLR0913 - each argument has a name
             # the pipeline's own lock keeps two runs apart; without this variable, Meltano would refuse the run after a
             # killed one for five minutes
             env={
+                # so that the log names the model of each line; tidemark.logs.meltano_lines parses it
+                "DBT_LOG_FORMAT": "json",
                 **os.environ,
                 **environment,
                 "MELTANO_RUN_FORCE": "1",

@@ -14,6 +14,7 @@ from tidemark.project.file_locks import hold
 from tidemark.run import failed_streams, runner, summary
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
+from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.progress import StepProgress
 
@@ -43,12 +44,15 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         TidemarkError: something failed. The message says what failed, and where to look.
     """
     began = time.monotonic()
-    with hold(project.pipeline_lock, doing="running the pipeline") as lock:
+    run_id = str(uuid.uuid4())
+    with (
+        logged(run_id, " ".join(_BLOCKS).split()) as log,
+        hold(project.pipeline_lock, doing="running the pipeline") as lock,
+    ):
         display = Display(console)
-        run_id = str(uuid.uuid4())
         with failed_streams.recorded(project, _BLOCKS, run_id):
             source, warehouse = _databases(project, display, scale)
-        outcome = _meltano(project, display, lock, source, warehouse, run_id)
+        log.outcome = outcome = _meltano(project, display, lock, source, warehouse, run_id)
         reports = summary.stream_reports(outcome, state.bookmarks(project))
         summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
     if outcome.missing:
