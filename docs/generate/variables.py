@@ -31,6 +31,8 @@ _PREFIXES = {
     "MonitorLogin": "TIDEMARK_MONITOR_",
     "ReporterLogin": "TIDEMARK_REPORTER_",
     "BackupSettings": "TIDEMARK_BACKUP_",
+    "LogSettings": "TIDEMARK_LOG_",
+    "ElasticsearchSettings": "TIDEMARK_ELASTICSEARCH_",
 }
 _IN_AIRFLOW = """
 import json

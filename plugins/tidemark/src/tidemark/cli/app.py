@@ -10,6 +10,7 @@ from tidemark import __doc__ as _about
 from tidemark.cli import backup, docs, inspect, metrics, run, servers
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
+from tidemark.cli.logs import logs_app
 from tidemark.cli.state import state_app
 
 app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -17,6 +18,7 @@ app.add_typer(demo_app, name="demo")
 app.add_typer(airflow_app, name="airflow")
 app.add_typer(state_app, name="state")
 app.add_typer(backup.backup_app, name="backup")
+app.add_typer(logs_app, name="logs")
 # further arguments of these commands go to the program that they run
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 

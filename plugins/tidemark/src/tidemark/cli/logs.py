@@ -1,0 +1,59 @@
+"""The commands about log lines in Elasticsearch."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated
+
+import typer
+
+from tidemark.project.directory import Project
+
+logs_app = typer.Typer(help="Send the log lines of all runs to Elasticsearch.", no_args_is_help=True)
+
+
+@logs_app.command()
+def ship(
+    directory: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Where to look for log files, in all directories below [default: this machine's logs of runs, of its "
+            "servers and of Airflow]."
+        ),
+    ] = None,
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit when all present lines are stored, with an error if they can't be.")
+    ] = False,
+    refused: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of lines that Elasticsearch refuses for good [default: .tidemark/logs-refused.jsonl]."
+        ),
+    ] = None,
+) -> None:
+    """Send each line of the log files to Elasticsearch, until SIGTERM. A kill or an outage loses no line and doubles none."""
+    from tidemark.logs.shipping import ship as ship_  # noqa: PLC0415
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    project = Project.find()
+    ship_(project, directory, stop, once=once, refused=refused, say=_say)
+
+
+@logs_app.command()
+def dashboards() -> None:
+    """Import the dashboard and the saved searches into Kibana. Earlier copies of the same ones are replaced."""
+    from tidemark.logs.kibana import import_objects  # noqa: PLC0415
+
+    count = import_objects(Project.find())
+    typer.echo(f'Kibana has {count} objects: open the dashboard "Tidemark\'s runs".')
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
