@@ -11,7 +11,6 @@ from tests.conftest import REPOSITORY
 from tests.project.alert_rules import ALERTS
 from tidemark import errors  # noqa: F401 - the catalogue includes its classes
 from tidemark.cli.app import app
-from tidemark.logs import ship  # noqa: F401 - as errors
 
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))

@@ -75,6 +75,15 @@ class BackupError(TidemarkError):
     section = "backup"
 
 
+class UndeliveredError(TidemarkError):
+    """Log lines could not be sent to Elasticsearch."""
+
+    code = "logs_undelivered"
+    cure = "Nothing is lost: the files keep the lines. The message says what Elasticsearch answers."
+    section = "unreachable"
+    status = os.EX_TEMPFAIL
+
+
 class Interruption(BaseException):
     """The user or the system asked the process to end.
 

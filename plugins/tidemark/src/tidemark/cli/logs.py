@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
@@ -35,14 +33,10 @@ def ship(
         ),
     ] = None,
 ) -> None:
-    """Send each line of the log files to Elasticsearch, until SIGTERM. A kill or an outage loses no line and doubles none."""
+    """Send each line of the log files to Elasticsearch until SIGTERM. A kill or an outage loses and doubles no line."""
     from tidemark.logs.shipping import ship as ship_  # noqa: PLC0415
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    project = Project.find()
-    ship_(project, directory, stop, once=once, refused=refused, say=_say)
+    ship_(Project.find(), directory, once=once, refused=refused, say=_say)
 
 
 @logs_app.command()

@@ -8,20 +8,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
-from tidemark.errors import TidemarkError
+from tidemark.errors import UndeliveredError
 from tidemark.logs.elasticsearch import AwayError, Document
 from tidemark.logs.fields import INDEX, dump
 from tidemark.logs.sources import reader_of
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
     from pathlib import Path
 
@@ -37,15 +35,6 @@ _LOOK_S = 1.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _DELETE_EVERY_S = 3_600
 _PAUSE_S = 60.0
-
-
-class UndeliveredError(TidemarkError):
-    """Log lines could not be sent to Elasticsearch."""
-
-    code = "logs_undelivered"
-    cure = "Nothing is lost: the files keep the lines. The message says what Elasticsearch answers."
-    section = "unreachable"
-    status = os.EX_TEMPFAIL
 
 
 @dataclass
@@ -103,8 +92,8 @@ class Shipper:
         self._deleted_at = 0.0
         self.totals = Totals()
 
-    def run(self, stop: threading.Event, *, once: bool = False) -> None:
-        """Ship until `stop` is set; with `once`, until all present lines are dealt with.
+    def run(self, *, once: bool = False) -> None:
+        """Ship for ever; with `once`, until all present lines are dealt with. It may be killed at any moment.
 
         Raises:
             UndeliveredError: with `once`, Elasticsearch does not take all lines.
@@ -113,11 +102,12 @@ class Shipper:
         self._refused.parent.mkdir(parents=True, exist_ok=True)
         self._refused.write_text("", encoding="utf-8")
         wait = 0.0
-        while not stop.wait(wait):
+        while True:
+            time.sleep(wait)
             began = time.monotonic()
             try:
                 self._prepare()
-                found, held = self._round(stop)
+                found, held = self._round()
                 # a listing of many files takes time: spend at most a tenth of it on looking
                 wait = 0.0 if found else max(_LOOK_S, 10 * (time.monotonic() - began))
             except AwayError as error:
@@ -142,7 +132,7 @@ class Shipper:
                 self._say(f"Deleted {name}: it is older than {self._keep_days} days.")
             self._deleted_at = time.monotonic()
 
-    def _round(self, stop: threading.Event) -> tuple[bool, str]:
+    def _round(self) -> tuple[bool, str]:
         """Send the unread lines of all files once.
 
         Returns:
@@ -158,10 +148,8 @@ class Shipper:
                 if batch.is_full:
                     held = self._send(batch) or held
                     batch = _Batch()
-                    if file.waits_until or stop.is_set():
+                    if file.waits_until:
                         break
-            if stop.is_set():
-                break
         if batch.ends:
             held = self._send(batch) or held
         return found and not held, held

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tidemark.errors import UsageError
+from tidemark.errors import Interruption, UsageError
 from tidemark.logs.elasticsearch import Elasticsearch
 from tidemark.logs.files import LogFiles
 from tidemark.logs.redaction import Redactor
@@ -13,23 +14,21 @@ from tidemark.logs.ship import Shipper
 from tidemark.project import variables
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tidemark.project.directory import Project
 
 
-def ship(  # noqa: PLR0913 - each argument has a name
+def ship(
     project: Project,
     directories: Sequence[Path] | None,
-    stop: threading.Event,
     *,
     once: bool,
     refused: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Ship the lines of all log files below these directories until `stop` is set.
+    """Ship the lines of all log files below these directories until a signal ends this.
 
     Raises:
         UsageError: a directory does not exist, or a setting is missing or wrong.
@@ -49,7 +48,9 @@ def ship(  # noqa: PLR0913 - each argument has a name
         say=say,
     )
     say(f"Sending log lines to {elasticsearch.url}.")
-    shipper.run(stop, once=once)
+    # a service that is told to stop has not failed
+    with suppress(Interruption):
+        shipper.run(once=once)
     say(f"{shipper.totals.stored:,} lines stored, {shipper.totals.refused:,} refused.")
 
 
