@@ -7,4 +7,17 @@ cat > /dev/shm/users.txt <<USERS
 "tidemark_watcher" "$TIDEMARK_MONITOR_PASSWORD"
 "airflow" "$AIRFLOW_POSTGRES_PASSWORD"
 USERS
+
+# If a volume for logs is mounted, PgBouncer also writes a file there. Each day it gets a new one; a week's files stay.
+logs=/var/log/pgbouncer
+if [ -w "$logs" ]; then
+    umask 022
+    printf '%%include /etc/pgbouncer/pgbouncer.ini\nlogfile = %s/pgbouncer.log\n' "$logs" > /dev/shm/pgbouncer.ini
+    while sleep 86400; do
+        mv "$logs/pgbouncer.log" "$logs/pgbouncer-$(date +%u).log"
+        # pgbouncer opens its log file again
+        kill -HUP "$$"
+    done &
+    exec pgbouncer /dev/shm/pgbouncer.ini
+fi
 exec pgbouncer /etc/pgbouncer/pgbouncer.ini

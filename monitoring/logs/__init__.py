@@ -1,0 +1,1 @@
+"""Shipping logs: the index template and the lifecycle policy, and Kibana's saved objects."""

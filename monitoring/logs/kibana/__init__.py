@@ -1,0 +1,1 @@
+"""Kibana's saved objects for Tidemark's logs."""
