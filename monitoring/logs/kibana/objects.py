@@ -14,7 +14,7 @@ from tidemark.logs.fields import INDEX
 
 VIEW = "tidemark-logs"
 COLUMNS = ["service.name", "log.level", "tidemark.stream", "tidemark.model", "error.code", "message", "tidemark.run_id"]
-ERRORS = "log.level : (error or critical)"
+ERRORS = "(error.code : * or log.level : (error or critical))"
 # sections of the runbook about failures that have no code of a run, and the lines that tell of them
 _TASKS = 'event.dataset : "airflow.task"'
 _SERVERS = 'event.dataset : "postgresql.log"'

@@ -16,7 +16,7 @@ import pytest
 from tests import leaks
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
-from tests.integration.sink import Sink
+from tests.monitoring.sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ def _targets(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
-            if any("bin/target-postgres" in word for word in child.cmdline()):
+            if any("tidemark-target-postgres" in word for word in child.cmdline()):
                 found.append(child)
         except psutil.Error:
             continue
@@ -139,7 +139,7 @@ FAULTS = {
     failing_test: ("tests_failed", "planted_test", {"tidemark.model": "planted_test"}),
     broken_model: ("models_failed", "no_such_column", {"tidemark.model": "stg_products"}),
     lock_timeout: ("lock_busy", "pid ", {"tidemark.stream": "public-orders"}),
-    killed_target: ("process_gone", "target", {}),
+    killed_target: ("process_gone", "Loader failed", {}),
     warehouse_away: ("warehouse_unreachable", "refused", {}),
 }
 

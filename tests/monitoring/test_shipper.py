@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.sink import ALIAS, Sink
+from tests.monitoring.sink import ALIAS, Sink
 from tidemark.logs.fields import dump, entry, stamp
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def refused(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.monitoring
 def test_an_outage_with_kills_of_the_shipper_loses_and_doubles_no_line(sink, tmp_path):
     (tmp_path / "logs").mkdir()
     log = Log(tmp_path / "logs")
@@ -193,6 +194,7 @@ def test_a_line_goes_to_the_day_of_its_own_stamp_and_old_days_are_deleted(sink, 
     assert sink.ask("GET", f"/{past[0]}").get("status") == 404, "an index past its time is deleted"
 
 
+@pytest.mark.monitoring
 def test_rotation_truncation_and_half_written_lines_lose_nothing(sink, tmp_path):
     sink.start()
     (tmp_path / "logs").mkdir()
