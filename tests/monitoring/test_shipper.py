@@ -59,7 +59,8 @@ class Log:
 def command(sink: Sink, tmp_path: Path, *options: str) -> tuple[list[str], dict[str, str]]:
     (tmp_path / "logs").mkdir(exist_ok=True)
     arguments = ["logs", "ship", str(tmp_path / "logs"), "--refused", str(tmp_path / "refused.jsonl"), *options]
-    env = {**os.environ, "TIDEMARK_ELASTICSEARCH_URL": sink.url, "MELTANO_PROJECT_ROOT": str(REPOSITORY)}
+    own = {"TIDEMARK_ELASTICSEARCH_URL": sink.url, "TIDEMARK_LOG_DIR": str(tmp_path / "own")}
+    env = {**os.environ, "MELTANO_PROJECT_ROOT": str(REPOSITORY), **own}
     return [str(REPOSITORY / ".venv" / "bin" / "tidemark"), *arguments], env
 
 
