@@ -59,7 +59,7 @@ def pooling(checkout: Checkout, mode: str, *, size: int = 20) -> Iterator[int]:
     (directory / "pgbouncer.ini").write_text(
         f"[databases]\nshop = host=127.0.0.1 port={source}\n* = host=127.0.0.1 port={warehouse}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = scram-sha-256\nauth_file = {directory}/users\n"
+        f"auth_type = scram-sha-256\nauth_file = {directory}/users\nstats_users = tidemark_watcher\n"
         f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
     )
     program = [shutil.which("pgbouncer") or "", str(directory / "pgbouncer.ini")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,9 +11,7 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
-from tests.integration.conftest import make_checkout
 from tests.monitoring.grafana import FILES, MARTS, RUN_RECORDS, Board, Query
-from tests.run_records import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,36 +29,35 @@ _BEFORE = {"now-24h": 1, "now-7d": 7, "now-90d": 90, "now-6h": 1 / 4}
 @dataclass
 class Warehouse:
     project: Checkout
+    address: str
 
     def rows(self, login: str, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run it as Grafana does: in one statement, without parameters, in any time zone of the session."""
         role, variable = _LOGINS[login]
         password = dotenv_values(self.project.root / ".env")[variable]
-        address = self.project.tidemark("dsn", "warehouse").strip()
-        with psycopg.connect(address, user=role, password=password, options="-c TimeZone=Asia/Tokyo") as connection:
+        with psycopg.connect(
+            self.address, user=role, password=password, options="-c TimeZone=Asia/Tokyo"
+        ) as connection:
             cursor = connection.execute(sql.encode())
             return [column.name for column in cursor.description or []], cursor.fetchall()
 
 
 @pytest.fixture(scope="module")
-def warehouse() -> Iterator[Warehouse]:
-    with contextmanager(make_checkout)(stage="built") as project:
-        fill(project)
-        (project.root / "transform" / "models" / "marts" / "broken.sql").write_text("select 1 / 0 as one")
-        assert project.dbt("run", "--select", "broken").returncode == 1
-        with project.connect("warehouse") as connection:
-            connection.execute("set role tidemark_loader")
-            # a second source, and a schema that is nobody's business
-            connection.execute("create schema raw_crm")
-            connection.execute("create table raw_crm._tidemark_runs (like raw._tidemark_runs)")
-            connection.execute("grant select on raw_crm._tidemark_runs to tidemark_monitor")
-            connection.execute("create schema raw_hr")
-            connection.execute("create table raw_hr._tidemark_runs (like raw._tidemark_runs)")
-            connection.execute(
-                "insert into raw._tidemark_runs (source, stream, run_id, table_name, started_at, outcome) "
-                "select source, 'o''brien', run_id, table_name, started_at, outcome from raw._tidemark_runs limit 1"
-            )
-        yield Warehouse(project)
+def warehouse(filled: Checkout) -> Iterator[Warehouse]:
+    """The filled warehouse with a second source, a schema that is nobody's business, and a stream of any name."""
+    with filled.connect("warehouse") as connection:
+        connection.execute("""
+            set role tidemark_loader;
+            create schema raw_crm create table _tidemark_runs (like raw._tidemark_runs);
+            grant select on raw_crm._tidemark_runs to tidemark_monitor;
+            create schema raw_hr create table _tidemark_runs (like raw._tidemark_runs);
+            insert into raw._tidemark_runs (source, stream, run_id, table_name, started_at, outcome)
+            select source, 'o''brien', run_id, table_name, started_at, outcome from raw._tidemark_runs limit 1
+        """)
+        yield Warehouse(filled, filled.urls["warehouse"])
+        connection.execute("""
+            drop schema raw_crm, raw_hr cascade; delete from raw._tidemark_runs where stream = 'o''brien'
+        """)
 
 
 def run(warehouse: Warehouse, board: Board, query: Query) -> tuple[list[str], list[tuple[Any, ...]]]:

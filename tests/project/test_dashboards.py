@@ -100,10 +100,30 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_what_it_means_to_be_empty(
         assert panel["description"].endswith("."), panel["title"]
         assert defaults["noValue"], panel["title"]
         if panel["type"] in {"stat", "timeseries", "bargauge"}:
-            assert defaults["unit"] in known, panel["title"]
+            assert defaults["unit"] in known or defaults["unit"].startswith("suffix: "), panel["title"]
         for override in panel["fieldConfig"]["overrides"]:
             for each in override["properties"]:
                 assert each["id"] != "unit" or each["value"] in known, panel["title"]
+
+
+def test_a_missing_value_never_has_the_color_of_health(saved):
+    """Grafana would give it the color of the lowest threshold."""
+    for panel in panels(saved):
+        if panel["type"] == "stat":
+            mappings = panel["fieldConfig"]["defaults"]["mappings"]
+            (special,) = (mapping["options"] for mapping in mappings if mapping["type"] == "special")
+            assert special["match"] == "null+nan"
+            assert special["result"]["text"] == panel["fieldConfig"]["defaults"]["noValue"]
+            assert special["result"]["color"] != "green"
+
+
+def test_what_is_said_of_a_column_is_said_of_one_that_the_table_has(saved):
+    for panel in panels(saved):
+        if panel["type"] == "table":
+            (organized,) = (change["options"] for change in panel["transformations"] if change["id"] == "organize")
+            titles = {organized["renameByName"].get(name, name) for name in organized["indexByName"]}
+            assert {each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]} <= titles
+            assert {each["displayName"] for each in panel.get("options", {}).get("sortBy", [])} <= titles
 
 
 def test_each_data_source_that_a_dashboard_names_is_provisioned():

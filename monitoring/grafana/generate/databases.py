@@ -44,6 +44,7 @@ def _now() -> list[Builder[Panel]]:
             steps=limits((1, BAD)),
             mapped={0: ("None", GOOD)},
             none=_NO_DATABASE,
+            missing=WARNING,
             link=board.runbook("unreachable"),
         ),
         tile(

@@ -39,6 +39,7 @@ def _tests(results: str, more: str = "") -> str:
 
 
 def _now() -> list[Builder[Panel]]:
+    oldest = "time() - min(tidemark_model_last_success_timestamp_seconds)"
     every = "0 * count(tidemark_model_last_run)"
     return [
         tile(
@@ -48,6 +49,7 @@ def _now() -> list[Builder[Panel]]:
             about="Models whose latest build failed. They keep the rows of the last good one.",
             steps=limits((1, BAD)),
             none="No model was built",
+            missing=WARNING,
             link=board.runbook("models"),
         ),
         tile(
@@ -59,12 +61,17 @@ def _now() -> list[Builder[Panel]]:
             none="No model was built",
         ),
         tile(
-            "Oldest model",
-            now("time() - min(tidemark_model_last_success_timestamp_seconds)"),
+            "Oldest model, in intervals",
+            now(f"({oldest}) / max(tidemark_build_interval_seconds)"),
             PROMETHEUS,
-            about="How long ago the model was built that has waited longest.",
-            unit="s",
-            none="No model was built",
+            about=(
+                "The age of the model that has waited longest, in intervals of the schedule that builds models. An "
+                "alert fires above 2."
+            ),
+            steps=limits((1.5, WARNING), (2, BAD)),
+            decimals=1,
+            none="No build is scheduled",
+            link=board.runbook("marts"),
         ),
         tile(
             "Tests failing",
@@ -73,6 +80,7 @@ def _now() -> list[Builder[Panel]]:
             about="Data tests that failed, or could not run, the last time they were tried.",
             steps=limits((1, BAD)),
             none="No test has run",
+            missing=WARNING,
             link=board.runbook("tests"),
         ),
         tile(
@@ -98,7 +106,9 @@ def _table() -> Builder[Panel]:
         return f"max by (model) ({metric}{{{_MODELS}}})"
 
     def tests(results: str) -> str:
-        return f"sum by (model) ({_tests(results, f', {_MODELS}')})"
+        # 0 for a model without such a result, so that the column is always there
+        none = f"0 * {per_model('tidemark_model_last_run')}"
+        return f"sum by (model) ({_tests(results, f', {_MODELS}')}) or {none}"
 
     models = listing(
         "Models",

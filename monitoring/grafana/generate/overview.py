@@ -9,6 +9,7 @@ from monitoring.grafana.generate.panels import (
     BAD,
     BUSY,
     GOOD,
+    NEUTRAL,
     OUTCOMES,
     WARNING,
     column,
@@ -59,7 +60,9 @@ def _tiles() -> list[Builder[Panel]]:
             about="Alerts that are firing now. The table below says which, and since when.",
             steps=limits((1, BAD)),
             mapped={0: ("All is well", GOOD)},
+            unit="suffix: alerts",
             none="No alert rules are loaded",
+            missing=BAD,
         ),
         tile(
             "Streams that failed",
@@ -68,6 +71,7 @@ def _tiles() -> list[Builder[Panel]]:
             about="Streams whose latest run failed or was killed.",
             steps=limits((1, BAD)),
             none="No data: is the exporter up?",
+            missing=BAD,
         ),
         tile(
             "Oldest data, in intervals",
@@ -88,6 +92,7 @@ def _tiles() -> list[Builder[Panel]]:
             about="Data tests that failed, or could not run, the last time they were tried.",
             steps=limits((1, BAD)),
             none="No test has run",
+            missing=WARNING,
             link=f"/d/{board.MODELS}",
         ),
         tile(
@@ -98,6 +103,7 @@ def _tiles() -> list[Builder[Panel]]:
             unit="s",
             steps=limits((25 * _HOUR, WARNING), (26 * _HOUR, BAD)),
             none="No backup",
+            missing=BAD,
             link=board.runbook("backup"),
         ),
         tile(
@@ -108,6 +114,7 @@ def _tiles() -> list[Builder[Panel]]:
             steps=limits((1, BAD)),
             mapped={0: ("None", GOOD)},
             none="No target is scraped",
+            missing=BAD,
         ),
     ]
 
@@ -222,7 +229,7 @@ def _parts() -> list[Builder[Panel]]:
         PROMETHEUS,
         parts,
         about="Targets that Prometheus scrapes, and parts that the exporter reads.",
-        span=12,
+        span=24,
     )
     return [
         answers,
@@ -231,9 +238,9 @@ def _parts() -> list[Builder[Panel]]:
             now(_count('tidemark_stream_last_run{outcome="running"}', "tidemark_stream_last_run")),
             PROMETHEUS,
             about="Streams that a run is loading now.",
-            mapped={0: ("None", "text")},
+            mapped={0: ("None", NEUTRAL)},
             steps=((None, BUSY),),
-            span=3,
+            span=6,
         ),
         tile(
             "Size of the last backup",
@@ -242,7 +249,7 @@ def _parts() -> list[Builder[Panel]]:
             about="The size of the newest complete backup.",
             unit="bytes",
             none="No backup",
-            span=3,
+            span=6,
         ),
         tile(
             "Last drill",
@@ -251,7 +258,7 @@ def _parts() -> list[Builder[Panel]]:
             about="How long ago a drill last tried to restore a backup.",
             unit="s",
             none="No drill",
-            span=3,
+            span=6,
         ),
         tile(
             "Result of the drill",
@@ -260,7 +267,8 @@ def _parts() -> list[Builder[Panel]]:
             about="Whether that drill could restore the backup.",
             mapped={0: ("failed", BAD), 1: ("restored", GOOD)},
             none="No drill",
-            span=3,
+            missing=WARNING,
+            span=6,
             link=board.runbook("backup"),
         ),
     ]

@@ -22,9 +22,12 @@ from grafana_foundation_sdk.models.common import (
     VizOrientation,
 )
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
     DataTransformerConfig,
     DynamicConfigValue,
     FieldColorModeId,
+    SpecialValueMap,
+    SpecialValueMatch,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -42,10 +45,10 @@ if TYPE_CHECKING:
     Steps = tuple[tuple[float | None, str], ...]
 
 # a color says one thing everywhere
-GOOD, BUSY, WARNING, BAD, NEUTRAL = "green", "blue", "orange", "red", "text"
+GOOD, BUSY, WARNING, BAD, NEUTRAL = "green", "blue", "orange", "red", "#808080"
 # as `outcome` in _tidemark_runs, and its number in expressions
 OUTCOMES = {1: ("succeeded", GOOD), 2: ("running", BUSY), 3: ("failed", BAD), 4: ("killed", "dark-red")}
-_PLAIN: Steps = ((None, NEUTRAL),)
+_PLAIN: Steps = ((None, "text"),)
 
 
 def limits(*above: tuple[float, str]) -> Steps:
@@ -76,20 +79,28 @@ def tile(
     steps: Steps = _PLAIN,
     mapped: Mapping[int, tuple[str, str]] | None = None,
     none: str = "No data",
+    missing: str = NEUTRAL,
     span: int = 4,
     height: int = 4,
     decimals: int | None = None,
     link: str = "",
 ) -> stat.Panel:
-    """Return one big value. Its background has the color of its threshold or word."""
+    """Return one big value. Its background has the color of its threshold or word.
+
+    Args:
+        mapped: words for its numbers.
+        none: what it says without a value, in the color `missing`.
+    """
     colored = steps != _PLAIN or mapped
     panel = stat.Panel().title(title).description(about).datasource(source).span(span).height(height)
     panel = panel.with_target(query).unit(unit).thresholds(thresholds(steps)).no_value(none)
     panel = panel.color_mode(BigValueColorMode.BACKGROUND_SOLID if colored else BigValueColorMode.VALUE)
     panel = panel.graph_mode(BigValueGraphMode.NONE).text_mode(BigValueTextMode.VALUE)
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    if mapped:
-        panel = panel.mappings(words(mapped))
+    # without this, Grafana gives a missing value the color of the lowest threshold, which is that of health
+    result = ValueMappingResult(text=none, color=missing if colored else "text")
+    without = SpecialValueMap(DashboardSpecialValueMapOptions(match=SpecialValueMatch.NULL_AND_NAN, result=result))
+    panel = panel.mappings([*(words(mapped) if mapped else []), without])
     if decimals is not None:
         panel = panel.decimals(decimals)
     if link:

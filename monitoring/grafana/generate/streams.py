@@ -56,6 +56,7 @@ def _now() -> list[Builder[Panel]]:
             about="The outcome of the latest run.",
             mapped=OUTCOMES,
             none="Never ran",
+            missing=WARNING,
         ),
         tile(
             "Age of data",
@@ -291,13 +292,13 @@ def _changes() -> list[Builder[Panel]]:
         unit="short",
         none="Never compared",
         stairs=True,
-        span=8,
     )
     compared = tile(
         "Last comparison",
         now(f"time() - {_metric('tidemark_stream_reconciled_timestamp_seconds')}"),
         PROMETHEUS,
         about="How long ago source and warehouse were last compared.",
+        span=6,
         unit="s",
         none="Never compared",
     )
@@ -306,18 +307,29 @@ def _changes() -> list[Builder[Panel]]:
         now(_metric("tidemark_stream_locked")),
         PROMETHEUS,
         about="Whether a run holds the stream's lock now.",
+        span=6,
         mapped={0: ("free", NEUTRAL), 1: ("held", BUSY)},
+    )
+    rejects = tile(
+        "Rejects waiting",
+        now(_metric("tidemark_stream_rejects")),
+        PROMETHEUS,
+        about="Records that the table could not hold. They wait in `_tidemark_rejects` until somebody deletes them.",
+        span=6,
+        steps=limits((1, WARNING)),
+        link=board.runbook("rejects"),
     )
     state = tile(
         "Meltano's state",
         now(f"sgn({_metric('tidemark_stream_state_behind_seconds')})"),
         PROMETHEUS,
         about="Meltano's bookmark beside the warehouse's. Only for bookmarks that are times.",
+        span=6,
         mapped={-1: ("ahead", BAD), 0: ("equal", GOOD), 1: ("behind", WARNING)},
         none="Bookmark is no time",
         link=board.runbook("state"),
     )
-    return [changes, found, compared, locked, state]
+    return [rejects, compared, locked, state, changes, found]
 
 
 def streams() -> Dashboard:
