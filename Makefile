@@ -140,6 +140,10 @@ bench: setup-dev ## time the same load through raw COPY, this project and its pe
 bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same rows (ROWS=10000000, ROUNDS=3)
 	@$(BIN)/python -m bench.reconcile
 
+.PHONY: bench-metrics
+bench-metrics: setup-dev ## time scrapes of `tidemark metrics` with a long history (STREAMS=400, RUNS=2500, SCRAPES=20)
+	@$(BIN)/python -m bench.metrics
+
 .PHONY: bench-transform
 bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
 	@$(BIN)/python -m bench.transform
