@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from tidemark.errors import RowsDifferError, TidemarkError, UsageError
+from tidemark.errors import Interruption, RowsDifferError, TidemarkError, UsageError
 from tidemark.inspect import status as status_
 from tidemark.project.directory import Project
 
@@ -17,9 +18,24 @@ console = Console(highlight=False)
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per database and stream.")] = False,  # noqa: FBT002
+    watch: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--watch", help="Show streams, models and alerts that would fire on the whole screen, until Ctrl-C."
+        ),
+    ] = False,
 ) -> None:
     """Show both databases and whether they answer, and the latest run of each stream."""
     project = Project.find()
+    if watch:
+        if as_json or not console.is_terminal:
+            raise UsageError("--watch needs a terminal, and no --json; `tidemark status --json` prints the state once.")
+        from tidemark.metrics import watch as watch_  # noqa: PLC0415
+
+        # Ctrl-C is the normal end of this command
+        with suppress(Interruption):
+            watch_.watch(console, project)
+        return
     status_.show_servers(console, project, as_json=as_json)
     status_.show_runs(console, project, as_json=as_json)
 

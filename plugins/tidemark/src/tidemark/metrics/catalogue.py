@@ -87,6 +87,12 @@ STREAM_LAST_RUN_STARTED = Metric(
     _STREAM,
     _PER_STREAM,
 )
+STREAM_RUNNING_ROWS = Metric(
+    "tidemark_stream_running_rows",
+    "Rows that the running run has loaded or staged so far. Absent while none runs.",
+    _STREAM,
+    _PER_STREAM,
+)
 STREAM_LAST_RUN_SECONDS = Metric(
     "tidemark_stream_last_run_duration_seconds",
     "How long the last ended run took for the stream. The step `whole` is the time from its beginning to its end. The "

@@ -61,6 +61,10 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Return the families of one scrape."""
+        yield from self.read()
+
+    def read(self) -> Samples:
+        """Read all parts."""
         with self._alone:
             samples = Samples()
             samples.add(catalogue.BUILD, 1, metadata.version("tidemark"))
@@ -84,7 +88,7 @@ class Exporter(Collector):
                     state.tell(self._project, schedules, held, samples)
             with self._part("backups", samples):
                 self._backups.tell(samples, patience_s=_BACKUPS_S)
-        yield from samples
+        return samples
 
     @property
     def _marts(self) -> str:

@@ -33,6 +33,11 @@ class Samples:
             assert len(labels) == len(metric.labels)
             family.add_metric(labels, float(value))
 
+    def of(self, metric: Metric) -> dict[tuple[str, ...], float]:
+        """Return the samples of a metric by the values of its labels."""
+        family = self._families.get(metric.name)
+        return {tuple(sample.labels.values()): sample.value for sample in family.samples} if family else {}
+
     def __iter__(self) -> Iterator[Family]:
         return iter(self._families.values())
 

@@ -46,7 +46,8 @@ _RUNS = """
     from {totals} names
     left join lateral (
         select table_name, outcome, coalesce(error_code, '') as code,
-            extract(epoch from started_at)::float8 as started
+            extract(epoch from started_at)::float8 as started,
+            case when outcome = 'running' then rows_read end as running_rows
         from {runs} run
         where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
         order by started_at desc limit 1
@@ -200,6 +201,7 @@ def _tell_runs(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -
     if row["outcome"] is not None:
         samples.add(catalogue.STREAM_LAST_RUN, 1, *stream, row["outcome"], row["code"])
         samples.add(catalogue.STREAM_LAST_RUN_STARTED, row["started"], *stream)
+    samples.add(catalogue.STREAM_RUNNING_ROWS, row["running_rows"], *stream)
     for step, column in (
         ("whole", "seconds"),
         ("read", "seconds_reading"),
