@@ -63,8 +63,8 @@ MAY = {
 # the logins of tools that watch, and the variables of their passwords
 WATCHING = {"tidemark_watcher": "TIDEMARK_MONITOR_PASSWORD", "tidemark_grafana": "TIDEMARK_REPORTER_PASSWORD"}
 GROUPS = {
-    "tidemark_watcher": ("tidemark_monitor", MONITOR[0]),
-    "tidemark_grafana": ("tidemark_reporter", REPORTER[0]),
+    "tidemark_watcher": ("tidemark_monitor", MONITOR[0], "0"),
+    "tidemark_grafana": ("tidemark_reporter", REPORTER[0], "30s"),
 }
 MAY_NOT = {
     "tidemark_loader": [
@@ -145,13 +145,14 @@ def log_in(project: Checkout, role: str) -> psycopg.Connection[Any]:
 
 @pytest.mark.parametrize("role", WATCHING)
 def test_a_login_for_watching_has_its_groups_rights_and_can_not_write(project, role):
-    group, statement = GROUPS[role]
+    group, statement, longest = GROUPS[role]
     with log_in(project, role) as connection:
         (own,) = connection.execute(
             "select array_agg(rolname::text) from pg_roles where pg_has_role(current_user, oid, 'member')"
         ).fetchone()
         assert set(own) == {group, role}
         assert connection.execute(statement).fetchone() > (0,)
+        assert connection.execute("show statement_timeout").fetchone() == (longest,)
         with pytest.raises(errors.ReadOnlySqlTransaction):
             connection.execute("create temporary table mine ()")
 
