@@ -5,13 +5,15 @@ COPY's text form depends on these settings, so both ends set them. The defaults 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# application_name of the tap's sessions, which tells them from sessions that write
+# how the application_name of the tap's sessions begins, which tells them from sessions that write
 TAP = "tidemark tap-postgres"
+_RUN_ID = "TIDEMARK_RUN_ID"
 
 SETTINGS = {
     "client_encoding": "UTF8",
@@ -64,3 +66,9 @@ def statements(server_version: int, *, statement_timeout_s: float = 0, lock_time
 def as_sql(settings: Mapping[str, str]) -> str:
     """Return the SQL that sets these settings."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
+
+def application_name(program: str) -> str:
+    """Return the application_name of a program's sessions: with the run's id, by which the server's log has it too."""
+    run_id = os.environ.get(_RUN_ID)
+    return f"{program} {run_id}" if run_id else program

@@ -70,7 +70,7 @@ class SourceConnector:
     def _open(self) -> Connection:
         connection = psycopg2.connect(
             self.dsn(),
-            application_name=session.TAP,
+            application_name=session.application_name(session.TAP),
             connect_timeout=30,
             # the driver converts texts with the encoding that it connected with
             client_encoding="UTF8",

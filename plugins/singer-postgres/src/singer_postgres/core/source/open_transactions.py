@@ -19,8 +19,8 @@ _ACTIVITY = """
         from pg_catalog.pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()
             and backend_type is distinct from 'autovacuum worker' and backend_type is distinct from 'walsender'
-            -- our own read-only sessions
-            and not (application_name = %s and backend_xid is null)
+            -- our own read-only sessions, of whichever run
+            and not (pg_catalog.starts_with(application_name, %s) and backend_xid is null)
     )
     select now(), pg_is_in_recovery(),
         (select count(*) from open where query = '<insufficient privilege>'),

@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger("target-postgres")
 _KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
 # how long the server may take to end a transaction after its connection broke
 _SETTLE_S = 60.0
-APPLICATION_NAME = "tidemark target-postgres"
+_PROGRAM = "tidemark target-postgres"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class WarehouseConnector:
             "keepalives_interval": 10,
             "keepalives_count": 3,
             **self.parameters(),
-            "application_name": APPLICATION_NAME,
+            "application_name": session.application_name(_PROGRAM),
         }
         import psycopg  # noqa: PLC0415 - core can be imported without a driver
 
@@ -89,7 +89,7 @@ def end_session(connection: psycopg.Connection[Any], pid: int) -> None:
         connection.execute(
             "select pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity "
             "where pid = %s and application_name = %s and usename = current_user",
-            [pid, APPLICATION_NAME],
+            [pid, session.application_name(_PROGRAM)],
         )
 
 
@@ -108,7 +108,7 @@ def was_committed(connection: psycopg.Connection[Any], xid: str) -> bool:
         if time.monotonic() > deadline:
             msg = (
                 f"Transaction {xid} of the warehouse is still open {_SETTLE_S:.0f} s after its connection was lost. "
-                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres'), then "
+                "End its session (pg_stat_activity: backend_xid, application_name 'tidemark target-postgres …'), then "
                 "run this again."
             )
             raise TransactionOpenError(msg)
