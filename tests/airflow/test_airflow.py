@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -16,6 +16,7 @@ from tests.airflow.browser import CHROMIUM, looking_at
 from tests.airflow.server import until
 from tests.conftest import REPOSITORY
 from tests.integration.test_marts import assert_as_a_full_build_has_them
+from tidemark.logs.sources import Place, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,16 @@ def locked(airflow: Airflow, table: str) -> AbstractContextManager[None]:
     return lock()
 
 
+def as_shipped(airflow: Airflow) -> list[dict[str, Any]]:
+    """Return the lines of the tasks' files as `tidemark logs ship` sends them."""
+    found = []
+    for path in (airflow.checkout.root / ".tidemark" / "airflow" / "logs").rglob("attempt=*.log"):
+        reader = reader_of(path)
+        assert reader
+        found += [reader(line, Place(path, b"", at)) for at, line in enumerate(path.read_text().splitlines())]
+    return found
+
+
 def test_dags_exist_and_are_paused(airflow):
     found = {dag["dag_id"]: dag["is_paused"] for dag in airflow.get("/dags")["dags"]}
     assert found == dict.fromkeys(
@@ -80,6 +91,10 @@ def test_a_run_fills_the_warehouse_and_says_so(airflow, receiver):
     assert ("info", "public-orders: 1,000 read, 1,000 new, 0 changed, 0 deleted") in log
     assert any(text.startswith(f"Run {identifier} succeeded; ") for text in texts)
     assert not [text for level, text in log if level in {"error", "critical"}]
+    shipped = as_shipped(airflow)
+    assert {fields["tidemark.run_id"] for fields in shipped} == {identifier}
+    assert {fields["airflow.task_id"] for fields in shipped} == {"extract_load", "dbt_run", "dbt_test"}
+    assert set(texts) <= {fields["message"] for fields in shipped}
     for asset in ("raw", "marts"):
         (event,) = airflow.events(asset)
         assert event["extra"]["run_id"] == identifier

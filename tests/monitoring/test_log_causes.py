@@ -7,6 +7,7 @@ import os
 import re
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.monitoring
 LOAD = ("tap-postgres", "target-postgres")
+QUOTE = "'"
 PAGE = (REPOSITORY / "docs" / "how-to" / "logs.md").read_text()
 
 
@@ -52,6 +54,19 @@ def written(path, text: str) -> Iterator[None]:
         yield
     finally:
         path.write_text(before) if before is not None else path.unlink()
+
+
+def log_as_json(checkout: Checkout) -> None:
+    """Let the warehouse's server log as docs/how-to/logs.md says."""
+    settings = re.findall(r"^ {4}(log\w+) = (.+)$", PAGE, re.MULTILINE)
+    assert len(settings) > 5
+    with checkout.connect("warehouse") as connection:
+        for name, value in settings:
+            connection.execute(f"alter system set {name} = {value if value.startswith(QUOTE) else repr(value)}")
+        directory = Path(*connection.execute("show data_directory").fetchone()).parent / "log"
+        connection.execute(f"alter system set log_directory = '{directory}'")
+    checkout.tidemark("down")
+    checkout.tidemark("up")
 
 
 def failed(checkout: Checkout, *blocks: str, env: dict[str, str] | None = None) -> str:
@@ -149,17 +164,24 @@ def shipped() -> Iterator[tuple[Checkout, Sink, dict[str, str]]]:
     """A project after runs with each fault, with masks and verbose logs; their lines are in the sink."""
     with Sink() as sink:
         for checkout in make_checkout(stage="built"):
+            log_as_json(checkout)
             masks = {"public-customers": {"email": "sha256", "phone": "redact"}}
             checkout.env |= {
                 "TAP_POSTGRES_MASKS": json.dumps(masks),
                 "TAP_POSTGRES_MASK_SECRET": "the-key-of-masks",
                 **leaks.talkative(checkout.root),
             }
+            checkout.env["TIDEMARK_ELASTICSEARCH_URL"] = sink.url
+            # Elasticsearch is away while the runs go on, and the shipper is killed then
+            shipper = checkout.start("logs", "ship")
             runs = {"good": str(uuid4())}
             checkout.tidemark("run", *LOAD, "--run-id", runs["good"])
             runs |= {fault.__name__: fault(checkout) for fault in FAULTS}
+            shipper.kill()
+            said, _ = shipper.communicate()
+            assert "does not answer" in said
             sink.start()
-            checkout.tidemark("logs", "ship", "--once", env={"TIDEMARK_ELASTICSEARCH_URL": sink.url})
+            checkout.tidemark("logs", "ship", "--once")
             yield checkout, sink, runs
 
 
@@ -175,6 +197,16 @@ def test_one_query_finds_the_cause_of_each_fault(shipped, fault):
     assert said, [hit["message"] for hit in hits]
 
 
+def test_the_servers_own_lines_name_the_run_and_the_transaction_of_a_statement(shipped):
+    _, sink, runs = shipped
+    lines = sink.search(f'event.dataset:postgresql.log AND tidemark.run_id:"{runs["lock_timeout"]}"')
+    said = [hit["_source"] for hit in lines if "lock timeout" in hit["_source"]["message"]]
+    assert said
+    assert {line["service.node.name"] for line in said} == {"warehouse"}
+    broken = sink.search(f'event.dataset:postgresql.log AND tidemark.run_id:"{runs["broken_model"]}"')
+    assert "stg_products" in {hit["_source"].get("tidemark.model") for hit in broken}
+
+
 def test_a_run_without_a_fault_has_its_rows_and_no_error(shipped):
     _, sink, runs = shipped
     assert sink.search(documented(runs["good"])) == []
@@ -187,9 +219,11 @@ def test_a_run_without_a_fault_has_its_rows_and_no_error(shipped):
 def test_every_line_of_the_files_is_there_and_none_is_refused(shipped):
     checkout, sink, _ = shipped
     lines = [line for path in (checkout.root / "logs").glob("*.jsonl*") for line in path.read_text().splitlines()]
-    assert sorted(json.loads(line)["event.id"] for line in lines) == sorted(
-        identifier for _, identifier in sink.stored()
-    )
+    ours = [json.loads(line)["event.id"] for line in lines]
+    servers = [hit["_id"] for hit in sink.search("event.dataset:postgresql.log")]
+    written_by_it = [path.read_text() for path in checkout.root.glob(".tidemark/postgres/warehouse/log/*.json")]
+    assert len(servers) == sum(text.count("\n") for text in written_by_it) > 10
+    assert sorted(ours + servers) == sorted(identifier for _, identifier in sink.stored())
     assert (checkout.root / ".tidemark" / "logs-refused.jsonl").read_text() == ""
 
 
