@@ -97,9 +97,10 @@ def _skip_to_end(file: BinaryIO) -> bool:
 class LogFiles:
     """All log files below some directories."""
 
-    def __init__(self, directories: Iterable[Path]) -> None:
-        """Look there, and in all directories below."""
-        self._directories = list(directories)
+    def __init__(self, directories: Iterable[Path], *, but: Path) -> None:
+        """Look there, and in all directories below, for all files `but` one, which the reader itself writes."""
+        self._directories = [directory.resolve() for directory in directories]
+        self._but = but.resolve()
         self._known: dict[tuple[int, int], LogFile] = {}
 
     def forget(self) -> None:
@@ -133,5 +134,5 @@ class LogFiles:
     def _paths(self) -> Iterator[Path]:
         for directory in self._directories:
             for path in directory.rglob("*"):
-                if reader_of(path) is not None and path.is_file() and not path.is_symlink():
+                if reader_of(path) and path != self._but and path.is_file() and not path.is_symlink():
                     yield path

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
-from tidemark.errors import UndeliveredError
+from tidemark.errors import UndeliveredError, UsageError
 from tidemark.logs.elasticsearch import AwayError, Document
 from tidemark.logs.fields import INDEX, dump
 from tidemark.logs.sources import reader_of
@@ -57,7 +57,7 @@ class _Batch:
 
     @property
     def is_full(self) -> bool:
-        return len(self.documents) >= _LINES or self.size >= _BYTES
+        return len(self.documents) + len(self.refused) >= _LINES or self.size >= _BYTES
 
 
 class Shipper:
@@ -87,7 +87,7 @@ class Shipper:
         self._refused = refused
         self._keep_days = keep_days
         self._say = say
-        self._ready = False
+        self._ready = self._has_stored = False
         self._sent_at = 0.0
         self._deleted_at = 0.0
         self.totals = Totals()
@@ -97,10 +97,14 @@ class Shipper:
 
         Raises:
             UndeliveredError: with `once`, Elasticsearch does not take all lines.
+            UsageError: the file of refused lines can't be written.
             TidemarkError: Elasticsearch refuses the index template.
         """
-        self._refused.parent.mkdir(parents=True, exist_ok=True)
-        self._refused.write_text("", encoding="utf-8")
+        try:
+            self._refused.parent.mkdir(parents=True, exist_ok=True)
+            self._refused.write_text("", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{self._refused} can't be written: {error.strerror}; name another --refused.") from None
         wait = 0.0
         while True:
             time.sleep(wait)
@@ -123,9 +127,10 @@ class Shipper:
         # after a pause too: it may have been restarted without anything, like a test's
         if not self._ready or time.monotonic() - self._sent_at > _PAUSE_S:
             self._elasticsearch.prepare()
-            if self.totals.stored and self._elasticsearch.is_empty():
+            if self._has_stored and self._elasticsearch.is_empty():
                 self._say(f"{self._elasticsearch.url} has lost its lines; sending all again.")
                 self._files.forget()
+                self._has_stored = False
             self._ready, self._sent_at = True, time.monotonic()
         if time.monotonic() - self._deleted_at > _DELETE_EVERY_S or not self._deleted_at:
             for name in self._elasticsearch.delete_old(datetime.now(UTC).date()):
@@ -169,6 +174,7 @@ class Shipper:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # a line in a form that no program of ours writes must not stop the others
             batch.refused.append((file, {"reason": one_line(error), "line": self._redact(line.text)}))
+            batch.size += len(line.text)
         batch.ends[id(file)] = (file, line.end, stamp)
 
     def _fields(self, file: LogFile, line: Line, previous: str | None) -> dict[str, Any] | None:
@@ -199,7 +205,9 @@ class Shipper:
                 refused.append((owner, {"reason": result.reason, "index": document.index, "line": document.fields}))
         # a file that waits is read again, and its refused lines with it
         self._write_refused([entry for owner, entry in refused if id(owner) not in held])
-        self.totals.stored += sum(result.stored for result in results)
+        stored = sum(result.stored for result in results)
+        self.totals.stored += stored
+        self._has_stored = self._has_stored or stored > 0
         for key, (file, end, stamp) in batch.ends.items():
             if key in held:
                 file.wait = min(max(2 * file.wait, _FIRST_WAIT_S), _LONGEST_WAIT_S)
@@ -216,8 +224,11 @@ class Shipper:
         if not entries:
             return
         lines = [dump(entry) + "\n" for entry in entries]
-        with self._refused.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+        try:
+            with self._refused.open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        except OSError as error:
+            raise AwayError(f"{self._refused} can't be written: {error.strerror}") from None
         self.totals.refused += len(lines)
         self._say(f"{len(lines)} lines can't be stored; {self._refused} has them, with the reason of each.")
 

@@ -38,12 +38,13 @@ def ship(
     if missing := [str(path) for path in directories or () if not path.is_dir()]:
         raise UsageError(f"There is no directory {missing[0]}; name the directories that have log files.")
     settings = elasticsearch_settings(project)
+    refused = refused or project.state_dir / "logs-refused.jsonl"
     elasticsearch = Elasticsearch(settings, project.root / "monitoring" / "logs" / "elasticsearch")
     shipper = Shipper(
-        LogFiles(directories or _own(project)),
+        LogFiles(directories or _own(project), but=refused),
         elasticsearch,
         redact=Redactor(variables.read(project)),
-        refused=refused or project.state_dir / "logs-refused.jsonl",
+        refused=refused,
         keep_days=settings.keep_days,
         say=say,
     )
