@@ -129,6 +129,15 @@ def test_the_other_parts_are_exported_at_once_while_the_warehouse_is_away(projec
         assert scrape(url)["tidemark_up", "warehouse"] == 1
 
 
+def test_a_state_database_before_meltanos_first_run_is_no_fault(project, tmp_path):
+    with project.connect("warehouse", "postgres") as connection:
+        at = connection.info
+        uri = f"postgresql+psycopg://{at.user}:{at.password}@{at.host}:{at.port}/{at.dbname}"
+    file = tmp_path / "tidemark.prom"
+    project.tidemark("metrics", "--textfile", str(file), env={"MELTANO_DATABASE_URI": uri})
+    assert 'tidemark_up{part="state"} 1.0' in file.read_text()
+
+
 def test_a_file_for_node_exporter_is_written_whole_and_another_ending_is_refused(project, tmp_path):
     project.tidemark("metrics", "--textfile", str(tmp_path / "tidemark.prom"))
     text = (tmp_path / "tidemark.prom").read_text()

@@ -73,6 +73,9 @@ def _rows(project: Project) -> list[tuple[str, str | None, str | None]]:
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] in {"postgresql", "postgres"}:
         with psycopg.connect(f"postgresql://{rest}", connect_timeout=_TIMEOUT_S) as connection:
+            # Meltano creates its tables at its first run
+            if connection.execute("select to_regclass('state')").fetchone() == (None,):
+                return []
             return connection.execute(_QUERY).fetchall()
     directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
     path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
