@@ -62,31 +62,47 @@ secrets: ## create the passwords, keys and certificates for docker compose in .s
 .PHONY: compose-ready
 compose-ready:
 	@$(COMPOSE) config --quiet || { echo "error: this needs docker compose 2.24 or later, and a Docker that this user may use." >&2; exit 1; }
-	@chmod -R a+rX docker demo/shop plugins/tidemark/src/tidemark/roles
+	@chmod -R a+rX docker demo/shop monitoring plugins/tidemark/src/tidemark/roles
+
+# Profiles of this call, and those of the environment or .env. Each is exported only if it is set here: an empty variable would
+# override .env.
+COMMA := ,
+CALLED := $(if $(WORKERS),celery) $(if $(MONITORING),monitoring) $(if $(LOGS),logs)
+KEPT := $(subst $(COMMA), ,$(or $(COMPOSE_PROFILES),$(shell sed -n 's/^COMPOSE_PROFILES=//p' .env 2>/dev/null | tr -d '"')))
+OPTIONAL := --profile celery --profile monitoring --profile logs
 
 .PHONY: compose-up
-# only if WORKERS is set: an empty variable would override .env
+ifneq ($(strip $(CALLED)),)
+compose-up: export COMPOSE_PROFILES := $(subst $(eval) ,$(COMMA),$(sort $(CALLED) $(KEPT)))
+endif
 ifdef WORKERS
-compose-up: export COMPOSE_PROFILES := celery
 compose-up: export AIRFLOW_EXECUTOR := CeleryExecutor
 endif
-compose-up: compose-ready secrets ## build and start all services, and wait until they are healthy (WORKERS=2 for Celery workers)
+compose-up: compose-ready secrets ## build and start all services, and wait until they are healthy (WORKERS=2, MONITORING=1, LOGS=1)
 	@# one image after the other, because the second is built on the first
 	@if $(COMPOSE) config --images | grep -q -e '-airflow:local$$'; then \
 		$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer; \
 	else $(COMPOSE) pull --quiet etl airflow-init pgbouncer; fi
-	@# remove workers that are no longer wanted
-	@$(COMPOSE) config --services | grep -qx airflow-worker || $(COMPOSE) --profile celery rm --stop --force airflow-worker redis >/dev/null 2>&1
+	@# remove services that are no longer wanted
+	@unwanted=$$(comm -23 <($(COMPOSE) $(OPTIONAL) config --services | sort) <($(COMPOSE) config --services | sort)); \
+		[ -z "$$unwanted" ] || $(COMPOSE) $(OPTIONAL) rm --stop --force $$unwanted >/dev/null 2>&1
 	@$(COMPOSE) up --detach --wait --no-build
+	@# servers that are older than monitoring have no logins for it
+	@! $(COMPOSE) config --services | grep -qx prometheus || for server in $$($(COMPOSE) config --services | grep _db$$); do \
+		$(COMPOSE) exec --no-TTY $$server /etc/tidemark/entrypoint.sh /docker-entrypoint-initdb.d/10-roles.sh monitoring || exit; done
 	@echo "Airflow is on http://$$($(COMPOSE) port airflow-api-server 8080): user admin, password in .secrets/AIRFLOW_ADMIN_PASSWORD"
+	@! $(COMPOSE) ps --services | grep -qx grafana || \
+		echo "Grafana is on http://$$($(COMPOSE) port grafana 3000): user admin, password in .secrets/GRAFANA_ADMIN_PASSWORD"
+	@! $(COMPOSE) ps --services | grep -qx kibana || { $(COMPOSE) exec --no-TTY log-shipper tidemark-entrypoint tidemark logs dashboards && \
+		echo "Kibana is on http://$$($(COMPOSE) port kibana 5601): user elastic, password in .secrets/ELASTIC_PASSWORD"; }
 
 .PHONY: compose-down
 compose-down: ## stop all services; their data stays
-	@$(COMPOSE) --profile celery --profile jobs down
+	@$(COMPOSE) $(OPTIONAL) --profile jobs down
 
 .PHONY: compose-logs
 compose-logs: ## follow the services' logs (SERVICE=airflow-scheduler for one)
-	@$(COMPOSE) --profile celery logs --follow --tail 100 $(SERVICE)
+	@$(COMPOSE) $(OPTIONAL) logs --follow --tail 100 $(SERVICE)
 
 .PHONY: compose-run
 compose-run: compose-ready secrets ## run a job in a container: make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"

@@ -37,8 +37,12 @@ password() { openssl rand -hex 24; }
 fernet() { openssl rand -base64 32 | tr '+/' '-_'; }
 nothing() { :; }
 state() {
-    printf 'postgresql+psycopg://meltano:%s@airflow_db:5435/meltano?sslmode=verify-full&sslrootcert=/run/secrets/ca.crt\n' \
-        "$(cat MELTANO_POSTGRES_PASSWORD)"
+    printf 'postgresql+psycopg://%s:%s@airflow_db:5435/meltano?sslmode=verify-full&sslrootcert=/run/secrets/ca.crt\n' \
+        "$1" "$(cat "$2")"
+}
+pooler() {
+    printf 'postgres://tidemark_exporter:%s@pgbouncer:6432/pgbouncer?sslmode=verify-full&sslrootcert=/run/secrets/ca.crt\n' \
+        "$(cat PGBOUNCER_EXPORTER_PASSWORD)"
 }
 broker() {
     printf 'rediss://:%s@redis:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/run/secrets/ca.crt\n' "$(cat REDIS_PASSWORD)"
@@ -47,11 +51,15 @@ broker() {
 for name in SOURCE_SUPERUSER_PASSWORD WAREHOUSE_SUPERUSER_PASSWORD AIRFLOW_SUPERUSER_PASSWORD \
     TAP_POSTGRES_PASSWORD TARGET_POSTGRES_PASSWORD DBT_POSTGRES_PASSWORD TIDEMARK_MONITOR_PASSWORD TIDEMARK_BACKUP_PASSWORD \
     MELTANO_POSTGRES_PASSWORD AIRFLOW_POSTGRES_PASSWORD REDIS_PASSWORD \
+    TIDEMARK_REPORTER_PASSWORD MELTANO_MONITOR_PASSWORD POSTGRES_EXPORTER_PASSWORD PGBOUNCER_EXPORTER_PASSWORD \
+    GRAFANA_ADMIN_PASSWORD ELASTIC_PASSWORD KIBANA_SYSTEM_PASSWORD KIBANA_ENCRYPTION_KEY \
     AIRFLOW_ADMIN_PASSWORD AIRFLOW__API__SECRET_KEY AIRFLOW__API_AUTH__JWT_SECRET; do
     secret "$name" password
 done
 secret AIRFLOW__CORE__FERNET_KEY fernet
-secret MELTANO_DATABASE_URI state
+secret MELTANO_DATABASE_URI state meltano MELTANO_POSTGRES_PASSWORD
+secret MELTANO_MONITOR_URI state tidemark_watcher MELTANO_MONITOR_PASSWORD
+secret PGBOUNCER_EXPORTER_CONNECTION_STRING pooler
 secret AIRFLOW__CELERY__BROKER_URL broker
 # fill these in if you send alerts there
 secret TIDEMARK_ALERTS_WEBHOOK_URL nothing

@@ -6,11 +6,12 @@ cat > /dev/shm/users.txt <<USERS
 "tidemark_transformer" "$DBT_POSTGRES_PASSWORD"
 "tidemark_watcher" "$TIDEMARK_MONITOR_PASSWORD"
 "airflow" "$AIRFLOW_POSTGRES_PASSWORD"
+"tidemark_exporter" "$PGBOUNCER_EXPORTER_PASSWORD"
 USERS
 
-# If a volume for logs is mounted, PgBouncer also writes a file there. Each day it gets a new one; a week's files stay.
+# With LOGS, PgBouncer also writes a file for the shipper. Each day it gets a new one; a week's files stay.
 logs=/var/log/pgbouncer
-if [ -w "$logs" ]; then
+if [ -n "${LOGS:-}" ]; then
     umask 022
     printf '%%include /etc/pgbouncer/pgbouncer.ini\nlogfile = %s/pgbouncer.log\n' "$logs" > /dev/shm/pgbouncer.ini
     while sleep 86400; do

@@ -8,10 +8,10 @@ if [ -s "$PGDATA/PG_VERSION" ] && [ ! -e "$PGDATA.made" ]; then
     exit 1
 fi
 
-# If a volume for logs is mounted, the server also writes JSON there, one file a day of the week, and begins it again a
-# week later. Its collector takes what would be on the console, so show the text files there.
+# With LOGS, the server also writes JSON for the shipper, one file a day of the week, and begins it again a week later. Its
+# collector takes what would be on the console, so show the text files there.
 logs=/var/log/postgresql
-if [ -w "$logs" ]; then
+if [ -n "${LOGS:-}" ]; then
     for day in Mon Tue Wed Thu Fri Sat Sun; do touch "$logs/postgresql-$day.log"; done
     tail -q -n 0 -F "$logs"/postgresql-*.log 2>/dev/null &
     set -- "$@" -c logging_collector=on -c log_destination=stderr,jsonlog -c log_directory="$logs" \

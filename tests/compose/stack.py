@@ -17,7 +17,17 @@ from tests.integration.conftest import free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PORTS = ("SOURCE_DB_PORT", "TARGET_DB_PORT", "AIRFLOW_PORT", "DBT_DOCS_PORT")
+_PORTS = (
+    "SOURCE_DB_PORT",
+    "TARGET_DB_PORT",
+    "AIRFLOW_PORT",
+    "DBT_DOCS_PORT",
+    "PROMETHEUS_PORT",
+    "ALERTMANAGER_PORT",
+    "GRAFANA_PORT",
+    "ELASTICSEARCH_PORT",
+    "KIBANA_PORT",
+)
 # a Docker without a bridge network, as in a lab, builds in the host's network
 _HOST_NETWORK = """
 services:
@@ -25,7 +35,7 @@ services:
     f"  {name}: {{build: {{network: host}}}}\n"
     for name in (
         "etl", "dbt", "pgbouncer", "airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor",
-        "airflow-triggerer", "airflow-worker",
+        "airflow-triggerer", "airflow-worker", "tidemark-metrics", "log-shipper",
     )
 )  # fmt: skip
 
@@ -101,7 +111,7 @@ class Stack:
         return ["docker", "compose"] if plugin else ["docker-compose"]
 
     def compose(self, *words: str) -> str:
-        return self.ok(*self.compose_command, "--profile", "celery", "--profile", "jobs", *words)
+        return self.ok(*self.compose_command, "--profile", "*", *words)
 
     def run(self, service: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a job in a new container, whatever its status."""

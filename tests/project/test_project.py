@@ -184,6 +184,26 @@ def test_compose_mounts_existing_paths_and_names_every_generated_secret():
             assert not source.startswith("./") or (REPOSITORY / source).exists(), (name, source)
 
 
+def test_every_service_of_compose_is_hardened_and_published_on_this_machine_alone():
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["cpus"], name
+        assert service["logging"]["options"]["max-size"], name
+        # an image of ours sets its user
+        assert "build" in service or service["user"] not in {"root", "0"}, name
+        # another image, such as that of a mirror, can be named
+        assert re.match(r"\$\{[A-Z_]+:-[\w./-]+", service["image"]), name
+        for port in service.get("ports", []):
+            assert port.startswith(("127.0.0.1:${", "${PUBLISH_ON:-127.0.0.1}:")), name
+        for variable, value in (service.get("environment") or {}).items():
+            # a secret is a file
+            assert not re.search(r"PASSWORD$|SECRET$|_KEY$|WEBHOOK_URL$", variable), (name, variable, value)
+
+
 def test_every_model_is_described_beside_it():
     models = [path for path in FILES if path.match("transform/models/*/*.sql")]
     assert models
