@@ -168,3 +168,53 @@ def test_the_chart_accepts_the_values():
     schema = json.loads(Path(SCHEMA or "").read_text())
     refused = validator_for(schema)(schema).iter_errors(VALUES)
     assert [f"{error.json_path}: {error.message}" for error in refused] == []
+
+
+MONITORING, LOGS = (
+    list(yaml.safe_load_all((REPOSITORY / "deploy" / "helm" / name).read_text()))
+    for name in ("monitoring.yaml", "logs.yaml")
+)
+
+
+@pytest.mark.parametrize("deployment", [MONITORING[0], LOGS[0]], ids=lambda each: each["metadata"]["name"])
+def test_the_exporter_and_the_shipper_run_in_the_same_image_with_the_same_limits_as_airflow(deployment):
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    image = VALUES["images"]["airflow"]
+    assert container["image"] == f"{image['repository']}:{image['tag']}"
+    assert pod["securityContext"] == VALUES["securityContexts"]["pod"]
+    assert container["securityContext"] == VALUES["securityContexts"]["containers"]
+    assert {"requests", "limits"} <= set(container["resources"])
+    common = {variable["name"]: variable.get("value") for variable in VALUES["env"]}
+    for variable in container["env"]:
+        assert re.search(rf"\b{variable['name']}\b", (REPOSITORY / ".env.example").read_text()), variable["name"]
+        if variable["name"] in common:
+            assert variable["value"] == common[variable["name"]]
+        if "valueFrom" in variable:
+            for word in variable["valueFrom"]["secretKeyRef"].values():
+                assert f"`{word}`" in README, word
+
+
+def test_the_operator_finds_the_exporter():
+    deployment, service, monitor = MONITORING
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert labels == service["spec"]["selector"] == service["metadata"]["labels"]
+    assert labels == monitor["spec"]["selector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+    (endpoint,), (port,), (container,) = (
+        monitor["spec"]["endpoints"],
+        service["spec"]["ports"],
+        template["spec"]["containers"],
+    )
+    assert endpoint["port"] == port["name"] == port["targetPort"] == container["ports"][0]["name"]
+    assert str(port["port"]) in container["args"]
+
+
+def test_the_rules_of_prometheus_become_rules_of_the_operator():
+    printed = subprocess.run([REPOSITORY / "deploy" / "helm" / "rules.sh"], capture_output=True, text=True, check=True)
+    rules = {rule["metadata"]["name"]: rule for rule in yaml.safe_load_all(printed.stdout)}
+    files = list((REPOSITORY / "monitoring" / "prometheus" / "rules").glob("*.yml"))
+    assert len(rules) == len(files) > 0
+    for file in files:
+        assert rules[f"tidemark-{file.stem}"]["spec"] == yaml.safe_load(file.read_text())
+        assert rules[f"tidemark-{file.stem}"]["kind"] == "PrometheusRule"
