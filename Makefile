@@ -51,6 +51,10 @@ airflow: python ## run Airflow on http://127.0.0.1:8080 with a DAG for each sche
 airflow-down: setup ## stop Airflow from another terminal; its data stays
 	@$(BIN)/tidemark airflow down
 
+.PHONY: monitor
+monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9465")
+	@exec $(BIN)/tidemark monitor $(ARGS)
+
 .PHONY: schedules
 schedules: setup ## write orchestrate/schedules.json again; Airflow's DAGs are made from it
 	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json

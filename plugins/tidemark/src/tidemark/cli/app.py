@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemark import __doc__ as _about
-from tidemark.cli import backup, docs, inspect, metrics, run, servers
+from tidemark.cli import backup, docs, inspect, metrics, monitor, run, servers
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.logs import logs_app
@@ -50,5 +50,6 @@ for _command, _settings in (
     (schedules, {}),
     (metrics.metrics, {}),
     (docs.docs, {}),
+    (monitor.monitor, {}),
 ):
     app.command(context_settings=_settings)(_command)
