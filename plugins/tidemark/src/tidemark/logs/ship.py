@@ -34,7 +34,6 @@ _BYTES = 4_000_000
 _LOOK_S = 1.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _DELETE_EVERY_S = 3_600
-_PAUSE_S = 60.0
 
 
 @dataclass
@@ -88,7 +87,6 @@ class Shipper:
         self._keep_days = keep_days
         self._say = say
         self._ready = self._has_stored = False
-        self._sent_at = 0.0
         self._deleted_at = 0.0
         self.totals = Totals()
 
@@ -124,14 +122,12 @@ class Shipper:
                 return
 
     def _prepare(self) -> None:
-        # after a pause too: it may have been restarted without anything, like a test's
-        if not self._ready or time.monotonic() - self._sent_at > _PAUSE_S:
+        if not self._ready:
             self._elasticsearch.prepare()
             if self._has_stored and self._elasticsearch.is_empty():
-                self._say(f"{self._elasticsearch.url} has lost its lines; sending all again.")
                 self._files.forget()
                 self._has_stored = False
-            self._ready, self._sent_at = True, time.monotonic()
+            self._ready = True
         if time.monotonic() - self._deleted_at > _DELETE_EVERY_S or not self._deleted_at:
             for name in self._elasticsearch.delete_old(datetime.now(UTC).date()):
                 self._say(f"Deleted {name}: it is older than {self._keep_days} days.")
@@ -196,8 +192,10 @@ class Shipper:
         Raises:
             AwayError: nothing is known about the lines of the batch; no file moves on.
         """
+        # it may have been restarted with nothing in it, not even the template
+        if self._has_stored and self._elasticsearch.is_empty():
+            raise AwayError(f"{self._elasticsearch.url} has lost its lines, and gets all of them again")
         results = self._elasticsearch.store(batch.documents) if batch.documents else []
-        self._sent_at = time.monotonic()
         held = {id(owner): result for owner, result in zip(batch.owners, results, strict=True) if _must_wait(result)}
         refused = list(batch.refused)
         for document, owner, result in zip(batch.documents, batch.owners, results, strict=True):
