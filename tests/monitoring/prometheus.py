@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 FILES = REPOSITORY / "monitoring" / "prometheus"
+NODE_EXPORTER = "prometheus-node-exporter"
 SCRAPE_S = 1
 # what postgres_exporter 0.17 tells without being asked, and Debian's 0.11 does not: same names, same labels
 _NEWER = """
@@ -141,6 +142,15 @@ def postgres_exporter(address: str, directory: Path) -> Iterator[str]:
     env = {"DATA_SOURCE_NAME": f"{address}?sslmode=disable"}
     log = directory / f"postgres-exporter-{port}.log"
     with process(*command, ready=f"http://127.0.0.1:{port}/metrics", env=env, log=log):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def node_exporter(directory: Path) -> Iterator[str]:
+    """Run node_exporter; yield its target."""
+    port = free_port()
+    command = [program(NODE_EXPORTER, NODE_EXPORTER), f"--web.listen-address=127.0.0.1:{port}"]
+    with process(*command, ready=f"http://127.0.0.1:{port}/metrics", log=directory / "node-exporter.log"):
         yield f"127.0.0.1:{port}"
 
 

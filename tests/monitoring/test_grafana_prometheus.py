@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from dotenv import dotenv_values
 from tests.integration import pgbouncer
 from tests.monitoring.grafana import FILES, PROMETHEUS, Board, Query
 from tests.monitoring.prometheus import (
+    NODE_EXPORTER,
     SCRAPE_S,
     Prometheus,
+    node_exporter,
     pgbouncer_exporter,
     postgres_exporter,
     prometheus,
@@ -28,9 +31,12 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-pytestmark = pytest.mark.monitoring
+# the first test waits until the warehouse is filled and everything was scraped
+pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(600)]
 # panels that are empty here, though all is well, and why
-EMPTY = {"Free disk": "node_exporter is not among the programs of this test"}
+EMPTY = dict.fromkeys(("Airflow's scheduler", "Tasks starving"), "Airflow sends its metrics to Prometheus 3 only")
+if not shutil.which(NODE_EXPORTER):
+    EMPTY["Free disk"] = f"there is no {NODE_EXPORTER}"
 _RUNBOOK, _AIRFLOW = "https://git.example.com/docs/runbook.md", "https://airflow.example.com"
 # as Grafana: four scrapes
 _RATE_INTERVAL = f"{4 * SCRAPE_S}s"
@@ -58,16 +64,19 @@ def scraped(filled: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Itera
         pooler = running.enter_context(pgbouncer.pooling(filled, "transaction"))
         console = f"postgresql://tidemark_watcher:{secrets['TIDEMARK_MONITOR_PASSWORD']}@127.0.0.1:{pooler}/pgbouncer"
         targets["pgbouncer"] = [{"targets": [running.enter_context(pgbouncer_exporter(console, directory))]}]
+        if shutil.which(NODE_EXPORTER):
+            targets["node"] = [{"targets": [running.enter_context(node_exporter(directory))]}]
         server = running.enter_context(prometheus(targets, directory))
         client = running.enter_context(pgbouncer.connect(filled, pooler, "tidemark_watcher", "warehouse"))
-        _be_busy(client, server)
+        # and Prometheus itself
+        _be_busy(client, server, sum(map(len, targets.values())) + 1)
         yield server
 
 
-def _be_busy(client: psycopg.Connection[Any], server: Prometheus) -> None:
+def _be_busy(client: psycopg.Connection[Any], server: Prometheus, targets: int) -> None:
     """Use the pooler and the warehouse until every target was scraped often enough for a rate."""
     deadline = time.monotonic() + 90
-    enough = f"count(count_over_time(up[5m]) >= {_SCRAPES}) == 5"
+    enough = f"count(count_over_time(up[5m]) >= {_SCRAPES}) == {targets}"
     while not (server.now(enough) and server.now("ALERTS")):
         assert time.monotonic() < deadline, server.now("up")
         client.execute("select count(*) from raw._tidemark_runs")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-pytestmark = pytest.mark.monitoring
+# the first test waits until the warehouse is filled
+pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(600)]
 _LOGINS = {
     RUN_RECORDS: ("tidemark_watcher", "TIDEMARK_MONITOR_PASSWORD"),
     MARTS: ("tidemark_grafana", "TIDEMARK_REPORTER_PASSWORD"),

@@ -240,7 +240,6 @@ def _parts() -> list[Builder[Panel]]:
             about="Streams that a run is loading now.",
             mapped={0: ("None", NEUTRAL)},
             steps=((None, BUSY),),
-            span=6,
         ),
         tile(
             "Size of the last backup",
@@ -249,7 +248,6 @@ def _parts() -> list[Builder[Panel]]:
             about="The size of the newest complete backup.",
             unit="bytes",
             none="No backup",
-            span=6,
         ),
         tile(
             "Last drill",
@@ -258,7 +256,6 @@ def _parts() -> list[Builder[Panel]]:
             about="How long ago a drill last tried to restore a backup.",
             unit="s",
             none="No drill",
-            span=6,
         ),
         tile(
             "Result of the drill",
@@ -268,8 +265,32 @@ def _parts() -> list[Builder[Panel]]:
             mapped={0: ("failed", BAD), 1: ("restored", GOOD)},
             none="No drill",
             missing=WARNING,
-            span=6,
             link=board.runbook("backup"),
+        ),
+        *_airflow(),
+    ]
+
+
+def _airflow() -> list[Builder[Panel]]:
+    heartbeats = "sum(increase(airflow_scheduler_heartbeat_total[5m]))"
+    return [
+        tile(
+            "Airflow's scheduler",
+            now(f"{heartbeats} > bool 0"),
+            PROMETHEUS,
+            about="Whether it sent a heartbeat in the last 5 minutes. Airflow sends its metrics by itself.",
+            mapped={0: ("gone", BAD), 1: ("alive", GOOD)},
+            none="Airflow sends no metrics",
+            link=board.runbook("scheduler"),
+        ),
+        tile(
+            "Tasks starving",
+            now("max(airflow_scheduler_tasks_starving)"),
+            PROMETHEUS,
+            about="Tasks that could run if a pool had a free slot.",
+            steps=limits((1, WARNING)),
+            none="Airflow sends no metrics",
+            link=board.runbook("starving"),
         ),
     ]
 
