@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from meltano.core.logging.formatters import get_default_foreign_pre_chain
 
 from tidemark.logs.fields import dump
 from tidemark.logs.meltano_lines import from_meltano
-from tidemark.logs.redaction import Redactor
+from tidemark.logs.run_log import redactor
 
 if TYPE_CHECKING:
     import logging
@@ -27,7 +26,7 @@ def console() -> logging.Formatter:
 
 def ecs() -> logging.Formatter:
     """Return a formatter that writes Meltano's records as JSON lines with ECS fields, without any secret."""
-    redact = Redactor(os.environ)
+    redact = redactor()
 
     def render(_: Any, __: str, record: MutableMapping[str, Any]) -> str:
         source = record.pop("_record", None)

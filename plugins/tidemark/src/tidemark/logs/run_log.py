@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
+from dotenv import dotenv_values
 
 from tidemark.errors import UsageError
 from tidemark.logs.fields import dump, entry
@@ -26,6 +27,14 @@ _DAY_S = 86_400
 MAX_BYTES = 20_000_000
 # no limit of its own: files are deleted by their age alone, because the shipper may not have sent them yet
 _MANY = 10_000
+
+
+def redactor() -> Redactor:
+    """Return what hides the secrets of this process and of .env, which `meltano run` reads by itself."""
+    kept: dict[str, str | None] = {}
+    with suppress(OSError, UsageError):
+        kept = dotenv_values(Project.find().dotenv, encoding="utf-8")
+    return Redactor({**{name: value or "" for name, value in kept.items()}, **os.environ})
 
 
 class RunLogHandler(ConcurrentRotatingFileHandler):
@@ -64,7 +73,7 @@ class RunLog:
     def __init__(self, run_id: str | None = None) -> None:
         """Write lines of this run; of the run that started this process by default, if there is one."""
         self._run_id = run_id or os.environ.get("TIDEMARK_RUN_ID")
-        self._redact = Redactor(os.environ)
+        self._redact = redactor()
         self._handler: RunLogHandler | None = None
 
     def write(self, message: str, *, level: str = "info", more: Mapping[str, Any] | None = None) -> None:

@@ -1,0 +1,70 @@
+"""The parts around the shipper: files that are deleted by age alone, and requests that are refused as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tidemark.logs import run_log
+from tidemark.logs.elasticsearch import Document, Elasticsearch
+from tidemark.logs.fields import entry
+from tidemark.logs.settings import ElasticsearchSettings
+
+
+@pytest.fixture
+def log_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("MELTANO_PROJECT_ROOT", str(REPOSITORY))
+    monkeypatch.setenv("TIDEMARK_LOG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_files_are_deleted_by_their_age_and_not_by_their_number(log_dir, monkeypatch):
+    monkeypatch.setenv("TIDEMARK_LOG_KEEP_DAYS", "2")
+    # each line begins a file
+    handler = run_log.RunLogHandler(maxBytes=10)
+    log = run_log.RunLog("a-run")
+    log._handler = handler
+    for number in range(12):
+        log.write(f"line {number}")
+    rotated = sorted(log_dir.glob("meltano.jsonl.*"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(rotated) == 11
+    past = time.time() - 3 * 86_400
+    for path in rotated[:4]:
+        os.utime(path, (past, past))
+    log.write("one more")
+    kept = [json.loads(path.read_text())["message"] for path in log_dir.glob("meltano.jsonl*")]
+    assert sorted(kept) == sorted([*(f"line {number}" for number in range(4, 12)), "one more"])
+    handler.close()
+
+
+class Refusing:
+    """A session with an Elasticsearch that refuses a whole request for one line, or for its size."""
+
+    def request(self, _method: str, _url: str, *, data: bytes, **_: Any) -> Any:
+        lines = data.count(b"\n") // 2
+        status = 400 if b"poison" in data else 413 if lines > 3 else 200
+        body = {"items": [{"index": {"status": 201}}] * lines} if status == 200 else {"error": {"reason": "no"}}
+        return type("Answer", (), {"status_code": status, "text": "no", "json": staticmethod(lambda: body)})
+
+
+def test_one_line_that_spoils_a_request_is_refused_alone():
+    client = Elasticsearch(ElasticsearchSettings(url="http://127.0.0.1:9"), REPOSITORY)
+    client._session = Refusing()
+    texts = [f"line {number}" for number in range(10)]
+    texts[6] = "poison"
+    lines = [entry(text, level="info", dataset="test", service="test") for text in texts]
+    results = client.store([Document.of(line) for line in lines])
+    assert [result.stored for result in results] == [text != "poison" for text in texts]
+    assert [result.refused for result in results] == [text == "poison" for text in texts]
+
+
+def test_a_line_whose_id_elasticsearch_would_refuse_gets_one_of_the_same_length_always():
+    line = {**entry("x", level="info", dataset="test", service="test"), "event.id": "i" * 600}
+    first, again = Document.of(line), Document.of(line)
+    assert first.encoded == again.encoded
+    assert len(json.loads(first.encoded.splitlines()[0])["index"]["_id"]) == 32
