@@ -100,7 +100,7 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_what_it_means_to_be_empty(
         assert panel["description"].endswith("."), panel["title"]
         assert defaults["noValue"], panel["title"]
         if panel["type"] in {"stat", "timeseries", "bargauge"}:
-            assert defaults["unit"] in known or defaults["unit"].startswith("suffix: "), panel["title"]
+            assert defaults["unit"] in known or defaults["unit"].startswith("suffix:"), panel["title"]
         for override in panel["fieldConfig"]["overrides"]:
             for each in override["properties"]:
                 assert each["id"] != "unit" or each["value"] in known, panel["title"]
@@ -137,6 +137,20 @@ def test_each_data_source_that_a_dashboard_names_is_provisioned():
         places += [*board["templating"]["list"], *board["annotations"].get("list", [])]
         named |= {(place["datasource"]["type"], place["datasource"]["uid"]) for place in places}
     assert named == there
+
+
+def test_compose_gives_grafana_each_variable_and_secret_of_its_data_sources():
+    grafana = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["grafana"]
+    text = (GRAFANA / "provisioning" / "datasources" / "tidemark.yml").read_text()
+    page = (REPOSITORY / "docs" / "how-to" / "monitoring.md").read_text()
+    variables = set(re.findall(r"\$\{(\w+)\}", re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE)))
+    assert "TARGET_POSTGRES_HOST" in variables
+    assert variables <= set(grafana["environment"])
+    assert set(re.findall(r"\$__file\{/run/secrets/(\w+)\}", text)) <= set(grafana["secrets"])
+    provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "tidemark.yml").read_text())["providers"][0]
+    assert f"./monitoring/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
+    # the page has the ends of names whose beginning it has
+    assert all(f"`{name}`" in page or f"`_{name.rpartition('_')[2]}`" in page for name in variables)
 
 
 def test_uids_are_unique_and_links_lead_to_dashboards_that_exist():

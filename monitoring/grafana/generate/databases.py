@@ -53,7 +53,7 @@ def _now() -> list[Builder[Panel]]:
             PROMETHEUS,
             about="The fullest server: its connections, divided by max_connections.",
             unit="percentunit",
-            steps=limits((0.7, WARNING), (0.8, BAD)),
+            steps=limits((0.8, WARNING), (0.95, BAD)),
             none=_NO_DATABASE,
         ),
         tile(
@@ -62,7 +62,7 @@ def _now() -> list[Builder[Panel]]:
             PROMETHEUS,
             about="An open transaction in the source holds bookmarks back, and keeps dead tuples everywhere.",
             unit="s",
-            steps=limits((600, WARNING), (_HOUR, BAD)),
+            steps=limits((_HOUR, WARNING)),
             none=_NO_DATABASE,
         ),
         tile(
@@ -74,7 +74,7 @@ def _now() -> list[Builder[Panel]]:
             PROMETHEUS,
             about="The share of dead tuples in the worst table with more than 10,000 tuples.",
             unit="percentunit",
-            steps=limits((0.1, WARNING), (0.2, BAD)),
+            steps=limits((0.2, WARNING)),
             none="No large table",
         ),
         tile(
@@ -91,7 +91,7 @@ def _now() -> list[Builder[Panel]]:
             now("sum(pgbouncer_pools_client_waiting_connections)"),
             PROMETHEUS,
             about="Clients that wait for a connection of PgBouncer.",
-            steps=limits((1, WARNING), (10, BAD)),
+            steps=limits((1, WARNING)),
             none=_NO_POOLER,
         ),
     ]
@@ -135,7 +135,7 @@ def _servers() -> list[Builder[Panel]]:
             about="How long the oldest open transaction has been open. An alert fires above an hour.",
             unit="s",
             none=_NO_DATABASE,
-            steps=((_HOUR, BAD),),
+            steps=((_HOUR, WARNING),),
         ),
         graph(
             "Transactions",

@@ -44,7 +44,7 @@ def _now() -> list[Builder[Panel]]:
     return [
         tile(
             "Models that failed",
-            now(f'count(tidemark_model_last_run{{outcome="error"}}) or {every}'),
+            now(f'count(max by (model) (tidemark_model_last_run{{outcome="error"}})) or {every}'),
             PROMETHEUS,
             about="Models whose latest build failed. They keep the rows of the last good one.",
             steps=limits((1, BAD)),
@@ -54,7 +54,7 @@ def _now() -> list[Builder[Panel]]:
         ),
         tile(
             "Models skipped",
-            now(f'count(tidemark_model_last_run{{outcome="skipped"}}) or {every}'),
+            now(f'count(max by (model) (tidemark_model_last_run{{outcome="skipped"}})) or {every}'),
             PROMETHEUS,
             about="Models that the latest build skipped, because one below them failed.",
             steps=limits((1, WARNING)),

@@ -47,8 +47,12 @@ def _count(of: str, among: str) -> str:
     return f"count({of}) or 0 * count({among})"
 
 
+def _count_streams(selector: str) -> str:
+    """Return how many streams there are whose latest run has these labels. A stream may be scraped twice."""
+    return _count(f"{_PER_STREAM} (tidemark_stream_last_run{{{selector}}})", "tidemark_stream_last_run")
+
+
 def _tiles() -> list[Builder[Panel]]:
-    failing = 'tidemark_stream_last_run{outcome=~"failed|killed"}'
     failed = 'tidemark_model_tests{result=~"fail|error"}'
     down = "(up == 0) or (tidemark_up == 0)"
     return [
@@ -60,13 +64,13 @@ def _tiles() -> list[Builder[Panel]]:
             about="Alerts that are firing now. The table below says which, and since when.",
             steps=limits((1, BAD)),
             mapped={0: ("All is well", GOOD)},
-            unit="suffix: alerts",
+            unit="suffix:alerts",
             none="No alert rules are loaded",
             missing=BAD,
         ),
         tile(
             "Streams that failed",
-            now(_count(failing, "tidemark_stream_last_run")),
+            now(_count_streams('outcome=~"failed|killed"')),
             PROMETHEUS,
             about="Streams whose latest run failed or was killed.",
             steps=limits((1, BAD)),
@@ -235,7 +239,7 @@ def _parts() -> list[Builder[Panel]]:
         answers,
         tile(
             "Runs in progress",
-            now(_count('tidemark_stream_last_run{outcome="running"}', "tidemark_stream_last_run")),
+            now(_count_streams('outcome="running"')),
             PROMETHEUS,
             about="Streams that a run is loading now.",
             mapped={0: ("None", NEUTRAL)},

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     Query = Builder[Dataquery]
     Steps = tuple[tuple[float | None, str], ...]
 
-# a color says one thing everywhere
+# a color says one thing everywhere: red and orange are the severities critical and warning of an alert
 GOOD, BUSY, WARNING, BAD, NEUTRAL = "green", "blue", "orange", "red", "#808080"
 # as `outcome` in _tidemark_runs, and its number in expressions
 OUTCOMES = {1: ("succeeded", GOOD), 2: ("running", BUSY), 3: ("failed", BAD), 4: ("killed", "dark-red")}

@@ -92,7 +92,7 @@ def _now() -> list[Builder[Panel]]:
                 "read. 0 if nothing did."
             ),
             unit="s",
-            steps=limits((300, WARNING), (3600, BAD)),
+            steps=limits((3600, WARNING)),
             none="Not known",
         ),
         tile(
