@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tests.chaos.conftest import LONG
 from tests.chaos.traffic import Traffic
@@ -92,14 +94,28 @@ def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s
         found = one is not None and one.is_running()
         if one is not None:
             one.kill()
-        run.communicate(timeout=120)
+        await_end(run, f"{victim} was killed after {after_s:.2f} s")
         # they end by themselves, whatever their parent was; a `meltano run` without its parent finishes the whole job
         _, alive = psutil.wait_procs(family, timeout=300)
         alive = [each for each in alive if each.is_running() and not is_server(each)]
         assert not alive, (command, victim, [each.cmdline() for each in alive])
         return found
-    run.communicate(timeout=120)
+    await_end(run, f"{victim} was not found after {after_s:.2f} s")
     return False
+
+
+def await_end(run: subprocess.Popen[str], what: str) -> None:
+    """Wait for a command to end; if it does not, say what it had written by then, and who is left."""
+    try:
+        run.communicate(timeout=120)
+    except subprocess.TimeoutExpired as error:
+        said = error.output.decode() if isinstance(error.output, bytes) else error.output
+        left = [
+            (each.pid, each.status(), each.cmdline()[:3])
+            for each in psutil.process_iter()
+            if psutil.pid_exists(each.pid) and os.getpgid(each.pid) == run.pid
+        ]
+        pytest.fail(f"{run.args} did not end; {what}; left: {left}; it wrote:\n{said}")
 
 
 def server(checkout: Checkout) -> psutil.Process | None:
