@@ -164,6 +164,10 @@ bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same 
 bench-metrics: setup-dev ## time scrapes of `tidemark metrics` with a long history (STREAMS=400, RUNS=2500, SCRAPES=20)
 	@$(BIN)/python -m bench.metrics
 
+.PHONY: bench-watched
+bench-watched: setup-dev ## time loads with and without logs and metrics, in pairs (SCALE=1, ROUNDS=7)
+	@$(BIN)/python -m bench.watched
+
 .PHONY: bench-transform
 bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
 	@$(BIN)/python -m bench.transform

@@ -27,6 +27,7 @@ BESIDE_THE_CODE = {
     "bench/transform.md": "repository/bench-transform.md",
     "bench/reconcile.md": "repository/bench-reconcile.md",
     "bench/metrics.md": "repository/bench-metrics.md",
+    "bench/watched.md": "repository/bench-watched.md",
     "bench/results.svg": "repository/results.svg",
     "transform/docs/lineage.png": "repository/lineage.png",
     "CONTRIBUTING.md": "repository/contributing.md",
