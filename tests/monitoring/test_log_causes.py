@@ -6,12 +6,13 @@ import json
 import os
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psutil
+import psycopg
 import pytest
 
 from tests import leaks
@@ -148,6 +149,17 @@ def warehouse_away(checkout: Checkout) -> str:
     return failed(checkout, *LOAD, env={"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PORT": "9"})
 
 
+def written_and_failed(checkout: Checkout) -> dict[str, str]:
+    """Fail a statement in a transaction that wrote, with dbt's comment; return the run's id and the transaction's."""
+    run_id = str(uuid4())
+    with checkout.connect("warehouse") as connection, suppress(psycopg.Error), connection.transaction():
+        connection.execute("create table planted ()")
+        row = connection.execute("select pg_current_xact_id()::text").fetchone()
+        connection.execute(f"/* tidemark run {run_id}, model planted */ select 1 / 0")
+    assert row
+    return {"by_hand": run_id, "transaction": row[0]}
+
+
 FAULTS = {
     bad_password: ("source_unreachable", "password authentication failed", {}),
     missing_column: ("column_missing", "updated_at", {"tidemark.stream": "public-orders"}),
@@ -177,6 +189,7 @@ def shipped() -> Iterator[tuple[Checkout, Sink, dict[str, str]]]:
             runs = {"good": str(uuid4())}
             checkout.tidemark("run", *LOAD, "--run-id", runs["good"])
             runs |= {fault.__name__: fault(checkout) for fault in FAULTS}
+            runs |= written_and_failed(checkout)
             shipper.kill()
             said, _ = shipper.communicate()
             assert "does not answer" in said
@@ -205,6 +218,9 @@ def test_the_servers_own_lines_name_the_run_and_the_transaction_of_a_statement(s
     assert {line["service.node.name"] for line in said} == {"warehouse"}
     broken = sink.search(f'event.dataset:postgresql.log AND tidemark.run_id:"{runs["broken_model"]}"')
     assert "stg_products" in {hit["_source"].get("tidemark.model") for hit in broken}
+    (line,) = (hit["_source"] for hit in sink.search(f'tidemark.run_id:"{runs["by_hand"]}"'))
+    assert (line["transaction.id"], line["tidemark.model"]) == (runs["transaction"], "planted")
+    assert line["message"] == "division by zero"
 
 
 def test_a_run_without_a_fault_has_its_rows_and_no_error(shipped):

@@ -42,6 +42,23 @@ def test_files_are_deleted_by_their_age_and_not_by_their_number(log_dir, monkeyp
     handler.close()
 
 
+def test_a_log_that_cannot_be_written_ends_nothing_and_prints_nothing(log_dir, monkeypatch, capfd):
+    log = run_log.RunLog("a-run")
+    log.write("first")
+    assert (log_dir / "meltano.jsonl").stat().st_mode & 0o777 == 0o640
+
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log._handler, "do_write", full)
+    log.write("second")
+    monkeypatch.setenv("TIDEMARK_LOG_DIR", "/proc/no/such/place")
+    run_log.RunLog("another").write("third")
+    assert capfd.readouterr() == ("", "")
+    assert log._handler
+    log._handler.close()
+
+
 class Refusing:
     """A session with an Elasticsearch that refuses a whole request for one line, or for its size."""
 

@@ -27,6 +27,8 @@ _DAY_S = 86_400
 MAX_BYTES = 20_000_000
 # no limit of its own: files are deleted by their age alone, because the shipper may not have sent them yet
 _MANY = 10_000
+# whichever process creates it: its user writes, and a shipper of the same group reads
+_MODE = 0o640
 
 
 def redactor() -> Redactor:
@@ -50,13 +52,16 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
         path = project.log_dir / filename
         path.parent.mkdir(parents=True, exist_ok=True)
         self._keep_s = log_settings(project).keep_days * _DAY_S
-        super().__init__(str(path), maxBytes=maxBytes, backupCount=_MANY, encoding="utf-8")
+        super().__init__(str(path), maxBytes=maxBytes, backupCount=_MANY, encoding="utf-8", chmod=_MODE)
         self._delete_old()
 
     def doRollover(self) -> None:  # noqa: N802 - as logging's
         """Begin a new file, and delete those that are past their time."""
         super().doRollover()
         self._delete_old()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging's
+        """Go on without the line: on a full disk, logging would print a traceback for each one."""
 
     def _delete_old(self) -> None:
         log = Path(self.baseFilename)
