@@ -20,6 +20,7 @@ from tests.integration.conftest import make_checkout
 from tidemark.backup import settings as backup_settings
 from tidemark.inspect.check import servers, streams
 from tidemark.inspect.check import settings as check_settings
+from tidemark.logs import settings as logs
 from tidemark.project import database_settings as settings
 from tidemark.project import meltano_project, resolved_settings, variables, yaml_files
 from tidemark.project.directory import Project
@@ -380,6 +381,23 @@ OWN = {
     "TIDEMARK_BACKUP_JOBS": ("7", lambda project: backup_settings.read(project).jobs),
     "TIDEMARK_BACKUP_USER": ("someone", lambda project: backup_settings.read(project).user),
     "TIDEMARK_BACKUP_PASSWORD": ("x", lambda project: backup_settings.read(project).password),
+    "TIDEMARK_LOG_KEEP_DAYS": ("7", lambda project: logs.log_settings(project).keep_days),
+    "TIDEMARK_LOG_DIR": ("/srv/logs", lambda project: project.log_dir),
+    **{
+        f"TIDEMARK_ELASTICSEARCH_{name.upper()}": (
+            value,
+            lambda project, name=name: getattr(logs.elasticsearch_settings(project), name),
+        )
+        for name, value in {
+            "url": "https://e.example:9200/",
+            "user": "someone",
+            "password": "x",
+            "api_key": "x",
+            "ssl_certificate_authority": "/srv/ca.pem",
+            "keep_days": "9",
+            "kibana_url": "https://k.example:5601/",
+        }.items()
+    },
     "MELTANO_DATABASE_URI": ("sqlite:////srv/m.db", resolved_settings.database_uri),
     "AIRFLOW_POSTGRES_HOST": ("h.example", lambda project: settings.airflow_database(project).host),
     "AIRFLOW_POSTGRES_PORT": ("6543", lambda project: settings.airflow_database(project).port),
