@@ -12,8 +12,9 @@ import yaml
 
 from singer_postgres.core.errors import catalogue
 from tests.conftest import REPOSITORY
-from tests.project.alert_rules import ALERTS, PROMETHEUS
+from tests.project.alert_rules import ALERTS, PROMETHEUS, RULES
 from tidemark import errors  # noqa: F401 - the catalogue includes its classes
+from tidemark.metrics import catalogue as metrics
 
 ALERTMANAGER = REPOSITORY / "monitoring" / "alertmanager"
 NAMES = {alert["alert"] for alert in ALERTS}
@@ -77,6 +78,18 @@ def test_an_alert_that_rests_on_the_exporter_outlasts_it_until_its_absence_is_re
     for alert in ALERTS:
         rests = alert["labels"]["component"] == "tidemark"
         assert rests == ("keep_firing_for" in alert or alert["alert"] == "TidemarkPartUnreadable"), alert["alert"]
+
+
+def test_rules_use_tidemarks_metrics_with_labels_that_they_have():
+    known = {metric.name: {*metric.labels, "job", "instance"} for metric in metrics.ALL}
+    series = [case for path in PROMETHEUS.glob("tests/*.yml") for case in yaml.safe_load(path.read_text())["tests"]]
+    for name, labels in re.findall(r"\b(tidemark_\w+)(?:\{([^}]*)\})?", "\n".join(rule["expr"] for rule in RULES)):
+        assert name in known or any(rule.get("record", "").endswith(f":{name}") for rule in RULES), name
+        assert set(re.findall(r"(\w+)(?:=|!)", labels)) <= known.get(name, set()), name
+    for one in (one["series"] for case in series for one in case["input_series"]):
+        if one.startswith("tidemark_"):
+            name, _, labels = one.partition("{")
+            assert set(re.findall(r'(\w+)="', labels)) <= known[name], one
 
 
 def test_refused_changes_are_the_codes_of_the_runbooks_section_shape():

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[dict[str, Any]]
 
 _RUNS, _TESTS, _MODELS = "_tidemark_model_runs", "_tidemark_test_results", "_tidemark_models"
-# one look into the index for each model, however many builds are recorded
+# one look into the index for each model, however many builds are recorded. A model that no build of the last week knew
+# was removed from the project
 _LATEST = """
     with recursive models (model) as (
         (select model from {runs} order by model limit 1)
@@ -33,10 +34,11 @@ _LATEST = """
         where run.model = models.model and outcome = 'success' order by started_at desc limit 1
     ) as built
     from models cross join lateral (
-        select outcome, seconds::float8, rows_written from {runs} run
+        select outcome, seconds::float8, rows_written, started_at from {runs} run
         where run.model = models.model order by started_at desc limit 1
     ) latest
     where models.model is not null
+        and started_at > (select max(started_at) from {runs}) - interval '7 days'
 """
 _RESULTS = """
     select model, result, count(*) as tests, extract(epoch from max(max(ran_at)) over ())::float8 as ran
