@@ -235,6 +235,8 @@ def test_a_server_that_is_older_than_monitoring_gets_its_logins(stack):
     for server, database in (("source_db", "shop"), ("airflow_db", "airflow")):
         stack.sql(server, database, "drop owned by tidemark_exporter")
         stack.sql(server, database, "drop role tidemark_exporter")
+        sessions = "select pid from pg_stat_activity where usesysid not in (select oid from pg_roles)"
+        stack.sql(server, database, f"select pg_terminate_backend(pid) from ({sessions}) as orphans")
     until(lambda: query(stack, "count(pg_up == 0)") == {"": 2}, "two logins are refused", seconds=60)
     stack.make("compose-up", MONITORING=1, LOGS=1)
     until(lambda: query(stack, "count(pg_up == 1)") == {"": 3}, "all log in again", seconds=60)

@@ -3,6 +3,8 @@
 # ROLES_SQL is a list of files, ROLES a list of ROLE=SECRET. MONITORING_ROLES_SQL and MONITORING_ROLES are the same for
 # monitoring. `10-roles.sh monitoring` updates only those, because older servers don't have them.
 set -euo pipefail
+# no notice of what exists already
+export PGOPTIONS='-c client_min_messages=warning'
 
 sql() {
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
