@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,9 @@ def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     runs = "select outcome, error_code, count(*) from raw._tidemark_runs where run_id = '{}' group by 1, 2"
     away, gone = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
     project.extract_and_load()
+    totals = "select failed from raw._tidemark_stream_totals where stream = 'public-customers'"
+    # other tests of this file fail runs too
+    ((before,),) = project.rows("warehouse", totals)
     # before Meltano starts
     project.run(
         "tidemark", "run", *LOAD, "--run-id", away, env={"TAP_POSTGRES_HOST": "localhost", "TAP_POSTGRES_PORT": "1"}
@@ -82,10 +86,8 @@ def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
         ("succeeded", None, 3),
     ]
     project.extract_and_load()
-    ((failed,),) = project.rows(
-        "warehouse", "select failed from raw._tidemark_stream_totals where stream = 'public-customers'"
-    )
-    assert failed == {"source_unreachable": 1, "table_missing": 1}
+    ((after,),) = project.rows("warehouse", totals)
+    assert Counter(after) - Counter(before) == {"source_unreachable": 1, "table_missing": 1}
 
 
 def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):
