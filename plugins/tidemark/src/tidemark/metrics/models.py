@@ -28,17 +28,20 @@ _LATEST = """
         union all
         select (select model from {runs} where model > models.model order by model limit 1)
         from models where model is not null
+    ),
+    builds as (
+        select models.model, latest.*, max(started_at) over () as newest
+        from models cross join lateral (
+            select outcome, seconds::float8, rows_written, started_at from {runs} run
+            where run.model = models.model order by started_at desc limit 1
+        ) latest
+        where models.model is not null
     )
-    select models.model, latest.*, (
+    select *, (
         select extract(epoch from started_at)::float8 + seconds::float8 from {runs} run
-        where run.model = models.model and outcome = 'success' order by started_at desc limit 1
+        where run.model = builds.model and outcome = 'success' order by started_at desc limit 1
     ) as built
-    from models cross join lateral (
-        select outcome, seconds::float8, rows_written, started_at from {runs} run
-        where run.model = models.model order by started_at desc limit 1
-    ) latest
-    where models.model is not null
-        and started_at > (select max(started_at) from {runs}) - interval '7 days'
+    from builds where started_at > newest - interval '7 days'
 """
 _RESULTS = """
     select model, result, count(*) as tests, extract(epoch from max(max(ran_at)) over ())::float8 as ran
