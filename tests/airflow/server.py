@@ -95,8 +95,8 @@ class Airflow:
         """Wait for a run to end; return its state."""
 
         def ended() -> str | None:
-            # after a restart, Airflow does not answer for a while
-            with contextlib.suppress(requests.ConnectionError):
+            # Airflow does not answer for a while after a restart, or while its first task makes it import more
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                 state = self.get(f"/dags/{dag}/dagRuns/{run}")["state"]
                 return state if state in _ENDED else None
             return None
