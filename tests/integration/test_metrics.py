@@ -27,7 +27,10 @@ EARLIER = """
     select source, stream, 'earlier-' || n, table_name, started_at - n * interval '1 hour', ended_at, 'succeeded', 10
     from raw._tidemark_runs cross join generate_series(1, 6) n where stream = 'public-orders' and run_id not like 'ear%'
 """
-
+RUNNING = """
+    insert into raw._tidemark_runs (source, stream, run_id, table_name, rows_read)
+    select distinct source, stream, 'now', table_name, 7 from raw._tidemark_runs where stream = 'public-customers'
+"""
 READABLE = """
     select count(*) from pg_class where relkind in ('r', 'p', 'v', 'm') and relname !~ '^_tidemark_'
         and relnamespace in ('raw'::regnamespace, 'staging'::regnamespace, 'marts'::regnamespace)
@@ -42,10 +45,10 @@ def project() -> Iterator[Checkout]:
 
 
 @contextmanager
-def exporter(project: Checkout) -> Iterator[str]:
+def exporter(project: Checkout, env: dict[str, str] | None = None) -> Iterator[str]:
     """Run the exporter, and return the address of its metrics."""
     port = free_port()
-    with project.start("metrics", "--port", str(port)) as process:
+    with project.start("metrics", "--port", str(port), env=env) as process:
         try:
             url = f"http://127.0.0.1:{port}/metrics"
             assert url in process.stdout.readline()
@@ -75,6 +78,7 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     project.tidemark("backup", "drill", "--no-sync")
     with project.connect("warehouse") as connection:
         connection.execute(EARLIER)
+        connection.execute(RUNNING)
         connection.execute(
             "update raw._tidemark_stream_totals set failed = '{\"lock_busy\": 2}' where stream = 'public-orders'"
         )
@@ -89,13 +93,15 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     ((rows,),) = project.rows("warehouse", "select count(*) from raw.orders")
     assert found["tidemark_stream_rows_total", "inserted", *orders] == rows
     assert found["tidemark_stream_usual_rows", *orders] == 10
+    assert found["tidemark_stream_running_rows", "raw", "public-customers"] == 7
     assert found["tidemark_stream_failures_total", "lock_busy", *orders] == 2
     assert found["tidemark_stream_runs_total", "failed", *orders] == 2
     assert found["tidemark_stream_interval_seconds", *orders] == 3600
     assert found["tidemark_stream_state_behind_seconds", *orders] == 0
     assert found["tidemark_stream_reconcile_rows", "missing", *orders] == 0
     assert 0 < found["tidemark_stream_lag_seconds", *orders] < 600
-    assert found["tidemark_model_rows", "fct_sales"] == found["tidemark_model_last_run_rows", "fct_sales"]
+    ((rows,),) = project.rows("warehouse", "select count(*) from marts.fct_sales")
+    assert found["tidemark_model_rows", "fct_sales"] == rows
     assert sum(value for key, value in found.items() if key[0] == "tidemark_model_tests" and key[2] == "pass") > 100
     assert found["tidemark_backups",] == 1
     assert found["tidemark_backup_drill_success",] == 1
@@ -138,6 +144,61 @@ def test_a_state_database_before_meltanos_first_run_is_no_fault(project, tmp_pat
     assert 'tidemark_up{part="state"} 1.0' in file.read_text()
 
 
+def test_a_part_that_does_not_answer_keeps_no_other_part_waiting(project):
+    """Whatever another tap wrote into Meltano's state, and however long its database is locked."""
+    with project.connect("warehouse") as connection:
+        connection.execute("create table state (state_id text, completed_state text, partial_state text)")
+        connection.execute(
+            "insert into state (state_id, completed_state) values ('dev:tap-x-to-target-x', %s)",
+            ['{"singer_state": {"bookmarks": {"a": null, "b": "2020", "c": {"replication_key_value": 3}}}}'],
+        )
+        with exporter(project, {"MELTANO_DATABASE_URI": project.urls["warehouse"]}) as url:
+            assert scrape(url)["tidemark_up", "state"] == 1
+            with connection.transaction():
+                connection.execute("lock table state")
+                began = time.monotonic()
+                found = [scrape(url) for _ in range(2)]
+                assert time.monotonic() - began < 15
+            assert [each["tidemark_up", "state"] for each in found] == [0, 0]
+            assert all(each["tidemark_up", "warehouse"] == 1 for each in found)
+            time.sleep(1)
+            assert scrape(url)["tidemark_up", "state"] == 1
+        connection.execute("drop table state")
+
+
+def test_a_repair_and_a_backfill_are_no_runs_of_the_stream(project):
+    with exporter(project) as url:
+        before = scrape(url)
+        project.tidemark("backfill", "public-orders", "--all")
+        with project.connect("warehouse") as connection:
+            connection.execute("delete from raw.orders where order_id = (select min(order_id) from raw.orders)")
+        project.tidemark("reconcile", "public-orders", "--repair")
+        after = scrape(url)
+    for name in ("last_success_timestamp_seconds", "last_run_rows", "last_run_started_timestamp_seconds"):
+        key = (f"tidemark_stream_{name}", "raw", "public-orders")
+        assert after[key] == before[key]
+    runs = ("tidemark_stream_runs_total", "succeeded", "raw", "public-orders")
+    assert after[runs] == before[runs]
+    inserted = ("tidemark_stream_rows_total", "inserted", "raw", "public-orders")
+    assert after[inserted] == before[inserted] + 1
+
+
+def test_a_stream_that_moves_is_shown_by_its_latest_activity(project):
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "insert into raw._tidemark_stream_totals (source, stream, failed) "
+            "values ('new/1', 'public-products', '{\"lock_busy\": 1}')"
+        )
+        connection.execute(
+            "insert into raw._tidemark_runs (source, stream, run_id, table_name, outcome, ended_at, error_code) "
+            "values ('new/1', 'public-products', 'first there', 'products', 'failed', now(), 'lock_busy')"
+        )
+    with exporter(project) as url:
+        found = scrape(url)
+    assert found["tidemark_stream_last_run", "lock_busy", "failed", "raw", "public-products"] == 1
+    assert ("tidemark_stream_last_run", "", "succeeded", "raw", "public-products") not in found
+
+
 def test_a_file_for_node_exporter_is_written_whole_and_another_ending_is_refused(project, tmp_path):
     project.tidemark("metrics", "--textfile", str(tmp_path / "tidemark.prom"))
     text = (tmp_path / "tidemark.prom").read_text()
@@ -153,6 +214,8 @@ def test_a_file_for_node_exporter_is_written_whole_and_another_ending_is_refused
         ("*/5 * * * *", 300),
         # from Friday evening to Monday morning
         ("0 8-18 * * 1-5", 62 * 3600),
+        ("*/5 * * * 1-5", 48 * 3600 + 300),
+        ("* 8-17 * * 1-5", 62 * 3600 + 60),
         ("30 3 * * *", 86400),
         ("@manual", None),
     ],

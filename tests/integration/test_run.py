@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from singer_postgres.core import advisory_locks
 from tests import programs
 from tests.integration.conftest import make_checkout
 from tests.singer.test_crashes import wait_for
@@ -88,6 +89,28 @@ def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     project.extract_and_load()
     ((after,),) = project.rows("warehouse", totals)
     assert Counter(after) - Counter(before) == {"source_unreachable": 1, "table_missing": 1}
+
+
+def test_a_run_that_fails_while_another_loads_says_nothing_about_what_that_one_loads(project):
+    failed, loading = "00000000-0000-0000-0000-000000000003", "00000000-0000-0000-0000-000000000004"
+    project.extract_and_load()
+    with project.connect("warehouse") as other:
+        other.execute(
+            "insert into raw._tidemark_runs (source, stream, run_id, table_name) select distinct on (stream) source, "
+            "stream, %s, table_name from raw._tidemark_runs where stream in ('public-orders', 'public-products')",
+            [loading],
+        )
+        other.execute("select pg_advisory_lock(%s)", [advisory_locks.key("tidemark load", "raw", "orders")])
+        away = {"TAP_POSTGRES_HOST": "localhost", "TAP_POSTGRES_PORT": "1"}
+        project.run("tidemark", "run", *LOAD, "--run-id", failed, env=away)
+    runs = "select stream, outcome from raw._tidemark_runs where run_id = '{}' order by 1"
+    assert project.rows("warehouse", runs.format(loading)) == [
+        ("public-orders", "running"),
+        ("public-products", "running"),
+    ]
+    # nobody holds the lock of products
+    assert project.rows("warehouse", runs.format(failed)) == [("public-products", "failed")]
+    project.extract_and_load()
 
 
 def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):

@@ -11,7 +11,7 @@
         test text primary key, -- dbt's unique id of the test
         name text not null, -- the test's name
         model text not null, -- the model or source that it is about; empty if it is about none
-        result text not null, -- as dbt reports it: pass, warn, fail, error or skipped
+        result text not null, -- as dbt reports it: pass, warn, fail or error
         failures bigint, -- rows that it found; null if it could not run
         seconds numeric(12, 3) not null, -- how long it took
         ran_at timestamptz not null, -- when that run of dbt began
@@ -30,7 +30,8 @@
     $tidemark$;
     delete from {{ table }} where not test = any(array[{% for id in known %}'{{ id }}', {% endfor %}'']);
     {%- set rows = [] -%}
-    {%- for result in results if result.node.resource_type == 'test' -%}
+    {#- a skipped test says nothing about what it found last -#}
+    {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' -%}
         {%- set about = [result.node.attached_node or ''] + result.node.depends_on.nodes -%}
         {%- set message = dbt.string_literal(dbt.escape_single_quotes((result.message or '')[:2000])) -%}
         {%- do rows.append(

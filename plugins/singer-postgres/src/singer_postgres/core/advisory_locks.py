@@ -17,6 +17,13 @@ _HOLDER = """
 """
 
 
+_HELD = """
+    select (classid::bigint << 32) | objid::bigint from pg_catalog.pg_locks
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+"""
+
+
 class Holder(NamedTuple):
     """The session that holds a lock; `since` is None if the role has no right to see its start."""
 
@@ -47,3 +54,11 @@ def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> Hol
         cursor.execute(_HOLDER, {"key": lock, "names": names})
         row = cursor.fetchone()
     return Holder(*row) if row else None
+
+
+def held(connection: Any) -> set[int]:
+    """Return the keys of all advisory locks that sessions of this database hold."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD)
+        # a connection may return rows as dicts
+        return {next(iter(row.values())) if isinstance(row, dict) else row[0] for row in cursor.fetchall()}

@@ -268,11 +268,14 @@ class StreamLoad:
             if self._is_full:
                 # the chunks' transactions have only counted them in the history
                 self.history.totals.add_rows(connection, RowCounts(read=self._rows[origin.snapshot]))
+            work = self._work(origin.report)
             # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
                 (self._bookmark, None) if origin.backfill else (origin.end, origin.snapshot_at or None)
             )
-            self.history.end(connection, bookmark=bookmark, extracted_at=extracted_at, work=self._work(origin.report))
+            self.history.end(
+                connection, bookmark=bookmark, extracted_at=extracted_at, work=work, whole=not origin.backfill
+            )
             attempt.written, attempt.xid = written, xid
         self._tidy(connection)
 

@@ -91,4 +91,5 @@ def _look(project: Project) -> _Found:
             if newest is None and not store.missing(manifest):
                 newest = manifest
     drill = store.note(DRILL)
-    return _Found(good, newest, drill if drill and drill.get("environment") == environment else None)
+    # if none is complete, those with a manifest are no backups either
+    return _Found(good if newest else 0, newest, drill if drill and drill.get("environment") == environment else None)

@@ -76,14 +76,14 @@ STREAM_INTERVAL = Metric(
 )
 STREAM_LAST_RUN = Metric(
     "tidemark_stream_last_run",
-    "1, with the outcome of the latest run (running, succeeded, failed, killed) and the code of its error, if it has "
-    "one.",
+    "1, with the outcome of the latest ended run (succeeded, failed, killed) and the code of its error, if it has one. "
+    "A backfill or a repair is no run here.",
     (*_STREAM, "outcome", "code"),
     _PER_STREAM,
 )
 STREAM_LAST_RUN_STARTED = Metric(
     "tidemark_stream_last_run_started_timestamp_seconds",
-    "When the stream's latest run began to load it.",
+    "When the stream's latest run began to load it, whether or not it has ended.",
     _STREAM,
     _PER_STREAM,
 )
@@ -159,7 +159,7 @@ STREAM_SCHEMA_CHANGES = Metric(
 STREAM_HELD = Metric(
     "tidemark_stream_bookmark_held_seconds",
     "For how long something had held the bookmark back when the stream was last read, by what: transaction, "
-    "prepared_transaction, hidden_transactions or nothing.",
+    "prepared_transaction, hidden_transactions, standby (always 0) or nothing.",
     (*_STREAM, "by"),
     _PER_STREAM,
 )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-import time
 from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, start_http_server
 from prometheus_client import write_to_textfile as write
 from prometheus_client.registry import Collector
 from psycopg.rows import dict_row
 
-from singer_postgres.core.errors import SingerPostgresError, one_line
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import UsageError
 from tidemark.metrics import catalogue, models, state, streams
 from tidemark.metrics.backups import Backups
+from tidemark.metrics.parts import Part
 from tidemark.metrics.samples import Samples
 from tidemark.metrics.schedules import Schedules
 from tidemark.project import connections, database_settings, variables
@@ -27,21 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import psycopg
     from prometheus_client.core import Metric as Family
 
     from tidemark.project.directory import Project
 
     Connection = psycopg.Connection[dict[str, Any]]
 
-# together less than Prometheus waits for a scrape by default, which is 10 s
-_CONNECT_S = 3
-_BACKUPS_S = 2.0
+# Prometheus waits 10 s for a scrape. The warehouse and the models are read at once, and then the state.
+_CONNECT_S, _WAREHOUSE_S, _STATE_S, _BACKUPS_S = 3, 5.0, 2.0, 2.0
 _READING = """
     set transaction isolation level repeatable read read only;
     set local statement_timeout = '3s'; set local lock_timeout = '1s'; set local timezone = 'UTC';
     set local datestyle = 'ISO'
 """
-_ERRORS = (psycopg.Error, sqlite3.Error, TidemarkError, SingerPostgresError, OSError, ValueError)
 
 
 class Exporter(Collector):
@@ -56,7 +52,7 @@ class Exporter(Collector):
         self._project = project
         self._say = say
         self._backups = Backups(project)
-        self._failing: dict[str, str] = {}
+        self._parts = {name: Part(name, say) for name in ("warehouse", "models", "schedules", "state", "backups")}
         self._alone = threading.Lock()
 
     def collect(self) -> Iterator[Family]:
@@ -64,49 +60,43 @@ class Exporter(Collector):
         yield from self.read()
 
     def read(self) -> Samples:
-        """Read all parts."""
+        """Read all parts. None keeps the others waiting for long, nor for ever."""
         with self._alone:
             samples = Samples()
             samples.add(catalogue.BUILD, 1, metadata.version("tidemark"))
             samples.add(catalogue.LINKS, 1, *_links(self._project))
-            found: list[tuple[str, str]] = []
-            held: dict[tuple[str, str], str | None] = {}
-            with self._part("warehouse", samples), self._warehouse() as connection:
-                tables = streams.SystemTables(connection)
-                tables.tell(samples)
-                samples.add(catalogue.SERVER, 1, _version(connection))
-                found = streams.collect(connection, tables, samples)
-                held = streams.bookmarks(connection, tables)
-                with self._part("models", samples):
-                    models.collect(connection, tables, self._marts, samples)
-            schedules = None
-            with self._part("schedules", samples):
-                schedules = Schedules(self._project)
-                schedules.tell(samples, found)
+            parts = self._parts
+            parts["models"].begin(self._models)
+            streams_held = parts["warehouse"].read(self._streams, samples, limit_s=_WAREHOUSE_S)
+            parts["models"].end(samples, limit_s=0.5)
+            found, held = streams_held or ([], {})
+            schedules = parts["schedules"].read(lambda own: self._schedules(own, found), samples, limit_s=1)
             if schedules:
-                with self._part("state", samples):
-                    state.tell(self._project, schedules, held, samples)
-            with self._part("backups", samples):
-                self._backups.tell(samples, patience_s=_BACKUPS_S)
+                parts["state"].read(
+                    lambda own: state.tell(self._project, schedules, held, own), samples, limit_s=_STATE_S
+                )
+            parts["backups"].read(lambda own: self._backups.tell(own, patience_s=_BACKUPS_S), samples, limit_s=3)
         return samples
+
+    def _streams(self, samples: Samples) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str | None]]:
+        with self._warehouse() as connection:
+            tables = streams.SystemTables(connection)
+            tables.tell(samples)
+            samples.add(catalogue.SERVER, 1, _version(connection))
+            return streams.collect(connection, tables, samples), streams.bookmarks(connection, tables)
+
+    def _models(self, samples: Samples) -> None:
+        with self._warehouse() as connection:
+            models.collect(connection, streams.SystemTables(connection), self._marts, samples)
+
+    def _schedules(self, samples: Samples, found: list[tuple[str, str]]) -> Schedules:
+        schedules = Schedules(self._project)
+        schedules.tell(samples, found)
+        return schedules
 
     @property
     def _marts(self) -> str:
         return f"{variables.read(self._project).get('DBT_SCHEMA_PREFIX', '')}marts"
-
-    @contextmanager
-    def _part(self, name: str, samples: Samples) -> Iterator[None]:
-        """Read a part, and say whether that was possible."""
-        began, failed = time.monotonic(), ""
-        try:
-            yield
-        except _ERRORS as error:
-            failed = one_line(error) or type(error).__name__
-        if failed != self._failing.get(name, ""):
-            self._failing[name] = failed
-            self._say(f"{name}: {failed or 'can be read again'}")
-        samples.add(catalogue.UP, not failed, name)
-        samples.add(catalogue.SCRAPE_SECONDS, time.monotonic() - began, name)
 
     @contextmanager
     def _warehouse(self) -> Iterator[Connection]:

@@ -8,7 +8,6 @@ from psycopg import sql
 
 from singer_postgres.core import advisory_locks
 from tidemark.metrics import catalogue
-from tidemark.metrics.streams import SystemTables, locked
 
 if TYPE_CHECKING:
     from typing import LiteralString
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from tidemark.metrics.samples import Samples
+    from tidemark.metrics.streams import SystemTables
 
     Connection = psycopg.Connection[dict[str, Any]]
 
@@ -76,4 +76,6 @@ def collect(connection: Connection, tables: SystemTables, schema: str, samples: 
     samples.add(catalogue.TESTS_RAN, ran)
     for row in rows(_MODELS, _SIZES, models=_MODELS):
         samples.add(catalogue.MODEL_ROWS_TOTAL, row["rows_total"], row["model"])
-    samples.add(catalogue.BUILD_LOCKED, locked(connection, advisory_locks.key("tidemark transform", schema)))
+    samples.add(
+        catalogue.BUILD_LOCKED, advisory_locks.key("tidemark transform", schema) in advisory_locks.held(connection)
+    )

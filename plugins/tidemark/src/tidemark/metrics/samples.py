@@ -33,6 +33,10 @@ class Samples:
             assert len(labels) == len(metric.labels)
             family.add_metric(labels, float(value))
 
+    def merge(self, other: Samples) -> None:
+        """Add all samples of other metrics."""
+        self._families |= other._families
+
     def of(self, metric: Metric) -> dict[tuple[str, ...], float]:
         """Return the samples of a metric by the values of its labels."""
         family = self._families.get(metric.name)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FILE = "orchestrate/schedules.json"
 # Meltano's intervals for a schedule that is started by hand or once
 _NO_INTERVAL = {"", "@manual", "@none", "@once"}
-# a year of daily runs; more frequent ones repeat within it
-_RUNS = 400
+# a week with its nights and weekends, and a year of daily runs
+_WEEK_S, _RUNS = 8 * 86_400, 400
 
 
 class Schedules:
@@ -100,9 +100,9 @@ def longest_interval(cron: str) -> float | None:
     if cron in _NO_INTERVAL:
         return None
     times = croniter(cron, datetime(2026, 1, 1, tzinfo=UTC))
-    before = times.get_next(float)
-    longest = 0.0
-    for _ in range(_RUNS):
+    first = before = times.get_next(float)
+    longest, runs = 0.0, 0
+    while runs < _RUNS or before - first < _WEEK_S:
         after = times.get_next(float)
-        longest, before = max(longest, after - before), after
+        longest, before, runs = max(longest, after - before), after, runs + 1
     return longest

@@ -55,17 +55,27 @@ def _states(project: Project) -> dict[str, dict[str, Any]]:
         "state_backend.uri"
     )
     if backend and backend != "systemdb":
-        raise UsageError(f"Meltano keeps its state at {backend}, which `tidemark metrics` does not read.")
+        # the address may hold a key
+        kind = backend.partition(":")[0]
+        raise UsageError(f"Meltano keeps its state in {kind}, which `tidemark metrics` does not read.")
     prefix = f"{variables.environment(project)}:"
     found: dict[str, dict[str, Any]] = {}
     for state_id, completed, partial in _rows(project):
         if state_id.startswith(prefix):
             bookmarks: dict[str, Any] = {}
             for state in (completed, partial):
-                entries = (json.loads(state or "{}").get("singer_state") or {}).get("bookmarks") or {}
-                bookmarks |= {stream: entry.get("replication_key_value") for stream, entry in entries.items()}
+                bookmarks |= _bookmarks(state)
             found[state_id.removeprefix(prefix)] = bookmarks
     return found
+
+
+def _bookmarks(state: str | None) -> dict[str, Any]:
+    """Return the replication keys in a state. Other taps may write what they like there."""
+    found: Any = json.loads(state or "{}")
+    for name in ("singer_state", "bookmarks"):
+        found = found.get(name) if isinstance(found, dict) else None
+    entries = found.items() if isinstance(found, dict) else ()
+    return {stream: entry.get("replication_key_value") for stream, entry in entries if isinstance(entry, dict)}
 
 
 def _rows(project: Project) -> list[tuple[str, str | None, str | None]]:

@@ -40,37 +40,34 @@ _TOTALS = """
         (select sum(value::bigint) from jsonb_each_text(failed)) as runs_failed
     from {totals}
 """
-# a repair reads only the rows that differ, so it is no run of the stream
+# A repair or a backfill reads only some rows, so it is no run of the stream. A backfill has a bookmark and no
+# extracted_at; runs without both are running, have failed, or loaded records.
 _RUNS = """
-    select names.source, names.stream, last.*, ended.*, wrote.*
+    select names.source, names.stream, latest.*, ended.*, succeeded.*
     from {totals} names
-    left join lateral (
-        select table_name, outcome, coalesce(error_code, '') as code,
-            extract(epoch from started_at)::float8 as started,
-            case when outcome = 'running' then rows_read end as running_rows
-        from {runs} run
-        where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
-        order by started_at desc limit 1
-    ) last on true
-    left join lateral (
-        select extract(epoch from ended_at - started_at)::float8 as seconds, seconds_reading, seconds_copying,
-            seconds_merging, held_by, held_seconds
-        from (
-            select * from {runs} run
+    cross join lateral (
+        select array_agg(run order by (run).started_at desc) as runs from (
+            select run from {runs} run
             where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
+                and (outcome <> 'succeeded' or extracted_at is not null or bookmark_after is null)
             order by started_at desc limit {latest}
         ) run
-        where outcome = 'succeeded' order by started_at desc limit 1
+    ) found
+    left join lateral (
+        select table_name, extract(epoch from started_at)::float8 as started,
+            case when outcome = 'running' then rows_read end as running_rows
+        from unnest(found.runs) limit 1
+    ) latest on true
+    left join lateral (
+        select outcome, coalesce(error_code, '') as code from unnest(found.runs) where outcome <> 'running' limit 1
     ) ended on true
     left join lateral (
-        select array_agg(rows_inserted + rows_updated + rows_deleted order by started_at desc) as written
-        from (
-            select * from {runs} run
-            where run.source = names.source and run.stream = names.stream and run_id not like 'reconcile-%'
-            order by started_at desc limit {latest}
-        ) run
-        where outcome = 'succeeded'
-    ) wrote on true
+        select extract(epoch from ended_at - started_at)::float8 as seconds, seconds_reading, seconds_copying,
+            seconds_merging, held_by, held_seconds,
+            array_agg(rows_inserted + rows_updated + rows_deleted) over
+                (order by started_at desc rows between current row and unbounded following) as written
+        from unnest(found.runs) where outcome = 'succeeded' order by started_at desc limit 1
+    ) succeeded on true
 """
 _RECONCILES = """
     select names.source, names.stream, found.* from {totals} names cross join lateral (
@@ -82,11 +79,6 @@ _RECONCILES = """
 """
 # nothing deletes rejects, so a part of very many has to do
 _REJECTS = "select stream, count(*) from (select stream from {rejects} limit 100000) part group by stream"
-_LOCKS = """
-    select (classid::bigint << 32) | objid::bigint as key from pg_catalog.pg_locks
-    where locktype = 'advisory' and granted and objsubid = 1
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-"""
 
 
 class SystemTables:
@@ -119,7 +111,7 @@ class SystemTables:
 
 def collect(connection: Connection, tables: SystemTables, samples: Samples) -> list[tuple[str, str]]:
     """Add what is known of each stream. Return the sources and streams."""
-    held = {row["key"] for row in connection.execute(_LOCKS).fetchall()}
+    held = advisory_locks.held(connection)
     found: list[tuple[str, str]] = []
     for schema in tables.schemas(stream_totals.TABLE.name):
         names: dict[str, sql.Composable] = {
@@ -130,10 +122,8 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             "latest": sql.Literal(_LATEST),
         }
 
-        totals = {
-            row["stream"]: row
-            for row in sorted(_rows(connection, _TOTALS, names), key=lambda row: row["last_success"] or 0)
-        }
+        runs = _rows(connection, _RUNS, names) if _is_current(tables, schema) else []
+        totals = _latest_of_each(_rows(connection, _TOTALS, names), runs)
         waiting = {}
         if tables.version(schema, rejects.TABLE.name):
             waiting = {row["stream"]: row["count"] for row in _rows(connection, _REJECTS, names)}
@@ -141,12 +131,11 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             samples.add(catalogue.STREAM_REJECTS, waiting.get(stream, 0), schema, stream)
             found.append((schema, stream))
             _tell_totals(samples, (schema, stream), row)
-        if tables.version(schema, run_history.TABLE.name) >= len(run_history.TABLE.steps):
-            for row in _of(totals, _rows(connection, _RUNS, names)):
-                _tell_runs(samples, (schema, row["stream"]), row)
-                if row["table_name"] is not None:
-                    key = advisory_locks.key("tidemark load", schema, row["table_name"])
-                    samples.add(catalogue.STREAM_LOCKED, key in held, schema, row["stream"])
+        for row in _of(totals, runs):
+            _tell_runs(samples, (schema, row["stream"]), row)
+            if row["table_name"] is not None:
+                key = advisory_locks.key("tidemark load", schema, row["table_name"])
+                samples.add(catalogue.STREAM_LOCKED, key in held, schema, row["stream"])
         if tables.version(schema, reconcile_history.TABLE.name):
             for row in _of(totals, _rows(connection, _RECONCILES, names)):
                 _tell_reconcile(samples, (schema, row["stream"]), row)
@@ -155,11 +144,6 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
 
 def _rows(connection: Connection, query: LiteralString, names: dict[str, sql.Composable]) -> list[dict[str, Any]]:
     return connection.execute(sql.SQL(query).format(**names)).fetchall()
-
-
-def locked(connection: Connection, key: int) -> bool:
-    """Return whether any session holds the advisory lock with this key."""
-    return any(row["key"] == key for row in connection.execute(_LOCKS).fetchall())
 
 
 def bookmarks(connection: Connection, tables: SystemTables) -> dict[tuple[str, str], str | None]:
@@ -171,6 +155,21 @@ def bookmarks(connection: Connection, tables: SystemTables) -> dict[tuple[str, s
         )
         found |= {(schema, row["stream"]): row["bookmark"] for row in connection.execute(query).fetchall()}
     return found
+
+
+def _is_current(tables: SystemTables, schema: str) -> bool:
+    """Return whether a run of this release has brought the history up to date."""
+    return tables.version(schema, run_history.TABLE.name) >= len(run_history.TABLE.steps)
+
+
+def _latest_of_each(totals: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the totals by stream; of a stream that moved to another database, those of the latest activity."""
+    started = {(row["source"], row["stream"]): row["started"] or 0 for row in runs}
+
+    def activity(row: dict[str, Any]) -> float:
+        return max(row["last_success"] or 0, started.get((row["source"], row["stream"]), 0))
+
+    return {row["stream"]: row for row in sorted(totals, key=activity)}
 
 
 def _of(totals: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -200,7 +199,7 @@ def _tell_totals(samples: Samples, stream: tuple[str, str], row: dict[str, Any])
 def _tell_runs(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -> None:
     if row["outcome"] is not None:
         samples.add(catalogue.STREAM_LAST_RUN, 1, *stream, row["outcome"], row["code"])
-        samples.add(catalogue.STREAM_LAST_RUN_STARTED, row["started"], *stream)
+    samples.add(catalogue.STREAM_LAST_RUN_STARTED, row["started"], *stream)
     samples.add(catalogue.STREAM_RUNNING_ROWS, row["running_rows"], *stream)
     for step, column in (
         ("whole", "seconds"),

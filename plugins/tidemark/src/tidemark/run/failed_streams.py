@@ -6,18 +6,21 @@ that ended before its streams began.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 
-from singer_postgres.core.errors import SingerPostgresError, TableMissingError
+from singer_postgres.core import advisory_locks
+from singer_postgres.core.errors import TableMissingError
 from singer_postgres.core.warehouse import run_history
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import TABLE as STATE
 from tidemark.errors import BusyError, TidemarkError
-from tidemark.project import connections, database_settings, resolved_settings
+from tidemark.project import connections, database_settings, meltano_project, resolved_settings
 from tidemark.run.events import Failure
 from tidemark.run.outcome import BlockOutcome
 
@@ -29,14 +32,16 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+_LOGGER = logging.getLogger(__name__)
+_SCHEMA = "default_target_schema"
 # only the target deletes old records, when it loads the stream
 _FOR_EVER_DAYS = 36_500.0
 _SOURCE = "select source, table_name from {} where stream = %s order by loaded_at desc limit 1"
 # the streams of this run that did not end, and those of the run before that this one did not come to
 _UNENDED = """
-    select stream from {runs} where run_id = %(run)s and outcome = 'running'
+    select stream, table_name, true from {runs} where run_id = %(run)s and outcome = 'running'
     union
-    select stream from {runs} where run_id = (
+    select stream, table_name, false from {runs} where run_id = (
         select run_id from {runs} where run_id <> %(run)s and run_id not like 'reconcile-%%'
         order by started_at desc limit 1
     ) and stream not in (select stream from {runs} where run_id = %(run)s)
@@ -67,19 +72,26 @@ def record(project: Project, warehouse: Warehouse, blocks: Iterable[BlockOutcome
         if block.tap and (block.success is False or block.failures) and block.failure().code != BusyError.code:
             try:
                 schema = _schema(project, block.names.split()[-1])
-                with connections.connect(warehouse) as connection:
-                    _record(connection, schema, block, run_id)
-            except (psycopg.Error, TidemarkError, SingerPostgresError):
-                # the run itself reports its failure; this is one more record of it
-                continue
+                if schema is not None:
+                    with connections.connect(warehouse) as connection:
+                        _record(connection, schema, block, run_id, _selected(project, block.tap))
+            except Exception as error:  # noqa: BLE001 - the run itself reports its failure; this is one more record of it
+                _LOGGER.debug("The failure could not be recorded: %s", error)
 
 
-def _schema(project: Project, target: str) -> str:
-    name = "default_target_schema"
-    return resolved_settings.read(project, target, [name])[name].value
+def _schema(project: Project, target: str) -> str | None:
+    """Return the schema that a target loads into; None for a target that has no such setting."""
+    found = resolved_settings.read(project, target, [_SCHEMA]).get(_SCHEMA)
+    return found.value if found else None
 
 
-def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: str) -> None:
+def _selected(project: Project, tap: str) -> list[str]:
+    """Return the patterns of the streams that a tap selects: another one may load into the same schema."""
+    _, service = meltano_project.plugin(meltano_project.find(project), tap)
+    return [pattern.rpartition(".")[0] for pattern in service.get("_select") if not pattern.startswith("!")]
+
+
+def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: str, selected: Iterable[str]) -> None:
     runs = run_history.TABLE.in_statement(schema)
     name = sql.Identifier(schema, run_history.TABLE.name).as_string()
     found = connection.execute("select to_regclass(%s)", [name]).fetchone()
@@ -94,8 +106,12 @@ def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: st
     }
     if block.success is False:
         whole = block.failure()
-        for (stream,) in connection.execute(sql.SQL(_UNENDED).format(runs=runs), {"run": run_id}).fetchall():
-            failures.setdefault(stream, whole)
+        locks = advisory_locks.held(connection)
+        for stream, table, begun in connection.execute(sql.SQL(_UNENDED).format(runs=runs), {"run": run_id}).fetchall():
+            # another run may be loading it
+            free = advisory_locks.key("tidemark load", schema, table) not in locks
+            if free and (begun or any(fnmatchcase(stream, pattern) for pattern in selected)):
+                failures.setdefault(stream, whole)
     for stream, failure in failures.items():
         done = connection.execute(
             sql.SQL("select 1 from {} where run_id = %s and stream = %s and outcome <> 'running'").format(runs),
@@ -104,7 +120,7 @@ def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: st
         if not done:
             source, table = _known(connection, schema, stream)
             run = StreamRun(schema, source, stream, run_id, table, _FOR_EVER_DAYS)
-            run.failed(connection, failure.message, failure.code)
+            run.failed(connection, failure.message, failure.code, alone=False)
 
 
 def _known(connection: Connection, schema: str, stream: str) -> tuple[str, str]:

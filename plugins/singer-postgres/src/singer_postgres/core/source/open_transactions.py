@@ -74,6 +74,7 @@ class OpenTransactions:
     holder: Holder | None = None
     prepared: tuple[str, datetime] | None = None
     blind_because: str | None = None
+    is_standby: bool = False
 
     def settled(self, start: datetime | None, *, longest: timedelta) -> datetime:
         """Return the instant before which a snapshot taken after this can miss no row. Pure.
@@ -96,6 +97,9 @@ class OpenTransactions:
         """
         if self.prepared:
             return "prepared_transaction", (self.now - self.prepared[1]).total_seconds()
+        if self.is_standby:
+            # it is so by design, and nobody can end it
+            return "standby", 0.0
         if self.blind_because:
             return "hidden_transactions", longest.total_seconds()
         if self.holder:
@@ -125,6 +129,7 @@ def read(connection: Connection) -> OpenTransactions:
         holder=Holder(pid, since, user, application) if since is not None and at == since else None,
         prepared=prepared,
         blind_because=_blind(standby=standby, hidden=hidden, silent=silent, role=role),
+        is_standby=standby,
     )
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.driver_errors import log_fields
+from singer_postgres.core.errors import BusyError, LockLostError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import stream_totals
 from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -136,8 +137,7 @@ class StreamRun:
 
     def begin(self, connection: Connection, *, bookmark: str | None) -> None:
         """Note that the stream's load has begun."""
-        # with 0, the row is there from the first run on, and so are its metrics
-        self.totals.add(connection, killed=self._execute(connection, _KILLED))
+        killed = self._execute(connection, _KILLED)
         self._execute(
             connection,
             "DELETE FROM {} WHERE source = %(source)s AND stream = %(stream)s "
@@ -153,6 +153,8 @@ class StreamRun:
             bookmark=bookmark,
             sync_started_at=self.sync_started_at,
         )
+        # with 0, the row is there from the first run on, and so are its metrics
+        self.totals.add(connection, killed=killed)
 
     def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0, staged: bool = False) -> None:
         """Add the rows that the current transaction loads.
@@ -178,8 +180,13 @@ class StreamRun:
         bookmark: str | None = None,
         extracted_at: str | None = None,
         work: Work | None = None,
+        whole: bool = True,
     ) -> None:
-        """Note that the stream succeeded, in the transaction that completes it."""
+        """Note that the stream succeeded, in the transaction that completes it.
+
+        Args:
+            whole: false for a backfill or a repair, which say nothing about how fresh the stream is.
+        """
         work = work or Work()
         self._execute(
             connection,
@@ -192,6 +199,9 @@ class StreamRun:
             extracted_at=extracted_at,
             **asdict(work),
         )
+        if not whole:
+            self.totals.add(connection, retries=work.retries)
+            return
         if extracted_at is None and bookmark is None:
             # records don't say when they were read, but it was after this run began
             extracted_at = datetime.fromtimestamp(self.sync_started_at / 1000, UTC).isoformat()
@@ -202,15 +212,22 @@ class StreamRun:
         try:
             with warehouse.connect_once() as connection:
                 code = log_fields(error, side="warehouse")["error"]["code"]
-                self.failed(connection, str(error), code, retries=retries)
+                # with these, another run has the stream's lock
+                alone = not isinstance(error, BusyError | LockLostError)
+                self.failed(connection, str(error), code, alone=alone, retries=retries)
         except Exception as failed:  # noqa: BLE001 - the caller reports the error itself
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)
 
-    def failed(self, connection: Connection, error: str, code: str, *, retries: int = 0) -> None:
-        """Note that the stream failed, and why."""
+    def failed(self, connection: Connection, error: str, code: str, *, alone: bool, retries: int = 0) -> None:
+        """Note that the stream failed, and why.
+
+        Args:
+            alone: this run holds the stream's lock, so any other that still seems to run was killed.
+        """
         self.ensure(connection)
         with connection.transaction():
-            self.totals.add(connection, killed=self._execute(connection, _KILLED))
+            # the totals come last, as in the transactions that count rows
+            killed = self._execute(connection, _KILLED) if alone else 0
             self._execute(
                 connection,
                 "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error, error_code, "
@@ -223,4 +240,4 @@ class StreamRun:
                 code=code,
                 retries=retries,
             )
-            self.totals.add_failure(connection, code, retries=retries)
+            self.totals.add_failure(connection, code, retries=retries, killed=killed)

@@ -34,7 +34,7 @@ TABLE = SystemTable(
             rows_deleted bigint NOT NULL DEFAULT 0, -- rows that were deleted or marked as deleted
             rows_rejected bigint NOT NULL DEFAULT 0, -- records that went to `_tidemark_rejects`
             bytes bigint NOT NULL DEFAULT 0, -- size of the files that were loaded
-            succeeded bigint NOT NULL DEFAULT 0, -- runs that succeeded, and repairs
+            succeeded bigint NOT NULL DEFAULT 0, -- runs that succeeded, without backfills and repairs
             succeeded_at timestamptz, -- when the last run succeeded
             extracted_at timestamptz, -- the source's state that the last run over the whole stream read
             killed bigint NOT NULL DEFAULT 0, -- runs that were killed, which the next run notes
@@ -74,7 +74,7 @@ class StreamTotals:
         """Add a run that succeeded.
 
         Args:
-            extracted_at: the source's state that the warehouse now has all of; None for a backfill.
+            extracted_at: the source's state that the warehouse now has all of.
         """
         self.add(connection, succeeded=1, retries=retries)
         connection.execute(
@@ -85,9 +85,9 @@ class StreamTotals:
             [extracted_at, self.source, self.stream],
         )
 
-    def add_failure(self, connection: Connection, code: str, *, retries: int = 0) -> None:
-        """Add a failed run."""
-        self.add(connection, retries=retries)
+    def add_failure(self, connection: Connection, code: str, *, retries: int = 0, killed: int = 0) -> None:
+        """Add a failed run, and runs that were killed before it."""
+        self.add(connection, retries=retries, killed=killed)
         connection.execute(
             sql.SQL(
                 "UPDATE {} SET failed = failed || jsonb_build_object(%s::text, "

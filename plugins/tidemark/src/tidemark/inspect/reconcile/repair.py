@@ -94,7 +94,7 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
             read=len(found.missing) + len(found.different), inserted=counted[0], updated=counted[1], deleted=deleted
         )
         run.count(warehouse, written)
-        run.end(warehouse, extracted_at=stamp.extracted_at)
+        run.end(warehouse, extracted_at=stamp.extracted_at, whole=False)
     return written
 
 
