@@ -73,8 +73,16 @@ def test_a_stream_in_trouble_is_shown_with_the_name_of_its_alert(alert, stream):
     assert alerts(stream=stream) == [alert]
 
 
+def test_a_failure_ends_by_a_success_or_when_the_stream_is_no_longer_loaded():
+    failed = {"outcome": "failed", "code": "lock_busy"}
+    assert "StreamFailed" in alerts(stream=failed | {"started": NOW - 3 * HOUR, "running_rows": 5})
+    assert "StreamFailed" not in alerts(stream=failed | {"started": NOW - 3 * HOUR})
+    assert alerts(stream=failed | {"interval": None, "started": NOW - 47 * HOUR}) == ["StreamFailed"]
+    assert alerts(stream=failed | {"interval": None, "started": NOW - 49 * HOUR}) == []
+
+
 def test_a_held_lock_a_stale_model_and_an_old_backup_are_shown():
-    assert "StreamLocked" in alerts(stream={"locked": True, "started": NOW - 2.1 * HOUR, "outcome": "running"})
+    assert "StreamLocked" in alerts(stream={"locked": True, "started": NOW - 2.1 * HOUR, "running_rows": 5})
     assert alerts(model={"succeeded": NOW - 2.1 * HOUR}) == ["ModelStale"]
     assert alerts(model={"outcome": "error"}) == ["ModelFailed"]
     assert alerts(model={"failing": 2}) == ["TestsFailing"]

@@ -35,11 +35,14 @@ _SEVERITIES = {"critical": BAD, "warning": WARNING}
 
 
 def last_outcome(more: str = "") -> str:
-    """Return an expression for the outcome of each stream's latest run, by its number in `OUTCOMES`."""
-    return " or ".join(
+    """Return an expression for the state of each stream's latest run, by its number in `OUTCOMES`; running wins."""
+    numbers = {word: number for number, (word, _) in OUTCOMES.items()}
+    running = f"{numbers.pop('running')} + 0 * {_PER_STREAM} (tidemark_stream_running_rows{{{more.lstrip(', ')}}})"
+    ended = (
         f'{number} * {_PER_STREAM} (tidemark_stream_last_run{{outcome="{word}"{more}}})'
-        for number, (word, _) in OUTCOMES.items()
+        for word, number in numbers.items()
     )
+    return " or ".join((running, *ended))
 
 
 def _count(of: str, among: str) -> str:
@@ -48,7 +51,7 @@ def _count(of: str, among: str) -> str:
 
 
 def _count_streams(selector: str) -> str:
-    """Return how many streams there are whose latest run has these labels. A stream may be scraped twice."""
+    """Return how many streams there are whose last ended run has these labels. A stream may be scraped twice."""
     return _count(f"{_PER_STREAM} (tidemark_stream_last_run{{{selector}}})", "tidemark_stream_last_run")
 
 
@@ -72,7 +75,7 @@ def _tiles() -> list[Builder[Panel]]:
             "Streams that failed",
             now(_count_streams('outcome=~"failed|killed"')),
             PROMETHEUS,
-            about="Streams whose latest run failed or was killed.",
+            about="Streams whose last ended run failed or was killed.",
             steps=limits((1, BAD)),
             none="No data: is the exporter up?",
             missing=BAD,
@@ -235,11 +238,12 @@ def _parts() -> list[Builder[Panel]]:
         about="Targets that Prometheus scrapes, and parts that the exporter reads.",
         span=24,
     )
+    running = f"{_PER_STREAM} (tidemark_stream_running_rows)"
     return [
         answers,
         tile(
             "Runs in progress",
-            now(_count_streams('outcome="running"')),
+            now(_count(running, "tidemark_stream_last_run_started_timestamp_seconds")),
             PROMETHEUS,
             about="Streams that a run is loading now.",
             mapped={0: ("None", NEUTRAL)},

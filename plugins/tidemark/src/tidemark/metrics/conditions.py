@@ -31,6 +31,7 @@ SCHEMA_CODES = frozenset(
     }
 )
 _HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
 _BACKUP_S = 26 * _HOUR_S
 _USUAL_LEAST, _FEW_ROWS, _TIMES = 10, 100, 5
 
@@ -68,10 +69,12 @@ def _of_runs(stream: StreamOverview, now: float) -> Iterator[tuple[str, str]]:
     interval = stream.interval or float("inf")
     ran = now - stream.started if stream.started is not None else 0
     good = now - stream.succeeded if stream.succeeded is not None else 0
-    if stream.outcome in {"failed", "killed"} and ran <= 2 * interval:
+    running = stream.running_rows is not None
+    # a stream without a schedule, which may have been removed, has two days
+    if stream.outcome in {"failed", "killed"} and (running or ran <= 2 * (stream.interval or _DAY_S)):
         alert = "StreamSchemaRefused" if stream.code in SCHEMA_CODES else "StreamFailed"
         yield alert, f"{stream.code or stream.outcome}, {duration(ran)} ago"
-    if ran > 1.5 * interval and stream.outcome != "running":
+    if ran > 1.5 * interval and not running:
         yield "StreamNotStarted", f"no run for {duration(ran)}, every {duration(interval)}"
     if good > 2 * interval:
         yield "StreamNoSuccessfulRun", f"none succeeded for {duration(good)}, every {duration(interval)}"

@@ -84,16 +84,16 @@ def _streams(streams: list[StreamOverview], troubled: set[str], now: float, room
 
     def first(stream: StreamOverview) -> tuple[bool, bool, str, str]:
         name = f"{stream.source}: {stream.stream}"
-        return name not in troubled, stream.outcome != "running", stream.source, stream.stream
+        return name not in troubled, stream.running_rows is None, stream.source, stream.stream
 
     shown = sorted(streams, key=first)
     for stream in shown[:room]:
         rows = stream.rows if stream.running_rows is None else stream.running_rows
-        colour = _COLOURS.get(stream.outcome or "", "default")
+        last = (stream.outcome or "never", stream.code) if stream.running_rows is None else ("running", "")
         bad = f"{stream.source}: {stream.stream}" in troubled
         table.add_row(
             Text(f"{stream.source}: {stream.stream}", style="red" if bad else ""),
-            Text(f"{stream.outcome or 'never'} {stream.code}".strip(), style=colour),
+            Text(" ".join(last).strip(), style=_COLOURS.get(last[0], "default")),
             "" if stream.started is None else f"{duration(now - stream.started)} ago",
             "" if rows is None else f"{rows:,.0f}{' …' if stream.running_rows is not None else ''}",
             "" if stream.usual_rows is None else f"{stream.usual_rows:,.0f}",
