@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
+import psycopg
 import pytest
 
 from tests.chaos.conftest import LONG
@@ -61,13 +62,13 @@ def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(ch
 
     # nobody forced or reset anything by hand
     if LONG:
-        checkout.tidemark("pipeline")
+        build(checkout)
     else:
         checkout.tidemark("up")
         checkout.extract_and_load()
     checkout.tidemark("reconcile", "--repair", "--allow-deletes", "100%")
     if LONG:
-        checkout.tidemark("pipeline")
+        build(checkout)
     checkout.tidemark("reconcile")
     assert_raw_equals_source(checkout, deleted_stay=True)
     for table, key in TABLES.items():
@@ -78,6 +79,35 @@ def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(ch
     assert_nobody_is_left(checkout)
     if LONG:
         sys.__stderr__.write(f"killed {KILLS} times: {killed}\n")
+
+
+# of a sale whose customer has no version at its time, or two: what each model has of the customer
+EVIDENCE = """
+    select 'sale', to_jsonb(sale) from marts.fct_sales sale where order_item_id in (select order_item_id from {failed})
+    union all
+    select 'customer', to_jsonb(found) from staging.stg_customers found where customer_id in ({customers})
+    union all
+    select 'snapshot', to_jsonb(found) from intermediate.customers_snapshot found where customer_id in ({customers})
+    union all
+    select 'version', to_jsonb(found) from marts.dim_customers_history found where customer_id in ({customers})
+    union all
+    select 'model', to_jsonb(found) from marts._tidemark_models found
+"""
+
+
+def build(checkout: Checkout) -> None:
+    """Run the whole pipeline; if a data test fails, say what the models have."""
+    done = checkout.run("tidemark", "pipeline")
+    if done.returncode:
+        failed = "test_failures.a_sale_has_one_version_of_its_customer"
+        customers = (
+            f"select customer_id from marts.fct_sales where order_item_id in (select order_item_id from {failed})"
+        )
+        try:
+            rows = checkout.rows("warehouse", EVIDENCE.format(failed=failed, customers=customers))
+        except psycopg.Error as error:
+            rows = [("no evidence", error)]
+        pytest.fail(done.stdout + done.stderr + "\n".join(map(str, rows)))
 
 
 def strike(checkout: Checkout, command: tuple[str, ...], victim: str, *, after_s: float) -> bool:
