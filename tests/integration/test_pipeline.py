@@ -86,13 +86,13 @@ def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
     )
     assert {name for (name,) in found} == {
         *(f"raw.{table}" for table in TABLES),
-        *(f"raw._tidemark_{table}" for table in ("runs", "schema_changes", "state")),
+        *(f"raw._tidemark_{table}" for table in ("runs", "schema_changes", "state", "stream_totals")),
         *(f"staging.stg_{table}" for table in TABLES),
         *("intermediate.int_orders_enriched", "intermediate.int_order_items_enriched"),
         *("intermediate.customers_snapshot", "intermediate.products_snapshot"),
         *("marts.dim_customers", "marts.dim_customers_history", "marts.dim_dates", "marts.dim_products"),
         *("marts.fct_orders", "marts.fct_sales", "marts.mart_daily_sales"),
-        *(f"marts._tidemark_{table}" for table in ("model_runs", "models", "moved_keys")),
+        *(f"marts._tidemark_{table}" for table in ("model_runs", "models", "moved_keys", "test_results")),
         *(f"intermediate._tidemark_{table}" for table in ("models", "moved_keys")),
     }
 
@@ -369,7 +369,7 @@ def test_passwords_are_in_no_log_no_output_and_no_file_but_env(loaded):
     assert [done.returncode for done in runs] == [0, 1, 1]
     assert "[debug " in runs[0].stderr
     runs += [checkout.run("tidemark", "--debug", "status"), checkout.dbt("debug", env=debug), first.second]
-    assert len(secrets := leaks.secrets(checkout.root)) == 5
+    assert len(secrets := leaks.secrets(checkout.root)) == 6
     assert leaks.in_text(secrets, first.printed + "".join(done.stdout + done.stderr for done in runs)) == []
     # including the servers' own data, which holds only a hash of each password
     assert leaks.in_files(secrets, checkout.root, ("logs", ".meltano", ".tidemark")) == []

@@ -39,7 +39,7 @@ def test_passwords_are_generated_once_and_not_readable_by_others(checkout):
     dotenv = checkout.root / ".env"
     assert dotenv.stat().st_mode & 0o077 == 0
     before = dotenv.read_text()
-    assert len(before.splitlines()) == 5
+    assert len(before.splitlines()) == 6
     checkout.tidemark("up")
     assert dotenv.read_text() == before
 
