@@ -137,12 +137,19 @@ def test_a_run_with_a_failed_task_is_reported_once_with_the_tasks_error(airflow,
 
 def test_what_alertmanager_reports_is_not_sent_by_airflow_too(airflow, webhook, monkeypatch):
     monkeypatch.setenv("TIDEMARK_ALERTS_BY", "alertmanager")
-    monkeypatch.setenv("TIDEMARK_ALERTS_ON_RETRY", "true")
+    for name in ("stream_fails", "test_fails"):
+        airflow.run(name)
+    assert not webhook.bodies
+
+
+def test_what_no_rule_sees_is_sent_by_airflow_always(airflow, webhook, monkeypatch):
+    monkeypatch.setenv("TIDEMARK_ALERTS_BY", "alertmanager")
+    names = ("fails", "freshness_fails", "stream_and_backup_fail", "breaks")
+    for name in names:
+        airflow.run(name)
     late("running")
-    airflow.run("is_retried")
-    # the retry, which Alertmanager has no rule for; not the failed run
-    (body,) = webhook.bodies
-    assert "is_retried failed and is retried" in body["text"]
+    said = [body["text"].split()[0] for body in webhook.bodies]
+    assert said == [*names, "hourly-sync"]
 
 
 def test_a_run_that_failed_after_a_retry_is_reported_once(airflow, webhook):

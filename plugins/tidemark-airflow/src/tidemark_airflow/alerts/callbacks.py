@@ -5,8 +5,9 @@ decides that the run failed. A failing task's own callback writes its error to a
 failure. So a killed task, several failed tasks, and a run that exceeded its time need no special cases: for a task that
 left no error, the message has its state.
 
-`TIDEMARK_ALERTS_BY=alertmanager` leaves failed runs and missed deadlines to Alertmanager, whose rules see them too.
-Airflow alone knows of retries and followed schema changes, so it always reports those.
+`TIDEMARK_ALERTS_BY=alertmanager` leaves to Alertmanager the failed runs that its rules see: failures of streams, models
+and tests that the warehouse has a record of. Airflow always reports the others, such as a failed backup, a killed task
+or a missed deadline, and retries and followed schema changes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from tidemark_airflow.alerts.channels import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from tidemark_airflow.alerts.message import Alert
 
 logger = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -63,7 +62,11 @@ def task_retried(context: Mapping[str, Any]) -> None:
 def run_failed(context: Mapping[str, Any]) -> None:
     """Report that a run failed. `on_failure_callback` of the DAG."""
     content = _content()
-    _deliver_unless_alertmanager(contexts.failed(context, content.runbook_url), content)
+    alert = contexts.failed(context, content.runbook_url)
+    if alert.rules_see and content.by == "alertmanager":
+        logger.warning("Alertmanager reports this (%sBY=alertmanager): %s", settings.PREFIX, message.for_log(alert))
+    else:
+        deliver(alert)
 
 
 @_harmless
@@ -81,15 +84,7 @@ async def deadline_missed(context: Mapping[str, Any], owner: str) -> None:
 
 @_harmless
 def _deadline_missed(context: Mapping[str, Any], owner: str) -> None:
-    content = _content()
-    if alert := contexts.late(context, owner, content.runbook_url):
-        _deliver_unless_alertmanager(alert, content)
-
-
-def _deliver_unless_alertmanager(alert: Alert, content: settings.Content) -> None:
-    if content.by == "alertmanager":
-        logger.warning("Alertmanager reports this (%sBY=alertmanager): %s", settings.PREFIX, message.for_log(alert))
-    else:
+    if alert := contexts.late(context, owner, _content().runbook_url):
         deliver(alert)
 
 

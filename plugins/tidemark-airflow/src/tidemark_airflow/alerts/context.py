@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # the XCom key of a task's error, for the run's alert; Airflow deletes it when it retries the task
 FAILURE = "failure"
 _FAILED = "failed"
+_OF_NODES = {"models_failed", "tests_failed"}
+# other failures after streams were loaded: the warehouse has no record of them
+_UNRECORDED = {"dbt_project_invalid", "process_gone", "run_busy", "run_failed", "source_stale", "unexpected"}
 _NO_WORD = (
     "its process ended without an error: it was killed, its machine went away, or someone marked the task as failed"
 )
@@ -44,13 +47,22 @@ def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "attempt": _attempt(task), "more": []}
     match error:
         case RunFailed():
-            found |= {"code": error.code, "reason": error.reason}
+            found |= {"code": error.code, "reason": error.reason, "rules_see": _rules_see(error)}
             found["more"] = [f"schema changed: {change}" for change in error.report.get("schema_changes", ())]
         case AirflowTaskTimeout():
             found |= {"code": "timeout", "reason": f"it did not end within {context['task'].execution_timeout}"}
         case _:
             found |= {"code": "unexpected", "reason": f"{type(error).__name__}: {error}"}
     return found | {"reason": one_line(found["reason"])}
+
+
+def _rules_see(error: RunFailed) -> bool:
+    """Return whether the warehouse has a record of this failure, which the rules see."""
+    report = error.report
+    if error.code in _OF_NODES:
+        return bool(report.get("nodes", {}).get("failed"))
+    # without an as_of, the warehouse did not answer
+    return bool(report.get("streams") and report.get("as_of")) and error.code not in _UNRECORDED
 
 
 def retried(context: Mapping[str, Any], runbook: str) -> Alert:
@@ -85,7 +97,9 @@ def failed(context: Mapping[str, Any], runbook: str) -> Alert:
         reason = _REASONS.get(context["reason"], context["reason"])
         return _alert(runbook, **about, code="unexpected", reason=reason)
     first = found[0]
-    return _alert(runbook, **about, **{**first, "more": [*first.get("more", ()), *others[1:]]})
+    rules_see = all(one.get("rules_see", False) for one in found)
+    more = [*first.get("more", ()), *others[1:]]
+    return _alert(runbook, **about, **{**first, "more": more, "rules_see": rules_see})
 
 
 def late(context: Mapping[str, Any], owner: str, runbook: str) -> Alert | None:

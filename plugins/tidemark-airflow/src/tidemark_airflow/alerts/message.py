@@ -39,6 +39,7 @@ class Alert:
         at: when it happened.
         task, attempt, log_url: the failed task, its attempt ("2 of 4"), and its log; None if it is the whole run.
         more: further lines: other failures, changed tables.
+        rules_see: whether the rules of monitoring/prometheus report this failure, too.
     """
 
     level: Literal["error", "warning"]
@@ -56,6 +57,7 @@ class Alert:
     attempt: str | None = None
     log_url: str | None = None
     more: tuple[str, ...] = ()
+    rules_see: bool = False
 
     @property
     def title(self) -> str:

@@ -39,6 +39,21 @@ with dag("fails"):
     report = {"schema_changes": ["public-orders: note text was added"]}
     extract_load(RunFailed("Cannot connect to <source> & co", "source_unreachable", report)) >> dbt_run()
 
+LOADED = {"streams": {"public-orders": {"read": 1}}, "as_of": "2026-11-24T03:45:00+00:00"}
+
+with dag("stream_fails"):
+    extract_load(RunFailed("The disk is full", "disk_full", LOADED))
+
+with dag("test_fails"):
+    extract_load(PermanentFailure("unique_orders failed", "tests_failed", {"nodes": {"passed": 3, "failed": 1}}))
+
+with dag("freshness_fails"):
+    extract_load(RunFailed("public-orders is stale", "source_stale", LOADED))
+
+with dag("stream_and_backup_fail"):
+    extract_load.override(task_id="load")(RunFailed("The disk is full", "disk_full", LOADED))
+    extract_load.override(task_id="backup")(RunFailed("It can't be written", "backup_failed", {}))
+
 with dag("is_retried"):
     again = extract_load.override(retries=1, retry_delay=timedelta(0))
     again(RunFailed("Cannot connect", "source_unreachable", {}))
