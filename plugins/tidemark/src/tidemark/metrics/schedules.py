@@ -70,7 +70,7 @@ class Schedules:
         pairs = [
             f"{each['tap']} {each['target']}"
             for each in self._sources
-            if each["schema"] == source and any(fnmatchcase(stream, pattern) for pattern in each["streams"])
+            if each["schema"] == source and _matches(stream, each["streams"]) and not _matches(stream, each["excluded"])
         ]
         return self._shortest(lambda task: any(pair in task for pair in pairs))
 
@@ -78,6 +78,10 @@ class Schedules:
         """Return the shortest interval of the schedules that have a certain task; None if there are none."""
         found = [seconds for name, seconds in self._intervals.items() if any(map(wanted, self._tasks[name]))]
         return min(found, default=None)
+
+
+def _matches(stream: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(stream, pattern) for pattern in patterns)
 
 
 def _builds(task: str) -> bool:

@@ -61,11 +61,23 @@ def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 def _source(project: Project, meltano: MeltanoProject, tap: str, target: str) -> dict[str, Any]:
     found, _ = meltano_project.plugin(meltano, tap)
     schema = resolved_settings.read(project, target, [_SCHEMA]).get(_SCHEMA)
-    return {"tap": tap, "target": target, "schema": schema and schema.value, "streams": _streams(found)}
+    return {
+        "tap": tap,
+        "target": target,
+        "schema": schema and schema.value,
+        "streams": _streams(found),
+        "excluded": _excluded(found),
+    }
 
 
 def _streams(tap: ProjectPlugin) -> list[str]:
     return sorted({pattern.rpartition(".")[0] for pattern in tap.extras.get("select", []) if pattern[0] != "!"})
+
+
+def _excluded(tap: ProjectPlugin) -> list[str]:
+    """Return the patterns of whole streams that are excluded; `!public-orders.note` excludes a column only."""
+    patterns = [str(pattern) for pattern in tap.extras.get("select", [])]
+    return sorted({each[1:].rpartition(".")[0] for each in patterns if each[0] == "!" and each.endswith(".*")})
 
 
 def _tasks(jobs: Any, schedule: Any) -> list[str]:
