@@ -92,6 +92,7 @@ def test_this_machine_is_monitored_until_ctrl_c(checkout, ports):
         said = end(monitor)
     for name, port in (("tidemark metrics", exporter), ("Prometheus", prometheus), ("Alertmanager", alertmanager)):
         assert f"{name} is on http://127.0.0.1:{port}\n" in said
+    assert "Alertmanager sends failed runs" in said
     assert not list((checkout.root / "monitoring").rglob("data"))
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.held_signals import held_back
+from tidemark.local import airflow
 from tidemark.project import variables
 from tidemark.project.database_settings import LOOPBACK
 from tidemark.project.file_locks import hold
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Debian's name is the second
 _ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")
+_SENDER = "TIDEMARK_ALERTS_BY"
 _POLL_S = 0.2
 _READY_S = 30
 # Prometheus writes its newest samples to disk first
@@ -73,6 +75,8 @@ def run(project: Project, ports: Ports, say: Callable[[str], None]) -> None:
         _wait_until_ready(started)
         for program in programs:
             say(f"{program.name} is on http://{LOOPBACK}:{program.port}")
+        if any(program.name == "Alertmanager" for program in programs):
+            say(f"{_sender(project).capitalize()} sends failed runs; set {_SENDER} to change that.")
         if len(programs) == 1:
             say(
                 "Prometheus is not on PATH, so nothing collects these metrics and no alert watches them; install it "
@@ -125,10 +129,15 @@ def _copy_configuration(project: Project, to: Path, ports: Ports, *, alerts: boo
     return Path(shutil.copy(ours / "prometheus.yml", to))
 
 
+def _sender(project: Project) -> str:
+    """Return who sends failed runs. Without an Airflow that runs, nobody else than Alertmanager would."""
+    return variables.read(project).get(_SENDER) or ("airflow" if airflow.running(project) else "alertmanager")
+
+
 def _alertmanager(project: Project, home: Path, ports: Ports, program: str) -> _Program:
     done = subprocess.run(
         ["sh", project.root / "monitoring" / "alertmanager" / "configure.sh"],
-        env={**os.environ, **variables.read(project)},
+        env={**os.environ, **variables.read(project), _SENDER: _sender(project)},
         capture_output=True,
         text=True,
         check=False,
