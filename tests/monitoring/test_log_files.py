@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import date
 from typing import Any
 
 import pytest
@@ -85,3 +86,12 @@ def test_a_line_whose_id_elasticsearch_would_refuse_gets_one_of_the_same_length_
     first, again = Document.of(line), Document.of(line)
     assert first.encoded == again.encoded
     assert len(json.loads(first.encoded.splitlines()[0])["index"]["_id"]) == 32
+
+
+def test_only_daily_indices_are_deleted_by_age(monkeypatch):
+    client = Elasticsearch(ElasticsearchSettings(url="http://127.0.0.1:9"), REPOSITORY)
+    names = ["tidemark-logs-2025.01.01", "tidemark-logs-2025-kept", "tidemark-logs-2025.01.01-copy"]
+    answer = type("Answer", (), {"ok": True, "json": staticmethod(lambda: dict.fromkeys(names, {}))})
+    monkeypatch.setattr(client, "_ask", lambda *_: answer)
+    client._has_policies = False
+    assert client.delete_old(date(2026, 1, 1)) == names[:1]

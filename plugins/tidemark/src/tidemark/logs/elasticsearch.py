@@ -6,6 +6,7 @@ OpenSearch answers all of it too, except the lifecycle policy.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ _ERROR = 300
 _ABSENT = 404
 # Elasticsearch refuses a whole request if an id is longer than 512 bytes
 _LONGEST_ID = 128
+# an index of ours; a copy that somebody keeps under a longer name is theirs
+_DAILY = re.compile(rf"{re.escape(INDEX)}-\d{{4}}\.\d\d\.\d\d")
 # a status of one line: it can't be stored like this, now or later
 _REFUSED = frozenset({400, 413})
 
@@ -155,7 +158,8 @@ class Elasticsearch:
             return []
         answer = self._ask("GET", f"/{INDEX}-*/_settings")
         oldest = f"{INDEX}-{today - timedelta(days=self._keep_days):%Y.%m.%d}"
-        old = sorted(name for name in (answer.json() if answer.ok else {}) if name < oldest)
+        names = answer.json() if answer.ok else {}
+        old = sorted(name for name in names if _DAILY.fullmatch(name) and name < oldest)
         for name in old:
             self._ask("DELETE", f"/{name}")
         return old
