@@ -29,7 +29,7 @@ _ABSENT = 404
 _LONGEST_ID = 128
 # an index of ours; a copy that somebody keeps under a longer name is theirs
 _DAILY = re.compile(rf"{re.escape(INDEX)}-\d{{4}}\.\d\d\.\d\d")
-# a status of one line: it can't be stored like this, now or later
+# statuses of one line that can't be stored like this, now or later, unless its index is what is refused
 _REFUSED = frozenset({400, 413})
 
 
@@ -135,8 +135,10 @@ class Elasticsearch:
         answer = self._ask("POST", "/_bulk", b"".join(document.encoded for document in documents))
         if answer.status_code in _REFUSED:
             # of the whole request: too large, or one line spoils it
-            if len(documents) == 1:
+            if len(documents) == 1 and not _is_about_the_index(_error(answer)):
                 return [Result(stored=False, refused=True, reason=f"{answer.status_code} {_reason(answer)}")]
+            if len(documents) == 1:
+                raise AwayError(f"{self.url} answers {answer.status_code}: {_reason(answer)}")
             half = len(documents) // 2
             return [*self.store(documents[:half]), *self.store(documents[half:])]
         self._demand(answer)
@@ -200,7 +202,22 @@ def _result(item: dict[str, Any]) -> Result:
     cause = error.get("caused_by") if isinstance(error, dict) else None
     if isinstance(cause, dict) and cause.get("reason"):
         reason += f" ({cause['reason']})"
-    return Result(stored=False, refused=status in _REFUSED, reason=f"{status} {reason}")
+    refused = status in _REFUSED and not _is_about_the_index(error)
+    return Result(stored=False, refused=refused, reason=f"{status} {reason}")
+
+
+def _is_about_the_index(error: object) -> bool:
+    """Return whether an error says that the index can't be created now: the cluster has no room for more shards."""
+    if not isinstance(error, dict):
+        return False
+    return error.get("type") == "validation_exception" or str(error.get("reason")).startswith("Validation Failed")
+
+
+def _error(answer: requests.Response) -> object:
+    try:
+        return answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _reason(answer: requests.Response) -> str:

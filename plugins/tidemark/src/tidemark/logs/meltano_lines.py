@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from tidemark.logs.fields import entry
+from tidemark.logs.row_values import without_values
 
 _DATASET = "tidemark.run"
 # what structlog and Meltano add for themselves
@@ -83,6 +84,10 @@ def from_meltano(record: dict[str, Any], *, logger: str) -> dict[str, Any]:
         more |= _of_error(text, error, exception)
     if "duration_seconds" in record:
         more["event.duration"] = int(float(record.pop("duration_seconds")) * _NS)
+    text = without_values(text)
+    for name in ("error.message", "error.stack_trace"):
+        if isinstance(said := more.get(name), str):
+            more[name] = without_values(said)
     at = record.pop("timestamp", None)
     # fields that no part of this project logs; they are kept, and not indexed
     more["tidemark.other"] = {**record, **({"tags": tags} if tags else {})}

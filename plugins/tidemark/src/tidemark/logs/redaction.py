@@ -25,6 +25,22 @@ _PATTERNS = tuple(
     )
 )
 
+# fields of a line that hold our own words, ids and times
+_OURS = frozenset(
+    {
+        "@timestamp",
+        "ecs.version",
+        "event.action",
+        "event.code",
+        "event.dataset",
+        "event.id",
+        "event.outcome",
+        "log.level",
+        "service.name",
+        "tidemark.run_id",
+    }
+)
+
 
 class Redactor:
     """Replaces the secrets of one environment, and whatever looks like a password."""
@@ -36,13 +52,19 @@ class Redactor:
         self._values = re.compile("|".join(map(re.escape, longest_first))) if values else None
 
     def __call__(self, value: Any) -> Any:
-        """Return the value with its secrets hidden; lists and dictionaries too."""
+        """Return a line, or a text, with its secrets hidden."""
+        if isinstance(value, dict):
+            # a password may be a word such as `postgres`
+            return {name: each if name in _OURS else self._hidden(each) for name, each in value.items()}
+        return self._hidden(value)
+
+    def _hidden(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
-            return {name: self(each) for name, each in value.items()}
+            return {name: self._hidden(each) for name, each in value.items()}
         if isinstance(value, list):
-            return [self(each) for each in value]
+            return [self._hidden(each) for each in value]
         return value
 
     def _text(self, text: str) -> str:

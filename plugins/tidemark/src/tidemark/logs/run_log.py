@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from dotenv import dotenv_values
 
+from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 from tidemark.logs.fields import dump, entry
 from tidemark.logs.redaction import Redactor
@@ -70,6 +72,18 @@ class RunLogHandler(ConcurrentRotatingFileHandler):
             with suppress(OSError):
                 if time.time() - rotated.stat().st_mtime > self._keep_s:
                     rotated.unlink()
+
+
+def handler(**options: Any) -> logging.Handler:
+    """Return the handler of Meltano's log. If it can't be written, say so once, and return one that writes nothing.
+
+    A run is worth more than its log.
+    """
+    try:
+        return RunLogHandler(**options)
+    except (OSError, UsageError) as error:
+        sys.stderr.write(f"warning: this run is not logged to a file: {one_line(error)}\n")
+        return logging.NullHandler()
 
 
 class RunLog:

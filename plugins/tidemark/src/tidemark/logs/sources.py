@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from tidemark.logs.fields import FIRST, content_id, entry, stamp
 from tidemark.logs.meltano_lines import from_meltano
+from tidemark.logs.row_values import without_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +27,6 @@ _COMMENT = re.compile(rf"tidemark run ({_UUID})(?:, (\w+) (\w+))?")
 _IN_NAME = re.compile(rf"tidemark.*?({_UUID})")
 _SEVERITIES = {"LOG": "info", "NOTICE": "info", "PANIC": "critical", "FATAL": "critical", "NOISE": "debug"}
 _BOUNCER = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) (\w+) \[(\d+)\] (\w+) (.*)", re.DOTALL)
-# values of rows: a log is read by more people than a table
-_VALUES = (
-    (re.compile(r"(Failing row contains )\(.*", re.DOTALL), r"\g<1>(…)."),
-    (re.compile(r"(Key \(.*?\)=)\(.*?\)(?= (?:already|is not|is still|conflicts))", re.DOTALL), r"\g<1>(…)"),
-    (re.compile(r"(COPY [^:]*): \".*", re.DOTALL), r"\g<1>: …"),
-)
 _LITERAL = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$", re.DOTALL)
 _QUOTED = re.compile(r'"[^"]*"')
 # PostgreSQL's class of errors in values, whose messages quote the value
@@ -125,13 +120,13 @@ def _postgres(text: str, place: Place) -> dict[str, Any]:
     }
     for name, value in more.items():
         if isinstance(value, str):
-            more[name] = _without_values(value)
+            more[name] = without_values(value)
     if code.startswith(_DATA_EXCEPTION):
         message = _QUOTED.sub('"…"', message)
         more["error.message"] = message
     severity = str(found.get("error_severity", "LOG"))
     return entry(
-        _without_values(message),
+        without_values(message),
         level="debug" if severity.startswith("DEBUG") else _SEVERITIES.get(severity, severity),
         dataset="postgresql.log",
         service="postgresql",
@@ -139,12 +134,6 @@ def _postgres(text: str, place: Place) -> dict[str, Any]:
         identifier=content_id(server, found.get("session_id"), found.get("line_num")),
         more=more,
     )
-
-
-def _without_values(text: str) -> str:
-    for pattern, replacement in _VALUES:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def _pgbouncer(text: str, place: Place) -> dict[str, Any]:
