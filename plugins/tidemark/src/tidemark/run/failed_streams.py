@@ -16,6 +16,7 @@ from psycopg import sql
 
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.errors import TableMissingError
+from singer_postgres.core.source.selected_streams import Pattern
 from singer_postgres.core.warehouse import run_history
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import TABLE as STATE
@@ -25,7 +26,7 @@ from tidemark.run.events import Failure
 from tidemark.run.outcome import BlockOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tidemark.project.database_settings import Warehouse
     from tidemark.project.directory import Project
@@ -85,13 +86,22 @@ def _schema(project: Project, target: str) -> str | None:
     return found.value if found else None
 
 
-def _selected(project: Project, tap: str) -> list[str]:
-    """Return the patterns of the streams that a tap selects: another one may load into the same schema."""
+def _selected(project: Project, tap: str) -> Callable[[str], bool]:
+    """Return whether a tap selects a stream: another one may load into the same schema."""
     _, service = meltano_project.plugin(meltano_project.find(project), tap)
-    return [pattern.rpartition(".")[0] for pattern in service.get("_select") if not pattern.startswith("!")]
+    patterns = [Pattern.parse(text) for text in service.get("_select")]
+    chosen = [each.streams for each in patterns if not each.negated]
+    excluded = [each.streams for each in patterns if each.negated and each.columns == "*"]
+    return lambda stream: _matches(stream, chosen) and not _matches(stream, excluded)
 
 
-def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: str, selected: Iterable[str]) -> None:
+def _matches(stream: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(stream, pattern) for pattern in patterns)
+
+
+def _record(
+    connection: Connection, schema: str, block: BlockOutcome, run_id: str, is_selected: Callable[[str], bool]
+) -> None:
     runs = run_history.TABLE.in_statement(schema)
     name = sql.Identifier(schema, run_history.TABLE.name).as_string()
     found = connection.execute("select to_regclass(%s)", [name]).fetchone()
@@ -110,7 +120,7 @@ def _record(connection: Connection, schema: str, block: BlockOutcome, run_id: st
         for stream, table, begun in connection.execute(sql.SQL(_UNENDED).format(runs=runs), {"run": run_id}).fetchall():
             # another run may be loading it
             free = advisory_locks.key("tidemark load", schema, table) not in locks
-            if free and (begun or any(fnmatchcase(stream, pattern) for pattern in selected)):
+            if free and (begun or is_selected(stream)):
                 failures.setdefault(stream, whole)
     for stream, failure in failures.items():
         done = connection.execute(
