@@ -236,7 +236,7 @@ def test_a_person_sees_the_graph_and_the_page_of_streams(airflow):
 def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiver):
     root = airflow.checkout.root
     secrets = {**leaks.secrets(root), "TIDEMARK_ALERTS_WEBHOOK_URL": receiver.url}
-    assert len(secrets) == 11
+    assert len(secrets) == 12
     run = airflow.get(f"/dags/{WHOLE}/dagRuns", state="success")["dag_runs"][-1]["dag_run_id"]
     named = {"dag_id": WHOLE, "dag_run_id": run, "task_id": "extract_load", "try_number": 1, "map_index": -1}
     described = airflow.session.get(f"{airflow.url}/openapi.json", timeout=30).json()["paths"]
