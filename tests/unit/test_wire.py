@@ -63,5 +63,7 @@ def test_the_end_of_a_stream_is_read_with_and_without_a_report_of_how_it_was_rea
     told = f'{text}, "report": {{{members}}}}}'
     assert json.dumps(StreamEnd(**ORIGIN, report=report).to_json()) == told
     assert batch_from_json(json.loads(told)) == StreamEnd(**ORIGIN, report=report)
-    # an older tap tells nothing
+    # a newer tap may tell more
+    assert batch_from_json(json.loads(told.replace("60.0}", '60.0, "colour": "blue"}'))).report == report
+    # an older one tells nothing
     assert batch_from_json(json.loads(f"{text}}}")) == StreamEnd(**ORIGIN)

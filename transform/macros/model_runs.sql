@@ -4,7 +4,7 @@
     {%- set table = adapter.quote(target.schema) ~ '._tidemark_model_runs' -%}
     {%- set run_id = env_var('TIDEMARK_RUN_ID', '') or invocation_id -%}
     create schema if not exists {{ adapter.quote(target.schema) }};
-    -- One row per model or snapshot and build. Rows older than 90 days are deleted.
+    -- One row per model or snapshot and build. Rows older than 90 days, and those of removed models, are deleted.
     -- Written by: dbt, at the end of each build.
     -- Read by: `tidemark run`, `tidemark metrics`, Airflow's page of streams.
     create table if not exists {{ table }} (
@@ -35,7 +35,7 @@
     {%- set known = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'snapshot']) | map(attribute='name') -%}
     delete from {{ table }}
     where started_at < now() - interval '90 days'
-        -- the project has it no longer, so it is not late
+        -- the project has it no longer, so it is neither late nor broken
         or not model = any(array[{% for name in known %}'{{ name }}', {% endfor %}'']);
     {%- for result in results if result.node.resource_type in ['model', 'snapshot'] -%}
         {%- set began = result.timing | selectattr('name', 'equalto', 'execute') | map(attribute='started_at') | first -%}

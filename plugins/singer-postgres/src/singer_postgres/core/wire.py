@@ -235,7 +235,7 @@ class StreamEnd(BatchOrigin):
     """The end of a stream. All its chunks come before it.
 
     Attributes:
-        report: how the stream was read. Older taps of version 1 don't send it.
+        report: how the stream was read.
     """
 
     report: ReadReport = ReadReport()
@@ -266,7 +266,10 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
         backfill=value["backfill"],
     )
     if value["last"]:
-        return StreamEnd(**origin.common, report=ReadReport(**value.get("report", {})))
+        reported = value.get("report", {})
+        # an older tap reports nothing, and a newer one may report more
+        report = ReadReport(**{each.name: reported[each.name] for each in fields(ReadReport) if each.name in reported})
+        return StreamEnd(**origin.common, report=report)
     blocks = None if value["blocks"] is None else _block_range(value["blocks"])
     if blocks is not None and not value["bytes"]:
         return EmptyRange(**origin.common, blocks=blocks)

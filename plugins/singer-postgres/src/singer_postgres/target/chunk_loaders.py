@@ -324,7 +324,7 @@ class ChunkLoaders:
             nonlocal again
             again = True
             worker.close()
-            job.load.retried()
+            job.load.effort.retried()
             what = one_line(error)
             _LOGGER.warning("Loading is retried: stream=%s, wait_s=%.1f, error=%s", job.load.stream, wait_s, what)
 

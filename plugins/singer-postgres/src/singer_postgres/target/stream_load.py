@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
 import weakref
-from collections import Counter, defaultdict
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
@@ -26,14 +23,16 @@ from singer_postgres.core.warehouse import (
 )
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
-from singer_postgres.core.warehouse.run_history import StreamRun, Work
+from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
 from singer_postgres.target.copy_writer import FlushingWriter
+from singer_postgres.target.full_stages import FullStages, short_digest
+from singer_postgres.target.load_effort import LoadEffort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import psycopg
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
-    from singer_postgres.core.wire import BatchOrigin, EmptyRange, ReadReport, StreamEnd, Table
+    from singer_postgres.core.wire import BatchOrigin, EmptyRange, StreamEnd, Table
 
     Connection = psycopg.Connection[Any]
 
@@ -94,9 +93,8 @@ class StreamLoad:
         self._state = StateTable(self.schema)
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
-        self._digest = _digest(stream)
-        self._full_stages: set[str] = set()
-        self._making = threading.Lock()
+        self._digest = short_digest(stream)
+        self._full_stages = FullStages(self.schema, self._digest, f"{run.id} {run.sync_started_at}")
         self.opened = threading.Event()
         self._direct: str | None = None
         self._bookmark: str | None = None
@@ -107,9 +105,7 @@ class StreamLoad:
         """The table's primary key, if the stream no longer has a key."""
         self._rows: Counter[str] = Counter()
         """The number of loaded rows, by snapshot."""
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._counting = threading.Lock()
-        self._retries = 0
+        self.effort = LoadEffort()
 
     @property
     def _triggers(self) -> tuple[str, ...]:
@@ -140,7 +136,7 @@ class StreamLoad:
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
         if self._is_full:
-            self._drop_full_stages(connection)
+            self._full_stages.drop(connection)
         elif self._direct is None:
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
@@ -204,7 +200,7 @@ class StreamLoad:
         """
         written = RowCounts()
         if self._is_full:
-            full_stage = self._full_stage(connection, chunk)
+            full_stage = self._full_stages.of(connection, chunk.snapshot, self._types)
         with connection.transaction():
             if isinstance(chunk, Chunk) and path is not None:
                 if self._is_full:
@@ -217,7 +213,7 @@ class StreamLoad:
                     stage = self._stage(connection)
                     rows = self._copy(connection, stage, chunk, path)
                     my_turn()
-                    with self._timed("merging"):
+                    with self.effort.timed("merging"):
                         written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
@@ -248,12 +244,12 @@ class StreamLoad:
                 connection was lost.
         """
         if self._is_full:
-            full_stage = self._full_stage(connection, origin)
+            full_stage = self._full_stages.of(connection, origin.snapshot, self._types)
         with connection.transaction():
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             written = RowCounts()
             if self._is_full:
-                with self._timed("merging"):
+                with self.effort.timed("merging"):
                     written = self._replace(connection, origin, full_stage)
             if origin.backfill:
                 has_rows = any(self._rows.values())
@@ -268,7 +264,7 @@ class StreamLoad:
             if self._is_full:
                 # the chunks' transactions have only counted them in the history
                 self.history.totals.add_rows(connection, RowCounts(read=self._rows[origin.snapshot]))
-            work = self._work(origin.report)
+            work = self.effort.with_report(origin.report)
             # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
                 (self._bookmark, None) if origin.backfill else (origin.end, origin.snapshot_at or None)
@@ -279,38 +275,10 @@ class StreamLoad:
             attempt.written, attempt.xid = written, xid
         self._tidy(connection)
 
-    def retried(self) -> None:
-        """Count a retry."""
-        self._retries += 1
-
-    @property
-    def retries(self) -> int:
-        """How often a part of the stream was loaded again after an error."""
-        return self._retries
-
-    def _work(self, report: ReadReport) -> Work:
-        return Work(
-            retries=report.retries + self._retries,
-            seconds_reading=report.seconds,
-            seconds_copying=round(self._seconds["copying"], 3),
-            seconds_merging=round(self._seconds["merging"], 3),
-            held_by=report.held_by,
-            held_seconds=report.held_seconds,
-        )
-
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._seconds[step] += time.monotonic() - began
-
     def _tidy(self, connection: Connection) -> None:
         """Do work that the rows don't depend on, each step in a transaction of its own that holds no other locks."""
         if self._is_full:
-            self._drop_full_stages(connection)
+            self._full_stages.drop(connection)
         tables.drop_defaults(connection, self.schema, self.table.name)
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         if self._direct is not None:
@@ -324,7 +292,7 @@ class StreamLoad:
     def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
         form = sql.SQL("binary" if self.table.binary else "text")
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
-        with self._timed("copying"), connection.cursor() as cursor:
+        with self.effort.timed("copying"), connection.cursor() as cursor:
             with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
                 for piece in files.pieces(path, chunk):
                     writer.write(piece)
@@ -345,38 +313,6 @@ class StreamLoad:
             )
             self._staged_by.add(connection)
         return stage
-
-    def _full_stage(self, connection: Connection, origin: BatchOrigin) -> sql.Identifier:
-        """Return the table that holds the rows of one snapshot until the stream ends. It is created when first needed.
-
-        If the tap's connections break, it begins the stream again under another snapshot. Then only those rows count.
-        """
-        # each run has names of its own, because a dump may still read a table that an earlier run left behind
-        own = _digest(f"{self._run.id} {self._run.sync_started_at} {origin.snapshot}")
-        stage = sql.Identifier(self.schema, f"_tidemark_stage_{self._digest}_{own}")
-        with self._making:
-            if origin.snapshot not in self._full_stages:
-                # committed at once, because other workers are about to use the table
-                connection.execute(
-                    sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} ({})").format(
-                        stage, tables.definitions(self._types)
-                    )
-                )
-                self._full_stages.add(origin.snapshot)
-        return stage
-
-    def _drop_full_stages(self, connection: Connection) -> None:
-        """Drop the stages of this run and of killed runs."""
-        found = connection.execute(
-            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r' "
-            "AND starts_with(relname, %s)",
-            [sql.Identifier(self.schema).as_string(), f"_tidemark_stage_{self._digest}"],
-        ).fetchall()
-        for (name,) in found:
-            stage = sql.Identifier(self.schema, name)
-            drop = sql.SQL("DROP TABLE {}").format(stage)
-            # a single attempt: only a dump would read the stage, and a dump takes long
-            brief_locks.if_possible(connection, partial(connection.execute, drop), table=stage, patience_s=0.1)
 
     def _replace(self, connection: Connection, origin: BatchOrigin, full_stage: sql.Identifier) -> RowCounts:
         """Replace the table's rows by the stage's. Equal rows stay untouched.
@@ -444,8 +380,3 @@ class StreamLoad:
     def _refuse_other_values(self, connection: Connection, stage: sql.Composable) -> None:
         if self._ensured and self._ensured.watched and self.table.key:
             tables.refuse_other_values(connection, self.schema, self.table, self._ensured, stage)
-
-
-def _digest(text: str) -> str:
-    """Return a short digest of a text, for table names that have no room for all of it."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -309,7 +309,7 @@ class TargetPostgres(MeltanoLabsTarget):
             self._tell()
 
     def _chunk_failed(self, number: int, load: StreamLoad, error: Exception | None) -> bool:
-        return self.stream_failed(number, load.stream, load.history, error, retries=load.retries)
+        return self.stream_failed(number, load.stream, load.history, error, retries=load.effort.retries)
 
     def stream_failed(
         self, number: int, stream: str, history: StreamRun | None, error: Exception | None, *, retries: int = 0
@@ -356,7 +356,7 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super().listen(file_input)
         except Exception as error:
-            begun = [(load.history, load.retries) for load in self._loads.values() if load.opened.is_set()]
+            begun = [(load.history, load.effort.retries) for load in self._loads.values() if load.opened.is_set()]
             begun += [
                 (sink.history, sink.retries) for sink in self._sinks_active.values() if isinstance(sink, RecordSink)
             ]

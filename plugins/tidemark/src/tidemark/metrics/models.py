@@ -20,28 +20,23 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[dict[str, Any]]
 
 _RUNS, _TESTS, _MODELS = "_tidemark_model_runs", "_tidemark_test_results", "_tidemark_models"
-# one look into the index for each model, however many builds are recorded. A model that no build of the last week knew
-# was removed from the project
+# one look into the index for each model, however many builds are recorded; dbt deletes those of removed models
 _LATEST = """
     with recursive models (model) as (
         (select model from {runs} order by model limit 1)
         union all
         select (select model from {runs} where model > models.model order by model limit 1)
         from models where model is not null
-    ),
-    builds as (
-        select models.model, latest.*, max(started_at) over () as newest
-        from models cross join lateral (
-            select outcome, seconds::float8, rows_written, started_at from {runs} run
-            where run.model = models.model order by started_at desc limit 1
-        ) latest
-        where models.model is not null
     )
-    select *, (
+    select models.model, latest.*, (
         select extract(epoch from started_at)::float8 + seconds::float8 from {runs} run
-        where run.model = builds.model and outcome = 'success' order by started_at desc limit 1
+        where run.model = models.model and outcome = 'success' order by started_at desc limit 1
     ) as built
-    from builds where started_at > newest - interval '7 days'
+    from models cross join lateral (
+        select outcome, seconds::float8, rows_written from {runs} run
+        where run.model = models.model order by started_at desc limit 1
+    ) latest
+    where models.model is not null
 """
 _RESULTS = """
     select model, result, count(*) as tests, extract(epoch from max(max(ran_at)) over ())::float8 as ran

@@ -101,7 +101,7 @@ def parse(line: str) -> list[Event]:
 
 def _of_plugin(fields: dict[str, Any]) -> list[Event]:
     if dbt := dbt_line(str(fields.get("event", ""))):
-        fields = {**fields, "event": dbt["info"]["msg"], "level": _LEVELS.get(dbt["info"]["level"], "info")}
+        fields = {**fields, "event": dbt["info"]["msg"], "level": _LEVELS.get(dbt["info"].get("level"), "info")}
     text = Line(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
     if isinstance(began := fields.get("stream_began"), dict):
         return [StreamBegan(str(began.get("stream")), bool(began.get("incremental"))), text]

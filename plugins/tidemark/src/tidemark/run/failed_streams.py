@@ -130,7 +130,7 @@ def _record(
         if not done:
             source, table = _known(connection, schema, stream)
             run = StreamRun(schema, source, stream, run_id, table, _FOR_EVER_DAYS)
-            run.failed(connection, failure.message, failure.code, alone=False)
+            run.record_failure(connection, failure.message, failure.code, alone=False)
 
 
 def _known(connection: Connection, schema: str, stream: str) -> tuple[str, str]:

@@ -214,11 +214,11 @@ class StreamRun:
                 code = log_fields(error, side="warehouse")["error"]["code"]
                 # with these, another run has the stream's lock
                 alone = not isinstance(error, BusyError | LockLostError)
-                self.failed(connection, str(error), code, alone=alone, retries=retries)
+                self.record_failure(connection, str(error), code, alone=alone, retries=retries)
         except Exception as failed:  # noqa: BLE001 - the caller reports the error itself
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)
 
-    def failed(self, connection: Connection, error: str, code: str, *, alone: bool, retries: int = 0) -> None:
+    def record_failure(self, connection: Connection, error: str, code: str, *, alone: bool, retries: int = 0) -> None:
         """Note that the stream failed, and why.
 
         Args:
