@@ -24,6 +24,7 @@ from dotenv import dotenv_values
 from tests import programs
 from tests.conftest import REPOSITORY, memory, shared
 from tests.servers import INSTALLATIONS, variable
+from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,3 +274,16 @@ def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checko
 def checkout_on_the_systems_postgres() -> Iterator[Checkout]:
     """A project with the servers of the system's package, if there is one: it must work with those too."""
     yield from make_checkout("system" if "system" in INSTALLATIONS else "embedded", stage="up")
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project's files, without variables of this project in the environment."""
+    for name in os.environ:
+        if name.startswith(("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")):
+            monkeypatch.delenv(name)
+    for path in [REPOSITORY / "meltano.yml", *REPOSITORY.glob("*/*.meltano.yml"), *REPOSITORY.glob("plugins/*/*.lock")]:
+        copy = tmp_path / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    return Project(tmp_path)
