@@ -31,9 +31,8 @@ def test_a_sale_finds_the_customers_version_of_that_time(project):
     project.build()
     versions = project.rows(
         "warehouse",
-        "select version, history.city = 'Elsewhere', is_current, valid_from = created_at "
-        "from marts.dim_customers_history as history "
-        "inner join marts.dim_customers using (customer_id) where customer_id = 3 order by version",
+        "select version, city = 'Elsewhere', is_current, valid_from < '1900-01-02' "
+        "from marts.dim_customers_history where customer_id = 3 order by version",
     )
     assert versions[0][1:] == (False, False, True)
     assert versions[-1][1:] == (True, True, False)
@@ -48,6 +47,40 @@ def test_a_sale_finds_the_customers_version_of_that_time(project):
         connection.execute(undelete("customers", "customer_id = 3"))
     project.build()
     assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_sale_older_than_its_customer_finds_the_first_version(project):
+    with project.connect("source") as quick, project.connect("source") as slow, slow.transaction():
+        # now() is when a transaction began: the order gets an earlier time than its customer, who was there first
+        slow.execute("select now()")
+        (customer,) = quick.execute(
+            "insert into customers (email, first_name, last_name, country, city, address, marketing_opt_in) "
+            "values ('late@example.com', 'Late', 'Comer', 'DE', 'Town', '1 Street', true) returning customer_id"
+        ).fetchone()
+        (order,) = slow.execute(
+            "insert into orders (customer_id, status, shipping_fee, ordered_at) values (%s, 'pending', 0, now()) "
+            "returning order_id",
+            [customer],
+        ).fetchone()
+        slow.execute(
+            "insert into order_items (order_id, product_id, quantity, unit_price, unit_cost) values (%s, 1, 1, 2, 1)",
+            [order],
+        )
+    project.extract_and_load()
+    project.build()
+    assert project.rows(
+        "source",
+        "select ordered_at < customers.created_at from orders "
+        f"inner join customers using (customer_id) where order_id = {order}",
+    ) == [(True,)]
+    found = (
+        "select count(*), count(history.version) from marts.fct_sales as sales left join marts.dim_customers_history "
+        "as history on sales.customer_id = history.customer_id and sales.ordered_at >= history.valid_from "
+        f"and sales.ordered_at < coalesce(history.valid_to, 'infinity') where sales.order_id = {order}"
+    )
+    assert project.rows("warehouse", found) == [(1, 1)]
+    assert project.dbt("test", "--select", "a_sale_has_one_version_of_its_customer").returncode == 0
 
 
 @pytest.mark.long

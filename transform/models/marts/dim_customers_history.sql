@@ -60,8 +60,9 @@ final as (
         is_deleted,
         lead(begins_at) over next_version is null as is_current,
 
-        -- timestamps: the first version starts when the customer was created
-        case when version = 1 then least(created_at, begins_at) else begins_at end as valid_from,
+        -- timestamps: the first version holds for all time before it, as a sale can be older than its customer: of a
+        -- transaction that began before the customer's, or of a guest who opened an account later
+        case when version = 1 then timestamptz '1900-01-01 00:00:00+00' else begins_at end as valid_from,
         lead(begins_at) over next_version as valid_to
 
     from begun
