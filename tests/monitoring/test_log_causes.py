@@ -208,6 +208,11 @@ def test_one_query_finds_the_cause_of_each_fault(shipped, fault):
     assert hits[-1]["error.code"] == code
     said = [hit for hit in hits if words in hit["message"] and fields.items() <= hit.items()]
     assert said, [hit["message"] for hit in hits]
+    # the page's curl finds the same
+    asked = re.search(r'(/tidemark-logs/_search\?.*)"$', PAGE, re.MULTILINE)
+    assert asked
+    by_curl = sink.ask("GET", asked[1].replace("RUN_ID", runs[fault.__name__]))["hits"]["hits"]
+    assert [hit["_source"]["message"] for hit in by_curl] == [hit["message"] for hit in hits]
 
 
 def test_the_servers_own_lines_name_the_run_and_the_transaction_of_a_statement(shipped):
