@@ -66,18 +66,10 @@ def _of_python() -> Iterator[Table]:
     """Yield the tables of declarations: a name, and statements in which `{}` is the table."""
     for path in sorted(ROOT.glob("plugins/*/src/**/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        constants = {
-            node.targets[0].id: node.value.value
-            for node in tree.body
-            if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and isinstance(node.value, ast.Constant)
-        }
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) == 2):  # noqa: PLR2004
             name, steps = call.args
             if isinstance(steps, ast.Tuple) and "CREATE TABLE {}" in ast.unparse(steps):
-                named = constants[name.id] if isinstance(name, ast.Name) else ast.literal_eval(name)
-                yield from _read("\n".join(ast.literal_eval(steps)), str(named))
+                yield from _read("\n".join(ast.literal_eval(steps)), ast.literal_eval(name))
 
 
 def _of_dbt() -> Iterator[Table]:

@@ -73,9 +73,11 @@ def test_the_last_log_line_is_the_reason_for_a_process_that_ends_without_an_erro
 
 
 def test_a_run_with_a_missing_table_loads_everything_else_and_fails():
-    outcome = RunOutcome([BlockOutcome("Extract and load")])
+    outcome = RunOutcome([BlockOutcome("Extract and load"), BlockOutcome("Test")])
     outcome.take(Failure("`metadata` names public-x", "table_missing", False, "", stream="public-x"))
     outcome.take(BlockDone(success=True, error=None))
+    outcome.take(BlockDone(success=True, error=None))
+    assert outcome.culprit.title == "Extract and load"
     failure = outcome.failure()
     assert failure
     assert (failure.code, failure.message) == (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import socket
 import subprocess
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from singer_postgres.core import run_events
 from tidemark.errors import TidemarkError, UsageError
 
 if TYPE_CHECKING:
@@ -25,18 +29,19 @@ def build(project: Project) -> Path:
     Raises:
         TidemarkError: dbt failed.
     """
-    done = subprocess.run(
-        [project.meltano, "invoke", "--no-install", "dbt-postgres:docs"],
-        cwd=project.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with NamedTemporaryFile("r", dir=project.state_dir, suffix=".jsonl", encoding="utf-8") as events:
+        done = subprocess.run(
+            [project.meltano, "invoke", "--no-install", "dbt-postgres:docs"],
+            cwd=project.root,
+            env={**os.environ, run_events.VARIABLE: events.name},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        errors = [found["error"]["message"] for line in events if "error" in (found := json.loads(line))]
     if done.returncode:
-        said = [line.strip() for line in done.stdout.splitlines() if "rror" in line]
         raise TidemarkError(
-            f"dbt could not build the documentation: {said[-1] if said else 'it gave no reason'}; "
+            f"dbt could not build the documentation: {errors[-1].rstrip('.') if errors else 'it gave no reason'}; "
             "run `.venv/bin/meltano invoke dbt-postgres:docs` for its whole output."
         )
     return project.dbt_target

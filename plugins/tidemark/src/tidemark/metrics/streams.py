@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from psycopg import sql
 
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse import reconcile_history, rejects, run_history, state_table, stream_totals
+from singer_postgres.core.warehouse.system_tables import version_of
 from tidemark.metrics import catalogue
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _TABLES = """
     where c.relkind = 'r' and starts_with(c.relname, '_tidemark_') and not starts_with(c.relname, '_tidemark_stage_')
     order by 1, 2
 """
-_VERSION = re.compile(r"version (\d+)$")
 _TOTALS = """
     select *, extract(epoch from succeeded_at)::float8 as last_success,
         extract(epoch from now() - extracted_at)::float8 as lag,
@@ -96,8 +95,7 @@ class SystemTables:
         """Return the table's version; 0 if it is missing or can't be read."""
         for row in self._found:
             if (row["schema"], row["name"]) == (schema, table) and row["readable"]:
-                found = _VERSION.search(row["comment"] or "")
-                return int(found[1]) if found else 1
+                return version_of(row["comment"])
         return 0
 
     def tell(self, samples: Samples) -> None:
@@ -149,9 +147,9 @@ def _rows(connection: Connection, query: LiteralString, names: dict[str, sql.Com
 def bookmarks(connection: Connection, tables: SystemTables) -> dict[tuple[str, str], str | None]:
     """Return the warehouse's bookmark of each stream, by source and stream."""
     found: dict[tuple[str, str], str | None] = {}
-    for schema in tables.schemas(state_table.TABLE):
+    for schema in tables.schemas(state_table.TABLE.name):
         query = sql.SQL("select stream, bookmark from {} order by loaded_at").format(
-            sql.Identifier(schema, state_table.TABLE)
+            sql.Identifier(schema, state_table.TABLE.name)
         )
         found |= {(schema, row["stream"]): row["bookmark"] for row in connection.execute(query).fetchall()}
     return found

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _lock(project: Project, kind: str, name: str, variant: str | None) -> dict[s
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {' '.join(str(error).split())}; correct it.") from None
+        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
     known = sorted(each.stem.partition("--")[2] for each in directory.glob(f"{name}--*.lock"))
     what = f"its variant is {variant!r}, and there is no {path}" if variant else "it names no variant"
     advice = f"set `variant: {known[0]}`" if known else f"`meltano add {name}` adds the one of Meltano Hub"

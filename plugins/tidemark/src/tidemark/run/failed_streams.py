@@ -17,9 +17,8 @@ from psycopg import sql
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.errors import TableMissingError
 from singer_postgres.core.source.selected_streams import Pattern
-from singer_postgres.core.warehouse import run_history
+from singer_postgres.core.warehouse import run_history, state_table
 from singer_postgres.core.warehouse.run_history import StreamRun
-from singer_postgres.core.warehouse.state_table import TABLE as STATE
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.project import connections, database_settings, meltano_project, resolved_settings
 from tidemark.run.events import Failure
@@ -135,6 +134,5 @@ def _record(
 
 def _known(connection: Connection, schema: str, stream: str) -> tuple[str, str]:
     """Return a stream's source and table, as far as the warehouse knows them."""
-    state = sql.SQL(sql.Identifier(schema, STATE).as_string().replace("%", "%%"))
-    row = connection.execute(sql.SQL(_SOURCE).format(state), [stream]).fetchone()
+    row = connection.execute(sql.SQL(_SOURCE).format(state_table.TABLE.in_statement(schema)), [stream]).fetchone()
     return (row[0], row[1]) if row else ("", stream.partition("-")[2])

@@ -108,7 +108,8 @@ class RunOutcome:
     @property
     def culprit(self) -> BlockOutcome:
         """The block to name in the error of a failed run."""
-        return next((block for block in self.blocks if block.success is False), self.block)
+        failed = (block for block in self.blocks if block.success is False)
+        return next(failed, next((block for block in self.blocks if block.missing), self.block))
 
     @property
     def ended_well(self) -> bool:

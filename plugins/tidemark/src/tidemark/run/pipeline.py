@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import UsageError
 from tidemark.local import databases, demo
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
@@ -41,7 +41,7 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
 
     Raises:
         BusyError: another run is active.
-        TidemarkError: something failed. The message says what failed, and where to look.
+        RunFailedError: something failed. The message says what failed, and where to look.
     """
     began = time.monotonic()
     run_id = str(uuid.uuid4())
@@ -53,13 +53,12 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         with failed_streams.recorded(project, _BLOCKS, run_id):
             source, warehouse = _databases(project, display, scale)
         log.outcome = outcome = _meltano(project, display, lock, source, warehouse, run_id)
+        if not outcome.ended_well:
+            raise _failed(project, outcome, run_id)
         reports = summary.stream_reports(outcome, state.bookmarks(project))
         summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
     if outcome.missing:
-        raise TidemarkError(
-            f"The {source} has no {', '.join(outcome.missing)}, selected in extract/extractors.meltano.yml; "
-            "correct `select` there, or filter_schemas. All other streams were loaded."
-        )
+        raise _failed(project, outcome, run_id)
 
 
 def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
@@ -91,9 +90,9 @@ def _meltano(  # noqa: PLR0913, PLR0917 - a run's parts
 
     Raises:
         BusyError: a run on another machine is loading into the warehouse.
-        TidemarkError: a block failed.
+        TidemarkError: Meltano can't run.
     """
-    outcome = runner.run(
+    return runner.run(
         project,
         [BlockOutcome(names, title, counted) for names, (title, counted) in _BLOCKS.items()],
         " ".join(_BLOCKS).split(),
@@ -102,15 +101,18 @@ def _meltano(  # noqa: PLR0913, PLR0917 - a run's parts
         lock=lock,
         view=StepProgress(display),
     )
-    if outcome.ended_well:
-        return outcome
-    failure = outcome.culprit.failure()
+
+
+def _failed(project: Project, outcome: RunOutcome, run_id: str) -> RunFailedError:
+    """Return the error of a failed run."""
+    failure = outcome.failure()
+    assert failure
     why = failure.message.rstrip(".")
     if not outcome.rows:
         why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
     log = project.run_log
     log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
-    raise RunFailedError(
+    return RunFailedError(
         f"{outcome.culprit.title} failed: {why}. Full log: grep {run_id} {log}. What to do: "
         f"docs/runbook.md#{failure.code}",
         failure,

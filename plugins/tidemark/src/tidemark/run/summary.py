@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.measure import Measurement
 from rich.table import Table
 
+from tidemark.inspect.tables import print_whole
 from tidemark.project.meltano_state import shown
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def show(
 ) -> None:
     """Print the summary."""
     console.print()
-    table = stream_table(reports)
-    # a truncated number would be wrong, so a wide table runs over the terminal's edge
-    wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    console.width = max(wanted, console.width)
-    console.print(table)
+    print_whole(console, stream_table(reports))
     moved = sum(report.new + report.changed + report.deleted for report in reports)
     console.print(f"\n{moved:,} rows new, changed or deleted.")
     for block in outcome.blocks:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.bookmarks import has_known_order
 from singer_postgres.core.errors import ClockBackError, NotLoadedYetError, StateAheadError
 from singer_postgres.core.sql_compat import sql
-from singer_postgres.core.warehouse import other_source
-from singer_postgres.core.warehouse.state_table import RUNS, TABLE, LoadedState
+from singer_postgres.core.warehouse import other_source, run_history
+from singer_postgres.core.warehouse.state_table import TABLE, LoadedState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def past_bookmarks(
     """Return the earlier bookmarks of a stream; an empty set if `bookmark` is a number or an instant."""
     if has_known_order(bookmark):
         return frozenset()
-    runs = sql.Identifier(state.schema, RUNS)
+    runs = sql.Identifier(state.schema, run_history.TABLE.name)
     there = connection.execute("SELECT to_regclass(%s)", [runs.as_string()]).fetchone()
     if not there or there[0] is None:
         return frozenset()
@@ -118,7 +118,7 @@ def _clock_went_back(schema: str, stream: str, table: Table, origin: BatchOrigin
     now = origin.snapshot_at
     fix = (
         f"UPDATE {schema}.{table.name} SET _sdc_extracted_at = '{now}' WHERE _sdc_extracted_at > '{now}'; "  # noqa: S608
-        f"UPDATE {schema}.{TABLE} SET extracted_at = '{now}' WHERE stream = '{stream}';"
+        f"UPDATE {schema}.{TABLE.name} SET extracted_at = '{now}' WHERE stream = '{stream}';"
     )
     return (
         f"The source's clock went back: {stream} was read at {was}, and its clock shows {now} now. Wait until it "

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import BatchOrigin, BlockRange, Table
 
-TABLE = "_tidemark_state"
-RUNS = "_tidemark_runs"
-_TABLE = SystemTable(
-    TABLE,
+TABLE = SystemTable(
+    "_tidemark_state",
     (
         """
         -- One row per stream: how far the warehouse has it.
@@ -103,16 +101,16 @@ class StateTable:
 
     @property
     def _name(self) -> sql.Composable:
-        return sql.Identifier(self.schema, TABLE)
+        return sql.Identifier(self.schema, TABLE.name)
 
     @property
     def in_statement(self) -> sql.Composable:
         """The table's name for statements with parameters."""
-        return _TABLE.in_statement(self.schema)
+        return TABLE.in_statement(self.schema)
 
     def ensure(self, connection: psycopg.Connection[Any]) -> None:
         """Create the table, or migrate it to the current version."""
-        _TABLE.ensure(connection, self.schema)
+        TABLE.ensure(connection, self.schema)
 
     def columns(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> LoadedColumns | None:
         """Return the columns that the last run read from the source's table; None if unknown."""

@@ -79,12 +79,15 @@ class SystemTable:
             connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(_MONITOR)))
 
     def _version(self, connection: psycopg.Connection[Any], schema: str) -> int:
-        """Return the table's version: 0 if it doesn't exist, 1 if its comment has no version."""
+        """Return the table's version: 0 if it doesn't exist."""
         row = connection.execute(
             "select found is not null, obj_description(found, 'pg_class') from to_regclass(%s) found",
             [sql.Identifier(schema, self.name).as_string(connection)],
         ).fetchone()
-        if not row or not row[0]:
-            return 0
-        found = _VERSION.match(row[1] or "")
-        return int(found[1]) if found else 1
+        return version_of(row[1]) if row and row[0] else 0
+
+
+def version_of(comment: str | None) -> int:
+    """Return the version that a table's comment names: 1 if it names none."""
+    found = _VERSION.match(comment or "")
+    return int(found[1]) if found else 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from singer_postgres.core.warehouse import dependent_views
+from singer_postgres.core.warehouse import dependent_views, state_table
 from tidemark.inspect.check.finding import Finding, Level, statement
 from tidemark.inspect.check.relations import extension_type
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from tidemark.inspect.check.streams import Stream
-
-# a table of the target's own, beside the streams' tables
-_STATE_TABLE = "_tidemark_state"
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def read(
     assert row
     rights = Rights(*row)
     yield from privileges(rights, schema)
-    names = [_STATE_TABLE, *(stream.relation.name for stream in streams)]
+    names = [state_table.TABLE.name, *(stream.relation.name for stream in streams)]
     tables = [RawTable(*found) for found in connection.execute(_TABLES, [schema, names])]
     yield from ownership(tables, schema, rights.role, streams)
     yield from widening(connection, tables, schema, streams)

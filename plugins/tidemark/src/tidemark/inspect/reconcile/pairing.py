@@ -172,14 +172,14 @@ def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, sche
         TidemarkError: the stream was not loaded, or from another database, or this standby lags behind the loaded rows.
     """
     name, table = stream.name, stream.relation.name
-    there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE}"']).fetchone()
+    there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE.name}"']).fetchone()
     rows = []
     if there and there[0]:
         rows = warehouse.execute(
             sql.SQL(
                 "SELECT source, bookmark, position::text FROM {} WHERE stream = {} AND table_name = {} "
                 "AND (has_rows OR extracted_at IS NOT NULL)"
-            ).format(sql.Identifier(schema, state_table.TABLE), sql.Literal(name), sql.Literal(table))
+            ).format(sql.Identifier(schema, state_table.TABLE.name), sql.Literal(name), sql.Literal(table))
         ).fetchall()
     own = next((row for row in rows if row[0] == source_id), None)
     if own is None and rows:

@@ -96,13 +96,13 @@ def compare(project: Project) -> list[StateComparison]:
 def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[dict[str, LoadedState], dict[str, str]]:
     """Return what the warehouse holds of this source's streams, and the other sources' names by stream."""
     schema = warehouse.default_target_schema
-    row = connection.execute("select to_regclass(%s)", [sql.Identifier(schema, TABLE).as_string()]).fetchone()
+    row = connection.execute("select to_regclass(%s)", [sql.Identifier(schema, TABLE.name).as_string()]).fetchone()
     if not row or row[0] is None:
         return {}, {}
     StateTable(schema).ensure(connection)
     rows = connection.execute(
         sql.SQL("select stream, source from {} where source <> {}").format(
-            sql.Identifier(schema, TABLE), sql.Literal(source)
+            sql.Identifier(schema, TABLE.name), sql.Literal(source)
         )
     )
     return StateTable(schema).loaded_state(connection, source), dict(rows.fetchall())
