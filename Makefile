@@ -211,7 +211,7 @@ REFERENCE ?= docs/reference
 .PHONY: reference
 reference: setup-dev ## write the generated pages of docs/reference again: commands, settings, variables, tables
 	@$(BIN)/typer tidemark.cli.app utils docs --name tidemark --title Commands | sed "s/&#x27;/'/g; s/&quot;/\"/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g; s/[[:space:]]*$$//" > $(REFERENCE)/commands.md
-	@$(BIN)/python docs/generate $(REFERENCE)
+	@PYTHONPATH=plugins/tidemark-airflow/src $(BIN)/python docs/generate $(REFERENCE)
 
 .PHONY: dashboards
 dashboards: setup-dev ## write Grafana's dashboards again, from monitoring/grafana/generate

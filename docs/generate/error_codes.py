@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from singer_postgres.core.errors import CodedError, catalogue
 from tidemark import errors as _of_the_utility  # noqa: F401 - its classes are in the catalogue, too
+from tidemark_airflow.alerts import codes
+from tidemark_airflow.alerts.codes import AlertCode
 
 HEAD = """# Error codes
 
@@ -18,17 +20,22 @@ Each error has a code that stays. It is in the `error` field of the log line of 
 """
 
 
-def row(kind: type[CodedError]) -> str:
-    """Return a line of the table."""
+def of_error(kind: type[CodedError]) -> AlertCode:
+    """Return what the page says of a class of errors."""
     cause = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-    passes = "yes" if kind.transient else "no"
+    return AlertCode(kind.code, cause, kind.cure, kind.transient, kind.section)
+
+
+def row(code: AlertCode) -> str:
+    """Return a line of the table."""
+    passes = "yes" if code.transient else "no"
     return (
-        f'| <a id="{kind.code}"></a>`{kind.code}` | {cause} | {kind.cure} | {passes} '
-        f"| [{kind.section}](../runbook.md#{kind.section}) |"
+        f'| <a id="{code.code}"></a>`{code.code}` | {code.cause} | {code.cure} | {passes} '
+        f"| [{code.section}](../runbook.md#{code.section}) |"
     )
 
 
 def page() -> str:
     """Return the page."""
-    kinds = sorted(catalogue(), key=lambda kind: (kind.section, kind.code))
-    return HEAD + "\n".join(map(row, kinds)) + "\n"
+    rows = sorted([*map(of_error, catalogue()), *codes.ALL], key=lambda code: (code.section, code.code))
+    return HEAD + "\n".join(map(row, rows)) + "\n"

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from tidemark_airflow.alerts import codes
 from tidemark_airflow.alerts.message import Alert, one_line
 from tidemark_airflow.failures import RunFailed
 from tidemark_airflow.run_ids import run_id_of
@@ -50,7 +51,10 @@ def failure(context: Mapping[str, Any]) -> dict[str, Any] | None:
             found |= {"code": error.code, "reason": error.reason, "rules_see": _rules_see(error)}
             found["more"] = [f"schema changed: {change}" for change in error.report.get("schema_changes", ())]
         case AirflowTaskTimeout():
-            found |= {"code": "timeout", "reason": f"it did not end within {context['task'].execution_timeout}"}
+            found |= {
+                "code": codes.TIMEOUT.code,
+                "reason": f"it did not end within {context['task'].execution_timeout}",
+            }
         case _:
             found |= {"code": "unexpected", "reason": f"{type(error).__name__}: {error}"}
     return found | {"reason": one_line(found["reason"])}
@@ -92,7 +96,7 @@ def failed(context: Mapping[str, Any], runbook: str) -> Alert:
         # Airflow set running tasks to skipped, and does not call their callbacks
         reason = f"the run did not end within {dag.dagrun_timeout}"
         unfinished = task.task_id if task else None
-        return _alert(runbook, **about, code="timeout", reason=reason, task=unfinished, more=others)
+        return _alert(runbook, **about, code=codes.TIMEOUT.code, reason=reason, task=unfinished, more=others)
     if not found:
         reason = _REASONS.get(context["reason"], context["reason"])
         return _alert(runbook, **about, code="unexpected", reason=reason)
@@ -118,7 +122,7 @@ def late(context: Mapping[str, Any], owner: str, runbook: str) -> Alert | None:
         run=run["dag_run_id"],
         level="error",
         event="missed its deadline",
-        code="deadline",
+        code=codes.DEADLINE.code,
         reason=f"it should have ended by {due:%Y-%m-%d %H:%M:%S} UTC and is {run['state']}",
     )
 
@@ -134,8 +138,8 @@ def changed(context: Mapping[str, Any], changes: Iterable[str], runbook: str) ->
         run=task.run_id,
         level="warning",
         event="found tables that changed their shape",
-        code="schema_changed",
-        section="shape",
+        code=codes.SCHEMA_CHANGED.code,
+        section=codes.SCHEMA_CHANGED.section,
         reason=first,
         more=more,
         task=task.task_id,
