@@ -1,4 +1,4 @@
-"""`python -m bench`. The environment variables SCALE, TPCH, ROUNDS and PEERS are its options; see the README."""
+"""`python -m bench`. The variables SCALE, TPCH, ROUNDS and PEERS are its options; `make help` shows them."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_stream_maps_get_records_and_the_log_says_so(pipe):
     pipe.tap["stream_maps"] = {"public-orders": {"note": "note.upper()"}}
     synced = pipe.sync({"public-orders": INCREMENTAL}, listen=True).ok()
     assert "BATCH" not in {message["type"] for message in synced.messages}
-    assert "as RECORD messages: stream_maps are set" in synced.tap_log
+    assert "reason=stream_maps are set" in synced.tap_log
     assert pipe.rows("select count(*) from raw.orders where note like 'NOTE %'") == [(5000,)]
 
 

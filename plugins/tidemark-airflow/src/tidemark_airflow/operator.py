@@ -57,8 +57,7 @@ class TidemarkOperator(BaseOperator):
         ti = context["ti"]
         identifier = run_id_of(ti.dag_id, ti.run_id)
         arguments = self.arguments(context["params"]) if callable(self.arguments) else self.arguments
-        self.log.info("tidemark %s", " ".join(arguments))
-        self.log.info("Run %s: its id in logs/meltano.jsonl and raw._tidemark_runs", identifier)
+        self.log.info("The run begins: run_id=%s, command=tidemark %s", identifier, " ".join(arguments))
         root = Path(os.environ["MELTANO_PROJECT_ROOT"])
         command, *rest = arguments
         options = [f"--run-id={identifier}"]

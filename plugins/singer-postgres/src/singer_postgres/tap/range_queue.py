@@ -207,7 +207,7 @@ class RangeQueue:
             if why is not None:
                 self._leave_out(stream, LockBusyError(f"{what}{why}. Run this again when that session has ended."))
                 return
-            _LOGGER.info("%s; the range is read again", what)
+            _LOGGER.info("A range is read again: reason=%s", what)
             if lease.announced:
                 # the chunks of one snapshot must contain each row once
                 self._begin_again(lease)

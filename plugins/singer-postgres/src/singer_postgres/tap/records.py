@@ -117,7 +117,7 @@ class Records:
         if yields > _MOST_YIELDS:
             msg = f"{what}, {yields} times. Run this again when the table is free."
             raise LockBusyError(msg)
-        _LOGGER.info("%s; reading resumes", what)
+        _LOGGER.info("Reading resumes: reason=%s", what)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         with ExitStack() as stack:

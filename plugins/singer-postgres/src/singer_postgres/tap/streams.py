@@ -72,7 +72,7 @@ class CopyStream(PostgresStream):
             storage = StorageTarget(root=self._tap.chunk_directory.as_uri())
             return BatchConfig(encoding=BaseBatchFileEncoding(format=FORMAT), storage=storage)
         if self.config.get("use_copy"):
-            self.logger.info("Sending '%s' as RECORD messages: %s", self.name, self.why_records)
+            self.logger.info("Sending RECORD messages: stream=%s, reason=%s", self.name, self.why_records)
         return None
 
     def _write_schema_message(self) -> None:
@@ -133,7 +133,7 @@ class CopyStream(PostgresStream):
         value = state.get("replication_key_value")
         if value is not None and state.get("replication_key") != self.replication_key:
             self.logger.warning(
-                "The bookmark of '%s' belongs to %s, and its replication key is now %s: reading it from the beginning",
+                "Reading from the beginning, because the replication key changed: stream=%s, was=%s, is=%s",
                 self.name,
                 state.get("replication_key"),
                 self.replication_key,

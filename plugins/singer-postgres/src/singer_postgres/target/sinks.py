@@ -204,7 +204,7 @@ class RecordSink(PostgresSink):
             except InvalidRecord as error:
                 if self.fail_on_record_validation_exception:
                     raise
-                self.logger.warning("A record is loaded although it is not valid: %s", error)
+                self.logger.warning("An invalid record is loaded: stream=%s, error=%s", self.stream_name, error)
         self._parse_timestamps_in_record(record, self.schema, self.datetime_error_treatment)
         return record
 
@@ -230,7 +230,7 @@ class RecordSink(PostgresSink):
         self._rejected += 1
         self._counters.count(written := RowCounts(rejected=1))
         self.history.count(connection, replace(written, read=1))
-        self.logger.warning("A record was put into _tidemark_rejects: %s", one_line(error))
+        self.logger.warning("A record was rejected: stream=%s, error=%s", self.stream_name, one_line(error))
         return True
 
     # batches
@@ -341,7 +341,8 @@ class RecordSink(PostgresSink):
     def activate_version(self, new_version: int) -> None:
         """Delete rows of older versions, or mark them as deleted."""
         if not self.config["activate_version"]:
-            self.logger.warning("ACTIVATE_VERSION of '%s' is ignored: activate_version is false", self.stream_name)
+            ignored = "ACTIVATE_VERSION is ignored, because activate_version is false: stream=%s"
+            self.logger.warning(ignored, self.stream_name)
             return
         self._target.drain_one(self)
         hard = bool(self.config["hard_delete"])

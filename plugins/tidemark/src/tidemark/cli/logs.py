@@ -29,7 +29,7 @@ def ship(
     refused: Annotated[
         Path | None,
         typer.Option(
-            help="The file of lines that Elasticsearch refuses for good [default: .tidemark/logs-refused.jsonl]."
+            help="The file of lines that Elasticsearch can never store [default: .tidemark/logs-refused.jsonl]."
         ),
     ] = None,
 ) -> None:

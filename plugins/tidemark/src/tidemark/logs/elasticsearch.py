@@ -63,7 +63,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a line.
+    """Whether a line is stored.
 
     Attributes:
         stored: it is stored and searchable.
@@ -127,7 +127,7 @@ class Elasticsearch:
         return self._ask("GET", f"/_alias/{INDEX}").status_code == _ABSENT
 
     def store(self, documents: Sequence[Document]) -> list[Result]:
-        """Store lines; return what became of each. A line that is stored already is replaced by itself.
+        """Store lines; return a result for each. A line that is stored already is replaced by itself.
 
         Raises:
             AwayError: nothing is known about any of these lines.

@@ -37,11 +37,11 @@ class Line:
 
 @dataclass
 class LogFile:
-    """A file that is read, and how much of it was dealt with.
+    """A file, and how far its lines are stored or refused.
 
     Attributes:
         first: its first line. A file with another first line is another file, even if it has the same inode.
-        offset: up to where all lines are dealt with.
+        offset: up to where all lines are stored or refused.
         seen: size and time of change when it had no line beyond that.
         stamp: the time of the last line before that.
         waits_until: when to try it again, on the clock of time.monotonic.

@@ -1,4 +1,4 @@
-"""Removes passwords and other secrets from log lines. Pure, but for the environment that it is given."""
+"""Removes passwords and other secrets from log lines. It reads no environment but the one that it is given."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The shipper: sends every line of the log files to Elasticsearch, none lost and none doubled.
 
 - The files are the buffer. A file's offset moves only when each line before it is stored, or is in the file of refused
-  lines. Whatever else happens (no answer, a full disk, a read-only index) is tried again for ever, without hurry.
+  lines. After everything else (no answer, a full disk, a read-only index) it tries again, after a second at first and
+  later every 30.
 - A line has one id and one index, whenever it is read. So reading again is safe, and each start reads everything again.
 - Memory is bounded by one batch.
 """
@@ -75,8 +76,7 @@ class Shipper:
         """Prepare to ship.
 
         Args:
-            refused: the file of lines that Elasticsearch refuses for good. Each start begins it anew, and finds them
-                again.
+            refused: the file of lines that Elasticsearch can never store. Each start empties it, and finds them again.
             keep_days: older lines are not sent; their indices are deleted already.
             say: is told what an operator should know.
         """
@@ -91,7 +91,9 @@ class Shipper:
         self.totals = Totals()
 
     def run(self, *, once: bool = False) -> None:
-        """Ship for ever; with `once`, until all present lines are dealt with. It may be killed at any moment.
+        """Ship until the process ends; with `once`, until all present lines are stored or refused.
+
+        It may be killed at any moment.
 
         Raises:
             UndeliveredError: with `once`, Elasticsearch does not take all lines.
@@ -184,7 +186,7 @@ class Shipper:
         return index < f"{INDEX}-{oldest:%Y.%m.%d}"
 
     def _send(self, batch: _Batch) -> str:
-        """Send a batch, and move each file on whose lines are all dealt with. The others wait.
+        """Send a batch, and advance each file whose lines are all stored or refused. The others wait.
 
         Returns:
             Why some wait; an empty text if all moved on.

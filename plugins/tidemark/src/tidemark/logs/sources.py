@@ -1,7 +1,7 @@
 """The lines of each program as ECS fields: PostgreSQL's jsonlog, PgBouncer's text, Airflow's tasks, and our own. Pure.
 
-Programs that write ECS fields themselves give each line its id. For the others, the id comes from what identifies a
-line for good: PostgreSQL's session and line number, or the file and the place in it.
+Programs that write ECS fields themselves give each line its id. For the others, the id comes from what always
+identifies a line: PostgreSQL's session and line number, or the file and the place in it.
 """
 
 from __future__ import annotations

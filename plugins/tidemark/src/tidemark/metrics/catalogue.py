@@ -121,7 +121,7 @@ STREAM_ROWS = Metric(
 )
 STREAM_REJECTS = Metric(
     "tidemark_stream_rejects",
-    "Records of the stream that wait in _tidemark_rejects for a person: delete them there once they are dealt with.",
+    "Records of the stream in _tidemark_rejects: delete them there after you have looked at them.",
     _STREAM,
     _PER_STREAM,
 )

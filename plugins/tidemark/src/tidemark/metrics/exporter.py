@@ -41,7 +41,7 @@ _READING = """
 
 
 class Exporter(Collector):
-    """The collector of all metrics. Each scrape reads all parts anew; scrapes at the same time wait for each other."""
+    """The collector of all metrics. Each scrape reads all parts; scrapes at the same time wait for each other."""
 
     def __init__(self, project: Project, say: Callable[[str], None]) -> None:
         """Read nothing yet.
@@ -60,7 +60,7 @@ class Exporter(Collector):
         yield from self.read()
 
     def read(self) -> Samples:
-        """Read all parts. None keeps the others waiting for long, nor for ever."""
+        """Read all parts. A part that does not answer delays the others by its deadline at most."""
         with self._alone:
             samples = Samples()
             samples.add(catalogue.BUILD, 1, metadata.version("tidemark"))

@@ -33,7 +33,7 @@ _COLOURS = {"succeeded": "green", "running": "cyan", "failed": "red", "killed": 
 
 
 def watch(console: Console, project: Project) -> None:
-    """Show the state anew every two seconds, until the process is interrupted."""
+    """Show the state every two seconds, until the process is interrupted."""
     said: dict[str, str] = {}
 
     def say(line: str) -> None:

@@ -105,7 +105,7 @@ def if_possible(
     try:
         with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
     except LockBusyError as error:
-        _LOGGER.info("The next run will try this again: %s", error)
+        _LOGGER.info("Left to the next run: reason=%s", error)
 
 
 def _holders(connection: Connection, table: sql.Identifier) -> str:
