@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from repository import row
 
+from tidemark.logs.metrics import ShipperCollector
+from tidemark.logs.ship import Totals
 from tidemark.metrics import catalogue
 
 _HEAD = """\
@@ -21,6 +23,14 @@ orchestrate/schedules.json and the backups. It changes nothing.
 - Names that begin with `tidemark_slot_` are kept free for replication slots.
 """
 
+_OF_SHIPPER = """
+## The log shipper
+
+`tidemark logs ship --port 9465` serves these.
+
+| metric | type | labels | series | what a sample says |
+|---|---|---|---|---|"""
+
 
 def page() -> str:
     """Return the page."""
@@ -28,4 +38,9 @@ def page() -> str:
     for metric in catalogue.ALL:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         parts.append(row(f"`{metric.name}`", metric.kind, labels, metric.series, metric.about))
+    parts.append(_OF_SHIPPER)
+    for family in ShipperCollector(Totals()).collect():
+        first, *more = family.samples
+        labels = ", ".join(f"`{label}`" for label in first.labels)
+        parts.append(row(f"`{first.name}`", family.type, labels, str(1 + len(more)), family.documentation))
     return "\n".join(parts) + "\n"

@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from tests.conftest import REPOSITORY
+from tests.integration.conftest import free_port
 from tests.monitoring.sink import ALIAS, Sink
 from tidemark.logs.fields import dump, entry, stamp
 
@@ -70,8 +72,10 @@ def ship_once(sink: Sink, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def shipping(sink: Sink, tmp_path: Path, end: signal.Signals = signal.SIGTERM) -> Iterator[subprocess.Popen[str]]:
-    arguments, env = command(sink, tmp_path)
+def shipping(
+    sink: Sink, tmp_path: Path, end: signal.Signals = signal.SIGTERM, *options: str
+) -> Iterator[subprocess.Popen[str]]:
+    arguments, env = command(sink, tmp_path, *options)
     with subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert process.stderr.readline().startswith("Sending log lines to ")
@@ -89,6 +93,11 @@ def until(holds: Callable[[], bool], seconds: float = 40) -> None:
         time.sleep(0.1)
 
 
+def scraped(port: int) -> dict[str, float]:
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
+
+
 def refused(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
 
@@ -98,6 +107,7 @@ def test_an_outage_with_kills_of_the_shipper_loses_and_doubles_no_line(sink, tmp
     (tmp_path / "logs").mkdir()
     log = Log(tmp_path / "logs")
     done = threading.Event()
+    port, failing_since = free_port(), "tidemark_logs_failing_since_timestamp_seconds"
 
     def write() -> None:
         for number in itertools.count(1):
@@ -111,13 +121,14 @@ def test_an_outage_with_kills_of_the_shipper_loses_and_doubles_no_line(sink, tmp
     writer.start()
     try:
         for end in (signal.SIGTERM, signal.SIGKILL):
-            with shipping(sink, tmp_path, end) as process:
+            with shipping(sink, tmp_path, end, "--port", str(port)) as process:
                 assert process.stderr
                 assert "Nothing is lost" in process.stderr.readline()
+                until(lambda: scraped(port)[failing_since] > NOW.timestamp())
         sink.start()
         with shipping(sink, tmp_path, signal.SIGKILL):
             until(lambda: bool(sink.stored()))
-        with shipping(sink, tmp_path):
+        with shipping(sink, tmp_path, signal.SIGTERM, "--port", str(port)):
             until(lambda: len(sink.stored()) > 1500)
             # a restart with nothing in it, not even the template, and so quick that no request fails
             sink.stop()
@@ -126,6 +137,8 @@ def test_an_outage_with_kills_of_the_shipper_loses_and_doubles_no_line(sink, tmp
             done.set()
             writer.join()
             until(lambda: len(sink.stored()) >= len(log.written))
+            until(lambda: scraped(port)[failing_since] == 0)
+            assert scraped(port)['tidemark_logs_lines_total{outcome="stored"}'] >= len(log.written)
     finally:
         done.set()
         writer.join()

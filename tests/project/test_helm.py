@@ -195,8 +195,8 @@ def test_the_exporter_and_the_shipper_run_in_the_same_image_with_the_same_limits
                 assert f"`{word}`" in README, word
 
 
-def test_the_operator_finds_the_exporter():
-    deployment, service, monitor = MONITORING
+def test_the_operator_finds_the_exporter_and_the_shipper():
+    deployment, service, monitor, of_shipper = MONITORING
     template = deployment["spec"]["template"]
     labels = template["metadata"]["labels"]
     assert labels == service["spec"]["selector"] == service["metadata"]["labels"]
@@ -208,6 +208,17 @@ def test_the_operator_finds_the_exporter():
     )
     assert endpoint["port"] == port["name"] == port["targetPort"] == container["ports"][0]["name"]
     assert str(port["port"]) in container["args"]
+    (shipper,) = [
+        each
+        for each in yaml.safe_load_all((REPOSITORY / "deploy" / "helm" / "logs.yaml").read_text())
+        if each["kind"] == "Deployment"
+    ]
+    template = shipper["spec"]["template"]
+    assert of_shipper["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    (endpoint,), (container,) = of_shipper["spec"]["podMetricsEndpoints"], template["spec"]["containers"]
+    (port,) = container["ports"]
+    assert endpoint["port"] == port["name"]
+    assert f"--port={port['containerPort']}" in container["args"]
 
 
 def test_the_rules_of_prometheus_become_rules_of_the_operator():

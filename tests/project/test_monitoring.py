@@ -14,6 +14,8 @@ from singer_postgres.core.errors import catalogue
 from tests.conftest import REPOSITORY
 from tests.project.alert_rules import ALERTS, PROMETHEUS, RULES
 from tidemark import errors  # noqa: F401 - the catalogue includes its classes
+from tidemark.logs.metrics import ShipperCollector
+from tidemark.logs.ship import Totals
 from tidemark.metrics import catalogue as metrics
 
 ALERTMANAGER = REPOSITORY / "monitoring" / "alertmanager"
@@ -82,6 +84,8 @@ def test_an_alert_that_rests_on_the_exporter_outlasts_it_until_its_absence_is_re
 
 def test_rules_use_tidemarks_metrics_with_labels_that_they_have():
     known = {metric.name: {*metric.labels, "job", "instance"} for metric in metrics.ALL}
+    for family in ShipperCollector(Totals()).collect():
+        known |= {sample.name: {*sample.labels, "job", "instance"} for sample in family.samples}
     series = [case for path in PROMETHEUS.glob("tests/*.yml") for case in yaml.safe_load(path.read_text())["tests"]]
     for name, labels in re.findall(r"\b(tidemark_\w+)(?:\{([^}]*)\})?", "\n".join(rule["expr"] for rule in RULES)):
         assert name in known or any(rule.get("record", "").endswith(f":{name}") for rule in RULES), name

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tidemark.project.database_settings import LOOPBACK
 from tidemark.project.directory import Project
 
 logs_app = typer.Typer(help="Send the log lines of all runs to Elasticsearch.", no_args_is_help=True)
@@ -32,11 +33,16 @@ def ship(
             help="The file of lines that Elasticsearch can never store [default: .tidemark/logs-refused.jsonl]."
         ),
     ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve the shipper's metrics for Prometheus on this port, such as 9465."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to serve them on; 0.0.0.0 for all.")] = LOOPBACK,
 ) -> None:
     """Send each line of the log files to Elasticsearch until SIGTERM. A kill or an outage loses and doubles no line."""
     from tidemark.logs.shipping import ship as ship_  # noqa: PLC0415
 
-    ship_(Project.find(), directory, once=once, refused=refused, say=_say)
+    ship_(Project.find(), directory, once=once, refused=refused, say=_say, serve_on=(host, port) if port else None)
 
 
 @logs_app.command()

@@ -26,12 +26,13 @@ def metrics(
 ) -> None:
     """Serve Prometheus' metrics of streams, models and backups until Ctrl-C or SIGTERM."""
     from tidemark.metrics import exporter as exporter_  # noqa: PLC0415
+    from tidemark.project.metrics_server import serve  # noqa: PLC0415
 
     exporter = exporter_.Exporter(Project.find(), _say)
     if textfile:
         exporter_.write_textfile(exporter, textfile)
         return
-    end = exporter_.serve(exporter, host, port)
+    end = serve(exporter_.registry(exporter), host, port)
     address = f"[{host}]" if ":" in host else host
     _say(f"The metrics are on http://{address}:{port}/metrics; Ctrl-C ends this.")
     # Ctrl-C is the normal end of this command

@@ -43,6 +43,8 @@ class Totals:
 
     stored: int = 0
     refused: int = 0
+    failing_since: float = 0.0
+    """Since when Elasticsearch takes no lines, in seconds of the epoch; 0 while it takes them."""
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Shipper:
                 found, held, self._ready = False, str(error), False
                 wait = min(max(2 * wait, _FIRST_WAIT_S), _LONGEST_WAIT_S)
                 self._say(f"{error}; trying again in {wait:.0f} s. Nothing is lost: the files keep the lines.")
+            self.totals.failing_since = (self.totals.failing_since or time.time()) if held else 0.0
             if once and held:
                 raise UndeliveredError(f"Not all lines were sent: {held}. They stay in their files; run this again.")
             if once and not found:

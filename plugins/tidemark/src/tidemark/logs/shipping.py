@@ -5,13 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from tidemark.errors import Interruption, UsageError
 from tidemark.logs.elasticsearch import Elasticsearch
 from tidemark.logs.files import LogFiles
+from tidemark.logs.metrics import ShipperCollector
 from tidemark.logs.redaction import Redactor
 from tidemark.logs.settings import elasticsearch_settings
 from tidemark.logs.ship import Shipper
-from tidemark.project import variables
+from tidemark.project import metrics_server, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,15 +23,19 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
 
 
-def ship(
+def ship(  # noqa: PLR0913 - each argument has a name
     project: Project,
     directories: Sequence[Path] | None,
     *,
     once: bool,
     refused: Path | None,
     say: Callable[[str], None],
+    serve_on: tuple[str, int] | None = None,
 ) -> None:
     """Ship the lines of all log files below these directories until a signal ends this.
+
+    Args:
+        serve_on: the address and port of the shipper's metrics; None serves none.
 
     Raises:
         UsageError: a directory does not exist, or a setting is missing or wrong.
@@ -48,11 +55,20 @@ def ship(
         keep_days=settings.keep_days,
         say=say,
     )
+    end = _serve(shipper, *serve_on) if serve_on else None
     say(f"Sending log lines to {elasticsearch.url}.")
     # a service that is told to stop has not failed
     with suppress(Interruption):
         shipper.run(once=once)
+    if end:
+        end()
     say(f"{shipper.totals.stored:,} lines stored, {shipper.totals.refused:,} refused.")
+
+
+def _serve(shipper: Shipper, host: str, port: int) -> Callable[[], None]:
+    registry = CollectorRegistry()
+    registry.register(ShipperCollector(shipper.totals))
+    return metrics_server.serve(registry, host, port)
 
 
 def _own(project: Project) -> list[Path]:

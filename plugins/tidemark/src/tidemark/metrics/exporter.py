@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, start_http_server
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client import write_to_textfile as write
 from prometheus_client.registry import Collector
 from psycopg.rows import dict_row
@@ -129,25 +129,6 @@ def registry(exporter: Exporter) -> CollectorRegistry:
     for each in (exporter, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         found.register(each)
     return found
-
-
-def serve(exporter: Exporter, host: str, port: int) -> Callable[[], None]:
-    """Serve scrapes from a thread. Return a function that ends that.
-
-    Raises:
-        UsageError: the address can't be listened on.
-    """
-    try:
-        server, thread = start_http_server(port, host, registry(exporter))
-    except OSError as error:
-        raise UsageError(f"{host}:{port} can't be listened on: {error.strerror}; name another --port.") from error
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return end
 
 
 def write_textfile(exporter: Exporter, path: Path) -> None:
