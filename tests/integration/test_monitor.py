@@ -86,6 +86,8 @@ def test_this_machine_is_monitored_until_ctrl_c(checkout, ports):
             for group in yaml.safe_load(file.read_text())["groups"]
         ]
         assert sorted(group["name"] for group in groups) == sorted(written)
+        flags = page(prometheus, "api/v1/status/flags").json()["data"]
+        assert flags["web.external-url"] == f"http://127.0.0.1:{prometheus}", "links lead to where it listens"
         sent = page(prometheus, "api/v1/alertmanagers").json()["data"]["activeAlertmanagers"]
         assert [each["url"] for each in sent] == [f"http://127.0.0.1:{alertmanager}/api/v2/alerts"]
     finally:

@@ -99,14 +99,16 @@ def test_every_condition_is_an_alert_of_prometheus_with_the_same_codes():
     assert {code.strip() for code in codes} == conditions.SCHEMA_CODES
 
 
-def test_streams_in_trouble_come_first_on_a_screen_that_has_not_room_for_all():
+@pytest.mark.parametrize("width", [80, 110, 160])
+def test_streams_in_trouble_come_first_and_whole_on_a_screen_that_has_not_room_for_all(width):
     streams = [StreamOverview(**(WELL | {"stream": f"public-table_{n:03}"})) for n in range(400)]
     streams[300] = StreamOverview(**(WELL | {"stream": "public-bad", "outcome": "failed", "code": "lock_busy"}))
     found = Overview(parts={"warehouse": True}, streams=streams, models=[], backups=1, backup_made=NOW)
-    console = Console(width=110, height=24, record=True, file=io.StringIO())
-    console.print(watch.screen(found, NOW, height=24))
+    console = Console(width=width, height=24, record=True, file=io.StringIO())
+    console.print(watch.screen(found, NOW, size=console.size))
     lines = console.export_text().splitlines()
     assert len(lines) <= 24
-    assert "public-bad" in lines[3]
+    assert re.match(r"raw: public-bad +failed lock_busy ", lines[3])
+    assert re.match(r"raw: public-table_000 +succeeded ", lines[4])
     assert any(re.fullmatch(r"and 3\d\d more", line.strip()) for line in lines)
     assert any("StreamFailed" in line for line in lines)

@@ -103,6 +103,8 @@ def _programs(project: Project, home: Path, ports: Ports) -> list[_Program]:
             f"--storage.tsdb.path={home / 'prometheus' / 'data'}",
             f"--storage.tsdb.retention.time={_KEEP}",
             f"--web.listen-address={LOOPBACK}:{ports.prometheus}",
+            # messages and pages link there; by default it is the machine's name, where nothing listens
+            f"--web.external-url=http://{LOOPBACK}:{ports.prometheus}",
             *_otlp_receiver(prometheus),
         ]
         found.append(_Program("Prometheus", ports.prometheus, "--prometheus-port", command))
@@ -154,6 +156,7 @@ def _alertmanager(project: Project, home: Path, ports: Ports, program: str) -> _
         f"--config.file={configuration}",
         f"--storage.path={home / 'alertmanager' / 'data'}",
         f"--web.listen-address={LOOPBACK}:{ports.alertmanager}",
+        f"--web.external-url=http://{LOOPBACK}:{ports.alertmanager}",
         # it has no peers
         "--cluster.listen-address=",
     ]

@@ -19,7 +19,7 @@ from tidemark.metrics.overview import overview
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleDimensions, RenderableType
 
     from tidemark.metrics.conditions import Condition
     from tidemark.metrics.overview import Overview, StreamOverview
@@ -29,6 +29,8 @@ _EVERY_S = 2.0
 # lines that the rest of the screen takes
 _REST = 9
 _MOST_ALERTS = 8
+# the width that all columns beside the stream's name take
+_FIGURES = 80
 _COLOURS = {"succeeded": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
 
@@ -46,21 +48,21 @@ def watch(console: Console, project: Project) -> None:
         while True:
             found = overview(exporter.read())
             why = [f"{part}: {said[part]}" for part, up in found.parts.items() if not up and part in said]
-            live.update(screen(found, time.time(), height=console.height, why=why), refresh=True)
+            live.update(screen(found, time.time(), size=console.size, why=why), refresh=True)
             waiting.wait(_EVERY_S)
 
 
-def screen(found: Overview, now: float, *, height: int, why: Iterable[str] = ()) -> RenderableType:
-    """Return what to show on a screen of `height` lines."""
+def screen(found: Overview, now: float, *, size: ConsoleDimensions, why: Iterable[str] = ()) -> RenderableType:
+    """Return what to show on a screen of that size."""
     conditions = list(holding(found, now))
     reasons = [Text(line, style="red", overflow="ellipsis", no_wrap=True) for line in why]
     alerts = _alerts(conditions)
-    room = max(3, height - _REST - len(alerts) - len(reasons))
+    room = max(3, size.height - _REST - len(alerts) - len(reasons))
     return Group(
         _head(found, now),
         *reasons,
         Text(),
-        _streams(found.streams, {condition.about for condition in conditions}, now, room),
+        _streams(found.streams, {condition.about for condition in conditions}, now, room, size.width),
         Text(),
         _models(found, now),
         _backups(found, now),
@@ -76,11 +78,17 @@ def _head(found: Overview, now: float) -> Text:
     return line
 
 
-def _streams(streams: list[StreamOverview], troubled: set[str], now: float, room: int) -> Table:
+def _streams(streams: list[StreamOverview], troubled: set[str], now: float, room: int, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("stream", no_wrap=True, overflow="ellipsis", ratio=1)
-    for heading in ("last run", "began", "rows", "usual", "behind", "every"):
-        table.add_column(heading, justify="left" if heading == "last run" else "right", no_wrap=True)
+    longest = max((len(f"{each.source}: {each.stream}") for each in streams), default=0)
+    # the names come first: a narrow screen leaves columns out
+    headings = ["last run", "began", "rows", "usual", "behind", "every"]
+    if longest + _FIGURES > width:
+        headings = ["last run", "rows", "behind"]
+    table.add_column("stream", no_wrap=True, overflow="ellipsis", ratio=1, min_width=min(longest, width // 2))
+    for heading in headings:
+        is_text = heading == "last run"
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
 
     def first(stream: StreamOverview) -> tuple[bool, bool, str, str]:
         name = f"{stream.source}: {stream.stream}"
@@ -91,15 +99,16 @@ def _streams(streams: list[StreamOverview], troubled: set[str], now: float, room
         rows = stream.rows if stream.running_rows is None else stream.running_rows
         last = (stream.outcome or "never", stream.code) if stream.running_rows is None else ("running", "")
         bad = f"{stream.source}: {stream.stream}" in troubled
-        table.add_row(
-            Text(f"{stream.source}: {stream.stream}", style="red" if bad else ""),
-            Text(" ".join(last).strip(), style=_COLOURS.get(last[0], "default")),
-            "" if stream.started is None else f"{duration(now - stream.started)} ago",
-            "" if rows is None else f"{rows:,.0f}{' …' if stream.running_rows is not None else ''}",
-            "" if stream.usual_rows is None else f"{stream.usual_rows:,.0f}",
-            "" if stream.lag is None else duration(stream.lag),
-            "" if stream.interval is None else duration(stream.interval),
-        )
+        figures: dict[str, str | Text] = {
+            "last run": Text(" ".join(last).strip(), style=_COLOURS.get(last[0], "default")),
+            "began": "" if stream.started is None else f"{duration(now - stream.started)} ago",
+            "rows": "" if rows is None else f"{rows:,.0f}{' …' if stream.running_rows is not None else ''}",
+            "usual": "" if stream.usual_rows is None else f"{stream.usual_rows:,.0f}",
+            "behind": "" if stream.lag is None else duration(stream.lag),
+            "every": "" if stream.interval is None else duration(stream.interval),
+        }
+        name = Text(f"{stream.source}: {stream.stream}", style="red" if bad else "")
+        table.add_row(name, *(figures[heading] for heading in headings))
     if len(shown) > room:
         table.add_row(Text(f"and {len(shown) - room} more", style="dim"))
     if not shown:
