@@ -136,7 +136,7 @@ def test_the_log_of_model_runs_reaches_back_90_days(project):
     with project.connect("warehouse") as connection:
         connection.execute(
             "insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds) "
-            "select 'at ' || days || ' days', gen_random_uuid()::text, 'old', 'success', "
+            "select 'at ' || days || ' days', gen_random_uuid()::text, 'dim_dates', 'success', "
             "now() - make_interval(days => days), 1 "
             "from unnest('{89, 91}'::int[]) as days"
         )
