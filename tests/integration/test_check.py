@@ -117,14 +117,14 @@ def test_each_broken_table_is_named_with_sql_that_fixes_it(checkout):
             ("public-unkeyed", "error"),
             ("public-unkeyed", "note"),
         ]
-        assert {statement for finding in before for statement in finding["mend"]} == {
+        assert {statement for finding in before for statement in finding["fix"]} == {
             'CREATE INDEX CONCURRENTLY ON "public"."Odd name" ("Changed at");',
             'ALTER TABLE "public"."almost_keyed" ALTER COLUMN "a" SET NOT NULL;',
             'ALTER TABLE "public"."nullable" ALTER COLUMN "updated_at" SET NOT NULL;',
             'ALTER TABLE "public"."unkeyed" ADD COLUMN "id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
             'CREATE INDEX CONCURRENTLY ON "public"."unkeyed" ("updated_at");',
         }
-        execute(checkout, "source", *(statement for finding in before for statement in finding["mend"]))
+        execute(checkout, "source", *(statement for finding in before for statement in finding["fix"]))
         assert check(checkout, env) == []
 
 
@@ -177,8 +177,8 @@ def test_a_partitioned_table_is_indexed_without_blocking_its_writers(checkout):
     ):
         kind, index = check(checkout, streams(parted="updated_at"))
         assert "each partition is read in ranges (2 partitions)" in kind["what"]
-        assert index["mend"][0] == 'CREATE INDEX CONCURRENTLY ON "public"."parted_1" ("updated_at");'
-        execute(checkout, "source", *index["mend"])
+        assert index["fix"][0] == 'CREATE INDEX CONCURRENTLY ON "public"."parted_1" ("updated_at");'
+        execute(checkout, "source", *index["fix"])
         assert check(checkout, streams(parted="updated_at")) == [kind]
         of_partition = only(check(checkout, streams(parted_1=None)))
         assert of_partition["level"] == "error"
@@ -205,13 +205,13 @@ def test_a_role_that_may_not_read_is_told_what_to_grant(checkout):
             ),
         }
         before = check(checkout, env)
-        assert [(finding["stream"], finding["level"], finding["mend"]) for finding in before] == [
+        assert [(finding["stream"], finding["level"], finding["fix"]) for finding in before] == [
             (None, "warning", [f"GRANT pg_read_all_stats TO {role};"]),
             ("closed-things", "error", [f'GRANT USAGE ON SCHEMA "closed" TO {role};']),
             ("public-orders", "error", [f'GRANT SELECT ("updated_at") ON "public"."orders" TO {role};']),
             ("public-products", "error", [f"ALTER ROLE {role} BYPASSRLS;"]),
         ]
-        execute(checkout, "source", *(statement for finding in before for statement in finding["mend"]))
+        execute(checkout, "source", *(statement for finding in before for statement in finding["fix"]))
         found = only(check(checkout, env))
         assert (found["stream"], found["level"]) == ("public-orders", "note")
         assert "has SELECT on single columns" in found["what"]
@@ -227,7 +227,7 @@ def test_sessions_that_hide_their_transactions_are_reported(checkout):
     ):
         found = only(check(checkout))
         assert found["level"] == "warning"
-        assert found["mend"] == [f"ALTER ROLE {quoted(READER)} RESET track_activities;"]
+        assert found["fix"] == [f"ALTER ROLE {quoted(READER)} RESET track_activities;"]
 
 
 def test_types_that_change_are_noted_and_those_that_cannot_travel_are_errors(checkout):
@@ -276,10 +276,10 @@ def test_types_of_extensions_that_the_warehouse_lacks_are_noted_there(checkout):
         env = streams(extended=None)
         before = check(checkout, env)
         assert {finding["side"] for finding in before} == {"warehouse"}
-        mends = [statement for finding in before for statement in finding["mend"]]
-        assert mends == ['CREATE EXTENSION "citext";', 'CREATE EXTENSION "hstore";']
+        fixes = [statement for finding in before for statement in finding["fix"]]
+        assert fixes == ['CREATE EXTENSION "citext";', 'CREATE EXTENSION "hstore";']
         assert "public-extended.tags, public-extended.more" in before[1]["what"]
-        with broken(checkout, "warehouse", *mends, then=("drop extension citext", "drop extension hstore")):
+        with broken(checkout, "warehouse", *fixes, then=("drop extension citext", "drop extension hstore")):
             assert check(checkout, env) == []
 
 
@@ -289,11 +289,14 @@ def test_types_of_extensions_that_the_warehouse_lacks_are_noted_there(checkout):
         ("nothing int", ("error", "has no column changed, its replication key")),
         ("changed json not null", ("error", "no order")),
         ("changed bigint not null", ("note", "not a time")),
+        ("changed numeric not null", ("note", "a row that changes but keeps its value is not read again")),
+        ("changed uuid not null", ("note", "not a time")),
+        ("changed timestamp not null", ("note", "are read again while timestamp_timezone")),
     ],
-    ids=["missing", "without-order", "a-number"],
+    ids=["missing", "without-order", "a-number", "a-decimal", "an-identifier", "a-local-time"],
 )
 def test_an_unsuitable_replication_key_is_reported(checkout, column, says):
-    indexed = ("create index on keyed (changed)",) if "bigint" in column else ()
+    indexed = ("create index on keyed (changed)",) if says[0] == "note" else ()
     with broken(
         checkout, "source", f"create table keyed (id int primary key, {column})", *indexed, then=("drop table keyed",)
     ):
@@ -304,7 +307,7 @@ def test_an_unsuitable_replication_key_is_reported(checkout, column, says):
     errors = [finding["what"] for finding in limited if finding["level"] == "error"]
     assert any("start_date is 'last year', not a date or an instant" in error for error in errors)
     doubted = [finding for finding in limited if "start_date does not limit it" in finding["what"]]
-    assert len(doubted) == ("bigint" in column)
+    assert len(doubted) == (says[0] == "note" and "timestamp" not in column)
 
 
 def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkout):
@@ -365,13 +368,11 @@ def test_a_table_that_the_tap_refuses_is_reported_with_the_taps_message(checkout
         assert "take 8,208 bytes or more of a row" in found["public-wide"]["what"]
         assert "has no column to read" in found["public-bare"]["what"]
         assert "inherits from public.orders, whose primary key (order_id) does not hold" in found["public-heir"]["what"]
-        assert found["public-heir"]["mend"] == ['ALTER TABLE "public"."heir" ADD PRIMARY KEY ("order_id");']
-        assert found["public-unproven"]["mend"] == ['ALTER TABLE "public"."unproven" VALIDATE CONSTRAINT "known";']
+        assert found["public-heir"]["fix"] == ['ALTER TABLE "public"."heir" ADD PRIMARY KEY ("order_id");']
+        assert found["public-unproven"]["fix"] == ['ALTER TABLE "public"."unproven" VALIDATE CONSTRAINT "known";']
         assert "counts down, so new rows come below the bookmark" in found["public-down"]["what"]
         assert "public-deferred" not in found
-        execute(
-            checkout, "source", *(each for name in ("heir", "unproven") for each in found[f"public-{name}"]["mend"])
-        )
+        execute(checkout, "source", *(each for name in ("heir", "unproven") for each in found[f"public-{name}"]["fix"]))
         found = {each["stream"] for each in check(checkout, env) if each["level"] == "error"}
         assert found == {"public-many", "public-wide", "public-bare", "public-down"}
 

@@ -27,8 +27,8 @@ def test_a_read_only_warehouse_and_one_with_another_encoding_are_errors(checkout
     try:
         execute(checkout, "warehouse", "alter database latin set default_transaction_read_only = on")
         encoding, read_only = check(checkout, env)
-        assert encoding["mend"] == ["CREATE DATABASE \"latin_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';"]
-        execute(checkout, "warehouse", *read_only["mend"])
+        assert encoding["fix"] == ["CREATE DATABASE \"latin_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';"]
+        execute(checkout, "warehouse", *read_only["fix"])
         assert check(checkout, env) == [encoding]
     finally:
         execute(checkout, "warehouse", "drop database latin")
@@ -88,7 +88,7 @@ def test_a_standby_is_a_warning_as_a_source_and_an_error_as_a_warehouse(checkout
     try:
         source, warehouse = check(checkout)
         assert source["level"] == "warning"
-        assert source["mend"][0] == "ALTER SYSTEM SET hot_standby_feedback = on;"
+        assert source["fix"][0] == "ALTER SYSTEM SET hot_standby_feedback = on;"
         assert warehouse["level"] == "error"
         assert "read only" in warehouse["what"]
     finally:
@@ -116,14 +116,14 @@ def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
         ),
     ):
         no_schema, no_temporary = check(checkout, env)
-        assert no_schema["mend"] == [f'GRANT CREATE ON DATABASE "warehouse" TO {role};']
-        assert no_temporary["mend"] == [f'GRANT TEMPORARY ON DATABASE "warehouse" TO {role};']
-        execute(checkout, "warehouse", *no_schema["mend"], *no_temporary["mend"])
+        assert no_schema["fix"] == [f'GRANT CREATE ON DATABASE "warehouse" TO {role};']
+        assert no_temporary["fix"] == [f'GRANT TEMPORARY ON DATABASE "warehouse" TO {role};']
+        execute(checkout, "warehouse", *no_schema["fix"], *no_temporary["fix"])
         assert check(checkout, env) == []
         execute(checkout, "warehouse", "create schema landing", "create table landing.orders (order_id int)")
         before = check(checkout, env)
         assert [finding["stream"] for finding in before] == [None, "public-orders"]
-        mends = [statement for finding in before for statement in finding["mend"]]
+        mends = [statement for finding in before for statement in finding["fix"]]
         assert mends == [
             f'GRANT USAGE, CREATE ON SCHEMA "landing" TO {role};',
             f'ALTER TABLE "landing"."orders" OWNER TO {role};',

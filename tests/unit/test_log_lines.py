@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 from tidemark.logs.fields import index_of
 from tidemark.logs.meltano_lines import from_meltano
 from tidemark.logs.redaction import Redactor
-from tidemark.logs.sources import Place, reader_of
+from tidemark.logs.sources import LinePosition, reader_of
 
 RUN = "62ba77a3-5b2c-4a53-8a2e-6d9b3b8c1f50"
 POSTGRES = {
@@ -39,7 +39,7 @@ def read(path: str | Path, line: object, offset: int = 0, after: str | None = No
     reader = reader_of(Path(path))
     assert reader
     text = line if isinstance(line, str) else json.dumps(line)
-    return reader(text, Place(Path(path), b"the first line\n", offset, after))
+    return reader(text, LinePosition(Path(path), b"the first line\n", offset, after))
 
 
 def test_a_line_of_postgresql_names_run_model_and_transaction_and_no_value_of_a_row():

@@ -15,7 +15,7 @@ from psycopg import sql
 from running import REPOSITORY, Filled
 
 from tidemark_airflow.streams import page
-from tidemark_airflow.streams.settings import Monitor, Warehouse, parameters
+from tidemark_airflow.streams.settings import Monitor, WarehouseSettings, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,7 +272,7 @@ def test_the_pipelines_address_is_the_default(monkeypatch):
     from tidemark.project import database_settings  # noqa: PLC0415
 
     monkeypatch.delenv("TARGET_POSTGRES_PORT")
-    own, ours = Warehouse(), database_settings.Warehouse()
+    own, ours = WarehouseSettings(), database_settings.WarehouseSettings()
     names = ("port", "database", "default_target_schema", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
     assert [getattr(own, name) for name in names] == [getattr(ours, name) for name in names]
     assert (own.host, Monitor().user) == (ours.address, database_settings.MonitorLogin().user)
@@ -281,5 +281,5 @@ def test_the_pipelines_address_is_the_default(monkeypatch):
 def test_tls_settings_are_those_of_tap_and_target(monkeypatch):
     monkeypatch.setenv("TARGET_POSTGRES_SSL_ENABLE", "true")
     monkeypatch.setenv("TARGET_POSTGRES_SSL_CERTIFICATE_AUTHORITY", "/etc/ca.pem")
-    given = parameters(Warehouse(), Monitor())
+    given = parameters(WarehouseSettings(), Monitor())
     assert (given["sslmode"], given["sslrootcert"]) == ("verify-full", "/etc/ca.pem")

@@ -106,20 +106,20 @@ def _as_text(type_: Type) -> bool:
 
 def _array(array: Type, declared: str, types: Mapping[int, Type]) -> TargetType:
     element = types[array.element]
-    landed = target_type(array.element, element.name, types)
-    if landed.type is None:
-        return landed
-    if landed.extension and element.delimiter != ",":
+    target = target_type(array.element, element.name, types)
+    if target.type is None:
+        return target
+    if target.extension and element.delimiter != ",":
         # if the warehouse lacks the type, it would parse the array of text with commas between the elements
         return TargetType("text", instead_of=f"array of {element.name}")
     if element.kind != "d" and not _as_text(element):
         # Unchanged elements keep the array's own modifiers: numeric(12,2)[]. Types such as int2vector, whose name
         # doesn't say that it is an array, refuse their own binary form if empty.
-        return TargetType(_unqualified(declared), landed.extension, landed.binary and declared.endswith("[]"))
-    if landed.type.endswith("[]"):
+        return TargetType(_unqualified(declared), target.extension, target.binary and declared.endswith("[]"))
+    if target.type.endswith("[]"):
         # an array of a domain over arrays: each element is the text of an array, not another dimension
-        return TargetType("text[]", instead_of=f"array of {landed.instead_of}")
-    return TargetType(landed.type + "[]", landed.extension, instead_of=f"array of {landed.instead_of}")
+        return TargetType("text[]", instead_of=f"array of {target.instead_of}")
+    return TargetType(target.type + "[]", target.extension, instead_of=f"array of {target.instead_of}")
 
 
 def _unqualified(declared: str) -> str:

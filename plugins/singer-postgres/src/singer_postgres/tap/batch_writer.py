@@ -54,7 +54,7 @@ class BatchWriter:
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
         self._finished: set[str] = set()
         self._closed = False
-        self._shapes: dict[str, ReadColumns] = {}
+        self._columns: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_written_at = False, -math.inf
 
@@ -100,9 +100,9 @@ class BatchWriter:
 
     def _take(self, event: Event) -> None:
         match event:
-            case Opened(plan, table, shape, rows_estimate):
+            case Opened(plan, table, columns, rows_estimate):
                 stream = self._streams[plan.stream]
-                self._shapes[plan.stream] = shape
+                self._columns[plan.stream] = columns
                 self._progress.opened(plan.stream, rows_estimate if plan.whole else None)
                 self._write(
                     type="SCHEMA",
@@ -148,14 +148,14 @@ class BatchWriter:
         _, done = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
         state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks]]
-        state[SHAPE] = self._shapes[stream.name].to_json()
+        state[SHAPE] = self._columns[stream.name].to_json()
         self._state_is_due = True
         self._write_state()
 
     def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
         if plan.method != "INCREMENTAL" or plan.backfill is not None:
             return
-        stream.set_bookmark(end.end, self._shapes[stream.name], plan.trail)
+        stream.set_bookmark(end.end, self._columns[stream.name], plan.trail)
         self._state_is_due = True
         if plan.whole:
             # The last state says that the first load is unfinished. After a kill, the next run would resume the load

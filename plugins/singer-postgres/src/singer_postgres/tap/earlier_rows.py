@@ -128,7 +128,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
     bound: sql.Composable | None,
     *,
     parts: Sequence[int],
-    past: bool,
+    fills: bool,
     stamped: bool,
 ) -> str | None:
     """Return why rows that earlier runs read must be read again; None if they are valid.
@@ -138,7 +138,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
         before: what earlier runs read of the relation.
         parts: oids of the relation and of everything that is read with it.
         bound: the condition on the rows that this run reads anyway; None if it resumes a first load.
-        past: the warehouse gets the value that old rows have in a new column, if all have the same value.
+        fills: the warehouse gets the value that old rows have in a new column, if all have the same value.
         stamped: each change of a row gives it a new replication key.
     """
     if why := selection.unread(before):
@@ -156,7 +156,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
         if why := _of_types(connection, selection, read, before.seen, bound):
             return why
     for some in _pieces(added):
-        if _holds(connection, selection, bound, [selection.contradicts(column, past=past) for column in some]):
+        if _holds(connection, selection, bound, [selection.contradicts(column, fills=fills) for column in some]):
             which = ", ".join(column.name for column in some)
             verb = "was" if len(some) == 1 else "were"
             return f"{which} {verb} added, with values in existing rows"

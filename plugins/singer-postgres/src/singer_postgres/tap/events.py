@@ -19,7 +19,7 @@ class Opened:
 
     plan: StreamPlan
     table: Table
-    shape: ReadColumns
+    columns: ReadColumns
     rows_estimate: float
 
 

@@ -355,9 +355,9 @@ class RangeQueue:
         except (psycopg2.Error, SingerPostgresError) as error:
             self._events.put(Failed(self.queries.wrap_error(error, plan), plan))
         else:
-            table, shape = self.queries.describe(stream)
+            table, columns = self.queries.describe(stream)
             with self._changed:
-                self._events.put(Opened(stream.plan, table, shape, stream.relation.rows))
+                self._events.put(Opened(stream.plan, table, columns, stream.relation.rows))
                 self._add(stream, ranges)
                 self._end_if_empty(stream)
         finally:

@@ -28,7 +28,7 @@ class ChunkedStream(Protocol):
     def get_context_state(self, context: None) -> dict[str, Any]:
         """Return the stream's state, which the caller may change."""
 
-    def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
+    def set_bookmark(self, value: str | None, columns: ReadColumns, trail: KeyTrail | None) -> None:
         """Store how far the stream is complete."""
 
 

@@ -63,7 +63,7 @@ class Snapshot:
         self._alone = threading.RLock()
         self._name = sql.Identifier(schema, name)
         self.taken = time.monotonic()
-        self.horizon = open_transactions.read(connection)
+        self.open_transactions = open_transactions.read(connection)
         for _ in range(_ATTEMPTS):
             if self._take(schema, name):
                 return

@@ -83,7 +83,7 @@ class SourceQueries:
                 lock_timeout_s=self._source.lock_timeout_s,
             )
             if plan.method == "INCREMENTAL" and plan.backfill is None and stream.snapshot:
-                stream.held_back = stream.snapshot.horizon.held_back(longest=self._settings.lookback.longest)
+                stream.held_back = stream.snapshot.open_transactions.held_back(longest=self._settings.lookback.longest)
             if stream.plan.whole or not stream.relation.leaves:
                 return stream, self.cut(stream)
             if self._estimate(stream) < self._settings.chunk_bytes / 2:
@@ -117,7 +117,7 @@ class SourceQueries:
     def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return the description of a stream for the target, and the one for the state."""
         plan, selection = stream.plan, stream.selection
-        shape = selection.read_columns()
+        columns = selection.read_columns()
         table = Table(
             self._identity or "",
             plan.schema,
@@ -126,10 +126,10 @@ class SourceQueries:
             plan.key,
             plan.method,
             selection.binary,
-            table_oid=shape.relation,
-            max_attnum=shape.width,
+            table_oid=columns.table_oid,
+            max_attnum=columns.max_attnum,
         )
-        return table, shape
+        return table, columns
 
     def snapshot(self, stream: OpenStream) -> Snapshot:
         """Take another snapshot of a stream.

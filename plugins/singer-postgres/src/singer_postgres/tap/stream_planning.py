@@ -115,7 +115,7 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     key = _replication_key(plan, selection.relation, lookback)
     end: str | None
     if key.is_time:
-        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
+        plan = _checked(snapshot, selection, plan, key, notices, fills=chunks)
         plan, end = _instant(snapshot, plan, key, notices)
         bound = key.bound(connection, plan.bookmark) if plan.bookmark is not None else None
     else:
@@ -126,7 +126,7 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         bound = key.bound(connection, plan.bookmark) if plan.bookmark is not None else None
         snapshot = Snapshot(connection, plan.schema, plan.name, lock_timeout_s=lock_timeout_s)
         selection = selection_of(snapshot, plan)
-        plan = _checked(snapshot, selection, plan, key, notices, past=chunks)
+        plan = _checked(snapshot, selection, plan, key, notices, fills=chunks)
         bound = bound if plan.bookmark is not None else None
     origin = replace(_origin(snapshot, plan), end=end)
     if plan.first_load and plan.first_load[1]:
@@ -144,7 +144,7 @@ def _opened(
 
 
 def _checked(  # noqa: PLR0913 - each argument has a name
-    snapshot: Snapshot, selection: StreamQuery, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, past: bool
+    snapshot: Snapshot, selection: StreamQuery, plan: StreamPlan, key: ReplicationKey, notices: Notices, *, fills: bool
 ) -> StreamPlan:
     """Return the plan; from the beginning if the rows that earlier runs read are no longer valid."""
     if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
@@ -156,7 +156,7 @@ def _checked(  # noqa: PLR0913 - each argument has a name
         plan.columns_before,
         bound,
         parts=list(snapshot.layout.parts),
-        past=past,
+        fills=fills,
         stamped=key.is_time,
     )
     if why is None:
@@ -201,7 +201,7 @@ def selection_of(snapshot: Snapshot, plan: StreamPlan) -> StreamQuery:
 
 def _instant(snapshot: Snapshot, plan: StreamPlan, key: ReplicationKey, notices: Notices) -> tuple[StreamPlan, str]:
     """Return the plan and the next bookmark for a timestamp replication key."""
-    found, lookback = snapshot.horizon, key.lookback
+    found, lookback = snapshot.open_transactions, key.lookback
     start = key.instant(plan.bookmark) if plan.bookmark is not None else None
     if start is not None and start > found.now + lookback.usual:
         notices.warn(

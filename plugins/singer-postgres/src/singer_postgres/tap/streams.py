@@ -143,8 +143,8 @@ class CopyStream(PostgresStream):
 
     @property
     def _columns_before(self) -> ReadColumns | None:
-        shape = self.get_context_state(None).get(SHAPE)
-        return ReadColumns.from_json(shape) if shape else None
+        columns = self.get_context_state(None).get(SHAPE)
+        return ReadColumns.from_json(columns) if columns else None
 
     @property
     def _trail(self) -> KeyTrail | None:
@@ -191,10 +191,10 @@ class CopyStream(PostgresStream):
             message.time_extracted = self._extracted_at
             yield message
 
-    def set_bookmark(self, value: str | None, shape: ReadColumns, trail: KeyTrail | None) -> None:
+    def set_bookmark(self, value: str | None, columns: ReadColumns, trail: KeyTrail | None) -> None:
         """Store how far the stream is complete. The value may lie before the last bookmark, or be None."""
         state = self.get_context_state(None)
-        state[SHAPE] = shape.to_json()
+        state[SHAPE] = columns.to_json()
         if trail is not None or KEY_TRAIL in state:
             state[KEY_TRAIL] = trail.to_json() if trail is not None else []
         if value is not None or "replication_key_value" in state:

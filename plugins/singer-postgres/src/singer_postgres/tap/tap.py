@@ -333,7 +333,7 @@ class TapPostgres(MeltanoLabsTap):
                 self.logger.warning("%s", error, extra=extra)
             for name in missing:
                 state = self.state.get("bookmarks", {}).get(name, {})
-                was = ReadColumns.from_json(state[SHAPE]).relation if state.get(SHAPE) else 0
+                was = ReadColumns.from_json(state[SHAPE]).table_oid if state.get(SHAPE) else 0
                 self.stream_failed(name, TableMissingError(relations.why_missing(connection, name, was)))
 
     def stream_failed(self, stream: str, error: Exception) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import LiteralString
 
-    from tidemark_airflow.streams.settings import Monitor, Warehouse
+    from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 
     Rows = list[dict[str, Any]]
 
@@ -73,7 +73,7 @@ class HistoryError(Exception):
     """Says in one line why the run records can't be shown and what to do, without any secret."""
 
 
-def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
+def overview(warehouse: WarehouseSettings, monitor: Monitor) -> Overview:
     """Return the overview from the warehouse's run records.
 
     Raises:
@@ -100,7 +100,7 @@ def overview(warehouse: Warehouse, monitor: Monitor) -> Overview:
 
 
 @contextmanager
-def _reading(warehouse: Warehouse, monitor: Monitor) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+def _reading(warehouse: WarehouseSettings, monitor: Monitor) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     try:
         connection = psycopg.connect(
             **parameters(warehouse, monitor),

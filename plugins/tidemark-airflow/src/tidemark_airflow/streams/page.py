@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from tidemark_airflow.streams import show
 from tidemark_airflow.streams.dag_runs import find_page
 from tidemark_airflow.streams.history import HistoryError, overview
-from tidemark_airflow.streams.settings import Monitor, Warehouse
+from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 
 if TYPE_CHECKING:
     from tidemark_airflow.streams.overview import Overview
@@ -38,10 +38,10 @@ def _may_see_runs(user: GetUserDep) -> None:
 
 def _look() -> Overview | HistoryError:
     try:
-        return overview(Warehouse(), Monitor())
+        return overview(WarehouseSettings(), Monitor())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = f"{Warehouse.model_config['env_prefix']}{first['loc'][0]}".upper()
+        name = f"{WarehouseSettings.model_config['env_prefix']}{first['loc'][0]}".upper()
         return HistoryError(f"{name} is {first['input']!r}: {first['msg']}; correct it.")
     except HistoryError as error:
         return error

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Warehouse(BaseSettings):
+class WarehouseSettings(BaseSettings):
     """The warehouse, with the target's settings."""
 
     model_config = SettingsConfigDict(env_prefix="TARGET_POSTGRES_", env_ignore_empty=True, extra="ignore")
@@ -40,7 +40,7 @@ class Monitor(BaseSettings):
     password: SecretStr | None = None
 
 
-def parameters(warehouse: Warehouse, monitor: Monitor) -> dict[str, Any]:
+def parameters(warehouse: WarehouseSettings, monitor: Monitor) -> dict[str, Any]:
     """Return libpq's parameters, with the same TLS settings as tap and target."""
     found: dict[str, Any] = {
         "host": warehouse.host,

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidemark.logs.sources import Place, reader_of
+from tidemark.logs.sources import LinePosition, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ class Line:
     """
 
     text: str
-    place: Place
+    position: LinePosition
     end: int
 
 
@@ -80,7 +80,7 @@ class LogFile:
                     # the line's writer is not done
                     break
                 end = file.tell()
-                yield Line(raw.decode(errors="replace").rstrip("\r\n"), Place(self.path, first, at), end)
+                yield Line(raw.decode(errors="replace").rstrip("\r\n"), LinePosition(self.path, first, at), end)
                 at = end
             if at == self.offset:
                 self.seen = (status.st_size, status.st_mtime_ns)

@@ -182,7 +182,7 @@ class Shipper:
         reader = reader_of(file.path)
         if reader is None or not line.text.strip():
             return None
-        return dict(self._redact(reader(line.text, replace(line.place, after=previous))))
+        return dict(self._redact(reader(line.text, replace(line.position, after=previous))))
 
     def _is_old(self, index: str) -> bool:
         oldest = datetime.now(UTC).date() - timedelta(days=self._keep_days)

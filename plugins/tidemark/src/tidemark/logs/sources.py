@@ -34,7 +34,7 @@ _DATA_EXCEPTION = "22"
 
 
 @dataclass(frozen=True)
-class Place:
+class LinePosition:
     """Where a line was found.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place:
         return content_id(self.first, self.offset)
 
 
-def reader_of(path: Path) -> Callable[[str, Place], dict[str, Any]] | None:
+def reader_of(path: Path) -> Callable[[str, LinePosition], dict[str, Any]] | None:
     """Return what turns a line of this file into fields; None if the file is no log that is shipped.
 
     That raises a ValueError for a line without a time.
@@ -72,29 +72,29 @@ def reader_of(path: Path) -> Callable[[str, Place], dict[str, Any]] | None:
     return None
 
 
-def _ours(text: str, place: Place) -> dict[str, Any]:
+def _ours(text: str, position: LinePosition) -> dict[str, Any]:
     fields = _object(text)
     if fields is None and (begins := text.rfind(FIRST)) > 0:
         # a writer was killed within the line before, and this one follows on it; that half is beyond repair
         fields = _object(text[begins:])
     if fields and "event" in fields and "timestamp" in fields:
         # from before lines had ECS fields
-        return from_meltano(fields, logger="") | {"event.id": place.id}
+        return from_meltano(fields, logger="") | {"event.id": position.id}
     if fields is None or "event.id" not in fields:
-        return _plain(text, place, "tidemark.run", "tidemark")
+        return _plain(text, position, "tidemark.run", "tidemark")
     return fields
 
 
-def _postgres(text: str, place: Place) -> dict[str, Any]:
+def _postgres(text: str, position: LinePosition) -> dict[str, Any]:
     """Return the fields of a line of jsonlog.
 
     https://www.postgresql.org/docs/current/runtime-config-logging.html lists its keys.
     """
     # DIRECTORY/warehouse/x.json, or warehouse/log/x.json
-    server = next(name for name in (place.path.parent.name, place.path.parent.parent.name) if name != "log")
+    server = next(name for name in (position.path.parent.name, position.path.parent.parent.name) if name != "log")
     found = _object(text)
     if found is None or "timestamp" not in found:
-        return _plain(text, place, "postgresql.log", "postgresql")
+        return _plain(text, position, "postgresql.log", "postgresql")
     message, code = str(found.get("message", "")), str(found.get("state_code", ""))
     statement = found.get("statement")
     run = _COMMENT.search(statement or "") or _IN_NAME.search(found.get("application_name", ""))
@@ -136,10 +136,10 @@ def _postgres(text: str, place: Place) -> dict[str, Any]:
     )
 
 
-def _pgbouncer(text: str, place: Place) -> dict[str, Any]:
+def _pgbouncer(text: str, position: LinePosition) -> dict[str, Any]:
     found = _BOUNCER.match(text)
     if found is None:
-        return _plain(text, place, "pgbouncer.log", "pgbouncer")
+        return _plain(text, position, "pgbouncer.log", "pgbouncer")
     at, zone, pid, level, message = found.groups()
     return entry(
         message,
@@ -147,14 +147,14 @@ def _pgbouncer(text: str, place: Place) -> dict[str, Any]:
         dataset="pgbouncer.log",
         service="pgbouncer",
         at=_utc(f"{at} {zone}"),
-        identifier=place.id,
+        identifier=position.id,
         more={"process.pid": int(pid)},
     )
 
 
-def _airflow(text: str, place: Place) -> dict[str, Any]:
+def _airflow(text: str, position: LinePosition) -> dict[str, Any]:
     """Return the fields of a line of a task's log, whose path names the DAG, its run and the task."""
-    names = dict(part.split("=", 1) for part in place.path.parts if "=" in part)
+    names = dict(part.split("=", 1) for part in position.path.parts if "=" in part)
     dag_id, dag_run = names.get("dag_id"), names.get("run_id")
     more: dict[str, Any] = {
         "airflow.dag_id": dag_id,
@@ -164,10 +164,10 @@ def _airflow(text: str, place: Place) -> dict[str, Any]:
         # as tidemark_airflow.run_ids, which this package does not import
         "tidemark.run_id": str(uuid5(NAMESPACE_URL, f"airflow:{dag_id}/{dag_run}")) if dag_id and dag_run else None,
     }
-    identifier = content_id("/".join(f"{k}={v}" for k, v in names.items()), place.first, place.offset)
+    identifier = content_id("/".join(f"{k}={v}" for k, v in names.items()), position.first, position.offset)
     found = _object(text)
     if found is None or "event" not in found:
-        return _plain(text, place, "airflow.task", "airflow") | {k: v for k, v in more.items() if v}
+        return _plain(text, position, "airflow.task", "airflow") | {k: v for k, v in more.items() if v}
     exceptions = found.get("error_detail")
     if isinstance(exceptions, list) and exceptions and isinstance(exceptions[0], dict):
         more |= {"error.type": exceptions[0].get("exc_type"), "error.message": exceptions[0].get("exc_value")}
@@ -177,24 +177,24 @@ def _airflow(text: str, place: Place) -> dict[str, Any]:
         level=str(found.get("level", "info")),
         dataset="airflow.task",
         service="airflow",
-        at=stamp(datetime.fromisoformat(str(at))) if at else _after(place),
+        at=stamp(datetime.fromisoformat(str(at))) if at else _after(position),
         identifier=identifier,
         more={**more, "log.logger": found.get("logger")},
     )
 
 
-def _plain(text: str, place: Place, dataset: str, service: str) -> dict[str, Any]:
+def _plain(text: str, position: LinePosition, dataset: str, service: str) -> dict[str, Any]:
     """Return the fields of a line that is not in its program's form, such as a traceback's.
 
     It gets the time of the line before it. The time must be the same at each reading, because it chooses the index.
     """
-    return entry(text, level="error", dataset=dataset, service=service, at=_after(place), identifier=place.id)
+    return entry(text, level="error", dataset=dataset, service=service, at=_after(position), identifier=position.id)
 
 
-def _after(place: Place) -> str:
-    if place.after is None:
+def _after(position: LinePosition) -> str:
+    if position.after is None:
         raise ValueError("The line has no time stamp, and no line with one is before it.")
-    return place.after
+    return position.after
 
 
 def _utc(written: str) -> str:

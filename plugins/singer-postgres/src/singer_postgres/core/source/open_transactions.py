@@ -45,7 +45,7 @@ _PREPARED = """
 
 
 @dataclass(frozen=True)
-class Holder:
+class OldestSession:
     """The session with the oldest open transaction."""
 
     pid: int
@@ -71,7 +71,7 @@ class OpenTransactions:
 
     now: datetime
     oldest_start: datetime
-    holder: Holder | None = None
+    holder: OldestSession | None = None
     prepared: tuple[str, datetime] | None = None
     blind_because: str | None = None
     is_standby: bool = False
@@ -126,7 +126,7 @@ def read(connection: Connection) -> OpenTransactions:
     return OpenTransactions(
         now=now,
         oldest_start=at,
-        holder=Holder(pid, since, user, application) if since is not None and at == since else None,
+        holder=OldestSession(pid, since, user, application) if since is not None and at == since else None,
         prepared=prepared,
         blind_because=_blind(standby=standby, hidden=hidden, silent=silent, role=role),
         is_standby=standby,

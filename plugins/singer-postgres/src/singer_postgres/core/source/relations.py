@@ -96,7 +96,7 @@ _RELATIONS = """
 """
 _COLUMNS = """
     select attrelid::bigint, attname, atttypid::bigint, pg_catalog.format_type(atttypid, atttypmod),
-        attnotnull and attnum <> all({unproven}), attnum, {past}
+        attnotnull and attnum <> all({unproven}), attnum, {missing_value}
     from pg_catalog.pg_attribute a
     where attrelid = any(%s::bigint[]::oid[]) and attnum > 0 and not attisdropped
     order by attrelid, attnum
@@ -106,7 +106,7 @@ UNPROVEN = """array(
     select conkey[1] from pg_catalog.pg_constraint where conrelid = a.attrelid and contype = 'n' and not convalidated
 )"""
 # attmissingval is an anyarray of one element, which only array_to_string can read
-_PAST = """
+_MISSING_VALUE = """
         case when atthasmissing then pg_catalog.array_to_string(attmissingval, '') end,
         pg_catalog.has_column_privilege(attrelid, attnum, 'select')
 """
@@ -241,7 +241,7 @@ def _describe(connection: Connection, oids: list[int], left_out: list[Undescribe
     with connection.cursor() as cursor:
         cursor.execute("SAVEPOINT described")
         try:
-            return _find(connection, "c.oid = any(%s::bigint[]::oid[])", [oids], past=False)
+            return _find(connection, "c.oid = any(%s::bigint[]::oid[])", [oids], missing_values=False)
         except Exception as error:
             # an error of either driver, as everywhere here
             if not keeps_session(error):
@@ -311,17 +311,21 @@ def why_missing(connection: Connection, stream: str, oid: int) -> str:
     )
 
 
-def _find(connection: Connection, condition: str, parameters: Sequence[Any], *, past: bool = True) -> list[Relation]:
+def _find(
+    connection: Connection, condition: str, parameters: Sequence[Any], *, missing_values: bool = True
+) -> list[Relation]:
     """Return the relations that meet a condition.
 
     Args:
-        past: also read the missing values of columns. Their type's output function writes them, and may raise.
+        missing_values: also read the missing values of columns; their type's output function may fail.
     """
     with connection.cursor() as cursor:
         cursor.execute(_RELATIONS.format(condition=condition), parameters)
         heads = cursor.fetchall()
         oids = [head[0] for head in heads]
-        cursor.execute(_COLUMNS.format(past=_PAST if past else "null, true", unproven=UNPROVEN), [oids])
+        cursor.execute(
+            _COLUMNS.format(missing_value=_MISSING_VALUE if missing_values else "null, true", unproven=UNPROVEN), [oids]
+        )
         attributes = cursor.fetchall()
         cursor.execute(_TYPES, [sorted({attribute[2] for attribute in attributes})])
         types = {row[0]: Type(*row) for row in cursor.fetchall()}

@@ -46,6 +46,18 @@ class Lookback:
     zone: str | None
 
 
+def is_instant(column: Column) -> bool:
+    """Return whether a column's values are instants: timestamp with time zone, or a domain over it."""
+    type_ = column.target_type.type or ""
+    return type_.startswith("timestamp") and type_.endswith("with time zone")
+
+
+def is_time(column: Column) -> bool:
+    """Return whether a column's values are instants or local times, which the starts of transactions compare with."""
+    type_ = column.target_type.type or ""
+    return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
+
+
 @dataclass(frozen=True)
 class ReplicationKey:
     """A stream's replication key, and the conditions that follow from a bookmark."""
@@ -59,19 +71,18 @@ class ReplicationKey:
 
     @property
     def is_instant(self) -> bool:
-        """Whether the key's values are instants: timestamp with time zone."""
-        return self._type.startswith("timestamp") and self._type.endswith("with time zone")
+        """Whether the key's values are instants."""
+        return is_instant(self.column)
 
     @property
     def is_local(self) -> bool:
         """Whether the key's values are local times: a date, or a timestamp without time zone."""
-        one = self._type.startswith("timestamp") and not self._type.endswith("[]")
-        return self._type == "date" or (one and not self.is_instant)
+        return self.is_time and not self.is_instant
 
     @property
     def is_time(self) -> bool:
         """Whether the key's values can be compared with the start times of transactions."""
-        return self.is_instant or self.is_local
+        return is_time(self.column)
 
     def instant(self, bookmark: str) -> datetime:
         """Parse a bookmark as an instant. Without an offset it is in UTC.

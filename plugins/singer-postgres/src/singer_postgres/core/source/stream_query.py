@@ -36,31 +36,31 @@ class ReadColumns:
     """What an earlier run read from a table. The stream's state keeps it.
 
     Attributes:
-        relation: the table's oid, which differs for another table of the same name; 0 for a view or foreign table.
-        width: the table's largest attnum.
+        table_oid: the table's oid, which differs for another table of the same name; 0 for a view or foreign table.
+        max_attnum: the table's largest attnum.
         columns: name, attnum, mask and type of each column that was read; no type in states of earlier releases.
         where: the conditions on the rows.
         seen: a transaction id of the source; the run saw all older transactions. None in states of earlier releases.
     """
 
-    relation: int
-    width: int
+    table_oid: int
+    max_attnum: int
     columns: tuple[tuple[str, int, str | None, str | None], ...]
     where: tuple[str, ...] = ()
     seen: str | None = None
 
     def to_json(self) -> list[Any]:
         """Return the value for the state. It is a list, because states merge objects key by key but replace lists."""
-        return [self.relation, self.width, [list(column) for column in self.columns], list(self.where), self.seen]
+        return [self.table_oid, self.max_attnum, [list(column) for column in self.columns], list(self.where), self.seen]
 
     @classmethod
     def from_json(cls, value: Any) -> ReadColumns:
         """Parse a value of `to_json`."""
-        relation, width, columns, where, *more = value
+        table_oid, max_attnum, columns, where, *more = value
         # earlier releases wrote four members, and no types
         (seen,) = more or (None,)
         read = tuple((name, number, mask, *(type_ or [None])) for name, number, mask, *type_ in columns)
-        return cls(relation, width, read, tuple(where), None if seen is None else str(int(seen)))
+        return cls(table_oid, max_attnum, read, tuple(where), None if seen is None else str(int(seen)))
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,16 @@ class StreamQuery:
             WireColumn(column.name, "text", attnum=column.attnum)
             if self.masks.get(column.name) in {"sha256", "redact"} or column.target_type.type is None
             else WireColumn(
-                column.name, column.target_type.type, column.target_type.extension, column.attnum, self._past(column)
+                column.name,
+                column.target_type.type,
+                column.target_type.extension,
+                column.attnum,
+                self._missing_value(column),
             )
             for column in self.columns
         )
 
-    def _past(self, column: Column) -> str | None:
+    def _missing_value(self, column: Column) -> str | None:
         """Return the value that old rows have in a column; None if the column is masked."""
         return None if column.name in self.masks else column.missing_value
 
@@ -100,43 +104,43 @@ class StreamQuery:
             (column.name, column.attnum, self.masks.get(column.name), wire.type)
             for column, wire in zip(self.columns, self.wire_columns(), strict=True)
         )
-        relation = self.relation.oid if own_rows else 0
-        return ReadColumns(relation, self.relation.max_attnum, columns, tuple(self.where), self.relation.seen)
+        table_oid = self.relation.oid if own_rows else 0
+        return ReadColumns(table_oid, self.relation.max_attnum, columns, tuple(self.where), self.relation.seen)
 
     def was_read(self, column: Column, before: ReadColumns) -> bool:
         """Return whether a column was read before: by attnum, or by name for views, whose attnums change."""
         return any(
-            column.attnum == number if before.relation else column.name == name for name, number, *_ in before.columns
+            column.attnum == number if before.table_oid else column.name == name for name, number, *_ in before.columns
         )
 
     def unread(self, before: ReadColumns) -> str | None:
         """Return why rows that an earlier run read must be read again, as far as the catalogs tell; None if not."""
         now = self.read_columns()
-        if before.relation != now.relation:
+        if before.table_oid != now.table_oid:
             return "it was dropped and created again"
         if before.where != now.where:
             return "its where clause, or start_date, was changed"
-        read = {number if before.relation else name: (mask, type_) for name, number, mask, type_ in before.columns}
+        read = {number if before.table_oid else name: (mask, type_) for name, number, mask, type_ in before.columns}
         for column, (_, _, mask, type_) in zip(self.columns, now.columns, strict=True):
             if self.was_read(column, before):
-                old_mask, old_type = read[column.attnum if before.relation else column.name]
+                old_mask, old_type = read[column.attnum if before.table_oid else column.name]
                 if mask != old_mask:
                     return f"the mask of {column.name} was changed"
                 if old_type and type_ and not (widening.widens(old_type, type_) or widening.holds(old_type, type_)):
                     return f"the type of {column.name} became {type_}"
-            elif before.relation and column.attnum <= before.width:
+            elif before.table_oid and column.attnum <= before.max_attnum:
                 return f"{column.name} was not selected before"
         return None
 
-    def contradicts(self, column: Column, *, past: bool) -> sql.Composable:
+    def contradicts(self, column: Column, *, fills: bool) -> sql.Composable:
         """Return the condition on rows whose value in a column differs from what the warehouse gives to old rows.
 
         Args:
-            past: the warehouse gives the column's missing value; otherwise it gives null.
+            fills: the warehouse gives the column's missing value; otherwise it gives null.
         """
         value = self.expression(column)
         # unlike IS NULL, num_nonnulls counts a composite of nulls as a value
-        if not past or (was := self._past(column)) is None:
+        if not fills or (was := self._missing_value(column)) is None:
             return sql.SQL("num_nonnulls({}) > 0").format(value)
         # with the type's own output, as it travels: a cast to text trims character(5)
         return sql.SQL("(num_nulls({0}) > 0 OR format('%s', {0}) <> {1})").format(value, literal(was))

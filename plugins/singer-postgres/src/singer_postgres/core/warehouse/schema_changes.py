@@ -101,9 +101,9 @@ class SchemaDrift:
         self._table = table
         self._whole = whole
         # attnums are only comparable within one table: a recreated table has its own
-        same = before is not None and 0 != before.relation == table.table_oid
+        same = before is not None and 0 != before.table_oid == table.table_oid
         self._before = before
-        self._numbered = before if same else None
+        self._by_attnum = before if same else None
         self._origin: dict[str, str] = {}
         """By name: the name that a column here had before it was renamed."""
         self.changes: list[Change] = []
@@ -116,10 +116,10 @@ class SchemaDrift:
         Raises:
             SingerPostgresError: another column's values have the name.
         """
-        if self._numbered is None:
+        if self._by_attnum is None:
             return
-        loaded = self._numbered.columns
-        names = {column.number: name for name, column in loaded.items() if column.number}
+        loaded = self._by_attnum.columns
+        names = {column.attnum: name for name, column in loaded.items() if column.attnum}
         now = {column.attnum: column.name for column in self._table.columns}
         moves = {
             old: column.name
@@ -128,9 +128,9 @@ class SchemaDrift:
         }
         for column in self._table.columns:
             holder = loaded.get(column.name)
-            if column.name not in has or holder is None or holder.number in {0, column.attnum}:
+            if column.name not in has or holder is None or holder.attnum in {0, column.attnum}:
                 continue
-            moves_to, is_key = now.get(holder.number), column.name in self._table.key
+            moves_to, is_key = now.get(holder.attnum), column.name in self._table.key
             if moves_to is not None and not is_key:
                 # its values move to the name that they have now
                 continue
@@ -145,7 +145,7 @@ class SchemaDrift:
                     moves[was] = moves_to
             elif self._whole and self._follows(has[column.name], wanted[column.name]):
                 moves.pop(column.name, None)
-                self.watched[column.name] = holder.number
+                self.watched[column.name] = holder.attnum
             else:
                 raise ColumnRecreatedError(self._is_anothers(column.name))
         if taken := [name for was, name in moves.items() if name in has and name not in moves]:
@@ -276,14 +276,14 @@ class SchemaDrift:
         actions, defaults = [], []
         for name, type_ in missing.items():
             action = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(type_))
-            past = columns[name].missing_value if name in columns and self._is_new(columns[name]) else None
+            missing_value = columns[name].missing_value if name in columns and self._is_new(columns[name]) else None
             if name == LOADED_XID:
                 # so models take all rows for changed, and miss none
                 action += sql.SQL(" DEFAULT pg_current_xact_id()")
-            elif past is not None:
+            elif missing_value is not None:
                 # the server stores a constant default for existing rows, and rewrites none of them
-                action += sql.SQL(" DEFAULT {}").format(sql.Literal(past))
-            if name == LOADED_XID or past is not None:
+                action += sql.SQL(" DEFAULT {}").format(sql.Literal(missing_value))
+            if name == LOADED_XID or missing_value is not None:
                 defaults.append(sql.SQL("ALTER COLUMN {} DROP DEFAULT").format(sql.Identifier(name)))
             actions.append(action)
             was_here = name in columns and self._was_here(columns[name])
@@ -302,16 +302,16 @@ class SchemaDrift:
         has.update(missing)
 
     def _is_new(self, column: WireColumn) -> bool:
-        return self._numbered is not None and column.attnum > self._numbered.width
+        return self._by_attnum is not None and column.attnum > self._by_attnum.max_attnum
 
     def _was_here(self, column: WireColumn) -> bool:
         """Return whether a missing column was loaded before. A table's column is known by attnum, a view's by name."""
-        if self._before is None or self._before.relation != self._table.table_oid:
+        if self._before is None or self._before.table_oid != self._table.table_oid:
             return False
-        if self._numbered is None:
+        if self._by_attnum is None:
             was = self._before.columns.get(column.name)
             return was is not None and was.read
-        return any(was.read and was.number == column.attnum for was in self._numbered.columns.values())
+        return any(was.read and was.attnum == column.attnum for was in self._by_attnum.columns.values())
 
     def drop(self) -> None:
         """Note the columns that are no longer read. The warehouse keeps them."""
@@ -325,12 +325,12 @@ class SchemaDrift:
 
     def columns(self, has: Mapping[str, str]) -> LoadedColumns:
         """Return the columns that the table has now. `has` has all columns; a watched one still counts as the old."""
-        return loaded_columns(self._table, has, self._before, same=self.is_same, numbers=self.watched)
+        return loaded_columns(self._table, has, self._before, same=self.is_same, attnums=self.watched)
 
     @property
     def is_same(self) -> bool:
         """Whether the source's table is still the same one."""
-        return self._numbered is not None
+        return self._by_attnum is not None
 
     @property
     def names_before(self) -> dict[str, str]:

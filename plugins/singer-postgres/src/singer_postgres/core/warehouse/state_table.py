@@ -145,11 +145,13 @@ class StateTable:
             [table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn],
         )
 
-    def set_columns(self, connection: psycopg.Connection[Any], stream: str, table: Table, shape: LoadedColumns) -> None:
+    def set_columns(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, columns: LoadedColumns
+    ) -> None:
         """Note which of the source's columns the table has, once all their rows are loaded."""
         connection.execute(
             sql.SQL("UPDATE {} SET shape = %s WHERE source = %s AND stream = %s").format(self.in_statement),
-            [json.dumps(shape.to_json()), table.source, stream],
+            [json.dumps(columns.to_json()), table.source, stream],
         )
 
     def assert_owner(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, run_id: str) -> str:
@@ -186,8 +188,8 @@ class StateTable:
             parameters.append(stream)
         rows = connection.execute(sql.SQL(query).format(self.in_statement), parameters).fetchall()
         return {
-            stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, shape)
-            for stream, table, bookmark, first_load, has_rows, shape in rows
+            stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, columns)
+            for stream, table, bookmark, first_load, has_rows, columns in rows
         }
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:

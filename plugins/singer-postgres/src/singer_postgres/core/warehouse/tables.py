@@ -90,8 +90,8 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
         # read back, to have the types under the server's own names
-        shape = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
-        return EnsuredTable({}, [], shape, shape)
+        columns = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
+        return EnsuredTable({}, [], columns, columns)
     _refuse_other_metadata(schema, table, has)
     found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)

@@ -24,13 +24,13 @@ class Finding:
 
     Attributes:
         stream: the stream; None if the finding concerns the whole database.
-        mend: statements that fix it, to run in that database, without semicolons.
+        fix: statements that fix it, to run in that database, without semicolons.
     """
 
     side: Literal["source", "warehouse", "both"]
     level: Level
     what: str
-    mend: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
     stream: str | None = None
 
     def as_dict(self) -> dict[str, object]:
@@ -40,7 +40,7 @@ class Finding:
             "stream": self.stream,
             "level": self.level.value,
             "what": self.what,
-            "mend": [f"{statement};" for statement in self.mend],
+            "fix": [f"{statement};" for statement in self.fix],
         }
 
 

@@ -50,7 +50,7 @@ def _print(console: Console, finding: Finding, *, indent: str) -> None:
     mark, style = _MARKS[finding.level]
     # not wrapped, so that a statement can be copied as one line
     console.print(Text.assemble(indent, (mark, style), " ", finding.what), soft_wrap=True)
-    for statement in finding.mend:
+    for statement in finding.fix:
         console.print(Text.assemble(f"{indent}    fix: ", (f"{statement};", "bold")), soft_wrap=True)
 
 

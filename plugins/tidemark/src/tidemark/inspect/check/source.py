@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.source.relations import KINDS
+from singer_postgres.core.source.replication_key import is_instant, is_time
 from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.wire import OWN
 from tidemark.inspect.check.finding import Finding, Level, statement
@@ -158,14 +159,12 @@ def _replication_key(
         advice = "choose a timestamp, or read the stream whole (replication-method: FULL_TABLE)"
         yield _finding(stream, Level.error, f"{what}: {advice}")
         return
-    if configuration.start_date and not _is_time(column):
+    if configuration.start_date and not is_time(column):
         what = f"start_date does not limit it, as its replication key {column.name} is of type {column.declared}"
         yield _finding(stream, Level.warning, f"{what}, not a time; limit it with `where`")
-    # for a domain, its base type counts
-    landed = column.target_type.type or ""
-    if not (landed.startswith("timestamp") and landed.endswith("with time zone")):
+    if not is_instant(column):
         what = f"replication key {column.name} is of type {column.declared}, not timestamptz"
-        if not _is_time(column):
+        if not is_time(column):
             what = f"replication key {column.name} is of type {column.declared}, not a time"
         yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
     if not column.not_null and stream.relation.kind in "rpf":
@@ -178,14 +177,8 @@ def _replication_key(
         yield from _index(stream, details, column)
 
 
-def _is_time(column: Column) -> bool:
-    # for a domain, its base type counts
-    type_ = column.target_type.type or ""
-    return type_ == "date" or (type_.startswith("timestamp") and not type_.endswith("[]"))
-
-
 def _doubt(column: Column) -> str:
-    if _is_time(column):
+    if is_time(column):
         return "recent rows are read again while timestamp_timezone leaves their instant in doubt"
     return "a row that changes but keeps its value is not read again"
 

@@ -96,7 +96,7 @@ def _holds_all_columns(compared: StateComparison) -> bool:
     if not compared.held.columns:
         return False
     columns = loaded_columns.LoadedColumns.from_json(compared.held.columns).columns
-    here = {name: column.number for name, column in columns.items() if column.read}
+    here = {name: column.attnum for name, column in columns.items() if column.read}
     return all(here.get(name) == number for name, number, *_ in stream_query.ReadColumns.from_json(read).columns)
 
 
