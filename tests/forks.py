@@ -102,8 +102,8 @@ def resume(parsed: Path) -> None:
 
 # modules that each program imports while it runs, except those that read the environment at import
 IMPORTS = {
-    "tap": ["singer_postgres.singer.command", "singer_postgres.tap.tap", "singer_postgres.tap.fast_discovery"],
-    "target": ["singer_postgres.singer.command", "singer_postgres.target.target"],
+    "tap": ["singer_postgres.singer.command", "singer_postgres.tap.tap", "singer_postgres.tap.fast_discovery", "yaml"],
+    "target": ["singer_postgres.singer.command", "singer_postgres.target.target", "yaml"],
     "meltano": [
         *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.state_store.azure"),
         *("meltano.core.state_store.google", "meltano.core.state_store.s3", "meltano.migrations.utils.dialect_typing"),

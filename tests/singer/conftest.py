@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from meltano.core.logging.parsers import SingerSDKLogParser
 
 from tests import programs
 from tests.integration.conftest import Checkout, make_checkout
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 INCREMENTAL = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
 FULL_TABLE = {"replication-method": "FULL_TABLE"}
 _TIMEOUT_S = 120
+# as by default, and again as for Meltano, because only those lines have the errors' codes
+_LOGGING = """
+version: 1
+disable_existing_loggers: false
+formatters:
+  console: {(): singer_sdk.logging.ConsoleFormatter}
+  structured: {(): singer_sdk.logging.StructuredFormatter}
+handlers:
+  stderr: {class: logging.StreamHandler, formatter: console, stream: "ext://sys.stderr"}
+  file: {class: logging.FileHandler, formatter: structured, filename: "FILE"}
+root: {handlers: [stderr, file]}
+"""
 
 
 @dataclass
@@ -39,6 +52,13 @@ class Synced:
     target_log: str
     messages: list[dict[str, Any]]
     states: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    """The `error` of each line with one, as Meltano reads it."""
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of the errors of both programs."""
+        return {failure["code"] for failure in self.failures}
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -54,6 +74,15 @@ class Synced:
         """Check that both programs succeeded, and return this."""
         assert (self.tap_status, self.target_status) == (0, 0), f"{self.tap_log}\n{self.target_log}"
         return self
+
+    def refused(self, code: str) -> str:
+        """Check that the run failed with one error of this code, and return its line."""
+        log = self.tap_log + self.target_log
+        assert 1 in {self.tap_status, self.target_status}, log
+        assert "Traceback" not in log
+        assert self.codes == {code}, log
+        (line,) = {each.split("|", 3)[-1].strip() for each in self.errors if "unhandled error occurred" not in each}
+        return line
 
 
 @dataclass
@@ -84,6 +113,22 @@ class Pipe:
         """Run a query in the warehouse."""
         with self.warehouse() as connection:
             return connection.execute(query).fetchall()
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment for a tap or target whose errors `failures` returns; forget those of earlier runs."""
+        self._log.write_text("")
+        config = self.directory / "logging.yaml"
+        config.write_text(_LOGGING.replace("FILE", str(self._log)))
+        return {**os.environ, "SINGER_SDK_LOG_CONFIG": str(config), **self.env}
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the `error` of each logged line with one, as Meltano reads it."""
+        records = map(SingerSDKLogParser().parse, self._log.read_text().splitlines())
+        return [record.extra["error"] for record in records if record and "error" in record.extra]
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "log.jsonl"
 
     @property
     def chunks(self) -> Path:
@@ -145,6 +190,7 @@ class Pipe:
             command += ["--state", self._file("state.json", state)]
         messages = self.directory / "messages"
         messages.write_text("")
+        env = self.environment()
         with ExitStack() as stack:
             tap_log, target_log, states = (
                 stack.enter_context((self.directory / name).open("wb")) for name in ("tap.log", "target.log", "states")
@@ -157,7 +203,7 @@ class Pipe:
                     stdout=None,
                     stderr=tap_log,
                     patches=self.patches,
-                    env={**os.environ, **self.env} if self.env else None,
+                    env=env,
                 )
             ]
             if listen:
@@ -170,7 +216,7 @@ class Pipe:
                     stdin=processes[-1].stdout,
                     stdout=states,
                     stderr=target_log,
-                    env={**os.environ, **self.env} if self.env else None,
+                    env=env,
                 )
             )
             for process in processes[:-1]:
@@ -186,6 +232,7 @@ class Pipe:
             target_log=(self.directory / "target.log").read_text(),
             messages=[json.loads(line) for line in (self.directory / "messages").read_text().splitlines()],
             states=[json.loads(line) for line in (self.directory / "states").read_text().splitlines()],
+            failures=self.failures(),
         )
 
     def sync(

@@ -215,9 +215,7 @@ def test_a_range_of_local_times_compares_local_times_and_an_instant_needs_its_zo
     restore(pipe)
     backfill(pipe, {"from": "2025-12-31 12:00", "to": "2026-01-02T12:00:00"}).ok()
     assert restored(pipe) == ["2026-01-01", "2026-01-02", 2]
-    refused = backfill(pipe, JANUARY)
-    (error,) = refused.errors
-    assert "timestamp_timezone" in error
+    assert "timestamp_timezone" in backfill(pipe, JANUARY).refused("setting_invalid")
     # midnight in Tokyo
     pipe.tap["timestamp_timezone"] = "Asia/Tokyo"
     backfill(pipe, {"from": "2025-12-30T15:00:00Z", "to": "2026-01-01"}).ok()
@@ -233,16 +231,15 @@ def test_a_backfill_reads_a_full_table_stream_in_full(pipe):
     pipe.sync(whole).ok()
     assert restored(pipe)[-1] == 122
     pipe.tap["backfill"] = {"public-orders": JANUARY}
-    (error,) = pipe.sync(whole).errors
+    error = pipe.sync(whole).refused("setting_invalid")
     assert "public-orders is read whole at every run, so no range of it can be backfilled" in error
 
 
 def test_a_stream_that_was_never_fully_loaded_is_not_backfilled(pipe):
     pipe.do(BIG)
-    never = backfill(pipe, {})
-    assert never.target_status != 0
-    assert "public-orders is to be backfilled, and raw.orders does not hold all of it" in never.target_log
-    assert "run the pipeline without `backfill` first" in never.target_log
+    error = backfill(pipe, {}).refused("not_loaded_yet")
+    assert "public-orders is to be backfilled, and raw.orders does not hold all of it" in error
+    assert "run the pipeline without `backfill` first" in error
     pipe.tap |= SMALL_CHUNKS
     processes = pipe.start(STREAMS)
     wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 4)
@@ -281,7 +278,8 @@ def test_an_impossible_setting_is_refused_in_one_line_before_anything_is_read(pi
 def test_a_bound_that_is_not_a_number_is_refused(pipe):
     make_orders(pipe)
     pipe.tap["backfill"] = {"public-orders": {"from": "2026-01-01"}}
-    (error,) = pipe.sync({"public-orders": {"replication-method": "INCREMENTAL", "replication-key": "id"}}).errors
+    by_id = {"public-orders": {"replication-method": "INCREMENTAL", "replication-key": "id"}}
+    error = pipe.sync(by_id).refused("setting_invalid")
     assert "has from '2026-01-01', and its replication key id is of type integer" in error
 
 
@@ -289,5 +287,5 @@ def test_records_are_not_backfilled(pipe):
     make_orders(pipe)
     state = pipe.sync(STREAMS).ok().state
     pipe.tap["use_copy"] = False
-    (error,) = backfill(pipe, {}, state).errors
+    error = backfill(pipe, {}, state).refused("setting_invalid")
     assert "public-orders can't be backfilled, because it isn't sent in chunks: use_copy is off" in error

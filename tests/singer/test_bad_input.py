@@ -50,11 +50,13 @@ def test_a_malformed_message_ends_the_run_with_one_line_and_its_rows_are_not_loa
     )
     path = pipe.directory / "lines"
     path.write_bytes(content)
-    done = programs.run([TARGET, "--config", pipe.configs()[1], "--input", path])
+    done = programs.run([TARGET, "--config", pipe.configs()[1], "--input", path], env=pipe.environment())
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     (error,) = [each for each in done.stderr.splitlines() if "| ERROR" in each]
     assert told in error
+    (failure,) = pipe.failures()
+    assert failure["code"] == ("record_invalid" if kind == "a record without its key" else "message_invalid")
     assert LATE not in done.stdout, "no state is emitted for rows that were not loaded"
     assert notes(messages) == {1: "a"}
 
@@ -91,6 +93,7 @@ def test_unusable_state_is_reported_in_one_line_and_nothing_is_read(pipe, kind):
     catalog = pipe._file("catalog.json", pipe.catalog({"public-orders": INCREMENTAL}))
     done = subprocess.run(
         [TAP, "--config", pipe.configs()[0], "--catalog", catalog, "--state", path],
+        env=pipe.environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -100,6 +103,7 @@ def test_unusable_state_is_reported_in_one_line_and_nothing_is_read(pipe, kind):
     assert "Traceback" not in done.stderr
     (error,) = [each for each in done.stderr.splitlines() if "| ERROR" in each]
     assert told in error
+    assert [failure["code"] for failure in pipe.failures()] == ["state_invalid"]
     assert '"BATCH"' not in done.stdout
 
 

@@ -229,3 +229,4 @@ def test_a_lost_warehouse_is_reported_in_one_line(pipe):
     assert "Traceback" not in ended.target_log
     (error,) = [line for line in ended.target_log.splitlines() if "| ERROR" in line]
     assert "public-orders" in error
+    assert ended.codes == {"warehouse_unreachable"}

@@ -124,7 +124,7 @@ def feed(pipe: Pipe, records: list[dict[str, Any]]) -> subprocess.CompletedProce
     lines.append({"type": "STATE", "value": {"bookmarks": {"things": {"at": 1}}}})
     path = pipe.directory / "lines"
     path.write_text("\n".join(map(json.dumps, lines)))
-    return programs.run([TARGET, "--config", pipe.configs()[1], "--input", path])
+    return programs.run([TARGET, "--config", pipe.configs()[1], "--input", path], env=pipe.environment())
 
 
 def test_a_record_that_cannot_be_stored_is_put_aside_with_the_reason_and_counted(pipe):
@@ -144,6 +144,7 @@ def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_emitted(
     done = feed(pipe, [*GOOD, *BAD])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+    assert [failure["code"] for failure in pipe.failures()] == ["record_invalid"]
     assert "things" not in json.loads((done.stdout.splitlines() or ["{}"])[-1]).get("bookmarks", {})
     assert pipe.rows("select outcome from raw._tidemark_runs") == [("failed",)]
 
@@ -168,6 +169,5 @@ def test_tables_of_a_newer_release_are_not_touched_and_the_run_is_refused(pipe):
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:
         connection.execute("comment on table raw._tidemark_state is 'Kept by Tidemark: version 99'")
-    synced = pipe.sync(STREAMS, state)
-    assert synced.target_status == 1
-    assert "raw._tidemark_state has version 99" in synced.errors[0]
+    error = pipe.sync(STREAMS, state).refused("release_mismatch")
+    assert "raw._tidemark_state has version 99" in error

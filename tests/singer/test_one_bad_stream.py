@@ -43,6 +43,11 @@ def test_any_error_of_one_streams_statements_leaves_the_others_unaffected_and_is
     for name in streams:
         assert f"{name}: Reading {name} failed: " in last, synced.tap_log
     assert "is retried" not in synced.tap_log
+    assert {failure["stream"]: failure["code"] for failure in synced.failures if "stream" in failure} == {
+        **dict.fromkeys(streams, "statement_failed"),
+        "public-a_full": "disk_full",
+        "public-a_huge": "out_of_memory",
+    }
     assert time.monotonic() - began < 60
     assert synced.state["bookmarks"].keys() >= {"public-good"}
 
@@ -153,6 +158,7 @@ def test_a_function_that_needs_a_search_path_is_reported_and_the_advice_works(pi
     synced = pipe.sync({"public-a": FULL_TABLE})
     assert synced.tap_status == 1
     assert "ALTER FUNCTION … SET search_path = public" in synced.tap_log.strip().splitlines()[-1]
+    assert synced.codes == {"object_undefined"}
     pipe.do("alter function rate_of set search_path = public; alter function rate_of_pl set search_path = public")
     pipe.sync({"public-a": FULL_TABLE}).ok()
     assert pipe.rows("select rate, other from raw.a") == [(7, 7)]
@@ -169,6 +175,7 @@ def test_a_row_that_is_not_text_fails_its_stream_and_deselecting_its_column_help
     last = synced.tap_log.strip().splitlines()[-1]
     assert "Reading public-bad failed: invalid byte sequence" in last
     assert "deselect its column" in last
+    assert synced.codes == {"encoding_invalid"}
     assert pipe.rows("select count(*) from raw.good") == [(2,)]
     pipe.sync({"public-bad": {**INCREMENTAL, "select": ["id", "updated_at"]}}).ok()
     assert pipe.rows("select count(*) from raw.bad") == [(2,)]

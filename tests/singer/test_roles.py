@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests import programs
 from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.test_sources import ORDERS, refused
+from tests.singer.test_sources import ORDERS
 
 READER = """
     do $$ begin create role {role} login password 'reader'; exception when duplicate_object then end $$;
@@ -82,13 +82,13 @@ def test_a_role_that_may_not_read_the_servers_identity_is_told_the_missing_right
     before = pipe.sync(streams).ok().state
     pipe.tap |= {"user": "unknowing", "password": "reader"}
     pipe.do("revoke execute on function pg_control_system() from public")
-    error = refused(pipe.sync(streams, before))
+    error = pipe.sync(streams, before).refused("other_source")
     assert "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO it" in error
     with pipe.warehouse() as connection:
         connection.execute(error[error.index("UPDATE ") :])
     state = pipe.sync(streams, before).ok().state
     pipe.do("grant execute on function pg_control_system() to public")
-    error = refused(pipe.sync(streams, state))
+    error = pipe.sync(streams, state).refused("other_source")
     with pipe.warehouse() as connection:
         connection.execute(error[error.index("UPDATE ") :])
     pipe.sync(streams, state).ok()
@@ -103,7 +103,7 @@ def test_a_missing_right_is_named_with_its_grant(pipe):
     )
     try:
         for grant in ("SELECT ON pg_catalog.pg_prepared_xacts", "EXECUTE ON FUNCTION pg_catalog.pg_export_snapshot"):
-            assert f"GRANT {grant} TO its role" in refused(pipe.sync(catalog))
+            assert f"GRANT {grant} TO its role" in pipe.sync(catalog).refused("permission_denied")
             pipe.do(f"GRANT {grant} TO unable")
         pipe.sync(catalog).ok()
     finally:
@@ -122,7 +122,7 @@ def test_an_unset_password_is_found_where_libpq_looks(pipe):
     pipe.env = {"PGPASSFILE": str(passwords)}
     pipe.sync(catalog).ok()
     passwords.write_text(lines[1])
-    assert "no password supplied" in refused(pipe.sync(catalog))
+    assert "no password supplied" in pipe.sync(catalog).refused("login_refused")
     for setting in ("tap", "target"):
         config = pipe.directory / "bare.json"
         config.write_text('{"host": "127.0.0.1"}')
@@ -176,5 +176,5 @@ def test_a_role_that_may_read_only_the_selected_columns_reads_them(pipe):
     pipe.sync(streams, state).ok()
     pipe.sync({"public-parts": {**FULL_TABLE, "select": ["id", "at"]}}).ok()
     assert pipe.rows("select count(*), count(*) filter (where amount = 0) from raw.orders") == [(5000, 1)]
-    error = refused(pipe.sync({"public-orders": INCREMENTAL}))
+    error = pipe.sync({"public-orders": INCREMENTAL}).refused("permission_denied")
     assert 'GRANT SELECT ("note") ON "public"."orders" TO' in error

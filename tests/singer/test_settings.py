@@ -135,8 +135,7 @@ def test_a_misspelt_stream_in_a_setting_stops_the_run_before_a_row_is_read(pipe,
     pipe.do("create table people (id int primary key, email text); insert into people values (1, 'ann@example.com')")
     pipe.tap[name] = value
     synced = pipe.sync({"public-people": FULL_TABLE})
-    assert synced.tap_status == 1
-    (error,) = synced.errors
+    error = synced.refused("setting_invalid")
     assert f"{name} names " in error
     assert "public-people is one" in error
     assert pipe.rows("select count(*) from pg_tables where schemaname = 'raw' and tablename = 'people'") == [(0,)]
@@ -159,4 +158,5 @@ def test_a_tunnel_that_can_not_be_opened_is_reported_in_one_line(pipe, side):
     synced = pipe.sync(catalog)
     log = synced.tap_log if side == "tap" else synced.target_log
     assert "The SSH tunnel can't be opened: Could not determine the key type" in log
+    assert synced.codes == {"tunnel_failed"}
     assert "Traceback" not in log

@@ -93,5 +93,5 @@ def test_an_invalid_start_date_is_refused_in_one_line(pipe):
     pipe.do("create table a (id int primary key, updated_at timestamptz)")
     catalog = pipe.catalog({"public-a": INCREMENTAL})
     pipe.tap["start_date"] = "last year"
-    (error,) = pipe.sync(catalog).errors
+    error = pipe.sync(catalog).refused("setting_invalid")
     assert "start_date is 'last year', not a date or an instant; write it as 2026-01-31" in error

@@ -74,7 +74,8 @@ class Messages:
         messages = self.pipe.directory / "lines"
         messages.write_text("\n".join(map(json.dumps, self.lines)))
         self.lines.clear()
-        return programs.run([TARGET, "--config", self.pipe.configs()[1], "--input", messages])
+        command = [TARGET, "--config", self.pipe.configs()[1], "--input", messages]
+        return programs.run(command, env=self.pipe.environment())
 
     def ok(self) -> list[Any]:
         """Run, and return the emitted states."""
@@ -82,11 +83,13 @@ class Messages:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def refused(self) -> str:
+    def refused(self, code: str) -> str:
+        """Run, which must fail with one error of this code, and return its line."""
         done = self.run()
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         (error,) = [line for line in done.stderr.splitlines() if "| ERROR" in line]
+        assert {failure["code"] for failure in self.pipe.failures()} == {code}
         return error
 
 
@@ -138,7 +141,7 @@ def test_with_on_stream_error_stop_the_run_ends(messages):
     messages.pipe.target["on_stream_error"] = "stop"
     messages.schema().schema(replace(TABLE, name="others"))
     messages.chunk({2: "b"}, crc32=1).chunk({1: "a"}, stream="public-others").batch(END, stream="public-others")
-    assert "was damaged in transit" in messages.refused()
+    assert "was damaged in transit" in messages.refused("chunk_lost")
 
 
 def test_a_chunk_that_was_read_earlier_never_overwrites_a_later_one(messages):
@@ -169,28 +172,28 @@ def test_a_row_that_comes_back_is_undeleted(messages):
 
 
 def test_a_damaged_chunk_is_refused_and_not_loaded(messages):
-    assert "was damaged in transit" in messages.schema().chunk({1: "a"}, crc32=1).refused()
+    assert "was damaged in transit" in messages.schema().chunk({1: "a"}, crc32=1).refused("chunk_lost")
     assert notes(messages) == {}
     messages.schema().chunk({1: "a"})
     messages.lines[-1]["encoding"]["rows"] = 7
-    assert "the tap wrote 7" in messages.refused()
+    assert "the tap wrote 7" in messages.refused("chunk_lost")
     assert notes(messages) == {}
 
 
 def test_a_missing_chunk_file_is_reported(messages):
     messages.schema().chunk({1: "a"})
     Path(messages.pipe.directory / "chunk-1").unlink()
-    assert "tap and target must share a disk" in messages.refused()
+    assert "tap and target must share a disk" in messages.refused("chunk_lost")
     messages.schema().chunk({1: "a"})
     messages.lines[-1]["manifest"] = ["s3://bucket/chunk"]
-    assert "not a file of this machine" in messages.refused()
+    assert "not a file of this machine" in messages.refused("chunk_lost")
 
 
 def test_a_stream_that_starts_after_the_loaded_rows_is_refused_and_one_that_starts_before_is_not(messages):
     gap = replace(END, start=LATE)
-    assert "holds no rows of this source" in messages.schema().batch(gap).refused()
+    assert "holds no rows of this source" in messages.schema().batch(gap).refused("state_ahead")
     messages.schema().chunk({1: "a"}).batch(replace(END, end=EARLY)).ok()
-    assert f"holds rows up to {EARLY}" in messages.schema().batch(gap).refused()
+    assert f"holds rows up to {EARLY}" in messages.schema().batch(gap).refused("state_ahead")
     messages.schema().batch(replace(END, start=EARLY, end=LATE)).ok()
     messages.schema().batch(gap).ok()
 
@@ -198,7 +201,9 @@ def test_a_stream_that_starts_after_the_loaded_rows_is_refused_and_one_that_star
 def test_a_first_load_resumes_only_if_its_earlier_parts_are_loaded(messages):
     part = (7, 0, 10)
     going_on = {"resumed": (part,), "blocks": (7, 10, None)}
-    assert "parts of its first load would be missed" in messages.schema().chunk({2: "b"}, **going_on).refused()
+    assert "parts of its first load would be missed" in messages.schema().chunk({2: "b"}, **going_on).refused(
+        "state_ahead"
+    )
     messages.schema().chunk({1: "a"}, blocks=part).ok()
     messages.schema().chunk({2: "b"}, **going_on).batch(END).ok()
     assert notes(messages) == {1: "a", 2: "b"}
@@ -215,12 +220,12 @@ def test_a_first_load_that_was_committed_but_not_reported_resumes(messages):
 def test_another_version_of_the_format_is_refused(messages):
     messages.schema().chunk({1: "a"})
     messages.lines[-1]["encoding"]["version"] = 2
-    assert "install tap and target of the same release" in messages.refused()
+    assert "install tap and target of the same release" in messages.refused("release_mismatch")
 
 
 def test_a_column_with_a_metadata_name_is_refused(messages):
     table = replace(TABLE, columns=(*TABLE.columns, WireColumn("_sdc_sequence", "bigint")))
-    assert "has a column _sdc_sequence" in messages.schema(table).chunk({}).refused()
+    assert "has a column _sdc_sequence" in messages.schema(table).chunk({}).refused("name_taken")
 
 
 def test_metadata_columns_hold_what_the_sdk_documents(messages):
@@ -254,7 +259,7 @@ def test_a_column_altered_to_text_accepts_values_of_any_type(pipe):
 
 def test_a_source_clock_that_went_back_is_reported(messages):
     messages.schema().chunk({1: "a"}, LATE).batch(replace(END, snapshot_at=LATE)).ok()
-    error = messages.schema().chunk({1: "b"}, EARLY, start=EARLY).refused()
+    error = messages.schema().chunk({1: "b"}, EARLY, start=EARLY).refused("source_clock_back")
     assert "The source's clock went back" in error
     with messages.pipe.warehouse() as connection:
         connection.execute(error.partition("in the warehouse: ")[2])

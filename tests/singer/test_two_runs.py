@@ -41,6 +41,7 @@ def stand_still(pipe: Pipe) -> list:
 def assert_busy(second: Synced) -> None:
     assert second.target_status == os.EX_TEMPFAIL, second.target_log
     (error,) = [line for line in second.target_log.splitlines() if "| ERROR" in line]
+    assert "run_busy" in second.codes
     assert "Another run is loading public-orders into raw.orders (pid " in error
 
 
@@ -88,6 +89,7 @@ def test_a_run_that_lost_its_lock_to_another_stops_loading(pipe, twin):
     ended = pipe.finish(first)
     assert ended.target_status == 1
     assert "another run has begun to load it" in ended.target_log
+    assert "lock_lost" in ended.codes
     assert_equal(pipe)
     outcomes = pipe.rows("select outcome from raw._tidemark_runs order by started_at")
     assert outcomes == [("failed",), ("succeeded",)]

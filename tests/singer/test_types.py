@@ -27,7 +27,6 @@ from tests.singer.sample import (
     types,
     version,
 )
-from tests.singer.test_sources import refused
 from tests.singer.values import Kind
 
 
@@ -143,7 +142,7 @@ def test_an_unreadable_type_is_refused_with_its_column_its_type_and_what_to_do(p
     # a run ends at its first refusal, so not all are tried
     for name in ("of_pg_node_tree", "of_array"):
         type_ = bad.get(name, name.removeprefix("of_"))
-        error = refused(pipe.sync({f"public-{name}": FULL_TABLE}))
+        error = pipe.sync({f"public-{name}": FULL_TABLE}).refused("type_unsupported")
         assert f"public.{name}.bad is of type {type_}, " in error
         assert f"meltano select --exclude tap-postgres public-{name} bad" in error
     # without the column, or with null in its place, all can be read
@@ -156,7 +155,7 @@ def test_an_unreadable_type_is_refused_with_its_column_its_type_and_what_to_do(p
             assert warehouse.execute(f"select id from raw.{table}").fetchall() == [(7,)]
             assert types(warehouse, "raw", table).get("bad") == ("text" if table in bad else None)
     pipe.tap |= {"use_copy": False, "masks": {}}
-    assert "is of type pg_node_tree, " in refused(pipe.sync({"public-of_pg_node_tree": FULL_TABLE}))
+    assert "is of type pg_node_tree, " in pipe.sync({"public-of_pg_node_tree": FULL_TABLE}).refused("type_unsupported")
 
 
 def test_an_infinite_interval_is_refused_by_name_if_the_warehouse_can_not_hold_it(make_pipe):
@@ -165,7 +164,7 @@ def test_an_infinite_interval_is_refused_by_name_if_the_warehouse_can_not_hold_i
     if pipe is None:
         pytest.skip("takes a server that has infinite intervals and one that has not")
     pipe.do("create table waits (id int primary key, how_long interval); insert into waits values (1, 'infinity')")
-    error = refused(pipe.sync({"public-waits": FULL_TABLE}))
+    error = pipe.sync({"public-waits": FULL_TABLE}).refused("value_invalid")
     assert 'invalid input syntax for type interval: "infinity"' in error
     assert "column how_long" in error
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.test_sources import ORDERS, refused
+from tests.singer.test_sources import ORDERS
 
 
 def test_a_table_with_inheriting_tables_is_read_with_them_and_has_no_key(pipe):
     pipe.do(ORDERS + "create table archive () inherits (orders); insert into archive select * from orders where id < 4")
     pipe.sync({"public-orders": FULL_TABLE}).ok()
     assert pipe.rows("select count(*), count(distinct id) from raw.orders") == [(5003, 5000)]
-    error = refused(pipe.sync({"public-orders": INCREMENTAL}))
+    error = pipe.sync({"public-orders": INCREMENTAL}).refused("key_missing")
     assert "has no primary key (tables that inherit from it are read with it, and may repeat its key (id))" in error
 
 
@@ -40,7 +40,7 @@ def test_the_error_says_why_a_table_has_no_key_and_its_statement_gives_it_one(pi
     for name in LACKS:
         pipe.do(f"insert into {name} (id) values (1)")
     streams = {f"public-{name}": INCREMENTAL for name in LACKS}
-    error = refused(pipe.sync(streams))
+    error = pipe.sync(streams).refused("key_missing")
     for why in (
         "nullable has no primary key (its unique index nullable_id_key would do if id could not be null)",
         "unproven has no primary key (its unique index unproven_id_key would do if constraint known were not NOT",
@@ -98,6 +98,7 @@ def test_a_table_too_wide_for_the_metadata_columns_is_refused_by_name_and_others
     assert "public.many has 1,593 selected columns, and the warehouse adds 8; a table can have 1,600" in done.tap_log
     assert "public.bare has no column to read" in done.tap_log
     assert "row is too big: size 8200, maximum size 8160; in the source it fits" in done.target_log
+    assert done.codes == {"limit_exceeded"}
     made = {name for (name,) in pipe.rows("select relname from pg_class where relnamespace = 'raw'::regnamespace")}
     assert not {"sure", "many", "bare"} & made
     assert [pipe.rows(f"select count(*) from raw.{name}") for name in ("filled", "fits", "most")] == [
