@@ -4,6 +4,7 @@ other data. The tests neither read nor change the user's project."""
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
+from singer_postgres.core import run_events
 from tests import programs
 from tests.conftest import REPOSITORY, memory, shared
 from tests.servers import INSTALLATIONS, variable
@@ -88,6 +90,11 @@ class Checkout:
         )
         assert done.returncode == 0, done.stderr
 
+    def logged_code(self) -> str:
+        """Return the code of the last error in the log of all runs."""
+        lines = map(json.loads, (self.root / "logs" / "meltano.jsonl").read_text().splitlines())
+        return [line["error.code"] for line in lines if "error.code" in line][-1]
+
     def refusal(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Run a tidemark command that must fail; return its error, which must be one line without a traceback."""
         done = self.run("tidemark", *arguments, env=env)
@@ -109,6 +116,18 @@ class Checkout:
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
         full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
         return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
+
+    def dbt_failure(self, *arguments: str, env: dict[str, str] | None = None) -> tuple[str, str]:
+        """Run a dbt command that must fail; return its output, and the code that it reports to `tidemark run`."""
+        events = self.root / "events.jsonl"
+        events.write_text("")
+        done = self.dbt(*arguments, env={**(env or {}), run_events.VARIABLE: str(events)})
+        assert done.returncode
+        assert "Traceback" not in done.stdout + done.stderr
+        (code,) = [
+            line["error"]["code"] for line in map(json.loads, events.read_text().splitlines()) if "error" in line
+        ]
+        return done.stdout, code
 
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Build seeds, models and snapshots, which must succeed; return dbt's output."""

@@ -268,6 +268,7 @@ def test_a_changed_byte_is_refused_by_every_command_that_would_use_it(project):
         assert f"warehouse/{data.name} of backup {backup.name} was changed (its sha256 differs)" in project.refusal(
             *command
         )
+        assert project.logged_code() == "backup_failed"
     assert picture(project) == before
     data.write_bytes(content[:-1])
     assert listed(project)[backup.name] is False, "a truncated file is noticed without reading it"

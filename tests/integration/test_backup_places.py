@@ -153,6 +153,13 @@ def test_an_impossible_place_is_named_in_one_line_without_its_secret(project, to
     error = project.refusal("backup", "--to", to)
     assert said in error
     assert "secret" not in error
+    assert project.logged_code() == "setting_invalid"
+
+
+def test_airflows_database_that_does_not_answer_ends_a_backup_with_its_code(project):
+    away = {"AIRFLOW_POSTGRES_HOST": "127.0.0.1", "AIRFLOW_POSTGRES_PORT": "1"}
+    assert "Cannot connect to the airflow as 'airflow'" in project.refusal("backup", env=away)
+    assert project.logged_code() == "database_unreachable"
 
 
 @pytest.mark.long

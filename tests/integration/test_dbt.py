@@ -73,6 +73,17 @@ def test_a_second_run_says_which_run_excludes_it_and_has_its_own_exit_status(pro
     assert run.returncode == 0
 
 
+def test_a_file_that_dbt_can_not_parse_has_a_code_of_its_own(project):
+    model = project.root / "transform" / "models" / "unparsed.sql"
+    model.write_text("select * from {{ ref('nowhere') }}")
+    try:
+        printed, code = project.dbt_failure("run", "--select", "fct_orders")
+    finally:
+        model.unlink()
+    assert code == "dbt_project_invalid"
+    assert "depends on a node named 'nowhere' which was not found" in printed
+
+
 @pytest.mark.long
 def test_the_pipeline_says_so_too_and_commands_that_only_read_are_not_excluded(project, blocker):
     run, _, _ = blocked(project)

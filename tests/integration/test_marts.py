@@ -352,7 +352,7 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
         *("--select", "stg_order_items", "stg_orders", "fct_sales"),
         *("orders_agree_with_their_lines", "a_sale_has_one_version_of_its_customer"),
     )
-    tested = project.dbt("test", *selected)
+    tested, code = project.dbt_failure("test", *selected)
     failures = [
         "a_sale_has_one_version_of_its_customer",
         "belongs_to_stg_order_items_order_id",
@@ -362,16 +362,17 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
         "orders_agree_with_their_lines",
         "unique_fct_sales_order_item_id",
     ]
-    assert tested.returncode == 1
-    assert re.findall(r"FAIL \d+ (\w+?)(?:__\w*)? [ .\[]", tested.stdout) == unordered(failures), tested.stdout
-    assert f"FAIL {forgotten + 1} belongs_to_stg_order_items_order_id" in tested.stdout
+    assert code == "tests_failed"
+    assert re.findall(r"FAIL \d+ (\w+?)(?:__\w*)? [ .\[]", tested) == unordered(failures), tested
+    assert f"FAIL {forgotten + 1} belongs_to_stg_order_items_order_id" in tested
     kept = "select tablename from pg_tables where schemaname = 'test_failures'"
     assert [name[:20] for (name,) in project.rows("warehouse", kept)] == unordered(
         [name[:20] for name in [*failures, "recent", "notes", "theirs"]]
     )
-    fresh = project.dbt("source", "freshness", "--select", "source:raw.products", "source:raw.orders")
-    assert "ERROR STALE freshness of raw.products" in fresh.stdout
-    assert "PASS freshness of raw.orders" in fresh.stdout
+    fresh, code = project.dbt_failure("source", "freshness", "--select", "source:raw.products", "source:raw.orders")
+    assert code == "source_stale"
+    assert "ERROR STALE freshness of raw.products" in fresh
+    assert "PASS freshness of raw.orders" in fresh
 
     with project.connect("warehouse") as connection:
         connection.execute(

@@ -267,6 +267,7 @@ def test_a_row_that_differs_somewhere_is_reported(loaded):
 def test_a_missing_row_or_stream_is_reported(loaded, arguments, told):
     checkout, _ = loaded
     assert told in checkout.refusal("trace", *arguments)
+    assert checkout.logged_code() == ("command_failed" if "7000000" in arguments else "setting_invalid")
 
 
 def test_status_shows_the_latest_run_of_each_stream_and_its_age(loaded):

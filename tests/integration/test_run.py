@@ -62,6 +62,13 @@ def test_an_unreachable_side_ends_a_run_with_its_own_status_and_one_line(project
     assert "Cannot connect to the source database 'shop' on 127.0.0.1:1" in line
 
 
+def test_log_lines_that_elasticsearch_does_not_take_end_the_shipping_with_their_code(project):
+    done = project.run("tidemark", "logs", "ship", "--once", env={"TIDEMARK_ELASTICSEARCH_URL": "http://127.0.0.1:1"})
+    assert done.returncode == os.EX_TEMPFAIL
+    assert "Not all lines were sent" in done.stderr
+    assert project.logged_code() == "logs_undelivered"
+
+
 def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     runs = "select outcome, error_code, count(*) from raw._tidemark_runs where run_id = '{}' group by 1, 2"
     away, gone = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"

@@ -144,7 +144,8 @@ def test_more_rejects_than_allowed_fail_the_stream_and_its_state_is_not_emitted(
     done = feed(pipe, [*GOOD, *BAD])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert [failure["code"] for failure in pipe.failures()] == ["record_invalid"]
+    # the server refuses the one after the last that may be put aside
+    assert {failure["code"] for failure in pipe.failures()} == {"value_invalid"}
     assert "things" not in json.loads((done.stdout.splitlines() or ["{}"])[-1]).get("bookmarks", {})
     assert pipe.rows("select outcome from raw._tidemark_runs") == [("failed",)]
 

@@ -47,6 +47,7 @@ _KINDS: dict[str, type[errors.CodedError]] = {
     "40001": errors.DeadlockError,
     "40P01": errors.DeadlockError,
     "42501": errors.PermissionDeniedError,
+    "42701": errors.NameTakenError,
     "42703": errors.ObjectUndefinedError,
     "42704": errors.ObjectUndefinedError,
     "42883": errors.ObjectUndefinedError,
@@ -57,6 +58,12 @@ _KINDS: dict[str, type[errors.CodedError]] = {
     "54": errors.LimitExceededError,
     "55P03": errors.LockBusyError,
     "57014": errors.StatementTimeoutError,
+}
+# the SDK's errors about its input, by their names, because this package does without the SDK
+_KINDS_OF_SDK: dict[str, type[errors.CodedError]] = {
+    "InvalidRecord": errors.RecordInvalidError,
+    "MissingKeyPropertiesError": errors.RecordInvalidError,
+    "RecordsWithoutSchemaException": errors.MessageInvalidError,
 }
 # The server ended only the statement, and the session goes on. Any other code can come from a foreign data wrapper or a
 # function, even a lost connection's: such a code says nothing about our session.
@@ -92,7 +99,10 @@ _BROKEN = (
     "no message from the libpq",
 )
 # libpq's messages if the server refuses a login; a failed connection has no code
-_REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in")
+_REFUSED = (
+    *("authentication failed", "no password supplied", "no pg_hba.conf entry"),
+    *("does not exist", "is not permitted to log in"),
+)
 TRIES = 8
 # The waits are random, up to 0.5, 1, 2, 4, 8 s and twice 10 s. A restarting server is back by then.
 _FIRST_S, _LONGEST_S = 0.5, 10
@@ -171,11 +181,14 @@ def kind_of(error: BaseException, *, side: Side) -> type[errors.CodedError]:
     if isinstance(error, errors.CodedError):
         return type(error)
     if not _is_of_driver(error):
+        if kind := _KINDS_OF_SDK.get(type(error).__name__):
+            return kind
         # the SDK wraps what a sink raises
         return kind_of(error.__cause__, side=side) if error.__cause__ else errors.CodedError
     away = errors.SourceUnreachableError if side == "source" else errors.WarehouseUnreachableError
     if code := _code(error):
-        is_away = code in _AWAY_CODES or code.startswith(_CLASSES)
+        # a function or a foreign data wrapper can raise these too, on a server that answers
+        is_away = (code in _AWAY_CODES or code.startswith(_CLASSES)) and not keeps_session(error)
         return away if is_away else _KINDS.get(code) or _KINDS.get(code[:2]) or errors.DatabaseError
     return _kind_without_code(error) or away
 

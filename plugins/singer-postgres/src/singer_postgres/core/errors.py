@@ -41,7 +41,6 @@ class CodedError(Exception):
 class SingerPostgresError(CodedError):
     """A stream can't be read or loaded; other streams can."""
 
-    code = "stream_failed"
     cure = "The message says what to do."
     section = "load"
 
@@ -49,7 +48,6 @@ class SingerPostgresError(CodedError):
 class RunError(SingerPostgresError):
     """The whole run ended, whichever stream had the error."""
 
-    code = "run_failed"
     ends_run = True
 
 
@@ -372,11 +370,11 @@ class MessageInvalidError(RunError):
 
 
 class RecordInvalidError(SingerPostgresError):
-    """More records than `max_rejects` can't be stored."""
+    """A record lacks its key or does not fit its stream's schema, and `max_rejects` records are put aside already."""
 
     code = "record_invalid"
     transient = False
-    cure = "Read raw._tidemark_rejects, and correct the records in the source."
+    cure = "Correct the records in the source; raw._tidemark_rejects has those that are put aside."
 
 
 # errors of PostgreSQL; core/driver_errors.py chooses the class

@@ -28,7 +28,7 @@ FAILURE = "failure"
 _FAILED = "failed"
 _OF_NODES = {"models_failed", "tests_failed"}
 # other failures after streams were loaded: the warehouse has no record of them
-_UNRECORDED = {"dbt_project_invalid", "process_gone", "run_busy", "run_failed", "source_stale", "unexpected"}
+_UNRECORDED = {"dbt_project_invalid", "process_gone", "run_busy", "source_stale", "unexpected"}
 _NO_WORD = (
     "its process ended without an error: it was killed, its machine went away, or someone marked the task as failed"
 )

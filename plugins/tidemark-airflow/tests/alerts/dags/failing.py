@@ -63,7 +63,7 @@ with dag("cannot_pass"):
 
 with dag("several_fail"):
     for number in (1, 2, 3):
-        extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "stream_failed", {}))
+        extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "statement_failed", {}))
 
 with dag("is_killed"):
     never_ends()
