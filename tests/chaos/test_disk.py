@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.test_pipeline import assert_raw_equals_source
+from tests.singer.conftest import INCREMENTAL
+from tests.singer.test_crashes import BIG, assert_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,3 +69,12 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_run_succeeds_once_there
         finally:
             # otherwise a server would keep running without its disk
             checkout.run("tidemark", "down")
+
+
+def test_a_full_disk_of_chunk_files_ends_the_run_with_one_line_and_the_next_run_succeeds(pipe):
+    pipe.do(BIG)
+    pipe.chunks.mkdir()
+    with small_disk(pipe.chunks, mb=1):
+        assert f"chunk_dir {pipe.chunks} is full" in pipe.sync({"public-orders": INCREMENTAL}).refused("disk_full")
+    pipe.sync({"public-orders": INCREMENTAL}).ok()
+    assert_equal(pipe)

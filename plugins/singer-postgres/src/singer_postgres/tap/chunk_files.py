@@ -6,6 +6,7 @@ committed. A new file is created only while fewer than the limit exist, so a tar
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -18,10 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from singer_postgres.core.errors import ChunkDirectoryError
+from singer_postgres.core.errors import ChunkDirectoryError, DiskFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from singer_postgres.core.errors import SingerPostgresError
 
 _POLL_S = 0.01
 _SWEEP_S = 60.0
@@ -62,8 +65,7 @@ class ChunkFiles:
                 self._lock = (self.directory / "lock").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
-            msg = f"chunk_dir {base} can't be used: {error.strerror}; name another directory."
-            raise ChunkDirectoryError(msg) from error
+            raise _unusable(base, error) from error
 
     def new(self, gave_way: threading.Event | None = None) -> Path:
         """Return the path of a new file, as soon as there is room for one.
@@ -132,6 +134,18 @@ class ChunkFiles:
         self._lock.close()
 
 
+def _unusable(base: Path, error: OSError) -> SingerPostgresError:
+    """Return the error to raise if nothing can be written below `base`. It ends the run: all streams write there."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        ours: SingerPostgresError = DiskFullError(
+            f"chunk_dir {base} is full: free some space, or name another directory."
+        )
+    else:
+        ours = ChunkDirectoryError(f"chunk_dir {base} can't be used: {error.strerror}; name another directory.")
+    ours.ends_run = True
+    return ours
+
+
 def _lock(file: IO[str], base: Path) -> None:
     """Take the lock for a sweep, which lasts until the files of killed runs are removed.
 
@@ -172,15 +186,21 @@ class ChunkFile:
         self.path = path
         self.bytes = self.crc32 = 0
         self.rows: int | None = None
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise _unusable(path.parent.parent, error) from error
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`."""
         self.crc32 = zlib.crc32(data, self.crc32)
         self.bytes += len(data)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            raise _unusable(self.path.parent.parent, error) from error
 
     def close(self) -> None:
         """Close the file."""
