@@ -158,7 +158,7 @@ def test_an_impossible_place_is_named_in_one_line_without_its_secret(project, to
 
 def test_airflows_database_that_does_not_answer_ends_a_backup_with_its_code(project):
     away = {"AIRFLOW_POSTGRES_HOST": "127.0.0.1", "AIRFLOW_POSTGRES_PORT": "1"}
-    assert "Cannot connect to the airflow as 'airflow'" in project.refusal("backup", env=away)
+    assert "Cannot connect to the airflow database 'airflow' on 127.0.0.1:1" in project.refusal("backup", env=away)
     assert project.logged_code() == "database_unreachable"
 
 

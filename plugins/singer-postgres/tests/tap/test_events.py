@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import ChunkDirectoryError, SingerPostgresError
 from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
 from singer_postgres.tap.batch_writer import BatchWriter
@@ -104,7 +104,7 @@ def test_a_chunk_that_is_begun_while_the_run_ends_leaves_nothing_behind(
     remove_directory = os.rmdir
 
     def begin_a_chunk(path: str, **options: Any) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(ChunkDirectoryError):
             ChunkFile(late)
         remove_directory(path, **options)
 
