@@ -27,7 +27,7 @@ from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
-from singer_postgres.target.copy_writer import FlushingWriter
+from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.full_stages import FullStages, short_digest
 from singer_postgres.target.load_effort import LoadEffort
 

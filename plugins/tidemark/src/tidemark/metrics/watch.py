@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tidemark.metrics.conditions import duration, holding
+from tidemark.metrics.alert_conditions import duration, holding
 from tidemark.metrics.exporter import Exporter
 from tidemark.metrics.overview import overview
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleDimensions, RenderableType
 
-    from tidemark.metrics.conditions import Condition
+    from tidemark.metrics.alert_conditions import Condition
     from tidemark.metrics.overview import Overview, StreamOverview
     from tidemark.project.directory import Project
 

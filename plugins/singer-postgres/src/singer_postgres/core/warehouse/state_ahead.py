@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.bookmarks import has_known_order
+from singer_postgres.core.bookmark_order import has_known_order
 from singer_postgres.core.errors import ClockBackError, NotLoadedYetError, StateAheadError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse import other_source, run_history

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.bookmarks import reaches
+from singer_postgres.core.bookmark_order import reaches
 from singer_postgres.core.errors import LockLostError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.loaded_columns import LoadedColumns

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from singer_postgres.core.bookmarks import reaches
+from singer_postgres.core.bookmark_order import reaches
 from singer_postgres.core.source import identity
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.state_ahead import past_bookmarks, rows_missed

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.bookmarks import comparable, reaches
+from singer_postgres.core.bookmark_order import comparable, reaches
 from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.source import stream_query
 from singer_postgres.core.warehouse import loaded_columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from singer_postgres.core.bookmarks import comparable, has_known_order, reaches
+from singer_postgres.core.bookmark_order import comparable, has_known_order, reaches
 from tidemark.project.meltano_state import shown
 
 

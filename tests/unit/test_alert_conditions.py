@@ -10,8 +10,8 @@ import yaml
 from rich.console import Console
 
 from tests.conftest import REPOSITORY
-from tidemark.metrics import conditions, watch
-from tidemark.metrics.conditions import holding
+from tidemark.metrics import alert_conditions, watch
+from tidemark.metrics.alert_conditions import holding
 from tidemark.metrics.overview import ModelOverview, Overview, StreamOverview
 
 NOW = 1_800_000_000.0
@@ -93,10 +93,10 @@ def test_a_held_lock_a_stale_model_and_an_old_backup_are_shown():
 
 
 def test_every_condition_is_an_alert_of_prometheus_with_the_same_codes():
-    named = set(re.findall(r'"([A-Z][A-Za-z]+)"', (REPOSITORY / conditions.__file__).read_text()))
+    named = set(re.findall(r'"([A-Z][A-Za-z]+)"', (REPOSITORY / alert_conditions.__file__).read_text()))
     assert named - RULES.keys() == set()
     codes = set(re.search(r"code=~'([^']+)'", RULES["StreamSchemaRefused"])[1].replace("\\", "").split("|"))
-    assert {code.strip() for code in codes} == conditions.SCHEMA_CODES
+    assert {code.strip() for code in codes} == alert_conditions.SCHEMA_CODES
 
 
 @pytest.mark.parametrize("width", [80, 110, 160])
