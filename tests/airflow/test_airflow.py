@@ -16,7 +16,7 @@ from tests.airflow.browser import CHROMIUM, looking_at
 from tests.airflow.server import until
 from tests.conftest import REPOSITORY
 from tests.integration.test_marts import assert_as_a_full_build_has_them
-from tidemark.logs.sources import Place, reader_of
+from tidemark.logs.sources import LinePosition, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def as_shipped(airflow: Airflow) -> list[dict[str, Any]]:
     for path in (airflow.checkout.root / ".tidemark" / "airflow" / "logs").rglob("attempt=*.log"):
         reader = reader_of(path)
         assert reader
-        found += [reader(line, Place(path, b"", at)) for at, line in enumerate(path.read_text().splitlines())]
+        found += [reader(line, LinePosition(path, b"", at)) for at, line in enumerate(path.read_text().splitlines())]
     return found
 
 
