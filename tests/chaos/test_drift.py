@@ -278,7 +278,7 @@ def run_batch(pipe: Pipe, found: list[Fuzzed]) -> tuple[int, int]:  # noqa: C901
             for line in refused:
                 named(found, line).log.append(f"-- {line}")
 
-        def mend(error: str) -> bool:
+        def fix(error: str) -> bool:
             table = named(found, error)
             if is_mine := "has no primary key" in error:
                 key = "id, updated_at" if table.partitioned else "id"
@@ -286,7 +286,7 @@ def run_batch(pipe: Pipe, found: list[Fuzzed]) -> tuple[int, int]:  # noqa: C901
             return is_mine
 
         try:
-            state, met = run_until_well(pipe, streams, state, told=told, mend=mend)
+            state, met = run_until_well(pipe, streams, state, told=told, fix=fix)
         except AssertionError as error:
             raise AssertionError(f"seed {SEED}: {error}\n" + logs(found, str(error))) from error
         advices += len(met)

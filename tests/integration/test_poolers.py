@@ -188,10 +188,10 @@ def test_two_runs_through_a_session_pool_exclude_each_other(project, sessions):
 def test_airflows_page_of_streams_is_read_through_a_pool_of_transactions(project, transactions, sessions):
     project.tidemark("run", *LOAD, env=sessions)
     script = """
-from tidemark_airflow.streams.history import overview
-from tidemark_airflow.streams.settings import Monitor, Warehouse
+from tidemark_airflow.streams.run_history import overview
+from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 for _ in range(12):
-    found = overview(Warehouse(), Monitor())
+    found = overview(WarehouseSettings(), Monitor())
 print(sorted({stream.stream for stream in found.streams}), found.notes)
 """
     login = {"TIDEMARK_MONITOR_PASSWORD": pgbouncer.password(project, "tidemark_watcher")}

@@ -31,13 +31,13 @@ def run_until_well(
     state: State,
     *,
     told: Callable[[Synced, list[str]], None] = lambda *_: None,
-    mend: Callable[[str], bool] = lambda _: False,
+    fix: Callable[[str], bool] = lambda _: False,
 ) -> tuple[State, list[str]]:
     """Run and follow the advice of errors until nothing is refused; return the state and the errors.
 
     Args:
         told: called with each run and the reasons why it was refused.
-        mend: applies the advice for the source, and returns whether there was any.
+        fix: applies the advice for the source, and returns whether there was any.
     """
     met: list[str] = []
     for _ in range(_MOST):
@@ -51,7 +51,7 @@ def run_until_well(
         assert refused, synced.tap_log + synced.target_log
         for error in refused:
             met.append(error)
-            if not mend(error):
+            if not fix(error):
                 state = follow(pipe, error, state)
     raise AssertionError(f"It is refused again and again: {met}")
 

@@ -303,10 +303,10 @@ def test_a_retyped_column_stops_only_its_stream_and_the_error_names_the_fix(load
     assert loaded.rows("select id from raw.others") == [(1,)]
     assert synced.state["bookmarks"]["public-orders"] == loaded.state["bookmarks"]["public-orders"]
     assert "public-others" in synced.state["bookmarks"]
-    mend = f'ALTER TABLE "raw"."orders" RENAME COLUMN "{column}" TO'
-    assert mend in error
+    fix = f'ALTER TABLE "raw"."orders" RENAME COLUMN "{column}" TO'
+    assert fix in error
     with loaded.warehouse() as connection:
-        connection.execute(f"{mend} old")
+        connection.execute(f"{fix} old")
     loaded.do("update orders set updated_at = now()")
     loaded.sync(STREAMS, synced.state).ok()
     assert_same(loaded, f"id, {column}")
@@ -316,10 +316,10 @@ def test_a_recreated_column_is_not_mixed_with_the_old_one(loaded):
     error = again(loaded, "alter table orders drop note; alter table orders add note varchar(10)").refused(
         "column_recreated"
     )
-    mend = 'ALTER TABLE "raw"."orders" RENAME COLUMN "note" TO'
-    assert mend in error
+    fix = 'ALTER TABLE "raw"."orders" RENAME COLUMN "note" TO'
+    assert fix in error
     with loaded.warehouse() as connection:
-        connection.execute(f"{mend} note_until_today")
+        connection.execute(f"{fix} note_until_today")
     again(loaded, "").ok()
     assert_same(loaded, "id, note")
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tidemark.run.events import BlockDone, Failure, Line, NodeDone, Rows, StreamBegan, parse, parse_own
+from tidemark.run.events import BlockDone, Failure, NodeDone, Rows, StreamBegan, TextLine, parse, parse_own
 
 
 def logged(event: str, **fields: object) -> str:
@@ -30,18 +30,18 @@ def metric(name: str = "record_count", **fields: object) -> str:
         pytest.param(metric("rows_deleted", consumer=True), [Rows("public-orders", 7, "deleted")], id="rows-deleted"),
         pytest.param(
             logged("Reading it", stream_began={"stream": "public-orders", "incremental": True}),
-            [StreamBegan("public-orders", incremental=True), Line("Reading it", "tap-postgres", "info")],
+            [StreamBegan("public-orders", incremental=True), TextLine("Reading it", "tap-postgres", "info")],
             id="stream-begun",
         ),
         pytest.param(
             logged("It broke", level="error", error={"code": "disk_full", "transient": True, "hint": "Make room."}),
-            [Line("It broke", "tap-postgres", "error"), Failure("It broke", "disk_full", True, "Make room.")],
+            [TextLine("It broke", "tap-postgres", "error"), Failure("It broke", "disk_full", True, "Make room.")],
             id="error-with-a-code",
         ),
         pytest.param(
             logged("Gone", error={"code": "table_missing", "transient": False, "stream": "public-x"}),
             [
-                Line("Gone", "tap-postgres", "info"),
+                TextLine("Gone", "tap-postgres", "info"),
                 Failure("Gone", "table_missing", False, "", stream="public-x"),
             ],
             id="error-of-a-stream",
@@ -53,18 +53,18 @@ def metric(name: str = "record_count", **fields: object) -> str:
         ),
         pytest.param(
             logged(json.dumps({"data": {}, "info": {"msg": "Registered adapter", "level": "warn"}})),
-            [Line("Registered adapter", "tap-postgres", "warning")],
+            [TextLine("Registered adapter", "tap-postgres", "warning")],
             id="line-of-dbt",
         ),
         pytest.param(
             logged("boom", plugin_exception={"type": "KeyError", "message": "boom"}, level="error"),
             [
-                Line("KeyError: boom", "tap-postgres", "error"),
+                TextLine("KeyError: boom", "tap-postgres", "error"),
                 Failure("KeyError: boom", "unexpected", True, ""),
             ],
             id="uncaught-exception",
         ),
-        pytest.param("Fatal Python error", [Line("Fatal Python error", "meltano", "error")], id="not-json"),
+        pytest.param("Fatal Python error", [TextLine("Fatal Python error", "meltano", "error")], id="not-json"),
         pytest.param("  \n", [], id="empty"),
     ],
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tidemark.project.meltano_state import Bookmark
-from tidemark.run.events import BlockDone, Failure, Line, NodeDone, Rows, StreamBegan
+from tidemark.run.events import BlockDone, Failure, NodeDone, Rows, StreamBegan, TextLine
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.summary import stream_reports
 
@@ -68,7 +68,7 @@ def test_the_reason_is_the_error_that_ended_the_run_and_not_an_earlier_streams()
 
 
 def test_the_last_log_line_is_the_reason_for_a_process_that_ends_without_an_error():
-    failure = failed(Line("Killed", "meltano", "error"))
+    failure = failed(TextLine("Killed", "meltano", "error"))
     assert (failure.code, failure.transient) == ("process_gone", True)
 
 

@@ -272,7 +272,7 @@ def test_the_pipelines_address_is_the_default(monkeypatch):
     from tidemark.project import database_settings  # noqa: PLC0415
 
     monkeypatch.delenv("TARGET_POSTGRES_PORT")
-    own, ours = WarehouseSettings(), database_settings.WarehouseSettings()
+    own, ours = WarehouseSettings(), database_settings.Warehouse()
     names = ("port", "database", "default_target_schema", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
     assert [getattr(own, name) for name in names] == [getattr(ours, name) for name in names]
     assert (own.host, Monitor().user) == (ours.address, database_settings.MonitorLogin().user)

@@ -75,7 +75,7 @@ class BackupError(TidemarkError):
     section = "backup"
 
 
-class UndeliveredError(TidemarkError):
+class LogsUndeliveredError(TidemarkError):
     """Log lines could not be sent to Elasticsearch."""
 
     code = "logs_undelivered"

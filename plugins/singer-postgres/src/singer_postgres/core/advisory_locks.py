@@ -24,7 +24,7 @@ _HELD = """
 """
 
 
-class Holder(NamedTuple):
+class LockHolder(NamedTuple):
     """The session that holds a lock; `since` is None if the role has no right to see its start."""
 
     pid: int
@@ -43,7 +43,7 @@ def key(*names: str) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], signed=True)
 
 
-def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> Holder | None:
+def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> LockHolder | None:
     """Return who holds a lock of this database.
 
     Args:
@@ -53,7 +53,7 @@ def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> Hol
     with connection.cursor() as cursor:
         cursor.execute(_HOLDER, {"key": lock, "names": names})
         row = cursor.fetchone()
-    return Holder(*row) if row else None
+    return LockHolder(*row) if row else None
 
 
 def held(connection: Any) -> set[int]:

@@ -32,7 +32,7 @@ _SWEEP_S = 60.0
 _BUFFER_BYTES, _SMALLEST_BUFFER_BYTES = 2**20, 2**13
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the run is being ended
+class ReadingStopped(Exception):  # noqa: N818 - not an error: the run is being ended
     """The run is over, so threads that wait for room stop waiting."""
 
 
@@ -74,7 +74,7 @@ class ChunkFiles:
             gave_way: set when the file is no longer needed.
 
         Raises:
-            Stopped: the run is over, or the file is no longer needed.
+            ReadingStopped: the run is over, or the file is no longer needed.
         """
         while not self._stopped.is_set() and not (gave_way and gave_way.is_set()):
             with self._room:
@@ -84,7 +84,7 @@ class ChunkFiles:
                     self._existing.add(path)
                     return path
             time.sleep(_POLL_S)
-        raise Stopped
+        raise ReadingStopped
 
     def outstanding(self) -> int:
         """Return the number of files that exist or will soon."""

@@ -17,7 +17,7 @@ from psycopg2 import sql
 
 from singer_postgres.core.wire import Chunk, EmptyRange
 from singer_postgres.core.worker_connection import WorkerConnection
-from singer_postgres.tap.chunk_files import ChunkFile, ChunkFiles, ChunkWriter, Stopped
+from singer_postgres.tap.chunk_files import ChunkFile, ChunkFiles, ChunkWriter, ReadingStopped
 from singer_postgres.tap.events import Empty, Event, Failed, Read
 from singer_postgres.tap.locks import LockedError
 from singer_postgres.tap.range_lease import RangeLease, StaleError
@@ -74,7 +74,7 @@ class ChunkReaders:
         try:
             while self._read_next(worker):
                 pass
-        except (Stopped, Crowded):
+        except (ReadingStopped, Crowded):
             # the run is over, or other workers read the rest
             return
         except Exception as error:  # noqa: BLE001 - the thread that takes the events reports any error
@@ -86,7 +86,7 @@ class ChunkReaders:
         """Read the next range; return False if no range is left.
 
         Raises:
-            Stopped: the run is over.
+            ReadingStopped: the run is over.
             Crowded: the source accepts no more connections, and other workers read the rest.
         """
         # wait for room first, so that a slow target doesn't keep a snapshot open

@@ -68,7 +68,7 @@ class LockedError(Exception):
     """A relation, or one below it, is locked, or another session waits to lock it. Try again later."""
 
 
-class GaveWayError(Exception):
+class ReadInterruptedError(Exception):
     """A range was interrupted because another session waited for its table."""
 
 
@@ -220,7 +220,7 @@ class Watch:
         """Watch over what a connection reads.
 
         Raises:
-            GaveWayError: reading was interrupted because another session waited.
+            ReadInterruptedError: reading was interrupted because another session waited.
         """
         reader = Reader(connection, poolers.server_pid(connection) if pid is None else pid)
         with self._alone:
@@ -233,7 +233,7 @@ class Watch:
             yield reader
         except Exception as error:
             if reader.gave_way.is_set():
-                raise GaveWayError(reader.waiter) from error
+                raise ReadInterruptedError(reader.waiter) from error
             raise
         finally:
             with reader.lock:

@@ -13,7 +13,7 @@ _EVERY_S = 5.0
 
 
 @dataclass
-class _Stream:
+class _StreamProgress:
     estimate: float | None
     began: float = field(default_factory=time.monotonic)
     rows: int = 0
@@ -25,12 +25,12 @@ class Progress:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _StreamProgress] = {}
         self._logged_at = time.monotonic()
 
     def opened(self, stream: str, rows_estimate: float | None) -> None:
         """Start with a stream. If the estimate is None or not positive, the stream has no estimate."""
-        self._streams[stream] = _Stream(rows_estimate if rows_estimate and rows_estimate > 0 else None)
+        self._streams[stream] = _StreamProgress(rows_estimate if rows_estimate and rows_estimate > 0 else None)
 
     def read(self, stream: str, *, rows: int, bytes_: int) -> None:
         """Count the rows and bytes of a chunk."""

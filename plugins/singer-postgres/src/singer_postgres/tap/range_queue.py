@@ -20,7 +20,7 @@ from singer_postgres.core.wire import StreamEnd
 from singer_postgres.tap.chunk_files import ChunkWriter
 from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
-from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
+from singer_postgres.tap.locks import LockedError, Pause, ReadInterruptedError
 from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
 from singer_postgres.tap.snapshots import ChangedError
 from singer_postgres.tap.source_queries import ReadSettings, SourceQueries
@@ -137,7 +137,7 @@ class RangeQueue:
             self._cut(lease)
         except LockedError as error:
             self._locked_out(lease, str(error))
-        except GaveWayError as error:
+        except ReadInterruptedError as error:
             self._gave_way(lease, str(error))
         except ChangedError as error:
             self._table_changed(lease, str(error))
@@ -344,7 +344,7 @@ class RangeQueue:
             with suppress(psycopg2.Error, SingerPostgresError):
                 self.queries.workers.connection(worker)
             stream, ranges = self.queries.with_retries(plan, partial(self.queries.open_stream, plan))
-        except (LockedError, GaveWayError) as locked:
+        except (LockedError, ReadInterruptedError) as locked:
             error = self._pause(unopened.pause, plan, str(locked))
             over = error is not None
             if error is not None:
@@ -377,7 +377,7 @@ class RangeQueue:
             except BaseException:
                 self.queries.release(snapshot)
                 raise
-        except (LockedError, GaveWayError) as locked:
+        except (LockedError, ReadInterruptedError) as locked:
             error = self._pause(stream.pause, plan, str(locked))
             if error is not None:
                 with self._changed:

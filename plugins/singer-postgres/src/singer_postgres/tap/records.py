@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from singer_postgres.core.errors import LockBusyError, TableChangedError, TypeUnsupportedError
 from singer_postgres.core.sql_compat import literal
-from singer_postgres.tap.locks import GaveWayError, LockedError, Pause
+from singer_postgres.tap.locks import LockedError, Pause, ReadInterruptedError
 from singer_postgres.tap.snapshots import ChangedError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Records:
             except ChangedError as error:
                 yields += 1
                 self._require_another(yields, f"the table changed ({error})")
-            except GaveWayError as error:
+            except ReadInterruptedError as error:
                 yields += 1
                 pause.longer()
                 self._require_another(yields, f"{error} waits for the table")

@@ -69,7 +69,7 @@ class SourceQueries:
 
         Raises:
             SingerPostgresError, psycopg2.Error: the stream can't be read.
-            LockedError, GaveWayError: its table is locked, or another session waits to lock it.
+            LockedError, ReadInterruptedError: its table is locked, or another session waits to lock it.
         """
         connection = self._connect()
         with self._kept(connection), self.watch.over(connection):
@@ -136,7 +136,7 @@ class SourceQueries:
 
         Raises:
             SingerPostgresError, psycopg2.Error: the stream can no longer be read.
-            LockedError, GaveWayError: its table is locked, or another session waits to lock it.
+            LockedError, ReadInterruptedError: its table is locked, or another session waits to lock it.
         """
         connection = self._connect()
         with self._kept(connection), self.watch.over(connection):

@@ -91,7 +91,7 @@ class _Worker(WorkerConnection["Connection"]):
         self.since = 0.0
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: another worker reports the cause
+class LoadingStopped(Exception):  # noqa: N818 - not an error: another worker reports the cause
     """The run or the stream has ended."""
 
 
@@ -177,7 +177,7 @@ class ChunkLoaders:
                 worker.job, worker.since = job, time.monotonic()
                 try:
                     self._load(worker, job)
-                except Stopped:
+                except LoadingStopped:
                     self._discard(job)
                 except Exception as error:  # noqa: BLE001 - the main thread must learn of any error
                     doing = f"Loading {job.load.stream} into {job.load.schema}.{job.load.table.name}"
@@ -246,7 +246,7 @@ class ChunkLoaders:
         """Load a job's chunk.
 
         Raises:
-            Stopped: the run or the stream has ended.
+            LoadingStopped: the run or the stream has ended.
             SingerPostgresError, psycopg.Error: the chunk can't be loaded.
         """
 
@@ -257,10 +257,10 @@ class ChunkLoaders:
             with job.stream.changed:
                 job.stream.changed.wait_for(lambda: job.stream.done == job.turn or is_over())
             if is_over():
-                raise Stopped
+                raise LoadingStopped
 
         if is_over():
-            raise Stopped
+            raise LoadingStopped
         if job.turn == 0:
             # one at a time: two workers that create the same schema at once would fail
             try:
@@ -271,7 +271,7 @@ class ChunkLoaders:
             job.load.opened.set()
         while not job.load.opened.wait(timeout=0.5):
             if is_over():
-                raise Stopped
+                raise LoadingStopped
         batch = job.batch
         if isinstance(batch, StreamEnd):
             my_turn()

@@ -29,7 +29,7 @@ class InvalidMessageError(MessageInvalidError, InvalidInputLine):
     """An input line is not a Singer message. It is the SDK's error for this, with a message on one line."""
 
 
-class Reader(SimpleSingerReader):
+class MessageReader(SimpleSingerReader):
     """The SDK's reader, with errors that a person can understand."""
 
     def process_lines(

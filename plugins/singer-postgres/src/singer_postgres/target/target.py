@@ -35,7 +35,7 @@ from singer_postgres.target import files
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
 from singer_postgres.target.counters import WrittenCounters
-from singer_postgres.target.messages import Reader
+from singer_postgres.target.messages import MessageReader
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.state_order import StateOrder
@@ -54,7 +54,7 @@ class TargetPostgres(MeltanoLabsTarget):
 
     package_name = "tidemark-singer-postgres"
     default_sink_class = RecordSink
-    message_reader_class = Reader
+    message_reader_class = MessageReader
     config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
         **MeltanoLabsTarget.config_jsonschema,
         "properties": {**without_password(MeltanoLabsTarget.config_jsonschema["properties"]), **SETTINGS["properties"]},

@@ -50,11 +50,11 @@ _BOUND_S = 30
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
 
-class UndeliveredError(Exception):
+class AlertUndeliveredError(Exception):
     """The reason why an alert could not be sent, on one line without any secret."""
 
 
-class _PassingError(UndeliveredError):
+class _PassingError(AlertUndeliveredError):
     """A transient failure. `after`: the seconds to wait, if the receiver named them."""
 
     def __init__(self, reason: str, after: float = 0) -> None:
@@ -71,7 +71,7 @@ class Channel(Protocol):
         """Send the alert once.
 
         Raises:
-            UndeliveredError: the alert can't be sent.
+            AlertUndeliveredError: the alert can't be sent.
         """
 
 
@@ -99,7 +99,7 @@ class Webhook:
         said = f"it answered {response.status_code} {response.reason_phrase}".rstrip()
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
             raise _PassingError(said, _seconds(response.headers.get("Retry-After", "")))
-        raise UndeliveredError(said)
+        raise AlertUndeliveredError(said)
 
 
 @dataclass
@@ -124,11 +124,11 @@ class Mail:
         except smtplib.SMTPResponseException as error:
             raise _judged(error.smtp_code, error.smtp_error) from None
         except (smtplib.SMTPNotSupportedError, ssl.SSLError) as error:
-            raise UndeliveredError(_first_line(error)) from None
+            raise AlertUndeliveredError(_first_line(error)) from None
         except OSError as error:
             raise _PassingError(_first_line(error)) from None
         if refused:
-            raise UndeliveredError(f"it refused {', '.join(refused)} and accepted the others")
+            raise AlertUndeliveredError(f"it refused {', '.join(refused)} and accepted the others")
 
     def _connection(self) -> smtplib.SMTP:
         host, port = self.settings.smtp_host or "", self.settings.port
@@ -226,7 +226,7 @@ def _send(channel: Channel, alert: Alert, told: dict[str, str | None]) -> None:
     )
     try:
         retrying(channel.attempt, alert)
-    except UndeliveredError as error:
+    except AlertUndeliveredError as error:
         tries = retrying.statistics["attempt_number"]
         told[channel.name] = f"{error}{f', {tries} times' if tries > 1 else ''}"
     except Exception as error:  # noqa: BLE001 - an alert must not fail the run; the text might hold a secret
@@ -255,10 +255,10 @@ def _seconds(retry_after: str) -> float:
         return 0.0
 
 
-def _judged(code: int, said: bytes | str) -> UndeliveredError:
+def _judged(code: int, said: bytes | str) -> AlertUndeliveredError:
     """Return the error for a mail server's answer: 4xx is transient, 5xx is permanent (RFC 5321, 4.2.1)."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    kind = _PassingError if code < 500 else UndeliveredError  # noqa: PLR2004
+    kind = _PassingError if code < 500 else AlertUndeliveredError  # noqa: PLR2004
     return kind(message.one_line(f"it answered {code} {text}", 200))
 
 

@@ -102,7 +102,7 @@ class SchemaChange(BaseModel):
     becomes: str | None
 
 
-class Model(BaseModel):
+class ModelEntry(BaseModel):
     """A model or snapshot of dbt.
 
     Attributes:
@@ -118,7 +118,7 @@ class Model(BaseModel):
     message: str | None
 
 
-class Overview(BaseModel):
+class StreamsPage(BaseModel):
     """The whole page.
 
     Attributes:
@@ -129,5 +129,5 @@ class Overview(BaseModel):
     at: datetime
     streams: list[StreamEntry] = []
     schema_changes: list[SchemaChange] = []
-    models: list[Model] = []
+    models: list[ModelEntry] = []
     notes: list[str] = []

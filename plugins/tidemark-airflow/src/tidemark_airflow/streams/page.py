@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from tidemark_airflow.streams import show
 from tidemark_airflow.streams.dag_runs import find_page
-from tidemark_airflow.streams.history import HistoryError, overview
+from tidemark_airflow.streams.run_history import HistoryError, overview
 from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 
 if TYPE_CHECKING:
-    from tidemark_airflow.streams.overview import Overview
+    from tidemark_airflow.streams.overview import StreamsPage
 
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -36,7 +36,7 @@ def _may_see_runs(user: GetUserDep) -> None:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "This page needs the right to see the runs of all DAGs.")
 
 
-def _look() -> Overview | HistoryError:
+def _look() -> StreamsPage | HistoryError:
     try:
         return overview(WarehouseSettings(), Monitor())
     except ValidationError as error:
@@ -101,5 +101,5 @@ def nothing(path: str) -> None:
     )
 
 
-def _status(look: Overview | HistoryError) -> int:
+def _status(look: StreamsPage | HistoryError) -> int:
     return status.HTTP_503_SERVICE_UNAVAILABLE if isinstance(look, HistoryError) else status.HTTP_200_OK

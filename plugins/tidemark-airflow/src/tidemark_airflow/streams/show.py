@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tidemark_airflow.streams.overview import Overview, first_line
+from tidemark_airflow.streams.overview import StreamsPage, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tidemark_airflow.streams.history import HistoryError
     from tidemark_airflow.streams.overview import RunEntry, StreamEntry
+    from tidemark_airflow.streams.run_history import HistoryError
 
 
 def _instant(value: datetime) -> str:
@@ -91,12 +91,12 @@ _ENVIRONMENT.filters |= {
 }
 
 
-def html(look: Overview | HistoryError, *, nonce: str) -> str:
+def html(look: StreamsPage | HistoryError, *, nonce: str) -> str:
     """Return the page, or a page that says why there is none.
 
     Args:
         nonce: identifies the page's own style to the browser.
     """
-    found = look if isinstance(look, Overview) else None
+    found = look if isinstance(look, StreamsPage) else None
     template = _ENVIRONMENT.get_template("streams.html")
     return template.render(overview=found, problem=None if found else str(look), nonce=nonce)

@@ -13,14 +13,14 @@ _MADE = {"model", "snapshot", "seed"}
 
 
 @dataclass(frozen=True)
-class Model:
+class DownstreamModel:
     """A model's place in the warehouse."""
 
     schema: str
     name: str
 
 
-def models_of(manifest: Path, schema: str, table: str) -> list[Model]:
+def models_of(manifest: Path, schema: str, table: str) -> list[DownstreamModel]:
     """Return the models below a raw table, the nearest first; an empty list if dbt has not run yet."""
     try:
         content: dict[str, Any] = json.loads(manifest.read_text())
@@ -28,7 +28,7 @@ def models_of(manifest: Path, schema: str, table: str) -> list[Model]:
         return []
     wanted = schema, table
     at = [id_ for id_, source in content["sources"].items() if (source["schema"], source["identifier"]) == wanted]
-    found: dict[str, Model] = {}
+    found: dict[str, DownstreamModel] = {}
     while at:
         children = [child for id_ in at for child in content["child_map"].get(id_, ())]
         at = []
@@ -38,6 +38,6 @@ def models_of(manifest: Path, schema: str, table: str) -> list[Model]:
                 continue
             # move a model that was found before to the end, so that the furthest models come last
             found.pop(child, None)
-            found[child] = Model(node["schema"], node["alias"])
+            found[child] = DownstreamModel(node["schema"], node["alias"])
             at.append(child)
     return [model for id_, model in found.items() if content["nodes"][id_]["config"]["materialized"] != "ephemeral"]

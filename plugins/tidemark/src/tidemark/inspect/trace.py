@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from singer_postgres.core.wire import Table
-    from tidemark.inspect.lineage import Model
+    from tidemark.inspect.lineage import DownstreamModel
     from tidemark.inspect.reconcile.hash_queries import ComparedStream
     from tidemark.project.directory import Project
 
@@ -138,7 +138,7 @@ class _Row:
         row = self.warehouse.execute(query.format(name, wanted)).fetchone()
         return row[0] if row else None
 
-    def in_model(self, models: Connection, model: Model) -> TracedRow | None:
+    def in_model(self, models: Connection, model: DownstreamModel) -> TracedRow | None:
         """Look for the row in a model; None if the model doesn't exist, or no column of it can be the key."""
         relation = sql.Identifier(model.schema, model.name)
         known = {

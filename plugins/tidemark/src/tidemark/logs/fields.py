@@ -67,7 +67,7 @@ def dump(fields: Mapping[str, Any]) -> str:
 
 
 def content_id(*parts: object) -> str:
-    """Return an id that is the same whenever the same line is read at the same place."""
+    """Return an id that is the same whenever the same line is read at the same position."""
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="replace")).hexdigest()[:32]
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
-from tidemark.errors import UndeliveredError, UsageError
+from tidemark.errors import LogsUndeliveredError, UsageError
 from tidemark.logs.elasticsearch import AwayError, Document
 from tidemark.logs.fields import INDEX, dump
 from tidemark.logs.sources import reader_of
@@ -98,7 +98,7 @@ class Shipper:
         It may be killed at any moment.
 
         Raises:
-            UndeliveredError: with `once`, Elasticsearch does not take all lines.
+            LogsUndeliveredError: with `once`, Elasticsearch does not take all lines.
             UsageError: the file of refused lines can't be written.
             TidemarkError: Elasticsearch refuses the index template.
         """
@@ -122,7 +122,9 @@ class Shipper:
                 self._say(f"{error}; trying again in {wait:.0f} s. Nothing is lost: the files keep the lines.")
             self.totals.failing_since = (self.totals.failing_since or time.time()) if held else 0.0
             if once and held:
-                raise UndeliveredError(f"Not all lines were sent: {held}. They stay in their files; run this again.")
+                raise LogsUndeliveredError(
+                    f"Not all lines were sent: {held}. They stay in their files; run this again."
+                )
             if once and not found:
                 return
 

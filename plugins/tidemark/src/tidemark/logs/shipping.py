@@ -39,7 +39,7 @@ def ship(  # noqa: PLR0913 - each argument has a name
 
     Raises:
         UsageError: a directory does not exist, or a setting is missing or wrong.
-        UndeliveredError: with `once`, Elasticsearch does not take all lines.
+        LogsUndeliveredError: with `once`, Elasticsearch does not take all lines.
         TidemarkError: Elasticsearch refuses the index template.
     """
     if missing := [str(path) for path in directories or () if not path.is_dir()]:

@@ -44,7 +44,7 @@ class Schedules:
                 for each in content["schedules"]
                 if (seconds := longest_interval(str(each["interval"] or ""))) is not None
             }
-            self._tasks = {str(each["name"]): list(map(str, each["tasks"])) for each in content["schedules"]}
+            self._job_tasks = {str(each["name"]): list(map(str, each["tasks"])) for each in content["schedules"]}
             self._sources = [_with_schema(project, source) for source in content["sources"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{FILE} can't be read ({error}); write it with `make schedules`.") from error
@@ -72,11 +72,11 @@ class Schedules:
             for each in self._sources
             if each["schema"] == source and _matches(stream, each["streams"]) and not _matches(stream, each["excluded"])
         ]
-        return self._shortest(lambda task: any(pair in task for pair in pairs))
+        return self._shortest(lambda job_task: any(pair in job_task for pair in pairs))
 
     def _shortest(self, wanted: Callable[[str], bool]) -> float | None:
-        """Return the shortest interval of the schedules that have a certain task; None if there are none."""
-        found = [seconds for name, seconds in self._intervals.items() if any(map(wanted, self._tasks[name]))]
+        """Return the shortest interval of the schedules whose job has a certain task; None if there are none."""
+        found = [seconds for name, seconds in self._intervals.items() if any(map(wanted, self._job_tasks[name]))]
         return min(found, default=None)
 
 
@@ -84,8 +84,8 @@ def _matches(stream: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(stream, pattern) for pattern in patterns)
 
 
-def _builds(task: str) -> bool:
-    return any(block.startswith("dbt") and block.partition(":")[2] in {"run", "build"} for block in task.split())
+def _builds(job_task: str) -> bool:
+    return any(block.startswith("dbt") and block.partition(":")[2] in {"run", "build"} for block in job_task.split())
 
 
 def _with_schema(project: Project, source: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def export(project: Project) -> str:
     try:
         jobs = TaskSetsService(meltano)
         schedules = [
-            {"name": each.name, "interval": each.interval, "env": each.env, "tasks": _tasks(jobs, each)}
+            {"name": each.name, "interval": each.interval, "env": each.env, "tasks": _job_tasks(jobs, each)}
             for each in ScheduleService(meltano).schedules()
         ]
     except (MeltanoError, JobNotFoundError, ValueError) as error:
@@ -51,8 +51,8 @@ def export(project: Project) -> str:
 def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield the names of each tap and its target."""
     for schedule in schedules:
-        for task in schedule["tasks"]:
-            names = task.split()
+        for job_task in schedule["tasks"]:
+            names = job_task.split()
             for name, following in pairwise(names):
                 if name.startswith("tap-") and following.startswith("target-"):
                     yield name, following
@@ -80,8 +80,8 @@ def _excluded(tap: ProjectPlugin) -> list[str]:
     return sorted({each[1:].rpartition(".")[0] for each in patterns if each[0] == "!" and each.endswith(".*")})
 
 
-def _tasks(jobs: Any, schedule: Any) -> list[str]:
-    """Return the arguments of `meltano run`, one item per task."""
+def _job_tasks(jobs: Any, schedule: Any) -> list[str]:
+    """Return the arguments of `meltano run`, one item per task of the job."""
     if hasattr(schedule, "job"):
         return [" ".join(blocks) for blocks in jobs.get(schedule.job).flat_args_per_set]
     return [f"{schedule.extractor} {schedule.loader}"]

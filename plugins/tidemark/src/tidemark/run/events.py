@@ -65,7 +65,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Line:
+class TextLine:
     """Any other log line, for a person to read."""
 
     text: str
@@ -73,7 +73,7 @@ class Line:
     level: str
 
 
-Event = Rows | StreamBegan | NodeDone | BlockDone | Failure | Line
+Event = Rows | StreamBegan | NodeDone | BlockDone | Failure | TextLine
 
 _WHAT = {
     "record_count": "read",
@@ -86,12 +86,12 @@ _LEVELS = {"debug": "debug", "warn": "warning", "error": "error"}
 
 
 def parse(line: str) -> list[Event]:
-    """Return the events of a line of Meltano's log. A line that is not JSON (a crash) is a Line of level error."""
+    """Return the events of a line of Meltano's log. A line that is not JSON (a crash) is a TextLine of level error."""
     if not line.strip():
         return []
     fields = _object(line)
     if fields is None:
-        return [Line(line.rstrip(), "meltano", "error")]
+        return [TextLine(line.rstrip(), "meltano", "error")]
     if fields.get("block_type"):
         return [BlockDone(bool(fields.get("success")), fields.get("err"))]
     if isinstance(fields.get("metric_info"), dict):
@@ -102,7 +102,7 @@ def parse(line: str) -> list[Event]:
 def _of_plugin(fields: dict[str, Any]) -> list[Event]:
     if dbt := dbt_line(str(fields.get("event", ""))):
         fields = {**fields, "event": dbt["info"]["msg"], "level": _LEVELS.get(dbt["info"].get("level"), "info")}
-    text = Line(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
+    text = TextLine(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
     if isinstance(began := fields.get("stream_began"), dict):
         return [StreamBegan(str(began.get("stream")), bool(began.get("incremental"))), text]
     if isinstance(error := fields.get("error"), dict):

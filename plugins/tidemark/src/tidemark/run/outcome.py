@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import ProcessGoneError, TableMissingError
-from tidemark.run.events import BlockDone, Event, Failure, Line, NodeDone, Rows, StreamBegan
+from tidemark.run.events import BlockDone, Event, Failure, NodeDone, Rows, StreamBegan, TextLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ class BlockOutcome:
     error: str | None = None
     failed_nodes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    last_lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_TAIL))
+    last_lines: deque[TextLine] = field(default_factory=lambda: deque(maxlen=_TAIL))
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class BlockOutcome:
                 self.failures.append(event)
             case Failure():
                 self.failures.append(event)
-            case Line(text) if text.strip():
+            case TextLine(text) if text.strip():
                 self.last_lines.append(event)
 
     def failure(self) -> Failure:

@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.run.events import BlockDone, Line, NodeDone, Rows
+from tidemark.run.events import BlockDone, NodeDone, Rows, TextLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class LineProgress:
             block = outcome.block
             outcome.take(event)
             match event:
-                case Line(text, plugin, level) if text.strip() and not text.startswith(_STATELESS):
+                case TextLine(text, plugin, level) if text.strip() and not text.startswith(_STATELESS):
                     self._say("debug" if _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
                 case NodeDone(index, total, status, what):
                     self._say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")

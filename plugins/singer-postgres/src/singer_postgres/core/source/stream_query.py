@@ -59,7 +59,7 @@ class ReadColumns:
         table_oid, max_attnum, columns, where, *more = value
         # earlier releases wrote four members, and no types
         (seen,) = more or (None,)
-        read = tuple((name, number, mask, *(type_ or [None])) for name, number, mask, *type_ in columns)
+        read = tuple((name, attnum, mask, *(type_ or [None])) for name, attnum, mask, *type_ in columns)
         return cls(table_oid, max_attnum, read, tuple(where), None if seen is None else str(int(seen)))
 
 
@@ -110,7 +110,7 @@ class StreamQuery:
     def was_read(self, column: Column, before: ReadColumns) -> bool:
         """Return whether a column was read before: by attnum, or by name for views, whose attnums change."""
         return any(
-            column.attnum == number if before.table_oid else column.name == name for name, number, *_ in before.columns
+            column.attnum == attnum if before.table_oid else column.name == name for name, attnum, *_ in before.columns
         )
 
     def unread(self, before: ReadColumns) -> str | None:
@@ -120,7 +120,7 @@ class StreamQuery:
             return "it was dropped and created again"
         if before.where != now.where:
             return "its where clause, or start_date, was changed"
-        read = {number if before.table_oid else name: (mask, type_) for name, number, mask, type_ in before.columns}
+        read = {attnum if before.table_oid else name: (mask, type_) for name, attnum, mask, type_ in before.columns}
         for column, (_, _, mask, type_) in zip(self.columns, now.columns, strict=True):
             if self.was_read(column, before):
                 old_mask, old_type = read[column.attnum if before.table_oid else column.name]

@@ -52,7 +52,7 @@ class CheckedRelation:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class CheckedLeaf:
     """A table that stores rows: the relation itself, or one of its partitions. `bytes` includes TOAST."""
 
     oid: int
@@ -94,7 +94,7 @@ class Details:
     inherited: bool
     key: tuple[str, ...]
     lack: MissingKey
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[CheckedLeaf, ...]
     indexes: tuple[Index, ...]
 
 
@@ -153,9 +153,9 @@ def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Re
     """Return the details of relations by oid."""
     described = {relation.oid: relation for relation in selected}
     oids = list(described)
-    leaves: dict[int, list[Leaf]] = {}
+    leaves: dict[int, list[CheckedLeaf]] = {}
     for root, oid, schema, name, *rest in connection.execute(_LEAVES, [oids]):
-        leaves.setdefault(root, []).append(Leaf(oid, (schema, name), *rest))
+        leaves.setdefault(root, []).append(CheckedLeaf(oid, (schema, name), *rest))
     tables = {*oids, *(leaf.oid for each in leaves.values() for leaf in each)}
     indexes: dict[int, list[Index]] = {}
     for table, column, valid, *path in connection.execute(_INDEXES, [sorted(tables)]):

@@ -14,8 +14,8 @@ from singer_postgres.core.warehouse.connections import WarehouseConnector as Tar
 from singer_postgres.core.warehouse.run_lock import RunLock
 from tidemark.errors import BusyError, TidemarkError
 from tidemark.inspect.reconcile.compare import compare, recheck
-from tidemark.inspect.reconcile.history import ReconcileHistory
 from tidemark.inspect.reconcile.pairing import Endpoints
+from tidemark.inspect.reconcile.recorder import ReconcileRecorder
 from tidemark.inspect.reconcile.repair import obstacle, refuse_deletes, repair
 from tidemark.inspect.reconcile.result import ReconcileResult
 from tidemark.project import connections, lock_watch
@@ -54,20 +54,20 @@ def reconcile(
         TidemarkError: a database can't be reached or used.
     """
     ends = Endpoints.of(project, options.streams)
-    history = ReconcileHistory(ends, since=options.since, warn=warn)
+    recorder = ReconcileRecorder(ends, since=options.since, warn=warn)
     results = []
     for name in options.streams or sorted(ends.selected):
         began(name)
         try:
             result = _stream(ends, ends.selected[name], options)
         except LockedError as error:
-            history.note(ReconcileResult(name, error=one_line(error)))
+            recorder.note(ReconcileResult(name, error=one_line(error)))
             raise BusyError(str(error)) from error
         except (TidemarkError, SingerPostgresError) as error:
             result = ReconcileResult(name, error=one_line(error))
         except psycopg.Error as error:
             result = ReconcileResult(name, error=f"{name}: {one_line(error)}")
-        history.note(result)
+        recorder.note(result)
         results.append(result)
     return results
 

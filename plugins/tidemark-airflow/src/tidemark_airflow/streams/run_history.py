@@ -12,7 +12,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
-from tidemark_airflow.streams.overview import Comparison, Model, Overview, RunEntry, SchemaChange, StreamEntry
+from tidemark_airflow.streams.overview import Comparison, ModelEntry, RunEntry, SchemaChange, StreamEntry, StreamsPage
 from tidemark_airflow.streams.settings import parameters
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class HistoryError(Exception):
     """Says in one line why the run records can't be shown and what to do, without any secret."""
 
 
-def overview(warehouse: WarehouseSettings, monitor: Monitor) -> Overview:
+def overview(warehouse: WarehouseSettings, monitor: Monitor) -> StreamsPage:
     """Return the overview from the warehouse's run records.
 
     Raises:
@@ -84,7 +84,7 @@ def overview(warehouse: WarehouseSettings, monitor: Monitor) -> Overview:
         history = _HistoryTables(
             connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user
         )
-        found = Overview(warehouse=str(warehouse), at=history.now())
+        found = StreamsPage(warehouse=str(warehouse), at=history.now())
         # each source has its own schema; a schema that this role may not read belongs to somebody else
         own = warehouse.default_target_schema
         others = {row["schema"] for row in tables if row["name"] == RUNS and row["readable"]} - {own}
@@ -92,7 +92,7 @@ def overview(warehouse: WarehouseSettings, monitor: Monitor) -> Overview:
             found.streams += _streams(history, schema)
             found.schema_changes += [SchemaChange(**row) for row in history.rows(schema, CHANGES, _CHANGES)]
         found.schema_changes.sort(key=lambda change: change.changed_at, reverse=True)
-        found.models = [Model(**row) for row in history.rows(warehouse.marts, MODEL_RUNS, _MODELS)]
+        found.models = [ModelEntry(**row) for row in history.rows(warehouse.marts, MODEL_RUNS, _MODELS)]
         found.notes = history.notes
         if not found.streams and not found.notes:
             found.notes = [f"Nothing has been loaded into the schema {own} yet: run the pipeline."]

@@ -24,7 +24,7 @@ _NO_LONG_WAIT = "set lock_timeout = '10s'"
 _ERROR_CHARACTERS = 2000
 
 
-class ReconcileHistory:
+class ReconcileRecorder:
     """Records the result of each stream in one `tidemark reconcile`."""
 
     def __init__(self, ends: Endpoints, *, since: str | None, warn: Callable[[str], None]) -> None:
