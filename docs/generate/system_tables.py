@@ -19,9 +19,8 @@ _HEAD = """\
 # Tidemark's tables
 
 Tidemark keeps these tables in the warehouse and makes each when it first needs it. The comment on a table holds its
-version: a newer release brings an older table up to date, and an older release refuses to write a newer one in the
-schema of raw tables. Members of the role `tidemark_monitor` may read them. Change nothing in them: runs rely on what
-they say.
+version: a newer release brings an older table up to date, and an older release refuses to write a newer one. Members of
+the role `tidemark_monitor` may read them. Change nothing in them: runs rely on what they say.
 """
 _IN_RAW = "Beside the raw tables"
 _IN_MARTS = "Beside the models"

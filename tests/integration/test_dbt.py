@@ -141,6 +141,32 @@ def test_the_first_build_in_a_developers_schemas_runs_with_its_tests(project):
     assert len(re.findall(r"PASS [\w.:]+ \.* ", built.stdout)) > 50
 
 
+def test_tables_of_a_newer_release_are_not_touched_and_the_build_is_refused(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("comment on table marts._tidemark_models is 'Kept by Tidemark: version 99'")
+        try:
+            done = project.dbt("run", "--select", "dim_dates")
+        finally:
+            connection.execute("comment on table marts._tidemark_models is 'Kept by Tidemark: version 2'")
+    assert done.returncode == 2
+    assert "marts._tidemark_models has version 99, and this release knows 2" in done.stdout
+
+
+@pytest.mark.long
+def test_tables_of_an_older_release_are_migrated_and_builds_go_on(project):
+    columns = "changed_xid, remade_xid, read_snapshot"
+    with project.connect("warehouse") as connection:
+        connection.execute(f"alter table marts._tidemark_models drop {columns.replace(', ', ', drop ')}")
+        connection.execute("comment on table marts._tidemark_models is null")
+    assert project.dbt("run").returncode == 0
+    version = "select obj_description('marts._tidemark_models'::regclass, 'pg_class')"
+    assert project.rows("warehouse", version) == [("Kept by Tidemark: version 2",)]
+    noted = "select model from marts._tidemark_models where read_snapshot is null"
+    assert project.rows("warehouse", noted) == []
+    facts = "select inserted + updated + deleted from marts._tidemark_models where model = 'fct_sales'"
+    assert project.rows("warehouse", facts) == [(0,)], "the rows were right and stay"
+
+
 @pytest.mark.long
 def test_the_log_of_model_runs_reaches_back_90_days(project):
     log = "select count(*) from marts._tidemark_model_runs where run_id in ('at 91 days', 'at 89 days')"

@@ -278,7 +278,9 @@
                 create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
                 comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
             end if;
-            if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 1' then
+            if coalesce(obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class'), ': version 1')
+                like '%: version 1'
+            then
                 alter table {{ quoted }}._tidemark_models
                     add column if not exists changed_xid xid8, -- the transaction that last changed a row
                     add column if not exists remade_xid xid8, -- the one that last wrote all rows of a seed or dbt table
