@@ -52,7 +52,7 @@ airflow-down: setup ## stop Airflow from another terminal; its data stays
 	@$(BIN)/tidemark airflow down
 
 .PHONY: monitor
-monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9465")
+monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9474")
 	@exec $(BIN)/tidemark monitor $(ARGS)
 
 .PHONY: schedules

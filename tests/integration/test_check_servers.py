@@ -123,10 +123,10 @@ def test_a_warehouse_role_that_may_not_load_is_told_what_to_grant(checkout):
         execute(checkout, "warehouse", "create schema landing", "create table landing.orders (order_id int)")
         before = check(checkout, env)
         assert [finding["stream"] for finding in before] == [None, "public-orders"]
-        mends = [statement for finding in before for statement in finding["fix"]]
-        assert mends == [
+        fixes = [statement for finding in before for statement in finding["fix"]]
+        assert fixes == [
             f'GRANT USAGE, CREATE ON SCHEMA "landing" TO {role};',
             f'ALTER TABLE "landing"."orders" OWNER TO {role};',
         ]
-        execute(checkout, "warehouse", *mends)
+        execute(checkout, "warehouse", *fixes)
         assert check(checkout, env) == []

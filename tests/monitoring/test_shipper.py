@@ -164,10 +164,18 @@ def test_a_full_disk_holds_lines_back_until_there_is_room_and_other_days_go_on(s
     undelivered = ship_once(sink, tmp_path)
     assert undelivered.returncode == os.EX_TEMPFAIL
     assert "429 cluster_block_exception" in undelivered.stderr
-    with shipping(sink, tmp_path):
+    port, failing_since = free_port(), "tidemark_logs_failing_since_timestamp_seconds"
+    with shipping(sink, tmp_path, signal.SIGTERM, "--port", str(port)):
         until(lambda: len(sink.stored()) == 6)
+        until(lambda: scraped(port)[failing_since] > 0)
+        since, told = scraped(port)[failing_since], time.monotonic()
+        while time.monotonic() < told + 5:
+            # it tries again after 1, 2 and 4 s, and between these nothing has changed
+            assert scraped(port)[failing_since] == since
+            time.sleep(0.1)
         sink.ask("PUT", f"/{index}/_settings", {"index.blocks.read_only_allow_delete": None})
         until(lambda: len(sink.stored()) == 11)
+        until(lambda: scraped(port)[failing_since] == 0)
     assert sink.stored() == sorted(today.written + yesterday.written)
     assert refused(tmp_path) == []
 

@@ -99,16 +99,23 @@ def test_every_condition_is_an_alert_of_prometheus_with_the_same_codes():
     assert {code.strip() for code in codes} == alert_conditions.SCHEMA_CODES
 
 
-@pytest.mark.parametrize("width", [80, 110, 160])
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 110, 160])
 def test_streams_in_trouble_come_first_and_whole_on_a_screen_that_has_not_room_for_all(width):
-    streams = [StreamOverview(**(WELL | {"stream": f"public-table_{n:03}"})) for n in range(400)]
-    streams[300] = StreamOverview(**(WELL | {"stream": "public-bad", "outcome": "failed", "code": "lock_busy"}))
+    most = {"rows": 12_345_678, "usual_rows": 12_345_678, "lag": 86_399.0, "interval": 86_400.0}
+    streams = [StreamOverview(**(WELL | most | {"stream": f"public-a_longer_table_{n:03}"})) for n in range(400)]
+    bad = {"stream": "public-bad", "outcome": "failed", "code": "chunk_directory_unusable"}
+    streams[300] = StreamOverview(**(WELL | bad))
     found = Overview(parts={"warehouse": True}, streams=streams, models=[], backups=1, backup_made=NOW)
     console = Console(width=width, height=24, record=True, file=io.StringIO())
     console.print(watch.screen(found, NOW, size=console.size))
     lines = console.export_text().splitlines()
     assert len(lines) <= 24
-    assert re.match(r"raw: public-bad +failed lock_busy ", lines[3])
-    assert re.match(r"raw: public-table_000 +succeeded ", lines[4])
+    assert re.match(r"raw: public-bad +failed", lines[3])
+    assert re.match(r"raw: public-a_longer_table_000 +succeeded", lines[4])
     assert any(re.fullmatch(r"and 3\d\d more", line.strip()) for line in lines)
     assert any("StreamFailed" in line for line in lines)
+    # a truncated number would be wrong
+    figures = lines[4].split("succeeded")[1]
+    assert "…" not in figures
+    assert (figures.count("12,345,678") == 2) == (width == 160)
+    assert ("23 h 59 min" in figures) == (width >= 80), lines[4]

@@ -3,7 +3,7 @@
   also bring older ones up to date, and note the version in the table's comment.
 -#}
 {% macro refuse_newer_tables() %}
-    {%- if not execute or flags.WHICH not in ['run', 'build', 'test', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'test', 'snapshot', 'seed'] -%}{{ return('') }}{%- endif -%}
     {%- set known = {
         '_tidemark_models': 2, '_tidemark_moved_keys': 1, '_tidemark_model_runs': 1, '_tidemark_test_results': 1
     } -%}

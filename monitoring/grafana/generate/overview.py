@@ -57,7 +57,7 @@ def _count_streams(selector: str) -> str:
 
 def _tiles() -> list[Builder[Panel]]:
     failed = 'tidemark_model_tests{result=~"fail|error"}'
-    down = "(up == 0) or (tidemark_up == 0)"
+    down = "(target:up == 0) or (tidemark_up == 0)"
     return [
         tile(
             "Is all well?",
@@ -115,7 +115,7 @@ def _tiles() -> list[Builder[Panel]]:
         ),
         tile(
             "Parts down",
-            now(_count(down, "up")),
+            now(_count(down, "target:up")),
             PROMETHEUS,
             about="Targets that Prometheus can't scrape, and parts that the exporter can't read.",
             steps=limits((1, BAD)),
@@ -229,7 +229,7 @@ def _parts() -> list[Builder[Panel]]:
     answers = states(
         "Parts over time",
         over_time(
-            'min by (part) (label_join(up, "part", " ", "job", "database", "instance")) '
+            'min by (part) (label_join(target:up, "part", " ", "job", "database", "instance")) '
             'or min by (part) (label_replace(tidemark_up, "part", "tidemark reads $1", "part", "(.*)"))',
             "{{part}}",
         ),

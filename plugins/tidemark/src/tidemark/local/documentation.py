@@ -36,12 +36,15 @@ def build(project: Project) -> Path:
             env={**os.environ, run_events.VARIABLE: events.name},
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            text=True,
             check=False,
         )
         errors = [found["error"]["message"] for line in events if "error" in (found := json.loads(line))]
     if done.returncode:
+        # dbt writes no event if Meltano could not start it
+        said = errors or done.stderr.strip().splitlines() or ["it gave no reason"]
         raise TidemarkError(
-            f"dbt could not build the documentation: {errors[-1].rstrip('.') if errors else 'it gave no reason'}; "
+            f"dbt could not build the documentation: {said[-1].rstrip('.')}; "
             "run `.venv/bin/meltano invoke dbt-postgres:docs` for its whole output."
         )
     return project.dbt_target

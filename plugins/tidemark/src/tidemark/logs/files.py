@@ -46,6 +46,7 @@ class LogFile:
         stamp: the time of the last line before that.
         waits_until: when to try it again, on the clock of time.monotonic.
         wait: how long it waits until then.
+        waits_because: Elasticsearch's reason for not taking its next line.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class LogFile:
     stamp: str | None = None
     waits_until: float = 0.0
     wait: float = 0.0
+    waits_because: str = ""
 
     def lines(self) -> Iterator[Line]:
         """Yield the complete lines from `offset` on. Nothing is yielded if the file is gone or was replaced."""

@@ -149,6 +149,7 @@ class Shipper:
         batch, found, held = _Batch(), False, ""
         for file in self._files.unread(since=time.time() - self._keep_days * _DAY_S):
             if time.monotonic() < file.waits_until:
+                held = file.waits_because
                 continue
             for line in file.lines():
                 found = True
@@ -217,6 +218,7 @@ class Shipper:
             if key in held:
                 file.wait = min(max(2 * file.wait, _FIRST_WAIT_S), _LONGEST_WAIT_S)
                 file.waits_until = time.monotonic() + file.wait
+                file.waits_because = held[key].reason
             else:
                 file.offset, file.stamp, file.wait, file.waits_until = end, stamp, 0.0, 0.0
         if not held:

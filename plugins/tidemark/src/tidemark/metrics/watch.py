@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
 from rich.live import Live
@@ -29,8 +29,12 @@ _EVERY_S = 2.0
 # lines that the rest of the screen takes
 _REST = 9
 _MOST_ALERTS = 8
-# the width that all columns beside the stream's name take
-_FIGURES = 80
+_HEADINGS = ("stream", "last run", "began", "rows", "usual", "behind", "every")
+_TEXTS = ("stream", "last run")
+# which figures a narrow screen shows before others
+_BY_WORTH = ("behind", "rows", "began", "every", "usual")
+# columns between two columns, and what is left for `last run` at least
+_GAP, _SHORTEST = 2, 9
 _COLOURS = {"succeeded": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
 
@@ -79,41 +83,55 @@ def _head(found: Overview, now: float) -> Text:
 
 
 def _streams(streams: list[StreamOverview], troubled: set[str], now: float, room: int, width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    longest = max((len(f"{each.source}: {each.stream}") for each in streams), default=0)
-    # the names come first: a narrow screen leaves columns out
-    headings = ["last run", "began", "rows", "usual", "behind", "every"]
-    if longest + _FIGURES > width:
-        headings = ["last run", "rows", "behind"]
-    table.add_column("stream", no_wrap=True, overflow="ellipsis", ratio=1, min_width=min(longest, width // 2))
-    for heading in headings:
-        is_text = heading == "last run"
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
-
     def first(stream: StreamOverview) -> tuple[bool, bool, str, str]:
         name = f"{stream.source}: {stream.stream}"
         return name not in troubled, stream.running_rows is None, stream.source, stream.stream
 
     shown = sorted(streams, key=first)
-    for stream in shown[:room]:
-        rows = stream.rows if stream.running_rows is None else stream.running_rows
-        last = (stream.outcome or "never", stream.code) if stream.running_rows is None else ("running", "")
-        bad = f"{stream.source}: {stream.stream}" in troubled
-        figures: dict[str, str | Text] = {
-            "last run": Text(" ".join(last).strip(), style=_COLOURS.get(last[0], "default")),
-            "began": "" if stream.started is None else f"{duration(now - stream.started)} ago",
-            "rows": "" if rows is None else f"{rows:,.0f}{' …' if stream.running_rows is not None else ''}",
-            "usual": "" if stream.usual_rows is None else f"{stream.usual_rows:,.0f}",
-            "behind": "" if stream.lag is None else duration(stream.lag),
-            "every": "" if stream.interval is None else duration(stream.interval),
-        }
-        name = Text(f"{stream.source}: {stream.stream}", style="red" if bad else "")
-        table.add_row(name, *(figures[heading] for heading in headings))
+    rows = [_cells(stream, troubled, now) for stream in shown[:room]]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, wide in _fitting(rows, width).items():
+        justify: Literal["left", "right"] = "left" if heading in _TEXTS else "right"
+        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=wide)
+    for row in rows:
+        table.add_row(*(row[str(column.header)] for column in table.columns))
     if len(shown) > room:
         table.add_row(Text(f"and {len(shown) - room} more", style="dim"))
     if not shown:
         table.add_row(Text("Nothing has been loaded yet: run the pipeline.", style="dim"))
     return table
+
+
+def _cells(stream: StreamOverview, troubled: set[str], now: float) -> dict[str, Text]:
+    """Return the cells of a stream by their heading, in the order of the columns."""
+    rows = stream.rows if stream.running_rows is None else stream.running_rows
+    last = (stream.outcome or "never", stream.code) if stream.running_rows is None else ("running", "")
+    name = f"{stream.source}: {stream.stream}"
+    return {
+        "stream": Text(name, style="red" if name in troubled else ""),
+        "last run": Text(" ".join(last).strip(), style=_COLOURS.get(last[0], "default")),
+        "began": Text("" if stream.started is None else f"{duration(now - stream.started)} ago"),
+        "rows": Text("" if rows is None else f"{rows:,.0f}{' …' if stream.running_rows is not None else ''}"),
+        "usual": Text("" if stream.usual_rows is None else f"{stream.usual_rows:,.0f}"),
+        "behind": Text("" if stream.lag is None else duration(stream.lag)),
+        "every": Text("" if stream.interval is None else duration(stream.interval)),
+    }
+
+
+def _fitting(rows: list[dict[str, Text]], width: int) -> dict[str, int]:
+    """Return the columns that fit on a screen, and how wide each is. Figures are shown whole or not at all.
+
+    The names come first, because streams must be told apart; then how the last run ended, which is cut if it must be.
+    """
+    wanted = {heading: max([len(heading), *(row[heading].cell_len for row in rows)]) for heading in _HEADINGS}
+    name = min(wanted["stream"], width - _SHORTEST - _GAP)
+    fitting = {"stream": name, "last run": min(wanted["last run"], width - name - _GAP)}
+    left = width - sum(fitting.values()) - _GAP
+    for heading in _BY_WORTH:
+        if wanted[heading] + _GAP <= left:
+            fitting[heading] = wanted[heading]
+            left -= wanted[heading] + _GAP
+    return {heading: fitting[heading] for heading in _HEADINGS if heading in fitting}
 
 
 def _models(found: Overview, now: float) -> Text:
