@@ -45,7 +45,7 @@ def dump(project: Project, side: DatabaseSettings, directory: Path, *, jobs: int
                 with lock_watch.giving_way(side, pid, polite=False, let_go=program.stop):
                     found = frozen.database(client=programs.major, compression=compression)
                     program.wait()
-            except lock_watch.GaveWayError as error:
+            except lock_watch.SessionEndedError as error:
                 raise MovedError(
                     f"The dump of the {side} stopped for another session that waited for a table: {error}."
                 ) from error

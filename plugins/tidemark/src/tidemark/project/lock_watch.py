@@ -43,7 +43,7 @@ _WAITING = """
 """
 
 
-class GaveWayError(TidemarkError):
+class SessionEndedError(TidemarkError):
     """Our session was ended because another one waited for it. The message names that session."""
 
 
@@ -66,17 +66,17 @@ def giving_way(
         let_go: also called, from another thread, to stop work that doesn't end with the session.
 
     Raises:
-        GaveWayError: the session was ended.
+        SessionEndedError: the session was ended.
     """
     watch = _Watch(side, pid, patience_s, let_go, polite=polite)
     watch.start()
     try:
         yield
-    except GaveWayError:
+    except SessionEndedError:
         raise
     except Exception as error:
         if watch.waiter is not None:
-            raise GaveWayError(watch.waiter) from error
+            raise SessionEndedError(watch.waiter) from error
         raise
     finally:
         watch.over.set()

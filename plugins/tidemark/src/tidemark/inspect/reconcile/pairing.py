@@ -87,7 +87,7 @@ class Endpoints:
         """End both sessions if another one waits to alter a table that either of them reads.
 
         Raises:
-            GaveWayError: another session waited.
+            SessionEndedError: another session waited.
         """
         pids = poolers.server_pid(source), poolers.server_pid(warehouse)
         with (

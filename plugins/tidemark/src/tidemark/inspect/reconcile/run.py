@@ -82,7 +82,7 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
     for attempt in range(1, lock_watch.ATTEMPTS + 1):
         try:
             return _once(ends, stream, options)
-        except lock_watch.GaveWayError as error:
+        except lock_watch.SessionEndedError as error:
             who = f"{error} waited for its table"
         except psycopg.errors.LockNotAvailable:
             who = "its table was locked"
