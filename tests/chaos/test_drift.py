@@ -298,10 +298,14 @@ def run_batch(pipe: Pipe, found: list[Fuzzed]) -> tuple[int, int]:  # noqa: C901
 def assert_same(pipe: Pipe, table: Fuzzed) -> None:
     with pipe.source(options=FIXED) as connection:
         names = list(table_columns(connection, "public", table.name))
-        there = content(connection, "public", table.name, names)
+    with pipe.warehouse(options=FIXED) as connection:
+        # a number in a column of text has the source's digits, and no fewer
+        texts = {name for name, type_ in table_columns(connection, "raw", table.name).items() if type_ == "text"}
+    with pipe.source(options=FIXED) as connection:
+        there = content(connection, "public", table.name, names, texts)
     with pipe.warehouse(options=FIXED) as connection:
         # rows of an earlier table with this name, and truncated rows, stay
-        here = content(connection, "raw", table.name, names)
+        here = content(connection, "raw", table.name, names, texts)
     ids = {row[names.index("id")] for row in there - here}
     shown = [row for row in sorted(here, key=str) if row[names.index("id")] in ids][:2]
     assert not there - here, (
@@ -320,12 +324,16 @@ def table_columns(connection: psycopg.Connection, schema: str, table: str) -> di
     )
 
 
-def content(connection: psycopg.Connection, schema: str, table: str, names: list[str]) -> set[tuple[Any, ...]]:
+def content(
+    connection: psycopg.Connection, schema: str, table: str, names: list[str], texts: set[str]
+) -> set[tuple[Any, ...]]:
     types = table_columns(connection, schema, table)
     # more digits do not change a number, and neither does padding change a text
     fields = [
         sql.SQL(
-            "trim_scale({}::numeric)::text" if types[name].startswith("numeric") else "rtrim(format('%s', {}))"
+            "trim_scale({}::numeric)::text"
+            if types[name].startswith("numeric") and name not in texts
+            else "rtrim(format('%s', {}))"
         ).format(sql.Identifier(name))
         for name in names
     ]
