@@ -22,40 +22,21 @@ def project(bare_project):
     return bare_project
 
 
+def of_login(login, field):
+    """Return what reads a field of one of the warehouse's logins."""
+    return lambda project: getattr(login(project, settings.read(project)[1]), field)
+
+
 # variables that only tidemark reads: a value, and where it shows
 OWN = {
-    "DBT_POSTGRES_HOST": (
-        "h.example",
-        lambda project: settings.transformer(project, settings.read(project)[1]).host,
-    ),
-    "DBT_POSTGRES_PORT": (
-        "6543",
-        lambda project: settings.transformer(project, settings.read(project)[1]).port,
-    ),
-    "DBT_POSTGRES_USER": (
-        "someone",
-        lambda project: settings.transformer(project, settings.read(project)[1]).user,
-    ),
-    "DBT_POSTGRES_PASSWORD": (
-        "x",
-        lambda project: settings.transformer(project, settings.read(project)[1]).password,
-    ),
-    "TIDEMARK_MONITOR_USER": (
-        "someone",
-        lambda project: settings.monitor(project, settings.read(project)[1]).user,
-    ),
-    "TIDEMARK_MONITOR_PASSWORD": (
-        "x",
-        lambda project: settings.monitor(project, settings.read(project)[1]).password,
-    ),
-    "TIDEMARK_REPORTER_USER": (
-        "someone",
-        lambda project: settings.reporter(project, settings.read(project)[1]).user,
-    ),
-    "TIDEMARK_REPORTER_PASSWORD": (
-        "x",
-        lambda project: settings.reporter(project, settings.read(project)[1]).password,
-    ),
+    "DBT_POSTGRES_HOST": ("h.example", of_login(settings.transformer, "host")),
+    "DBT_POSTGRES_PORT": ("6543", of_login(settings.transformer, "port")),
+    "DBT_POSTGRES_USER": ("someone", of_login(settings.transformer, "user")),
+    "DBT_POSTGRES_PASSWORD": ("x", of_login(settings.transformer, "password")),
+    "TIDEMARK_MONITOR_USER": ("someone", of_login(settings.monitor, "user")),
+    "TIDEMARK_MONITOR_PASSWORD": ("x", of_login(settings.monitor, "password")),
+    "TIDEMARK_REPORTER_USER": ("someone", of_login(settings.reporter, "user")),
+    "TIDEMARK_REPORTER_PASSWORD": ("x", of_login(settings.reporter, "password")),
     "TIDEMARK_ADMIN_PASSWORD": (
         "x",
         lambda project: settings.admin(project, settings.read(project)[0]).password,

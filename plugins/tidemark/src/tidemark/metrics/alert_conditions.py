@@ -1,6 +1,7 @@
 """The conditions of the alerts about streams, models and backups, for a terminal without Prometheus. Pure: no I/O here.
 
-They are those of monitoring/prometheus/rules, without the time that an alert waits.
+They are those of monitoring/prometheus/rules, without the time that an alert waits and what other exporters
+know.
 """
 
 from __future__ import annotations
