@@ -257,5 +257,5 @@ requirements: setup ## compile plugins/requirements/*.in again (UPGRADE=1 for th
 clean: ## remove what was installed and built; data, state and settings stay
 	@if $(BIN)/tidemark --help >/dev/null 2>&1; then $(BIN)/tidemark down; fi
 	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup*} logs
-	@rm -rf .pytest_cache .ruff_cache .mypy_cache
+	@rm -rf transform/dbt_packages .pytest_cache .ruff_cache .mypy_cache
 	@find plugins tests -name __pycache__ -prune -exec rm -rf {} +

@@ -21,7 +21,7 @@ DOCS = ROOT / "docs"
 BESIDE_THE_CODE = {
     "plugins/singer-postgres/README.md": "repository/tap-and-target.md",
     "plugins/tidemark-airflow/README.md": "repository/airflow.md",
-    "transform/macros/kept/README.md": "repository/kept.md",
+    "transform/packages/in_place/README.md": "repository/in-place.md",
     "deploy/helm/README.md": "repository/helm.md",
     "bench/results.md": "repository/bench.md",
     "bench/transform.md": "repository/bench-transform.md",

@@ -49,6 +49,7 @@ def main():
         made = environment(dev=arguments.dev) | plugins("the tap, the target and dbt", PLUGINS)
         if arguments.airflow or arguments.dev:
             made |= plugins("Airflow", ["airflow"])
+        made |= dbt_packages()
     if made:
         print("Everything is installed.")
 
@@ -134,6 +135,24 @@ def plugins(what, names):
         # Meltano writes each plugin's settings there at each run, including passwords
         (ROOT / ".meltano" / "run").mkdir(exist_ok=True)
         (ROOT / ".meltano" / "run").chmod(0o700)
+    stamp.write(wanted)
+    return True
+
+
+def dbt_packages():
+    """Install the dbt packages that transform/packages.yml lists; return whether there was anything to do."""
+    project = ROOT / "transform"
+    # an image gets its environments before the project's files
+    if not (project / "packages.yml").exists():
+        return False
+    stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup-dbt-packages")
+    wanted = stamp.wanted("packages", [project / "packages.yml", project / "package-lock.yml"])
+    if (project / "dbt_packages").exists() and stamp.text() == wanted:
+        return False
+    stamp.remove()
+    with step("Installing dbt's packages"):
+        dbt = ROOT / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"
+        run(dbt, "deps", "--project-dir", project, "--log-path", LOG.parent)
     stamp.write(wanted)
     return True
 

@@ -72,7 +72,7 @@ def _of_python() -> Iterator[Table]:
 
 
 def _of_dbt() -> Iterator[Table]:
-    for path in sorted(ROOT.glob("transform/macros/**/*.sql")):
+    for path in sorted([*ROOT.glob("transform/macros/*.sql"), *ROOT.glob("transform/packages/*/macros/*.sql")]):
         text = path.read_text(encoding="utf-8")
         own = re.search(r"set table = .*?\.(_tidemark_\w+)'", text)
         text = text.replace("{{ table }}", own[1] if own else "").replace("{{ quoted }}.", "")

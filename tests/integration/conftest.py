@@ -245,6 +245,9 @@ def copy_files(root: Path) -> None:
 def _clone(root: Path) -> None:
     copy_files(root)
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
+    # as `dbt deps` does; relative, so that a copy of the project reads its own package
+    (root / "transform" / "dbt_packages").mkdir()
+    (root / "transform" / "dbt_packages" / "in_place").symlink_to(Path("..", "packages", "in_place"))
     (root / ".meltano").mkdir()
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)

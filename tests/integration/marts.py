@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
-KEPT = ("dim_customers", "dim_products", "dim_dates", "dim_customers_history", "fct_orders", "fct_sales")
+IN_PLACE = ("dim_customers", "dim_products", "dim_dates", "dim_customers_history", "fct_orders", "fct_sales")
 WRITTEN = re.compile(r"marts\.(\w+) \.* ?\[(\d+) new, (\d+) changed, (\d+) gone in")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
@@ -40,12 +40,12 @@ def assert_as_a_full_build_has_them(project: Checkout) -> None:
     """Check that a full refresh writes nothing: it writes what differs, so nothing differed."""
     before = {
         name: project.rows("warehouse", f"select md5(string_agg(t::text, '' order by t::text)) from marts.{name} t")
-        for name in KEPT
+        for name in IN_PLACE
     }
-    assert written(project.build("--full-refresh", "--select", "marts")) == dict.fromkeys(KEPT, (0, 0, 0))
+    assert written(project.build("--full-refresh", "--select", "marts")) == dict.fromkeys(IN_PLACE, (0, 0, 0))
     after = {
         name: project.rows("warehouse", f"select md5(string_agg(t::text, '' order by t::text)) from marts.{name} t")
-        for name in KEPT
+        for name in IN_PLACE
     }
     assert after == before
     # also compare with queries that do not depend on the build

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, delete, load, undelete
-from tests.integration.test_kept import edited
+from tests.integration.test_in_place import edited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import make_checkout
 from tests.integration.marts import (
-    KEPT,
+    IN_PLACE,
     UNKNOWN,
     UNSOLD,
     assert_as_a_full_build_has_them,
@@ -37,11 +37,11 @@ def project() -> Iterator[Checkout]:
 
 def build_tables(project: Checkout) -> dict[str, tuple[int, int, int]]:
     """Build everything except views, which did not change; return how many rows of each mart it wrote."""
-    return written(project.build("--exclude", "config.materialized:kept_view"))
+    return written(project.build("--exclude", "config.materialized:in_place_view"))
 
 
 def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):
-    assert written(project.build()) == dict.fromkeys(KEPT, (0, 0, 0))
+    assert written(project.build()) == dict.fromkeys(IN_PLACE, (0, 0, 0))
     project.tidemark("demo", "change", "--rows", "100", "--seed", "3")
     project.extract_and_load()
     counts = written(project.build())
@@ -182,7 +182,7 @@ def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
 
 def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_empty(project):
     views = "\n".join(
-        f"create view analysis.{name} as select * from marts.{name};" for name in (*KEPT, "mart_daily_sales")
+        f"create view analysis.{name} as select * from marts.{name};" for name in (*IN_PLACE, "mart_daily_sales")
     )
     with project.connect("warehouse") as connection:
         connection.execute("create role analyst; create schema analysis;" + views)
@@ -198,7 +198,7 @@ def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_
     before = project.rows("warehouse", oids)
     smallest = (
         "select least("
-        + ", ".join(f"(select count(*) from analysis.{name})" for name in (*KEPT, "mart_daily_sales"))
+        + ", ".join(f"(select count(*) from analysis.{name})" for name in (*IN_PLACE, "mart_daily_sales"))
         + ")"
     )
     with reading(project, smallest) as answers:

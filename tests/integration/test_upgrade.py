@@ -35,7 +35,7 @@ TAP_POSTGRES__SELECT=["public-*.*"]
 TAP_POSTGRES__METADATA={"public-*": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}}
 """
 RUNS = "select to_jsonb(run) - 'error_code' from raw._tidemark_runs run"
-KEPT_TABLES = """
+IN_PLACE_TABLES = """
     select relname, oid from pg_class
     where relnamespace = 'marts'::regnamespace and relkind in ('r', 'p') and relname !~ '^_tidemark' order by relname
 """
@@ -147,7 +147,7 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     assert len(reached) == 4
     ((loaded,),) = project.rows("warehouse", "select count(*) from raw.visits")
     assert 0 < loaded < VISITS
-    kept = project.rows("warehouse", KEPT_TABLES)
+    kept = project.rows("warehouse", IN_PLACE_TABLES)
     project.do("warehouse", "create view public.analysts as select * from marts.fct_orders")
 
     upgrade(project)
@@ -168,7 +168,7 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     for found in json.loads(project.tidemark("reconcile", "--json")):
         assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
 
-    assert project.rows("warehouse", KEPT_TABLES) == kept, "marts stay the tables that they were"
+    assert project.rows("warehouse", IN_PLACE_TABLES) == kept, "marts stay the tables that they were"
     fees = "select shipping_fee, count(*) from {} where shipping_fee in (111, 222) group by 1 order by 1"
     assert project.rows("warehouse", fees.format("public.analysts")) == [(111, 20), (222, 7)]
     assert project.rows("warehouse", FACTS_THAT_DIFFER) == []

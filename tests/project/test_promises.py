@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 
-PAGES = ["README.md", "plugins/singer-postgres/README.md", "transform/macros/kept/README.md"]
+PAGES = ["README.md", "plugins/singer-postgres/README.md", "transform/packages/in_place/README.md"]
 PAGES += sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md"))
 # generated from the code
 for generated in ("commands", "errors", "settings", "variables", "tables"):

@@ -2,7 +2,7 @@
 {% macro built_until(models) -%}
     {%- set horizons = [] -%}
     {%- for name in models -%}
-        {%- do horizons.append("'" ~ (kept_horizon(ref(name)) or 0) ~ "'::xid8") -%}
+        {%- do horizons.append("'" ~ (in_place.horizon_of(ref(name)) or 0) ~ "'::xid8") -%}
     {%- endfor -%}
     least({{ horizons | join(', ') }})
 {%- endmacro %}
@@ -28,5 +28,7 @@
     {%- if execute -%}
         {%- set runs = graph.sources['source.shop.raw._tidemark_runs'] -%}
         {{ api.Relation.create(runs.database, runs.schema, runs.identifier) }}
+    {%- else -%}
+        _tidemark_runs
     {%- endif -%}
 {%- endmacro %}

@@ -72,7 +72,7 @@
         old record;
     begin
         -- a table with a reader, such as a dump, stays until the next run, so that no run waits for the reader
-        perform set_config('lock_timeout', '{{ var("kept_lock_timeout", "500ms") }}', true);
+        perform set_config('lock_timeout', '{{ var("in_place_lock_timeout", "500ms") }}', true);
         for old in
             select format('%I.%I', nspname, relname) as name
             from pg_catalog.pg_class inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace

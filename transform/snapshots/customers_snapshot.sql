@@ -13,7 +13,7 @@
 }}
 
 {%- set changed %}
-    select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }}
+    select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ in_place.horizon() }}
 {%- endset %}
 
     select
@@ -31,10 +31,10 @@
         created_at,
         -- a deleted row was last changed when the loader found it deleted
         coalesce(deleted_at, updated_at) as changed_at,
-        {{ version_xid() }} as loaded_xid
+        {{ in_place.version_xid() }} as loaded_xid
     from {{ ref('stg_customers') }}
-    {% if snapshot_goes_on() %}
-        where customer_id in (select customer_id from {{ staged_keys(changed) }})
+    {% if in_place.snapshot_goes_on() %}
+        where customer_id in (select customer_id from {{ in_place.staged_keys(changed) }})
     {% endif %}
 
 {% endsnapshot %}

@@ -13,7 +13,7 @@
 }}
 
 {%- set changed %}
-    select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ horizon() }}
+    select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ in_place.horizon() }}
 {%- endset %}
 
     select
@@ -30,10 +30,10 @@
         created_at,
         -- a deleted row was last changed when the loader found it deleted
         coalesce(deleted_at, updated_at) as changed_at,
-        {{ version_xid() }} as loaded_xid
+        {{ in_place.version_xid() }} as loaded_xid
     from {{ ref('stg_products') }}
-    {% if snapshot_goes_on() %}
-        where product_id in (select product_id from {{ staged_keys(changed) }})
+    {% if in_place.snapshot_goes_on() %}
+        where product_id in (select product_id from {{ in_place.staged_keys(changed) }})
     {% endif %}
 
 {% endsnapshot %}

@@ -2,20 +2,20 @@
 
 {%- set changed %}
     select customer_id from {{ ref('stg_customers') }}
-    where loaded_xid >= {{ horizon() }}
+    where loaded_xid >= {{ in_place.horizon() }}
     union
     -- one of their orders changed, or a line of it did, or an order moved away from them
     select customer_id from {{ ref('stg_orders') }}
-    where loaded_xid >= {{ horizon() }}
+    where loaded_xid >= {{ in_place.horizon() }}
     union
     select customer_id from {{ ref('stg_orders') }}
     where order_id in (
-        select order_id from {{ ref('stg_order_items') }} where loaded_xid >= {{ horizon() }}
+        select order_id from {{ ref('stg_order_items') }} where loaded_xid >= {{ in_place.horizon() }}
         union all
-        {{ moved_keys(ref('fct_sales'), 'order_id') }}
+        {{ in_place.moved_keys(ref('fct_sales'), 'order_id') }}
     )
     union
-    {{ moved_keys(ref('fct_orders'), 'customer_id') }}
+    {{ in_place.moved_keys(ref('fct_orders'), 'customer_id') }}
 {%- endset %}
 
 with orders as (
@@ -24,11 +24,11 @@ with orders as (
 
 ),
 
-{% if is_incremental() %}
+{% if in_place.is_incremental() %}
 
     changed as (
 
-        select customer_id from {{ staged_keys(changed) }}
+        select customer_id from {{ in_place.staged_keys(changed) }}
 
     ),
 
@@ -37,7 +37,7 @@ with orders as (
 customers as (
 
     select * from {{ ref('stg_customers') }}
-    {% if is_incremental() %}
+    {% if in_place.is_incremental() %}
         -- an array: otherwise PostgreSQL makes this a join and reads all customers for a few
         where customer_id = any(array(select customer_id from changed))
     {% endif %}
@@ -56,7 +56,7 @@ customer_orders as (
     from orders
     where
         not is_cancelled
-        {% if is_incremental() %}
+        {% if in_place.is_incremental() %}
             and customer_id in (select customer_id from changed)
         {% endif %}
     group by customer_id

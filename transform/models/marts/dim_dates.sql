@@ -1,4 +1,4 @@
-{{ config(materialized='kept_table', unique_key='date_day') }}
+{{ config(materialized='in_place_table', unique_key='date_day') }}
 
 with days as (
 

@@ -4,8 +4,8 @@
 with products as (
 
     select * from {{ ref('stg_products') }}
-    {% if is_incremental() %}
-        where loaded_xid >= {{ horizon() }}
+    {% if in_place.is_incremental() %}
+        where loaded_xid >= {{ in_place.horizon() }}
     {% endif %}
 
 ),

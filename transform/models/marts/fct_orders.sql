@@ -10,19 +10,19 @@
 
 {%- set changed %}
     select order_id from {{ ref('stg_orders') }}
-    where loaded_xid >= {{ horizon() }}
+    where loaded_xid >= {{ in_place.horizon() }}
     union
     -- one of its lines was loaded, was marked as deleted, or moved to another order
     select order_id from {{ ref('stg_order_items') }}
-    where loaded_xid >= {{ horizon() }}
+    where loaded_xid >= {{ in_place.horizon() }}
     union
-    {{ moved_keys(ref('fct_sales'), 'order_id') }}
+    {{ in_place.moved_keys(ref('fct_sales'), 'order_id') }}
     union
     -- its customer was missing and is loaded now
     select order_id from {{ this }}
     where
         customer_key = {{ unknown_key() }}
-        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }})
+        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ in_place.horizon() }})
 {%- endset %}
 
 with orders as (
@@ -37,11 +37,11 @@ sales as (
 
 ),
 
-{% if is_incremental() %}
+{% if in_place.is_incremental() %}
 
     changed as (
 
-        select order_id from {{ staged_keys(changed) }}
+        select order_id from {{ in_place.staged_keys(changed) }}
 
     ),
 
@@ -60,7 +60,7 @@ order_totals as (
         sum(margin) as margin,
         max(loaded_at) as loaded_at
     from sales
-    {% if is_incremental() %}
+    {% if in_place.is_incremental() %}
         where order_id in (select order_id from changed)
     {% endif %}
     group by order_id
@@ -71,7 +71,7 @@ final as (
 
     select
         -- ids
-        {{ 'changed' if is_incremental() else 'orders' }}.order_id,
+        {{ 'changed' if in_place.is_incremental() else 'orders' }}.order_id,
         orders.customer_id,
         orders.customer_key,
 
@@ -94,7 +94,7 @@ final as (
 
         -- booleans
         orders.is_cancelled,
-        {% if is_incremental() %}
+        {% if in_place.is_incremental() %}
             orders.order_id is null as is_gone,
         {% endif %}
 
@@ -109,7 +109,7 @@ final as (
         orders.cancelled_at,
         greatest(orders.loaded_at, order_totals.loaded_at) as loaded_at
 
-    {% if is_incremental() %}
+    {% if in_place.is_incremental() %}
         from changed
         left join orders on changed.order_id = orders.order_id
     {% else %}

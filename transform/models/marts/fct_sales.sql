@@ -1,6 +1,5 @@
 {{
     config(
-        materialized='partitioned_incremental',
         unique_key='order_item_id',
         partition_by={'column': 'ordered_on', 'grain': 'month'},
         delete_flag='is_gone',
@@ -16,22 +15,22 @@
 {%- set changed %}
     -- the line itself was loaded, or marked as deleted
     select order_item_id from {{ ref('stg_order_items') }}
-    where loaded_xid >= {{ horizon() }}
+    where loaded_xid >= {{ in_place.horizon() }}
     union
     -- its order changed and the line did not
     select order_item_id from {{ this }}
-    where order_id in (select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ horizon() }})
+    where order_id in (select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ in_place.horizon() }})
     union
     -- its product or its customer was missing and is loaded now
     select order_item_id from {{ this }}
     where
         product_key = {{ unknown_key() }}
-        and product_id in (select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ horizon() }})
+        and product_id in (select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ in_place.horizon() }})
     union
     select order_item_id from {{ this }}
     where
         customer_key = {{ unknown_key() }}
-        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ horizon() }})
+        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ in_place.horizon() }})
 {%- endset %}
 
 with sales as (
@@ -40,11 +39,11 @@ with sales as (
 
 ),
 
-{% if is_incremental() %}
+{% if in_place.is_incremental() %}
 
     changed as (
 
-        select order_item_id from {{ staged_keys(changed) }}
+        select order_item_id from {{ in_place.staged_keys(changed) }}
 
     ),
 
@@ -54,7 +53,7 @@ final as (
 
     select
         -- ids
-        {{ 'changed' if is_incremental() else 'sales' }}.order_item_id,
+        {{ 'changed' if in_place.is_incremental() else 'sales' }}.order_item_id,
         sales.order_id,
         sales.product_id,
         sales.customer_id,
@@ -76,7 +75,7 @@ final as (
 
         -- booleans
         sales.is_cancelled,
-        {% if is_incremental() %}
+        {% if in_place.is_incremental() %}
             sales.order_item_id is null as is_gone,
         {% endif %}
 
@@ -87,7 +86,7 @@ final as (
         sales.ordered_at,
         sales.loaded_at
 
-    {% if is_incremental() %}
+    {% if in_place.is_incremental() %}
         from changed
         left join sales on changed.order_item_id = sales.order_item_id
     {% else %}

@@ -1,6 +1,6 @@
 {{
     config(
-        materialized='kept_materialized_view',
+        materialized='in_place_materialized_view',
         indexes=[{'columns': ['ordered_on', 'category', 'country'], 'unique': true}],
     )
 }}

@@ -13,6 +13,6 @@ where
     not exists (select 1 from {{ to }} as members where members.{{ column_name }} = facts.{{ column_name }})
     and not exists (
         select 1 from {{ staged }} as staged
-        where staged.{{ id }} = facts.{{ id }} and staged.loaded_xid >= '{{ kept_horizon(to) or 0 }}'::xid8
+        where staged.{{ id }} = facts.{{ id }} and staged.loaded_xid >= '{{ in_place.horizon_of(to) or 0 }}'::xid8
     )
 {% endtest %}

@@ -1,0 +1,305 @@
+"""Changes that an in-place table refuses, applies and ignores; and a developer's own copies."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.conftest import make_checkout
+from tests.integration.marts import assert_as_a_full_build_has_them, load, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Checkout
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    yield from make_checkout(stage="built")
+
+
+@contextmanager
+def edited(project: Checkout, path: str, *changes: tuple[str, str]) -> Iterator[None]:
+    """Change a file of the dbt project temporarily."""
+    file = project.root / "transform" / path
+    before = content = file.read_text()
+    for old, new in changes:
+        assert old in content
+        content = content.replace(old, new)
+    file.write_text(content)
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def refused(project: Checkout, *arguments: str) -> str:
+    """Run a build that must be refused; return dbt's output."""
+    done = project.dbt("run", "--select", *arguments)
+    assert done.returncode == 1, done.stdout
+    return done.stdout
+
+
+def test_a_wrong_type_a_second_key_and_a_stray_column_are_refused_before_anything_is_written(project):
+    wrong = (
+        "data_type: numeric(12, 2)\n        description: Today's price.",
+        "data_type: text\n        description: x",
+    )
+    column = ("select * from final\n", "select *, 1 as stray from final\n")
+    described = ("    columns:\n", "    columns:\n      - {name: stray, data_type: integer, description: x}\n")
+    twice = ("select * from final\n", "select * from final union all table final\n")
+    with (
+        edited(project, "models/marts/dim_products.yml", wrong),
+        edited(project, "models/marts/dim_customers_history.sql", column),
+        edited(project, "models/marts/dim_customers_history.yml", described),
+        edited(project, "models/marts/dim_dates.sql", twice),
+    ):
+        said = refused(project, "dim_products", "dim_customers_history", "dim_dates")
+    assert "This model has an enforced contract that failed" in said
+    assert re.search(r"price +\| DECIMAL +\| TEXT", said), said
+    assert "the model gives 2 row(s) with date_day = (20" in said
+    assert 'dim_customers_history" lacks stray (integer). Run it once with --full-refresh' in said
+    assert_as_a_full_build_has_them(project)
+
+
+CHANGED_CONTRACT = (
+    (
+        "      - name: shipping_fee\n        data_type: numeric(12, 2)\n",
+        (
+            "      - name: half\n        data_type: numeric(12, 2)\n        description: x\n"
+            "        constraints: [{type: not_null}, {type: check, expression: half >= 0}]\n"
+            "      - name: shipping_fee\n        data_type: numeric(14, 4)\n"
+        ),
+    ),
+    ("    columns:\n", "    constraints: [{type: unique, columns: [order_status, order_id]}]\n    columns:\n"),
+)
+HALF = ("        orders.shipping_fee,\n", "        orders.shipping_fee,\n        orders.shipping_fee / 2 as half,\n")
+SHAPE = (
+    "select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute "
+    "where attrelid = 'marts.fct_orders'::regclass and attname in ('shipping_fee', 'half') order by 1 desc"
+)
+CONSTRAINTS = (
+    "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'marts.fct_orders'::regclass "
+    "and contype in ('c', 'u') order by 1"
+)
+
+
+@pytest.mark.long
+def test_columns_types_and_constraints_are_altered_in_place_if_asked(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("create view public.late as select order_id, days_to_ship from marts.fct_orders")
+    with (
+        edited(project, "models/marts/fct_orders.sql", HALF),
+        edited(project, "models/marts/fct_orders.yml", *CHANGED_CONTRACT),
+    ):
+        said = refused(project, "fct_orders")
+        assert (
+            'fct_orders" lacks half (numeric(12,2)); '
+            "has shipping_fee as numeric(12,2), the model as numeric(14,4); "
+            "lacks CHECK ((half >= (0)::numeric)); lacks UNIQUE (order_status, order_id). "
+            "Run it once with --full-refresh"
+        ) in said
+        with edited(project, "models/marts/fct_orders.yml", ("half >= 0", "half > 1000000")):
+            said = refused(project, "fct_orders", "--full-refresh")
+        assert "violates check constraint" in said
+        # nothing was changed, because rows violate it
+        assert project.rows("warehouse", SHAPE) == [("shipping_fee", "numeric(12,2)", True)]
+        project.build("--select", "fct_orders", "--full-refresh")
+        assert project.rows("warehouse", SHAPE) == [
+            ("shipping_fee", "numeric(14,4)", True),
+            ("half", "numeric(12,2)", True),
+        ]
+        assert project.rows("warehouse", CONSTRAINTS) == [
+            ("CHECK ((half >= (0)::numeric))",),
+            ("UNIQUE (order_status, order_id)",),
+        ]
+        # now an incremental build finds that everything matches the contract
+        assert written(project.build("--select", "fct_orders"))["fct_orders"] == (0, 0, 0)
+    assert "has half (numeric(12,2)), which the model lacks" in refused(project, "fct_orders")
+    project.build("--select", "fct_orders", "--full-refresh")
+    assert project.rows("warehouse", SHAPE) == [("shipping_fee", "numeric(12,2)", True)]
+    assert project.rows("warehouse", CONSTRAINTS) == []
+    assert project.rows("warehouse", "select count(*) > 0 from public.late") == [(True,)]
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_the_next_build_updates_the_comment_of_a_changed_description(project):
+    comments = (
+        "select obj_description(oid), col_description(oid, 1) from pg_class "
+        "where relnamespace = 'marts'::regnamespace and relname in ('dim_products', 'mart_daily_sales') "
+        "order by relname"
+    )
+    with (
+        edited(
+            project,
+            "models/marts/dim_products.yml",
+            ("description: One row per product", "description: A row per product"),
+        ),
+        edited(project, "models/marts/mart_daily_sales.yml", ("Day (UTC) of the sales.", "Day of the sales, in UTC.")),
+    ):
+        project.build("--select", "dim_products", "mart_daily_sales")
+    ((product, _), (mart, day)) = project.rows("warehouse", comments)
+    assert product.startswith("A row per product")
+    assert mart.startswith("One row per day")
+    assert day == "Day of the sales, in UTC."
+    project.build("--select", "dim_products", "mart_daily_sales")
+    assert project.rows("warehouse", comments)[0][0].startswith("One row per product")
+
+
+@pytest.mark.long
+def test_new_columns_are_appended_and_grants_applied_if_the_model_says_so(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("create role analyst; create role intern; grant select on marts.dim_products to intern")
+    plain = "{{ config(unique_key='product_key') }}"
+    configured = plain.replace(
+        ")", ", on_schema_change='append_new_columns', contract={'enforced': false}, grants={'select': ['analyst']})"
+    )
+    allowed = (
+        "select grantee from information_schema.role_table_grants where table_schema = 'marts' "
+        "and table_name = 'dim_products' and grantee in ('analyst', 'intern') and privilege_type = 'SELECT'"
+    )
+    column = (
+        "        attributes ->> 'color' as color,\n",
+        "        attributes ->> 'color' as color,\n        1 as one,\n",
+    )
+    member = ("'Unknown', 'Unknown', null, null,\n", "'Unknown', 'Unknown', null, null, 1,\n")
+    with edited(project, "models/marts/dim_products.sql", (plain, configured), column, member):
+        project.build("--select", "dim_products")
+        with project.connect("warehouse") as connection:
+            connection.execute(load("products", "price = price + 1", "product_id = 1"))
+        project.build("--select", "dim_products")
+        # rows that no build computed again have no value yet
+        filled = project.rows("warehouse", "select product_id from marts.dim_products where one = 1 order by 1")
+        assert (1,) in filled
+        assert (2,) not in filled
+        assert project.rows("warehouse", allowed) == [("analyst",)]
+    with edited(project, "models/marts/dim_products.sql", (plain, configured)):
+        project.build("--select", "dim_products")
+        # a column that the model dropped stays
+        assert project.rows("warehouse", "select count(*) > 0 from marts.dim_products where one = 1") == [(True,)]
+    project.build("--select", "dim_products", "--full-refresh")
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_them(project):
+    patient = '{"in_place_lock_attempts": 2, "in_place_lock_timeout": "50ms"}'
+    index = (
+        "{{ config(unique_key='product_key') }}",
+        "{{ config(unique_key='product_key', indexes=[{'columns': ['sku']}]) }}",
+    )
+    with (
+        edited(project, "models/marts/dim_products.sql", index),
+        project.connect("warehouse") as writer,
+        writer.transaction(),
+    ):
+        writer.execute("lock table marts.dim_products in row exclusive mode")
+        pid = writer.info.backend_pid
+        said = refused(project, "dim_products", "--vars", patient)
+    assert "could not be altered: other sessions held a lock on it in each of 2 attempts" in said
+    assert f"pid {pid} (" in said
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_are_refused(project):
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "alter table marts.dim_dates rename to dim_dates_; create view marts.dim_dates as select 1 as x;"
+            "alter view intermediate.int_order_items_enriched rename to items; "
+            "create table intermediate.int_order_items_enriched (x text)"
+        )
+    ignoring = (
+        "unique_key=['customer_id', 'version']",
+        "unique_key=['customer_id', 'version'], on_schema_change='ignore'",
+    )
+    related = (
+        "constraints: [{type: not_null}, {type: primary_key}]",
+        "constraints: [{type: primary_key}, {type: foreign_key, expression: 'raw.orders (order_id)'}]",
+    )
+    with (
+        edited(project, "models/marts/dim_customers_history.sql", ignoring),
+        edited(project, "models/marts/dim_products.yml", related),
+    ):
+        said = refused(project, "dim_dates", "int_order_items_enriched", "dim_customers_history")
+        # separately, because it depends on models that fail above
+        said += refused(project, "dim_products")
+    assert 'dim_dates" is a view and the model makes a plain table' in said
+    assert 'int_order_items_enriched" is a plain table and the model makes a view' in said
+    assert "on_schema_change is ignore; an in-place table takes fail or append_new_columns" in said
+    assert 'dim_products" has a foreign_key in its contract' in said
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "drop view marts.dim_dates; alter table marts.dim_dates_ rename to dim_dates;"
+            "drop table intermediate.int_order_items_enriched; "
+            "alter view intermediate.items rename to int_order_items_enriched"
+        )
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project):
+    with project.connect("warehouse") as connection:
+        # another cluster numbers its transactions anew: this horizon is far ahead of its numbers
+        connection.execute("update marts._tidemark_models set horizon = '999999999', cluster = 'another'")
+        connection.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id = 50"))
+    assert written(project.build())["fct_orders"] == (0, 1, 0)
+    assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_an_empty_run_is_refused_and_never_counts_as_a_good_run(project, tmp_path):
+    noted = "select model, horizon::text from marts._tidemark_models order by 1"
+    good = project.root / ".meltano" / "dbt" / "good" / "manifest.json"
+    before = project.rows("warehouse", noted)
+    done = project.dbt("build", "--empty", "--full-refresh")
+    assert done.returncode
+    assert "--empty would build in-place tables from no rows" in done.stdout
+    assert project.rows("warehouse", noted) == before
+    # without in-place tables, an empty run is not a good run either
+    (tmp_path / "dbt_project.yml").write_text("{name: plain, profile: tidemark, model-paths: [models]}")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "one.sql").write_text("select 1 as one")
+    elsewhere = {
+        "DBT_PROJECT_DIR": str(tmp_path),
+        "DBT_TARGET_PATH": str(tmp_path / "target"),
+        "DBT_GOOD_RUN_PATH": str(tmp_path / "good"),
+    }
+    assert project.dbt("run", "--empty", env=elsewhere).returncode == 0
+    assert not (tmp_path / "good").exists()
+    assert project.dbt("run", env=elsewhere).returncode == 0
+    assert (tmp_path / "good" / "manifest.json").exists()
+    assert good.exists()
+
+
+@pytest.mark.long
+def test_keys_that_a_removed_model_never_read_are_deleted(project):
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "insert into marts._tidemark_models (model, horizon, cluster, built_at, changed_at) "
+            "values ('removed', '1', '', now(), now());"
+            "insert into marts._tidemark_moved_keys values ('fct_sales', 'order_id', '1', '2')"
+        )
+    project.build("--select", "dim_dates")
+    assert project.rows("warehouse", "select from marts._tidemark_moved_keys where xid = '2'") == []
+
+
+@pytest.mark.long
+def test_a_developer_builds_changed_models_in_separate_schemas(project):
+    own = {"DBT_SCHEMA_PREFIX": "ana_"}
+    good = project.root / ".meltano" / "dbt" / "good"
+    with edited(project, "models/marts/dim_products.sql", ("sku,\n", "upper(sku) as sku,\n")):
+        changed = ("build", "--select", "state:modified+", "--defer", "--state", str(good), "--resource-type", "model")
+        done = project.dbt(*changed, env=own)
+        assert done.returncode == 0, done.stdout
+    found = project.rows(
+        "warehouse",
+        "select relname from pg_class where relnamespace = 'ana_marts'::regnamespace and relkind in ('r', 'm')",
+    )
+    assert {name for (name,) in found if not name.startswith("_")} == {"dim_products", "mart_daily_sales"}
+    assert_as_a_full_build_has_them(project)

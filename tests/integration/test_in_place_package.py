@@ -1,0 +1,134 @@
+"""The dbt package in_place on its own: stock dbt builds its example project, without Tidemark's loader and wrapper."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.integration.conftest import Checkout
+
+pytestmark = pytest.mark.long
+DBT = REPOSITORY / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"
+TABLES = ("fct_orders", "fct_orders_by_month", "dim_customers", "fct_large_orders")
+NOTHING = dict.fromkeys(TABLES, (0, 0, 0))
+WRITTEN = re.compile(r"model shop\.(\w+) .*\[(\d+) new, (\d+) changed, (\d+) gone in")
+# the transaction that wrote each row
+ROWS = " union all ".join(f"select '{name}', xmin::text, t::text from {name} t" for name in (*TABLES, "statuses"))
+
+
+@pytest.fixture
+def server(started: Checkout) -> dict[str, str]:
+    """A database of its own on a real server, as the variables of the example's profile."""
+    with started.connect("warehouse") as connection:
+        connection.execute("create database example")
+    found = conninfo_to_dict(started.urls["warehouse"])
+    return {
+        "POSTGRES_HOST": str(found["host"]),
+        "POSTGRES_PORT": str(found["port"]),
+        "POSTGRES_USER": str(found["user"]),
+        "DBT_ENV_SECRET_POSTGRES_PASS": str(found.get("password", "")),
+        "POSTGRES_DATABASE": "example",
+        "POSTGRES_SCHEMA": "shop",
+    }
+
+
+@pytest.fixture
+def dbt(server: dict[str, str], tmp_path: Path) -> Callable[..., str]:
+    """Run stock dbt in the example project of a copy of the package, which nothing surrounds."""
+    package = tmp_path / "in_place"
+    left_out = shutil.ignore_patterns("dbt_packages", "target", "logs")
+    shutil.copytree(REPOSITORY / "transform" / "packages" / "in_place", package, ignore=left_out)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "PG", "TIDEMARK_"))}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [DBT, "--no-use-colors", *arguments],
+            cwd=package / "integration_tests",
+            env={**env, **server},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def rows(server: dict[str, str]) -> Callable[[str], list[tuple]]:
+    def read(query: str) -> list[tuple]:
+        with psycopg.connect(
+            host=server["POSTGRES_HOST"],
+            port=server["POSTGRES_PORT"],
+            user=server["POSTGRES_USER"],
+            password=server["DBT_ENV_SECRET_POSTGRES_PASS"],
+            dbname=server["POSTGRES_DATABASE"],
+            options="-c search_path=shop",
+            autocommit=True,
+        ) as connection:
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+    return read
+
+
+def written(printed: str) -> dict[str, tuple[int, ...]]:
+    """Return how many rows of each table a build inserted, updated and deleted."""
+    return {name: tuple(map(int, counts)) for name, *counts in WRITTEN.findall(printed)}
+
+
+def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, rows):
+    dbt("deps")
+    dbt("run-operation", "load_orders")
+    dbt("build")
+    rows("create schema analysis; create view analysis.large as select * from shop.fct_orders where amount > 500")
+    snapshot = "select count(*), count(*) filter (where dbt_valid_to is null) from orders_snapshot"
+    assert rows(snapshot) == [(1000, 1000)]
+    before = sorted(rows(ROWS))
+
+    printed = dbt("build")
+    assert written(printed) == NOTHING
+    assert re.search(r"seed file shop\.statuses \W*\[unchanged in", printed), printed
+    assert re.search(r"model shop\.orders_per_day \W*\[nothing below it changed in", printed), printed
+    assert sorted(rows(ROWS)) == before, "an idle build writes no row"
+    assert rows(snapshot) == [(1000, 1000)]
+
+    dbt("run-operation", "change_orders")
+    assert written(dbt("build")) == {
+        "fct_orders": (1, 3, 1),
+        "fct_orders_by_month": (1, 3, 1),
+        # customers 2 to 5
+        "dim_customers": (0, 5, 0),
+        "fct_large_orders": (0, 0, 0),
+    }
+    untouched = set(before) & set(rows(ROWS))
+    assert len(before) - len(untouched) == 4 + 4 + 5
+    assert rows(snapshot) == [(1005, 1001)]
+    assert rows("select order_count from orders_per_day where ordered_on = '2026-07-01'") == [(1,)]
+
+    # only a full build finds what somebody else changed
+    rows("update fct_orders set amount = 0 where order_id = 900; delete from fct_orders_by_month where order_id = 7")
+    assert written(dbt("build")) | {"dim_customers": (0, 0, 0)} == NOTHING
+    assert written(dbt("build", "--full-refresh")) == {
+        **NOTHING,
+        "fct_orders": (0, 1, 0),
+        "fct_orders_by_month": (1, 0, 0),
+        "dim_customers": (0, 1, 0),
+    }
+    assert rows("select count(*) from analysis.large") == [(500,)], "what an analyst built on a table stays"

@@ -1,0 +1,3 @@
+{% materialization seed, adapter='postgres' %}
+    {{ return(in_place.build_seed()) }}
+{% endmaterialization %}

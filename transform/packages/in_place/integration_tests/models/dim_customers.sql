@@ -1,0 +1,8 @@
+{{ config(materialized='in_place_table', unique_key='customer_id') }}
+
+select
+    customer_id,
+    count(*) as order_count,
+    sum(amount) as lifetime_amount
+from {{ ref('fct_orders') }}
+group by customer_id

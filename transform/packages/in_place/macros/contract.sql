@@ -1,0 +1,145 @@
+{#-
+  Compares a contract with the table: exact types and constraints, beyond the column names. The macros create a temporary
+  table from the contract, so PostgreSQL describes both sides in the same words.
+-#}
+
+{#-
+  Returns the contract and how the table differs from it. `columns`: the contract's columns. `missing`: constraints that
+  the table lacks. `gone`: names of the table's constraints that the contract no longer has. `not_null`: columns to set
+  NOT NULL. `nullable`: columns that may drop NOT NULL. Without a contract, all are empty.
+-#}
+{% macro compare_contract(model_) %}
+    {%- set contract = {'columns': [], 'missing': [], 'gone': [], 'not_null': [], 'nullable': []} -%}
+    {%- if not config.get('contract').enforced -%}{{ return(contract) }}{%- endif -%}
+    {% call statement('shape') %}
+        drop table if exists pg_temp.{{ model_.shape }};
+        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
+    {% endcall %}
+    {%- do contract.update({'columns': in_place.table_columns('pg_temp.' ~ model_.shape)}) -%}
+    {%- set table, shape = "'" ~ model_.relation ~ "'::regclass", "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
+    {%- set differ -%}
+        with constraints as (
+            select conrelid = {{ table }} as is_there, contype::text as kind, conname, pg_get_constraintdef(oid) as definition
+            from pg_catalog.pg_constraint
+            where contype in ('p', 'u', 'c', 'x') and conrelid in ({{ table }}, {{ shape }})
+        ),
+        nulls as (
+            select
+                attname,
+                bool_or(attnotnull) filter (where attrelid = {{ table }}) as is_there,
+                bool_or(attnotnull) filter (where attrelid = {{ shape }}) as is_wanted
+            from pg_catalog.pg_attribute
+            where attnum > 0 and not attisdropped and attrelid in ({{ table }}, {{ shape }})
+            group by attname
+        )
+        select case when is_there then 'gone' else 'missing' end, kind, conname::text, definition
+        from constraints
+        where not exists (
+            select from constraints as other
+            where other.is_there <> constraints.is_there and other.definition = constraints.definition
+        )
+        union all
+        select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null
+        from nulls
+        where is_wanted <> coalesce(is_there, false)
+        order by 1, 4, 3
+    {%- endset -%}
+    {%- for row in run_query(differ) -%}
+        {%- if row[0] == 'missing' -%}
+            {#- PostgreSQL named unnamed constraints after the temporary table -#}
+            {%- do contract.missing.append({
+                'kind': row[1], 'name': row[2] | replace(model_.shape | replace('"', ''), this.identifier[:50]), 'definition': row[3]
+            }) -%}
+        {%- else -%}
+            {%- do contract[row[0]].append(row[2]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(contract) }}
+{% endmacro %}
+
+
+{#- Proves the new constraints for all rows before any row is written. The merge proves the constraints that the table had. -#}
+{% macro prove_contract(model_, columns, contract) %}
+    {%- if contract.missing or contract.not_null -%}
+        {%- set names = in_place.column_list(columns | map(attribute='name') | list) -%}
+        {% call statement('prove contract') %}
+            insert into {{ model_.shape }} ({{ names }}) select {{ names }} from {{ model_.stage }}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  Adds the constraints that are new in the contract, now that all rows satisfy them. Validation takes no lock that blocks
+  readers. Only building an index for a key does.
+-#}
+{% macro add_constraints(model_, contract) %}
+    {%- if not (contract.missing or contract.not_null) -%}{{ return('') }}{%- endif -%}
+    {%- set added, validated, settled = [], [], [] -%}
+    {%- for constraint in contract.missing -%}
+        {%- set clause = 'add constraint ' ~ adapter.quote(constraint.name) ~ ' ' ~ constraint.definition -%}
+        {%- if constraint.kind == 'c' -%}
+            {%- do added.append(clause ~ ' not valid') -%}
+            {%- do validated.append('validate constraint ' ~ adapter.quote(constraint.name)) -%}
+        {%- else -%}
+            {%- do settled.append(clause) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for name in contract.not_null -%}
+        {#- PostgreSQL accepts such a constraint as proof and doesn't scan the table again -#}
+        {%- set proof = adapter.quote(in_place.cut_name(this.identifier, 20) ~ '_' ~ local_md5(name)[:12] ~ '_not_null') -%}
+        {%- do added.append('add constraint ' ~ proof ~ ' check (' ~ adapter.quote(name) ~ ' is not null) not valid') -%}
+        {%- do validated.append('validate constraint ' ~ proof) -%}
+        {%- do settled.append('alter column ' ~ adapter.quote(name) ~ ' set not null') -%}
+        {%- do settled.append('drop constraint ' ~ proof) -%}
+    {%- endfor -%}
+    {%- set table = 'alter table ' ~ model_.relation ~ ' ' -%}
+    {{ in_place.begin_transaction() }}
+    {%- if added -%}
+        {{ in_place.run_ddl('constraints', table ~ added | join(', ') ~ ';') }}
+        {{ in_place.commit_and_begin() }}
+        {% call statement('validate') %}
+            {{ table ~ validated | join(', ') }}
+        {% endcall %}
+        {{ in_place.commit_and_begin() }}
+    {%- endif -%}
+    {%- if settled -%}
+        {{ in_place.run_ddl('settle', (table ~ settled | join('; ' ~ table)) ~ ';') }}
+    {%- endif -%}
+    {%- do adapter.commit() -%}
+{% endmacro %}
+
+
+{#-
+  Refuses foreign keys. Each in-place table is written in its own transaction, in the order of the graph, and a row may leave
+  before the rows that reference it. A foreign key would stop builds that are correct a moment later.
+-#}
+{% macro refuse_foreign_keys() %}
+    {%- if 'foreign_key' in in_place.constraint_types() -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has a foreign_key in its contract. In-place tables have no foreign keys: rows of two tables come and go in '
+            ~ 'separate transactions. Give the column a relationships test.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Refuses constraints on a view. dbt's own warning about them can be silenced for in-place tables. -#}
+{% macro refuse_constraints() %}
+    {%- if config.get('contract').enforced and in_place.constraint_types() -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has ' ~ in_place.constraint_types() | join(', ') ~ ' in its contract, but a view has no constraints. '
+            ~ 'Give its columns tests instead.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The constraint types in the contract, of the columns and of the model. -#}
+{% macro constraint_types() %}
+    {%- set constraints = model.constraints | list -%}
+    {%- for column in model.columns.values() -%}
+        {%- do constraints.extend(column.constraints) -%}
+    {%- endfor -%}
+    {{ return(constraints | map(attribute='type') | unique | list) }}
+{% endmacro %}

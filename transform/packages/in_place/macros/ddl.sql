@@ -1,0 +1,128 @@
+{#-
+  Runs statements that need a lock which conflicts with readers. Each attempt waits only a moment, because later sessions
+  queue behind it. Then it lets them pass and tries again. It also tries again if two models with long names that begin
+  alike are built at once and PostgreSQL chose the same index name for both: the next attempt gets another name.
+-#}
+{% macro run_ddl(name, ddl, declare='') %}
+    {%- set tag = in_place.dollar_tag(ddl) -%}
+    {% call statement('in place ' ~ name) %}
+        do {{ tag }}
+        declare
+            attempt integer := 0;
+            violated text;
+            {{ declare }}
+        begin
+            loop
+                begin
+                    perform set_config('lock_timeout', '{{ var("in_place_lock_timeout", "500ms") }}', true);
+                    {{ ddl }}
+                    perform set_config('lock_timeout', '0', true);
+                    return;
+                exception when lock_not_available or deadlock_detected or unique_violation then
+                    get stacked diagnostics violated = constraint_name;
+                    if sqlstate = '23505' and violated <> 'pg_class_relname_nsp_index' then
+                        raise;
+                    end if;
+                    attempt := attempt + 1;
+                    if attempt >= {{ var("in_place_lock_attempts", 120) }} then
+                        raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
+                            '{{ this }}', attempt, coalesce((
+                                select string_agg(distinct concat('pid ', pid, ' (', usename, ')'), ', ')
+                                from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
+                                where relation = to_regclass('{{ this }}') and granted and pid <> pg_backend_pid()
+                            ), 'they have ended since') using errcode = 'lock_not_available',
+                            hint = 'Wait for these sessions or end them (pg_terminate_backend), then run this again.';
+                    end if;
+                    perform pg_sleep(0.2 + 0.3 * random());
+                end;
+            end loop;
+        end
+        {{ tag }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- A dollar quote that does not occur in the text. -#}
+{% macro dollar_tag(text) -%}
+    $in_place_{{ local_md5(text) }}$
+{%- endmacro %}
+
+
+{#- Ends the transaction, so that the next step holds none of its locks, and begins a new one. -#}
+{% macro commit_and_begin() %}
+    {%- do adapter.commit() -%}
+    {{ in_place.begin_transaction() }}
+{% endmacro %}
+
+
+{#- dbt leaves the first BEGIN to psycopg2. psycopg2 does not see dbt's COMMIT, so it sends no second BEGIN. -#}
+{% macro begin_transaction() %}
+    {% call statement('begin') %}
+        begin
+    {% endcall %}
+{% endmacro %}
+
+
+{#-
+  Whether the relation exists. Raises if a relation of another kind has the name: the user decides whether to drop it.
+  Arguments:
+    kind: the expected kind, as in pg_class.relkind.
+-#}
+{% macro exists_as(relation, kind) %}
+    {%- set bytes = relation.identifier.encode('utf-8') | length -%}
+    {%- if bytes > 63 -%}
+        {%- do exceptions.raise_compiler_error(
+            relation ~ ' has a name of ' ~ bytes ~ ' bytes, but PostgreSQL keeps 63. Give the model a shorter alias.'
+        ) -%}
+    {%- endif -%}
+    {%- set query -%}
+        select relkind::text from pg_catalog.pg_class where oid = to_regclass('{{ relation }}')
+    {%- endset -%}
+    {%- set found = in_place.first_column(query) -%}
+    {%- if found and found[0] != kind -%}
+        {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
+        {%- do exceptions.raise_compiler_error(
+            relation ~ ' is ' ~ kinds.get(found[0], 'something else') ~ ' and the model makes ' ~ kinds[kind]
+            ~ '. Dropping it would drop what depends on it, so rename or drop it yourself, then run this again.'
+        ) -%}
+    {%- endif -%}
+    {{ return(found | length > 0) }}
+{% endmacro %}
+
+
+{#- Sets comments from the model's descriptions where persist_docs asks for them. An unchanged comment takes no lock. -#}
+{% macro update_comments(relation) %}
+    {%- set noted = {} -%}
+    {%- set query -%}
+        select coalesce(attname, ''), description
+        from pg_catalog.pg_description
+        left join pg_catalog.pg_attribute on attrelid = objoid and attnum = objsubid and attnum > 0
+        where classoid = 'pg_class'::regclass and objoid = '{{ relation }}'::regclass
+    {%- endset -%}
+    {%- for row in run_query(query) -%}
+        {%- do noted.update({row[0]: row[1]}) -%}
+    {%- endfor -%}
+    {%- set comments = [] -%}
+    {%- if config.persist_relation_docs() and model.description and model.description != noted.get('') -%}
+        {%- do comments.append(
+            'comment on ' ~ relation.type | replace('_', ' ') ~ ' ' ~ relation ~ ' is '
+            ~ postgres_escape_comment(model.description)
+        ) -%}
+    {%- endif -%}
+    {%- if config.persist_column_docs() -%}
+        {%- for column in in_place.table_columns(relation) if column.name in model.columns -%}
+            {%- set description = model.columns[column.name].description or '' -%}
+            {%- if description != noted.get(column.name, '') -%}
+                {%- do comments.append(
+                    'comment on column ' ~ relation ~ '.' ~ adapter.quote(column.name) ~ ' is '
+                    ~ postgres_escape_comment(description)
+                ) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {%- if comments -%}
+        {% call statement('docs') %}
+            {{ comments | join(';\n') }}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,330 @@
+{#-
+  Records each in-place table's horizon in `_tidemark_models` beside it, in the transaction that writes its rows.
+
+  Each row in raw carries the transaction that loaded it. A build reads the rows of the recorded horizon and later, and
+  records the oldest transaction that was still open when the build began. The next build therefore reads whatever that
+  transaction or a later one commits, even during this build. A model on other in-place tables has at most their horizon.
+-#}
+
+{#- The horizon of the current model, as SQL. Use it only under in_place.is_incremental(). -#}
+{% macro horizon() -%}
+    '{{ in_place.own_horizon() }}'::xid8
+{%- endmacro %}
+
+
+{#-
+  Whether the current model may build on the existing table. It may not if the warehouse was restored into another
+  cluster, which numbers transactions anew. It also may not if an input has no known horizon, or if rows that carry no
+  transaction, such as a seed's, changed since the last build.
+-#}
+{% macro is_incremental() %}
+    {%- if not execute or should_full_refresh() -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- if model.config.materialized == 'in_place_incremental' or model.resource_type == 'snapshot' -%}
+        {{ return(in_place.own_horizon() is not none) }}
+    {%- endif -%}
+    {{ return(dbt.is_incremental()) }}
+{% endmacro %}
+
+
+{#- Read once per model and run: the compiled SQL and the merge must use the same answer. -#}
+{% macro own_horizon() %}
+    {%- if not execute -%}{{ return(none) }}{%- endif -%}
+    {%- set asked = 'horizon of ' ~ model.unique_id ~ ' in ' ~ invocation_id -%}
+    {%- if asked not in graph -%}
+        {%- do graph.update({asked: in_place.recorded_horizon()}) -%}
+    {%- endif -%}
+    {{ return(graph[asked]) }}
+{% endmacro %}
+
+
+{% macro recorded_horizon() %}
+    {%- set found = in_place.horizon_of(this) -%}
+    {%- if found in (none, '0') -%}{{ return(none) }}{%- endif -%}
+    {%- set query -%}
+        -- as JSON: a table of an earlier version lacks this column until the next build
+        select to_jsonb(noted) ->> 'read_snapshot' from {{ in_place.models_table(this) }} as noted
+        where model = '{{ this.identifier }}'
+    {%- endset -%}
+    {{ return(none if in_place.is_remade_below(in_place.single_value(query)) else found) }}
+{% endmacro %}
+
+
+{#- The horizon of an in-place table; none if it is unknown in this cluster. -#}
+{% macro horizon_of(relation) %}
+    {%- if not execute -%}{{ return(none) }}{%- endif -%}
+    {%- if not (in_place.exists(in_place.models_table(relation)) and in_place.exists(relation)) -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set query -%}
+        select horizon::text from {{ in_place.models_table(relation) }}
+        where
+            model = '{{ relation.identifier }}'
+            and cluster = {{ in_place.cluster_id() }}
+            and horizon <= pg_snapshot_xmax(pg_current_snapshot())
+    {%- endset -%}
+    {%- set found = in_place.first_column(query) -%}
+    {{ return(found[0] if found else none) }}
+{% endmacro %}
+
+
+{#-
+  Whether rows without their own transaction changed below the model since it read with that snapshot. Such rows are
+  those of a seed, and those of an incremental model that was built in full.
+-#}
+{% macro is_remade_below(snapshot) %}
+    {%- set nodes = in_place.nodes_below(model.depends_on.nodes)
+        | selectattr('config.materialized', 'in', in_place.recorded_materializations()) | list -%}
+    {#- notes that are older than the snapshot column treated such tables as raw -#}
+    {%- if nodes and snapshot is none -%}{{ return(true) }}{%- endif -%}
+    {%- for node in nodes if node.config.materialized in ['seed', 'incremental'] -%}
+        {%- set is_seed = node.resource_type == 'seed' -%}
+        {%- set relation_query -%}
+            select
+                quote_ident(nspname),
+                relname::text,
+                to_regclass(quote_ident(nspname) || '._tidemark_models') is not null
+            from pg_catalog.pg_class
+            inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+            where pg_class.oid = {{ in_place.node_oid(node) }}
+        {%- endset -%}
+        {%- set relation = run_query(relation_query) -%}
+        {%- set remade = [] -%}
+        {%- if relation | length and relation[0][2] -%}
+            {%- set remade_query -%}
+                select not pg_visible_in_snapshot((to_jsonb(noted) ->> 'remade_xid')::xid8, '{{ snapshot }}')
+                from {{ relation[0][0] }}._tidemark_models as noted
+                where model = '{{ relation[0][1] }}'
+            {%- endset -%}
+            {%- set remade = in_place.first_column(remade_query) -%}
+        {%- endif -%}
+        {%- if (remade[0] if remade and remade[0] is not none else is_seed) -%}{{ return(true) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(false) }}
+{% endmacro %}
+
+
+{#- Materializations that record the horizon of their own rows. -#}
+{% macro materializations_with_rows() %}
+    {{ return(['in_place_table', 'in_place_incremental', 'snapshot']) }}
+{% endmacro %}
+
+
+{% macro models_table(relation) -%}
+    {{ adapter.quote(relation.schema) }}._tidemark_models
+{%- endmacro %}
+
+
+{#- The identity of the cluster, which numbers the transactions. -#}
+{% macro cluster_id() -%}
+    (select system_identifier::text from pg_control_system())
+{%- endmacro %}
+
+
+{#-
+  The horizon of the current build: the least horizon of everything that it reads. Call it before the model's rows are
+  computed. staged_keys reads even earlier, and takes the notes that this relies on.
+-#}
+{% macro new_horizon() %}
+    {%- if not in_place.exists('pg_temp.' ~ in_place.temp_name('notes')) -%}
+        {{ in_place.note_horizons() }}
+    {%- endif -%}
+    {%- if model.resource_type != 'seed' -%}
+        {{ in_place.note_inputs(model.compiled_code) }}
+    {%- endif -%}
+    {{ return(in_place.input_horizon()) }}
+{% endmacro %}
+
+
+{#- Drops the temporary relations of the current build, so that the next build starts without them. -#}
+{% macro drop_temp_relations() %}
+    {% call statement('clear') %}
+        drop table if exists
+            pg_temp.{{ in_place.temp_name('notes') }}, pg_temp.{{ in_place.temp_name('read') }}, pg_temp.{{ in_place.temp_name('stage') }},
+            pg_temp.{{ in_place.temp_name('gone') }}, pg_temp.{{ in_place.temp_name('plan') }}, pg_temp.{{ in_place.temp_name('shape') }},
+            pg_temp.{{ in_place.temp_name('changed') }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- Records what a build did, and the table's new horizon. -#}
+{% macro record_build(relation, horizon, written) %}
+    {%- set rows = written.inserted + written.updated + written.deleted -%}
+    {% call statement('note') %}
+        insert into {{ in_place.models_table(relation) }} as noted
+        (
+            model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
+            inserted, updated, deleted, invocation_id
+        )
+        values (
+            '{{ relation.identifier }}', '{{ horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
+            pg_current_xact_id(), {{ in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
+            {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}'
+        )
+        on conflict (model) do update set
+            horizon = excluded.horizon,
+            cluster = excluded.cluster,
+            built_at = excluded.built_at,
+            changed_at = case when {{ rows }} > 0 then excluded.changed_at else noted.changed_at end,
+            -- a transaction number of another cluster means nothing here
+            changed_xid = case
+                when {{ rows }} > 0 or noted.cluster <> excluded.cluster then excluded.changed_xid
+                else coalesce(noted.changed_xid, excluded.changed_xid)
+            end,
+            read_snapshot = excluded.read_snapshot,
+            rows_total = {{
+                written.total if written.total is defined else 'noted.rows_total + excluded.inserted - excluded.deleted'
+            }},
+            rows_since_analyze = noted.rows_since_analyze + excluded.rows_since_analyze,
+            inserted = excluded.inserted,
+            updated = excluded.updated,
+            deleted = excluded.deleted,
+            invocation_id = excluded.invocation_id
+    {% endcall %}
+{% endmacro %}
+
+
+{#- The snapshot of the notes that the current build relies on. -#}
+{% macro read_snapshot() -%}
+    (select snapshot from pg_temp.{{ in_place.temp_name('notes') }} where snapshot is not null)
+{%- endmacro %}
+
+
+{#-
+  Part of a WITH: notes the keys of leaving rows by which other models aggregate this one. An order line that is deleted,
+  or that moves to another order, changes the order that it leaves, and raw does not reliably say which order that was.
+-#}
+{% macro record_moved_keys(model_, moved_keys, deleted) -%}
+    {%- for column in moved_keys -%}
+        , noted_{{ loop.index }} as (
+            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
+            select distinct
+                '{{ model_.relation.identifier }}', '{{ column }}', {{ adapter.quote(column) }}::text, pg_current_xact_id()
+            from {{ deleted }}
+            where {{ adapter.quote(column) }} is not null
+        )
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- The values of `column` that rows of an in-place table lost since the horizon of the current model. -#}
+{% macro moved_keys(relation, column, type='bigint') -%}
+    select key::{{ type }} from {{ adapter.quote(relation.schema) }}._tidemark_moved_keys
+    where model = '{{ relation.identifier }}' and column_name = '{{ column }}' and xid >= {{ in_place.horizon() }}
+{%- endmacro %}
+
+
+{#- If a policy hides source rows from dbt's role, the marts would drop them as if they had been deleted. -#}
+{% macro refuse_hidden_rows() %}
+    {%- set sources = [] -%}
+    {%- for node in graph.sources.values() -%}
+        {%- set relation = api.Relation.create(schema=node.schema, identifier=node.identifier) -%}
+        {%- do sources.append(dbt.string_literal(relation | replace("'", "''"))) -%}
+    {%- endfor -%}
+    {%- if not sources -%}{{ return('') }}{%- endif -%}
+    {%- set query -%}
+        select string_agg(name, ', ' order by name), current_user::text
+        from unnest(array[{{ sources | unique | join(', ') }}]) as name
+        where row_security_active(to_regclass(name)::oid)
+    {%- endset -%}
+    {%- set hidden = run_query(query)[0] -%}
+    {%- if hidden[0] -%}
+        {%- do exceptions.raise_compiler_error(
+            'Row-level security applies to ' ~ hidden[1] ~ ' in ' ~ hidden[0] ~ ': the marts would drop the hidden rows. '
+            ~ 'Run ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE ' ~ adapter.quote(hidden[1]) ~ ' BYPASSRLS. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- on-run-start: creates the tables for the above in each schema that has in-place tables. -#}
+{% macro prepare_run() %}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
+    {%- if flags.EMPTY -%}
+        {%- do exceptions.raise_compiler_error(
+            '--empty would build in-place tables from no rows and record them as built: the next builds would miss the rows '
+            ~ 'loaded until now, or a full refresh would delete them. To try models, use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select.'
+        ) -%}
+    {%- endif -%}
+    {{ in_place.refuse_hidden_rows() }}
+    {%- set names_by_schema, ids, schemas = {}, [], [] -%}
+    {%- for id, node in graph.nodes.items() -%}
+        {%- if node.config.materialized in in_place.materializations_with_rows() + ['in_place_materialized_view'] -%}
+            {%- do names_by_schema.setdefault(node.schema, []).append(node.alias) -%}
+            {%- do ids.append(id) -%}
+            {%- do schemas.append(node.schema) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for node in in_place.nodes_below(ids) if node.config.materialized in in_place.recorded_materializations() -%}
+        {%- do schemas.append(node.schema) -%}
+    {%- endfor -%}
+    {%- for schema in schemas | unique | sort -%}
+        {%- set quoted = adapter.quote(schema) -%}
+        do $tidemark$
+        begin
+            if to_regnamespace('{{ quoted }}') is null then create schema {{ quoted }}; end if;
+            if to_regclass('{{ quoted }}._tidemark_models') is null then
+                -- One row per in-place table, materialized view, snapshot, seed, and table that dbt itself writes.
+                -- Written by: dbt, in the transaction that writes the model's rows.
+                -- Read by: dbt's next build of the model and of the models above it.
+                create table {{ quoted }}._tidemark_models (
+                    model text primary key, -- the table's name in this schema
+                    horizon xid8 not null, -- the loading transaction up to which the table has all rows of what it reads
+                    next_horizon xid8, -- the horizon of a build of dbt's own table that has not ended yet
+                    cluster text not null, -- the identifier of the cluster that numbers these transactions
+                    built_at timestamptz not null, -- when it was last built
+                    changed_at timestamptz not null, -- when a build last changed a row
+                    rows_total bigint not null default 0, -- rows in the table
+                    rows_since_analyze bigint not null default 0, -- rows that were written since its last ANALYZE
+                    inserted bigint, -- rows that the last build inserted
+                    updated bigint, -- rows that it updated
+                    deleted bigint, -- rows that it deleted
+                    definition text, -- not used
+                    invocation_id text -- dbt's id of that build
+                );
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';
+                -- One row per key of another model that a row left. Rows that every model has read are deleted.
+                -- Written by: dbt, for the columns in a model's `moved_keys`.
+                -- Read by: the macro `in_place.moved_keys()` in models above it.
+                create table {{ quoted }}._tidemark_moved_keys (
+                    model text not null, -- the model that the row was in
+                    column_name text not null, -- the column of the key
+                    key text not null, -- its value before the row moved or went
+                    xid xid8 not null -- the transaction that wrote the change
+                );
+                create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
+                comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
+            end if;
+            if coalesce(obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class'), ': version 1')
+                like '%: version 1'
+            then
+                alter table {{ quoted }}._tidemark_models
+                    add column if not exists changed_xid xid8, -- the transaction that last changed a row
+                    add column if not exists remade_xid xid8, -- the one that last wrote all rows of a seed or dbt table
+                    add column if not exists read_snapshot pg_snapshot; -- what the last build saw when it began to read
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 2';
+            end if;
+            if exists (select from pg_roles where rolname = 'tidemark_monitor') then
+                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys to tidemark_monitor;
+            end if;
+        end
+        $tidemark$;
+    {%- endfor -%}
+    {#- deletes the keys that every model has read; a removed or renamed model reads no more of them -#}
+    {%- for schema in names_by_schema.keys() | sort %}
+        delete from {{ adapter.quote(schema) }}._tidemark_moved_keys
+        where xid < (
+            select horizon from (
+                {%- for other, names in names_by_schema.items() %}
+                    select horizon from {{ adapter.quote(other) }}._tidemark_models
+                    where model in ('{{ names | join("', '") }}')
+                    {{- ' union all' if not loop.last }}
+                {%- endfor %}
+            ) as horizons
+            -- a model with horizon 0 computes all rows and reads no keys
+            where horizon > '0'
+            order by horizon limit 1
+        );
+    {%- endfor -%}
+{% endmacro %}

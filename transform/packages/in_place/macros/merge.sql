@@ -1,0 +1,191 @@
+{#-
+  Makes the table's rows equal to the stage's rows and writes only what differs. Returns how many rows were inserted,
+  updated and deleted, and after a complete build the total. A row that changes its partition is deleted in one and
+  inserted in the other, and counts as updated.
+
+  Arguments:
+    complete: whether the stage has all rows. If so, rows that it lacks are deleted; if not, the rows in `gone` are.
+-#}
+{% macro merge_rows(model_, columns, complete) %}
+    {%- set names = columns | map(attribute='name') | list -%}
+    {%- set moved_keys = config.get('moved_keys') or [] -%}
+    {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
+    {{ in_place.plan_merge(model_, names, moved_keys, complete) }}
+
+    {% call statement('delete', fetch_result=True) %}
+        with deleted as (
+            delete from {{ model_.relation }} as existing
+            {% if complete -%}
+                where not exists (
+                    select from {{ model_.stage }} as staged where {{ in_place.columns_equal(model_.match, 'staged', 'existing') }}
+                )
+            {%- else -%}
+                using {{ model_.gone }} as gone
+                where {{ in_place.columns_equal(model_.key, 'existing', 'gone') }}
+            {%- endif %}
+            returning existing.*
+        )
+        {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
+        {%- if model_.match != model_.key and complete %}
+            -- a row that is new in another partition moved there; it is not deleted
+            select count(*), count(distinct ({{ in_place.column_list(model_.key, 'plan') }})) filter (where plan.is_new)
+            from deleted
+            left join {{ model_.plan }} as plan on plan.is_new and {{ in_place.columns_equal(model_.key, 'plan', 'deleted') }}
+        {%- else %}
+            select count(*), 0 from deleted
+        {%- endif %}
+    {% endcall %}
+    {%- set deletions = [load_result('delete').table[0]] -%}
+    {%- if model_.match != model_.key and not complete -%}
+        {#- a row that is missing in its partition may be in another one; only for these few are all partitions searched -#}
+        {% call statement('leave', fetch_result=True) %}
+            with deleted as (
+                delete from {{ model_.relation }} as existing using {{ model_.plan }} as plan
+                where plan.is_new and {{ in_place.columns_equal(model_.key, 'existing', 'plan') }}
+                returning existing.*
+            )
+            {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
+            select count(*), count(distinct ({{ in_place.column_list(model_.key) }})) from deleted
+        {% endcall %}
+        {%- do deletions.append(load_result('leave').table[0]) -%}
+    {%- endif -%}
+    {%- set moved = deletions | map(attribute=1) | map('int') | sum -%}
+    {%- do written.update({'deleted': deletions | map(attribute=0) | map('int') | sum - moved}) -%}
+
+    {%- set values = names | reject('in', model_.match) | list -%}
+    {%- if values -%}
+        {% call statement('update') %}
+            update {{ model_.relation }} as existing
+            set {% for name in values -%}
+                {{ adapter.quote(name) }} = staged.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+            {%- endfor %}
+            from {{ model_.plan }} as plan
+            inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+            where plan.differs and {{ in_place.columns_equal(model_.match, 'existing', 'plan') }}
+        {% endcall %}
+        {%- do written.update({'updated': load_result('update').response.rows_affected}) -%}
+    {%- endif -%}
+    {% call statement('insert') %}
+        insert into {{ model_.relation }} ({{ in_place.column_list(names) }})
+        select {{ in_place.column_list(names, 'staged') }}
+        from {{ model_.stage }} as staged
+        inner join {{ model_.plan }} as plan on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+        where plan.is_new
+    {% endcall %}
+    {%- do written.update({
+        'inserted': load_result('insert').response.rows_affected - moved,
+        'updated': written.updated + moved,
+    }) -%}
+    {%- if complete -%}
+        {#- each row now equals one in the stage, whose keys are unique; rows that others wrote were never counted -#}
+        {%- do written.update({'total': in_place.single_value('select count(*) from ' ~ model_.plan)}) -%}
+    {%- elif model_.match != model_.key -%}
+        {{ in_place.prove_unique(model_) }}
+    {%- endif -%}
+    {{ return(written) }}
+{% endmacro %}
+
+
+{#- Fills a table that was just created. -#}
+{% macro fill_table(model_, columns) %}
+    {%- set names = columns | map(attribute='name') | list -%}
+    {% call statement('insert') %}
+        insert into {{ model_.relation }} ({{ in_place.column_list(names) }}) select {{ in_place.column_list(names) }} from {{ model_.stage }}
+    {% endcall %}
+    {%- set rows = load_result('insert').response.rows_affected -%}
+    {{ return({'inserted': rows, 'updated': 0, 'deleted': 0, 'total': rows}) }}
+{% endmacro %}
+
+
+{#-
+  Decides in one pass, for each staged row, whether the table lacks it or has it with other values, and which keys the
+  change moves it away from. It compares by key and partition together: one probe of one partition.
+-#}
+{% macro plan_merge(model_, names, moved_keys, complete) %}
+    {% call statement('plan') %}
+        -- nobody else may write to it between the comparison and the commit; readers are not blocked
+        lock table {{ model_.relation }} in share row exclusive mode;
+        {% if not complete -%}
+            set local random_page_cost = 1.1;
+        {%- endif %}
+        drop table if exists pg_temp.{{ model_.plan }};
+        create temporary table {{ model_.plan }} as
+        select
+            {{ in_place.column_list(model_.match, 'staged') }},
+            existing.{{ adapter.quote(model_.match[0]) }} is null as is_new,
+            existing.{{ adapter.quote(model_.match[0]) }} is not null
+            -- compares binary images, because some types have no equality; casts to the table's types, in which 0 is 0.00
+            and row(
+                {%- for column in in_place.table_columns(model_.relation) if column.name in names -%}
+                    existing.{{ adapter.quote(column.name) }}{{ ', ' if not loop.last }}
+                {%- endfor -%}
+            )::record *<> row(
+                {%- for column in in_place.table_columns(model_.relation) if column.name in names -%}
+                    staged.{{ adapter.quote(column.name) }}::{{ column.type }}{{ ', ' if not loop.last }}
+                {%- endfor -%}
+            )::record as differs
+        from {{ model_.stage }} as staged
+        {% if complete -%}
+            left join {{ model_.relation }} as existing on {{ in_place.columns_equal(model_.match, 'existing', 'staged') }};
+        {%- else -%}
+            -- offset 0: otherwise PostgreSQL makes this a join and hashes the whole table for a few rows
+            left join lateral (
+                select * from {{ model_.relation }} as found
+                where {{ in_place.columns_equal(model_.match, 'found', 'staged') }}
+                offset 0
+            ) as existing on true;
+        {%- endif %}
+        analyze {{ model_.plan }};
+        {% for column in moved_keys if column not in model_.match %}
+            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
+            select distinct
+                '{{ model_.relation.identifier }}', '{{ column }}', existing.{{ adapter.quote(column) }}::text,
+                pg_current_xact_id()
+            from {{ model_.plan }} as plan
+            inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+            inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(model_.match, 'existing', 'plan') }}
+            where
+                plan.differs
+                and existing.{{ adapter.quote(column) }} is not null
+                and existing.{{ adapter.quote(column) }} is distinct from staged.{{ adapter.quote(column) }};
+        {% endfor %}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- An index of a partitioned table can't prove a key unique without the partition column. This does, for staged keys. -#}
+{% macro prove_unique(model_) %}
+    {%- set query -%}
+        select concat_ws(', ', {{ in_place.column_list(model_.key, 'staged') }})
+        from {{ model_.stage }} as staged
+        where (
+            select count(*) from {{ model_.relation }} as existing
+            where {{ in_place.columns_equal(model_.key, 'existing', 'staged') }}
+        ) > 1
+        limit 1
+    {%- endset -%}
+    {%- set twice = run_query(query) -%}
+    {%- if twice | length -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ' has ' ~ model_.key | join(', ') ~ ' = (' ~ twice[0][0] ~ ') in two partitions. No build '
+            ~ 'of this model does that, so something else wrote it. Run it once with --full-refresh.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro analyze_if_due(relation, written) %}
+    {#- autovacuum never analyzes a partitioned table as a whole, and comes late for one that was just filled -#}
+    {%- set query -%}
+        select rows_since_analyze > 0.1 * rows_total from {{ in_place.models_table(relation) }}
+        where model = '{{ relation.identifier }}'
+    {%- endset -%}
+    {%- if in_place.single_value(query) -%}
+        {{ in_place.begin_transaction() }}
+        {% call statement('statistics') %}
+            analyze {{ relation }};
+            update {{ in_place.models_table(relation) }} set rows_since_analyze = 0 where model = '{{ relation.identifier }}';
+        {% endcall %}
+        {%- do adapter.commit() -%}
+    {%- endif -%}
+{% endmacro %}

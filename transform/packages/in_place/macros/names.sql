@@ -1,0 +1,21 @@
+{#-
+  Names derived from a model's name, within the 63 bytes that PostgreSQL keeps. A name that is too long is cut, and gets a
+  hash of the whole name, so that it differs from others that begin the same.
+-#}
+{% macro shortened_name(name, suffix) %}
+    {%- if (name ~ suffix).encode('utf-8') | length <= 63 -%}{{ return(name ~ suffix) }}{%- endif -%}
+    {%- set suffix = '_' ~ local_md5(name)[:8] ~ suffix -%}
+    {{ return(name.encode('utf-8')[:63 - suffix | length].decode('utf-8', 'ignore') ~ suffix) }}
+{% endmacro %}
+
+
+{#- The first `bytes` bytes of a name, without half a character. -#}
+{% macro cut_name(name, bytes) %}
+    {{ return(name.encode('utf-8')[:bytes].decode('utf-8', 'ignore')) }}
+{% endmacro %}
+
+
+{#- The quoted name of a temporary relation of the current model. -#}
+{% macro temp_name(what) %}
+    {{ return(adapter.quote(in_place.shortened_name(this.identifier, '__' ~ what))) }}
+{% endmacro %}

@@ -1,0 +1,99 @@
+{#- Computes the model's rows into a temporary table; returns its columns as a list of {name, type}. -#}
+{% macro stage_rows(model_, complete) %}
+    {%- set flag = config.get('delete_flag') -%}
+    {% call statement('stage') %}
+        {{ config.get('sql_header') or '' }}
+        drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
+        {% if not complete -%}
+            -- a few rows are looked up by their keys; the default cost is for spinning disks and leads to full scans
+            set local random_page_cost = 1.1;
+        {%- endif %}
+        create temporary table {{ model_.stage }} as (
+            {{ sql }}
+        );
+        create temporary table {{ model_.gone }} as
+        select {{ in_place.column_list(model_.key) }} from {{ model_.stage }} limit 0;
+        reset random_page_cost;
+    {% endcall %}
+    {%- set names = in_place.table_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
+    {%- if flag and flag in names -%}
+        {#- rows that leave the table; only their keys are needed -#}
+        {% call statement('gone') %}
+            with gone as (delete from {{ model_.stage }} where {{ adapter.quote(flag) }} returning *)
+            insert into {{ model_.gone }} select {{ in_place.column_list(model_.key) }} from gone;
+            alter table {{ model_.stage }} drop column {{ adapter.quote(flag) }};
+        {% endcall %}
+    {%- endif -%}
+    {%- if config.get('contract').enforced -%}
+        {{ get_assert_columns_equivalent('select * from ' ~ model_.stage) }}
+    {%- endif -%}
+    {% call statement('stage_statistics') %}
+        analyze {{ model_.stage }}
+    {% endcall %}
+    {{ in_place.refuse_bad_keys(model_) }}
+    {{ return(in_place.table_columns('pg_temp.' ~ model_.stage)) }}
+{% endmacro %}
+
+
+{#- Refuses a null or duplicate key: the table could not tell such rows apart. Nothing has been written yet. -#}
+{% macro refuse_bad_keys(model_) %}
+    {%- set key = in_place.column_list(model_.key) -%}
+    {%- set query -%}
+        select concat_ws(', ', {{ key }}), count(*) from {{ model_.stage }}
+        group by {{ key }}
+        having count(*) > 1 or num_nulls({{ key }}) > 0
+        limit 1
+    {%- endset -%}
+    {%- set bad = run_query(query) -%}
+    {%- if bad | length -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
+            ~ bad[0][0] ~ '). unique_key allows one row for each value, and no null. '
+            ~ 'The table is unchanged.'
+        ) -%}
+    {%- endif -%}
+    {%- if model_.partition -%}
+        {%- set query -%}
+            select concat_ws(', ', {{ key }}) from {{ model_.stage }}
+            where {{ adapter.quote(model_.partition) }} is null
+            limit 1
+        {%- endset -%}
+        {%- set homeless = in_place.first_column(query) -%}
+        {%- if homeless -%}
+            {%- do exceptions.raise_compiler_error(
+                model_.relation ~ ': the row with ' ~ model_.key | join(', ') ~ ' = (' ~ homeless[0] ~ ') has no '
+                ~ model_.partition ~ ', but the table is partitioned by it. The table is unchanged.'
+            ) -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The columns of a table as a list of {name, type}, with types as format_type() prints them. -#}
+{% macro table_columns(table) %}
+    {%- set query -%}
+        select attname, format_type(atttypid, atttypmod)
+        from pg_catalog.pg_attribute
+        where attrelid = '{{ table }}'::regclass and attnum > 0 and not attisdropped
+        order by attnum
+    {%- endset -%}
+    {%- set columns = [] -%}
+    {%- for row in run_query(query) -%}
+        {%- do columns.append({'name': row[0], 'type': row[1]}) -%}
+    {%- endfor -%}
+    {{ return(columns) }}
+{% endmacro %}
+
+
+{% macro column_list(names, alias=none) -%}
+    {%- for name in names -%}
+        {{ alias ~ '.' if alias }}{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{% macro columns_equal(names, left, right) -%}
+    {%- for name in names -%}
+        {{ left }}.{{ adapter.quote(name) }} = {{ right }}.{{ adapter.quote(name) }}{{ ' and ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}

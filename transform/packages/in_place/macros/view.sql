@@ -1,0 +1,70 @@
+{#-
+  A view that is replaced in place, and only if its definition changed. dbt creates its own view beside the old one, and
+  `drop … cascade` then removes the old one with every view above it. Those are missing until the same run builds them
+  again, or for good if the run is killed before that. replace.sql handles a view that loses columns.
+-#}
+{% materialization in_place_view, adapter='postgres' %}
+    {%- set relation = this.incorporate(type='view') -%}
+    {%- set there = in_place.exists_as(relation, 'v') -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ in_place.begin_transaction() }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- if config.get('contract').enforced -%}
+        {{ in_place.refuse_constraints() }}
+        {{ get_assert_columns_equivalent(sql) }}
+    {%- endif -%}
+    {%- set said = 'unchanged' -%}
+    {%- if not there -%}
+        {{ in_place.run_ddl('create', in_place.plpgsql_execute('create view ' ~ relation ~ ' as (' ~ sql ~ '\n)')) }}
+        {%- set said = 'CREATE VIEW' -%}
+    {%- else -%}
+        {%- set defined = in_place.view_definition(relation) -%}
+        {%- if not in_place.has_definition(relation, defined.sql) -%}
+            {%- set create = in_place.plpgsql_execute('create or replace view ' ~ relation ~ ' as (' ~ defined.sql ~ '\n)') -%}
+            {%- if defined.lost -%}
+                {{ in_place.replace_relation(relation, defined.lost, create) }}
+            {%- else -%}
+                {{ in_place.run_ddl('replace', create ~ in_place.drop_set_aside(relation)) }}
+            {%- endif -%}
+            {%- set said = 'REPLACE VIEW' -%}
+        {%- endif -%}
+    {%- endif -%}
+    {%- do store_raw_result(name='main', message=said, code=said, rows_affected=-1) -%}
+    {%- do apply_grants(relation, config.get('grants'), should_revoke=true) -%}
+    {{ in_place.update_comments(relation) }}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [relation]}) }}
+{% endmaterialization %}
+
+
+{#-
+  The new SQL of the view, and the columns that it loses (`lost`): removed, or with another type. PostgreSQL replaces a
+  view only if its columns keep their place and new ones come after them, so this macro orders them that way.
+-#}
+{% macro view_definition(relation) %}
+    {%- set trial = in_place.create_trial_view(sql) -%}
+    {%- set query -%}
+        select has.attname::text
+        from pg_catalog.pg_attribute as has
+        left join pg_catalog.pg_attribute as wanted
+            on wanted.attrelid = '{{ trial }}'::regclass
+            and wanted.attname = has.attname
+            and (wanted.atttypid, wanted.atttypmod, wanted.attcollation)
+            = (has.atttypid, has.atttypmod, has.attcollation)
+        where has.attrelid = '{{ relation }}'::regclass and has.attnum > 0 and wanted.attname is null
+        order by has.attnum
+    {%- endset -%}
+    {%- set lost = in_place.first_column(query) -%}
+    {%- set has = in_place.table_columns(relation) | map(attribute='name') | list -%}
+    {%- set wanted = in_place.table_columns(trial) | map(attribute='name') | list -%}
+    {%- if lost or wanted[:has | length] == has -%}
+        {{ return({'sql': sql, 'lost': lost}) }}
+    {%- endif -%}
+    {%- set names = in_place.column_list(has + wanted | reject('in', has) | list) -%}
+    {{ return({'sql': 'select ' ~ names ~ ' from (' ~ sql ~ '\n) as model', 'lost': []}) }}
+{% endmacro %}

@@ -1,0 +1,46 @@
+"""What the package's macros render to for SQLFluff's jinja templater, which asks neither dbt nor a server.
+
+In SQLFluff's settings of the templater, set `apply_dbt_builtins`, and `library_path` to this directory.
+"""
+
+from __future__ import annotations
+
+
+def is_incremental() -> bool:
+    """Render a model as an incremental build does."""
+    return True
+
+
+def snapshot_goes_on() -> bool:
+    """Render a snapshot as a build of changed rows does."""
+    return True
+
+
+def horizon() -> str:
+    """Return the current model's horizon, as SQL."""
+    return "'1'::xid8"
+
+
+def horizon_of(_: object) -> str:
+    """Return another table's horizon, without quotes."""
+    return "1"
+
+
+def version_xid() -> str:
+    """Return the transaction that loaded a version, as SQL."""
+    return "loaded_xid"
+
+
+def staged_keys(_: str) -> str:
+    """Return the table of the changed keys."""
+    return "changed_keys as changed"
+
+
+def moved_keys(*_: object, **_type: str) -> str:
+    """Return a query of the keys that rows left."""
+    return "select 1"
+
+
+def models_table(_: object) -> str:
+    """Return the table of horizons."""
+    return "_tidemark_models"
