@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -132,6 +133,19 @@ def test_a_run_whose_parent_was_killed_ends_by_itself(project, blocker):
     assert not alive(project, session)
     blocker.rollback()
     assert project.run("meltano", *RUN).returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("as_after", ["a pull", "a move of the project"])
+def test_a_run_installs_the_packages_that_are_missing(project, as_after):
+    packages = project.root / "transform" / "dbt_packages"
+    shutil.rmtree(packages)
+    if as_after == "a move of the project":
+        packages.mkdir()
+        (packages / "in_place").symlink_to(project.root / "elsewhere")
+    done = project.dbt("parse")
+    assert done.returncode == 0, done.stdout
+    assert (packages / "in_place" / "dbt_project.yml").exists()
 
 
 @pytest.mark.long
