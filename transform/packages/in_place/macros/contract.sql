@@ -16,7 +16,8 @@
         create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
     {% endcall %}
     {%- do contract.update({'columns': in_place.table_columns('pg_temp.' ~ model_.shape)}) -%}
-    {%- set table, shape = "'" ~ model_.relation ~ "'::regclass", "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
+    {%- set table = "'" ~ model_.relation ~ "'::regclass" -%}
+    {%- set shape = "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
     {%- set differ -%}
         with constraints as (
             select conrelid = {{ table }} as is_there, contype::text as kind, conname, pg_get_constraintdef(oid) as definition

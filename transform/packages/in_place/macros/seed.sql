@@ -1,7 +1,8 @@
 {#-
-  A seed that changes in place: its table is created once, and its rows are rewritten in one transaction, only if the file has other
-  rows. dbt's own seed is truncated by each build, and a full refresh drops it with everything that depends on it. It fails
-  if the file has another column. Here, if a column is removed or gets another type, the old table is set aside, as a view is.
+  The body of a project's own `seed` materialization. Its table is created once, and its rows are rewritten in one
+  transaction, only if the file has other rows. dbt's own seed is truncated by each build, and a full refresh drops it with
+  everything that depends on it. It fails if the file has another column. Here, if a column is removed or gets another type,
+  the old table is set aside, as a view is.
 -#}
 {% macro build_seed() %}
     {%- set relation = this.incorporate(type='table') -%}

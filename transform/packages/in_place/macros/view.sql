@@ -17,16 +17,26 @@
     {%- endif -%}
     {%- set said = 'unchanged' -%}
     {%- if not there -%}
-        {{ in_place.run_ddl('create', in_place.plpgsql_execute('create view ' ~ relation ~ ' as (' ~ sql ~ '\n)')) }}
+        {%- set create -%}
+            create view {{ relation }} as (
+                {{ sql }}
+            )
+        {%- endset -%}
+        {{ in_place.run_ddl('create', in_place.plpgsql_execute(create)) }}
         {%- set said = 'CREATE VIEW' -%}
     {%- else -%}
         {%- set defined = in_place.view_definition(relation) -%}
         {%- if not in_place.has_definition(relation, defined.sql) -%}
-            {%- set create = in_place.plpgsql_execute('create or replace view ' ~ relation ~ ' as (' ~ defined.sql ~ '\n)') -%}
+            {%- set replace -%}
+                create or replace view {{ relation }} as (
+                    {{ defined.sql }}
+                )
+            {%- endset -%}
+            {%- set ddl = in_place.plpgsql_execute(replace) -%}
             {%- if defined.lost -%}
-                {{ in_place.replace_relation(relation, defined.lost, create) }}
+                {{ in_place.replace_relation(relation, defined.lost, ddl) }}
             {%- else -%}
-                {{ in_place.run_ddl('replace', create ~ in_place.drop_set_aside(relation)) }}
+                {{ in_place.run_ddl('replace', ddl ~ in_place.drop_set_aside(relation)) }}
             {%- endif -%}
             {%- set said = 'REPLACE VIEW' -%}
         {%- endif -%}
@@ -65,6 +75,11 @@
     {%- if lost or wanted[:has | length] == has -%}
         {{ return({'sql': sql, 'lost': lost}) }}
     {%- endif -%}
-    {%- set names = in_place.column_list(has + wanted | reject('in', has) | list) -%}
-    {{ return({'sql': 'select ' ~ names ~ ' from (' ~ sql ~ '\n) as model', 'lost': []}) }}
+    {%- set reordered -%}
+        select {{ in_place.column_list(has + wanted | reject('in', has) | list) }}
+        from (
+            {{ sql }}
+        ) as model
+    {%- endset -%}
+    {{ return({'sql': reordered, 'lost': []}) }}
 {% endmacro %}
