@@ -146,14 +146,18 @@ def dbt_packages():
     if not (project / "packages.yml").exists():
         return False
     stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup-dbt-packages")
-    wanted = stamp.wanted("packages", [project / "packages.yml", project / "package-lock.yml"])
-    if (project / "dbt_packages").exists() and stamp.text() == wanted:
+
+    def wanted():
+        return stamp.wanted("packages", sorted(project.glob("package*.yml")))
+
+    if (project / "dbt_packages").exists() and stamp.text() == wanted():
         return False
     stamp.remove()
     with step("Installing dbt's packages"):
         dbt = ROOT / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"
         run(dbt, "deps", "--project-dir", project, "--log-path", LOG.parent)
-    stamp.write(wanted)
+    # read again: dbt updates package-lock.yml if packages.yml changed
+    stamp.write(wanted())
     return True
 
 

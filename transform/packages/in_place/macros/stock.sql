@@ -1,6 +1,6 @@
 {#-
   Hooks that record the horizon of dbt's own tables, as for in-place tables. Such a table holds what was committed when its
-  build began, and a model on it must not treat it as fresh as raw. dbt_project.yml sets the hooks for all models. They do
+  build began, and a model on it must not treat it as fresh as raw. The project sets the hooks for all models. They do
   nothing for models that do not need them, and nothing in a schema without `_tidemark_models`.
 -#}
 
