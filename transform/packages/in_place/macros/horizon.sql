@@ -107,7 +107,7 @@
 
 {#- Materializations that record the horizon of their own rows. -#}
 {% macro materializations_with_rows() %}
-    {{ return(['in_place_table', 'in_place_incremental', 'snapshot']) }}
+    {{ return(['in_place_table', 'in_place_incremental', 'incremental_by_key', 'snapshot']) }}
 {% endmacro %}
 
 
@@ -155,12 +155,13 @@
         insert into {{ in_place.models_table(relation) }} as noted
         (
             model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
-            inserted, updated, deleted, invocation_id
+            inserted, updated, deleted, invocation_id, tracked, tracked_since
         )
         values (
             '{{ relation.identifier }}', '{{ horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
             pg_current_xact_id(), {{ in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
-            {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}'
+            {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
+            '{{ in_place.tracked_columns() | tojson }}', pg_current_xact_id()
         )
         on conflict (model) do update set
             horizon = excluded.horizon,
@@ -180,7 +181,13 @@
             inserted = excluded.inserted,
             updated = excluded.updated,
             deleted = excluded.deleted,
-            invocation_id = excluded.invocation_id
+            invocation_id = excluded.invocation_id,
+            tracked = excluded.tracked,
+            -- the log reaches back as long as it has had these columns
+            tracked_since = case
+                when noted.tracked @> excluded.tracked and noted.cluster = excluded.cluster then noted.tracked_since
+                else excluded.tracked_since
+            end
     {% endcall %}
 {% endmacro %}
 
@@ -305,8 +312,28 @@
                     add column if not exists read_snapshot pg_snapshot; -- what the last build saw when it began to read
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 2';
             end if;
+            if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 2' then
+                alter table {{ quoted }}._tidemark_models
+                    add column if not exists tracked jsonb, -- the columns that _tidemark_changes has of the model
+                    add column if not exists tracked_since xid8; -- the transaction from which on it has them
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 3';
+            end if;
+            if to_regclass('{{ quoted }}._tidemark_changes') is null then
+                -- One row per changed row of a model that other models are built by. Rows that every model has read are deleted.
+                -- Written by: dbt, in the transaction that writes the model's rows.
+                -- Read by: dbt's next build of the models whose `changed_by` names the model.
+                create table {{ quoted }}._tidemark_changes (
+                    model text not null, -- the model
+                    xid xid8 not null, -- the transaction that wrote the change
+                    old jsonb, -- the tracked columns before; null if the row is new
+                    new jsonb -- the tracked columns after; null if the row is gone. Both are null if all rows were written
+                );
+                create index on {{ quoted }}._tidemark_changes (model, xid);
+                comment on table {{ quoted }}._tidemark_changes is 'Kept by Tidemark: version 1';
+            end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
-                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys to tidemark_monitor;
+                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys, {{ quoted }}._tidemark_changes
+                to tidemark_monitor;
             end if;
         end
         $tidemark$;

@@ -18,7 +18,7 @@
 {% endmaterialization %}
 
 
-{% macro build_table(complete) %}
+{% macro build_table(complete, by_key=false) %}
     {%- set model_ = in_place.model_settings() -%}
     {%- set there = in_place.exists_as(model_.relation, 'p' if model_.partition_by else 'r') -%}
 
@@ -28,7 +28,12 @@
 
     {#- 1: compute the table's new rows beside it, and the horizon up to which they are complete -#}
     {%- set horizon = in_place.new_horizon() -%}
-    {%- set columns = in_place.stage_rows(model_, complete) -%}
+    {%- if by_key -%}
+        {%- set why_whole = in_place.stage_changed_keys(model_, there) -%}
+        {%- do log(this ~ ' computes all of its rows: ' ~ why_whole ~ '.', info=true) if why_whole and there -%}
+        {%- set complete = why_whole is not none -%}
+    {%- endif -%}
+    {%- set columns = in_place.stage_rows(model_, complete, by_key) -%}
 
     {%- if there -%}
         {#- 2: alter the table's shape and commit, so that its lock is short and does not cover building an index -#}

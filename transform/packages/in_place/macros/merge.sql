@@ -9,8 +9,10 @@
 {% macro merge_rows(model_, columns, complete) %}
     {%- set names = columns | map(attribute='name') | list -%}
     {%- set moved_keys = config.get('moved_keys') or [] -%}
+    {%- set tracked = in_place.tracked_columns() -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
     {{ in_place.plan_merge(model_, names, moved_keys, complete) }}
+    {%- if tracked -%}{{ in_place.log_merge(model_, tracked) }}{%- endif -%}
 
     {% call statement('delete', fetch_result=True) %}
         with deleted as (
@@ -26,6 +28,7 @@
             returning existing.*
         )
         {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
+        {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
         {%- if model_.match != model_.key and complete %}
             -- a row that is new in another partition moved there; it is not deleted
             select count(*), count(distinct ({{ in_place.column_list(model_.key, 'plan') }})) filter (where plan.is_new)
@@ -45,6 +48,7 @@
                 returning existing.*
             )
             {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
+        {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
             select count(*), count(distinct ({{ in_place.column_list(model_.key) }})) from deleted
         {% endcall %}
         {%- do deletions.append(load_result('leave').table[0]) -%}
@@ -93,6 +97,12 @@
         insert into {{ model_.relation }} ({{ in_place.column_list(names) }}) select {{ in_place.column_list(names) }} from {{ model_.stage }}
     {% endcall %}
     {%- set rows = load_result('insert').response.rows_affected -%}
+    {%- if in_place.tracked_columns() -%}
+        {% call statement('log') %}
+            insert into {{ in_place.changes_table(model_.relation) }} (model, xid)
+            values ('{{ model_.relation.identifier }}', pg_current_xact_id())
+        {% endcall %}
+    {%- endif -%}
     {{ return({'inserted': rows, 'updated': 0, 'deleted': 0, 'total': rows}) }}
 {% endmacro %}
 
@@ -189,3 +199,47 @@
         {%- do adapter.commit() -%}
     {%- endif -%}
 {% endmacro %}
+
+
+{% macro changes_table(relation) -%}
+    {{ adapter.quote(relation.schema) }}._tidemark_changes
+{%- endmacro %}
+
+
+{#- The tracked columns of a row, as JSON. -#}
+{% macro tracked_json(tracked, alias) -%}
+    jsonb_build_object({% for name in tracked -%}
+        {{ dbt.string_literal(name) }}, {{ alias }}.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+    {%- endfor %})
+{%- endmacro %}
+
+
+{#- Logs the rows that a merge is going to insert and update, for the models that are built by this one's changes. -#}
+{% macro log_merge(model_, tracked) %}
+    {% call statement('log') %}
+        insert into {{ in_place.changes_table(model_.relation) }} (model, xid, old, new)
+        select
+            '{{ model_.relation.identifier }}',
+            pg_current_xact_id(),
+            case when plan.differs then {{ in_place.tracked_json(tracked, 'existing') }} end,
+            {{ in_place.tracked_json(tracked, 'staged') }}
+        from {{ model_.plan }} as plan
+        inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+        left join lateral (
+            select * from {{ model_.relation }} as found
+            where {{ in_place.columns_equal(model_.match, 'found', 'plan') }}
+            offset 0
+        ) as existing on plan.differs
+        where plan.differs or plan.is_new
+    {% endcall %}
+{% endmacro %}
+
+
+{#- Part of a WITH: logs the rows that a merge deletes. -#}
+{% macro log_deleted(model_, tracked, deleted) -%}
+    , logged as (
+        insert into {{ in_place.changes_table(model_.relation) }} (model, xid, old)
+        select '{{ model_.relation.identifier }}', pg_current_xact_id(), {{ in_place.tracked_json(tracked, deleted) }}
+        from {{ deleted }}
+    )
+{%- endmacro %}

@@ -78,7 +78,7 @@
         -- the tables of staged_keys
         and relpersistence <> 't'
         -- written in one transaction with the rows of their models
-        and relname not in ('_tidemark_models', '_tidemark_moved_keys')
+        and relname not in ('_tidemark_models', '_tidemark_moved_keys', '_tidemark_changes')
 {%- endmacro %}
 
 

@@ -1,6 +1,9 @@
 {#- Computes the model's rows into a temporary table; returns its columns as a list of {name, type}. -#}
-{% macro stage_rows(model_, complete) %}
+{% macro stage_rows(model_, complete, by_key=false) %}
     {%- set flag = config.get('delete_flag') -%}
+    {%- if by_key and not complete -%}
+        {{ in_place.stage_rows_by_key(model_) }}
+    {%- else -%}
     {% call statement('stage') %}
         {{ config.get('sql_header') or '' }}
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
@@ -15,6 +18,7 @@
         select {{ in_place.column_list(model_.key) }} from {{ model_.stage }} limit 0;
         reset random_page_cost;
     {% endcall %}
+    {%- endif -%}
     {%- set names = in_place.table_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
     {%- if flag and flag in names -%}
         {#- rows that leave the table; only their keys are needed -#}
