@@ -21,18 +21,22 @@
     {%- set inputs = in_place.changed_by(model_) -%}
     {{ in_place.refuse_unlisted_inputs(inputs) }}
     {{ in_place.refuse_clock() }}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {% call statement('changed') %}
+        drop table if exists pg_temp.{{ keys }};
+        -- types and collations of the model's own columns
+        create temporary table {{ keys }} as select {{ in_place.column_list(model_.key) }} from
+        {%- if there %} {{ model_.relation }}{% else %} (
+            {{ sql }}
+        ) as model{% endif %} limit 0;
+        create unique index on {{ keys }} ({{ in_place.column_list(model_.key) }})
+    {% endcall %}
+    {{ in_place.refuse_unreached_key(model_) }}
     {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- set snapshot = in_place.last_snapshot() -%}
     {%- if snapshot is none -%}{{ return('what the last build read is unknown in this cluster') }}{%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written anew') }}{%- endif -%}
-    {%- set keys = in_place.temp_name('changed') -%}
-    {% call statement('changed') %}
-        drop table if exists pg_temp.{{ keys }};
-        -- types and collations of the model's own columns
-        create temporary table {{ keys }} as select {{ in_place.column_list(model_.key) }} from {{ model_.relation }} limit 0;
-        create unique index on {{ keys }} ({{ in_place.column_list(model_.key) }})
-    {% endcall %}
     {%- for input in inputs -%}
         {%- set why = in_place.why_unknown(input, snapshot) -%}
         {%- if why -%}{{ return(why) }}{%- endif -%}
@@ -52,7 +56,6 @@
     {%- if counts[0] > 1000 and counts[0] > 0.05 * counts[1] -%}
         {{ return(counts[0] ~ ' of ' ~ counts[1] ~ ' keys changed') }}
     {%- endif -%}
-    {%- if counts[0] -%}{{ in_place.refuse_unreached_key(model_) }}{%- endif -%}
     {{ return(none) }}
 {% endmacro %}
 
@@ -378,7 +381,7 @@
 
 {#- Appends to `found` the parts of a plan that need the key below them and do not have it. -#}
 {% macro unreached_nodes(node, found) %}
-    {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Recursive Union']
+    {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
         or node.get('Subplan Name', '').startswith('InitPlan') -%}
     {%- if needs and not in_place.has_key_condition(node) -%}
         {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
