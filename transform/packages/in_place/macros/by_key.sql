@@ -402,3 +402,42 @@
     {%- endfor -%}
     {{ return(false) }}
 {% endmacro %}
+
+
+{#-
+  Part of on-run-start: deletes the changes that every model of the project has read. A reader elsewhere, such as a developer's
+  model that defers to this project, then finds that the log does not reach back to its last build, and computes all rows.
+-#}
+{% macro trim_changes() %}
+    {%- set readers, written = {}, [] -%}
+    {%- for node in graph.nodes.values() -%}
+        {%- if node.config.materialized == 'incremental_by_key' -%}
+            {%- do readers.setdefault(node.schema, []).append(node.alias) -%}
+        {%- endif -%}
+        {%- if in_place.is_logged(node) -%}{%- do written.append(node.schema) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- if readers -%}
+        do $tidemark$
+        declare
+            -- the oldest transaction that the last build of some model may not have seen
+            unread constant xid8 := (
+                select min(pg_snapshot_xmin(read_snapshot)::text::bigint)::text::xid8 from (
+                    {%- for schema, names in readers.items() %}
+                        select read_snapshot from {{ adapter.quote(schema) }}._tidemark_models
+                        where model in ('{{ names | join("', '") }}') and cluster = {{ in_place.cluster_id() }}
+                        {{- ' union all' if not loop.last }}
+                    {%- endfor %}
+                ) as builds
+            );
+            seen constant xid8 := (unread::text::bigint - 1)::text::xid8;
+        begin
+            {%- for schema in written | unique | sort %}
+                delete from {{ adapter.quote(schema) }}._tidemark_changes where xid < unread;
+                if found then
+                    update {{ adapter.quote(schema) }}._tidemark_models set tracked_since = seen where tracked_since < seen;
+                end if;
+            {%- endfor %}
+        end
+        $tidemark$;
+    {%- endif -%}
+{% endmacro %}

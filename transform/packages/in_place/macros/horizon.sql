@@ -338,6 +338,7 @@
         end
         $tidemark$;
     {%- endfor -%}
+    {{ in_place.trim_changes() }}
     {#- deletes the keys that every model has read; a removed or renamed model reads no more of them -#}
     {%- for schema in names_by_schema.keys() | sort %}
         delete from {{ adapter.quote(schema) }}._tidemark_moved_keys
