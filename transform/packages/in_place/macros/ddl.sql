@@ -2,8 +2,11 @@
   Runs statements that need a lock which conflicts with readers. Each attempt waits only a moment, because later sessions
   queue behind it. Then it lets them pass and tries again. It also tries again if two models with long names that begin
   alike are built at once and PostgreSQL chose the same index name for both: the next attempt gets another name.
+
+  Arguments:
+    relation: the table that the statements lock, for the error.
 -#}
-{% macro run_ddl(name, ddl, declare='') %}
+{% macro run_ddl(name, ddl, declare='', relation=this) %}
     {%- set tag = in_place.dollar_tag(ddl) -%}
     {% call statement('in place ' ~ name) %}
         do {{ tag }}
@@ -26,10 +29,10 @@
                     attempt := attempt + 1;
                     if attempt >= {{ var("in_place_lock_attempts", 120) }} then
                         raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
-                            '{{ this }}', attempt, coalesce((
+                            '{{ relation }}', attempt, coalesce((
                                 select string_agg(distinct concat('pid ', pid, ' (', usename, ')'), ', ')
                                 from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
-                                where relation = to_regclass('{{ this }}') and granted and pid <> pg_backend_pid()
+                                where relation = to_regclass('{{ relation }}') and granted and pid <> pg_backend_pid()
                             ), 'they have ended since') using errcode = 'lock_not_available',
                             hint = 'Wait for these sessions or end them (pg_terminate_backend), then run this again.';
                     end if;
