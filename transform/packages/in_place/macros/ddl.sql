@@ -61,7 +61,9 @@
 {#- dbt leaves the first BEGIN to psycopg2. psycopg2 does not see dbt's COMMIT, so it sends no second BEGIN. -#}
 {% macro begin_transaction() %}
     {% call statement('begin') %}
-        begin
+        begin;
+        -- to compile a plan with a high estimate takes longer than to run it: 3.7 s instead of 0.2 s for 5,000 keys
+        set local jit = off
     {% endcall %}
 {% endmacro %}
 

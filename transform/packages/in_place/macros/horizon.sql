@@ -148,20 +148,31 @@
 {% endmacro %}
 
 
-{#- Records what a build did, and the table's new horizon. -#}
-{% macro record_build(relation, horizon, written) %}
+{#-
+  Records what a build did, and the table's new horizon.
+
+  Arguments:
+    complete: whether the build computed all rows.
+    keys: how many keys it computed, or how many the table has after a complete build; none if it was not built by key.
+    seconds: how long that took; none if the table is new.
+-#}
+{% macro record_build(relation, horizon, written, complete=true, keys=none, seconds=none) %}
     {%- set rows = written.inserted + written.updated + written.deleted -%}
+    {%- set tracked = in_place.tracked_columns() -%}
+    {#- a build of a few keys says little about the next one's cost -#}
+    {%- set per_key = seconds / keys if keys is not none and keys >= 100 and not complete and seconds is not none else none -%}
     {% call statement('note') %}
         insert into {{ in_place.models_table(relation) }} as noted
         (
             model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
-            inserted, updated, deleted, invocation_id, tracked, tracked_since
+            inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full
         )
         values (
             '{{ relation.identifier }}', '{{ horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
             pg_current_xact_id(), {{ in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
             {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
-            '{{ in_place.tracked_columns() | tojson }}', pg_current_xact_id()
+            {{ keys if complete and keys is not none else 'null' }}, {{ per_key if per_key is not none else 'null' }},
+            {{ seconds if complete and seconds is not none else 'null' }}
         )
         on conflict (model) do update set
             horizon = excluded.horizon,
@@ -182,12 +193,31 @@
             updated = excluded.updated,
             deleted = excluded.deleted,
             invocation_id = excluded.invocation_id,
-            tracked = excluded.tracked,
-            -- the log reaches back as long as it has had these columns
-            tracked_since = case
-                when noted.tracked @> excluded.tracked and noted.cluster = excluded.cluster then noted.tracked_since
-                else excluded.tracked_since
-            end
+            keys_total = coalesce(excluded.keys_total, noted.keys_total),
+            seconds_per_key = coalesce(excluded.seconds_per_key, noted.seconds_per_key),
+            seconds_full = coalesce(excluded.seconds_full, noted.seconds_full);
+        {% if tracked -%}
+            insert into {{ adapter.quote(relation.schema) }}._tidemark_tracked as known (model, relation, cluster, columns, since)
+            values (
+                '{{ relation.identifier }}', '{{ relation }}'::regclass, {{ in_place.cluster_id() }},
+                {{ in_place.text_array(tracked) }}, pg_current_xact_id()
+            )
+            on conflict (model) do update set
+                relation = excluded.relation,
+                cluster = excluded.cluster,
+                columns = excluded.columns,
+                -- the log reaches back as long as it has had these columns
+                since = case
+                    when
+                        known.columns @> excluded.columns
+                        and known.cluster = excluded.cluster
+                        and known.relation = excluded.relation
+                        then known.since
+                    else excluded.since
+                end
+        {%- else -%}
+            delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}'
+        {%- endif %}
     {% endcall %}
 {% endmacro %}
 
@@ -314,25 +344,44 @@
             end if;
             if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 2' then
                 alter table {{ quoted }}._tidemark_models
-                    add column if not exists tracked jsonb, -- the columns that _tidemark_changes has of the model
-                    add column if not exists tracked_since xid8; -- the transaction from which on it has them
+                    add column if not exists keys_total bigint, -- keys by which a model is built incrementally, after its last full build
+                    add column if not exists seconds_per_key double precision, -- what a key cost in the last such build of 100 or more
+                    add column if not exists seconds_full double precision; -- how long the last full build took
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 3';
             end if;
             if to_regclass('{{ quoted }}._tidemark_changes') is null then
-                -- One row per changed row of a model that other models are built by. Rows that every model has read are deleted.
-                -- Written by: dbt, in the transaction that writes the model's rows.
-                -- Read by: dbt's next build of the models whose `changed_by` names the model.
+                -- One row per changed row of a table that models are built by. Rows that every model has read, or that are older
+                -- than a week, are deleted.
+                -- Written by: dbt, in the transaction that writes the model's rows; triggers on snapshots and raw tables.
+                -- Read by: dbt's next build of the models whose `changed_by` names the table or a view on it.
                 create table {{ quoted }}._tidemark_changes (
-                    model text not null, -- the model
-                    xid xid8 not null, -- the transaction that wrote the change
+                    model text not null, -- the table's name in this schema
+                    xid xid8 not null default pg_current_xact_id(), -- the transaction that wrote the change
+                    logged_at timestamptz not null default now(), -- when it began
                     old jsonb, -- the tracked columns before; null if the row is new
-                    new jsonb -- the tracked columns after; null if the row is gone. Both are null if all rows were written
+                    new jsonb -- the tracked columns after; null if the row is gone. Both are null if any row may have changed
                 );
                 create index on {{ quoted }}._tidemark_changes (model, xid);
                 comment on table {{ quoted }}._tidemark_changes is 'Kept by Tidemark: version 1';
             end if;
+            if to_regclass('{{ quoted }}._tidemark_tracked') is null then
+                -- One row per table whose changes are logged in `_tidemark_changes`.
+                -- Written by: dbt, with the model's rows, or when it creates the triggers of a snapshot or a raw table.
+                -- Read by: dbt's next build of the models whose `changed_by` names the table or a view on it.
+                create table {{ quoted }}._tidemark_tracked (
+                    model text primary key, -- the table's name in this schema
+                    relation oid, -- its identity: a table that was created again has no log
+                    cluster text not null, -- the identifier of the cluster that numbers these transactions
+                    columns text[] not null, -- the columns that the log has
+                    since xid8 not null, -- the transaction that began to log them
+                    trimmed xid8 -- the last transaction whose changes were deleted
+                );
+                comment on table {{ quoted }}._tidemark_tracked is 'Kept by Tidemark: version 1';
+            end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
-                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys, {{ quoted }}._tidemark_changes
+                grant select on
+                    {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys, {{ quoted }}._tidemark_changes,
+                    {{ quoted }}._tidemark_tracked
                 to tidemark_monitor;
             end if;
         end

@@ -26,12 +26,14 @@
     {{ in_place.begin_transaction() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
+    {%- if by_key -%}{%- set inputs = in_place.prepare_by_key(model_, there) -%}{%- endif -%}
+    {%- set begun = modules.datetime.datetime.now() -%}
     {#- 1: compute the table's new rows beside it, and the horizon up to which they are complete -#}
     {%- set horizon = in_place.new_horizon() -%}
     {%- if by_key -%}
-        {%- set why_whole = in_place.stage_changed_keys(model_, there) -%}
-        {%- do log(this ~ ' computes all of its rows: ' ~ why_whole ~ '.', info=true) if why_whole and there -%}
-        {%- set complete = why_whole is not none -%}
+        {%- set why_full = in_place.stage_changed_keys(model_, inputs, there) -%}
+        {%- do log(this ~ ' computes all of its rows: ' ~ why_full ~ '.', info=true) if why_full and there -%}
+        {%- set complete = why_full is not none -%}
     {%- endif -%}
     {%- set columns = in_place.stage_rows(model_, complete, by_key) -%}
 
@@ -66,11 +68,13 @@
         {%- set written = in_place.fill_table(model_, columns) -%}
         {{ in_place.create_missing_indexes(model_) }}
     {%- endif -%}
-    {{ in_place.record_build(model_.relation, horizon, written) }}
+    {%- set seconds = (modules.datetime.datetime.now() - begun).total_seconds() -%}
+    {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
+    {{ in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none) }}
     {{ in_place.drop_temp_relations() }}
     {%- do store_raw_result(
         name='main',
-        message=written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
+        message=(keys ~ ' keys: ' if by_key and not complete else '') ~ written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
         code='MERGE',
         rows_affected=written.inserted + written.updated + written.deleted,
     ) -%}
@@ -90,10 +94,16 @@
 {% endmacro %}
 
 
+{#- A setting that is a name, a list of names or nothing, as a list. -#}
+{% macro as_list(setting) %}
+    {{ return([setting] if setting is string else setting or []) }}
+{% endmacro %}
+
+
 {#- The checked settings of the build. -#}
 {% macro model_settings() %}
     {%- set key = config.get('unique_key') -%}
-    {%- set key = [key] if key is string else key -%}
+    {%- set key = in_place.as_list(key) -%}
     {%- if not key -%}
         {%- do exceptions.raise_compiler_error(model.config.materialized ~ ' needs a unique_key.') -%}
     {%- endif -%}
@@ -123,6 +133,8 @@
         'plan': in_place.temp_name('plan'),
         'shape': in_place.temp_name('shape'),
         'key': key,
+        'build_by': in_place.as_list(config.get('build_by')) or key,
+        'null_keys': in_place.as_list(config.get('null_keys')),
         'partition_by': partition_by,
         'partition': partition_by.column if partition_by else none,
         'grain': (partition_by.get('grain') or 'month') if partition_by else none,

@@ -12,18 +12,18 @@
     {%- set tracked = in_place.tracked_columns() -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
     {{ in_place.plan_merge(model_, names, moved_keys, complete) }}
-    {%- if tracked -%}{{ in_place.log_merge(model_, tracked) }}{%- endif -%}
+    {%- if tracked and in_place.log_merge(model_, tracked, complete) == 'as a whole' -%}{%- set tracked = [] -%}{%- endif -%}
 
     {% call statement('delete', fetch_result=True) %}
         with deleted as (
             delete from {{ model_.relation }} as existing
             {% if complete -%}
                 where not exists (
-                    select from {{ model_.stage }} as staged where {{ in_place.columns_equal(model_.match, 'staged', 'existing') }}
+                    select from {{ model_.stage }} as staged where {{ in_place.keys_equal(model_, model_.match, 'staged', 'existing') }}
                 )
             {%- else -%}
                 using {{ model_.gone }} as gone
-                where {{ in_place.columns_equal(model_.key, 'existing', 'gone') }}
+                where {{ in_place.keys_equal(model_, model_.key, 'existing', 'gone', by_index=true) }}
             {%- endif %}
             returning existing.*
         )
@@ -33,7 +33,7 @@
             -- a row that is new in another partition moved there; it is not deleted
             select count(*), count(distinct ({{ in_place.column_list(model_.key, 'plan') }})) filter (where plan.is_new)
             from deleted
-            left join {{ model_.plan }} as plan on plan.is_new and {{ in_place.columns_equal(model_.key, 'plan', 'deleted') }}
+            left join {{ model_.plan }} as plan on plan.is_new and {{ in_place.keys_equal(model_, model_.key, 'plan', 'deleted') }}
         {%- else %}
             select count(*), 0 from deleted
         {%- endif %}
@@ -44,11 +44,11 @@
         {% call statement('leave', fetch_result=True) %}
             with deleted as (
                 delete from {{ model_.relation }} as existing using {{ model_.plan }} as plan
-                where plan.is_new and {{ in_place.columns_equal(model_.key, 'existing', 'plan') }}
+                where plan.is_new and {{ in_place.keys_equal(model_, model_.key, 'existing', 'plan', by_index=true) }}
                 returning existing.*
             )
             {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
-        {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
+            {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
             select count(*), count(distinct ({{ in_place.column_list(model_.key) }})) from deleted
         {% endcall %}
         {%- do deletions.append(load_result('leave').table[0]) -%}
@@ -64,8 +64,8 @@
                 {{ adapter.quote(name) }} = staged.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
             {%- endfor %}
             from {{ model_.plan }} as plan
-            inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
-            where plan.differs and {{ in_place.columns_equal(model_.match, 'existing', 'plan') }}
+            inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
+            where plan.differs and {{ in_place.keys_equal(model_, model_.match, 'existing', 'plan', by_index=not complete) }}
         {% endcall %}
         {%- do written.update({'updated': load_result('update').response.rows_affected}) -%}
     {%- endif -%}
@@ -73,7 +73,7 @@
         insert into {{ model_.relation }} ({{ in_place.column_list(names) }})
         select {{ in_place.column_list(names, 'staged') }}
         from {{ model_.stage }} as staged
-        inner join {{ model_.plan }} as plan on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+        inner join {{ model_.plan }} as plan on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
         where plan.is_new
     {% endcall %}
     {%- do written.update({
@@ -98,10 +98,7 @@
     {% endcall %}
     {%- set rows = load_result('insert').response.rows_affected -%}
     {%- if in_place.tracked_columns() -%}
-        {% call statement('log') %}
-            insert into {{ in_place.changes_table(model_.relation) }} (model, xid)
-            values ('{{ model_.relation.identifier }}', pg_current_xact_id())
-        {% endcall %}
+        {{ in_place.log_all(model_) }}
     {%- endif -%}
     {{ return({'inserted': rows, 'updated': 0, 'deleted': 0, 'total': rows}) }}
 {% endmacro %}
@@ -122,8 +119,8 @@
         create temporary table {{ model_.plan }} as
         select
             {{ in_place.column_list(model_.match, 'staged') }},
-            existing.{{ adapter.quote(model_.match[0]) }} is null as is_new,
-            existing.{{ adapter.quote(model_.match[0]) }} is not null
+            existing.ctid is null as is_new,
+            existing.ctid is not null
             -- compares binary images, because some types have no equality; casts to the table's types, in which 0 is 0.00
             and row(
                 {%- for column in in_place.table_columns(model_.relation) if column.name in names -%}
@@ -136,12 +133,12 @@
             )::record as differs
         from {{ model_.stage }} as staged
         {% if complete -%}
-            left join {{ model_.relation }} as existing on {{ in_place.columns_equal(model_.match, 'existing', 'staged') }};
+            left join {{ model_.relation }} as existing on {{ in_place.keys_equal(model_, model_.match, 'existing', 'staged') }};
         {%- else -%}
             -- offset 0: otherwise PostgreSQL makes this a join and hashes the whole table for a few rows
             left join lateral (
-                select * from {{ model_.relation }} as found
-                where {{ in_place.columns_equal(model_.match, 'found', 'staged') }}
+                select found.ctid, found.* from {{ model_.relation }} as found
+                where {{ in_place.keys_equal(model_, model_.match, 'found', 'staged', by_index=true) }}
                 offset 0
             ) as existing on true;
         {%- endif %}
@@ -152,8 +149,8 @@
                 '{{ model_.relation.identifier }}', '{{ column }}', existing.{{ adapter.quote(column) }}::text,
                 pg_current_xact_id()
             from {{ model_.plan }} as plan
-            inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
-            inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(model_.match, 'existing', 'plan') }}
+            inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
+            inner join {{ model_.relation }} as existing on {{ in_place.keys_equal(model_, model_.match, 'existing', 'plan', by_index=not complete) }}
             where
                 plan.differs
                 and existing.{{ adapter.quote(column) }} is not null
@@ -170,7 +167,7 @@
         from {{ model_.stage }} as staged
         where (
             select count(*) from {{ model_.relation }} as existing
-            where {{ in_place.columns_equal(model_.key, 'existing', 'staged') }}
+            where {{ in_place.keys_equal(model_, model_.key, 'existing', 'staged', by_index=true) }}
         ) > 1
         limit 1
     {%- endset -%}
@@ -214,20 +211,31 @@
 {%- endmacro %}
 
 
-{#- Logs the rows that a merge is going to insert and update, for the models that are built by this one's changes. -#}
-{% macro log_merge(model_, tracked) %}
+{#-
+  Logs the rows that a merge is going to insert and update, for the models that are built by this one's changes. A complete
+  build that changes many rows is logged as one row, because these models then compute all of theirs.
+-#}
+{% macro log_merge(model_, tracked, complete) %}
+    {%- if complete -%}
+        {%- set query -%}
+            select count(*) filter (where differs or is_new) > greatest(1000, 0.05 * count(*)) from {{ model_.plan }}
+        {%- endset -%}
+        {%- if in_place.single_value(query) -%}
+            {{ in_place.log_all(model_) }}
+            {{ return('as a whole') }}
+        {%- endif -%}
+    {%- endif -%}
     {% call statement('log') %}
-        insert into {{ in_place.changes_table(model_.relation) }} (model, xid, old, new)
+        insert into {{ in_place.changes_table(model_.relation) }} (model, old, new)
         select
             '{{ model_.relation.identifier }}',
-            pg_current_xact_id(),
             case when plan.differs then {{ in_place.tracked_json(tracked, 'existing') }} end,
             {{ in_place.tracked_json(tracked, 'staged') }}
         from {{ model_.plan }} as plan
-        inner join {{ model_.stage }} as staged on {{ in_place.columns_equal(model_.match, 'plan', 'staged') }}
+        inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
         left join lateral (
             select * from {{ model_.relation }} as found
-            where {{ in_place.columns_equal(model_.match, 'found', 'plan') }}
+            where {{ in_place.keys_equal(model_, model_.match, 'found', 'plan', by_index=true) }}
             offset 0
         ) as existing on plan.differs
         where plan.differs or plan.is_new
@@ -235,11 +243,19 @@
 {% endmacro %}
 
 
+{#- Logs that any row may have changed. -#}
+{% macro log_all(model_) %}
+    {% call statement('log all') %}
+        insert into {{ in_place.changes_table(model_.relation) }} (model) values ('{{ model_.relation.identifier }}')
+    {% endcall %}
+{% endmacro %}
+
+
 {#- Part of a WITH: logs the rows that a merge deletes. -#}
 {% macro log_deleted(model_, tracked, deleted) -%}
     , logged as (
-        insert into {{ in_place.changes_table(model_.relation) }} (model, xid, old)
-        select '{{ model_.relation.identifier }}', pg_current_xact_id(), {{ in_place.tracked_json(tracked, deleted) }}
+        insert into {{ in_place.changes_table(model_.relation) }} (model, old)
+        select '{{ model_.relation.identifier }}', {{ in_place.tracked_json(tracked, deleted) }}
         from {{ deleted }}
     )
 {%- endmacro %}

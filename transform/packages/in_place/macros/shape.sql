@@ -293,7 +293,7 @@
     {%- set wanted = [] -%}
     {%- if not in_place.unique_indexes(model_).there -%}
         {{ in_place.refuse_duplicates(model_) }}
-        {%- do wanted.append({'columns': model_.match, 'unique': true}) -%}
+        {%- do wanted.append({'columns': model_.match, 'unique': true, 'null_keys': model_.null_keys}) -%}
     {%- endif -%}
     {%- for index in (config.get('indexes') or []) + (config.get('partial_indexes') or []) -%}
         {%- do wanted.append(index) -%}
@@ -315,7 +315,7 @@
         {%- if true not in taken -%}
             {%- set ddl -%}
                 create {{ 'unique ' if index.get('unique') }}index {{ adapter.quote(other if taken else name) }}
-                on {{ definition }};
+                on {{ definition }}{{ ' nulls not distinct' if index.get('unique') and index.get('null_keys') }};
             {%- endset -%}
             {{ in_place.run_ddl('index ' ~ loop.index, ddl) }}
         {%- endif -%}

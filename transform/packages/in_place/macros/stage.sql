@@ -42,17 +42,18 @@
 {#- Refuses a null or duplicate key: the table could not tell such rows apart. Nothing has been written yet. -#}
 {% macro refuse_bad_keys(model_) %}
     {%- set key = in_place.column_list(model_.key) -%}
+    {%- set never_null = model_.key | reject('in', model_.null_keys) | list -%}
     {%- set query -%}
         select concat_ws(', ', {{ key }}), count(*) from {{ model_.stage }}
         group by {{ key }}
-        having count(*) > 1 or num_nulls({{ key }}) > 0
+        having count(*) > 1{{ ' or num_nulls(' ~ in_place.column_list(never_null) ~ ') > 0' if never_null }}
         limit 1
     {%- endset -%}
     {%- set bad = run_query(query) -%}
     {%- if bad | length -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
-            ~ bad[0][0] ~ '). unique_key allows one row for each value, and no null. '
+            ~ bad[0][0] ~ '). unique_key allows one row for each value, and null only in columns of null_keys. '
             ~ 'The table is unchanged.'
         ) -%}
     {%- endif -%}

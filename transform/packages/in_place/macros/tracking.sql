@@ -114,10 +114,19 @@
 {% macro track_changes_body() %}
 declare
     named record;
+    -- the column with the transaction that wrote the row, as in in_place.stamp_column()
     stamp text := (
         select min(attname) from pg_catalog.pg_attribute
+        left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum
         where attrelid = relation and atttypid = 'pg_catalog.xid8'::regtype and attnum > 0 and not attisdropped
-        having count(*) = 1
+            and (
+                pg_get_expr(adbin, adrelid) like '%pg_current_xact_id()'
+                or attname = '_tidemark_loaded_xid' and exists (
+                    select from pg_catalog.pg_class as beside
+                    where beside.relname = '_tidemark_state'
+                        and beside.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = relation)
+                )
+            )
     );
     this_cluster text := (select system_identifier::text from pg_catalog.pg_control_system());
     -- without all of its triggers, the log has missed changes
@@ -239,7 +248,7 @@ begin
         -- a row without a new stamp was changed by hand
         execute format(
             'create or replace trigger _tidemark_logs_update after update on %1$s for each row'
-            '   when (row(%4$s) *<> row(%5$s) or old.%6$I = new.%6$I)'
+            '   when (row(%4$s)::record *<> row(%5$s)::record or old.%6$I = new.%6$I)'
             '   execute function %2$I._tidemark_log_change(%3$s);',
             relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name),
             old_row, new_row, stamp

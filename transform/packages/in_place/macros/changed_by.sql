@@ -1,0 +1,323 @@
+{#- What `changed_by` names: the inputs of a model that is built by key, and the keys whose rows a change of them makes stale. -#}
+
+{#-
+  The entries of `changed_by`, resolved: a list of {name, node, relation, key, columns, kind, tables}. `key` maps columns of the
+  model to expressions over the input.
+
+  `kind` says how the input's changes are known. `logged`: the materialization that writes it logs them. `tracked`: its rows
+  are those of `tables`, which have triggers. `whole`: only whether it was written is known.
+
+  Arguments:
+    columns: the names of the model's columns.
+-#}
+{% macro changed_by(model_, columns) %}
+    {%- set entries = config.get('changed_by') -%}
+    {%- if not entries or entries is string or entries is mapping -%}
+        {%- do exceptions.raise_compiler_error(
+            "incremental_by_key needs changed_by: what makes a key's row stale, as in [{'model': 'stg_orders', 'key': 'order_id'}]."
+        ) -%}
+    {%- endif -%}
+    {%- set below, found = in_place.nodes_below(model.depends_on.nodes), [] -%}
+    {%- for entry in entries -%}
+        {{ in_place.refuse_bad_entry(entry, below, columns) }}
+        {%- set node = (below | selectattr('name', 'equalto', entry.model) | list)[0] -%}
+        {%- set key = {entry.key: adapter.quote(entry.key)} if entry.key is string else entry.key -%}
+        {%- set relation = in_place.relation_of(in_place.node_oid(node)) -%}
+        {%- if not relation -%}
+            {%- do exceptions.raise_compiler_error(
+                'changed_by names ' ~ entry.model ~ ', which does not exist in the warehouse yet. Build it first: dbt build --select +' ~ model.name
+            ) -%}
+        {%- endif -%}
+        {%- set is_logged = in_place.is_logged(node) -%}
+        {%- set tables = [] if is_logged else in_place.base_tables(relation, entry.model, key, node) -%}
+        {%- do found.append({
+            'name': entry.model,
+            'node': node,
+            'relation': relation.relation,
+            'schema': relation.schema,
+            'identifier': relation.identifier,
+            'key': key,
+            'columns': entry.get('columns') or [],
+            'kind': 'logged' if is_logged else 'tracked' if tables else 'whole',
+            'tables': [dict(relation, alias=adapter.quote(entry.model), stamp=none, expressions=key)] if is_logged else tables,
+            'gives_key': not (model_.build_by | reject('in', key.keys()) | list),
+        }) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- Refuses an entry of `changed_by` that is misspelt, or names what the model does not read or have. -#}
+{% macro refuse_bad_entry(entry, below, columns) %}
+    {%- set example = "{'model': 'stg_orders', 'key': 'order_id'}" -%}
+    {%- if entry is not mapping or not entry.get('model') or not entry.get('key') -%}
+        {%- do exceptions.raise_compiler_error('changed_by has ' ~ entry ~ '. An entry names a model and a key, as in ' ~ example ~ '.') -%}
+    {%- endif -%}
+    {%- set unknown = entry.keys() | reject('in', ['model', 'key', 'columns']) | list -%}
+    {%- if unknown -%}
+        {%- do exceptions.raise_compiler_error('changed_by has ' ~ unknown | join(', ') ~ '. An entry has model, key and columns, as in ' ~ example ~ '.') -%}
+    {%- endif -%}
+    {%- if below | selectattr('name', 'equalto', entry.model) | list | length != 1 -%}
+        {%- do exceptions.raise_compiler_error(
+            "changed_by names '" ~ entry.model ~ "', which the model does not read. It reads: "
+            ~ below | map(attribute='name') | sort | join(', ') ~ '.'
+        ) -%}
+    {%- endif -%}
+    {%- if entry.key is not string and entry.key is not mapping -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by has the key ' ~ entry.key ~ ' for ' ~ entry.model ~ '. A key is a column, or maps columns of this model to expressions.'
+        ) -%}
+    {%- endif -%}
+    {%- set missing = ([entry.key] if entry.key is string else entry.key.keys() | list) | reject('in', columns) | list -%}
+    {%- if missing -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have. Its columns: '
+            ~ columns | join(', ') ~ '.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- A relation by its oid, an SQL expression, as {oid, relation, schema, identifier}, quoted but for the identifier; none if there is none. -#}
+{% macro relation_of(oid) %}
+    {%- set query -%}
+        select pg_class.oid::text, format('%I.%I', nspname, relname), quote_ident(nspname), relname::text
+        from pg_catalog.pg_class
+        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+        where pg_class.oid = {{ oid }}
+    {%- endset -%}
+    {%- set rows = run_query(query) -%}
+    {%- if not rows | length -%}{{ return(none) }}{%- endif -%}
+    {{ return({'oid': rows[0][0], 'relation': rows[0][1], 'schema': rows[0][2], 'identifier': rows[0][3]}) }}
+{% endmacro %}
+
+
+{#- Whether the materialization of a node logs the changes of its rows. -#}
+{% macro is_logged(node) %}
+    {{ return(node.config.materialized in in_place.materializations_with_rows() and node.resource_type != 'snapshot') }}
+{% endmacro %}
+
+
+{#-
+  The tables whose rows an input has, if it is a snapshot, a raw table, or a view over raw tables without joins: a list of
+  {oid, relation, schema, identifier, alias, stamp, expressions, columns, is_own}. PostgreSQL's plan of the key's expressions
+  says what they are over the table itself. So a row that the view no longer shows still gives its key.
+-#}
+{% macro base_tables(relation, name, key, node) %}
+    {%- set explain -%}
+        explain (verbose, format json)
+        select {% for expression in key.values() -%}
+            ({{ expression }}){{ ', ' if not loop.last }}
+        {%- endfor %}
+        from {{ relation.relation }} as {{ adapter.quote(name) }}
+    {%- endset -%}
+    {% call statement('serial') %}
+        set local max_parallel_workers_per_gather = 0
+    {% endcall %}
+    {%- set scans, found = [], [] -%}
+    {{ in_place.collect_scans(in_place.plan_of(explain), scans) }}
+    {% call statement('parallel') %}
+        reset max_parallel_workers_per_gather
+    {% endcall %}
+    {%- for scan in scans -%}
+        {%- set query -%}
+            select
+                pg_class.oid::text,
+                {{ in_place.stamp_column('pg_class.oid') }},
+                pg_has_role(relowner, 'usage'),
+                relkind = 'r' and not relispartition
+            from pg_catalog.pg_class
+            where oid = to_regclass('{{ adapter.quote(scan.get("Schema")) }}.{{ adapter.quote(scan.get("Relation Name")) }}')
+        {%- endset -%}
+        {%- set rows = run_query(query) if scan is mapping else [] -%}
+        {%- set is_simple = rows | length and rows[0][3] and scan['Output'] | length == key | length
+            and not modules.re.search('SubPlan|InitPlan|\\$\\d', scan['Output'] | join(' ')) -%}
+        {%- if is_simple and (rows[0][1] is not none or node.resource_type == 'snapshot') -%}
+            {%- set table = in_place.relation_of(rows[0][0]) -%}
+            {%- set expressions = dict(zip(key.keys(), scan['Output'])) -%}
+            {%- do table.update({
+                'alias': adapter.quote(scan['Alias']),
+                'stamp': rows[0][1],
+                'is_own': rows[0][2],
+                'expressions': expressions,
+                'columns': in_place.columns_in_use(table.relation, expressions.values()),
+            }) -%}
+            {%- do found.append(table) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found if found | length == scans | length else []) }}
+{% endmacro %}
+
+
+{#- Appends a plan's scans of tables; for a part that is none, a text that names it. -#}
+{% macro collect_scans(node, scans) %}
+    {%- if node['Node Type'] == 'Append' -%}
+        {%- for child in node['Plans'] -%}{{ in_place.collect_scans(child, scans) }}{%- endfor -%}
+    {%- elif node['Node Type'] in ['Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan'] -%}
+        {%- do scans.append(node) -%}
+    {%- else -%}
+        {%- do scans.append(node['Node Type']) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The plan of an EXPLAIN in JSON. -#}
+{% macro plan_of(explain) %}
+    {%- set plan = run_query(explain)[0][0] -%}
+    {{ return((fromjson(plan) if plan is string else plan)[0]['Plan']) }}
+{% endmacro %}
+
+
+{#- A query for the name of the column with the transaction that wrote each row of a raw table; null if there is none. -#}
+{% macro stamp_column(oid) -%}
+    (
+        select min(attname::text)
+        from pg_catalog.pg_attribute
+        left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum
+        where
+            attrelid = {{ oid }}
+            and atttypid = 'xid8'::regtype
+            and attnum > 0
+            and not attisdropped
+            and (
+                pg_get_expr(adbin, adrelid) like '%pg_current_xact_id()'
+                or attname = '_tidemark_loaded_xid' and exists (
+                    select from pg_catalog.pg_class as beside
+                    where
+                        beside.relname = '_tidemark_state'
+                        and beside.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = {{ oid }})
+                )
+            )
+    )
+{%- endmacro %}
+
+
+{#- The columns of a table whose names are words of these expressions. -#}
+{% macro columns_in_use(relation, expressions) %}
+    {%- set words = modules.re.findall('\\w+', expressions | join(' ')) -%}
+    {{ return(in_place.table_columns(relation) | map(attribute='name') | select('in', words) | list) }}
+{% endmacro %}
+
+
+{#- The columns of the current model that the log of its changes has: those that other models' `changed_by` use. -#}
+{% macro tracked_columns() %}
+    {%- set words = [] -%}
+    {%- for node in graph.nodes.values() if node.config.get('changed_by') -%}
+        {%- for entry in node.config.changed_by if entry is mapping and entry.get('model') == model.name and entry.get('key') -%}
+            {%- do words.extend([entry.key] if entry.key is string else entry.key.values()) -%}
+            {%- do words.extend(entry.get('columns') or []) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(in_place.columns_in_use(this, words) if words and in_place.exists(this) else []) }}
+{% endmacro %}
+
+
+{#- A condition: the transaction in `xid` wrote after the snapshot was taken. -#}
+{% macro is_later(xid, snapshot) -%}
+    {{ xid }} >= pg_snapshot_xmin('{{ snapshot }}') and not pg_visible_in_snapshot({{ xid }}, '{{ snapshot }}')
+{%- endmacro %}
+
+
+{#- Why the changes of an input since `snapshot` can't be known; none if they can. -#}
+{% macro why_unknown(input, snapshot) %}
+    {%- if input.kind != 'tracked' and in_place.exists(input.schema ~ '._tidemark_models') -%}
+        {%- set query -%}
+            select
+                to_jsonb(noted) -> 'changed_xid' is not null
+                and pg_visible_in_snapshot((to_jsonb(noted) ->> 'changed_xid')::xid8, '{{ snapshot }}')
+            from {{ input.schema }}._tidemark_models as noted
+            where model = {{ dbt.string_literal(input.identifier) }} and cluster = {{ in_place.cluster_id() }}
+        {%- endset -%}
+        {%- set unchanged = in_place.first_column(query) -%}
+        {%- if unchanged and unchanged[0] -%}{{ return(none) }}{%- endif -%}
+    {%- endif -%}
+    {%- if input.kind == 'whole' -%}{{ return(input.name ~ ' may have changed, and has no log of its changes') }}{%- endif -%}
+    {%- for table in input.tables -%}
+        {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
+        {%- if not in_place.exists(tracked) -%}{{ return('the changes of ' ~ table.relation ~ ' were not logged yet') }}{%- endif -%}
+        {%- set columns = table.columns if input.kind == 'tracked'
+            else in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
+        {%- set query -%}
+            select
+                exists (
+                    select from {{ tracked }}
+                    where
+                        model = {{ dbt.string_literal(table.identifier) }}
+                        and relation = {{ table.oid }}
+                        and cluster = {{ in_place.cluster_id() }}
+                        and columns @> {{ in_place.text_array(columns) }}
+                        and pg_visible_in_snapshot(since, '{{ snapshot }}')
+                        and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
+                ),
+                exists (
+                    select from {{ table.schema }}._tidemark_changes
+                    where
+                        model = {{ dbt.string_literal(table.identifier) }} and old is null and new is null
+                        and {{ in_place.is_later('xid', snapshot) }}
+                )
+        {%- endset -%}
+        {%- set is_known, is_rewritten = run_query(query)[0].values() -%}
+        {%- if not is_known -%}
+            {{ return('the log of ' ~ table.relation ~ "'s changes does not reach back to the last build") }}
+        {%- elif is_rewritten -%}
+            {{ return(table.relation ~ ' was written as a whole') }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(none) }}
+{% endmacro %}
+
+
+{#- A query for the keys whose rows may differ because an input changed since `snapshot`. -#}
+{% macro keys_changed_by(model_, input, snapshot) %}
+    {%- set given = in_place.given_by(input, snapshot) -%}
+    {%- if input.gives_key -%}
+        {%- set not_null = model_.build_by | reject('in', model_.null_keys) | list -%}
+        select distinct {{ in_place.column_list(model_.build_by) }}
+        from ({{ given }}) as given
+        {% if not_null -%}
+            -- the table has no row without a key
+            where num_nulls({{ in_place.column_list(not_null) }}) = 0
+        {%- endif %}
+    {%- else -%}
+        {#- it gives other columns than the key: the model's rows that have these values -#}
+        select distinct {{ in_place.column_list(model_.build_by, 'existing') }}
+        from ({{ given }}) as given
+        inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(input.key.keys() | list, 'existing', 'given') }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- A query for the values that the key's expressions have in rows which changed since `snapshot`, before or after the change. -#}
+{% macro given_by(input, snapshot) -%}
+    {%- for table in input.tables -%}
+        {%- set values -%}
+            {%- for column, expression in table.expressions.items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- endfor -%}
+        {%- endset -%}
+        {% if table.stamp -%}
+            select {{ values }}
+            from {{ table.relation }} as {{ table.alias }}
+            where {{ in_place.is_later(table.alias ~ '.' ~ adapter.quote(table.stamp), snapshot) }}
+            union
+        {%- endif %}
+        select {{ values }}
+        from {{ table.schema }}._tidemark_changes as in_place_changes
+        -- the row as it was, and as it is
+        cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
+        cross join lateral jsonb_populate_record(null::{{ table.relation }}, in_place_row) as {{ table.alias }}
+        where
+            in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
+            and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
+            and in_place_row is not null
+            {% if input.columns and input.kind == 'logged' -%}
+                and (
+                    in_place_changes.old is null or in_place_changes.new is null
+                    {% for name in input.columns -%}
+                        or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
+                    {% endfor -%}
+                )
+            {%- endif %}
+        {{- ' union ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}

@@ -1,0 +1,254 @@
+{#-
+  What incremental_by_key refuses: models whose rows may change although `changed_by` gives no key for them, and models whose
+  keys PostgreSQL can't push down. Each is checked before anything is written, at each build, because views below may change.
+-#}
+
+{#- Checks the current model against its temporary view `trial` and its resolved inputs. -#}
+{% macro refuse_by_key(model_, trial, inputs, there) %}
+    {{ in_place.refuse_unlisted_inputs(trial, inputs) }}
+    {{ in_place.refuse_clock(trial) }}
+    {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
+    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, trial) }}
+    {{ in_place.refuse_unreached_key(model_, plan, there) }}
+{% endmacro %}
+
+
+{#- Refuses a model that reads a relation which is neither in `changed_by` nor `static`: its changes would be missed. -#}
+{% macro refuse_unlisted_inputs(trial, inputs) %}
+    {%- set listed = inputs | map(attribute='relation') | list -%}
+    {%- for name in config.get('static') or [] -%}
+        {%- set nodes = in_place.nodes_below(model.depends_on.nodes) | selectattr('name', 'equalto', name) | list -%}
+        {%- if nodes | length != 1 -%}
+            {%- do exceptions.raise_compiler_error("static names '" ~ name ~ "', which the model does not read.") -%}
+        {%- endif -%}
+        {%- set relation = in_place.relation_of(in_place.node_oid(nodes[0])) -%}
+        {%- if relation -%}{%- do listed.append(relation.relation) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- set query -%}
+        select string_agg(read.oid::regclass::text, ', ' order by read.oid::regclass::text)
+        from ({{ in_place.relations_below(trial) }}) as read
+        where read.oid not in (
+            select 0::oid
+            {%- for relation in listed %}
+                union all
+                select '{{ relation }}'::regclass::oid
+                union all
+                select below.oid from ({{ in_place.relations_below(relation) }}) as below
+            {%- endfor %}
+        )
+    {%- endset -%}
+    {%- set missing = in_place.single_value(query) -%}
+    {%- if missing -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' reads ' ~ missing ~ ', whose changes would be missed. Add it to changed_by with the key that it makes stale, '
+            ~ 'or to static if its rows never change. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Refuses a model whose rows change with the clock or the session: no input changes then. -#}
+{% macro refuse_clock(trial) %}
+    {%- if config.get('time_dependent') -%}{{ return('') }}{%- endif -%}
+    {%- set query -%}
+        select substring(pg_get_viewdef(oid) from '{{ in_place.unstable_pattern() }}')
+        from ({{ in_place.views_below(trial) }}) as views
+        where pg_get_viewdef(oid) ~ '{{ in_place.unstable_pattern() }}'
+        limit 1
+    {%- endset -%}
+    {%- set found = in_place.first_column(query) -%}
+    {%- if found -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' depends on ' ~ (found[0] or 'the clock or the session') ~ ', so its rows change when no input does. Take it out, '
+            ~ 'or set time_dependent: true, which computes all rows at each build. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  Refuses a model in which an input decides whether a row exists, or what its key is, and gives no key: the rows that it
+  makes stale are found by the values that the table's rows hold, so rows that are not there yet would be missed.
+-#}
+{% macro refuse_deciding_inputs(model_, inputs, plan, trial) %}
+    {%- set names = in_place.table_columns(trial) | map(attribute='name') | list -%}
+    {%- for input in inputs if not input.gives_key -%}
+        {%- set parts = input.key.keys() | list -%}
+        {%- if not (parts | reject('in', model_.build_by) | list) -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ': ' ~ input.name ~ ' gives ' ~ parts | join(', ') ~ ', a part of ' ~ model_.build_by | join(', ') ~ ', so rows with a new key '
+                ~ 'would be missed. Map the whole key, or set build_by: ' ~ parts | join(', ') ~ '. Nothing was changed.'
+            ) -%}
+        {%- endif -%}
+        {%- set tables = {} -%}
+        {%- for table in ([input] + in_place.tables_below(input.relation)) -%}{%- do tables.update({table.relation: true}) -%}{%- endfor -%}
+        {%- set aliases = [] -%}
+        {%- set decides = in_place.decides_rows(plan, tables, aliases) -%}
+        {%- set pattern = '(^|[^\\w"])(' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\.' -%}
+        {%- if aliases and not decides -%}
+            {%- set decides = in_place.is_in_filter(plan, pattern, tables) -%}
+            {%- for name in names if name in model_.build_by and not decides -%}
+                {%- set output = (plan['Output'] or [])[loop.index0] -%}
+                {%- if output and modules.re.search(pattern, output) -%}
+                    {%- do exceptions.raise_compiler_error(
+                        this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
+                        ~ 'rows new keys, which would be missed. Map the key to expressions over ' ~ input.name ~ ', or take ' ~ name
+                        ~ ' out of the key. Nothing was changed.'
+                    ) -%}
+                {%- endif -%}
+            {%- endfor -%}
+        {%- endif -%}
+        {%- if decides -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ': ' ~ input.name ~ ' decides which rows there are, and its entry in changed_by gives no key. Rows that are not in the '
+                ~ 'table yet would be missed. Use a left join and no condition on it, or map the key: {\'model\': \'' ~ input.name
+                ~ '\', \'key\': {\'' ~ model_.build_by[0] ~ '\': \'…\'}}. Nothing was changed.'
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The tables that a view reads, as in_place.relation_of() gives them. -#}
+{% macro tables_below(relation) %}
+    {%- set found = [] -%}
+    {%- for oid in in_place.first_column('select oid::text from (' ~ in_place.relations_below(relation) ~ ') as below') -%}
+        {%- do found.append(in_place.relation_of(oid)) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- Whether a part of a plan gives rows by what is in one of these tables. Appends the tables' names in the plan to `aliases`. -#}
+{% macro decides_rows(node, tables, aliases) %}
+    {%- if node.get('Relation Name') -%}
+        {%- set name = adapter.quote(node['Relation Name']) if modules.re.search('[^a-z0-9_]', node['Relation Name']) else node['Relation Name'] -%}
+        {%- set schema = adapter.quote(node['Schema']) if modules.re.search('[^a-z0-9_]', node['Schema']) else node['Schema'] -%}
+        {%- if (schema ~ '.' ~ name) in tables -%}
+            {%- do aliases.append(node['Alias']) -%}
+            {{ return(true) }}
+        {%- endif -%}
+    {%- endif -%}
+    {%- set decides = [] -%}
+    {%- for child in node.get('Plans', []) -%}
+        {%- set side = child['Parent Relationship'] -%}
+        {%- set found = in_place.decides_rows(child, tables, aliases) -%}
+        {%- set is_nullable = (node.get('Join Type') == 'Left' and side == 'Inner') or (node.get('Join Type') == 'Right' and side == 'Outer')
+            or side in ['SubPlan', 'InitPlan'] -%}
+        {%- if found and not is_nullable -%}{%- do decides.append(true) -%}{%- endif -%}
+        {%- if found and side in ['SubPlan', 'InitPlan'] -%}{%- do aliases.append(child['Subplan Name']) -%}{%- endif -%}
+    {%- endfor -%}
+    {{ return(decides | length > 0) }}
+{% endmacro %}
+
+
+{#- Whether a filter above the tables' scans has a column of these tables. -#}
+{% macro is_in_filter(node, pattern, tables) %}
+    {%- set filter = node.get('Filter') or '' -%}
+    {%- if filter and not node.get('Relation Name') and modules.re.search(pattern, filter) -%}{{ return(true) }}{%- endif -%}
+    {%- if modules.re.search('SubPlan \\d', filter) and modules.re.search(pattern, '(' ~ modules.re.search('SubPlan \\d+', filter).group(0) ~ '.') -%}
+        {{ return(true) }}
+    {%- endif -%}
+    {%- for child in node.get('Plans', []) -%}
+        {%- if in_place.is_in_filter(child, pattern, tables) -%}{{ return(true) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(false) }}
+{% endmacro %}
+
+
+{#-
+  Refuses a model to whose inputs the condition on the key does not get: its rows depend on those of other keys, or each key
+  would cost a full build.
+
+  Two things show it in the plan for one key. Some part below a window, a limit, a set operation or a total reads
+  without the key. Or the plan costs a large share of a full build, although the model has many keys.
+-#}
+{% macro refuse_unreached_key(model_, full, there) %}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {% call statement('probe') %}
+        set local random_page_cost = 1.1
+    {% endcall %}
+    {%- set plan = in_place.plan_of('explain (format json, verbose) ' ~ in_place.rows_by_key(model_, keys)) -%}
+    {% call statement('probed') %}
+        reset random_page_cost
+    {% endcall %}
+    {%- set found = [] -%}
+    {{ in_place.unreached_nodes(plan, found) }}
+    {%- if found -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': the key ' ~ model_.build_by | join(', ') ~ ' does not get below ' ~ found | unique | join(', ') ~ ' of the plan, so a row '
+            ~ 'may depend on rows of other keys. Partition windows by the key, group by it, and take LIMIT, EXCEPT and totals '
+            ~ 'over all rows out; or use in_place_table. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+    {%- set plan = in_place.plan_of_one_key(plan) -%}
+    {%- set known = in_place.build_costs() -%}
+    {%- set key_count = known.keys_total or full['Plan Rows'] -%}
+    {%- set is_slow = full['Total Cost'] > 10000 and key_count > 1000 and plan['Total Cost'] > 0.1 * full['Total Cost'] -%}
+    {%- if is_slow and not config.get('time_dependent') -%}
+        {%- set node = in_place.costliest_scan(plan) -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': one key costs ' ~ (100 * plan['Total Cost'] / full['Total Cost']) | round | int ~ ' % of a full build. The plan reads '
+            ~ (node.get('Relation Name') or node.get('CTE Name') or node.get('Alias') or 'a subquery') ~ ' by a ' ~ node['Node Type'] ~ ', because the key '
+            ~ model_.build_by | join(', ') ~ ' gets no index of it: ' ~ in_place.usual_cure(node) ~ ' Or use in_place_table. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The part of a plan for some keys that is run for each of them. -#}
+{% macro plan_of_one_key(plan) %}
+    {#- the branches of null parts come last -#}
+    {%- set plan = plan['Plans'][0] if plan['Node Type'] == 'Append' else plan -%}
+    {{ return(plan['Plans'][1] if plan['Node Type'] == 'Nested Loop' else plan) }}
+{% endmacro %}
+
+
+{#- What usually lets the key get to that part of the plan. -#}
+{% macro usual_cure(node) %}
+    {%- if node['Node Type'] == 'CTE Scan' -%}
+        {{ return('write the CTE as not materialized, because PostgreSQL computes one that is read twice as a whole.') }}
+    {%- elif '::' in (node.get('Filter') or '') ~ (node.get('Join Filter') or '') -%}
+        {{ return('both sides of ' ~ (node.get('Filter') or node.get('Join Filter')) ~ ' need one type and collation; cast in staging.') }}
+    {%- endif -%}
+    {{ return('give it an index on the column of the key, or join by the column itself and not by an expression.') }}
+{% endmacro %}
+
+
+{#- The scan that costs most. -#}
+{% macro costliest_scan(node) %}
+    {%- set scans = [] -%}
+    {{ in_place.collect_leaves(node, scans) }}
+    {{ return(scans | sort(attribute='Total Cost') | last) }}
+{% endmacro %}
+
+
+{% macro collect_leaves(node, leaves) %}
+    {%- for child in node.get('Plans', []) -%}{{ in_place.collect_leaves(child, leaves) }}{%- endfor -%}
+    {%- if not node.get('Plans') -%}{%- do leaves.append(node) -%}{%- endif -%}
+{% endmacro %}
+
+
+{#- Appends to `found` the parts of a plan that need the key below them and do not have it. -#}
+{% macro unreached_nodes(node, found) %}
+    {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
+        or node.get('Subplan Name', '').startswith('InitPlan') -%}
+    {%- if needs and not in_place.has_key_condition(node) -%}
+        {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
+    {%- endif -%}
+    {%- for child in node.get('Plans', []) -%}
+        {{ in_place.unreached_nodes(child, found) }}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Whether a part of a plan has a condition on the staged keys. -#}
+{% macro has_key_condition(node) %}
+    {%- for name in ['Index Cond', 'Filter', 'Recheck Cond', 'Hash Cond', 'Join Filter', 'Merge Cond'] -%}
+        {%- if 'in_place_keys.' in (node.get(name) or '') -%}{{ return(true) }}{%- endif -%}
+    {%- endfor -%}
+    {%- for child in node.get('Plans', []) -%}
+        {%- if in_place.has_key_condition(child) -%}{{ return(true) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(false) }}
+{% endmacro %}
