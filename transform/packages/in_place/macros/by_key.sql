@@ -130,7 +130,7 @@
                 ~ known.seconds_full | round(1) ~ ' s'
             ) }}
         {%- endif -%}
-    {%- elif count > 1000 and count > 0.05 * (known.keys_total or 0) -%}
+    {%- elif known.keys_total and count > 1000 and count > 0.05 * known.keys_total -%}
         {{ return(count ~ ' of ' ~ known.keys_total | int ~ ' keys changed') }}
     {%- endif -%}
     {{ return(none) }}
@@ -244,7 +244,7 @@
         {%- if node.config.get('changed_by') -%}
             {%- do readers.setdefault(node.schema, []).append(node.alias) -%}
         {%- endif -%}
-        {%- if in_place.is_logged(node) -%}{%- do written.append(node.schema) -%}{%- endif -%}
+        {%- if node.config.materialized in in_place.materializations_with_rows() -%}{%- do written.append(node.schema) -%}{%- endif -%}
     {%- endfor -%}
     {%- for schema in written | unique | sort %}
         with unread as (

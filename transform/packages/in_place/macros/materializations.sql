@@ -74,7 +74,7 @@
     {{ in_place.drop_temp_relations() }}
     {%- do store_raw_result(
         name='main',
-        message=(keys ~ ' keys: ' if by_key and not complete else '') ~ written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
+        message=(keys ~ (' key: ' if keys == 1 else ' keys: ') if by_key and not complete else '') ~ written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
         code='MERGE',
         rows_affected=written.inserted + written.updated + written.deleted,
     ) -%}

@@ -1,13 +1,16 @@
 {#-
-  Hooks that record a snapshot's horizon, as for in-place tables. Its query then reads only the rows that were loaded since:
-  `{% if in_place.snapshot_goes_on() %} where id in (select id from {{ in_place.staged_keys(changed) }}) {% endif %}`.
+  Hooks that record a snapshot's horizon, as for in-place tables. With `changed_by` in its config, dbt compares only the rows whose
+  inputs changed since the last build; the snapshot's query stays a plain SELECT.
 
   Do not set `updated_at` in its config: dbt identifies a version by its key and that stamp, and a restored or corrected row
   can have the stamp of an older version. Without it, dbt identifies a version by the time of the run that records it.
 -#}
 {% macro snapshot_begins() %}
-    {%- if execute -%}{{ in_place.widen_snapshot() }}{%- endif -%}
-    -- staged_keys ended the transaction that psycopg2 began, and psycopg2 sends no second BEGIN: see begin_transaction
+    {%- if execute -%}
+        {{ in_place.widen_snapshot() }}
+        {%- if config.get('changed_by') -%}{{ in_place.stage_snapshot_keys() }}{%- endif -%}
+    {%- endif -%}
+    -- the statements above may have ended the transaction that psycopg2 began, and psycopg2 sends no second BEGIN: see begin_transaction
     begin;
     -- a few versions are looked up by their keys, as in stage_rows
     set local random_page_cost = 1.1;
@@ -27,6 +30,30 @@
         horizon = next_horizon, cluster = {{ in_place.cluster_id() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
         changed_xid = pg_current_xact_id(), definition = '{{ in_place.snapshot_definition() }}', invocation_id = '{{ invocation_id }}'
     where model = '{{ this.identifier }}'
+{% endmacro %}
+
+
+{#- Stages the keys whose inputs changed, unless all rows must be compared. -#}
+{% macro stage_snapshot_keys() %}
+    {%- set model_ = in_place.snapshot_settings() -%}
+    {%- set there = in_place.exists(this) -%}
+    {%- set inputs = in_place.prepare_by_key(model_, there) -%}
+    {%- do in_place.new_horizon() -%}
+    {%- set why_full = in_place.stage_changed_keys(model_, inputs, there) -%}
+    {%- if not why_full and not in_place.has_same_checks() -%}{%- set why_full = 'check_cols changed' -%}{%- endif -%}
+    {%- if why_full -%}
+        {%- do log(this ~ ' compares all of its rows: ' ~ why_full ~ '.', info=true) if there -%}
+        {% call statement('no keys') %}
+            drop table pg_temp.{{ in_place.temp_name('changed') }}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- What the macros of incremental_by_key need to know of a snapshot. -#}
+{% macro snapshot_settings() %}
+    {%- set key = in_place.as_list(config.get('unique_key')) -%}
+    {{ return({'relation': this, 'key': key, 'build_by': key, 'null_keys': []}) }}
 {% endmacro %}
 
 
@@ -149,13 +176,12 @@
 {%- endmacro %}
 
 
-{#- Whether the snapshot compares only rows that were loaded since the last build. It does not if check_cols changed. -#}
-{% macro snapshot_goes_on() %}
-    {%- if not in_place.is_incremental() -%}{{ return(false) }}{%- endif -%}
+{#- Whether the last build compared the same columns. -#}
+{% macro has_same_checks() %}
     {%- set query -%}
         select definition from {{ in_place.models_table(this) }} where model = '{{ this.identifier }}'
     {%- endset -%}
-    {{ return(in_place.single_value(query) == in_place.snapshot_definition()) }}
+    {{ return(in_place.first_column(query) | list == [in_place.snapshot_definition()]) }}
 {% endmacro %}
 
 
@@ -164,26 +190,19 @@
 {% endmacro %}
 
 
-{#-
-  The transaction by which models on the snapshot find a version: the one that loaded it, or the one that records it if the
-  snapshot compares rows that were loaded long ago.
--#}
-{% macro version_xid() -%}
-    {{ 'loaded_xid' if in_place.snapshot_goes_on() or not execute or load_relation(this) is none else 'pg_current_xact_id()' }}
-{%- endmacro %}
-
-
-{#- dbt compares with all current versions, one per key. This compares with the versions of the staged keys. -#}
+{#- dbt compares with all current versions, one per key. This compares the rows of the staged keys with their versions. -#}
 {% macro postgres__snapshot_staging_table(strategy, source_sql, target_relation) %}
-    {%- set staged = in_place.temp_name('changed') -%}
-    {%- if in_place.exists('pg_temp.' ~ staged) -%}
-        {%- set versions -%}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {%- if config.get('changed_by') and in_place.exists('pg_temp.' ~ keys) -%}
+        {%- set model_ = in_place.snapshot_settings() -%}
+        {%- set source_sql = in_place.rows_by_key(model_, keys) -%}
+        {%- set target_relation -%}
             (
-                select * from {{ target_relation }}
-                where {{ strategy.unique_key }} in (select {{ strategy.unique_key }} from {{ staged }})
+                select versions.*
+                from {{ keys }} as in_place_keys
+                inner join {{ target_relation }} as versions on {{ in_place.columns_equal(model_.key, 'versions', 'in_place_keys') }}
             ) as versions
         {%- endset -%}
-        {%- set target_relation = versions -%}
     {%- endif -%}
     {{ default__snapshot_staging_table(strategy, source_sql, target_relation) }}
 {% endmacro %}

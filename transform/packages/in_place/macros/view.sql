@@ -1,7 +1,7 @@
 {#-
   A view that is replaced in place, and only if its definition changed. dbt creates its own view beside the old one, and
   `drop … cascade` then removes the old one with every view above it. Those are missing until the same run builds them
-  again, or for good if the run is killed before that. replace.sql handles a view that loses columns.
+  again, or stay missing if the run is killed before that. replace.sql handles a view that loses columns.
 -#}
 {% materialization in_place_view, adapter='postgres' %}
     {%- set relation = this.incorporate(type='view') -%}
@@ -15,17 +15,18 @@
         {{ in_place.refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
     {%- endif -%}
+    {%- set definition = in_place.inlined(sql) -%}
     {%- set said = 'unchanged' -%}
     {%- if not there -%}
         {%- set create -%}
             create view {{ relation }} as (
-                {{ sql }}
+                {{ definition }}
             )
         {%- endset -%}
         {{ in_place.run_ddl('create', in_place.plpgsql_execute(create)) }}
         {%- set said = 'CREATE VIEW' -%}
     {%- else -%}
-        {%- set defined = in_place.view_definition(relation) -%}
+        {%- set defined = in_place.view_definition(relation, definition) -%}
         {%- if not in_place.has_definition(relation, defined.sql) -%}
             {%- set replace -%}
                 create or replace view {{ relation }} as (
@@ -55,9 +56,12 @@
 {#-
   The new SQL of the view, and the columns that it loses (`lost`): removed, or with another type. PostgreSQL replaces a
   view only if its columns keep their place and new ones come after them, so this macro orders them that way.
+
+  Arguments:
+    definition: the model's SQL.
 -#}
-{% macro view_definition(relation) %}
-    {%- set trial = in_place.create_trial_view(sql) -%}
+{% macro view_definition(relation, definition) %}
+    {%- set trial = in_place.create_trial_view(definition) -%}
     {%- set query -%}
         select has.attname::text
         from pg_catalog.pg_attribute as has
@@ -73,12 +77,12 @@
     {%- set has = in_place.table_columns(relation) | map(attribute='name') | list -%}
     {%- set wanted = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {%- if lost or wanted[:has | length] == has -%}
-        {{ return({'sql': sql, 'lost': lost}) }}
+        {{ return({'sql': definition, 'lost': lost}) }}
     {%- endif -%}
     {%- set reordered -%}
         select {{ in_place.column_list(has + wanted | reject('in', has) | list) }}
         from (
-            {{ sql }}
+            {{ definition }}
         ) as model
     {%- endset -%}
     {{ return({'sql': reordered, 'lost': []}) }}

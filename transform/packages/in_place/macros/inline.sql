@@ -1,0 +1,89 @@
+{#-
+  Takes the WITH out of a view's SQL. PostgreSQL plans a view that has one separately: a join by another column than the key
+  of a build then reads all rows of the view. It has no such limit for a subquery in FROM, which gives the same rows.
+-#}
+
+{#- The SQL with subqueries for its WITH. Unchanged if a part of it is recursive, is materialized, or is not read exactly once. -#}
+{% macro inlined(definition) %}
+    {%- if 'with' not in definition | lower -%}{{ return(definition) }}{%- endif -%}
+    {%- set trial = in_place.create_trial_view(definition) -%}
+    {#- with an empty search path, PostgreSQL writes each table with its schema, so a name alone is a part of the WITH -#}
+    {% call statement('no path') %}
+        set local search_path = ''
+    {% endcall %}
+    {%- set written = in_place.single_value("select pg_get_viewdef('" ~ trial ~ "'::regclass)") -%}
+    {%- set signature = in_place.signature(trial) -%}
+    {% call statement('path') %}
+        reset search_path;
+        drop view {{ trial }}
+    {% endcall %}
+    {%- set sql_without = in_place.without_with(written) -%}
+    {%- if not sql_without -%}{{ return(definition) }}{%- endif -%}
+    {%- set trial = in_place.create_trial_view(sql_without) -%}
+    {%- set is_same = in_place.signature(trial) == signature -%}
+    {% call statement('inlined') %}
+        drop view {{ trial }}
+    {% endcall %}
+    {{ return(sql_without if is_same else definition) }}
+{% endmacro %}
+
+
+{#- A SELECT as pg_get_viewdef() prints it, without its WITH; none if it can't be taken out. -#}
+{% macro without_with(written) %}
+    {%- set tokens = modules.re.findall('\'(?:[^\']|\'\')*\'|"(?:[^"]|"")*"|\\w+|\\s+|.', written.strip().rstrip(';'), modules.re.S) -%}
+    {%- if tokens[0] != 'WITH' or 'RECURSIVE' in tokens[:3] -%}{{ return(none) }}{%- endif -%}
+    {#- parts: the names and tokens of the WITH, and last the SELECT itself, whose name is none -#}
+    {%- set parts, reading = [], {'name': none, 'body': [], 'depth': 0, 'is_select': false} -%}
+    {%- for token in tokens[1:] -%}
+        {%- if reading.is_select -%}
+            {%- do reading.body.append(token) -%}
+        {%- elif reading.depth == 0 and token == '(' -%}
+            {%- do reading.update({'depth': 1}) -%}
+        {%- elif reading.depth == 1 and token == ')' -%}
+            {%- do parts.append([reading.name, reading.body]) -%}
+            {%- do reading.update({'name': none, 'body': [], 'depth': 0}) -%}
+        {%- elif reading.depth -%}
+            {%- do reading.body.append(token) -%}
+            {%- do reading.update({'depth': reading.depth + (token == '(') | int - (token == ')') | int}) -%}
+        {%- elif reading.name is none and token not in [',', 'AS', 'NOT', 'MATERIALIZED'] and token.strip() -%}
+            {%- if token in ['SELECT', 'VALUES'] or not modules.re.match('[a-z_"]', token) -%}
+                {%- do reading.update({'is_select': true, 'body': [token]}) -%}
+            {%- else -%}
+                {%- do reading.update({'name': token}) -%}
+            {%- endif -%}
+        {%- elif reading.name is not none and token in ['MATERIALIZED', 'SEARCH', 'CYCLE'] and not reading.get('is_not') -%}
+            {{ return(none) }}
+        {%- endif -%}
+        {%- if reading.name is not none and token == 'NOT' -%}{%- do reading.update({'is_not': true}) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- do parts.append([none, reading.body]) -%}
+
+    {%- set bodies, reads = {}, {} -%}
+    {%- for name, body in parts -%}
+        {%- set inlined = [] -%}
+        {%- for token in body -%}
+            {%- set after = body[loop.index:loop.index + 2] -%}
+            {%- if token in bodies and after[:1] != ['.'] -%}
+                {%- do reads.update({token: reads.get(token, 0) + 1}) -%}
+                {#- PostgreSQL prints its key words in capitals, so what follows in other letters is an alias -#}
+                {%- set has_alias = after | length == 2 and not after[0].strip() and modules.re.match('[a-z_"]', after[1]) -%}
+                {%- do inlined.append('(' ~ bodies[token] ~ ')' ~ ('' if has_alias else ' ' ~ token)) -%}
+            {%- else -%}
+                {%- do inlined.append(token) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- do bodies.update({name: inlined | join}) -%}
+    {%- endfor -%}
+    {%- for name in bodies if name is not none and reads.get(name) != 1 -%}
+        {{ return(none) }}
+    {%- endfor -%}
+    {{ return(bodies[none]) }}
+{% endmacro %}
+
+
+{#- The columns of a view and the relations that it reads, to compare two views by. -#}
+{% macro signature(trial) %}
+    {%- set columns = in_place.table_columns(trial) -%}
+    {%- set relations = in_place.first_column('select oid::text from (' ~ in_place.relations_below(trial) ~ ') as below order by 1') -%}
+    {{ return([columns, relations | list]) }}
+{% endmacro %}
