@@ -8,13 +8,10 @@
             'sku', 'product_name', 'category', 'tags', 'attributes',
             'price', 'cost', 'is_active', 'is_deleted',
         ],
-        indexes=[{'columns': ['product_id']}, {'columns': ['dbt_scd_id']}, {'columns': ['loaded_xid']}],
+        indexes=[{'columns': ['product_id']}, {'columns': ['dbt_scd_id']}],
+        changed_by=[{'model': 'stg_products', 'key': 'product_id'}],
     )
 }}
-
-{%- set changed %}
-    select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ in_place.horizon() }}
-{%- endset %}
 
     select
         product_id,
@@ -29,11 +26,7 @@
         is_deleted,
         created_at,
         -- a deleted row was last changed when the loader found it deleted
-        coalesce(deleted_at, updated_at) as changed_at,
-        {{ in_place.version_xid() }} as loaded_xid
+        coalesce(deleted_at, updated_at) as changed_at
     from {{ ref('stg_products') }}
-    {% if in_place.snapshot_goes_on() %}
-        where product_id in (select product_id from {{ in_place.staged_keys(changed) }})
-    {% endif %}
 
 {% endsnapshot %}

@@ -1,50 +1,66 @@
--- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
-select
-    -- ids
-    order_items.order_item_id,
-    order_items.order_id,
-    order_items.product_id,
-    orders.customer_id,
-    {{ surrogate_key('products.product_id') }} as product_key,
-    coalesce(orders.customer_key, {{ unknown_key() }}) as customer_key,
+with order_items as (
 
-    -- text
-    -- subqueries, because a join would read all orders; PostgreSQL runs them only for lines without an order
-    coalesce(
-        orders.order_status,
-        (select 'deleted' from {{ ref('stg_orders') }} as gone where gone.order_id = order_items.order_id),
-        'unknown'
-    ) as order_status,
-    products.product_name,
-    products.category,
+    select * from {{ ref('stg_order_items') }}
 
-    -- numbers: the price and cost at the sale, not today's
-    order_items.quantity,
-    order_items.unit_price,
-    order_items.unit_cost,
-    order_items.quantity * order_items.unit_price as gross_revenue,
-    order_items.discount,
-    order_items.quantity * order_items.unit_price - order_items.discount as revenue,
-    order_items.quantity * order_items.unit_cost as cost,
-    order_items.quantity * (order_items.unit_price - order_items.unit_cost) - order_items.discount as margin,
+),
 
-    -- booleans: if the order was deleted and the line is not marked as deleted yet, the line is not a sale either
-    coalesce(
-        orders.is_cancelled,
-        (select true from {{ ref('stg_orders') }} as gone where gone.order_id = order_items.order_id),
-        false
-    ) as is_cancelled,
+orders as (
 
-    -- dates: until its order is loaded, a line counts as sold when it was created
-    coalesce(orders.ordered_on, {{ utc('order_items.created_at') }}::date) as ordered_on,
+    select
+        order_id,
+        order_status,
+        is_deleted,
+        cancelled_at is not null as is_cancelled,
+        loaded_at,
+        -- a line of a deleted order keeps nothing of it: the line itself is not marked as deleted yet
+        case when not is_deleted then customer_id end as customer_id,
+        case when not is_deleted then ordered_at end as ordered_at
+    from {{ ref('stg_orders') }}
 
-    -- timestamps
-    coalesce(orders.ordered_at, order_items.created_at) as ordered_at,
-    order_items.updated_at,
-    greatest(order_items.loaded_at, orders.loaded_at) as loaded_at
+),
 
-from {{ ref('stg_order_items') }} as order_items
--- left join: a line stays if its order or its product is missing
-left join {{ ref('int_orders_enriched') }} as orders on order_items.order_id = orders.order_id
-left join {{ ref('stg_products') }} as products on order_items.product_id = products.product_id
-where not order_items.is_deleted
+final as (
+
+    select
+        -- ids
+        order_items.order_item_id,
+        order_items.order_id,
+        order_items.product_id,
+        orders.customer_id,
+
+        -- text
+        case
+            when orders.order_id is null then 'unknown'
+            when orders.is_deleted then 'deleted'
+            else orders.order_status
+        end as order_status,
+
+        -- numbers: the price and cost at the sale, not today's
+        order_items.quantity,
+        order_items.unit_price,
+        order_items.unit_cost,
+        order_items.quantity * order_items.unit_price as gross_revenue,
+        order_items.discount,
+        order_items.quantity * order_items.unit_price - order_items.discount as revenue,
+        order_items.quantity * order_items.unit_cost as cost,
+        order_items.quantity * (order_items.unit_price - order_items.unit_cost) - order_items.discount as margin,
+
+        -- booleans: a line of a deleted order is no sale
+        coalesce(orders.is_deleted or orders.is_cancelled, false) as is_cancelled,
+
+        -- dates: until its order is loaded, a line counts as sold when it was created
+        {{ utc('coalesce(orders.ordered_at, order_items.created_at)') }}::date as ordered_on,
+
+        -- timestamps
+        coalesce(orders.ordered_at, order_items.created_at) as ordered_at,
+        order_items.updated_at,
+        greatest(order_items.loaded_at, orders.loaded_at) as loaded_at
+
+    from order_items
+    -- left join: a line stays if its order is missing
+    left join orders on order_items.order_id = orders.order_id
+    where not order_items.is_deleted
+
+)
+
+select * from final

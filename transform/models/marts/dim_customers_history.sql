@@ -1,16 +1,14 @@
-{{ config(unique_key=['customer_id', 'version']) }}
-
-{%- set changed %}
-    select distinct customer_id from {{ ref('customers_snapshot') }} where loaded_xid >= {{ in_place.horizon() }}
-{%- endset %}
+{{
+    config(
+        unique_key=['customer_id', 'version'],
+        build_by='customer_id',
+        changed_by=[{'model': 'customers_snapshot', 'key': 'customer_id'}],
+    )
+}}
 
 with versions as (
 
     select * from {{ ref('customers_snapshot') }}
-    {% if in_place.is_incremental() %}
-        -- all versions of a customer with a new one, because the new one ends the version before it
-        where customer_id in (select customer_id from {{ in_place.staged_keys(changed) }})
-    {% endif %}
 
 ),
 

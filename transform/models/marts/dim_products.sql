@@ -1,12 +1,14 @@
-{{ config(unique_key='product_key') }}
--- built after the sales, so that it has each product that they found: depends_on: {{ ref('fct_sales') }}
+{{
+    config(
+        unique_key='product_id',
+        null_keys='product_id',
+        changed_by=[{'model': 'stg_products', 'key': 'product_id'}],
+    )
+}}
 
 with products as (
 
     select * from {{ ref('stg_products') }}
-    {% if in_place.is_incremental() %}
-        where loaded_xid >= {{ in_place.horizon() }}
-    {% endif %}
 
 ),
 

@@ -1,29 +1,14 @@
 {{
     config(
         unique_key='order_id',
-        delete_flag='is_gone',
-        moved_keys=['customer_id'],
+        changed_by=[
+            {'model': 'stg_orders', 'key': 'order_id'},
+            {'model': 'fct_sales', 'key': 'order_id'},
+            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['customer_key']},
+        ],
         indexes=[{'columns': ['customer_id']}],
-        partial_indexes=[{'columns': ['customer_id'], 'where': 'customer_key = ' ~ unknown_key()}],
     )
 }}
-
-{%- set changed %}
-    select order_id from {{ ref('stg_orders') }}
-    where loaded_xid >= {{ in_place.horizon() }}
-    union
-    -- one of its lines was loaded, was marked as deleted, or moved to another order
-    select order_id from {{ ref('stg_order_items') }}
-    where loaded_xid >= {{ in_place.horizon() }}
-    union
-    {{ in_place.moved_keys(ref('fct_sales'), 'order_id') }}
-    union
-    -- its customer was missing and is loaded now
-    select order_id from {{ this }}
-    where
-        customer_key = {{ unknown_key() }}
-        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ in_place.horizon() }})
-{%- endset %}
 
 with orders as (
 
@@ -37,15 +22,11 @@ sales as (
 
 ),
 
-{% if in_place.is_incremental() %}
+customers as (
 
-    changed as (
+    select * from {{ ref('dim_customers') }}
 
-        select order_id from {{ in_place.staged_keys(changed) }}
-
-    ),
-
-{% endif %}
+),
 
 order_totals as (
 
@@ -60,9 +41,6 @@ order_totals as (
         sum(margin) as margin,
         max(loaded_at) as loaded_at
     from sales
-    {% if in_place.is_incremental() %}
-        where order_id in (select order_id from changed)
-    {% endif %}
     group by order_id
 
 ),
@@ -71,9 +49,9 @@ final as (
 
     select
         -- ids
-        {{ 'changed' if in_place.is_incremental() else 'orders' }}.order_id,
+        orders.order_id,
         orders.customer_id,
-        orders.customer_key,
+        coalesce(customers.customer_key, {{ unknown_key() }}) as customer_key,
 
         -- text
         orders.order_status,
@@ -94,9 +72,6 @@ final as (
 
         -- booleans
         orders.is_cancelled,
-        {% if in_place.is_incremental() %}
-            orders.order_id is null as is_gone,
-        {% endif %}
 
         -- dates
         orders.ordered_on,
@@ -109,13 +84,10 @@ final as (
         orders.cancelled_at,
         greatest(orders.loaded_at, order_totals.loaded_at) as loaded_at
 
-    {% if in_place.is_incremental() %}
-        from changed
-        left join orders on changed.order_id = orders.order_id
-    {% else %}
-        from orders
-    {% endif %}
+    from orders
+    -- left joins: an order stays if it has no lines, or if its customer is missing
     left join order_totals on orders.order_id = order_totals.order_id
+    left join customers on orders.customer_id = customers.customer_id
 
 )
 

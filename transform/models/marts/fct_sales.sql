@@ -1,37 +1,21 @@
 {{
     config(
         unique_key='order_item_id',
+        changed_by=[
+            {'model': 'stg_order_items', 'key': 'order_item_id'},
+            {'model': 'stg_orders', 'key': 'order_id'},
+            {'model': 'dim_products', 'key': 'product_id', 'columns': ['product_key']},
+            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['customer_key']},
+        ],
         partition_by={'column': 'ordered_on', 'grain': 'month'},
-        delete_flag='is_gone',
-        moved_keys=['order_id'],
-        indexes=[{'columns': ['order_id']}],
-        partial_indexes=[
-            {'columns': ['product_id'], 'where': 'product_key = ' ~ unknown_key()},
-            {'columns': ['customer_id'], 'where': 'customer_key = ' ~ unknown_key()},
+        indexes=[
+            {'columns': ['order_id']},
+            {'columns': ['product_id']},
+            {'columns': ['customer_id']},
+            {'columns': ['ordered_on']},
         ],
     )
 }}
-
-{%- set changed %}
-    -- the line itself was loaded, or marked as deleted
-    select order_item_id from {{ ref('stg_order_items') }}
-    where loaded_xid >= {{ in_place.horizon() }}
-    union
-    -- its order changed and the line did not
-    select order_item_id from {{ this }}
-    where order_id in (select order_id from {{ ref('stg_orders') }} where loaded_xid >= {{ in_place.horizon() }})
-    union
-    -- its product or its customer was missing and is loaded now
-    select order_item_id from {{ this }}
-    where
-        product_key = {{ unknown_key() }}
-        and product_id in (select product_id from {{ ref('stg_products') }} where loaded_xid >= {{ in_place.horizon() }})
-    union
-    select order_item_id from {{ this }}
-    where
-        customer_key = {{ unknown_key() }}
-        and customer_id in (select customer_id from {{ ref('stg_customers') }} where loaded_xid >= {{ in_place.horizon() }})
-{%- endset %}
 
 with sales as (
 
@@ -39,26 +23,28 @@ with sales as (
 
 ),
 
-{% if in_place.is_incremental() %}
+products as (
 
-    changed as (
+    select * from {{ ref('dim_products') }}
 
-        select order_item_id from {{ in_place.staged_keys(changed) }}
+),
 
-    ),
+customers as (
 
-{% endif %}
+    select * from {{ ref('dim_customers') }}
+
+),
 
 final as (
 
     select
         -- ids
-        {{ 'changed' if in_place.is_incremental() else 'sales' }}.order_item_id,
+        sales.order_item_id,
         sales.order_id,
         sales.product_id,
         sales.customer_id,
-        sales.product_key,
-        sales.customer_key,
+        coalesce(products.product_key, {{ unknown_key() }}) as product_key,
+        coalesce(customers.customer_key, {{ unknown_key() }}) as customer_key,
 
         -- text
         sales.order_status,
@@ -75,9 +61,6 @@ final as (
 
         -- booleans
         sales.is_cancelled,
-        {% if in_place.is_incremental() %}
-            sales.order_item_id is null as is_gone,
-        {% endif %}
 
         -- dates
         sales.ordered_on,
@@ -86,12 +69,10 @@ final as (
         sales.ordered_at,
         sales.loaded_at
 
-    {% if in_place.is_incremental() %}
-        from changed
-        left join sales on changed.order_item_id = sales.order_item_id
-    {% else %}
-        from sales
-    {% endif %}
+    from sales
+    -- left joins: a sale stays if its product or its customer is missing
+    left join products on sales.product_id = products.product_id
+    left join customers on sales.customer_id = customers.customer_id
 
 )
 

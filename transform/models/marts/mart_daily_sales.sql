@@ -1,41 +1,31 @@
 {{
     config(
-        materialized='in_place_materialized_view',
-        indexes=[{'columns': ['ordered_on', 'category', 'country'], 'unique': true}],
+        unique_key=['ordered_on', 'category', 'country'],
+        build_by='ordered_on',
+        changed_by=[
+            {'model': 'fct_sales', 'key': 'ordered_on'},
+            {'model': 'dim_products', 'key': 'product_id', 'columns': ['category'], 'through': 'fct_sales'},
+            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['country'], 'through': 'fct_sales'},
+        ],
     )
 }}
 
 with sales as (
 
-    -- columns by name: PostgreSQL can't drop or alter a column that a materialized view reads
-    select
-        ordered_on,
-        order_id,
-        product_key,
-        customer_key,
-        quantity,
-        revenue,
-        margin
-    from {{ ref('fct_sales') }}
+    select * from {{ ref('fct_sales') }}
     where not is_cancelled
 
 ),
 
 products as (
 
-    select
-        product_key,
-        category
-    from {{ ref('dim_products') }}
+    select * from {{ ref('dim_products') }}
 
 ),
 
 customers as (
 
-    select
-        customer_key,
-        country
-    from {{ ref('dim_customers') }}
+    select * from {{ ref('dim_customers') }}
 
 ),
 

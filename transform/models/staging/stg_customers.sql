@@ -1,30 +1,41 @@
--- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
-select
-    -- ids
-    customer_id,
+with source as (
 
-    -- text
-    lower({{ cleaned('email') }}) as email,
-    {{ cleaned('first_name') }} as first_name,
-    {{ cleaned('last_name') }} as last_name,
-    {{ cleaned('phone') }} as phone,
-    upper({{ cleaned('country') }}) as country,
-    {{ cleaned('city') }} as city,
-    {{ cleaned('address') }} as address,
-    attributes,
+    select * from {{ source('raw', 'customers') }}
 
-    -- booleans
-    marketing_opt_in,
-    _sdc_deleted_at is not null as is_deleted,
+),
 
-    -- timestamps
-    created_at,
-    updated_at,
-    _sdc_deleted_at as deleted_at,
-    _sdc_extracted_at as extracted_at,
-    _sdc_batched_at as loaded_at,
+renamed as (
 
-    -- the transaction that loaded the row; incremental models find new rows by it
-    _tidemark_loaded_xid as loaded_xid
+    select
+        -- ids
+        customer_id,
 
-from {{ source('raw', 'customers') }}
+        -- text
+        lower({{ cleaned('email') }}) as email,
+        {{ cleaned('first_name') }} as first_name,
+        {{ cleaned('last_name') }} as last_name,
+        {{ cleaned('phone') }} as phone,
+        upper({{ cleaned('country') }}) as country,
+        {{ cleaned('city') }} as city,
+        {{ cleaned('address') }} as address,
+        attributes,
+
+        -- booleans
+        marketing_opt_in,
+        _sdc_deleted_at is not null as is_deleted,
+
+        -- timestamps
+        created_at,
+        updated_at,
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row; models find changed rows by it
+        _tidemark_loaded_xid as loaded_xid
+
+    from source
+
+)
+
+select * from renamed

@@ -1,27 +1,38 @@
--- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
-select
-    -- ids
-    order_item_id,
-    order_id,
-    product_id,
+with source as (
 
-    -- numbers
-    quantity::integer as quantity,
-    unit_price::numeric(12, 2) as unit_price,
-    unit_cost::numeric(12, 2) as unit_cost,
-    discount::numeric(12, 2) as discount,
+    select * from {{ source('raw', 'order_items') }}
 
-    -- booleans
-    _sdc_deleted_at is not null as is_deleted,
+),
 
-    -- timestamps
-    created_at,
-    updated_at,
-    _sdc_deleted_at as deleted_at,
-    _sdc_extracted_at as extracted_at,
-    _sdc_batched_at as loaded_at,
+renamed as (
 
-    -- the transaction that loaded the row; incremental models find new rows by it
-    _tidemark_loaded_xid as loaded_xid
+    select
+        -- ids
+        order_item_id,
+        order_id,
+        product_id,
 
-from {{ source('raw', 'order_items') }}
+        -- numbers
+        quantity::integer as quantity,
+        unit_price::numeric(12, 2) as unit_price,
+        unit_cost::numeric(12, 2) as unit_cost,
+        discount::numeric(12, 2) as discount,
+
+        -- booleans
+        _sdc_deleted_at is not null as is_deleted,
+
+        -- timestamps
+        created_at,
+        updated_at,
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row; models find changed rows by it
+        _tidemark_loaded_xid as loaded_xid
+
+    from source
+
+)
+
+select * from renamed

@@ -1,31 +1,42 @@
--- No WITH in a view: PostgreSQL would plan it separately, and a build of a few changed rows would read all rows.
-select
-    -- ids
-    product_id,
+with source as (
 
-    -- text
-    {{ cleaned('sku') }} as sku,
-    {{ cleaned('name') }} as product_name,
-    {{ cleaned('category') }} as category,
-    tags,
-    attributes,
+    select * from {{ source('raw', 'products') }}
 
-    -- numbers
-    price::numeric(12, 2) as price,
-    cost::numeric(12, 2) as cost,
+),
 
-    -- booleans
-    is_active,
-    _sdc_deleted_at is not null as is_deleted,
+renamed as (
 
-    -- timestamps
-    created_at,
-    updated_at,
-    _sdc_deleted_at as deleted_at,
-    _sdc_extracted_at as extracted_at,
-    _sdc_batched_at as loaded_at,
+    select
+        -- ids
+        product_id,
 
-    -- the transaction that loaded the row; incremental models find new rows by it
-    _tidemark_loaded_xid as loaded_xid
+        -- text
+        {{ cleaned('sku') }} as sku,
+        {{ cleaned('name') }} as product_name,
+        {{ cleaned('category') }} as category,
+        tags,
+        attributes,
 
-from {{ source('raw', 'products') }}
+        -- numbers
+        price::numeric(12, 2) as price,
+        cost::numeric(12, 2) as cost,
+
+        -- booleans
+        is_active,
+        _sdc_deleted_at is not null as is_deleted,
+
+        -- timestamps
+        created_at,
+        updated_at,
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row; models find changed rows by it
+        _tidemark_loaded_xid as loaded_xid
+
+    from source
+
+)
+
+select * from renamed

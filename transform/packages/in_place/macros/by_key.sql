@@ -116,7 +116,11 @@
     {%- endset -%}
     {%- set rows = run_query(query) -%}
     {%- if not rows | length -%}{{ return({}) }}{%- endif -%}
-    {{ return({'keys_total': rows[0][0], 'seconds_per_key': rows[0][1], 'seconds_full': rows[0][2]}) }}
+    {%- set known = {} -%}
+    {%- for name in ['keys_total', 'seconds_per_key', 'seconds_full'] -%}
+        {%- do known.update({name: rows[0][loop.index0] | float if rows[0][loop.index0] is not none else none}) -%}
+    {%- endfor -%}
+    {{ return(known) }}
 {% endmacro %}
 
 

@@ -1,8 +1,8 @@
 {#- What `changed_by` names: the inputs of a model that is built by key, and the keys whose rows a change of them makes stale. -#}
 
 {#-
-  The entries of `changed_by`, resolved: a list of {name, node, relation, key, columns, kind, tables}. `key` maps columns of the
-  model to expressions over the input.
+  The entries of `changed_by`, resolved: a list of {name, node, relation, key, columns, kind, tables, through, gives_key}. `key`
+  maps columns of the model, or of the model that the rows are found `through`, to expressions over the input.
 
   `kind` says how the input's changes are known. `logged`: the materialization that writes it logs them. `tracked`: its rows
   are those of `tables`, which have triggers. `whole`: only whether it was written is known.
@@ -40,10 +40,34 @@
             'columns': entry.get('columns') or [],
             'kind': 'logged' if is_logged else 'tracked' if tables else 'whole',
             'tables': [dict(relation, alias=adapter.quote(entry.model), stamp=none, expressions=key)] if is_logged else tables,
-            'gives_key': not (model_.build_by | reject('in', key.keys()) | list),
+            'through': entry.get('through'),
+            'gives_key': 'through' in entry or not (model_.build_by | reject('in', key.keys()) | list),
         }) -%}
     {%- endfor -%}
+    {%- for input in found if input.through -%}
+        {%- do input.update({'through': in_place.resolve_through(input, found)}) -%}
+    {%- endfor -%}
     {{ return(found) }}
+{% endmacro %}
+
+
+{#- The input through which another one's keys are found. -#}
+{% macro resolve_through(input, inputs) %}
+    {%- set others = inputs | selectattr('name', 'equalto', input.through) | selectattr('gives_key') | rejectattr('through') | list -%}
+    {%- if not others -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by finds the rows that ' ~ input.name ~ " changes through '" ~ input.through ~ "', which needs an entry of its own that gives the key."
+        ) -%}
+    {%- endif -%}
+    {%- set columns = in_place.table_columns(others[0].relation) | map(attribute='name') | list -%}
+    {%- set missing = input.key.keys() | reject('in', columns) | list -%}
+    {%- if missing -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by joins ' ~ input.name ~ ' and ' ~ input.through ~ ' by ' ~ missing | join(', ') ~ ', which the latter does not have. Its columns: '
+            ~ columns | join(', ') ~ '.'
+        ) -%}
+    {%- endif -%}
+    {{ return(others[0]) }}
 {% endmacro %}
 
 
@@ -53,9 +77,9 @@
     {%- if entry is not mapping or not entry.get('model') or not entry.get('key') -%}
         {%- do exceptions.raise_compiler_error('changed_by has ' ~ entry ~ '. An entry names a model and a key, as in ' ~ example ~ '.') -%}
     {%- endif -%}
-    {%- set unknown = entry.keys() | reject('in', ['model', 'key', 'columns']) | list -%}
+    {%- set unknown = entry.keys() | reject('in', ['model', 'key', 'columns', 'through']) | list -%}
     {%- if unknown -%}
-        {%- do exceptions.raise_compiler_error('changed_by has ' ~ unknown | join(', ') ~ '. An entry has model, key and columns, as in ' ~ example ~ '.') -%}
+        {%- do exceptions.raise_compiler_error('changed_by has ' ~ unknown | join(', ') ~ '. An entry has model, key, columns and through, as in ' ~ example ~ '.') -%}
     {%- endif -%}
     {%- if below | selectattr('name', 'equalto', entry.model) | list | length != 1 -%}
         {%- do exceptions.raise_compiler_error(
@@ -69,7 +93,7 @@
         ) -%}
     {%- endif -%}
     {%- set missing = ([entry.key] if entry.key is string else entry.key.keys() | list) | reject('in', columns) | list -%}
-    {%- if missing -%}
+    {%- if missing and not entry.get('through') -%}
         {%- do exceptions.raise_compiler_error(
             'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have. Its columns: '
             ~ columns | join(', ') ~ '.'
@@ -122,12 +146,12 @@
     {%- for scan in scans -%}
         {%- set query -%}
             select
-                pg_class.oid::text,
-                {{ in_place.stamp_column('pg_class.oid') }},
+                base.oid::text,
+                {{ in_place.stamp_column('base.oid') }},
                 pg_has_role(relowner, 'usage'),
                 relkind = 'r' and not relispartition
-            from pg_catalog.pg_class
-            where oid = to_regclass('{{ adapter.quote(scan.get("Schema")) }}.{{ adapter.quote(scan.get("Relation Name")) }}')
+            from pg_catalog.pg_class as base
+            where base.oid = to_regclass('{{ adapter.quote(scan.get("Schema")) }}.{{ adapter.quote(scan.get("Relation Name")) }}')
         {%- endset -%}
         {%- set rows = run_query(query) if scan is mapping else [] -%}
         {%- set is_simple = rows | length and rows[0][3] and scan['Output'] | length == key | length
@@ -270,6 +294,20 @@
 {#- A query for the keys whose rows may differ because an input changed since `snapshot`. -#}
 {% macro keys_changed_by(model_, input, snapshot) %}
     {%- set given = in_place.given_by(input, snapshot) -%}
+    {%- if input.through -%}
+        {%- set through = input.through -%}
+        {%- set given -%}
+            select {% for column, expression in through.key.items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- endfor %}
+            -- other names, because the expressions are over the other input's columns
+            from ({{ given }}) as given ({% for column in input.key %}in_place_{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})
+            inner join {{ through.relation }} as {{ adapter.quote(through.name) }} on
+            {%- for column in input.key %}
+                {{ adapter.quote(through.name) }}.{{ adapter.quote(column) }} = given.in_place_{{ loop.index }}{{ ' and' if not loop.last }}
+            {%- endfor %}
+        {%- endset -%}
+    {%- endif -%}
     {%- if input.gives_key -%}
         {%- set not_null = model_.build_by | reject('in', model_.null_keys) | list -%}
         select distinct {{ in_place.column_list(model_.build_by) }}

@@ -188,9 +188,10 @@
     {%- if is_slow and not config.get('time_dependent') -%}
         {%- set node = in_place.costliest_scan(plan) -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ': one key costs ' ~ (100 * plan['Total Cost'] / full['Total Cost']) | round | int ~ ' % of a full build. The plan reads '
-            ~ (node.get('Relation Name') or node.get('CTE Name') or node.get('Alias') or 'a subquery') ~ ' by a ' ~ node['Node Type'] ~ ', because the key '
-            ~ model_.build_by | join(', ') ~ ' gets no index of it: ' ~ in_place.usual_cure(node) ~ ' Or use in_place_table. Nothing was changed.'
+            this ~ ': one value of ' ~ model_.build_by | join(', ') ~ ' costs ' ~ (100 * plan['Total Cost'] / full['Total Cost']) | round | int
+            ~ ' % of a full build. Most of it is ' ~ node['Node Type'] ~ ' of '
+            ~ (node.get('Relation Name') or node.get('CTE Name') or node.get('Alias') or 'a subquery') ~ ': ' ~ in_place.usual_cure(node)
+            ~ ' Or use in_place_table. Nothing was changed.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
@@ -211,7 +212,7 @@
     {%- elif '::' in (node.get('Filter') or '') ~ (node.get('Join Filter') or '') -%}
         {{ return('both sides of ' ~ (node.get('Filter') or node.get('Join Filter')) ~ ' need one type and collation; cast in staging.') }}
     {%- endif -%}
-    {{ return('give it an index on the column of the key, or join by the column itself and not by an expression.') }}
+    {{ return('give it an index that begins with the column of the key, and join by the column itself and not by an expression.') }}
 {% endmacro %}
 
 
