@@ -95,6 +95,39 @@
 {% endmacro %}
 
 
+{#-
+  Drops what `dbt clone` left in the model's place: a view of a table of the same name in another schema. Nothing may depend
+  on it, and the build's role must own it.
+-#}
+{% macro drop_clone(relation) %}
+    {%- set query -%}
+        select
+            pg_has_role(relowner, 'usage') and (
+                select count(*) = 1 and bool_and(
+                    below.relname = '{{ relation.identifier }}' and below.oid <> pg_class.oid
+                    and pg_get_viewdef(pg_class.oid) ~ '^ *SELECT [^()'']* FROM [^ ]*;$'
+                )
+                from ({{ in_place.relations_below(relation) }}) as read
+                inner join pg_catalog.pg_class as below on below.oid = read.oid
+            )
+        from pg_catalog.pg_class
+        where pg_class.oid = to_regclass('{{ relation }}') and relkind = 'v'
+    {%- endset -%}
+    {%- if in_place.is_view(relation) and in_place.single_value(query) -%}
+        {{ in_place.run_ddl('drop clone', 'drop view ' ~ relation ~ ';') }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Whether a view has the relation's name. -#}
+{% macro is_view(relation) %}
+    {%- set query -%}
+        select exists (select from pg_catalog.pg_class where oid = to_regclass('{{ relation }}') and relkind = 'v')
+    {%- endset -%}
+    {{ return(in_place.single_value(query)) }}
+{% endmacro %}
+
+
 {#- Sets comments from the model's descriptions where persist_docs asks for them. An unchanged comment takes no lock. -#}
 {% macro update_comments(relation) %}
     {%- set noted = {} -%}

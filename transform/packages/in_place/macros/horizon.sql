@@ -154,13 +154,14 @@
   Arguments:
     complete: whether the build computed all rows.
     keys: how many keys it computed, or how many the table has after a complete build; none if it was not built by key.
-    seconds: how long that took; none if the table is new.
+    seconds: how long computing and writing them took; none if the table is new.
 -#}
 {% macro record_build(relation, horizon, written, complete=true, keys=none, seconds=none) %}
     {%- set rows = written.inserted + written.updated + written.deleted -%}
     {%- set tracked = in_place.tracked_columns() -%}
-    {#- a build of a few keys says little about the next one's cost -#}
-    {%- set per_key = seconds / keys if keys is not none and keys >= 100 and not complete and seconds is not none else none -%}
+    {#- a short build of a few keys says little about the next one's cost: most of it is the same for one key -#}
+    {%- set per_key = seconds / keys if keys is not none and keys >= 100 and not complete and seconds is not none and seconds >= 0.5 else none -%}
+    {%- set is_sampled = in_place.is_sampled() -%}
     {% call statement('note') %}
         insert into {{ in_place.models_table(relation) }} as noted
         (
@@ -168,8 +169,8 @@
             inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full
         )
         values (
-            '{{ relation.identifier }}', '{{ horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
-            pg_current_xact_id(), {{ in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
+            '{{ relation.identifier }}', '{{ 0 if is_sampled else horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
+            pg_current_xact_id(), {{ 'null' if is_sampled else in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
             {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
             {{ keys if complete and keys is not none else 'null' }}, {{ per_key if per_key is not none else 'null' }},
             {{ seconds if complete and seconds is not none else 'null' }}
@@ -219,6 +220,12 @@
             delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}'
         {%- endif %}
     {% endcall %}
+{% endmacro %}
+
+
+{#- Whether the build reads a part of its inputs only (--empty, --sample), so that it must record no horizon. -#}
+{% macro is_sampled() %}
+    {{ return(flags.EMPTY or (invocation_args_dict.get('sample') is not none)) }}
 {% endmacro %}
 
 
@@ -278,10 +285,10 @@
 {#- on-run-start: creates the tables for the above in each schema that has in-place tables. -#}
 {% macro prepare_run() %}
     {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot', 'seed', 'run-operation'] -%}{{ return('') }}{%- endif -%}
-    {%- if flags.EMPTY -%}
+    {%- if in_place.is_sampled() and not env_var('DBT_SCHEMA_PREFIX', '') -%}
         {%- do exceptions.raise_compiler_error(
-            '--empty would build in-place tables from no rows and record them as built: the next builds would miss the rows '
-            ~ 'loaded until now, or a full refresh would delete them. To try models, use dbt compile, or a DBT_SCHEMA_PREFIX and a small --select.'
+            '--empty and --sample would leave in-place tables without most of their rows. Set DBT_SCHEMA_PREFIX, for schemas of your own, '
+            ~ 'as in DBT_SCHEMA_PREFIX=ana_. The next build there without them computes all rows. Nothing was changed.'
         ) -%}
     {%- endif -%}
     {{ in_place.refuse_hidden_rows() }}

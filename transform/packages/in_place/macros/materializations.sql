@@ -20,6 +20,7 @@
 
 {% macro build_table(complete, by_key=false) %}
     {%- set model_ = in_place.model_settings() -%}
+    {{ in_place.drop_clone(model_.relation) }}
     {%- set there = in_place.exists_as(model_.relation, 'p' if model_.partition_by else 'r') -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
@@ -36,6 +37,7 @@
         {%- set complete = why_full is not none -%}
     {%- endif -%}
     {%- set columns = in_place.stage_rows(model_, complete, by_key) -%}
+    {%- set seconds = in_place.seconds_since(begun) -%}
 
     {%- if there -%}
         {#- 2: alter the table's shape and commit, so that its lock is short and does not cover building an index -#}
@@ -53,7 +55,9 @@
             {{ in_place.create_missing_indexes(model_) }}
             {{ in_place.commit_and_begin() }}
             {#- 3: write its rows, and its horizon with them -#}
+            {%- set begun = modules.datetime.datetime.now() -%}
             {%- set written = in_place.merge_rows(model_, columns, complete) -%}
+            {%- set seconds = seconds + in_place.seconds_since(begun) -%}
         {%- else -%}
             {%- if change.anew != 'with the shape' -%}
                 {{ in_place.commit_and_begin() }}
@@ -68,7 +72,6 @@
         {%- set written = in_place.fill_table(model_, columns) -%}
         {{ in_place.create_missing_indexes(model_) }}
     {%- endif -%}
-    {%- set seconds = (modules.datetime.datetime.now() - begun).total_seconds() -%}
     {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
     {{ in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none) }}
     {{ in_place.drop_temp_relations() }}
@@ -91,6 +94,12 @@
     {{ in_place.analyze_if_due(model_.relation, written) }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [model_.relation]}) }}
+{% endmacro %}
+
+
+{#- The seconds since a time of this machine's clock. -#}
+{% macro seconds_since(begun) %}
+    {{ return((modules.datetime.datetime.now() - begun).total_seconds()) }}
 {% endmacro %}
 
 

@@ -65,11 +65,16 @@
                     and relation = {{ table.oid }}
                     and cluster = {{ in_place.cluster_id() }}
                     and columns @> {{ in_place.text_array(table.columns) }}
+                    -- a column that was dropped or renamed
+                    and not exists (
+                        select from unnest(columns) as name
+                        where not exists (select from pg_catalog.pg_attribute where attrelid = relation and attname = name and not attisdropped)
+                    )
             )
             or (
                 select count(*) filter (where tgenabled in ('O', 'A')) from pg_catalog.pg_trigger
                 where tgrelid = {{ table.oid }} and tgname like '\_tidemark\_logs\_%'
-            ) < 3
+            ) < 4
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}
@@ -130,10 +135,11 @@ declare
     );
     this_cluster text := (select system_identifier::text from pg_catalog.pg_control_system());
     -- without all of its triggers, the log has missed changes
-    is_whole boolean := (
+    has_triggers boolean := (
         select count(*) from pg_catalog.pg_trigger
         where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled in ('O', 'A')
-    ) >= 3;
+    ) >= 4;
+    is_current boolean;
     old_row text;
     new_row text;
 begin
@@ -223,36 +229,47 @@ begin
         ' select from pg_catalog.pg_attribute where attrelid = $3 and attname = name and attnum > 0 and not attisdropped'
         ')', named.schema)
     into columns using columns, named.name, relation::oid, this_cluster;
-    select
-        string_agg(format('old.%I', name), ', '),
-        string_agg(format('new.%I', name), ', ')
-    into old_row, new_row
-    from unnest(columns) as name;
     execute format(
-        'create or replace trigger _tidemark_logs_delete after delete on %1$s referencing old table as old_rows'
-        '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
-        'create or replace trigger _tidemark_logs_truncate after truncate on %1$s'
-        '   for each statement execute function %2$I._tidemark_log_change();',
-        relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
-    );
-    if stamp is null then
+        'select count(*) > 0 and $5 from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3 and columns = $4',
+        named.schema
+    )
+    into is_current using named.name, relation::oid, this_cluster, columns, has_triggers;
+    -- only if necessary: a trigger needs a lock that waits for all who write
+    if not is_current then
+        select
+            string_agg(format('old.%I', name), ', '),
+            string_agg(format('new.%I', name), ', ')
+        into old_row, new_row
+        from unnest(columns) as name;
         execute format(
-            'create or replace trigger _tidemark_logs_update after update on %1$s'
-            '   referencing old table as old_rows new table as new_rows'
+            'create or replace trigger _tidemark_logs_delete after delete on %1$s referencing old table as old_rows'
             '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
-            'create or replace trigger _tidemark_logs_insert after insert on %1$s referencing new table as new_rows'
-            '   for each statement execute function %2$I._tidemark_log_change(%3$s);',
+            'create or replace trigger _tidemark_logs_truncate after truncate on %1$s'
+            '   for each statement execute function %2$I._tidemark_log_change();',
             relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
         );
-    else
-        -- a row without a new stamp was changed by hand
-        execute format(
-            'create or replace trigger _tidemark_logs_update after update on %1$s for each row'
-            '   when (row(%4$s)::record *<> row(%5$s)::record or old.%6$I = new.%6$I)'
-            '   execute function %2$I._tidemark_log_change(%3$s);',
-            relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name),
-            old_row, new_row, stamp
-        );
+        if stamp is null then
+            execute format(
+                'create or replace trigger _tidemark_logs_update after update on %1$s'
+                '   referencing old table as old_rows new table as new_rows'
+                '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
+                'create or replace trigger _tidemark_logs_insert after insert on %1$s referencing new table as new_rows'
+                '   for each statement execute function %2$I._tidemark_log_change(%3$s);',
+                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
+            );
+        else
+            -- a row without this transaction's stamp was written by hand
+            execute format(
+                'create or replace trigger _tidemark_logs_update after update on %1$s for each row'
+                '   when (pg_catalog.record_image_ne(row(%4$s), row(%5$s)) or new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I._tidemark_log_change(%3$s);'
+                'create or replace trigger _tidemark_logs_insert after insert on %1$s for each row'
+                '   when (new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I._tidemark_log_change(%3$s);',
+                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name),
+                old_row, new_row, stamp
+            );
+        end if;
     end if;
 
     execute format(
@@ -266,10 +283,10 @@ begin
         'values ($1, $2, $3, $4, pg_catalog.pg_current_xact_id()) '
         'on conflict (model) do update set '
         '   relation = $2, cluster = $3, columns = $4,'
-        '   since = case when known.relation = $2 and known.cluster = $3 and known.columns @> $4 and $6 then known.since else excluded.since end,'
+        '   since = case when $6 then known.since else excluded.since end,'
         '   trimmed = case when known.cluster = $3 then greatest(known.trimmed, (select max(xid::text::numeric)::text::xid8 from old_changes)) end',
         named.schema
     )
-    using named.name, relation::oid, this_cluster, columns, keep, is_whole;
+    using named.name, relation::oid, this_cluster, columns, keep, is_current;
 end
 {% endmacro %}
