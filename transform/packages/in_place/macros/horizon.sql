@@ -160,7 +160,8 @@
     {%- set rows = written.inserted + written.updated + written.deleted -%}
     {%- set tracked = in_place.tracked_columns() -%}
     {#- a short build of a few keys says little about the next one's cost: most of it is the same for one key -#}
-    {%- set per_key = seconds / keys if keys is not none and keys >= 100 and not complete and seconds is not none and seconds >= 0.5 else none -%}
+    {%- set is_telling = keys is not none and not complete and seconds is not none and keys and (keys >= 1000 or seconds >= 2) -%}
+    {%- set per_key = seconds / keys if is_telling else none -%}
     {%- set is_sampled = in_place.is_sampled() -%}
     {% call statement('note') %}
         insert into {{ in_place.models_table(relation) }} as noted

@@ -28,7 +28,6 @@
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {%- if by_key -%}{%- set inputs = in_place.prepare_by_key(model_, there) -%}{%- endif -%}
-    {%- set begun = modules.datetime.datetime.now() -%}
     {#- 1: compute the table's new rows beside it, and the horizon up to which they are complete -#}
     {%- set horizon = in_place.new_horizon() -%}
     {%- if by_key -%}
@@ -36,6 +35,7 @@
         {%- do log(this ~ ' computes all of its rows: ' ~ why_full ~ '.', info=true) if why_full and there -%}
         {%- set complete = why_full is not none -%}
     {%- endif -%}
+    {%- set begun = modules.datetime.datetime.now() -%}
     {%- set columns = in_place.stage_rows(model_, complete, by_key) -%}
     {%- set seconds = in_place.seconds_since(begun) -%}
 

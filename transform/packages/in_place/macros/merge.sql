@@ -218,7 +218,7 @@
 {% macro log_merge(model_, tracked, complete) %}
     {%- if complete -%}
         {%- set query -%}
-            select count(*) filter (where differs or is_new) > greatest(1000, 0.05 * count(*)) from {{ model_.plan }}
+            select count(*) filter (where differs or is_new) > greatest(1000, 0.2 * count(*)) from {{ model_.plan }}
         {%- endset -%}
         {%- if in_place.single_value(query) -%}
             {{ in_place.log_all(model_) }}
