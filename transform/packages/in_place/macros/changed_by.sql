@@ -39,7 +39,7 @@
             'key': key,
             'columns': entry.get('columns') or [],
             'kind': 'logged' if is_logged else 'tracked' if tables else 'whole',
-            'tables': [dict(relation, alias=adapter.quote(entry.model), stamp=none, expressions=key)] if is_logged else tables,
+            'tables': [dict(relation, alias=adapter.quote(entry.model), stamp=none, expressions=none)] if is_logged else tables,
             'through': entry.get('through'),
             'gives_key': 'through' in entry or not (model_.build_by | reject('in', key.keys()) | list),
         }) -%}
@@ -124,16 +124,13 @@
 
 {#-
   The tables whose rows an input has, if it is a snapshot, a raw table, or a view over raw tables without joins: a list of
-  {oid, relation, schema, identifier, alias, stamp, expressions, columns, is_own}. PostgreSQL's plan of the key's expressions
-  says what they are over the table itself. So a row that the view no longer shows still gives its key.
+  {oid, relation, schema, identifier, alias, stamp, expressions, columns, is_own}. PostgreSQL's plan says what the columns of the
+  key's expressions are over the table itself. So a row that the view no longer shows still gives its key.
 -#}
 {% macro base_tables(relation, name, key, node) %}
+    {#- all columns: for some of them, PostgreSQL may leave out joins on which the others depend -#}
     {%- set explain -%}
-        explain (verbose, format json)
-        select {% for expression in key.values() -%}
-            ({{ expression }}){{ ', ' if not loop.last }}
-        {%- endfor %}
-        from {{ relation.relation }} as {{ adapter.quote(name) }}
+        explain (verbose, format json) select * from {{ relation.relation }}
     {%- endset -%}
     {% call statement('serial') %}
         set local max_parallel_workers_per_gather = 0
@@ -143,7 +140,9 @@
     {% call statement('parallel') %}
         reset max_parallel_workers_per_gather
     {% endcall %}
-    {%- for scan in scans -%}
+    {%- set names = in_place.table_columns(relation.relation) | map(attribute='name') | list -%}
+    {%- set used = in_place.columns_in_use(relation.relation, key.values()) -%}
+    {%- for scan in scans if scan is mapping -%}
         {%- set query -%}
             select
                 base.oid::text,
@@ -153,12 +152,13 @@
             from pg_catalog.pg_class as base
             where base.oid = to_regclass('{{ adapter.quote(scan.get("Schema")) }}.{{ adapter.quote(scan.get("Relation Name")) }}')
         {%- endset -%}
-        {%- set rows = run_query(query) if scan is mapping else [] -%}
-        {%- set is_simple = rows | length and rows[0][3] and scan['Output'] | length == key | length
+        {%- set rows = run_query(query) -%}
+        {%- set is_simple = rows | length and rows[0][3] and scan['Output'] | length == names | length
             and not modules.re.search('SubPlan|InitPlan|\\$\\d', scan['Output'] | join(' ')) -%}
         {%- if is_simple and (rows[0][1] is not none or node.resource_type == 'snapshot') -%}
             {%- set table = in_place.relation_of(rows[0][0]) -%}
-            {%- set expressions = dict(zip(key.keys(), scan['Output'])) -%}
+            {%- set expressions = {} -%}
+            {%- for column in used -%}{%- do expressions.update({column: scan['Output'][names.index(column)]}) -%}{%- endfor -%}
             {%- do table.update({
                 'alias': adapter.quote(scan['Alias']),
                 'stamp': rows[0][1],
@@ -328,34 +328,42 @@
 {#- A query for the values that the key's expressions have in rows which changed since `snapshot`, before or after the change. -#}
 {% macro given_by(input, snapshot) -%}
     {%- for table in input.tables -%}
-        {%- set values -%}
-            {%- for column, expression in table.expressions.items() -%}
+        {%- set columns -%}
+            {%- for column, expression in (table.expressions or {}).items() -%}
                 {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- else -%}
+                {{ table.alias }}.*
             {%- endfor -%}
         {%- endset -%}
-        {% if table.stamp -%}
-            select {{ values }}
-            from {{ table.relation }} as {{ table.alias }}
-            where {{ in_place.is_later(table.alias ~ '.' ~ adapter.quote(table.stamp), snapshot) }}
-            union
-        {%- endif %}
-        select {{ values }}
-        from {{ table.schema }}._tidemark_changes as in_place_changes
-        -- the row as it was, and as it is
-        cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
-        cross join lateral jsonb_populate_record(null::{{ table.relation }}, in_place_row) as {{ table.alias }}
-        where
-            in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
-            and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
-            and in_place_row is not null
-            {% if input.columns and input.kind == 'logged' -%}
-                and (
-                    in_place_changes.old is null or in_place_changes.new is null
-                    {% for name in input.columns -%}
-                        or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
-                    {% endfor -%}
-                )
+        select
+            {% for column, expression in input.key.items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- endfor %}
+        from (
+            {% if table.stamp -%}
+                select {{ columns }}
+                from {{ table.relation }} as {{ table.alias }}
+                where {{ in_place.is_later(table.alias ~ '.' ~ adapter.quote(table.stamp), snapshot) }}
+                union all
             {%- endif %}
+            select {{ columns }}
+            from {{ table.schema }}._tidemark_changes as in_place_changes
+            -- the row as it was, and as it is
+            cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
+            cross join lateral jsonb_populate_record(null::{{ table.relation }}, in_place_row) as {{ table.alias }}
+            where
+                in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
+                and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
+                and in_place_row is not null
+                {% if input.columns and input.kind == 'logged' -%}
+                    and (
+                        in_place_changes.old is null or in_place_changes.new is null
+                        {% for name in input.columns -%}
+                            or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
+                        {% endfor -%}
+                    )
+                {%- endif %}
+        ) as {{ adapter.quote(input.name) }}
         {{- ' union ' if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}
