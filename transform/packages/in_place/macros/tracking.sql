@@ -151,6 +151,8 @@ begin
         raise exception '% does not own %', current_user, relation using errcode = 'insufficient_privilege';
     end if;
 
+    -- builds of several models may get here at once
+    perform pg_advisory_xact_lock(hashtext('in_place'), hashtext(named.schema));
     if to_regclass(format('%I._tidemark_changes', named.schema)) is null then
         execute format(
             'create table %1$I._tidemark_changes ('
