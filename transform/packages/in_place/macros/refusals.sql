@@ -173,12 +173,14 @@
         reset random_page_cost
     {% endcall %}
     {%- set found = [] -%}
-    {{ in_place.unreached_nodes(plan, found) }}
+    {#- the branches of null parts come last, and their conditions are `is null` -#}
+    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}
     {%- if found -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ': the key ' ~ model_.build_by | join(', ') ~ ' does not get below ' ~ found | unique | join(', ') ~ ' of the plan, so a row '
             ~ 'may depend on rows of other keys. Partition windows by the key, group by it, and take LIMIT, EXCEPT and totals '
-            ~ 'over all rows out; or use in_place_table. Nothing was changed.'
+            ~ 'over all rows out;' ~ (' or set build_by to the part of the key by which windows are partitioned;' if model_.build_by | length > 1 else '')
+            ~ ' or use in_place_table. Nothing was changed.'
         ) -%}
     {%- endif -%}
     {%- set plan = in_place.plan_of_one_key(plan) -%}
@@ -230,26 +232,27 @@
 {% endmacro %}
 
 
-{#- Appends to `found` the parts of a plan that need the key below them and do not have it. -#}
-{% macro unreached_nodes(node, found) %}
+{#- Appends to `found` the parts of a plan that need the key below them and do not have all of it. -#}
+{% macro unreached_nodes(node, found, key) %}
     {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
         or node.get('Subplan Name', '').startswith('InitPlan') -%}
-    {%- if needs and not in_place.has_key_condition(node) -%}
-        {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
+    {%- if needs -%}
+        {%- set conditions = [] -%}
+        {{ in_place.collect_conditions(node, conditions) }}
+        {%- for column in key if 'in_place_keys.' ~ (column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column)) not in conditions | join(' ') -%}
+            {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
+        {%- endfor -%}
     {%- endif -%}
     {%- for child in node.get('Plans', []) -%}
-        {{ in_place.unreached_nodes(child, found) }}
+        {{ in_place.unreached_nodes(child, found, key) }}
     {%- endfor -%}
 {% endmacro %}
 
 
-{#- Whether a part of a plan has a condition on the staged keys. -#}
-{% macro has_key_condition(node) %}
-    {%- for name in ['Index Cond', 'Filter', 'Recheck Cond', 'Hash Cond', 'Join Filter', 'Merge Cond'] -%}
-        {%- if 'in_place_keys.' in (node.get(name) or '') -%}{{ return(true) }}{%- endif -%}
+{#- Appends the conditions of a part of a plan. -#}
+{% macro collect_conditions(node, conditions) %}
+    {%- for name in ['Index Cond', 'Filter', 'Recheck Cond', 'Hash Cond', 'Join Filter', 'Merge Cond'] if node.get(name) -%}
+        {%- do conditions.append(node[name]) -%}
     {%- endfor -%}
-    {%- for child in node.get('Plans', []) -%}
-        {%- if in_place.has_key_condition(child) -%}{{ return(true) }}{%- endif -%}
-    {%- endfor -%}
-    {{ return(false) }}
+    {%- for child in node.get('Plans', []) -%}{{ in_place.collect_conditions(child, conditions) }}{%- endfor -%}
 {% endmacro %}
