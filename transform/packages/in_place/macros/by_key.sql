@@ -16,6 +16,8 @@
   the inputs logged. Returns the resolved inputs.
 -#}
 {% macro prepare_by_key(model_, there) %}
+    {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
+    {%- if in_place.is_sampled() -%}{{ return([]) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {{ in_place.refuse_missing_columns(model_, columns) }}
@@ -67,6 +69,9 @@
     {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return('it is a sample') }}{%- endif -%}
+    {%- set functions = in_place.opaque_functions() -%}
+    {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
     {%- set snapshot = in_place.last_snapshot() -%}
     {%- if snapshot is none -%}{{ return('what the last build read is unknown in this cluster') }}{%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
@@ -143,10 +148,24 @@
 
 {#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
 {% macro last_snapshot() %}
-    {%- if in_place.horizon_of(this) in (none, '0') -%}{{ return(none) }}{%- endif -%}
+    {%- if not in_place.exists(in_place.models_table(this)) -%}{{ return(none) }}{%- endif -%}
     {%- set query -%}
         select to_jsonb(noted) ->> 'read_snapshot' from {{ in_place.models_table(this) }} as noted
-        where model = '{{ this.identifier }}'
+        where
+            model = '{{ this.identifier }}'
+            and cluster = {{ in_place.cluster_id() }}
+            and pg_snapshot_xmax((to_jsonb(noted) ->> 'read_snapshot')::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
+    {%- endset -%}
+    {%- set found = in_place.first_column(query) -%}
+    {{ return(found[0] if found else none) }}
+{% endmacro %}
+
+
+{#- The functions that the current model calls and PostgreSQL does not look into, as a text; none if there are none. -#}
+{% macro opaque_functions() %}
+    {%- set query -%}
+        select string_agg(distinct function::regprocedure::text, ', ') from pg_temp.{{ in_place.temp_name('read') }}
+        where function is not null
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}

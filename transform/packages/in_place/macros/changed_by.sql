@@ -17,7 +17,7 @@
             "incremental_by_key needs changed_by: what makes a key's row stale, as in [{'model': 'stg_orders', 'key': 'order_id'}]."
         ) -%}
     {%- endif -%}
-    {%- set below, found = in_place.nodes_below(model.depends_on.nodes), [] -%}
+    {%- set below, found = in_place.nameable_inputs(), [] -%}
     {%- for entry in entries -%}
         {{ in_place.refuse_bad_entry(entry, below, columns) }}
         {%- set node = (below | selectattr('name', 'equalto', entry.model) | list)[0] -%}
@@ -68,6 +68,28 @@
         ) -%}
     {%- endif -%}
     {{ return(others[0]) }}
+{% endmacro %}
+
+
+{#- What `changed_by` and `static` can name: the nodes below the current model, and its sources as `source.table`. -#}
+{% macro nameable_inputs() %}
+    {%- set nodes, found = in_place.nodes_below(model.depends_on.nodes), [] -%}
+    {%- set ids = model.depends_on.nodes | list -%}
+    {%- for node in nodes -%}
+        {%- do found.append(node) -%}
+        {%- do ids.extend(node.depends_on.nodes or []) -%}
+    {%- endfor -%}
+    {%- for id in ids | unique if id in graph.sources -%}
+        {%- set source = graph.sources[id] -%}
+        {%- do found.append({
+            'name': source.source_name ~ '.' ~ source.name,
+            'schema': source.schema,
+            'alias': source.identifier,
+            'resource_type': 'source',
+            'config': {},
+        }) -%}
+    {%- endfor -%}
+    {{ return(found) }}
 {% endmacro %}
 
 

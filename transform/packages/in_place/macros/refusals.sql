@@ -17,7 +17,7 @@
 {% macro refuse_unlisted_inputs(trial, inputs) %}
     {%- set listed = inputs | map(attribute='relation') | list -%}
     {%- for name in config.get('static') or [] -%}
-        {%- set nodes = in_place.nodes_below(model.depends_on.nodes) | selectattr('name', 'equalto', name) | list -%}
+        {%- set nodes = in_place.nameable_inputs() | selectattr('name', 'equalto', name) | list -%}
         {%- if nodes | length != 1 -%}
             {%- do exceptions.raise_compiler_error("static names '" ~ name ~ "', which the model does not read.") -%}
         {%- endif -%}

@@ -6,6 +6,7 @@
   can have the stamp of an older version. Without it, dbt identifies a version by the time of the run that records it.
 -#}
 {% macro snapshot_begins() %}
+    {%- if flags.WHICH == 'clone' -%}{{ return('') }}{%- endif -%}
     {%- if execute -%}
         {{ in_place.widen_snapshot() }}
         {%- if config.get('changed_by') -%}{{ in_place.stage_snapshot_keys() }}{%- endif -%}
@@ -25,6 +26,7 @@
 
 
 {% macro snapshot_ends() %}
+    {%- if flags.WHICH == 'clone' -%}{{ return('') }}{%- endif -%}
     {%- if execute -%}{{ in_place.drop_temp_relations() }}{%- endif -%}
     update {{ in_place.models_table(this) }} set
         horizon = next_horizon, cluster = {{ in_place.cluster_id() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),

@@ -11,6 +11,7 @@
 
 
 {% macro stock_begins() %}
+    {%- if flags.WHICH == 'clone' -%}{{ return('') }}{%- endif -%}
     {%- if not execute or model.config.materialized not in in_place.recorded_materializations() -%}{{ return('') }}{%- endif -%}
     {#- a sql_header may create what the SQL needs and runs only with it, so such a table's horizon stays unknown -#}
     {%- if not in_place.exists(in_place.models_table(this)) or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
@@ -32,6 +33,7 @@
 
 
 {% macro stock_ends() %}
+    {%- if flags.WHICH == 'clone' -%}{{ return('') }}{%- endif -%}
     {%- if not execute or model.config.materialized not in in_place.recorded_materializations() -%}{{ return('') }}{%- endif -%}
     {%- if not in_place.exists(in_place.models_table(this)) or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
     {%- if model.resource_type != 'seed' -%}

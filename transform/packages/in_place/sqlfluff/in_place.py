@@ -11,11 +11,6 @@ def is_incremental() -> bool:
     return True
 
 
-def snapshot_goes_on() -> bool:
-    """Render a snapshot as a build of changed rows does."""
-    return True
-
-
 def horizon() -> str:
     """Return the current model's horizon, as SQL."""
     return "'1'::xid8"
@@ -24,11 +19,6 @@ def horizon() -> str:
 def horizon_of(_: object) -> str:
     """Return another table's horizon, without quotes."""
     return "1"
-
-
-def version_xid() -> str:
-    """Return the transaction that loaded a version, as SQL."""
-    return "loaded_xid"
 
 
 def staged_keys(_: str) -> str:
