@@ -236,30 +236,6 @@
 {%- endmacro %}
 
 
-{#-
-  Part of a WITH: notes the keys of leaving rows by which other models aggregate this one. An order line that is deleted,
-  or that moves to another order, changes the order that it leaves, and raw does not reliably say which order that was.
--#}
-{% macro record_moved_keys(model_, moved_keys, deleted) -%}
-    {%- for column in moved_keys -%}
-        , noted_{{ loop.index }} as (
-            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
-            select distinct
-                '{{ model_.relation.identifier }}', '{{ column }}', {{ adapter.quote(column) }}::text, pg_current_xact_id()
-            from {{ deleted }}
-            where {{ adapter.quote(column) }} is not null
-        )
-    {%- endfor -%}
-{%- endmacro %}
-
-
-{#- The values of `column` that rows of an in-place table lost since the horizon of the current model. -#}
-{% macro moved_keys(relation, column, type='bigint') -%}
-    select key::{{ type }} from {{ adapter.quote(relation.schema) }}._tidemark_moved_keys
-    where model = '{{ relation.identifier }}' and column_name = '{{ column }}' and xid >= {{ in_place.horizon() }}
-{%- endmacro %}
-
-
 {#- If a policy hides source rows from dbt's role, the marts would drop them as if they had been deleted. -#}
 {% macro refuse_hidden_rows() %}
     {%- set sources = [] -%}
@@ -329,17 +305,6 @@
                     invocation_id text -- dbt's id of that build
                 );
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';
-                -- One row per key of another model that a row left. Rows that every model has read are deleted.
-                -- Written by: dbt, for the columns in a model's `moved_keys`.
-                -- Read by: the macro `in_place.moved_keys()` in models above it.
-                create table {{ quoted }}._tidemark_moved_keys (
-                    model text not null, -- the model that the row was in
-                    column_name text not null, -- the column of the key
-                    key text not null, -- its value before the row moved or went
-                    xid xid8 not null -- the transaction that wrote the change
-                );
-                create index on {{ quoted }}._tidemark_moved_keys (model, column_name, xid);
-                comment on table {{ quoted }}._tidemark_moved_keys is 'Kept by Tidemark: version 1';
             end if;
             if coalesce(obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class'), ': version 1')
                 like '%: version 1'
@@ -353,7 +318,7 @@
             if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 2' then
                 alter table {{ quoted }}._tidemark_models
                     add column if not exists keys_total bigint, -- keys by which a model is built incrementally, after its last full build
-                    add column if not exists seconds_per_key double precision, -- what a key cost in the last such build of 100 or more
+                    add column if not exists seconds_per_key double precision, -- what a key cost in the last such build that took long enough to say
                     add column if not exists seconds_full double precision; -- how long the last full build took
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 3';
             end if;
@@ -388,7 +353,7 @@
             end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
                 grant select on
-                    {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_moved_keys, {{ quoted }}._tidemark_changes,
+                    {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_changes,
                     {{ quoted }}._tidemark_tracked
                 to tidemark_monitor;
             end if;
@@ -396,20 +361,4 @@
         $tidemark$;
     {%- endfor -%}
     {{ in_place.trim_changes() }}
-    {#- deletes the keys that every model has read; a removed or renamed model reads no more of them -#}
-    {%- for schema in names_by_schema.keys() | sort %}
-        delete from {{ adapter.quote(schema) }}._tidemark_moved_keys
-        where xid < (
-            select horizon from (
-                {%- for other, names in names_by_schema.items() %}
-                    select horizon from {{ adapter.quote(other) }}._tidemark_models
-                    where model in ('{{ names | join("', '") }}')
-                    {{- ' union all' if not loop.last }}
-                {%- endfor %}
-            ) as horizons
-            -- a model with horizon 0 computes all rows and reads no keys
-            where horizon > '0'
-            order by horizon limit 1
-        );
-    {%- endfor -%}
 {% endmacro %}

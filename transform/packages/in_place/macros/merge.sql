@@ -8,10 +8,9 @@
 -#}
 {% macro merge_rows(model_, columns, complete) %}
     {%- set names = columns | map(attribute='name') | list -%}
-    {%- set moved_keys = config.get('moved_keys') or [] -%}
     {%- set tracked = in_place.tracked_columns() -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
-    {{ in_place.plan_merge(model_, names, moved_keys, complete) }}
+    {{ in_place.plan_merge(model_, names, complete) }}
     {%- if tracked and in_place.log_merge(model_, tracked, complete) == 'as a whole' -%}{%- set tracked = [] -%}{%- endif -%}
 
     {% call statement('delete', fetch_result=True) %}
@@ -27,7 +26,6 @@
             {%- endif %}
             returning existing.*
         )
-        {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
         {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
         {%- if model_.match != model_.key and complete %}
             -- a row that is new in another partition moved there; it is not deleted
@@ -47,7 +45,6 @@
                 where plan.is_new and {{ in_place.keys_equal(model_, model_.key, 'existing', 'plan', by_index=true) }}
                 returning existing.*
             )
-            {{ in_place.record_moved_keys(model_, moved_keys, 'deleted') }}
             {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
             select count(*), count(distinct ({{ in_place.column_list(model_.key) }})) from deleted
         {% endcall %}
@@ -108,7 +105,7 @@
   Decides in one pass, for each staged row, whether the table lacks it or has it with other values, and which keys the
   change moves it away from. It compares by key and partition together: one probe of one partition.
 -#}
-{% macro plan_merge(model_, names, moved_keys, complete) %}
+{% macro plan_merge(model_, names, complete) %}
     {% call statement('plan') %}
         -- nobody else may write to it between the comparison and the commit; readers are not blocked
         lock table {{ model_.relation }} in share row exclusive mode;
@@ -143,19 +140,6 @@
             ) as existing on true;
         {%- endif %}
         analyze {{ model_.plan }};
-        {% for column in moved_keys if column not in model_.match %}
-            insert into {{ adapter.quote(model_.relation.schema) }}._tidemark_moved_keys (model, column_name, key, xid)
-            select distinct
-                '{{ model_.relation.identifier }}', '{{ column }}', existing.{{ adapter.quote(column) }}::text,
-                pg_current_xact_id()
-            from {{ model_.plan }} as plan
-            inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
-            inner join {{ model_.relation }} as existing on {{ in_place.keys_equal(model_, model_.match, 'existing', 'plan', by_index=not complete) }}
-            where
-                plan.differs
-                and existing.{{ adapter.quote(column) }} is not null
-                and existing.{{ adapter.quote(column) }} is distinct from staged.{{ adapter.quote(column) }};
-        {% endfor %}
     {% endcall %}
 {% endmacro %}
 

@@ -78,7 +78,7 @@
         -- the tables of staged_keys
         and relpersistence <> 't'
         -- written in one transaction with the rows of their models
-        and relname not in ('_tidemark_models', '_tidemark_moved_keys', '_tidemark_changes')
+        and relname not in ('_tidemark_models', '_tidemark_changes')
 {%- endmacro %}
 
 
@@ -206,7 +206,7 @@
 {% endmacro %}
 
 
-{#- The nearest in-place tables and snapshots at or below these nodes, because models also read the keys that leave them. -#}
+{#- The nearest in-place tables and snapshots at or below these nodes. A model is never fresher than they are. -#}
 {% macro nearest_recorded_nodes(ids) %}
     {%- set found, ids = {}, ids | list -%}
     {%- set recorded = in_place.materializations_with_rows() -%}

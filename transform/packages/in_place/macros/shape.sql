@@ -226,22 +226,11 @@
 
 {#- Deletes all rows and returns their number. Other sessions see the rows until the commit. -#}
 {% macro delete_all_rows(model_) %}
-    {% call statement('delete all', fetch_result=True) %}
+    {% call statement('delete all') %}
         lock table {{ model_.relation }} in share row exclusive mode;
-        with deleted as (
-            delete from {{ model_.relation }} returning *
-        )
-        {{ in_place.record_moved_keys(model_, in_place.moved_keys_in_table(model_), 'deleted') }}
-        select count(*) from deleted
+        delete from {{ model_.relation }}
     {% endcall %}
-    {{ return(load_result('delete all').table[0][0] | int) }}
-{% endmacro %}
-
-
-{#- The moved_keys that the table has. A new one was in no row. -#}
-{% macro moved_keys_in_table(model_) %}
-    {%- set there = in_place.table_columns(model_.relation) | map(attribute='name') | list -%}
-    {{ return((config.get('moved_keys') or []) | select('in', there) | list) }}
+    {{ return(load_result('delete all').response.rows_affected) }}
 {% endmacro %}
 
 

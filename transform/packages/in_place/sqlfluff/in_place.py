@@ -26,11 +26,6 @@ def staged_keys(_: str) -> str:
     return "changed_keys as changed"
 
 
-def moved_keys(*_: object, **_type: str) -> str:
-    """Return a query of the keys that rows left."""
-    return "select 1"
-
-
 def models_table(_: object) -> str:
     """Return the table of horizons."""
     return "_tidemark_models"
