@@ -23,9 +23,11 @@
     {{ in_place.refuse_missing_columns(model_, columns) }}
     {%- set inputs = in_place.changed_by(model_, columns) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
-    {{ in_place.refuse_by_key(model_, trial, inputs, there) }}
+    {{ in_place.refuse_by_key(model_, trial, columns, inputs, there) }}
     {% call statement('trial') %}
-        drop view {{ trial }}
+        drop view {{ trial }};
+        reset max_parallel_workers_per_gather;
+        reset random_page_cost
     {% endcall %}
     {%- for input in inputs if input.kind == 'tracked' -%}
         {{ in_place.track_changes(input.tables) }}
@@ -110,7 +112,6 @@
 
 {#- What earlier builds of the current model cost: {keys_total, seconds_per_key, seconds_full}, each none if unknown. -#}
 {% macro build_costs() %}
-    {%- if not in_place.exists(in_place.models_table(this)) -%}{{ return({}) }}{%- endif -%}
     {%- set query -%}
         select
             coalesce((to_jsonb(noted) ->> 'keys_total')::float8, rows_total),
@@ -148,7 +149,6 @@
 
 {#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
 {% macro last_snapshot() %}
-    {%- if not in_place.exists(in_place.models_table(this)) -%}{{ return(none) }}{%- endif -%}
     {%- set query -%}
         select to_jsonb(noted) ->> 'read_snapshot' from {{ in_place.models_table(this) }} as noted
         where

@@ -152,16 +152,12 @@
 {% macro base_tables(relation, name, key, node) %}
     {#- all columns: for some of them, PostgreSQL may leave out joins on which the others depend -#}
     {%- set explain -%}
+        -- a parallel plan has further nodes
+        set local max_parallel_workers_per_gather = 0;
         explain (verbose, format json) select * from {{ relation.relation }}
     {%- endset -%}
-    {% call statement('serial') %}
-        set local max_parallel_workers_per_gather = 0
-    {% endcall %}
     {%- set scans, found = [], [] -%}
     {{ in_place.collect_scans(in_place.plan_of(explain), scans) }}
-    {% call statement('parallel') %}
-        reset max_parallel_workers_per_gather
-    {% endcall %}
     {%- set names = in_place.table_columns(relation.relation) | map(attribute='name') | list -%}
     {%- set used = in_place.columns_in_use(relation.relation, key.values()) -%}
     {%- for scan in scans if scan is mapping -%}
@@ -266,7 +262,7 @@
 
 {#- Why the changes of an input since `snapshot` can't be known; none if they can. -#}
 {% macro why_unknown(input, snapshot) %}
-    {%- if input.kind != 'tracked' and in_place.exists(input.schema ~ '._tidemark_models') -%}
+    {%- if input.kind != 'tracked' and (input.schema == this.schema or in_place.exists(input.schema ~ '._tidemark_models')) -%}
         {%- set query -%}
             select
                 to_jsonb(noted) -> 'changed_xid' is not null
@@ -280,7 +276,7 @@
     {%- if input.kind == 'whole' -%}{{ return(input.name ~ ' may have changed, and has no log of its changes') }}{%- endif -%}
     {%- for table in input.tables -%}
         {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
-        {%- if not in_place.exists(tracked) -%}{{ return('the changes of ' ~ table.relation ~ ' were not logged yet') }}{%- endif -%}
+        {%- if input.kind != 'tracked' and table.schema != this.schema and not in_place.exists(tracked) -%}{{ return('the changes of ' ~ table.relation ~ ' were not logged yet') }}{%- endif -%}
         {%- set columns = table.columns if input.kind == 'tracked'
             else in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
         {%- set query -%}

@@ -5,26 +5,27 @@
 
 {#- The SQL with subqueries for its WITH. Unchanged if a part of it is recursive, is materialized, or is not read exactly once. -#}
 {% macro inlined(definition) %}
-    {%- if 'with' not in definition | lower -%}{{ return(definition) }}{%- endif -%}
+    {%- if not modules.re.search('(?i)\\bwith\\b', definition) -%}{{ return(definition) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(definition) -%}
     {#- with an empty search path, PostgreSQL writes each table with its schema, so a name alone is a part of the WITH -#}
-    {% call statement('no path') %}
-        set local search_path = ''
-    {% endcall %}
-    {%- set written = in_place.single_value("select pg_get_viewdef('" ~ trial ~ "'::regclass)") -%}
-    {%- set signature = in_place.signature(trial) -%}
+    {%- set written = in_place.single_value("set local search_path = ''; select pg_get_viewdef('" ~ trial ~ "'::regclass)") -%}
     {% call statement('path') %}
-        reset search_path;
-        drop view {{ trial }}
+        reset search_path
     {% endcall %}
-    {%- set sql_without = in_place.without_with(written) -%}
-    {%- if not sql_without -%}{{ return(definition) }}{%- endif -%}
-    {%- set trial = in_place.create_trial_view(sql_without) -%}
-    {%- set is_same = in_place.signature(trial) == signature -%}
-    {% call statement('inlined') %}
-        drop view {{ trial }}
-    {% endcall %}
-    {{ return(sql_without if is_same else definition) }}
+    {{ return(in_place.without_with(written) or definition) }}
+{% endmacro %}
+
+
+{#- Refuses SQL that inlined() made if it reads other tables or has other columns than the model's: that would be a fault of this package. -#}
+{% macro refuse_other_view(definition) %}
+    {%- if definition == sql -%}{{ return('') }}{%- endif -%}
+    {%- set wanted = in_place.signature(in_place.create_trial_view(sql)) -%}
+    {%- set found = in_place.signature(in_place.create_trial_view(definition)) -%}
+    {%- if wanted != found -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': in_place could not take the WITH out of this view. Write it without, and please report this. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
 {% endmacro %}
 
 

@@ -3,12 +3,12 @@
   keys PostgreSQL can't push down. Each is checked before anything is written, at each build, because views below may change.
 -#}
 
-{#- Checks the current model against its temporary view `trial` and its resolved inputs. -#}
-{% macro refuse_by_key(model_, trial, inputs, there) %}
+{#- Checks the current model against its temporary view `trial`, the names of its columns and its resolved inputs. -#}
+{% macro refuse_by_key(model_, trial, columns, inputs, there) %}
     {{ in_place.refuse_unlisted_inputs(trial, inputs) }}
     {{ in_place.refuse_clock(trial) }}
     {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
-    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, trial) }}
+    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns) }}
     {{ in_place.refuse_unreached_key(model_, plan, there) }}
 {% endmacro %}
 
@@ -70,8 +70,7 @@
   Refuses a model in which an input decides whether a row exists, or what its key is, and gives no key: the rows that it
   makes stale are found by the values that the table's rows hold, so rows that are not there yet would be missed.
 -#}
-{% macro refuse_deciding_inputs(model_, inputs, plan, trial) %}
-    {%- set names = in_place.table_columns(trial) | map(attribute='name') | list -%}
+{% macro refuse_deciding_inputs(model_, inputs, plan, names) %}
     {%- for input in inputs if not input.gives_key -%}
         {%- set parts = input.key.keys() | list -%}
         {%- if not (parts | reject('in', model_.build_by) | list) -%}
@@ -81,7 +80,7 @@
             ) -%}
         {%- endif -%}
         {%- set tables = {} -%}
-        {%- for table in ([input] + in_place.tables_below(input.relation)) -%}{%- do tables.update({table.relation: true}) -%}{%- endfor -%}
+        {%- for table in [input] + (in_place.tables_below(input.relation) if input.kind != 'logged' else []) -%}{%- do tables.update({table.relation: true}) -%}{%- endfor -%}
         {%- set aliases = [] -%}
         {%- set decides = in_place.decides_rows(plan, tables, aliases) -%}
         {%- set pattern = '(^|[^\\w"])(' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\.' -%}
@@ -165,13 +164,9 @@
 -#}
 {% macro refuse_unreached_key(model_, full, there) %}
     {%- set keys = in_place.temp_name('changed') -%}
-    {% call statement('probe') %}
-        set local random_page_cost = 1.1
-    {% endcall %}
-    {%- set plan = in_place.plan_of('explain (format json, verbose) ' ~ in_place.rows_by_key(model_, keys)) -%}
-    {% call statement('probed') %}
-        reset random_page_cost
-    {% endcall %}
+    {%- set plan = in_place.plan_of(
+        'set local random_page_cost = 1.1; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, keys)
+    ) -%}
     {%- set found = [] -%}
     {#- the branches of null parts come last, and their conditions are `is null` -#}
     {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}

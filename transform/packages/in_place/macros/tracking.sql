@@ -50,7 +50,7 @@
 {% macro is_due_for_tracking(table) %}
     {%- set changes = table.schema ~ '._tidemark_changes' -%}
     {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
-    {%- if not (in_place.exists(changes) and in_place.exists(tracked)) -%}{{ return(true) }}{%- endif -%}
+    {%- if in_place.single_value("select to_regclass('" ~ changes ~ "') is null or to_regclass('" ~ tracked ~ "') is null") -%}{{ return(true) }}{%- endif -%}
     {%- set query -%}
         select
             exists (

@@ -18,6 +18,7 @@
     {%- set definition = in_place.inlined(sql) -%}
     {%- set said = 'unchanged' -%}
     {%- if not there -%}
+        {{ in_place.refuse_other_view(definition) }}
         {%- set create -%}
             create view {{ relation }} as (
                 {{ definition }}
@@ -28,6 +29,7 @@
     {%- else -%}
         {%- set defined = in_place.view_definition(relation, definition) -%}
         {%- if not in_place.has_definition(relation, defined.sql) -%}
+            {{ in_place.refuse_other_view(definition) }}
             {%- set replace -%}
                 create or replace view {{ relation }} as (
                     {{ defined.sql }}
