@@ -147,8 +147,18 @@ begin
     from pg_catalog.pg_class
     inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
     where pg_class.oid = relation and relkind in ('r', 'p');
-    if not pg_has_role(current_user, named.owner, 'usage') then
-        raise exception '% does not own %', current_user, relation using errcode = 'insufficient_privilege';
+    if not pg_has_role(current_user, named.owner, 'usage') or starts_with(named.name, '_tidemark_') then
+        raise exception '% does not own %, or it is no table of rows', current_user, relation
+        using errcode = 'insufficient_privilege';
+    end if;
+    -- a trigger or rule of another role on these tables would run with this role's rights
+    if exists (
+        select from pg_catalog.pg_class
+        where oid in (to_regclass(format('%I._tidemark_changes', named.schema)), to_regclass(format('%I._tidemark_tracked', named.schema)))
+            and not (relkind = 'r' and pg_has_role(current_user, relowner, 'usage'))
+    ) then
+        raise exception '_tidemark_changes or _tidemark_tracked in % does not belong to %', named.schema, current_user
+        using errcode = 'insufficient_privilege';
     end if;
 
     -- builds of several models may get here at once
@@ -218,9 +228,12 @@ begin
                 end if;
                 return null;
             end
-            $trigger$
+            $trigger$;
+            -- others could put it on a table of theirs, and log what never changed
+            revoke all on function %1$I._tidemark_log_change() from public;
+            grant execute on function %1$I._tidemark_log_change() to %2$I
         $function$,
-        named.schema
+        named.schema, pg_get_userbyid(named.owner)
     );
 
     -- the columns of other models stay tracked
