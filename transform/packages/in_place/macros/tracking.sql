@@ -71,6 +71,8 @@
                         where not exists (select from pg_catalog.pg_attribute where attrelid = relation and attname = name and not attisdropped)
                     )
             )
+            -- a column that has the name of a tracked one, which was renamed
+            or {{ in_place.text_array(table.columns) }} <@ ({{ in_place.watched_columns(table.oid) }}) is false
             or (
                 select count(*) filter (where tgenabled in ('O', 'A')) from pg_catalog.pg_trigger
                 where tgrelid = {{ table.oid }} and tgname like '\_tidemark\_logs\_%'
@@ -78,6 +80,18 @@
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}
+
+
+{#- A query for the columns in the condition of a table's trigger on updates; null if it has none. -#}
+{% macro watched_columns(oid) -%}
+    select array_agg(attname::text)
+    from pg_catalog.pg_trigger
+    inner join pg_catalog.pg_depend
+        on classid = 'pg_catalog.pg_trigger'::regclass and objid = pg_trigger.oid
+        and refclassid = 'pg_catalog.pg_class'::regclass and refobjid = tgrelid
+    inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
+    where tgrelid = {{ oid }} and tgname = '_tidemark_logs_update'
+{%- endmacro %}
 
 
 {% macro text_array(values) -%}
@@ -139,6 +153,16 @@ declare
         select count(*) from pg_catalog.pg_trigger
         where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled in ('O', 'A')
     ) >= 4;
+    -- the columns in the condition of the trigger on updates, by the names that they have now
+    watched text[] := (
+        select array_agg(attname::text)
+        from pg_catalog.pg_trigger
+        inner join pg_catalog.pg_depend
+            on classid = 'pg_catalog.pg_trigger'::regclass and objid = pg_trigger.oid
+            and refclassid = 'pg_catalog.pg_class'::regclass and refobjid = tgrelid
+        inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
+        where tgrelid = relation and tgname = '_tidemark_logs_update'
+    );
     is_current boolean;
     old_row text;
     new_row text;
@@ -248,7 +272,7 @@ begin
         'select count(*) > 0 and $5 from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3 and columns = $4',
         named.schema
     )
-    into is_current using named.name, relation::oid, this_cluster, columns, has_triggers;
+    into is_current using named.name, relation::oid, this_cluster, columns, has_triggers and columns <@ watched is not false;
     -- only if necessary: a trigger needs a lock that waits for all who write
     if not is_current then
         select
