@@ -219,17 +219,26 @@ begin
             language plpgsql security definer set search_path = pg_catalog, pg_temp as $trigger$
             declare
                 kept text;
+                old_values jsonb;
+                new_values jsonb;
             begin
                 if tg_op = 'TRUNCATE' then
                     insert into %1$I._tidemark_changes (model) values (tg_table_name);
                 elsif tg_level = 'ROW' then
-                    -- both are null if a column was renamed or dropped: nobody can say which rows changed
-                    insert into %1$I._tidemark_changes (model, old, new)
-                    select
+                    -- both are null if a column was renamed or dropped, or if a value of the row is too long for jsonb: then nobody
+                    -- can say which rows changed
+                    begin
+                        old_values := to_jsonb(old);
+                        new_values := to_jsonb(new);
+                    exception when program_limit_exceeded then
+                        old_values := null;
+                        new_values := null;
+                    end;
+                    insert into %1$I._tidemark_changes (model, old, new) values (
                         tg_table_name,
-                        case when o ?& tg_argv then (select jsonb_object_agg(key, value) from jsonb_each(o) where key = any(tg_argv)) end,
-                        case when n ?& tg_argv then (select jsonb_object_agg(key, value) from jsonb_each(n) where key = any(tg_argv)) end
-                    from (select to_jsonb(old) as o, to_jsonb(new) as n) as changed;
+                        case when old_values ?& tg_argv then (select jsonb_object_agg(name, old_values -> name) from unnest(tg_argv) as name) end,
+                        case when new_values ?& tg_argv then (select jsonb_object_agg(name, new_values -> name) from unnest(tg_argv) as name) end
+                    );
                 elsif exists (
                     select from unnest(tg_argv) as name
                     where not exists (select from pg_attribute where attrelid = tg_relid and attname = name and not attisdropped)
