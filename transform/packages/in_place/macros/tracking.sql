@@ -248,14 +248,14 @@ begin
                     select string_agg(format('%%L, changed.%%I', name, name), ', ') into kept from unnest(tg_argv) as name;
                     if tg_op in ('UPDATE', 'DELETE') then
                         execute format(
-                            'insert into %1$I._tidemark_changes (model, old) '
-                            'select $1, jsonb_build_object(%%s) from old_rows as changed', kept
+                            'insert into %%I._tidemark_changes (model, old) '
+                            'select $1, jsonb_build_object(%%s) from old_rows as changed', %1$L, kept
                         ) using tg_table_name;
                     end if;
                     if tg_op in ('UPDATE', 'INSERT') then
                         execute format(
-                            'insert into %1$I._tidemark_changes (model, new) '
-                            'select $1, jsonb_build_object(%%s) from new_rows as changed', kept
+                            'insert into %%I._tidemark_changes (model, new) '
+                            'select $1, jsonb_build_object(%%s) from new_rows as changed', %1$L, kept
                         ) using tg_table_name;
                     end if;
                 end if;
