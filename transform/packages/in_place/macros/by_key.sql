@@ -13,16 +13,21 @@
 
 {#-
   Before the build's snapshot is taken: resolves `changed_by`, refuses what can't be built by key, and has the changes of
-  the inputs logged. Returns the resolved inputs.
+  the inputs logged.
+
+  Returns:
+    {inputs, columns, difference}: the resolved inputs, the names of the model's columns, and in_place.difference_settings()
+    of a model that is built by difference.
 -#}
 {% macro prepare_by_key(model_, there) %}
     {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
-    {%- if in_place.is_sampled() -%}{{ return([]) }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'difference': none}) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {{ in_place.refuse_missing_columns(model_, columns) }}
     {%- set inputs = in_place.changed_by(model_, columns) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
+    {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
     {{ in_place.refuse_by_key(model_, trial, columns, inputs, there) }}
     {% call statement('trial') %}
         drop view {{ trial }};
@@ -32,7 +37,7 @@
     {%- for input in inputs if input.kind == 'tracked' -%}
         {{ in_place.track_changes(input.tables) }}
     {%- endfor -%}
-    {{ return(inputs) }}
+    {{ return({'inputs': inputs, 'columns': columns, 'difference': difference}) }}
 {% endmacro %}
 
 
@@ -67,7 +72,8 @@
   Returns:
     Why all rows must be computed; none if the staged keys are enough.
 -#}
-{% macro stage_changed_keys(model_, inputs, there) %}
+{% macro stage_changed_keys(model_, prepared, there) %}
+    {%- set inputs = prepared.inputs -%}
     {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
@@ -92,6 +98,7 @@
         reset random_page_cost;
         analyze {{ keys }}
     {% endcall %}
+    {%- if prepared.difference is not none -%}{{ return(none) }}{%- endif -%}
     {{ return(in_place.why_full_is_cheaper(in_place.single_value('select count(*) from ' ~ keys))) }}
 {% endmacro %}
 

@@ -27,16 +27,16 @@
     {{ in_place.begin_transaction() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
-    {%- if by_key -%}{%- set inputs = in_place.prepare_by_key(model_, there) -%}{%- endif -%}
+    {%- set prepared = in_place.prepare_by_key(model_, there) if by_key else none -%}
     {#- 1: compute the table's new rows beside it, and the horizon up to which they are complete -#}
     {%- set horizon = in_place.new_horizon() -%}
     {%- if by_key -%}
-        {%- set why_full = in_place.stage_changed_keys(model_, inputs, there) -%}
+        {%- set why_full = in_place.stage_changed_keys(model_, prepared, there) -%}
         {%- do log(this ~ ' computes all of its rows: ' ~ why_full ~ '.', info=true) if why_full and there -%}
         {%- set complete = why_full is not none -%}
     {%- endif -%}
     {%- set begun = modules.datetime.datetime.now() -%}
-    {%- set columns = in_place.stage_rows(model_, complete, by_key) -%}
+    {%- set columns = in_place.stage_rows(model_, complete, prepared) -%}
     {%- set seconds = in_place.seconds_since(begun) -%}
 
     {%- if there -%}

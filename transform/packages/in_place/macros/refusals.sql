@@ -9,7 +9,7 @@
     {{ in_place.refuse_clock(trial) }}
     {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
     {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns) }}
-    {{ in_place.refuse_unreached_key(model_, plan, there) }}
+    {%- if not config.get('by_difference') -%}{{ in_place.refuse_unreached_key(model_, plan, there) }}{%- endif -%}
 {% endmacro %}
 
 

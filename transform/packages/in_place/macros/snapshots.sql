@@ -39,9 +39,9 @@
 {% macro stage_snapshot_keys() %}
     {%- set model_ = in_place.snapshot_settings() -%}
     {%- set there = in_place.exists(this) -%}
-    {%- set inputs = in_place.prepare_by_key(model_, there) -%}
+    {%- set prepared = in_place.prepare_by_key(model_, there) -%}
     {%- do in_place.new_horizon() -%}
-    {%- set why_full = in_place.stage_changed_keys(model_, inputs, there) -%}
+    {%- set why_full = in_place.stage_changed_keys(model_, prepared, there) -%}
     {%- if not why_full and not in_place.has_same_checks() -%}{%- set why_full = 'check_cols changed' -%}{%- endif -%}
     {%- if why_full -%}
         {%- do log(this ~ ' compares all of its rows: ' ~ why_full ~ '.', info=true) if there -%}

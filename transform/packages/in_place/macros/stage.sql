@@ -1,7 +1,15 @@
-{#- Computes the model's rows into a temporary table; returns its columns as a list of {name, type}. -#}
-{% macro stage_rows(model_, complete, by_key=false) %}
+{#-
+  Computes the model's rows into a temporary table; returns its columns as a list of {name, type}.
+
+  Arguments:
+    prepared: what in_place.prepare_by_key() returned; none for other materializations.
+-#}
+{% macro stage_rows(model_, complete, prepared=none) %}
     {%- set flag = config.get('delete_flag') -%}
-    {%- if by_key and not complete -%}
+    {%- set difference = prepared.difference if prepared is not none else none -%}
+    {%- if difference is not none and not complete -%}
+        {{ in_place.stage_rows_by_difference(model_, prepared.inputs[0], difference, in_place.last_snapshot(), prepared.columns) }}
+    {%- elif prepared is not none and not complete -%}
         {{ in_place.stage_rows_by_key(model_) }}
     {%- else -%}
     {% call statement('stage') %}
@@ -12,12 +20,13 @@
             set local random_page_cost = 1.1;
         {%- endif %}
         create temporary table {{ model_.stage }} as (
-            {{ sql }}
+            {{ sql if difference is none else in_place.sql_with_snapshot() }}
         );
         create temporary table {{ model_.gone }} as
         select {{ in_place.column_list(model_.key) }} from {{ model_.stage }} limit 0;
         reset random_page_cost;
     {% endcall %}
+    {%- if difference is not none -%}{{ in_place.note_snapshot_of_stage(model_) }}{%- endif -%}
     {%- endif -%}
     {%- set names = in_place.table_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
     {%- if flag and flag in names -%}
