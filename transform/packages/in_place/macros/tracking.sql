@@ -167,7 +167,7 @@ declare
     old_row text;
     new_row text;
 begin
-    select nspname as schema, relname as name, relowner as owner into strict named
+    select nspname as schema, relname as name, relowner as owner, relnamespace as namespace into strict named
     from pg_catalog.pg_class
     inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
     where pg_class.oid = relation and relkind in ('r', 'p');
@@ -175,19 +175,20 @@ begin
         raise exception '% does not own %, or it is no table of rows', current_user, relation
         using errcode = 'insufficient_privilege';
     end if;
+
+    -- builds of several models may get here at once
+    perform pg_advisory_xact_lock(hashtext('in_place'), hashtext(named.schema));
     -- a trigger or rule of another role on these tables would run with this role's rights
     if exists (
         select from pg_catalog.pg_class
-        where oid in (to_regclass(format('%I._tidemark_changes', named.schema)), to_regclass(format('%I._tidemark_tracked', named.schema)))
+        where relnamespace = named.namespace and relname in ('_tidemark_changes', '_tidemark_tracked')
             and not (relkind = 'r' and pg_has_role(current_user, relowner, 'usage'))
     ) then
         raise exception '_tidemark_changes or _tidemark_tracked in % does not belong to %', named.schema, current_user
         using errcode = 'insufficient_privilege';
     end if;
-
-    -- builds of several models may get here at once
-    perform pg_advisory_xact_lock(hashtext('in_place'), hashtext(named.schema));
-    if to_regclass(format('%I._tidemark_changes', named.schema)) is null then
+    -- to_regclass() may remember that a table was missing before the lock
+    if not exists (select from pg_catalog.pg_class where relnamespace = named.namespace and relname = '_tidemark_changes') then
         execute format(
             'create table %1$I._tidemark_changes ('
             '   model text not null, xid xid8 not null default pg_catalog.pg_current_xact_id(),'
@@ -198,7 +199,7 @@ begin
             named.schema
         );
     end if;
-    if to_regclass(format('%I._tidemark_tracked', named.schema)) is null then
+    if not exists (select from pg_catalog.pg_class where relnamespace = named.namespace and relname = '_tidemark_tracked') then
         execute format(
             'create table %1$I._tidemark_tracked ('
             '   model text primary key, relation oid, cluster text not null, columns text[] not null, since xid8 not null,'
