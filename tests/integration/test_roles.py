@@ -24,7 +24,9 @@ MONITOR = [
     "select count(*) from marts._tidemark_model_runs",
     "select count(*) from marts._tidemark_models",
 ]
+TRACK = "select tidemark.track_changes('{}', '{{order_id}}', interval '1 day')"
 NOT_MONITOR = [
+    TRACK.format("raw.orders"),
     "select from raw.orders",
     "select from staging.stg_orders",
     "select from marts.fct_sales",
@@ -36,6 +38,7 @@ NOT_MONITOR = [
 ]
 REPORTER = ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"]
 NOT_REPORTER = [
+    TRACK.format("raw.orders"),
     "select from raw.orders",
     "select from raw._tidemark_runs",
     "select from staging.stg_orders",
@@ -54,6 +57,7 @@ MAY = {
         "select count(*) from raw.orders",
         "create view staging.new as select * from raw.orders",
         "create schema ana_marts",
+        f"{TRACK.format('raw.orders')}; select count(*) from raw._tidemark_changes, raw._tidemark_tracked",
     ],
     "tidemark_reporter": REPORTER,
     "tidemark_grafana": REPORTER,
@@ -77,6 +81,10 @@ MAY_NOT = {
         "delete from raw._tidemark_state",
         "create table raw.new (x int)",
         "drop table raw.orders",
+        TRACK.format("marts.fct_sales"),
+        TRACK.format("raw._tidemark_state"),
+        f"{TRACK.format('raw.orders')}; delete from raw._tidemark_changes",
+        f"{TRACK.format('raw.orders')}; drop trigger _tidemark_logs_delete on raw.orders",
     ],
     "tidemark_reporter": NOT_REPORTER,
     "tidemark_grafana": NOT_REPORTER,
@@ -186,6 +194,23 @@ def test_a_widened_column_is_loaded_and_built_by_separate_roles(project):
     assert project.rows("warehouse", "select quantity from marts.fct_sales where order_item_id = 1") == [(33,)]
     owners = "select distinct viewowner from pg_views where schemaname in ('staging', 'intermediate')"
     assert project.rows("warehouse", owners) == [("tidemark_transformer",)]
+
+
+def test_a_warehouse_of_an_older_release_is_told_to_run_the_roles_sql_and_builds_after_it(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("drop function tidemark.track_changes")
+        connection.execute("drop trigger _tidemark_logs_update on raw.orders")
+    # loads go on
+    project.extract_and_load()
+    done = project.dbt("build", "--select", "fct_orders")
+    assert done.returncode == 1
+    assert "tidemark_transformer may not call tidemark.track_changes" in done.stdout
+    assert "(tidemark roles warehouse)" in done.stdout
+    with project.connect("warehouse") as connection:
+        connection.execute(project.tidemark("roles", "warehouse").encode())
+    project.build("--select", "fct_orders")
+    triggers = "select count(*) from pg_trigger where tgrelid = 'raw.orders'::regclass and tgname ~ '^_tidemark_logs_'"
+    assert project.rows("warehouse", triggers) == [(4,)]
 
 
 def test_the_roles_sql_can_be_run_again_and_on_a_users_own_server(project):

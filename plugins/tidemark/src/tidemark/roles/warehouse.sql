@@ -288,3 +288,226 @@ BEGIN
     END IF;
 END
 $$;
+
+-- dbt's models that are built by key need triggers on raw tables, which log the rows that go and the values that are
+-- replaced. Only the owner of a table can create triggers. So the loader gives the transformer this function. It creates
+-- the same triggers whoever calls it, on the loader's tables alone, and shows no rows. The transformer can make loads slower
+-- with it, and delete what was logged, after which its builds compute all rows. tests/project holds the body equal to that of
+-- dbt's package in_place.
+CREATE OR REPLACE FUNCTION tidemark.track_changes(relation regclass, columns text[], keep interval) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+declare
+    named record;
+    -- the column with the transaction that wrote the row, as in in_place.stamp_column()
+    stamp text := (
+        select min(attname) from pg_catalog.pg_attribute
+        left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum
+        where attrelid = relation and atttypid = 'pg_catalog.xid8'::regtype and attnum > 0 and not attisdropped
+            and (
+                pg_get_expr(adbin, adrelid) like '%pg_current_xact_id()'
+                or attname = '_tidemark_loaded_xid' and exists (
+                    select from pg_catalog.pg_class as beside
+                    where beside.relname = '_tidemark_state'
+                        and beside.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = relation)
+                )
+            )
+    );
+    this_cluster text := (select system_identifier::text from pg_catalog.pg_control_system());
+    -- without all of its triggers, the log has missed changes
+    has_triggers boolean := (
+        select count(*) from pg_catalog.pg_trigger
+        where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled in ('O', 'A')
+    ) >= 4;
+    -- the columns in the condition of the trigger on updates, by the names that they have now
+    watched text[] := (
+        select array_agg(attname::text)
+        from pg_catalog.pg_trigger
+        inner join pg_catalog.pg_depend
+            on classid = 'pg_catalog.pg_trigger'::regclass and objid = pg_trigger.oid
+            and refclassid = 'pg_catalog.pg_class'::regclass and refobjid = tgrelid
+        inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
+        where tgrelid = relation and tgname = '_tidemark_logs_update'
+    );
+    is_current boolean;
+    old_row text;
+    new_row text;
+begin
+    select nspname as schema, relname as name, relowner as owner, relnamespace as namespace into strict named
+    from pg_catalog.pg_class
+    inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+    where pg_class.oid = relation and relkind in ('r', 'p');
+    if not pg_has_role(current_user, named.owner, 'usage') or starts_with(named.name, '_tidemark_') then
+        raise exception '% does not own %, or it is no table of rows', current_user, relation
+        using errcode = 'insufficient_privilege';
+    end if;
+
+    -- builds of several models may get here at once
+    perform pg_advisory_xact_lock(hashtext('in_place'), hashtext(named.schema));
+    -- a trigger or rule of another role on these tables would run with this role's rights
+    if exists (
+        select from pg_catalog.pg_class
+        where relnamespace = named.namespace and relname in ('_tidemark_changes', '_tidemark_tracked')
+            and not (relkind = 'r' and pg_has_role(current_user, relowner, 'usage'))
+    ) then
+        raise exception '_tidemark_changes or _tidemark_tracked in % does not belong to %', named.schema, current_user
+        using errcode = 'insufficient_privilege';
+    end if;
+    -- to_regclass() may remember that a table was missing before the lock
+    if not exists (select from pg_catalog.pg_class where relnamespace = named.namespace and relname = '_tidemark_changes') then
+        execute format(
+            'create table %1$I._tidemark_changes ('
+            '   model text not null, xid xid8 not null default pg_catalog.pg_current_xact_id(),'
+            '   logged_at timestamptz not null default pg_catalog.now(), old jsonb, new jsonb'
+            ');'
+            'create index on %1$I._tidemark_changes (model, xid);'
+            'comment on table %1$I._tidemark_changes is ''Kept by Tidemark: version 1''',
+            named.schema
+        );
+    end if;
+    if not exists (select from pg_catalog.pg_class where relnamespace = named.namespace and relname = '_tidemark_tracked') then
+        execute format(
+            'create table %1$I._tidemark_tracked ('
+            '   model text primary key, relation oid, cluster text not null, columns text[] not null, since xid8 not null,'
+            '   trimmed xid8'
+            ');'
+            'comment on table %1$I._tidemark_tracked is ''Kept by Tidemark: version 1''',
+            named.schema
+        );
+    end if;
+    if exists (select from pg_catalog.pg_roles where rolname = 'tidemark_monitor') then
+        execute format(
+            'grant select on %1$I._tidemark_changes, %1$I._tidemark_tracked to tidemark_monitor', named.schema
+        );
+    end if;
+    execute format(
+        $function$
+            create or replace function %1$I._tidemark_log_change() returns trigger
+            language plpgsql security definer set search_path = pg_catalog, pg_temp as $trigger$
+            declare
+                kept text;
+                old_values jsonb;
+                new_values jsonb;
+            begin
+                if tg_op = 'TRUNCATE' then
+                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
+                elsif tg_level = 'ROW' then
+                    -- both are null if a column was renamed or dropped, or if a value of the row is too long for jsonb: then nobody
+                    -- can say which rows changed
+                    begin
+                        old_values := to_jsonb(old);
+                        new_values := to_jsonb(new);
+                    exception when program_limit_exceeded then
+                        old_values := null;
+                        new_values := null;
+                    end;
+                    insert into %1$I._tidemark_changes (model, old, new) values (
+                        tg_table_name,
+                        case when old_values ?& tg_argv then (select jsonb_object_agg(name, old_values -> name) from unnest(tg_argv) as name) end,
+                        case when new_values ?& tg_argv then (select jsonb_object_agg(name, new_values -> name) from unnest(tg_argv) as name) end
+                    );
+                elsif exists (
+                    select from unnest(tg_argv) as name
+                    where not exists (select from pg_attribute where attrelid = tg_relid and attname = name and not attisdropped)
+                ) then
+                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
+                else
+                    select string_agg(format('%%L, changed.%%I', name, name), ', ') into kept from unnest(tg_argv) as name;
+                    if tg_op in ('UPDATE', 'DELETE') then
+                        execute format(
+                            'insert into %%I._tidemark_changes (model, old) '
+                            'select $1, jsonb_build_object(%%s) from old_rows as changed', %1$L, kept
+                        ) using tg_table_name;
+                    end if;
+                    if tg_op in ('UPDATE', 'INSERT') then
+                        execute format(
+                            'insert into %%I._tidemark_changes (model, new) '
+                            'select $1, jsonb_build_object(%%s) from new_rows as changed', %1$L, kept
+                        ) using tg_table_name;
+                    end if;
+                end if;
+                return null;
+            end
+            $trigger$;
+            -- others could put it on a table of theirs, and log what never changed
+            revoke all on function %1$I._tidemark_log_change() from public;
+            grant execute on function %1$I._tidemark_log_change() to %2$I
+        $function$,
+        named.schema, pg_get_userbyid(named.owner)
+    );
+
+    -- the columns of other models stay tracked
+    execute format('select array_agg(distinct name order by name) from ('
+        ' select unnest($1) as name union select unnest(columns) from %I._tidemark_tracked'
+        ' where model = $2 and relation = $3 and cluster = $4'
+        ') as wanted where exists ('
+        ' select from pg_catalog.pg_attribute where attrelid = $3 and attname = name and attnum > 0 and not attisdropped'
+        ')', named.schema)
+    into columns using columns, named.name, relation::oid, this_cluster;
+    execute format(
+        'select count(*) > 0 and $5 from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3 and columns = $4',
+        named.schema
+    )
+    into is_current using named.name, relation::oid, this_cluster, columns, has_triggers and columns <@ watched is not false;
+    -- only if necessary: a trigger needs a lock that waits for all who write
+    if not is_current then
+        select
+            string_agg(format('old.%I', name), ', '),
+            string_agg(format('new.%I', name), ', ')
+        into old_row, new_row
+        from unnest(columns) as name;
+        execute format(
+            'create or replace trigger _tidemark_logs_delete after delete on %1$s referencing old table as old_rows'
+            '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
+            'create or replace trigger _tidemark_logs_truncate after truncate on %1$s'
+            '   for each statement execute function %2$I._tidemark_log_change();',
+            relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
+        );
+        if stamp is null then
+            execute format(
+                'create or replace trigger _tidemark_logs_update after update on %1$s'
+                '   referencing old table as old_rows new table as new_rows'
+                '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
+                'create or replace trigger _tidemark_logs_insert after insert on %1$s referencing new table as new_rows'
+                '   for each statement execute function %2$I._tidemark_log_change(%3$s);',
+                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
+            );
+        else
+            -- a row without this transaction's stamp was written by hand
+            execute format(
+                'create or replace trigger _tidemark_logs_update after update on %1$s for each row'
+                '   when (pg_catalog.record_image_ne(row(%4$s), row(%5$s)) or new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I._tidemark_log_change(%3$s);'
+                'create or replace trigger _tidemark_logs_insert after insert on %1$s for each row'
+                '   when (new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I._tidemark_log_change(%3$s);',
+                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name),
+                old_row, new_row, stamp
+            );
+        end if;
+    end if;
+
+    execute format(
+        'with old_changes as ('
+        '   delete from %1$I._tidemark_changes'
+        '   where model = $1 and (logged_at < pg_catalog.now() - $5 or not exists ('
+        '       select from %1$I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3'
+        '   )) returning xid'
+        ') '
+        'insert into %1$I._tidemark_tracked as known (model, relation, cluster, columns, since) '
+        'values ($1, $2, $3, $4, pg_catalog.pg_current_xact_id()) '
+        'on conflict (model) do update set '
+        '   relation = $2, cluster = $3, columns = $4,'
+        '   since = case when $6 then known.since else excluded.since end,'
+        '   trimmed = case when known.cluster = $3 then greatest(known.trimmed, (select max(xid::text::numeric)::text::xid8 from old_changes)) end',
+        named.schema
+    )
+    using named.name, relation::oid, this_cluster, columns, keep, is_current;
+end
+$body$;
+-- as above: SECURITY DEFINER comes last. An owner needs CREATE on the schema
+GRANT CREATE ON SCHEMA tidemark TO tidemark_loader;
+ALTER FUNCTION tidemark.track_changes(regclass, text[], interval) OWNER TO tidemark_loader;
+REVOKE CREATE ON SCHEMA tidemark FROM tidemark_loader;
+REVOKE ALL ON FUNCTION tidemark.track_changes(regclass, text[], interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tidemark.track_changes(regclass, text[], interval) TO tidemark_transformer;
+ALTER FUNCTION tidemark.track_changes(regclass, text[], interval) SECURITY DEFINER;

@@ -1,0 +1,33 @@
+"""The change tracking of raw tables, which the package in_place and the roles of the warehouse both have."""
+
+from __future__ import annotations
+
+import re
+
+from tests.conftest import REPOSITORY
+from tidemark import roles
+
+MACROS = REPOSITORY / "transform/packages/in_place/macros"
+
+
+def test_the_transformers_function_has_the_packages_body():
+    macro = (MACROS / "tracking.sql").read_text()
+    (body,) = re.findall(r"{% macro track_changes_body\(\) %}\n(.*?){% endmacro %}", macro, re.DOTALL)
+    (ours,) = re.findall(
+        r"CREATE OR REPLACE FUNCTION tidemark\.track_changes\(.*?AS \$body\$\n(.*?)\$body\$;",
+        roles.statements("warehouse"),
+        re.DOTALL,
+    )
+    # Jinja would change it
+    assert not re.search(r"{[{%#]", body)
+    assert ours == body
+
+
+def test_the_tables_beside_raw_tables_are_those_beside_models():
+    def tables(name: str) -> dict[str, str]:
+        text = re.sub(r"--.*", "", (MACROS / name).read_text().replace("pg_catalog.", ""))
+        found = re.findall(r"create table (?:%1\$I|{{ quoted }})\.(_tidemark_changes|_tidemark_tracked) \((.*?)\);", text, re.DOTALL)
+        return {table: "".join(re.sub(r"'", "", columns).split()) for table, columns in found}
+
+    assert tables("tracking.sql") == tables("horizon.sql")
+    assert set(tables("tracking.sql")) == {"_tidemark_changes", "_tidemark_tracked"}
