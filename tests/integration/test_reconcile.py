@@ -139,6 +139,28 @@ def test_changes_that_no_run_sees_are_found_and_repaired_row_by_row(loaded):
 
 
 @pytest.mark.long
+def test_a_repair_of_a_table_that_dbt_tracks_logs_the_values_that_it_replaces(loaded):
+    do(
+        loaded,
+        "warehouse",
+        "select tidemark.track_changes('raw.plain', '{id, amount}', interval '7 days')",
+        "delete from raw.plain where id = 5",
+        "update raw.plain set amount = -1, _tidemark_loaded_xid = pg_current_xact_id() where id = 3",
+    )
+    do(loaded, "source", "delete from plain where id = 4")
+    log = "select (old ->> 'id')::int, (old ->> 'amount')::int, (new ->> 'amount')::int from raw._tidemark_changes"
+    assert loaded.rows("warehouse", f"{log} order by xid") == [(5, 5, None), (3, 3, -1)]
+    do(loaded, "warehouse", "delete from raw._tidemark_changes")
+    assert reconcile(loaded, "public-plain", "--repair")[1]["public-plain"]["repaired"] == {
+        "inserted": 1,
+        "updated": 1,
+        "deleted": 1,
+    }
+    # the inserted row and the marked one have a new transaction
+    assert loaded.rows("warehouse", log) == [(3, -1, 3)]
+    assert_equal(loaded)
+
+
 def test_a_repair_that_repaired_nothing_says_so_and_its_advice_works(loaded):
     do(loaded, "source", "update plain set amount = 7.25 where id = 7")
     do(loaded, "warehouse", "alter table raw.plain alter amount type integer")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import DependentObjectError
 from singer_postgres.core.sql_compat import errors, sql
-from singer_postgres.core.warehouse import dependents
+from singer_postgres.core.warehouse import change_triggers, dependents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,7 +229,8 @@ def alter_type(
     Runs in the caller's transaction, which must be rolled back if this raises.
 
     Args:
-        cast: add an explicit cast, for types that the server doesn't convert implicitly.
+        cast: add an explicit cast, for types that the server doesn't convert implicitly. It may change values, so the
+            triggers that log changes for dbt stay away, and dbt computes all rows.
 
     Raises:
         SingerPostgresError: a view can't be recreated exactly.
@@ -245,14 +246,17 @@ def alter_type(
     except (errors.FeatureNotSupported, errors.SyntaxError):
         # so that nobody creates another view on the table meanwhile
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
+        triggers = change_triggers.set_aside(connection, table, [column])
         views = _dependent(connection, table, column)
-        if not views:
+        if not views and triggers is None:
             raise
         for view in reversed(views):
             view.drop(connection)
         connection.execute(statement)
         for view in views:
             view.make(connection)
+        if not cast:
+            change_triggers.create(connection, triggers or [])
         return [view.name.as_string(connection) for view in views]
     return []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse import change_triggers
 
 if TYPE_CHECKING:
     import psycopg
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 # objects other than views that block dropping a view, or block changing the type of a column of the table
-_HOLDERS = """
+_HOLDERS = f"""
     with recursive row_types (oid) as (
         select reltype from pg_catalog.pg_class where oid = %(table)s::regclass
         union
@@ -40,6 +41,9 @@ _HOLDERS = """
         from pg_catalog.pg_depend d join pg_catalog.pg_attribute on attrelid = d.refobjid and attnum = d.refobjsubid
         where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = %(table)s::regclass
             and attname = coalesce(%(column)s, attname)
+            -- these are set aside
+            and not (d.classid = 'pg_catalog.pg_trigger'::regclass
+                and d.objid in (select oid from pg_catalog.pg_trigger where {change_triggers.IS_OURS}))
             and (d.classid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_trigger'::regclass,
                     'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_publication_rel'::regclass)
                 or exists (select from pg_catalog.pg_attrdef a where d.classid = 'pg_catalog.pg_attrdef'::regclass
@@ -70,7 +74,7 @@ _HOLDERS = """
     where not (classid = 'pg_catalog.pg_class'::regclass and objid = any(%(views)s::oid[]))
     group by 1, 2, 3, 4, 5, 6
     order by 1, 2, 5
-"""
+"""  # noqa: S608 - fixed text
 
 
 def obstacles(connection: Connection, table: sql.Identifier, column: str | None, views: list[int]) -> list[str]:

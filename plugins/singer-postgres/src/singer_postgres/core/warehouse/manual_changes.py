@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import RowsHiddenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
+from singer_postgres.core.warehouse import change_triggers
 from singer_postgres.core.warehouse.schema_changes import keep_apart
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ _TABLE = """
         (select min(rulename::text) from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN')
     from pg_catalog.pg_class c where oid = to_regclass(%s)
 """
-_TRIGGERS = """
+_TRIGGERS = f"""
     select tgname::text from pg_catalog.pg_trigger
-    where tgrelid = to_regclass(%s) and not tgisinternal and tgenabled in ('O', 'A') order by tgname
-"""
+    where tgrelid = to_regclass(%s) and not tgisinternal and tgenabled in ('O', 'A') and not {change_triggers.IS_OURS}
+    order by tgname
+"""  # noqa: S608 - fixed text
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
 _WORDS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE", "S": "SEQUENCE", "c": "TYPE"}
 
@@ -58,7 +60,7 @@ def refuse(connection: Connection, schema: str, table: str) -> None:
 
 
 def triggers(connection: Connection, schema: str, table: str) -> list[str]:
-    """Return the triggers of a table that could skip or alter rows."""
+    """Return the triggers of a table that could skip or alter rows. Those that log changes for dbt don't."""
     rows = connection.execute(_TRIGGERS, [sql.Identifier(schema, table).as_string()]).fetchall()
     return [name for (name,) in rows]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core import widening
 from singer_postgres.core.errors import ColumnRecreatedError, ColumnRetypedError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import Error, sql
-from singer_postgres.core.warehouse import dependent_views
+from singer_postgres.core.warehouse import change_triggers, dependent_views
 from singer_postgres.core.warehouse.loaded_columns import loaded_columns
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
@@ -153,6 +153,8 @@ class SchemaDrift:
         self._move(moves, has)
 
     def _move(self, moves: Mapping[str, str], has: dict[str, str]) -> None:
+        # they would log the new names' values under the old ones; dbt creates them again
+        change_triggers.set_aside(self._connection, self._name, list(moves))
         # two columns may swap their names
         crossing = {was: f"_tidemark_{number}" for number, was in enumerate(moves) if moves[was] in moves}
         for was, between in crossing.items():
