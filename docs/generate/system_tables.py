@@ -27,7 +27,7 @@ _IN_MARTS = "Beside the models"
 _CREATE = re.compile(r"create table (?:if not exists )?(.+?) \($", re.IGNORECASE)
 _ALTER = re.compile(r"alter table (\S+)$", re.IGNORECASE)
 _COLUMN = re.compile(
-    r"(?:add column (?:if not exists )?)?(?P<name>[a-z_]+) (?P<type>[a-z0-9_]+(?:\([\d, ]+\))?)"
+    r"(?:add column (?:if not exists )?)?(?P<name>[a-z_]+) (?P<type>double precision|[a-z0-9_]+(?:\([\d, ]+\)|\[\])?)"
     r"(?= (?:not null|default|primary|generated)|[,;]| --|$).*?(?:-- (?P<meaning>.+))?$",
     re.IGNORECASE,
 )
@@ -45,7 +45,9 @@ class Table:
 def page() -> str:
     """Return the page."""
     parts = [_HEAD]
-    for title, tables in ((_IN_RAW, _of_python()), (_IN_MARTS, _of_dbt())):
+    of_dbt = list(_of_dbt())
+    in_raw = [*_of_python(), *(table for table in of_dbt if table.name in _tracking())]
+    for title, tables in ((_IN_RAW, in_raw), (_IN_MARTS, of_dbt)):
         parts.append(f"## {title}\n")
         for table in sorted(tables, key=lambda table: table.name):
             parts += [f"### `{table.name}`\n", *_told(table.about), ""]
@@ -73,11 +75,20 @@ def _of_python() -> Iterator[Table]:
 
 def _of_dbt() -> Iterator[Table]:
     for path in sorted([*ROOT.glob("transform/macros/*.sql"), *ROOT.glob("transform/packages/*/macros/*.sql")]):
+        if path.name == "tracking.sql":
+            # the same tables as horizon.sql's
+            continue
         text = path.read_text(encoding="utf-8")
         own = re.search(r"set table = .*?\.(_tidemark_\w+)'", text)
         text = text.replace("{{ table }}", own[1] if own else "").replace("{{ quoted }}.", "")
         if "create table" in text and "_tidemark_" in text:
             yield from _read(text)
+
+
+def _tracking() -> set[str]:
+    """Return the names of the tables that dbt also keeps beside raw tables, where triggers log changes."""
+    text = (ROOT / "transform/packages/in_place/macros/tracking.sql").read_text(encoding="utf-8")
+    return set(re.findall(r"create table %1\$I\.(\w+)", text))
 
 
 def _read(statements: str, name: str = "") -> Iterator[Table]:

@@ -323,8 +323,7 @@
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 3';
             end if;
             if to_regclass('{{ quoted }}._tidemark_changes') is null then
-                -- One row per changed row of a table that models are built by. Rows that every model has read, or that are older
-                -- than a week, are deleted.
+                -- One row per changed row of a table that models are built by, until all models have read it, and for a week at most.
                 -- Written by: dbt, in the transaction that writes the model's rows; triggers on snapshots and raw tables.
                 -- Read by: dbt's next build of the models whose `changed_by` names the table or a view on it.
                 create table {{ quoted }}._tidemark_changes (
