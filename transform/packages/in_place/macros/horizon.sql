@@ -143,7 +143,7 @@
         drop table if exists
             pg_temp.{{ in_place.temp_name('notes') }}, pg_temp.{{ in_place.temp_name('read') }}, pg_temp.{{ in_place.temp_name('stage') }},
             pg_temp.{{ in_place.temp_name('gone') }}, pg_temp.{{ in_place.temp_name('plan') }}, pg_temp.{{ in_place.temp_name('shape') }},
-            pg_temp.{{ in_place.temp_name('changed') }}
+            pg_temp.{{ in_place.temp_name('changed') }}, pg_temp.{{ in_place.temp_name('versions') }}
     {% endcall %}
 {% endmacro %}
 

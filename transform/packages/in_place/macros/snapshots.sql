@@ -198,13 +198,16 @@
     {%- if config.get('changed_by') and in_place.exists('pg_temp.' ~ keys) -%}
         {%- set model_ = in_place.snapshot_settings() -%}
         {%- set source_sql = in_place.rows_by_key(model_, keys) -%}
-        {%- set target_relation -%}
-            (
-                select versions.*
-                from {{ keys }} as in_place_keys
-                inner join {{ target_relation }} as versions on {{ in_place.columns_equal(model_.key, 'versions', 'in_place_keys') }}
-            ) as versions
-        {%- endset -%}
+        {#- a relation and no subquery, because dbt asks for its columns if hard_deletes is new_record -#}
+        {%- set versions = api.Relation.create(identifier=in_place.shortened_name(this.identifier, '__versions')) -%}
+        {% call statement('versions') %}
+            drop table if exists pg_temp.{{ versions }};
+            create temporary table {{ versions }} as
+            select versions.*
+            from {{ keys }} as in_place_keys
+            inner join {{ target_relation }} as versions on {{ in_place.columns_equal(model_.key, 'versions', 'in_place_keys') }}
+        {% endcall %}
+        {%- set target_relation = versions -%}
     {%- endif -%}
     {{ default__snapshot_staging_table(strategy, source_sql, target_relation) }}
 {% endmacro %}
