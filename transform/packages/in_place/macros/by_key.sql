@@ -16,16 +16,17 @@
   the inputs logged.
 
   Returns:
-    {inputs, columns, difference}: the resolved inputs, the names of the model's columns, and in_place.difference_settings()
-    of a model that is built by difference.
+    {inputs, columns, definition, difference}: the resolved inputs, the names of the model's columns, a hash of its SELECT and of
+    the views below it, and in_place.difference_settings() of a model that is built by difference.
 -#}
 {% macro prepare_by_key(model_, there) %}
     {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
-    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'difference': none}) }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'difference': none}) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {{ in_place.refuse_missing_columns(model_, columns) }}
     {%- set inputs = in_place.changed_by(model_, columns) -%}
+    {%- set definition = in_place.definition_of(trial) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
     {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
     {{ in_place.refuse_by_key(model_, trial, columns, inputs, there) }}
@@ -37,7 +38,7 @@
     {%- for input in inputs if input.kind == 'tracked' -%}
         {{ in_place.track_changes(input.tables) }}
     {%- endfor -%}
-    {{ return({'inputs': inputs, 'columns': columns, 'difference': difference}) }}
+    {{ return({'inputs': inputs, 'columns': columns, 'definition': definition, 'difference': difference}) }}
 {% endmacro %}
 
 
@@ -82,6 +83,7 @@
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
     {%- set snapshot = in_place.last_snapshot() -%}
     {%- if snapshot is none -%}{{ return('what the last build read is unknown in this cluster') }}{%- endif -%}
+    {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view that it reads, changed') }}{%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
     {%- for input in inputs -%}
         {%- set why = in_place.why_unknown(input, snapshot) -%}
@@ -165,6 +167,26 @@
     {%- endset -%}
     {%- set found = in_place.first_column(query) -%}
     {{ return(found[0] if found else none) }}
+{% endmacro %}
+
+
+{#- A hash of what the views below a view select, and of its own SELECT, as PostgreSQL writes them: without comments and white space. -#}
+{% macro definition_of(trial) %}
+    {%- set query -%}
+        select md5(string_agg(pg_get_viewdef(oid), ';' order by oid = '{{ trial }}'::regclass, oid::regclass::text))
+        from ({{ in_place.views_below(trial) }}) as views
+    {%- endset -%}
+    {{ return(in_place.single_value(query)) }}
+{% endmacro %}
+
+
+{#- Whether the last build of the current model had that definition. A snapshot's versions are kept as they are. -#}
+{% macro has_last_definition(definition) %}
+    {%- if model.resource_type == 'snapshot' -%}{{ return(true) }}{%- endif -%}
+    {%- set query -%}
+        select definition from {{ in_place.models_table(this) }} where model = '{{ this.identifier }}'
+    {%- endset -%}
+    {{ return(in_place.single_value(query) == definition) }}
 {% endmacro %}
 
 

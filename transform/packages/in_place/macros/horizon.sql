@@ -155,8 +155,9 @@
     complete: whether the build computed all rows.
     keys: how many keys it computed, or how many the table has after a complete build; none if it was not built by key.
     seconds: how long computing and writing them took; none if the table is new.
+    definition: a hash of the SELECT; none if it was not built by key.
 -#}
-{% macro record_build(relation, horizon, written, complete=true, keys=none, seconds=none) %}
+{% macro record_build(relation, horizon, written, complete=true, keys=none, seconds=none, definition=none) %}
     {%- set rows = written.inserted + written.updated + written.deleted -%}
     {%- set tracked = in_place.tracked_columns() -%}
     {#- a short build of a few keys says little about the next one's cost: most of it is the same for one key -#}
@@ -167,14 +168,14 @@
         insert into {{ in_place.models_table(relation) }} as noted
         (
             model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
-            inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full
+            inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full, definition
         )
         values (
             '{{ relation.identifier }}', '{{ 0 if is_sampled else horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
             pg_current_xact_id(), {{ 'null' if is_sampled else in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
             {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
             {{ keys if complete and keys is not none else 'null' }}, {{ per_key if per_key is not none else 'null' }},
-            {{ seconds if complete and seconds is not none else 'null' }}
+            {{ seconds if complete and seconds is not none else 'null' }}, {{ dbt.string_literal(definition) if definition else 'null' }}
         )
         on conflict (model) do update set
             horizon = excluded.horizon,
@@ -195,6 +196,7 @@
             updated = excluded.updated,
             deleted = excluded.deleted,
             invocation_id = excluded.invocation_id,
+            definition = excluded.definition,
             keys_total = coalesce(excluded.keys_total, noted.keys_total),
             seconds_per_key = coalesce(excluded.seconds_per_key, noted.seconds_per_key),
             seconds_full = coalesce(excluded.seconds_full, noted.seconds_full);
@@ -301,7 +303,7 @@
                     inserted bigint, -- rows that the last build inserted
                     updated bigint, -- rows that it updated
                     deleted bigint, -- rows that it deleted
-                    definition text, -- not used
+                    definition text, -- a hash of the SELECT of a model that is built by key, and of the columns that a snapshot compares
                     invocation_id text -- dbt's id of that build
                 );
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 1';

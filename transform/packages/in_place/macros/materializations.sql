@@ -73,7 +73,7 @@
         {{ in_place.create_missing_indexes(model_) }}
     {%- endif -%}
     {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
-    {{ in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none) }}
+    {{ in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none, prepared.definition if by_key else none) }}
     {{ in_place.drop_temp_relations() }}
     {%- do store_raw_result(
         name='main',
