@@ -282,13 +282,15 @@
         {%- set query -%}
             select
                 exists (
-                    select from {{ tracked }}
+                    select from {{ tracked }} as tracked
                     where
                         model = {{ dbt.string_literal(table.identifier) }}
                         and relation = {{ table.oid }}
                         and cluster = {{ in_place.cluster_id() }}
-                        and columns @> {{ in_place.text_array(columns) }}
-                        and pg_visible_in_snapshot(since, '{{ snapshot }}')
+                        and not exists (
+                            select from unnest({{ in_place.text_array(columns) }}) as name
+                            where pg_visible_in_snapshot((tracked.columns ->> name)::xid8, '{{ snapshot }}') is not true
+                        )
                         and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
                 ),
                 exists (

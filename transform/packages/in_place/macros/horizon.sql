@@ -201,24 +201,22 @@
             seconds_per_key = coalesce(excluded.seconds_per_key, noted.seconds_per_key),
             seconds_full = coalesce(excluded.seconds_full, noted.seconds_full);
         {% if tracked -%}
-            insert into {{ adapter.quote(relation.schema) }}._tidemark_tracked as known (model, relation, cluster, columns, since)
-            values (
+            insert into {{ adapter.quote(relation.schema) }}._tidemark_tracked as known (model, relation, cluster, columns)
+            select
                 '{{ relation.identifier }}', '{{ relation }}'::regclass, {{ in_place.cluster_id() }},
-                {{ in_place.text_array(tracked) }}, pg_current_xact_id()
-            )
+                jsonb_object_agg(name, pg_current_xact_id()::text)
+            from unnest({{ in_place.text_array(tracked) }}) as name
             on conflict (model) do update set
                 relation = excluded.relation,
                 cluster = excluded.cluster,
-                columns = excluded.columns,
-                -- the log reaches back as long as it has had these columns
-                since = case
-                    when
-                        known.columns @> excluded.columns
-                        and known.cluster = excluded.cluster
-                        and known.relation = excluded.relation
-                        then known.since
-                    else excluded.since
-                end
+                -- the log has a column from the build on that logged it first
+                columns = (
+                    select jsonb_object_agg(name, coalesce(
+                        case when known.cluster = excluded.cluster and known.relation = excluded.relation then known.columns -> name end,
+                        excluded.columns -> name
+                    ))
+                    from jsonb_object_keys(excluded.columns) as name
+                )
         {%- else -%}
             delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}'
         {%- endif %}
@@ -346,8 +344,7 @@
                     model text primary key, -- the table's name in this schema
                     relation oid, -- its identity: a table that was created again has no log
                     cluster text not null, -- the identifier of the cluster that numbers these transactions
-                    columns text[] not null, -- the columns that the log has
-                    since xid8 not null, -- the transaction that began to log them
+                    columns jsonb not null, -- the columns that the log has, each with the transaction that began to log it
                     trimmed xid8 -- the last transaction whose changes were deleted
                 );
                 comment on table {{ quoted }}._tidemark_tracked is 'Kept by Tidemark: version 1';

@@ -64,10 +64,10 @@
                     model = {{ dbt.string_literal(table.identifier) }}
                     and relation = {{ table.oid }}
                     and cluster = {{ in_place.cluster_id() }}
-                    and columns @> {{ in_place.text_array(table.columns) }}
+                    and columns ?& {{ in_place.text_array(table.columns) }}
                     -- a column that was dropped or renamed
                     and not exists (
-                        select from unnest(columns) as name
+                        select from jsonb_object_keys(columns) as name
                         where not exists (select from pg_catalog.pg_attribute where attrelid = relation and attname = name and not attisdropped)
                     )
             )
@@ -127,8 +127,8 @@
   caller must own the table. It adds to the columns that are tracked already, for other projects' models, and deletes
   changes older than `keep`.
 
-  `_tidemark_tracked.since` is the transaction that created the triggers: a build whose snapshot sees that transaction finds
-  each later change in the log, because the lock for the triggers waits for all who write the table.
+  `_tidemark_tracked.columns` has for each column the transaction that created its triggers: a build whose snapshot sees that
+  transaction finds each later change in the log, because the lock for the triggers waits for all who write the table.
 -#}
 {% macro track_changes_body() %}
 declare
@@ -163,6 +163,7 @@ declare
         inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
         where tgrelid = relation and tgname = '_tidemark_logs_update'
     );
+    known jsonb;
     is_current boolean;
     old_row text;
     new_row text;
@@ -202,8 +203,7 @@ begin
     if not exists (select from pg_catalog.pg_class where relnamespace = named.namespace and relname = '_tidemark_tracked') then
         execute format(
             'create table %1$I._tidemark_tracked ('
-            '   model text primary key, relation oid, cluster text not null, columns text[] not null, since xid8 not null,'
-            '   trimmed xid8'
+            '   model text primary key, relation oid, cluster text not null, columns jsonb not null, trimmed xid8'
             ');'
             'comment on table %1$I._tidemark_tracked is ''Kept by Tidemark: version 1''',
             named.schema
@@ -270,19 +270,16 @@ begin
         named.schema, pg_get_userbyid(named.owner)
     );
 
-    -- the columns of other models stay tracked
-    execute format('select array_agg(distinct name order by name) from ('
-        ' select unnest($1) as name union select unnest(columns) from %I._tidemark_tracked'
-        ' where model = $2 and relation = $3 and cluster = $4'
-        ') as wanted where exists ('
-        ' select from pg_catalog.pg_attribute where attrelid = $3 and attname = name and attnum > 0 and not attisdropped'
-        ')', named.schema)
-    into columns using columns, named.name, relation::oid, this_cluster;
-    execute format(
-        'select count(*) > 0 and $5 from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3 and columns = $4',
-        named.schema
-    )
-    into is_current using named.name, relation::oid, this_cluster, columns, has_triggers and columns <@ watched is not false;
+    execute format('select columns from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3', named.schema)
+    into known using named.name, relation::oid, this_cluster;
+    known := coalesce(known, '{}');
+    -- the columns of other models stay tracked, if they are still there
+    select array_agg(name order by name) into columns
+    from (select unnest(columns) as name union select jsonb_object_keys(known)) as wanted
+    where exists (select from pg_catalog.pg_attribute where attrelid = relation and attname = name and attnum > 0 and not attisdropped);
+    has_triggers := has_triggers
+        and array(select name from jsonb_object_keys(known) as name where name = any(columns)) <@ watched is not false;
+    is_current := has_triggers and known ?& columns and (select count(*) from jsonb_object_keys(known)) = cardinality(columns);
     -- only if necessary: a trigger needs a lock that waits for all who write
     if not is_current then
         select
@@ -328,14 +325,16 @@ begin
         '       select from %1$I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3'
         '   )) returning xid'
         ') '
-        'insert into %1$I._tidemark_tracked as known (model, relation, cluster, columns, since) '
-        'values ($1, $2, $3, $4, pg_catalog.pg_current_xact_id()) '
+        'insert into %1$I._tidemark_tracked as known (model, relation, cluster, columns) values ($1, $2, $3, $4) '
         'on conflict (model) do update set '
         '   relation = $2, cluster = $3, columns = $4,'
-        '   since = case when $6 then known.since else excluded.since end,'
         '   trimmed = case when known.cluster = $3 then greatest(known.trimmed, (select max(xid::text::numeric)::text::xid8 from old_changes)) end',
         named.schema
     )
-    using named.name, relation::oid, this_cluster, columns, keep, is_current;
+    using named.name, relation::oid, this_cluster, (
+        -- a column that is new here, or that was not watched for a while, is known from now on
+        select jsonb_object_agg(name, coalesce(case when has_triggers then known -> name end, to_jsonb(pg_current_xact_id()::text)))
+        from unnest(columns) as name
+    ), keep;
 end
 {% endmacro %}
