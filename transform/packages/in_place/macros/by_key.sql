@@ -16,12 +16,13 @@
   the inputs logged.
 
   Returns:
-    {inputs, columns, definition, difference}: the resolved inputs, the names of the model's columns, a hash of its SELECT and of
-    the views below it, and in_place.difference_settings() of a model that is built by difference.
+    {inputs, columns, definition, share, difference}: the resolved inputs, the names of the model's columns, a hash of its SELECT and
+    of the views below it, what the planner expects of one key as a share of all rows, and in_place.difference_settings() of a
+    model that is built by difference.
 -#}
 {% macro prepare_by_key(model_, there) %}
     {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
-    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'difference': none}) }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'share': none, 'difference': none}) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {{ in_place.refuse_missing_columns(model_, columns) }}
@@ -29,7 +30,7 @@
     {%- set definition = in_place.definition_of(trial) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
     {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
-    {{ in_place.refuse_by_key(model_, trial, columns, inputs, there) }}
+    {%- set share = in_place.refuse_by_key(model_, trial, columns, inputs) -%}
     {% call statement('trial') %}
         drop view {{ trial }};
         reset max_parallel_workers_per_gather;
@@ -38,7 +39,7 @@
     {%- for input in inputs if input.kind == 'tracked' -%}
         {{ in_place.track_changes(input.tables) }}
     {%- endfor -%}
-    {{ return({'inputs': inputs, 'columns': columns, 'definition': definition, 'difference': difference}) }}
+    {{ return({'inputs': inputs, 'columns': columns, 'definition': definition, 'share': share, 'difference': difference}) }}
 {% endmacro %}
 
 
@@ -201,13 +202,14 @@
 
 
 {#- Computes the rows of the staged keys, and stages the keys of the rows that no longer come out. -#}
-{% macro stage_rows_by_key(model_) %}
+{% macro stage_rows_by_key(model_, share) %}
     {%- set keys = in_place.temp_name('changed') -%}
+    {%- set rows = in_place.rows_of_keys(model_, keys) if in_place.is_cheaper_at_once(model_, keys, share) else in_place.rows_by_key(model_, keys) -%}
     {% call statement('stage') %}
         {{ config.get('sql_header') or '' }}
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
         set local random_page_cost = 1.1;
-        create temporary table {{ model_.stage }} as {{ in_place.rows_by_key(model_, keys) }};
+        create temporary table {{ model_.stage }} as {{ rows }};
         create temporary table {{ model_.gone }} as
         {% if model_.build_by == model_.key -%}
             select {{ in_place.column_list(model_.key, 'in_place_keys') }}
@@ -227,6 +229,32 @@
         {%- endif %};
         reset random_page_cost
     {% endcall %}
+{% endmacro %}
+
+
+{#-
+  The model's SELECT for all keys at once: for large groups, for which a dimension that the SELECT joins would be read again
+  for each key. The condition gets only to relations that have the key's own column, and costs of such plans are no measure of
+  time, so the other way is taken unless it is far more expensive.
+-#}
+{% macro rows_of_keys(model_, keys) -%}
+    {%- set column = adapter.quote(model_.build_by[0]) -%}
+    select * from (
+        {{ model.compiled_code }}
+    ) as model
+    where {{ column }} = any(array(select {{ column }} from {{ keys }}))
+{%- endmacro %}
+
+
+{#- Whether rows_of_keys is the cheaper way, for keys of one column each of which costs a hundredth of all rows or more. -#}
+{% macro is_cheaper_at_once(model_, keys, share) %}
+    {%- if not share or share < 0.01 or model_.build_by | length > 1 or model_.build_by[0] in model_.null_keys -%}{{ return(false) }}{%- endif -%}
+    {%- set count = in_place.single_value('select count(*) from ' ~ keys) -%}
+    {%- set costs = [] -%}
+    {%- for query in [in_place.rows_of_keys(model_, keys), in_place.rows_by_key(model_, keys)] -%}
+        {%- do costs.append(in_place.plan_of('set local random_page_cost = 1.1; explain (format json) ' ~ query)['Total Cost']) -%}
+    {%- endfor -%}
+    {{ return(count > 1 and costs[0] < 0.5 * costs[1]) }}
 {% endmacro %}
 
 

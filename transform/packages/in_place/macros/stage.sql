@@ -10,7 +10,7 @@
     {%- if difference is not none and not complete -%}
         {{ in_place.stage_rows_by_difference(model_, prepared.inputs[0], difference, in_place.last_snapshot(), prepared.columns) }}
     {%- elif prepared is not none and not complete -%}
-        {{ in_place.stage_rows_by_key(model_) }}
+        {{ in_place.stage_rows_by_key(model_, prepared.share) }}
     {%- else -%}
     {% call statement('stage') %}
         {{ config.get('sql_header') or '' }}
