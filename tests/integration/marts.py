@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
-IN_PLACE = ("dim_customers", "dim_products", "dim_dates", "dim_customers_history", "fct_orders", "fct_sales")
-WRITTEN = re.compile(r"marts\.(\w+) \.* ?\[(\d+) new, (\d+) changed, (\d+) gone in")
+BY_KEY = (
+    *("dim_customers", "dim_products", "dim_customers_history", "fct_orders", "fct_sales"),
+    *("mart_customer_lifetime", "mart_daily_sales"),
+)
+IN_PLACE = ("dim_dates", *BY_KEY)
+SNAPSHOTS = ("customers_snapshot", "products_snapshot")
+WRITTEN = re.compile(r"marts\.(\w+) \.* ?\[(?:\d+ keys?: )?(\d+) new, (\d+) changed, (\d+) gone in")
+KEYS = re.compile(r"(?:marts|intermediate)\.(\w+) \.* ?\[(\d+) keys?: ")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 FACTS_THAT_DIFFER = """
-    with fact as (select order_item_id, order_id, customer_key, order_status, ordered_on, revenue from marts.fct_sales),
+    with fact as (select order_item_id, order_id, customer_id, order_status, ordered_on, revenue from marts.fct_sales),
     view as (
-        select order_item_id, order_id, customer_key, order_status, ordered_on, revenue
+        select order_item_id, order_id, customer_id, order_status, ordered_on, revenue
         from intermediate.int_order_items_enriched
     )
     (table fact except table view) union all (table view except table fact)
@@ -34,6 +40,11 @@ UNSOLD = """
 def written(printed: str) -> dict[str, tuple[int, int, int]]:
     """Return how many rows of each mart a build inserted, updated and deleted."""
     return {name: (int(new), int(changed), int(gone)) for name, new, changed, gone in WRITTEN.findall(printed)}
+
+
+def keys(printed: str) -> dict[str, int]:
+    """Return how many keys a build evaluated, for each model and snapshot that it did not compute in full."""
+    return {name: int(count) for name, count in KEYS.findall(printed)}
 
 
 def assert_as_a_full_build_has_them(project: Checkout) -> None:

@@ -13,11 +13,13 @@ import pytest
 
 from tests.integration.conftest import make_checkout
 from tests.integration.marts import (
+    BY_KEY,
     IN_PLACE,
     UNKNOWN,
     UNSOLD,
     assert_as_a_full_build_has_them,
     delete,
+    keys,
     load,
     undelete,
     written,
@@ -41,10 +43,16 @@ def build_tables(project: Checkout) -> dict[str, tuple[int, int, int]]:
 
 
 def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):
-    assert written(project.build()) == dict.fromkeys(IN_PLACE, (0, 0, 0))
+    idle = project.build()
+    assert written(idle) == dict.fromkeys(IN_PLACE, (0, 0, 0))
+    assert keys(idle) == dict.fromkeys(BY_KEY, 0)
+    assert "compares all of its rows" not in idle
+    assert re.search(r"marts\.mart_monthly_sales \W*\[nothing below it changed in", idle), idle
     project.tidemark("demo", "change", "--rows", "100", "--seed", "3")
     project.extract_and_load()
-    counts = written(project.build())
+    printed = project.build()
+    assert set(keys(printed)) == set(BY_KEY), "no model computed all of its rows"
+    counts = written(printed)
     assert counts["dim_products"][1] == 3
     assert counts["fct_orders"][0] == 15
     assert 0 < counts["fct_sales"][0] <= 45
@@ -85,11 +93,130 @@ def test_a_line_that_moves_to_another_order_changes_both_and_their_customers(pro
             "and date_trunc('month', b.ordered_at) <> date_trunc('month', o.ordered_at) limit 1"
         ).fetchall()
         connection.execute(load("order_items", f"order_id = {new}", f"order_item_id = {line}"))
-    counts = build_tables(project)
+    printed = project.build("--exclude", "config.materialized:in_place_view")
+    assert keys(printed)["fct_sales"] == 1
+    assert keys(printed)["fct_orders"] == 2, "the order that it left, and the one that it came to"
+    counts = written(printed)
     # into another month's partition
     assert counts["fct_sales"] == (0, 1, 0)
     assert counts["fct_orders"] == (0, 2, 0)
-    assert counts["dim_customers"] == (0, 2, 0)
+    assert counts["mart_customer_lifetime"] == (0, 2, 0)
+    assert_as_a_full_build_has_them(project)
+
+
+# the days by the facts and today's dimensions, without the mart
+DAYS_THAT_DIFFER = """
+    with days as (
+        select ordered_on, coalesce(category, 'Unknown') as category, coalesce(country, 'Unknown') as country,
+            sum(revenue) as revenue
+        from marts.fct_sales
+        left join marts.dim_products using (product_id) left join marts.dim_customers using (customer_id)
+        where not is_cancelled group by 1, 2, 3
+    ), mart as (select ordered_on, category, country, revenue from marts.mart_daily_sales)
+    (table days except table mart) union all (table mart except table days)
+"""
+
+
+@pytest.mark.parametrize(
+    ("dimension", "column", "key"),
+    [("products", "category", "product_id"), ("customers", "country", "customer_id")],
+    ids=["a product's category", "a customer's country"],
+)
+def test_the_days_of_a_changed_dimension_change_and_the_facts_do_not(project, dimension, column, key):
+    with project.connect("warehouse") as connection:
+        ((member, old, days),) = connection.execute(
+            f"select {key}, (select {column} from raw.{dimension} m where m.{key} = s.{key}), "
+            f"count(distinct ordered_on) from marts.fct_sales s group by {key} order by {key} limit 1"
+        ).fetchall()
+        connection.execute(load(dimension, f"{column} = 'QQ'", f"{key} = {member}"))
+    printed = project.build("--exclude", "config.materialized:in_place_view")
+    assert keys(printed)["mart_daily_sales"] == days
+    assert keys(printed)["fct_sales"] == keys(printed)["fct_orders"] == 0
+    assert project.rows("warehouse", f"select count(*) > 0 from marts.mart_daily_sales where {column} = 'QQ'") == [
+        (True,)
+    ]
+    assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
+    # the view above it was refreshed
+    assert project.rows("warehouse", f"select count(*) > 0 from marts.mart_monthly_sales where {column} = 'QQ'") == [
+        (True,)
+    ]
+    with project.connect("warehouse") as connection:
+        connection.execute(load(dimension, f"{column} = '{old}'", f"{key} = {member}"))
+    build_tables(project)
+    assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
+    assert_as_a_full_build_has_them(project)
+
+
+# what raw's rows do not show afterwards, and the marts that it must change
+BY_HAND = {
+    "a hard delete": (
+        "delete from raw.order_items where order_item_id in (21, 22); delete from raw.orders where order_id = 23",
+        {"fct_sales": 2, "fct_orders": 1},
+    ),
+    "a hand edit without a stamp": (
+        "update raw.order_items set quantity = quantity + 1 where order_item_id = 24; "
+        "update raw.orders set shipping_fee = shipping_fee + 1 where order_id = 25; "
+        "update raw.customers set country = 'QQ', city = 'Elsewhere' where customer_id = 7; "
+        "update raw.products set category = 'Edited' where product_id = 8",
+        {"fct_sales": 1, "fct_orders": 1, "dim_customers": 1, "dim_products": 1, "dim_customers_history": 2},
+    ),
+    "a key changed by hand": (
+        "update raw.order_items set order_item_id = 990026 where order_item_id = 26; "
+        "update raw.order_items set order_id = 28 where order_item_id = 27",
+        {"fct_sales": 3, "fct_orders": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BY_HAND)
+def test_a_change_of_raw_by_hand_reaches_the_marts_by_the_next_build(project, change):
+    statement, changed = BY_HAND[change]
+    with project.connect("warehouse") as connection:
+        for table in ("order_items", "orders", "customers", "products"):
+            connection.execute(f"create temporary table kept_{table} as table raw.{table}")
+        connection.execute(statement)
+        printed = project.build()
+        assert set(keys(printed)) == set(BY_KEY), "no model computed all of its rows"
+        counts = {name: sum(rows) for name, rows in written(printed).items()}
+        assert {name: counts[name] for name in changed} == changed
+        assert project.rows("warehouse", UNSOLD) == [(0,)]
+        assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
+        assert_as_a_full_build_has_them(project)
+        # back by another change of that kind
+        for table, key in (
+            *(("order_items", "order_item_id"), ("orders", "order_id")),
+            *(("customers", "customer_id"), ("products", "product_id")),
+        ):
+            connection.execute(
+                f"delete from raw.{table} t where not exists (select from kept_{table} k where k = t); "
+                f"insert into raw.{table} select * from kept_{table} k "
+                f"where not exists (select from raw.{table} t where t.{key} = k.{key})"
+            )
+    printed = project.build()
+    assert_as_a_full_build_has_them(project)
+
+
+def test_a_table_that_is_truncated_and_loaded_again_reaches_the_marts_by_the_next_build(project):
+    with project.connect("warehouse") as connection, connection.transaction():
+        connection.execute("create temporary table kept on commit drop as table raw.orders")
+        connection.execute("truncate raw.orders")
+        # without one of them, and with the stamps of before
+        connection.execute("insert into raw.orders select * from kept where order_id <> 29")
+        ((order,),) = connection.execute("select to_jsonb(kept) from kept where order_id = 29").fetchall()
+    printed = project.build()
+    assert "raw.orders was written as a whole" in " ".join(printed.split())
+    assert written(printed)["fct_orders"] == (0, 0, 1)
+    assert project.rows("warehouse", UNSOLD) == [(0,)]
+    assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
+    assert_as_a_full_build_has_them(project)
+    assert keys(project.build()) == dict.fromkeys(BY_KEY, 0), "and only once"
+    with project.connect("warehouse") as connection:
+        connection.execute(
+            "insert into raw.orders select * from jsonb_populate_record(null::raw.orders, "
+            "%s::jsonb - '_tidemark_loaded_xid' || jsonb_build_object('_tidemark_loaded_xid', pg_current_xact_id()))",
+            [json.dumps(order)],
+        )
+    assert build_tables(project)["fct_orders"] == (1, 0, 0)
     assert_as_a_full_build_has_them(project)
 
 
@@ -101,7 +228,7 @@ def test_an_order_that_gets_another_customer_changes_both(project):
             "where cancelled_at is null limit 1"
         ).fetchall()
         connection.execute(load("orders", f"customer_id = {new}", f"order_id = {order}"))
-    assert build_tables(project)["dim_customers"] == (0, 2, 0)
+    assert build_tables(project)["mart_customer_lifetime"] == (0, 2, 0)
     assert_as_a_full_build_has_them(project)
     with project.connect("warehouse") as connection:
         connection.execute(load("orders", f"customer_id = {old}", f"order_id = {order}"))
@@ -182,14 +309,14 @@ def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
 
 def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_empty(project):
     views = "\n".join(
-        f"create view analysis.{name} as select * from marts.{name};" for name in (*IN_PLACE, "mart_daily_sales")
+        f"create view analysis.{name} as select * from marts.{name};" for name in (*IN_PLACE, "mart_monthly_sales")
     )
     with project.connect("warehouse") as connection:
         connection.execute("create role analyst; create schema analysis;" + views)
-        connection.execute("grant select on marts.fct_sales, marts.dim_customers, marts.mart_daily_sales to analyst")
+        connection.execute("grant select on marts.fct_sales, marts.dim_customers, marts.mart_monthly_sales to analyst")
         connection.execute(
             "create materialized view analysis.top as "
-            "select country, sum(revenue) from analysis.mart_daily_sales group by 1"
+            "select country, sum(revenue) from analysis.mart_monthly_sales group by 1"
         )
     oids = (
         "select array_agg(oid order by oid) from pg_class "
@@ -198,7 +325,7 @@ def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_
     before = project.rows("warehouse", oids)
     smallest = (
         "select least("
-        + ", ".join(f"(select count(*) from analysis.{name})" for name in (*IN_PLACE, "mart_daily_sales"))
+        + ", ".join(f"(select count(*) from analysis.{name})" for name in (*IN_PLACE, "mart_monthly_sales"))
         + ")"
     )
     with reading(project, smallest) as answers:
@@ -212,7 +339,7 @@ def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_
     assert project.rows(
         "warehouse",
         "select has_table_privilege('analyst', 'marts.fct_sales', 'select'), "
-        "has_table_privilege('analyst', 'marts.mart_daily_sales', 'select')",
+        "has_table_privilege('analyst', 'marts.mart_monthly_sales', 'select')",
     ) == [(True, True)]
     assert_as_a_full_build_has_them(project)
 
@@ -272,8 +399,14 @@ def test_a_load_during_a_build_and_restored_rows_fail_no_test(project):
     build_tables(project)
 
 
-def test_the_products_are_built_after_the_sales_that_found_them(project):
-    assert "model.shop.fct_sales" in manifest(project)["nodes"]["model.shop.dim_products"]["depends_on"]["nodes"]
+def test_the_dimensions_are_built_before_the_facts_that_look_up_their_keys(project):
+    nodes = manifest(project)["nodes"]
+    for fact, dimensions in {
+        "fct_sales": ("dim_products", "dim_customers"),
+        "fct_orders": ("dim_customers",),
+    }.items():
+        above = nodes[f"model.shop.{fact}"]["depends_on"]["nodes"]
+        assert {f"model.shop.{name}" for name in dimensions} <= set(above)
 
 
 def test_every_column_is_described(project):
