@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.conftest import make_checkout
-from tests.integration.marts import assert_as_a_full_build_has_them, load, written
+from tests.integration.marts import BY_KEY, assert_as_a_full_build_has_them, keys, load, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,9 +155,10 @@ def test_the_next_build_updates_the_comment_of_a_changed_description(project):
 def test_new_columns_are_appended_and_grants_applied_if_the_model_says_so(project):
     with project.connect("warehouse") as connection:
         connection.execute("create role analyst; create role intern; grant select on marts.dim_products to intern")
-    plain = "{{ config(unique_key='product_key') }}"
-    configured = plain.replace(
-        ")", ", on_schema_change='append_new_columns', contract={'enforced': false}, grants={'select': ['analyst']})"
+    plain = "null_keys='product_id',\n"
+    configured = (
+        f"{plain} on_schema_change='append_new_columns', contract={{'enforced': false}}, "
+        "grants={'select': ['analyst']},\n"
     )
     allowed = (
         "select grantee from information_schema.role_table_grants where table_schema = 'marts' "
@@ -189,10 +190,7 @@ def test_new_columns_are_appended_and_grants_applied_if_the_model_says_so(projec
 @pytest.mark.long
 def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_them(project):
     patient = '{"in_place_lock_attempts": 2, "in_place_lock_timeout": "50ms"}'
-    index = (
-        "{{ config(unique_key='product_key') }}",
-        "{{ config(unique_key='product_key', indexes=[{'columns': ['sku']}]) }}",
-    )
+    index = ("null_keys='product_id',\n", "null_keys='product_id', indexes=[{'columns': ['sku']}],\n")
     with (
         edited(project, "models/marts/dim_products.sql", index),
         project.connect("warehouse") as writer,
@@ -226,9 +224,7 @@ def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_ar
         edited(project, "models/marts/dim_customers_history.sql", ignoring),
         edited(project, "models/marts/dim_products.yml", related),
     ):
-        said = refused(project, "dim_dates", "int_order_items_enriched", "dim_customers_history")
-        # separately, because it depends on models that fail above
-        said += refused(project, "dim_products")
+        said = refused(project, "dim_dates", "int_order_items_enriched", "dim_customers_history", "dim_products")
     assert 'dim_dates" is a view and the model makes a plain table' in said
     assert 'int_order_items_enriched" is a plain table and the model makes a view' in said
     assert "on_schema_change is ignore; an in-place table takes fail or append_new_columns" in said
@@ -245,11 +241,27 @@ def test_a_relation_of_another_kind_is_never_dropped_and_unsupported_settings_ar
 @pytest.mark.long
 def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project):
     with project.connect("warehouse") as connection:
-        # another cluster numbers its transactions anew: this horizon is far ahead of its numbers
-        connection.execute("update marts._tidemark_models set horizon = '999999999', cluster = 'another'")
+        # another cluster numbers its transactions anew: these numbers are far ahead of its own
+        for schema in ("intermediate", "marts"):
+            connection.execute(f"update {schema}._tidemark_models set horizon = '999999999', cluster = 'another'")
+        for schema in ("raw", "intermediate", "marts"):
+            connection.execute(f"update {schema}._tidemark_tracked set since = '999999999', cluster = 'another'")
+            connection.execute(
+                f"insert into {schema}._tidemark_changes (model, xid, logged_at) "
+                f"select model, '999999999', now() - interval '6 days' from {schema}._tidemark_tracked"
+            )
         connection.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id = 50"))
-    assert written(project.build())["fct_orders"] == (0, 1, 0)
+    printed = project.build()
+    assert set(keys(printed)) & set(BY_KEY) == set()
+    assert written(printed)["fct_orders"] == (0, 1, 0)
     assert_as_a_full_build_has_them(project)
+    assert keys(project.build()) == dict.fromkeys(BY_KEY, 0), "and only once"
+    with project.connect("warehouse") as connection:
+        # nothing of the other cluster is left to be trimmed later
+        for schema in ("raw", "intermediate", "marts"):
+            assert connection.execute(
+                f"select count(*) from {schema}._tidemark_changes where xid = '999999999'"
+            ).fetchone() == (0,), schema
 
 
 @pytest.mark.long
@@ -289,6 +301,25 @@ def test_keys_that_a_removed_model_never_read_are_deleted(project):
     assert project.rows("warehouse", "select from marts._tidemark_moved_keys where xid = '2'") == []
 
 
+LOGGED = "select count(*) from {}._tidemark_changes"
+
+
+@pytest.mark.long
+def test_changes_that_every_model_has_read_are_deleted_and_the_rest_are_kept(project):
+    project.build()
+    with project.connect("warehouse") as connection:
+        connection.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id between 70 and 79"))
+    project.build("--select", "fct_orders")
+    # mart_customer_lifetime has not read them
+    project.build("--select", "dim_dates")
+    assert project.rows("warehouse", f"{LOGGED.format('marts')} where model = 'fct_orders'") == [(10,)]
+    assert keys(project.build("--select", "mart_customer_lifetime"))["mart_customer_lifetime"] > 0
+    project.build()
+    project.build()
+    assert project.rows("warehouse", LOGGED.format("marts")) == [(0,)]
+    assert_as_a_full_build_has_them(project)
+
+
 @pytest.mark.long
 def test_a_developer_builds_changed_models_in_separate_schemas(project):
     own = {"DBT_SCHEMA_PREFIX": "ana_"}
@@ -299,7 +330,43 @@ def test_a_developer_builds_changed_models_in_separate_schemas(project):
         assert done.returncode == 0, done.stdout
     found = project.rows(
         "warehouse",
-        "select relname from pg_class where relnamespace = 'ana_marts'::regnamespace and relkind in ('r', 'm')",
+        "select relname from pg_class where relnamespace = 'ana_marts'::regnamespace and relkind in ('r', 'p', 'm') "
+        "and not relispartition",
     )
-    assert {name for (name,) in found if not name.startswith("_")} == {"dim_products", "mart_daily_sales"}
+    above = {"dim_products", "fct_sales", "fct_orders"}
+    above |= {"mart_customer_lifetime", "mart_daily_sales", "mart_monthly_sales"}
+    assert {name for (name,) in found if not name.startswith("_")} == above
     assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_developers_model_is_built_by_the_changes_of_production_and_does_not_hold_their_log(project):
+    own = {"DBT_SCHEMA_PREFIX": "ben_"}
+    project.build()
+    deferred = ("--select", "mart_customer_lifetime", "--defer", "--state", str(project.root / ".meltano/dbt/good"))
+    differing = (
+        "select count(*) from (table {0}marts.mart_customer_lifetime except table marts.mart_customer_lifetime) d"
+    )
+
+    def developers() -> str:
+        return project.build(*deferred, "--favor-state", env=own)
+
+    def change() -> None:
+        with project.connect("warehouse") as connection:
+            connection.execute(load("order_items", "quantity = quantity + 1", "order_id between 80 and 82"))
+        project.build()
+
+    developers()
+    assert keys(developers())["mart_customer_lifetime"] == 0
+    # by the log of production's fct_orders, which the project's own models have read
+    change()
+    assert 0 < keys(developers())["mart_customer_lifetime"] <= 3
+    assert project.rows("warehouse", differing.format("ben_")) == [(0,)]
+    # a log that the developer's model has not read is deleted all the same
+    change()
+    project.build()
+    assert project.rows("warehouse", LOGGED.format("marts")) == [(0,)]
+    printed = developers()
+    assert "mart_customer_lifetime" not in keys(printed)
+    assert "changes does not reach back to the last build" in " ".join(printed.split())
+    assert project.rows("warehouse", differing.format("ben_")) == [(0,)]

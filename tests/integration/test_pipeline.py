@@ -91,9 +91,11 @@ def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
         *("intermediate.int_orders_enriched", "intermediate.int_order_items_enriched"),
         *("intermediate.customers_snapshot", "intermediate.products_snapshot"),
         *("marts.dim_customers", "marts.dim_customers_history", "marts.dim_dates", "marts.dim_products"),
-        *("marts.fct_orders", "marts.fct_sales", "marts.mart_daily_sales"),
+        *("marts.fct_orders", "marts.fct_sales"),
+        *("marts.mart_customer_lifetime", "marts.mart_daily_sales", "marts.mart_monthly_sales"),
         *(f"marts._tidemark_{table}" for table in ("model_runs", "models", "moved_keys", "test_results")),
         *(f"intermediate._tidemark_{table}" for table in ("models", "moved_keys")),
+        *(f"{schema}._tidemark_{table}" for schema in ("raw", "intermediate", "marts") for table in ("changes", "tracked")),
     }
 
 

@@ -36,7 +36,7 @@ NOT_MONITOR = [
     "create table marts.new (x int)",
     "create schema mine",
 ]
-REPORTER = ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_daily_sales"]
+REPORTER = ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_monthly_sales"]
 NOT_REPORTER = [
     TRACK.format("raw.orders"),
     "select from raw.orders",

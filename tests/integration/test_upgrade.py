@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -16,7 +17,13 @@ import pytest
 
 from tests.conftest import REPOSITORY, memory
 from tests.integration.conftest import OURS, SCALE, Checkout, copy_files, free_ports, make_checkout
-from tests.integration.marts import FACTS_THAT_DIFFER, IN_PLACE, UNSOLD, written
+from tests.integration.marts import (
+    BY_KEY,
+    FACTS_THAT_DIFFER,
+    UNSOLD,
+    assert_as_a_full_build_has_them,
+    keys,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 BEFORE = "744a098ab27d49c9eaf306a12a42ea94183bd575"
 # the last commit at which the materializations were macros of the project, under other names
 BEFORE_THE_PACKAGE = "cea729445c098c5c2c19f9a0d977fbf686e6a898"
+# the last commit at which models said themselves what an incremental build reads
+BEFORE_KEYS = "c5eef5752aba872dd7776e61ac755c32cec80276"
 VISITS = 12_000
 SETTINGS = """\
 TAP_POSTGRES_PORT={}
@@ -36,10 +45,15 @@ TAP_POSTGRES_CHUNK_SIZE_MB=1
 TAP_POSTGRES__SELECT=["public-*.*"]
 TAP_POSTGRES__METADATA={"public-*": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}}
 """
+# what the page says to run once
+PAGE = (REPOSITORY / "docs/how-to/upgrading.md").read_text().partition("## Models that are built by key")[2]
+LISTING, *STATEMENTS = re.findall(r'psql warehouse -c "(.+)"', PAGE)
+(DBT_ARGUMENTS,) = re.findall(r'make dbt ARGS="(.+)"', PAGE)
 RUNS = "select to_jsonb(run) - 'error_code' from raw._tidemark_runs run"
 IN_PLACE_TABLES = """
     select relname, oid from pg_class
-    where relnamespace = 'marts'::regnamespace and relkind in ('r', 'p') and relname !~ '^_tidemark' order by relname
+    where relnamespace = 'marts'::regnamespace and relkind in ('r', 'p') and relname !~ '^_tidemark|^mart_'
+    order by relname
 """
 FEES = """
     select shipping_fee, count(*) from public.analysts where shipping_fee in (111, 222, 333) group by 1 order by 1
@@ -133,6 +147,10 @@ def upgrade(project: Project) -> None:
         (project.root / name).unlink() if name else None
     copy_files(project.root)
     project.make("setup")
+    # embedded servers run the SQL of the roles when they start
+    project.tidemark("up")
+    project.do("warehouse", *STATEMENTS)
+    project.make("dbt", f"ARGS={DBT_ARGUMENTS}")
 
 
 @pytest.mark.long
@@ -190,34 +208,73 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     assert project.tidemark("schedules") == exported
 
 
-@pytest.mark.long
-def test_tables_built_under_the_old_names_of_the_materializations_are_not_built_anew():
-    archive = _git("archive", BEFORE_THE_PACKAGE, "transform")
+def project_of(commit: str) -> Iterator[Checkout]:
+    """A loaded project whose models are those of an earlier commit, and built."""
+    archive = _git("archive", commit, "transform")
     if archive.returncode:
-        pytest.skip(f"needs the git history back to {BEFORE_THE_PACKAGE[:7]}, which a shallow clone lacks")
+        pytest.skip(f"needs the git history back to {commit[:7]}, which a shallow clone lacks")
     for project in make_checkout(stage="loaded"):
         shutil.rmtree(project.root / "transform")
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(project.root, filter="data")
         project.build("--no-partial-parse")
+        yield project
+
+
+def take_the_present_models(project: Checkout) -> None:
+    shutil.rmtree(project.root / "transform")
+    copy_files(project.root)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("commit", [BEFORE_THE_PACKAGE, BEFORE_KEYS], ids=["macros of the project", "the package"])
+def test_marts_of_the_release_before_keys_are_upgraded_as_the_page_says(commit):
+    for project in project_of(commit):
         before = project.rows("warehouse", IN_PLACE_TABLES)
+        versions = project.rows("warehouse", "select count(*) from intermediate.customers_snapshot")
         with project.connect("warehouse") as connection:
-            # a build of changed rows does not look at this row, and a full one puts it right
-            connection.execute("update marts.fct_orders set shipping_fee = 333 where order_id = 1")
             connection.execute("create view public.analysts as select * from marts.fct_orders")
+            connection.execute("create view public.segments as select customer_key, segment from marts.dim_customers")
+            connection.execute("create view public.daily as select revenue from marts.mart_daily_sales")
         with project.connect("source") as connection:
             connection.execute("update orders set shipping_fee = 222, updated_at = now() where order_id in (5, 6)")
         project.extract_and_load()
+        take_the_present_models(project)
 
-        shutil.rmtree(project.root / "transform")
-        copy_files(project.root)
-        ((lines,),) = project.rows("source", "select count(*) from order_items where order_id in (5, 6)")
-        changed = {"fct_orders": (0, 2, 0), "fct_sales": (0, lines, 0)}
-        assert written(project.build()) == {**dict.fromkeys(IN_PLACE, (0, 0, 0)), **changed}
+        # without the page's steps, nothing is changed
+        printed, _ = project.dbt_failure("run")
+        assert 'mart_daily_sales" is a materialized view and the model makes a plain table' in printed
+        assert 'dim_customers" has the key (customer_key), the model (customer_id)' in printed
+        assert "Run it once with --full-refresh" in printed
+        listed = {str(name) for (name,) in project.rows("warehouse", LISTING)}
+        assert listed >= {"public.segments", "public.daily"}
+        with project.connect("warehouse") as connection:
+            connection.execute("drop view public.daily")
+            for statement in STATEMENTS:
+                connection.execute(statement.encode())
+        printed, _ = project.dbt_failure(*DBT_ARGUMENTS.split())
+        assert "view public.segments" in printed
+        with project.connect("warehouse") as connection:
+            connection.execute("drop view public.segments")
+        done = project.dbt(*DBT_ARGUMENTS.split())
+        assert done.returncode == 0, done.stdout
+
+        project.build()
         assert project.rows("warehouse", IN_PLACE_TABLES) == before, "the marts stay the tables that they were"
-        fees = (
-            "select shipping_fee, count(*) from public.analysts where shipping_fee in (222, 333) group by 1 order by 1"
-        )
-        assert project.rows("warehouse", fees) == [(222, 2), (333, 1)]
-        full = {**dict.fromkeys(IN_PLACE, (0, 0, 0)), "fct_orders": (0, 1, 0)}
-        assert written(project.build("--full-refresh", "--select", "marts")) == full
+        assert project.rows("warehouse", FEES) == [(222, 2)]
+        assert project.rows("warehouse", FACTS_THAT_DIFFER) == []
+        assert project.rows("warehouse", UNSOLD) == [(0,)]
+        assert_as_a_full_build_has_them(project)
+        assert keys(project.build()) == dict.fromkeys(BY_KEY, 0)
+        assert project.rows("warehouse", "select count(*) from intermediate.customers_snapshot") == versions
+        with project.connect("source") as connection:
+            connection.execute("update customers set city = 'Elsewhere', updated_at = now() where customer_id = 3")
+        project.extract_and_load()
+        project.build()
+        assert project.rows(
+            "warehouse",
+            "select count(*), count(*) filter (where loaded_xid is null) from intermediate.customers_snapshot "
+            "where city = 'Elsewhere' and dbt_valid_to is null",
+        ) == [(1, 1)]
+        tested = project.dbt("test")
+        assert tested.returncode == 0, tested.stdout
