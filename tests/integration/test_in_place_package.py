@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 DBT = REPOSITORY / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"
-TABLES = ("fct_orders", "fct_orders_by_month", "dim_customers", "fct_large_orders")
+BY_KEY = ("customers_by_key", "orders_by_key", "orders_history")
+TABLES = ("fct_orders", "fct_orders_by_month", "dim_customers", "fct_large_orders", *BY_KEY)
 NOTHING = dict.fromkeys(TABLES, (0, 0, 0))
-WRITTEN = re.compile(r"model shop\.(\w+) .*\[(\d+) new, (\d+) changed, (\d+) gone in")
+WRITTEN = re.compile(r"model shop\.(\w+) .*\[(?:\d+ keys?: )?(\d+) new, (\d+) changed, (\d+) gone in")
+KEYS = re.compile(r"model shop\.(\w+) .*\[(\d+) keys?: ")
 # the transaction that wrote each row
 ROWS = " union all ".join(f"select '{name}', xmin::text, t::text from {name} t" for name in (*TABLES, "statuses"))
 
@@ -93,6 +95,11 @@ def written(printed: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(map(int, counts)) for name, *counts in WRITTEN.findall(printed)}
 
 
+def keys(printed: str) -> dict[str, int]:
+    """Return how many keys a build evaluated of each table that it did not compute in full."""
+    return {name: int(count) for name, count in KEYS.findall(printed)}
+
+
 def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, rows):
     dbt("deps")
     dbt("run-operation", "load_orders")
@@ -104,23 +111,37 @@ def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, row
 
     printed = dbt("build")
     assert written(printed) == NOTHING
+    assert keys(printed) == dict.fromkeys(BY_KEY, 0)
     assert re.search(r"seed file shop\.statuses \W*\[unchanged in", printed), printed
     assert re.search(r"model shop\.orders_per_day \W*\[nothing below it changed in", printed), printed
     assert sorted(rows(ROWS)) == before, "an idle build writes no row"
     assert rows(snapshot) == [(1000, 1000)]
 
     dbt("run-operation", "change_orders")
-    assert written(dbt("build")) == {
+    printed = dbt("build")
+    # customers 1 to 5; 5 orders, and the others of customers 1 and 5, who have one more and one less
+    assert keys(printed) == {"customers_by_key": 5, "orders_by_key": 44, "orders_history": 5}
+    assert written(printed) == {
         "fct_orders": (1, 3, 1),
         "fct_orders_by_month": (1, 3, 1),
         # customers 2 to 5
         "dim_customers": (0, 5, 0),
         "fct_large_orders": (0, 0, 0),
+        "customers_by_key": (0, 5, 0),
+        "orders_by_key": (1, 42, 1),
+        "orders_history": (5, 4, 0),
     }
     untouched = set(before) & set(rows(ROWS))
-    assert len(before) - len(untouched) == 4 + 4 + 5
+    assert len(before) - len(untouched) == 4 + 4 + 5 + 5 + 43 + 4
     assert rows(snapshot) == [(1005, 1001)]
     assert rows("select order_count from orders_per_day where ordered_on = '2026-07-01'") == [(1,)]
+
+    # rows of raw that somebody deletes or edits by hand, without a new stamp
+    rows("delete from shop_raw.orders where order_id = 10; update shop_raw.orders set amount = 0 where order_id = 20")
+    printed = dbt("build", "--select", "stg_orders", "orders_by_key")
+    assert written(printed) == {"orders_by_key": (0, 1, 1)}
+    assert keys(printed) == {"orders_by_key": 2}
+    dbt("build", "--full-refresh")
 
     # only a full build finds what somebody else changed
     rows("update fct_orders set amount = 0 where order_id = 900; delete from fct_orders_by_month where order_id = 7")

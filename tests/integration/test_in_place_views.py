@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-SKU = "    {{ cleaned('sku') }} as sku,\n"
-LOUD = (SKU, "    upper({{ cleaned('sku') }}) as loud,\n" + SKU)
+SKU = "        {{ cleaned('sku') }} as sku,\n"
+LOUD = (SKU, "        upper({{ cleaned('sku') }}) as loud,\n" + SKU)
 COLUMNS = (
     "select array_agg(attname::text order by attnum) from pg_attribute "
     "where attrelid = 'staging.stg_products'::regclass"
@@ -33,7 +33,7 @@ def project() -> Iterator[Checkout]:
         with project.connect("warehouse") as connection:
             connection.execute(
                 "create role viewer; grant select on staging.stg_products, intermediate.int_order_items_enriched, "
-                "marts.mart_daily_sales to viewer; grant select (order_id) on staging.stg_orders to viewer"
+                "marts.mart_monthly_sales to viewer; grant select (order_id) on staging.stg_orders to viewer"
             )
         yield project
 
@@ -42,7 +42,7 @@ def views_work(project: Checkout) -> bool:
     return project.rows(
         "warehouse",
         "select (select count(*) from intermediate.int_order_items_enriched) > 0 "
-        "and (select count(*) from marts.mart_daily_sales) > 0",
+        "and (select count(*) from marts.mart_monthly_sales) > 0",
     ) == [(True,)]
 
 
@@ -51,15 +51,15 @@ def test_a_long_reader_of_an_unchanged_view_delays_no_run(project):
     # a definition that is only formatted differently has not changed, and it may end with a comment
     same = ("select * from final\n", "select *\nfrom final -- that is all\n")
     with (
-        edited(project, "models/marts/mart_daily_sales.sql", same),
+        edited(project, "models/marts/mart_monthly_sales.sql", same),
         edited(project, "models/staging/stg_products.sql", ("-- numbers\n", "-- figures\n")),
         project.connect("warehouse") as reader,
         reader.transaction(),
     ):
         reader.execute("select 1 from intermediate.int_order_items_enriched, intermediate.int_orders_enriched limit 1")
-        reader.execute("select 1 from staging.stg_customers, marts.mart_daily_sales limit 1")
+        reader.execute("select 1 from staging.stg_customers, marts.mart_monthly_sales limit 1")
         printed = project.build(
-            "--select", "staging", "intermediate", "mart_daily_sales", "--vars", '{"in_place_lock_attempts": 1}'
+            "--select", "staging", "intermediate", "mart_monthly_sales", "--vars", '{"in_place_lock_attempts": 1}'
         )
     assert printed.count("[unchanged in") == 6
     assert "[nothing below it changed in" in printed
@@ -71,7 +71,7 @@ def test_a_new_column_comes_last_and_dependents_of_the_view_stay(project):
         ((before,),) = connection.execute(COLUMNS).fetchall()
         connection.execute("create view public.skus as select sku from staging.stg_products")
         granted = connection.execute(GRANTED).fetchall()
-    quoted = ("select\n    -- ids\n    product_id,\n", "select\n    -- ids\n    product_id, '$definition$' as money,\n")
+    quoted = ("        -- ids\n        product_id,\n", "        -- ids\n        product_id, '$definition$' as money,\n")
     with edited(project, "models/staging/stg_products.sql", LOUD, quoted):
         project.build("--select", "stg_products")
         assert project.rows("warehouse", COLUMNS) == [([*before, "money", "loud"],)]
@@ -126,36 +126,36 @@ def test_a_materialized_view_keeps_grants_and_owner_when_its_definition_changes(
     granted = project.rows("warehouse", GRANTED)
     with project.connect("warehouse") as connection:
         connection.execute(
-            "create view public.days as select ordered_on from marts.mart_daily_sales;"
+            "create view public.months as select month from marts.mart_monthly_sales;"
             "create role guild; grant guild to tidemark_transformer; grant create on schema marts to guild;"
-            "grant tidemark_reporter to guild; alter materialized view marts.mart_daily_sales owner to guild"
+            "grant tidemark_reporter to guild; alter materialized view marts.mart_monthly_sales owner to guild"
         )
-    larger = ("count(*)::integer as line_count", "count(*)::integer + 1 as line_count")
-    total = "select sum(line_count) from marts.mart_daily_sales"
+    larger = ("sum(line_count)::integer as line_count", "sum(line_count)::integer + 1 as line_count")
+    total = "select sum(line_count) from marts.mart_monthly_sales"
     before = project.rows("warehouse", total)
     constrained = ("        data_type: date\n", "        data_type: date\n        constraints: [{type: not_null}]\n")
-    with edited(project, "models/marts/mart_daily_sales.yml", constrained):
-        assert "has not_null in its contract, but a view has no constraints" in refused(project, "mart_daily_sales")
-    with edited(project, "models/marts/mart_daily_sales.sql", larger):
-        said = refused(project, "mart_daily_sales")
-        assert 'mart_daily_sales" is to change (its definition), but other views depend on it: public.days.' in said
+    with edited(project, "models/marts/mart_monthly_sales.yml", constrained):
+        assert "has not_null in its contract, but a view has no constraints" in refused(project, "mart_monthly_sales")
+    with edited(project, "models/marts/mart_monthly_sales.sql", larger):
+        said = refused(project, "mart_monthly_sales")
+        assert 'mart_monthly_sales" is to change (its definition), but other views depend on it: public.months.' in said
         assert project.rows("warehouse", total) == before
         with project.connect("warehouse") as connection:
-            connection.execute("drop view public.days")
-        project.build("--select", "mart_daily_sales")
+            connection.execute("drop view public.months")
+        project.build("--select", "mart_monthly_sales")
         assert project.rows("warehouse", total) > before
     assert project.rows("warehouse", GRANTED) == granted
     index = (
-        "indexes=[{'columns': ['ordered_on', 'category', 'country'], 'unique': true}]",
-        "indexes=[{'columns': ['ordered_on', 'category', 'country'], 'unique': true}, {'columns': ['country']}]",
+        "indexes=[{'columns': ['month', 'category', 'country'], 'unique': true}]",
+        "indexes=[{'columns': ['month', 'category', 'country'], 'unique': true}, {'columns': ['country']}]",
     )
-    with edited(project, "models/marts/mart_daily_sales.sql", index):
-        project.build("--select", "mart_daily_sales")
-        project.build("--select", "mart_daily_sales")
+    with edited(project, "models/marts/mart_monthly_sales.sql", index):
+        project.build("--select", "mart_monthly_sales")
+        project.build("--select", "mart_monthly_sales")
     assert project.rows("warehouse", total) == before
     assert project.rows("warehouse", GRANTED) == granted
-    owner = "select relowner::regrole::text from pg_class where oid = 'marts.mart_daily_sales'::regclass"
+    owner = "select relowner::regrole::text from pg_class where oid = 'marts.mart_monthly_sales'::regclass"
     assert project.rows("warehouse", owner) == [("guild",)]
-    indexes = "select count(*) from pg_index where indrelid = 'marts.mart_daily_sales'::regclass"
+    indexes = "select count(*) from pg_index where indrelid = 'marts.mart_monthly_sales'::regclass"
     assert project.rows("warehouse", indexes) == [(2,)]
     assert project.rows("warehouse", SET_ASIDE) == []
