@@ -36,6 +36,18 @@ UNSOLD = """
         - 2 * (select sum(revenue) from marts.fct_sales where not is_cancelled)
 """
 
+# the days by the facts and today's dimensions, without the mart
+DAYS_THAT_DIFFER = """
+    with days as (
+        select ordered_on, coalesce(category, 'Unknown') as category, coalesce(country, 'Unknown') as country,
+            sum(revenue) as revenue
+        from marts.fct_sales
+        left join marts.dim_products using (product_id) left join marts.dim_customers using (customer_id)
+        where not is_cancelled group by 1, 2, 3
+    ), mart as (select ordered_on, category, country, revenue from marts.mart_daily_sales)
+    (table days except table mart) union all (table mart except table days)
+"""
+
 
 def written(printed: str) -> dict[str, tuple[int, int, int]]:
     """Return how many rows of each mart a build inserted, updated and deleted."""

@@ -95,7 +95,8 @@ def test_the_star_schema_is_in_exactly_the_four_schemas(loaded):
         *("marts.mart_customer_lifetime", "marts.mart_daily_sales", "marts.mart_monthly_sales"),
         *(f"marts._tidemark_{table}" for table in ("model_runs", "models", "test_results")),
         "intermediate._tidemark_models",
-        *(f"{schema}._tidemark_{table}" for schema in ("raw", "intermediate", "marts") for table in ("changes", "tracked")),
+        *(f"{schema}._tidemark_changes" for schema in ("raw", "intermediate", "marts")),
+        *(f"{schema}._tidemark_tracked" for schema in ("raw", "intermediate", "marts")),
     }
 
 

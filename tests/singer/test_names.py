@@ -198,7 +198,7 @@ def test_a_column_with_the_name_of_a_metadata_column_is_refused(pipe):
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
 def test_a_source_that_is_itself_a_warehouse_does_not_overwrite_this_ones_own_tables(pipe, use_copy):
-    ours = ["state", "runs", "rejects", "schema_changes", "reconciles", "models", "model_runs", "changes", "tracked", "stage_1"]
+    ours = ["state", "runs", "rejects", "schema_changes", "reconciles", "models", "model_runs", "changes", "stage_1"]
     names = [f"_tidemark_{name}" for name in ours]
     pipe.do("; ".join(f"create table {name} (id int primary key); insert into {name} values (1)" for name in names))
     pipe.do("create table z_last (id int primary key); insert into z_last values (1)")
