@@ -72,7 +72,7 @@ def killed_build(project: Checkout, draw: random.Random) -> None:
 
 
 def corrections(project: Checkout, draw: random.Random) -> None:
-    """Rare changes: rows that move to another parent or month, disappear or come back."""
+    """Rare changes: rows that move to another parent or month, disappear or come back; edits by hand without a stamp."""
     line, other, order = draw.randint(1, 2000), draw.randint(1, 900), draw.randint(1, 900)
     customer = draw.randint(1, 20)
     statements = [
@@ -87,9 +87,14 @@ def corrections(project: Checkout, draw: random.Random) -> None:
         undelete("customers", f"customer_id = {customer}"),
         # as a repair loads rows that changed without a stamp
         load("customers", f"city = 'No. {other}'", f"customer_id % 10 = {customer % 10}"),
+        f"delete from raw.order_items where order_item_id % 89 = {line % 89}",
+        f"update raw.order_items set order_id = {order} where order_item_id = {line}",
+        f"update raw.orders set shipping_fee = shipping_fee + 1 where order_id % 50 = {order % 50}",
+        f"update raw.customers set country = 'QQ' where customer_id = {customer}",
+        f"update raw.products set category = 'No. {other}' where product_id % 7 = {line % 7}",
     ]
     with project.connect("warehouse") as connection:
-        for statement in draw.sample(statements, 4):
+        for statement in draw.sample(statements, 6):
             connection.execute(statement)
 
 
