@@ -82,6 +82,11 @@ def _count(connection: psycopg.Connection[Any], table: str) -> int:
     return int(row[0])
 
 
+def tpch_python(work: Path) -> Path:
+    """Return the Python of an environment with DuckDB and its generator of TPC-H."""
+    return venv(work, "tpch", ["duckdb==1.4.1", "duckdb-extension-tpch==1.4.1"])
+
+
 def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> int:
     """Change a hundredth of each table's rows, different ones each time; return how many."""
     changed = 0
@@ -116,11 +121,10 @@ def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -
     connection.execute(_TPCH)
     files = work / f"tpch-{factor:g}"
     if not files.exists():
-        python = venv(work, "tpch", ["duckdb==1.4.1", "duckdb-extension-tpch==1.4.1"])
         scratch = files.with_suffix(".new")
         scratch.mkdir(exist_ok=True)
         maker = Path(__file__).with_name("tpch_files.py")
-        subprocess.run([python, maker, scratch, str(factor)], check=True)
+        subprocess.run([tpch_python(work), maker, scratch, str(factor)], check=True)
         scratch.rename(files)
     for table in ("region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"):
         with (
