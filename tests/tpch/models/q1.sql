@@ -1,3 +1,16 @@
+-- a row per flag and status
+{{
+    config(
+        unique_key=['l_returnflag', 'l_linestatus'],
+        changed_by=[
+            {
+                'model': 'stg_lineitem',
+                'key': {'l_returnflag': 'l_returnflag', 'l_linestatus': 'l_linestatus'},
+            },
+        ],
+    )
+}}
+
 select
     l_returnflag,
     l_linestatus,
@@ -9,6 +22,6 @@ select
     avg(l_extendedprice) as avg_price,
     avg(l_discount) as avg_disc,
     count(*) as count_order
-from {{ source('raw', 'lineitem') }}
-where l_shipdate <= '1998-09-02'
+from {{ ref('stg_lineitem') }}
+where not is_deleted and l_shipdate <= '1998-09-02'
 group by l_returnflag, l_linestatus
