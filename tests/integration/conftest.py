@@ -103,8 +103,8 @@ class Checkout:
         assert line.startswith("error: "), done.stderr
         return line
 
-    def dbt(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run dbt to its end as Meltano would, without the second that Meltano takes."""
+    def dbt_environment(self) -> dict[str, str]:
+        """Return the environment in which Meltano would run dbt."""
         settings = dotenv_values(self.root / ".env")
         directories = {
             "DBT_PROJECT_DIR": self.root / "transform",
@@ -114,7 +114,11 @@ class Checkout:
             "DBT_LOG_PATH": self.root / "logs",
         }
         variables = {name: str(path) for name, path in directories.items()} | {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
-        full = {**{name: value or "" for name, value in settings.items()}, **self.env, **variables, **(env or {})}
+        return {**{name: value or "" for name, value in settings.items()}, **self.env, **variables}
+
+    def dbt(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run dbt to its end as Meltano would, without the second that Meltano takes."""
+        full = {**self.dbt_environment(), **(env or {})}
         return programs.run([programs.DBT, *arguments], cwd=self.root, env=full)
 
     def dbt_failure(self, *arguments: str, env: dict[str, str] | None = None) -> tuple[str, str]:
