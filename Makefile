@@ -169,8 +169,12 @@ bench-watched: setup-dev ## time loads with and without logs and metrics, in pai
 	@$(BIN)/python -m bench.watched
 
 .PHONY: bench-transform
-bench-transform: setup-dev ## time full builds and builds of the same change (SCALES="1 5", ROWS=10000, ROUNDS=3)
+bench-transform: setup-dev ## time builds of the marts beside stock dbt's (SCALES="1 5", ROWS=10000, ROUNDS=3, PEERS=)
 	@$(BIN)/python -m bench.transform
+
+.PHONY: bench-tracking
+bench-tracking: setup-dev ## time the loader's merge with and without change tracking (ROWS=100000, ROUNDS=7)
+	@$(BIN)/python -m bench.tracking
 
 # files in git, and files that could be added
 LISTED := git ls-files --cached --others --exclude-standard

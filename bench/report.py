@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tests.integration.conftest import Checkout
+
     from bench.measure import Measured
     from bench.peers.base import Peer, Setting
 
@@ -37,19 +39,7 @@ class Section:
     @classmethod
     def begin(cls, setting: Setting) -> Section:
         """Return an empty section that describes the machine and the servers."""
-        with setting.checkout.connect("warehouse") as connection:
-            version = str(connection.info.parameter_status("server_version"))
-            values = [
-                f"{name} {value}"
-                for name, value in connection.execute(
-                    "select name, current_setting(name) from pg_settings where name = any(%s)", [list(_SERVER_SETTINGS)]
-                )
-            ]
-        about = (
-            f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), PostgreSQL {version} on "
-            f"both sides of one machine; {', '.join(values)}."
-        )
-        return cls(setting.dataset.title, setting.dataset.rows, about)
+        return cls(setting.dataset.title, setting.dataset.rows, about(setting.checkout))
 
     def add(self, peer: Peer) -> None:
         """Add a peer."""
@@ -73,6 +63,22 @@ class Section:
         scratch.write_text(json.dumps(sections, indent=1) + "\n")
         scratch.replace(RESULTS)
         RESULTS.with_suffix(".md").write_text(markdown(sections))
+
+
+def about(checkout: Checkout) -> str:
+    """Return a sentence about the machine and the servers."""
+    with checkout.connect("warehouse") as connection:
+        version = str(connection.info.parameter_status("server_version"))
+        values = [
+            f"{name} {value}"
+            for name, value in connection.execute(
+                "select name, current_setting(name) from pg_settings where name = any(%s)", [list(_SERVER_SETTINGS)]
+            )
+        ]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), PostgreSQL {version} on "
+        f"both sides of one machine; {', '.join(values)}."
+    )
 
 
 def markdown(sections: dict[str, Any]) -> str:

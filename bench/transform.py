@@ -1,70 +1,130 @@
-"""`python -m bench.transform`: times a full build and builds after the same change. Options: SCALES, ROWS, ROUNDS."""
+"""`python -m bench.transform`: times builds of the marts, in full and after the same change, beside stock dbt's.
+
+Options: SCALES, ROWS, ROUNDS, and PEERS: which materializations of stock dbt, or none. Each scale is a section of
+transform.json, so a scale can be measured alone: `SCALES=20 ROUNDS=1 PEERS=none`.
+"""
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
-import time
-from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 
 from rich.console import Console
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
 
-from bench.report import DIRECTORY
+from bench import report, transform_report
+from bench.caches import cool
+from bench.dbt_builds import Builder, builders, settle
+from bench.missed_rows import Events
 
-_RESULT = DIRECTORY / "transform.md"
+_PEERS = ("delete+insert", "merge", "table", "view")
+_READ = "explain (analyze, timing off, format json) select *"
 _CONSOLE = Console()
-_LATEST = """
-    select model, seconds, coalesce(rows_written, 0) from marts._tidemark_model_runs
-    where invocation_id = (select invocation_id from marts._tidemark_model_runs order by started_at desc limit 1)
-"""
 
 
-@dataclass(frozen=True)
-class Build:
-    """One build: dbt's seconds including start-up, the WAL it wrote, and each model's seconds and rows."""
+class Scale:
+    """The measurements at one scale."""
 
-    seconds: float
-    wal_bytes: int
-    models: dict[str, tuple[float, int]]
+    def __init__(self, checkout: Checkout, scale: float, rows: int, peers: list[str]) -> None:
+        self._checkout = checkout
+        self._rows = rows
+        self._builders = builders(checkout, peers)
+        self._changes = 0
+        self.section: transform_report.Section = {
+            "scale": scale,
+            "rows": rows,
+            "rounds": 0,
+            "cold": "",
+            "about": "",
+            "cores": os.cpu_count(),
+            "builds": {builder.name: {} for builder in self._builders},
+            "missed": {},
+            "reads": {},
+        }
+
+    def load(self) -> None:
+        """Load the shop."""
+        with _CONSOLE.status(f"Loading the shop at scale {self.section['scale']:g}"):
+            _run(self._checkout, "demo", "load", "--scale", f"{self.section['scale']:g}", program="tidemark")
+            self._extract_and_load()
+        self.section["about"] = report.about(self._checkout)
+
+    def build_in_full(self, *, cold: bool) -> None:
+        """Time first builds. This project's comes first, because the peers read its staging."""
+        for builder in self._builders:
+            builder.drop()
+        for builder in self._builders:
+            self._build(builder, "full", cold=cold)
+
+    def build_change(self, *, cold: bool) -> None:
+        """Change the shop, load that, and time builds of it; who begins changes from time to time."""
+        self._change_and_load()
+        first = self._changes % len(self._builders)
+        for builder in self._builders[first:] + self._builders[:first]:
+            self._build(builder, "change", cold=cold)
+
+    def compare(self) -> None:
+        """Compare each peer's marts with this project's, also after events that incremental models can miss."""
+        for event, missed in Events(self._checkout, self._builders, self._change_and_load).happen():
+            self.section["missed"][event] = missed
+            _CONSOLE.print(f"{event}: {missed}")
+
+    def read(self) -> None:
+        """Time a read of one mart, twice: the second has all pages in memory."""
+        for builder in self._builders:
+            query = f"{_READ} from {builder.marts}.mart_daily_sales"
+            seconds = [self._checkout.rows("warehouse", query)[0][0][0]["Execution Time"] / 1000 for _ in range(2)]
+            self.section["reads"][builder.name] = seconds[1]
+
+    def _build(self, builder: Builder, kind: str, *, cold: bool) -> None:
+        if cold:
+            self.section["cold"] = cool(self._checkout)
+        kind = f"{kind}, {'cold' if cold else 'warm'}"
+        build = builder.build()
+        self.section["builds"][builder.name].setdefault(kind, []).append(asdict(build))
+        models = sum(seconds for seconds, _ in build.models.values())
+        _CONSOLE.print(
+            f"scale {self.section['scale']:g}, {kind}, {builder.name}: {build.wall_s:.1f} s, models {models:.2f} s"
+        )
+
+    def _change_and_load(self) -> None:
+        self._changes += 1
+        self._checkout.tidemark("demo", "change", "--rows", str(self._rows), "--seed", str(self._changes))
+        self._extract_and_load()
+
+    def _extract_and_load(self) -> None:
+        _run(self._checkout, "run", "tap-postgres", "target-postgres")
+        settle(self._checkout)
 
 
 def main() -> None:
-    """Build the demo's marts at each scale, in full and after changes of equal size."""
+    """Measure at each scale."""
     scales = [float(scale) for scale in (os.environ.get("SCALES") or "1 5").split()]
     rows, rounds = int(os.environ.get("ROWS") or 10_000), int(os.environ.get("ROUNDS") or 3)
-    full: dict[float, Build] = {}
-    changed: dict[float, list[Build]] = defaultdict(list)
+    named = os.environ.get("PEERS") or ",".join(_PEERS)
+    peers = [] if named == "none" else named.split(",")
+    if unknown := set(peers) - set(_PEERS):
+        sys.exit(f"error: PEERS names {', '.join(unknown)}; the known ones are {', '.join(_PEERS)}, and none.")
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
     for scale in scales:
         with contextmanager(make_checkout)("embedded", parent=work) as checkout:
-            with _CONSOLE.status(f"Loading the shop at scale {scale:g}"):
-                _run(checkout, "demo", "load", "--scale", f"{scale:g}", program="tidemark")
-                _run(checkout, "run", "tap-postgres", "target-postgres")
-            full[scale] = _build(checkout)
-            _CONSOLE.print(f"scale {scale:g}, full: {full[scale].seconds:.1f} s")
-            for turn in range(rounds):
-                checkout.tidemark("demo", "change", "--rows", str(rows), "--seed", str(turn + 1))
-                _run(checkout, "run", "tap-postgres", "target-postgres")
-                changed[scale].append(_build(checkout))
-                _CONSOLE.print(f"scale {scale:g}, {rows:,} rows changed: {changed[scale][-1].seconds:.1f} s")
-    _RESULT.write_text(_report(rows, full, changed))
-    _CONSOLE.print(f"Written: {_RESULT}")
-
-
-def _build(checkout: Checkout) -> Build:
-    before = checkout.rows("warehouse", "select pg_current_wal_insert_lsn()::text")[0][0]
-    began = time.monotonic()
-    _run(checkout, "invoke", "dbt-postgres:run")
-    seconds = time.monotonic() - began
-    wal = checkout.rows("warehouse", f"select (pg_current_wal_insert_lsn() - '{before}')::bigint")[0][0]
-    models = {name: (float(took), rows) for name, took, rows in checkout.rows("warehouse", _LATEST)}
-    return Build(seconds, wal, models)
+            measured = Scale(checkout, scale, rows, peers)
+            measured.load()
+            for cold in (True, False):
+                measured.build_in_full(cold=cold)
+            for _ in range(rounds):
+                for cold in (False, True):
+                    measured.build_change(cold=cold)
+            measured.section["rounds"] = rounds
+            measured.read()
+            if peers and scale == scales[0]:
+                # what is missed does not depend on the scale
+                measured.compare()
+            transform_report.save(f"scale {scale:g}", measured.section)
 
 
 def _run(checkout: Checkout, *arguments: str, program: str = "meltano") -> None:
@@ -75,53 +135,8 @@ def _run(checkout: Checkout, *arguments: str, program: str = "meltano") -> None:
         sys.exit(f"error: {printed}")
 
 
-def _report(rows: int, full: dict[float, Build], changed: dict[float, list[Build]]) -> str:
-    said = (
-        f"The demo shop, loaded and built in full, then built again after each of {len(next(iter(changed.values())))} "
-        f"runs of `tidemark demo change --rows {rows}`, by `make bench-transform`, on one machine with "
-        f"{os.cpu_count()} cores. Seconds and megabytes of WAL; for the changes, medians. `whole` includes dbt's "
-        "start-up, views and snapshots."
-    )
-    lines = [
-        "# What a build of the marts costs",
-        "",
-        said,
-        "",
-        "| scale | model | full: s | rows | change: s | rows | change / full |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for scale, build in full.items():
-        for name in sorted(build.models):
-            took, written = build.models[name]
-            after = statistics.median(each.models[name][0] for each in changed[scale])
-            moved = statistics.median(each.models[name][1] for each in changed[scale])
-            if took > 0.5:  # noqa: PLR2004 - seconds; the rest are views and small tables
-                lines.append(
-                    f"| {scale:g} | {name} | {took:.2f} | {written:,} | {after:.2f} | {moved:,.0f} "
-                    f"| {after / took:.3f} |"
-                )
-        whole = statistics.median(each.seconds for each in changed[scale])
-        wal = statistics.median(each.wal_bytes for each in changed[scale])
-        lines.append(
-            f"| {scale:g} | whole | {build.seconds:.1f} | {build.wal_bytes / 1e6:,.0f} MB | {whole:.1f} "
-            f"| {wal / 1e6:,.1f} MB | {whole / build.seconds:.3f} |"
-        )
-    scales = list(full)
-    if len(scales) > 1:
-        first, last = scales[0], scales[-1]
-        lines += ["", f"The same change, time at scale {last:g} divided by time at scale {first:g}:", ""]
-        for name in sorted(full[first].models):
-            small, large = (
-                statistics.median(each.models[name][0] for each in changed[scale]) for scale in (first, last)
-            )
-            if small > 0.3:  # noqa: PLR2004 - seconds
-                lines.append(f"- {name}: {large / small:.2f}")
-        small, large = (statistics.median(each.seconds for each in changed[scale]) for scale in (first, last))
-        lines.append(f"- whole: {large / small:.2f}")
-        small, large = (statistics.median(each.wal_bytes for each in changed[scale]) for scale in (first, last))
-        lines.append(f"- WAL of the whole build: {large / small:.2f}")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
