@@ -72,7 +72,7 @@ def killed_build(project: Checkout, draw: random.Random) -> None:
 
 
 def corrections(project: Checkout, draw: random.Random) -> None:
-    """Rare changes: rows that move to another parent or month, disappear or come back; edits by hand without a stamp."""
+    """Rare changes: rows move to another parent or month, go or come back, or are edited by hand without a stamp."""
     line, other, order = draw.randint(1, 2000), draw.randint(1, 900), draw.randint(1, 900)
     customer = draw.randint(1, 20)
     statements = [

@@ -26,7 +26,8 @@ def test_the_transformers_function_has_the_packages_body():
 def test_the_tables_beside_raw_tables_are_those_beside_models():
     def tables(name: str) -> dict[str, str]:
         text = re.sub(r"--.*", "", (MACROS / name).read_text().replace("pg_catalog.", ""))
-        found = re.findall(r"create table (?:%1\$I|{{ quoted }})\.(_tidemark_changes|_tidemark_tracked) \((.*?)\);", text, re.DOTALL)
+        pattern = r"create table (?:%1\$I|{{ quoted }})\.(_tidemark_changes|_tidemark_tracked) \((.*?)\);"
+        found = re.findall(pattern, text, re.DOTALL)
         return {table: "".join(re.sub(r"'", "", columns).split()) for table, columns in found}
 
     assert tables("tracking.sql") == tables("horizon.sql")

@@ -1,4 +1,4 @@
-"""dbt's triggers on raw tables: they log each change that a row can't tell, and no load or change of a column is in their way."""
+"""dbt's triggers on raw tables: they log each change that a row can't tell, and are in no load's way."""
 
 from __future__ import annotations
 
@@ -162,8 +162,10 @@ BY_HAND = {
     "truncate": ("truncate raw.orders", [ANY_ROW]),
     "insert": ("insert into raw.orders (id, customer) values (7, 70)", [(None, row(7))]),
     "insert again": (
-        "create table raw.o as table raw.orders; delete from raw.orders where id = 1; "
-        "insert into raw.orders select * from raw.o where id = 1",
+        """
+        create table raw.o as table raw.orders; delete from raw.orders where id = 1;
+        insert into raw.orders select * from raw.o where id = 1
+        """,
         [(row(1), None), (None, row(1))],
     ),
     "renamed column": (
@@ -171,8 +173,10 @@ BY_HAND = {
         [ANY_ROW],
     ),
     "merged": (
-        "merge into raw.orders t using (values (1), (2)) s (id) on t.id = s.id "
-        "when matched and s.id = 1 then delete when matched then update set customer = 5",
+        """
+        merge into raw.orders t using (values (1), (2)) s (id) on t.id = s.id
+        when matched and s.id = 1 then delete when matched then update set customer = 5
+        """,
         [(row(1), None), (row(2), row(2, 5))],
     ),
 }
@@ -221,7 +225,8 @@ def test_a_tracked_column_under_a_view_of_dbts_role_is_widened(tracked, streams)
     track(tracked, columns="{note}")
     execute(tracked, "set role tidemark_transformer; create view staging.stg as select id, note from raw.orders")
     before = tracked.rows(TRIGGERS)
-    tracked.do("alter table orders alter note type text; update orders set note = 'much longer now', updated_at = now()")
+    tracked.do("alter table orders alter note type text")
+    tracked.do("update orders set note = 'much longer now', updated_at = now()")
     tracked.sync(streams, tracked.state).ok()
     assert tracked.rows(TRIGGERS) == before
     assert tracked.rows("select distinct note from staging.stg") == [("much longer now",)]
@@ -256,7 +261,8 @@ def test_a_column_that_gets_a_tracked_ones_name_is_tracked_from_then_on(tracked)
 def test_triggers_that_somebody_disabled_do_not_come_back_as_if_they_had_logged_all(tracked, streams):
     track(tracked, columns="{note}")
     execute(tracked, "alter table raw.orders disable trigger _tidemark_logs_update")
-    tracked.do("alter table orders alter note type text; update orders set note = 'much longer now', updated_at = now()")
+    tracked.do("alter table orders alter note type text")
+    tracked.do("update orders set note = 'much longer now', updated_at = now()")
     tracked.sync(streams, tracked.state).ok()
     assert tracked.rows(TRIGGERS) == []
 
@@ -307,8 +313,10 @@ def test_nobody_else_writes_to_the_log(tracked):
             "delete from raw._tidemark_changes",
             "update raw._tidemark_tracked set columns = '{}'",
             # with the loader's function on a table of one's own
-            "create temporary table orders (id int); create trigger mine after insert on orders for each row "
-            "execute function raw._tidemark_log_change('id'); insert into orders values (1)",
+            """
+            create temporary table orders (id int); create trigger mine after insert on orders for each row
+            execute function raw._tidemark_log_change('id'); insert into orders values (1)
+            """,
         ):
             with pytest.raises(errors.InsufficientPrivilege):
                 execute(tracked, f"set role {role}; set default_transaction_read_only = off; {statements}")

@@ -1,8 +1,9 @@
 """The triggers by which dbt's package `in_place` logs the changes of a raw table that its rows can't tell.
 
-dbt creates them (`tidemark.track_changes`), and loads write through them. PostgreSQL refuses to change the type of a column
-in a trigger's condition, and a trigger's arguments keep the old name of a renamed column. So changes of a table's columns set
-the triggers aside. If they stay away, dbt's next build creates them again and computes all rows of the models above.
+dbt creates them (`tidemark.track_changes`), and loads write through them. PostgreSQL refuses to change the type of a
+column in a trigger's condition, and a trigger's arguments keep the old name of a renamed column. So changes of a
+table's columns set the triggers aside. If they stay away, dbt's next build creates them again and computes all rows of
+the models above.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IS_OURS = """(
     starts_with(tgname::text, '_tidemark_logs_')
     and tgfoid in (select oid from pg_catalog.pg_proc where proname = '_tidemark_log_change')
 )"""
-# the triggers of a table, if one of them has a column of these as an argument; a name is encoded as PostgreSQL stores it
+# the triggers of a table, if one of them has a column of these as an argument; names are encoded as PostgreSQL does
 _USING = f"""
     select tgname::text, pg_catalog.pg_get_triggerdef(oid), tgenabled::text
     from pg_catalog.pg_trigger
@@ -30,7 +31,9 @@ _USING = f"""
         select from pg_catalog.pg_trigger, unnest(%(columns)s::text[]) as name
         where tgrelid = %(table)s::regclass and {IS_OURS}
             and pg_catalog.encode(pg_catalog.convert_to(name, pg_catalog.getdatabaseencoding()), 'escape')
-                = any(string_to_array(pg_catalog.encode(tgargs, 'escape'), pg_catalog.concat(pg_catalog.chr(92), '000')))
+                = any(string_to_array(
+                    pg_catalog.encode(tgargs, 'escape'), pg_catalog.concat(pg_catalog.chr(92), '000')
+                ))
     )
     order by tgname
 """  # noqa: S608 - fixed text
@@ -39,8 +42,8 @@ _USING = f"""
 def set_aside(connection: Connection, table: sql.Identifier, columns: Collection[str]) -> list[str] | None:
     """Drop the triggers of a table if they use one of these columns.
 
-    Runs in the caller's transaction, which holds the table's lock from then on. So no change is lost before the triggers
-    are created again.
+    Runs in the caller's transaction, which holds the table's lock from then on. So no change is lost before the
+    triggers are created again.
 
     Returns:
         The statements that create them again; None if they use none of the columns. Empty if somebody had disabled a

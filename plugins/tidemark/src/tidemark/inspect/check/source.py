@@ -55,7 +55,8 @@ def _deletes(stream: Stream, configuration: Configuration) -> Iterator[Finding]:
     if configuration.hard_delete and stream.method in {None, "FULL_TABLE"}:
         what = (
             "is read whole, and hard_delete is true: the target deletes rows that the source no longer has, and "
-            "incremental models with SQL of their own keep them until a full refresh (incremental_by_key does not); set "
+            "incremental models with SQL of their own keep them until a full refresh (incremental_by_key does not); "
+            "set "
             "hard_delete: false in load/loaders.meltano.yml, which only marks them as deleted"
         )
         yield _finding(stream, Level.warning, what)
