@@ -120,9 +120,7 @@ def test_rows_of_an_older_version_of_a_stream_of_records_are_logged(tracked, har
     ]
     messages = tracked.directory / "lines"
     messages.write_text("\n".join(map(json.dumps, lines)))
-    done = programs.run(
-        [TARGET, "--config", tracked.configs()[1], "--input", messages], env=tracked.environment()
-    )
+    done = programs.run([TARGET, "--config", tracked.configs()[1], "--input", messages], env=tracked.environment())
     assert done.returncode == 0, done.stderr
     assert tracked.rows("select array_agg(id order by id) from raw.orders where _sdc_deleted_at is null") == [
         ([2, 4, 6],)
@@ -341,9 +339,7 @@ def test_tables_of_another_source_are_tracked_in_their_own_schema(tracked, schem
     tracked.sync(ONCE).ok()
     quoted = f'"{schema}"'
     track(tracked, f"{quoted.replace(chr(39), chr(39) * 2)}.orders")
-    execute(
-        tracked, f"delete from {quoted}.orders where id = 1; update {quoted}.orders set _tidemark_loaded_xid = '3'"
-    )
+    execute(tracked, f"delete from {quoted}.orders where id = 1; update {quoted}.orders set _tidemark_loaded_xid = '3'")
     query = f"set role tidemark_transformer; select old, new from {quoted}._tidemark_changes"
     with tracked.warehouse() as connection:
         connection.execute("set role tidemark_transformer")
