@@ -66,8 +66,8 @@ PICTURE = {
 
 def picture(project: Checkout) -> dict[str, Any]:
     """Return rows, owners, rights and comments of everything in the warehouse, queried with SQL."""
-    # without transaction numbers, which belong to the cluster
-    row = "(to_jsonb(t) - '_tidemark_loaded_xid' - 'loaded_xid')::text"
+    # without the numbers of transactions and of tables, which belong to the cluster
+    row = "(to_jsonb(t) - '{_tidemark_loaded_xid,loaded_xid,xid,trimmed,relation}'::text[])::text"
     with project.connect("warehouse") as connection:
         found: dict[str, Any] = {what: connection.execute(query).fetchall() for what, query in PICTURE.items()}
         for table, kind, *_ in found["relations"]:
