@@ -31,7 +31,7 @@ ORDER = {
 }
 # the tables that refreshes change
 KEYS = {"orders": "o_orderkey", "lineitem": "l_orderkey"}
-_WRITTEN = re.compile(r"model marts_tpch\.(\w+) .*\[(?:\d+ keys: )?(\d+) new, (\d+) changed, (\d+) gone in")
+_WRITTEN = re.compile(r"model marts_tpch\.(\w+) .*\[(?:\d+ keys?: )?(\d+) new, (\d+) changed, (\d+) gone in")
 _IN_FULL = re.compile(r'"marts_tpch"\."(\w+)" computes all of its rows: (.*)\.')
 
 
