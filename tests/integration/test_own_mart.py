@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TRUTH = {
     "mart_product_sales": """
         select p.product_id, p.product_name, coalesce(sum(quantity), 0)::integer
-        from marts.dim_products p left join marts.fct_sales using (product_id) where product_id is not null group by 1, 2
+        from marts.dim_products p left join marts.fct_sales using (product_id)
+        where product_id is not null group by 1, 2
     """,
     "mart_order_sizes": """
         select order_id, sum(quantity)::integer, sum(revenue)::numeric(14, 2) from marts.fct_sales
