@@ -4,8 +4,8 @@
         build_by='ordered_on',
         changed_by=[
             {'model': 'fct_sales', 'key': 'ordered_on'},
-            {'model': 'dim_products', 'key': 'product_id', 'columns': ['category'], 'through': 'fct_sales'},
-            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['country'], 'through': 'fct_sales'},
+            {'model': 'dim_products', 'key': 'product_id', 'columns': ['product_key', 'category'], 'through': 'fct_sales'},
+            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['customer_key', 'country'], 'through': 'fct_sales'},
         ],
     )
 }}

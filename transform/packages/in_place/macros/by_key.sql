@@ -83,7 +83,7 @@
     {%- set functions = in_place.opaque_functions() -%}
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
     {%- set snapshot = in_place.last_snapshot() -%}
-    {%- if snapshot is none -%}{{ return('what the last build read is unknown in this cluster') }}{%- endif -%}
+    {%- if snapshot is none -%}{{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}{%- endif -%}
     {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view that it reads, changed') }}{%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
     {%- for input in inputs -%}

@@ -14,7 +14,7 @@
     {%- set entries = config.get('changed_by') -%}
     {%- if not entries or entries is string or entries is mapping -%}
         {%- do exceptions.raise_compiler_error(
-            "incremental_by_key needs changed_by: what makes a key's row stale, as in [{'model': 'stg_orders', 'key': 'order_id'}]."
+            this ~ (' has ' ~ entries ~ ' as changed_by, which must be a list: ' if entries else ' needs changed_by: ') ~ "what makes a key's row stale, as in [{'model': 'stg_orders', 'key': 'order_id'}]."
         ) -%}
     {%- endif -%}
     {%- set below, found = in_place.nameable_inputs(), [] -%}
@@ -34,20 +34,42 @@
             'name': entry.model,
             'node': node,
             'relation': relation.relation,
+            'oid': relation.oid,
             'schema': relation.schema,
             'identifier': relation.identifier,
             'key': key,
-            'columns': entry.get('columns') or [],
+            'columns': in_place.as_list(entry.get('columns')),
             'kind': 'logged' if is_logged else 'tracked' if tables else 'whole',
             'tables': [dict(relation, alias=adapter.quote(entry.model), stamp=none, expressions=none)] if is_logged else tables,
             'through': entry.get('through'),
             'gives_key': 'through' in entry or not (model_.build_by | reject('in', key.keys()) | list),
         }) -%}
     {%- endfor -%}
+    {{ in_place.refuse_missing_input_columns(entries, found) }}
     {%- for input in found if input.through -%}
         {%- do input.update({'through': in_place.resolve_through(input, found)}) -%}
     {%- endfor -%}
     {{ return(found) }}
+{% endmacro %}
+
+
+{#- Refuses an entry of `changed_by` that names columns which its input does not have. -#}
+{% macro refuse_missing_input_columns(entries, inputs) %}
+    {%- for input in inputs -%}
+        {%- set key = entries[loop.index0].key -%}
+        {%- set columns = in_place.table_columns(input.relation) | map(attribute='name') | list -%}
+        {%- set missing = (([key] if key is string else []) + input.columns) | reject('in', columns) | list -%}
+        {%- if missing -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ': changed_by names ' ~ missing | join(', ') ~ ' for ' ~ input.name ~ ', which has no such column. If the key has another '
+                ~ "name there, map it, as in {'" ~ missing[0] ~ "': '…'}. Its columns: " ~ columns | join(', ') ~ '. Nothing was changed.'
+            ) -%}
+        {%- endif -%}
+        {%- if key is not string -%}
+            {#- PostgreSQL says what is wrong with an expression, before anything is built -#}
+            {%- do run_query('select ' ~ key.values() | join(', ') ~ ' from ' ~ input.relation ~ ' as ' ~ adapter.quote(input.name) ~ ' limit 0') -%}
+        {%- endif -%}
+    {%- endfor -%}
 {% endmacro %}
 
 
@@ -117,8 +139,8 @@
     {%- set missing = ([entry.key] if entry.key is string else entry.key.keys() | list) | reject('in', columns) | list -%}
     {%- if missing and not entry.get('through') -%}
         {%- do exceptions.raise_compiler_error(
-            'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have. Its columns: '
-            ~ columns | join(', ') ~ '.'
+            'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have. Select it, or '
+            ~ "find the rows 'through' a model that has it. Columns of this model: " ~ columns | join(', ') ~ '.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
@@ -302,7 +324,7 @@
         {%- endset -%}
         {%- set is_known, is_rewritten = run_query(query)[0].values() -%}
         {%- if not is_known -%}
-            {{ return('the log of ' ~ table.relation ~ "'s changes does not reach back to the last build") }}
+            {{ return('the log of ' ~ table.relation ~ "'s changes does not reach back to the last build for " ~ columns | join(', ')) }}
         {%- elif is_rewritten -%}
             {{ return(table.relation ~ ' was written as a whole') }}
         {%- endif -%}

@@ -14,6 +14,7 @@
     {{ in_place.refuse_clock(trial) }}
     {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
     {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns) }}
+    {{ in_place.refuse_untold_columns(inputs, plan) }}
     {{ return(in_place.refuse_unreached_key(model_, plan, inputs) if not config.get('by_difference') else none) }}
 {% endmacro %}
 
@@ -56,7 +57,7 @@
 {% macro refuse_clock(trial) %}
     {%- if config.get('time_dependent') -%}{{ return('') }}{%- endif -%}
     {%- set query -%}
-        select substring(pg_get_viewdef(oid) from '{{ in_place.unstable_pattern() }}')
+        select trim(trailing '(' from substring(pg_get_viewdef(oid) from '({{ in_place.unstable_pattern() }})'))
         from ({{ in_place.views_below(trial) }}) as views
         where pg_get_viewdef(oid) ~ '{{ in_place.unstable_pattern() }}'
         limit 1
@@ -105,8 +106,48 @@
         {%- if decides -%}
             {%- do exceptions.raise_compiler_error(
                 this ~ ': ' ~ input.name ~ ' decides which rows there are, and its entry in changed_by gives no key. Rows that are not in the '
-                ~ 'table yet would be missed. Use a left join and no condition on it, or map the key: {\'model\': \'' ~ input.name
-                ~ '\', \'key\': {\'' ~ model_.build_by[0] ~ '\': \'…\'}}. Nothing was changed.'
+                ~ 'table yet would be missed. Use a left join and no condition on it, or find the rows \'through\' a model that gives the key '
+                ~ 'and holds ' ~ input.key.keys() | join(', ') ~ '. Nothing was changed.'
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Refuses a model that reads more columns of an input than its entry's `columns`: changes of the others would be missed. -#}
+{% macro refuse_untold_columns(inputs, plan) %}
+    {%- set nodes = [] -%}
+    {{ in_place.collect_nodes(plan, nodes) }}
+    {%- for input in inputs if input.columns -%}
+        {%- set names, aliases, texts = [], [], [] -%}
+        {%- set parts -%}
+            select relname::text
+            from (
+                select '{{ input.relation }}'::regclass::oid as oid
+                union
+                select relid::oid from pg_partition_tree('{{ input.relation }}'::regclass)
+            ) as parts
+            inner join pg_catalog.pg_class using (oid)
+        {%- endset -%}
+        {%- set names = in_place.first_column(parts) | list -%}
+        {%- for node in nodes if node.get('Relation Name') in names -%}
+            {#- a partition's alias is its table's and a number -#}
+            {%- do aliases.extend([node['Alias'], modules.re.sub('_\\d+$', '', node['Alias'])]) -%}
+        {%- endfor -%}
+        {%- for node in nodes -%}
+            {%- for name in ['Index Cond', 'Filter', 'Recheck Cond', 'Hash Cond', 'Join Filter', 'Merge Cond'] -%}{%- do texts.append(node.get(name) or '') -%}{%- endfor -%}
+            {#- a scan, and what passes its rows on, may print columns that nobody needs -#}
+            {%- if loop.first or 'Join' in node['Node Type'] or node['Node Type'] in ['Nested Loop', 'Aggregate', 'WindowAgg'] -%}
+                {%- do texts.extend(node.get('Output', [])) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- set read = modules.re.findall('(?<![\\w"])(?:' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\."?(\\w+)', texts | join(' ')) if aliases else [] -%}
+        {%- set told = in_place.columns_in_use(input.relation, input.key.values() | list + input.columns) -%}
+        {%- set untold = in_place.columns_in_use(input.relation, read) | reject('in', told) | list -%}
+        {%- if untold -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ' reads ' ~ untold | join(', ') ~ ' of ' ~ input.name ~ ", whose changes would be missed: its entry in changed_by has 'columns': "
+                ~ input.columns ~ '. Add what is missing, or leave columns out. Nothing was changed.'
             ) -%}
         {%- endif -%}
     {%- endfor -%}

@@ -62,7 +62,7 @@
     {%- if bad | length -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
-            ~ bad[0][0] ~ '). unique_key allows one row for each value, and null only in columns of null_keys. '
+            ~ bad[0][0] ~ '). unique_key allows one row for each value, and null only in the columns of null_keys. '
             ~ 'The table is unchanged.'
         ) -%}
     {%- endif -%}
