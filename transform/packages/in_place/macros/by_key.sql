@@ -84,7 +84,7 @@
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
     {%- set snapshot = in_place.last_snapshot() -%}
     {%- if snapshot is none -%}{{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}{%- endif -%}
-    {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view that it reads, changed') }}{%- endif -%}
+    {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view or a function that it uses, changed') }}{%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
     {%- for input in inputs -%}
         {%- set why = in_place.why_unknown(input, snapshot) -%}
@@ -171,11 +171,34 @@
 {% endmacro %}
 
 
-{#- A hash of what the views below a view select, and of its own SELECT, as PostgreSQL writes them: without comments and white space. -#}
+{#-
+  A hash of what the views below a view select, of its own SELECT, and of the functions that they call, as PostgreSQL writes
+  them: without comments and white space.
+-#}
 {% macro definition_of(trial) %}
     {%- set query -%}
-        select md5(string_agg(pg_get_viewdef(oid), ';' order by oid = '{{ trial }}'::regclass, oid::regclass::text))
-        from ({{ in_place.views_below(trial) }}) as views
+        with views as ({{ in_place.views_below(trial) }}),
+
+        functions as (
+            select distinct pg_proc.oid, prosrc, pg_get_function_sqlbody(pg_proc.oid) as body
+            from views
+            inner join pg_catalog.pg_rewrite on ev_class = views.oid
+            inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
+            -- an operator calls its function
+            left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
+            inner join pg_catalog.pg_proc
+                on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
+                and calls.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+            where pronamespace <> 'pg_catalog'::regnamespace
+        )
+
+        select md5(concat(
+            (
+                select string_agg(pg_get_viewdef(oid), ';' order by oid = '{{ trial }}'::regclass, oid::regclass::text)
+                from views
+            ),
+            (select string_agg(concat(prosrc, body), ';' order by oid::regprocedure::text) from functions)
+        ))
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}

@@ -382,7 +382,9 @@ begin
     execute format(
         $function$
             create or replace function %1$I._tidemark_log_change() returns trigger
-            language plpgsql security definer set search_path = pg_catalog, pg_temp as $trigger$
+            language plpgsql security definer set search_path = pg_catalog, pg_temp
+            -- a value is written in one form, whatever the session's settings
+            set extra_float_digits = 1 set intervalstyle = postgres set datestyle = iso as $trigger$
             declare
                 kept text;
                 old_values jsonb;
