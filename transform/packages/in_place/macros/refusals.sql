@@ -93,7 +93,7 @@
         {%- if aliases and not decides -%}
             {%- set decides = in_place.is_in_filter(plan, pattern, tables) -%}
             {%- for name in names if name in model_.build_by and not decides -%}
-                {%- set output = (plan['Output'] or [])[loop.index0] -%}
+                {%- set output = (plan['Output'] or [])[names.index(name)] -%}
                 {%- if output and modules.re.search(pattern, output) -%}
                     {%- do exceptions.raise_compiler_error(
                         this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
