@@ -65,7 +65,7 @@ def test_processes_are_killed_anywhere_under_traffic_and_both_sides_end_equal(ch
         build(checkout)
     else:
         checkout.tidemark("up")
-        # a first load that was killed resumes with its first attempt's watermark, and the run after it reads what came later
+        # the load that resumes a killed first load ends at its watermark; the run after it reads what came later
         checkout.extract_and_load()
         checkout.extract_and_load()
     checkout.tidemark("reconcile", "--repair", "--allow-deletes", "100%")
