@@ -95,12 +95,6 @@
 {% endmacro %}
 
 
-{% macro collect_nodes(node, nodes) %}
-    {%- do nodes.append(node) -%}
-    {%- for child in node.get('Plans', []) -%}{{ in_place.collect_nodes(child, nodes) }}{%- endfor -%}
-{% endmacro %}
-
-
 {#- Stages the groups of the staged keys with what the changes since `snapshot` add to them and take from them. -#}
 {% macro stage_rows_by_difference(model_, input, settings, snapshot, columns) %}
     {%- set old, new = in_place.temp_name('old'), in_place.temp_name('new') -%}

@@ -340,3 +340,47 @@ begin
     ), keep;
 end
 {% endmacro %}
+
+
+{#-
+  Part of on-run-start: deletes the changes that every model of the project has read, and those that are too old. A reader
+  elsewhere, such as a developer's model that defers to this project, then finds that the log does not reach back to its
+  last build, and computes all rows.
+-#}
+{% macro trim_changes() %}
+    {%- set readers, written = {}, [] -%}
+    {%- for node in graph.nodes.values() -%}
+        {%- if node.config.get('changed_by') -%}
+            {%- do readers.setdefault(node.schema, []).append(node.alias) -%}
+        {%- endif -%}
+        {%- if node.config.materialized in in_place.materializations_with_rows() -%}{%- do written.append(node.schema) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- for schema in written | unique | sort %}
+        with unread as (
+            -- the oldest transaction that the last build of some model may not have seen
+            select min(pg_snapshot_xmin(read_snapshot)::text::numeric)::text::xid8 as xid
+            from (
+                {%- for reader, names in readers.items() %}
+                    select read_snapshot from {{ adapter.quote(reader) }}._tidemark_models
+                    where model in ('{{ names | join("', '") }}') and cluster = {{ in_place.cluster_id() }}
+                    {{- ' union all' if not loop.last }}
+                {%- else %}
+                    select null::pg_snapshot as read_snapshot where false
+                {%- endfor %}
+            ) as builds
+        ),
+
+        deleted as (
+            delete from {{ adapter.quote(schema) }}._tidemark_changes
+            where
+                xid < (select xid from unread)
+                or logged_at < now() - interval '{{ in_place.days_of_changes() }} days'
+            returning model, xid
+        )
+
+        update {{ adapter.quote(schema) }}._tidemark_tracked as tracked
+        set trimmed = greatest(trimmed, last.xid)
+        from (select model, max(xid::text::numeric)::text::xid8 as xid from deleted group by model) as last
+        where tracked.model = last.model;
+    {%- endfor -%}
+{% endmacro %}

@@ -1,0 +1,257 @@
+{#- Which keys changed since a model's last build, or why that can't be known. -#}
+
+{#-
+  Stages the keys whose inputs changed.
+
+  Returns:
+    Why all rows must be computed; none if the staged keys are enough.
+-#}
+{% macro stage_changed_keys(model_, prepared, there) %}
+    {%- set inputs = prepared.inputs -%}
+    {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
+    {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
+    {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return('it is a sample') }}{%- endif -%}
+    {%- set functions = in_place.opaque_functions() -%}
+    {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
+    {%- set snapshot = in_place.last_snapshot() -%}
+    {%- if snapshot is none -%}{{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}{%- endif -%}
+    {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view or a function that it uses, changed') }}{%- endif -%}
+    {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
+    {%- for input in inputs -%}
+        {%- set why = in_place.why_unknown(input, snapshot) -%}
+        {%- if why -%}{{ return(why) }}{%- endif -%}
+    {%- endfor -%}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {% call statement('changed keys') %}
+        -- a few rows are looked up by their keys
+        set local random_page_cost = 1.1;
+        {% for input in inputs if input.tables -%}
+            insert into {{ keys }} {{ in_place.keys_changed_by(model_, input, snapshot) }}
+            on conflict do nothing;
+        {% endfor -%}
+        reset random_page_cost;
+        analyze {{ keys }}
+    {% endcall %}
+    {%- if prepared.difference is not none -%}{{ return(none) }}{%- endif -%}
+    {{ return(in_place.why_full_is_cheaper(in_place.single_value('select count(*) from ' ~ keys))) }}
+{% endmacro %}
+
+
+{#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
+{% macro last_snapshot() %}
+    {%- set query -%}
+        select to_jsonb(noted) ->> 'read_snapshot' from {{ in_place.models_table(this) }} as noted
+        where
+            model = '{{ this.identifier }}'
+            and cluster = {{ in_place.cluster_id() }}
+            and pg_snapshot_xmax((to_jsonb(noted) ->> 'read_snapshot')::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
+    {%- endset -%}
+    {%- set found = in_place.first_column(query) -%}
+    {{ return(found[0] if found else none) }}
+{% endmacro %}
+
+
+{#- Whether the last build of the current model had that definition. A snapshot's versions are kept as they are. -#}
+{% macro has_last_definition(definition) %}
+    {%- if model.resource_type == 'snapshot' -%}{{ return(true) }}{%- endif -%}
+    {%- set query -%}
+        select definition from {{ in_place.models_table(this) }} where model = '{{ this.identifier }}'
+    {%- endset -%}
+    {{ return(in_place.single_value(query) == definition) }}
+{% endmacro %}
+
+
+{#- The functions that the current model calls and PostgreSQL does not look into, as a text; none if there are none. -#}
+{% macro opaque_functions() %}
+    {%- set query -%}
+        select string_agg(distinct function::regprocedure::text, ', ') from pg_temp.{{ in_place.temp_name('read') }}
+        where function is not null
+    {%- endset -%}
+    {{ return(in_place.single_value(query)) }}
+{% endmacro %}
+
+
+{#- Why the changes of an input since `snapshot` can't be known; none if they can. -#}
+{% macro why_unknown(input, snapshot) %}
+    {%- if input.kind != 'tracked' and (input.schema == this.schema or in_place.exists(input.schema ~ '._tidemark_models')) -%}
+        {%- set query -%}
+            select
+                to_jsonb(noted) -> 'changed_xid' is not null
+                and pg_visible_in_snapshot((to_jsonb(noted) ->> 'changed_xid')::xid8, '{{ snapshot }}')
+            from {{ input.schema }}._tidemark_models as noted
+            where model = {{ dbt.string_literal(input.identifier) }} and cluster = {{ in_place.cluster_id() }}
+        {%- endset -%}
+        {%- set unchanged = in_place.first_column(query) -%}
+        {%- if unchanged and unchanged[0] -%}{{ return(none) }}{%- endif -%}
+    {%- endif -%}
+    {%- if input.kind == 'whole' -%}{{ return(input.name ~ ' may have changed, and has no log of its changes') }}{%- endif -%}
+    {%- for table in input.tables -%}
+        {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
+        {%- if input.kind != 'tracked' and table.schema != this.schema and not in_place.exists(tracked) -%}{{ return('the changes of ' ~ table.relation ~ ' were not logged yet') }}{%- endif -%}
+        {%- set columns = table.columns if input.kind == 'tracked'
+            else in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
+        {%- set query -%}
+            select
+                exists (
+                    select from {{ tracked }} as tracked
+                    where
+                        model = {{ dbt.string_literal(table.identifier) }}
+                        and relation = {{ table.oid }}
+                        and cluster = {{ in_place.cluster_id() }}
+                        and not exists (
+                            select from unnest({{ in_place.text_array(columns) }}) as name
+                            where pg_visible_in_snapshot((tracked.columns ->> name)::xid8, '{{ snapshot }}') is not true
+                        )
+                        and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
+                ),
+                exists (
+                    select from {{ table.schema }}._tidemark_changes
+                    where
+                        model = {{ dbt.string_literal(table.identifier) }} and old is null and new is null
+                        and {{ in_place.is_later('xid', snapshot) }}
+                )
+        {%- endset -%}
+        {%- set is_known, is_rewritten = run_query(query)[0].values() -%}
+        {%- if not is_known -%}
+            {{ return('the log of ' ~ table.relation ~ "'s changes does not reach back to the last build for " ~ columns | join(', ')) }}
+        {%- elif is_rewritten -%}
+            {{ return(table.relation ~ ' was written as a whole') }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(none) }}
+{% endmacro %}
+
+
+{#- A condition: the transaction in `xid` wrote after the snapshot was taken. -#}
+{% macro is_later(xid, snapshot) -%}
+    {{ xid }} >= pg_snapshot_xmin('{{ snapshot }}') and not pg_visible_in_snapshot({{ xid }}, '{{ snapshot }}')
+{%- endmacro %}
+
+
+{#- A query for the keys whose rows may differ because an input changed since `snapshot`. -#}
+{% macro keys_changed_by(model_, input, snapshot) %}
+    {%- set given = in_place.given_by(input, snapshot) -%}
+    {%- if input.through -%}
+        {%- set through = input.through -%}
+        {%- set given -%}
+            select {% for column, expression in through.key.items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- endfor %}
+            -- other names, because the expressions are over the other input's columns
+            from ({{ given }}) as given ({% for column in input.key %}in_place_{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})
+            inner join {{ through.relation }} as {{ adapter.quote(through.name) }} on
+            {%- for column in input.key %}
+                {{ adapter.quote(through.name) }}.{{ adapter.quote(column) }} = given.in_place_{{ loop.index }}{{ ' and' if not loop.last }}
+            {%- endfor %}
+        {%- endset -%}
+    {%- endif -%}
+    {%- if input.gives_key -%}
+        {%- set not_null = model_.build_by | reject('in', model_.null_keys) | list -%}
+        select distinct {{ in_place.column_list(model_.build_by) }}
+        from ({{ given }}) as given
+        {% if not_null -%}
+            -- the table has no row without a key
+            where num_nulls({{ in_place.column_list(not_null) }}) = 0
+        {%- endif %}
+    {%- else -%}
+        {#- it gives other columns than the key: the model's rows that have these values -#}
+        select distinct {{ in_place.column_list(model_.build_by, 'existing') }}
+        from ({{ given }}) as given
+        inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(input.key.keys() | list, 'existing', 'given') }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- A query for the values that the key's expressions have in rows which changed since `snapshot`, before or after the change. -#}
+{% macro given_by(input, snapshot) -%}
+    {%- for table in input.tables -%}
+        {%- set columns -%}
+            {%- for column, expression in (table.expressions or {}).items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- else -%}
+                {{ table.alias }}.*
+            {%- endfor -%}
+        {%- endset -%}
+        select
+            {% for column, expression in input.key.items() -%}
+                {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
+            {%- endfor %}
+        from (
+            {% if table.stamp -%}
+                select {{ columns }}
+                from {{ table.relation }} as {{ table.alias }}
+                where {{ in_place.is_later(table.alias ~ '.' ~ adapter.quote(table.stamp), snapshot) }}
+                union all
+            {%- endif %}
+            select {{ columns }}
+            from {{ table.schema }}._tidemark_changes as in_place_changes
+            -- the row as it was, and as it is
+            cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
+            cross join lateral jsonb_populate_record(null::{{ table.relation }}, in_place_row) as {{ table.alias }}
+            where
+                in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
+                and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
+                and in_place_row is not null
+                {% if input.columns and input.kind == 'logged' -%}
+                    and (
+                        in_place_changes.old is null or in_place_changes.new is null
+                        {% for name in input.columns -%}
+                            or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
+                        {% endfor -%}
+                    )
+                {%- endif %}
+        ) as {{ adapter.quote(input.name) }}
+        {{- ' union ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- Creates the temporary table of the changed keys, with the types and collations of the model's own columns. -#}
+{% macro create_keys_table(model_, trial, there) %}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {% call statement('keys') %}
+        drop table if exists pg_temp.{{ keys }};
+        create temporary table {{ keys }} as
+        select {{ in_place.column_list(model_.build_by) }} from {{ model_.relation if there else trial }} limit 0;
+        create unique index on {{ keys }} ({{ in_place.column_list(model_.build_by) }}) nulls not distinct
+    {% endcall %}
+{% endmacro %}
+
+
+{#- How many keys a build computed, or how many the table has after a complete build. -#}
+{% macro key_count(model_, complete) %}
+    {%- if not complete -%}
+        {{ return(in_place.single_value('select count(*) from ' ~ in_place.temp_name('changed'))) }}
+    {%- elif model_.build_by == model_.key -%}
+        {{ return(in_place.single_value('select count(*) from ' ~ model_.stage)) }}
+    {%- endif -%}
+    {%- set query -%}
+        select count(*) from (select distinct {{ in_place.column_list(model_.build_by) }} from {{ model_.stage }}) as keys
+    {%- endset -%}
+    {{ return(in_place.single_value(query)) }}
+{% endmacro %}
+
+
+{#-
+  Stages the changed keys of an incremental build: runs `query` into a temporary table with statistics, named `changed`.
+  Without statistics, PostgreSQL estimates one row for values above the newest that it knows, and picks a bad join.
+
+  The macro notes every table's horizon before it runs the query. The next build reads what commits after that.
+-#}
+{% macro staged_keys(query) %}
+    {%- if not execute or flags.WHICH not in ['run', 'build', 'snapshot'] or model.resource_type == 'unit_test' -%}
+        {{ return('(' ~ query ~ '\n) as changed') }}
+    {%- endif -%}
+    {%- set name = in_place.temp_name('changed') -%}
+    {{ in_place.note_horizons() }}
+    {{ in_place.note_inputs(query) }}
+    {% call statement('changed') %}
+        drop table if exists pg_temp.{{ name }};
+        create temporary table {{ name }} as {{ query }}
+        ;
+        analyze {{ name }};
+    {% endcall %}
+    {%- do adapter.commit() -%}
+    {{ return(name ~ ' as changed') }}
+{% endmacro %}

@@ -1,0 +1,90 @@
+{#- Whether the condition on the key gets to all that a model reads, by PostgreSQL's plan for one key. -#}
+
+{#-
+  Refuses a model to whose inputs the condition on the key does not get: its rows depend on those of other keys, or each key
+  would cost a full build.
+
+  Two things show it in the plan for one key. Some part below a window, a limit, a set operation or a total reads
+  without the key. Or a scan that should have the key reads its whole table, although the model has many keys.
+
+  Returns:
+    What one key costs, as a share of the model's plan.
+-#}
+{% macro refuse_unreached_key(model_, full, inputs) %}
+    {%- set keys = in_place.temp_name('changed') -%}
+    {%- set plan = in_place.plan_of(
+        'set local random_page_cost = 1.1; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, keys)
+    ) -%}
+    {%- set found = [] -%}
+    {#- the branches of null parts come last, and their conditions are `is null` -#}
+    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}
+    {%- if found -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': the key ' ~ model_.build_by | join(', ') ~ ' does not get below ' ~ found | unique | join(', ') ~ ' of the plan, so a row '
+            ~ 'may depend on rows of other keys. Partition windows by the key, group by it, and take LIMIT, EXCEPT and totals '
+            ~ 'over all rows out;' ~ (' or set build_by to the part of the key by which windows are partitioned;' if model_.build_by | length > 1 else '')
+            ~ ' or use in_place_table. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+    {%- set plan = in_place.plan_of_one_key(plan) -%}
+    {%- set scans = in_place.scans_without_index(plan, inputs) -%}
+    {%- set cost = scans | map(attribute='Total Cost') | sum -%}
+    {%- set is_slow = full['Total Cost'] > 10000 and cost > 0.05 * full['Total Cost']
+        and (in_place.build_costs().keys_total or full['Plan Rows']) > 1000 -%}
+    {%- if is_slow and not config.get('time_dependent') -%}
+        {%- set scan = scans | sort(attribute='Total Cost') | last -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': for one value of ' ~ model_.build_by | join(', ') ~ ', a ' ~ scan['Node Type'] ~ ' reads all of '
+            ~ (scan.get('Relation Name') or scan.get('CTE Name') or scan.get('Alias') or 'a subquery') ~ ', because the key gets no index there: '
+            ~ in_place.usual_cure(scan) ~ ' Or use in_place_table. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+    {{ return(plan['Total Cost'] / (full['Total Cost'] or 1)) }}
+{% endmacro %}
+
+
+{#-
+  The scans in a plan for one key that should have the key and look it up by no index: those with the key in a filter, and
+  those of the inputs that give keys. Another table, such as a dimension, may rightly be read whole.
+-#}
+{% macro scans_without_index(plan, inputs) %}
+    {%- set names, leaves, found = [], [], [] -%}
+    {%- for input in inputs if input.gives_key and not input.through -%}
+        {%- for table in input.tables -%}{%- do names.append(table.identifier) -%}{%- endfor -%}
+    {%- endfor -%}
+    {{ in_place.collect_leaves(plan, leaves) }}
+    {%- for leaf in leaves if not leaf.get('Index Cond') and leaf['Node Type'] not in ['Result', 'Function Scan', 'Values Scan'] -%}
+        {%- if 'in_place_keys.' in (leaf.get('Filter') or '') or leaf.get('Relation Name') in names or leaf['Node Type'] == 'CTE Scan' -%}
+            {%- do found.append(leaf) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- Appends to `found` the parts of a plan that need the key below them and do not have all of it. -#}
+{% macro unreached_nodes(node, found, key) %}
+    {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
+        or node.get('Subplan Name', '').startswith('InitPlan') -%}
+    {%- if needs -%}
+        {%- set conditions = [] -%}
+        {{ in_place.collect_conditions(node, conditions) }}
+        {%- for column in key if 'in_place_keys.' ~ (column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column)) not in conditions | join(' ') -%}
+            {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {%- for child in node.get('Plans', []) -%}
+        {{ in_place.unreached_nodes(child, found, key) }}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- What usually lets the key get to that part of the plan. -#}
+{% macro usual_cure(node) %}
+    {%- if node['Node Type'] == 'CTE Scan' -%}
+        {{ return('write the CTE as not materialized, because PostgreSQL computes one that is read twice as a whole.') }}
+    {%- elif '::' in (node.get('Filter') or '') ~ (node.get('Join Filter') or '') -%}
+        {{ return('both sides of ' ~ (node.get('Filter') or node.get('Join Filter')) ~ ' need one type and collation; cast in staging.') }}
+    {%- endif -%}
+    {{ return('give it an index that begins with the column of the key, and join by the column itself and not by an expression.') }}
+{% endmacro %}
