@@ -18,7 +18,7 @@ from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt import packages, reporting
+from tidemark_dbt import compiled_macros, packages, reporting
 from tidemark_dbt.build_lock import BuildLock, BusyError, open_unlimited, require_session
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ def _keep_manifest() -> None:
 
 def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
     global _status  # noqa: PLW0603
-    packages.install_missing(Path(get_flags().PROJECT_DIR))
+    flags = get_flags()
+    project = Path(flags.PROJECT_DIR)
+    packages.install_missing(project)
+    compiled_macros.keep(project / (flags.TARGET_PATH or "target") / "compiled_macros")
     profile = _load_profile(*args)
     if profile.credentials.type != "postgres":
         return profile
