@@ -168,5 +168,5 @@
             {%- do words.extend(entry.get('columns') or []) -%}
         {%- endfor -%}
     {%- endfor -%}
-    {{ return(in_place.columns_in_use(this, words) if words and in_place.exists(this) else []) }}
+    {{ return(in_place.columns_in_use(this, words) if words else []) }}
 {% endmacro %}

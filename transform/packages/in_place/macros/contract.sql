@@ -7,45 +7,14 @@
   Returns the contract and how the table differs from it. `columns`: the contract's columns. `missing`: constraints that
   the table lacks. `gone`: names of the table's constraints that the contract no longer has. `not_null`: columns to set
   NOT NULL. `nullable`: columns that may drop NOT NULL. Without a contract, all are empty.
+
+  Arguments:
+    facts: in_place.table_facts().
 -#}
-{% macro compare_contract(model_) %}
+{% macro compare_contract(model_, facts) %}
     {%- set contract = {'columns': [], 'missing': [], 'gone': [], 'not_null': [], 'nullable': []} -%}
-    {%- if not config.get('contract').enforced -%}{{ return(contract) }}{%- endif -%}
-    {% call statement('shape') %}
-        drop table if exists pg_temp.{{ model_.shape }};
-        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
-    {% endcall %}
-    {%- do contract.update({'columns': in_place.table_columns('pg_temp.' ~ model_.shape)}) -%}
-    {%- set table = "'" ~ model_.relation ~ "'::regclass" -%}
-    {%- set shape = "'pg_temp." ~ model_.shape ~ "'::regclass" -%}
-    {%- set differ -%}
-        with constraints as (
-            select conrelid = {{ table }} as is_there, contype::text as kind, conname, pg_get_constraintdef(oid) as definition
-            from pg_catalog.pg_constraint
-            where contype in ('p', 'u', 'c', 'x') and conrelid in ({{ table }}, {{ shape }})
-        ),
-        nulls as (
-            select
-                attname,
-                bool_or(attnotnull) filter (where attrelid = {{ table }}) as is_there,
-                bool_or(attnotnull) filter (where attrelid = {{ shape }}) as is_wanted
-            from pg_catalog.pg_attribute
-            where attnum > 0 and not attisdropped and attrelid in ({{ table }}, {{ shape }})
-            group by attname
-        )
-        select case when is_there then 'gone' else 'missing' end, kind, conname::text, definition
-        from constraints
-        where not exists (
-            select from constraints as other
-            where other.is_there <> constraints.is_there and other.definition = constraints.definition
-        )
-        union all
-        select case when is_wanted then 'not_null' else 'nullable' end, null, attname::text, null
-        from nulls
-        where is_wanted <> coalesce(is_there, false)
-        order by 1, 4, 3
-    {%- endset -%}
-    {%- for row in run_query(differ) -%}
+    {%- do contract.update({'columns': facts.shape}) -%}
+    {%- for row in facts.differences -%}
         {%- if row[0] == 'missing' -%}
             {#- PostgreSQL named unnamed constraints after the temporary table -#}
             {%- do contract.missing.append({
@@ -56,6 +25,19 @@
         {%- endif -%}
     {%- endfor -%}
     {{ return(contract) }}
+{% endmacro %}
+
+
+{#-
+  Refuses rows whose columns are not the contract's, with dbt's own message.
+
+  Arguments:
+    wanted: the contract's columns; none if they are not known yet.
+-#}
+{% macro refuse_other_columns(model_, columns, wanted=none) %}
+    {%- if config.get('contract').enforced and (wanted is none or columns | sort(attribute='name') != wanted | sort(attribute='name')) -%}
+        {{ get_assert_columns_equivalent('select * from ' ~ model_.stage) }}
+    {%- endif -%}
 {% endmacro %}
 
 

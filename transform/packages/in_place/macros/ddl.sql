@@ -8,6 +8,8 @@
 -#}
 {% macro run_ddl(name, ddl, declare='', relation=this) %}
     {%- set tag = in_place.dollar_tag(ddl) -%}
+    {%- do in_place.memory().columns.clear() -%}
+    {%- do in_place.memory().update({'locks': true}) -%}
     {% call statement('in place ' ~ name) %}
         do {{ tag }}
         declare
@@ -54,6 +56,7 @@
 {#- Ends the transaction, so that the next step holds none of its locks, and begins a new one. -#}
 {% macro commit_and_begin() %}
     {%- do adapter.commit() -%}
+    {%- do in_place.memory().update({'locks': false}) -%}
     {{ in_place.begin_transaction() }}
 {% endmacro %}
 
@@ -69,7 +72,9 @@
 
 
 {#-
-  Whether the relation exists. Raises if a relation of another kind has the name: the user decides whether to drop it.
+  Whether the relation exists. Drops a view that `dbt clone` left in a table's place. Raises if a relation of another kind has
+  the name: the user decides whether to drop it.
+
   Arguments:
     kind: the expected kind, as in pg_class.relkind.
 -#}
@@ -84,6 +89,10 @@
         select relkind::text from pg_catalog.pg_class where oid = to_regclass('{{ relation }}')
     {%- endset -%}
     {%- set found = in_place.first_column(query) -%}
+    {%- if found and found[0] == 'v' and kind in ['r', 'p'] and in_place.is_clone(relation) -%}
+        {{ in_place.run_ddl('drop clone', 'drop view ' ~ relation ~ ';') }}
+        {{ return(false) }}
+    {%- endif -%}
     {%- if found and found[0] != kind -%}
         {%- set kinds = {'r': 'a plain table', 'p': 'a partitioned table', 'v': 'a view', 'm': 'a materialized view'} -%}
         {%- do exceptions.raise_compiler_error(
@@ -96,10 +105,10 @@
 
 
 {#-
-  Drops what `dbt clone` left in the model's place: a view of a table of the same name in another schema. Nothing may depend
-  on it, and the build's role must own it.
+  Whether a view is what `dbt clone` left in the model's place: a view of a table of the same name in another schema. The
+  build's role must own it.
 -#}
-{% macro drop_clone(relation) %}
+{% macro is_clone(relation) %}
     {%- set query -%}
         select
             pg_has_role(relowner, 'usage') and (
@@ -111,18 +120,7 @@
                 inner join pg_catalog.pg_class as below on below.oid = read.oid
             )
         from pg_catalog.pg_class
-        where pg_class.oid = to_regclass('{{ relation }}') and relkind = 'v'
-    {%- endset -%}
-    {%- if in_place.is_view(relation) and in_place.single_value(query) -%}
-        {{ in_place.run_ddl('drop clone', 'drop view ' ~ relation ~ ';') }}
-    {%- endif -%}
-{% endmacro %}
-
-
-{#- Whether a view has the relation's name. -#}
-{% macro is_view(relation) %}
-    {%- set query -%}
-        select exists (select from pg_catalog.pg_class where oid = to_regclass('{{ relation }}') and relkind = 'v')
+        where pg_class.oid = '{{ relation }}'::regclass
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}

@@ -140,12 +140,17 @@
 {#- Drops the temporary relations of the current build, so that the next build starts without them. -#}
 {% macro drop_temp_relations() %}
     {% call statement('clear') %}
-        drop table if exists
-            pg_temp.{{ in_place.temp_name('notes') }}, pg_temp.{{ in_place.temp_name('read') }}, pg_temp.{{ in_place.temp_name('stage') }},
-            pg_temp.{{ in_place.temp_name('gone') }}, pg_temp.{{ in_place.temp_name('plan') }}, pg_temp.{{ in_place.temp_name('shape') }},
-            pg_temp.{{ in_place.temp_name('changed') }}, pg_temp.{{ in_place.temp_name('versions') }}
+        {{ in_place.drop_temp_relations_sql() }}
     {% endcall %}
 {% endmacro %}
+
+
+{% macro drop_temp_relations_sql() -%}
+    drop table if exists
+    {%- for name in ['notes', 'read', 'stage', 'gone', 'plan', 'shape', 'changed', 'versions'] %}
+        pg_temp.{{ in_place.temp_name(name) }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
 
 
 {#-
@@ -156,6 +161,9 @@
     keys: how many keys it computed, or how many the table has after a complete build; none if it was not built by key.
     seconds: how long computing and writing them took; none if the table is new.
     definition: a hash of the SELECT; none if it was not built by key.
+
+  Returns:
+    Whether the table is due for new statistics.
 -#}
 {% macro record_build(relation, horizon, written, complete=true, keys=none, seconds=none, definition=none) %}
     {%- set rows = written.inserted + written.updated + written.deleted -%}
@@ -164,7 +172,7 @@
     {%- set is_telling = keys is not none and not complete and seconds is not none and keys and (keys >= 1000 or seconds >= 2) -%}
     {%- set per_key = seconds / keys if is_telling else none -%}
     {%- set is_sampled = in_place.is_sampled() -%}
-    {% call statement('note') %}
+    {%- set query -%}
         insert into {{ in_place.models_table(relation) }} as noted
         (
             model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
@@ -216,11 +224,14 @@
                         excluded.columns -> name
                     ))
                     from jsonb_object_keys(excluded.columns) as name
-                )
+                );
         {%- else -%}
-            delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}'
+            delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}';
         {%- endif %}
-    {% endcall %}
+        {{ in_place.drop_temp_relations_sql() }};
+        select rows_since_analyze > 0.1 * rows_total from {{ in_place.models_table(relation) }} where model = '{{ relation.identifier }}'
+    {%- endset -%}
+    {{ return(in_place.single_value(query)) }}
 {% endmacro %}
 
 

@@ -20,7 +20,6 @@
 
 {% macro build_table(complete, by_key=false) %}
     {%- set model_ = in_place.model_settings() -%}
-    {{ in_place.drop_clone(model_.relation) }}
     {%- set there = in_place.exists_as(model_.relation, 'p' if model_.partition_by else 'r') -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
@@ -41,19 +40,23 @@
 
     {%- if there -%}
         {#- 2: alter the table's shape and commit, so that its lock is short and does not cover building an index -#}
-        {%- set contract = in_place.compare_contract(model_) -%}
-        {%- set change = in_place.shape_changes(model_, columns, contract) -%}
+        {%- set facts = in_place.table_facts(model_) -%}
+        {%- set contract = in_place.compare_contract(model_, facts) -%}
+        {{ in_place.refuse_other_columns(model_, columns, contract.columns) }}
+        {%- set change = in_place.shape_changes(model_, columns, contract, facts) -%}
         {{ in_place.prove_contract(model_, columns, contract) }}
         {%- if change.anew == 'with the shape' -%}
             {#- the old rows would not fit it, and no reader may find the table without old or new rows -#}
             {%- set deleted = in_place.delete_all_rows(model_) -%}
         {%- endif -%}
         {{ in_place.alter_shape(model_, change) }}
-        {{ in_place.create_partitions(model_) }}
+        {{ in_place.create_partitions(model_, facts.default_partition) }}
         {%- if not change.anew -%}
-            {{ in_place.commit_and_begin() }}
-            {{ in_place.create_missing_indexes(model_) }}
-            {{ in_place.commit_and_begin() }}
+            {%- if change.actions or change.old_indexes or in_place.missing_indexes(model_, facts) -%}
+                {{ in_place.commit_and_begin() }}
+                {{ in_place.create_missing_indexes(model_) }}
+            {%- endif -%}
+            {%- if in_place.memory().locks -%}{{ in_place.commit_and_begin() }}{%- endif -%}
             {#- 3: write its rows, and its horizon with them -#}
             {%- set begun = modules.datetime.datetime.now() -%}
             {%- set written = in_place.merge_rows(model_, columns, complete) -%}
@@ -68,13 +71,13 @@
             {{ in_place.create_missing_indexes(model_) }}
         {%- endif -%}
     {%- else -%}
+        {{ in_place.refuse_other_columns(model_, columns) }}
         {{ in_place.create_table(model_, columns) }}
         {%- set written = in_place.fill_table(model_, columns) -%}
         {{ in_place.create_missing_indexes(model_) }}
     {%- endif -%}
     {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
-    {{ in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none, prepared.definition if by_key else none) }}
-    {{ in_place.drop_temp_relations() }}
+    {%- set due = in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none, prepared.definition if by_key else none) -%}
     {%- do store_raw_result(
         name='main',
         message=(keys ~ (' key: ' if keys == 1 else ' keys: ') if by_key and not complete else '') ~ written.inserted ~ ' new, ' ~ written.updated ~ ' changed, ' ~ written.deleted ~ ' gone',
@@ -91,7 +94,7 @@
         {#- 4: add the constraints that are new in the contract -#}
         {{ in_place.add_constraints(model_, contract) }}
     {%- endif -%}
-    {{ in_place.analyze_if_due(model_.relation, written) }}
+    {%- if due -%}{{ in_place.analyze_table(model_.relation) }}{%- endif -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [model_.relation]}) }}
 {% endmacro %}

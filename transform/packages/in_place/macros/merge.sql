@@ -165,20 +165,14 @@
 {% endmacro %}
 
 
-{% macro analyze_if_due(relation, written) %}
-    {#- autovacuum never analyzes a partitioned table as a whole, and comes late for one that was just filled -#}
-    {%- set query -%}
-        select rows_since_analyze > 0.1 * rows_total from {{ in_place.models_table(relation) }}
-        where model = '{{ relation.identifier }}'
-    {%- endset -%}
-    {%- if in_place.single_value(query) -%}
-        {{ in_place.begin_transaction() }}
-        {% call statement('statistics') %}
-            analyze {{ relation }};
-            update {{ in_place.models_table(relation) }} set rows_since_analyze = 0 where model = '{{ relation.identifier }}';
-        {% endcall %}
-        {%- do adapter.commit() -%}
-    {%- endif -%}
+{#- Autovacuum never analyzes a partitioned table as a whole, and comes late for one that was just filled. -#}
+{% macro analyze_table(relation) %}
+    {{ in_place.begin_transaction() }}
+    {% call statement('statistics') %}
+        analyze {{ relation }};
+        update {{ in_place.models_table(relation) }} set rows_since_analyze = 0 where model = '{{ relation.identifier }}';
+    {% endcall %}
+    {%- do adapter.commit() -%}
 {% endmacro %}
 
 

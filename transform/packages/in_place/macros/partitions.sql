@@ -5,8 +5,11 @@
   Rows that others write for a missing partition land in the default one. The next build moves them to their own
   partition. Infinite dates and mistakes (before the year 1, after 9999) stay there: a partition for each would not help,
   and refusing them would stop the build for one row.
+
+  Arguments:
+    default: the quoted name of the default partition; none if there is none.
 -#}
-{% macro create_partitions(model_) %}
+{% macro create_partitions(model_, default=none) %}
     {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
     {%- set relation = model_.relation -%}
     {%- set column, strays = adapter.quote(model_.partition), in_place.temp_name('strays') -%}
@@ -14,13 +17,13 @@
     {%- set stem = in_place.shortened_name(relation.identifier, '_' ~ format)[:-(format | length + 1)] -%}
     {#- for a partition whose name is taken by another table; a hash of 8 digits follows -#}
     {%- set free_stem = in_place.shortened_name(relation.identifier, '_12345678_' ~ format)[:-(format | length + 10)] ~ '_' -%}
-    {%- set default = in_place.default_partition(relation) -%}
+    {%- set name = default or in_place.free_default_name(relation) -%}
     {%- set type = in_place.table_columns(relation) | selectattr('name', 'equalto', model_.partition) | map(attribute='type') | first -%}
     {%- set ddl -%}
         -- UTC decides where a day begins for a time with a zone, not the session's time zone
         perform set_config('timezone', 'UTC', true);
-        {% if not default.there -%}
-            create table {{ default.name }} partition of {{ relation }} default;
+        {% if not default -%}
+            create table {{ name }} partition of {{ relation }} default;
         {%- endif %}
         for missing in
             select starts, ends, '{{ stem }}_' || to_char(starts, '{{ format }}') as name
@@ -30,7 +33,7 @@
                     select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) as starts from {{ model_.stage }}
                     where {{ column }} between '0001-01-01' and '9999-12-31'
                     union
-                    select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) from {{ default.name }}
+                    select date_trunc('{{ model_.grain }}', {{ column }}::timestamp) from {{ name }}
                     where {{ column }} between '0001-01-01' and '9999-12-31'
                 ) as found
             ) as wanted
@@ -51,7 +54,7 @@
             -- PostgreSQL refuses a new partition while the default one has rows for it
             create temporary table if not exists {{ strays }} (like {{ relation }});
             with stray as (
-                delete from {{ default.name }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
+                delete from {{ name }} where {{ column }} >= missing.starts and {{ column }} < missing.ends
                 returning *
             ) insert into {{ strays }} select * from stray;
             begin
@@ -79,17 +82,8 @@
 {% endmacro %}
 
 
-{#- The default partition, and whether it exists. If it does not, a free name for it. -#}
-{% macro default_partition(relation) %}
-    {%- set query -%}
-        select quote_ident(nspname) || '.' || quote_ident(relname)
-        from pg_catalog.pg_partitioned_table
-        inner join pg_catalog.pg_class on pg_class.oid = partdefid
-        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-        where partrelid = '{{ relation }}'::regclass
-    {%- endset -%}
-    {%- set found = in_place.first_column(query) -%}
-    {%- if found -%}{{ return({'there': true, 'name': found[0]}) }}{%- endif -%}
+{#- A free name for the default partition. -#}
+{% macro free_default_name(relation) %}
     {%- set names = [] -%}
     {%- for suffix in ['_default', '_' ~ local_md5(relation ~ invocation_id)[:8] ~ '_default'] -%}
         {%- set name = relation.incorporate(path={'identifier': in_place.shortened_name(relation.identifier, suffix)}) -%}
@@ -97,20 +91,14 @@
             {%- do names.append(name) -%}
         {%- endif -%}
     {%- endfor -%}
-    {{ return({'there': false, 'name': names[0] | string}) }}
+    {{ return(names[0] | string) }}
 {% endmacro %}
 
 
 {#- Refuses another partition key: PostgreSQL can't change it after the table is created. -#}
-{% macro refuse_partition_change(model_, type) %}
+{% macro refuse_partition_change(model_, type, facts) %}
     {%- if not model_.partition_by -%}{{ return('') }}{%- endif -%}
-    {%- set query -%}
-        select attname::text, format_type(atttypid, atttypmod)
-        from pg_catalog.pg_partitioned_table
-        inner join pg_catalog.pg_attribute on attrelid = partrelid and attnum = partattrs[0]
-        where partrelid = '{{ model_.relation }}'::regclass
-    {%- endset -%}
-    {%- set by = run_query(query)[0] -%}
+    {%- set by = facts.partition -%}
     {%- if by[0] != model_.partition or (by[1] != type and should_full_refresh()) -%}
         {%- do exceptions.raise_compiler_error(
             model_.relation ~ ' is partitioned by ' ~ by[0] ~ ' (' ~ by[1] ~ '), the model by ' ~ model_.partition ~ ' ('

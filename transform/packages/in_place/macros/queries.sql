@@ -17,3 +17,14 @@
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}
+
+
+{#-
+  What the macros remember during one build of the current model: a dict that they change. Jinja keeps nothing between two
+  calls of a macro. dbt's graph is one dict for the whole process.
+-#}
+{% macro memory() %}
+    {%- set name = 'in_place build of ' ~ model.unique_id ~ ' in ' ~ invocation_id -%}
+    {%- if name not in graph -%}{%- do graph.update({name: {'columns': {}}}) -%}{%- endif -%}
+    {{ return(graph[name]) }}
+{% endmacro %}

@@ -9,6 +9,7 @@
 {#- Creates a temporary view of that SQL; returns its name. -#}
 {% macro create_trial_view(definition) %}
     {%- set name = in_place.temp_name('trial') -%}
+    {%- do in_place.memory().columns.pop('pg_temp.' ~ name, none) -%}
     {% call statement('define') %}
         drop view if exists pg_temp.{{ name }};
         create temporary view {{ name }} as (

@@ -16,6 +16,7 @@
         {%- endif -%}
         {{ partitions }};
     {% endcall %}
+    {%- do in_place.memory().columns.clear() -%}
     {%- if model_.partition_by -%}
         {{ in_place.create_partitions(model_) }}
     {%- endif -%}
@@ -29,16 +30,19 @@
   Returns `actions` for one ALTER TABLE, `old_indexes` to drop, and `anew`, which says how to rewrite all rows if the old
   ones can't be compared with the new ones. 'with the shape': in one transaction, because the old values can't be cast.
   'after it': because the key changed. '': they can be compared.
+
+  Arguments:
+    facts: in_place.table_facts().
 -#}
-{% macro shape_changes(model_, columns, contract) %}
+{% macro shape_changes(model_, columns, contract, facts) %}
     {%- set has, wanted = {}, {} -%}
-    {%- for column in in_place.table_columns(model_.relation) -%}
+    {%- for column in facts.columns -%}
         {%- do has.update({column.name: column.type}) -%}
     {%- endfor -%}
     {%- for column in contract.columns or columns -%}
         {%- do wanted.update({column.name: column.type}) -%}
     {%- endfor -%}
-    {{ in_place.refuse_partition_change(model_, wanted.get(model_.partition, 'no column')) }}
+    {{ in_place.refuse_partition_change(model_, wanted.get(model_.partition, 'no column'), facts) }}
     {%- set all_may_change = should_full_refresh() -%}
     {%- set appends = config.get('on_schema_change') == 'append_new_columns' -%}
     {%- set actions, refused, casts = [], [], {} -%}
@@ -80,7 +84,7 @@
             {%- do refused.append('lacks ' ~ constraint.definition) -%}
         {%- endfor -%}
     {%- endif -%}
-    {%- set keys = in_place.unique_indexes(model_) -%}
+    {%- set keys = in_place.unique_indexes(model_, facts.unique_indexes) -%}
     {%- if keys.old and not all_may_change -%}
         {%- do refused.append(
             'has the key (' ~ keys.old | map(attribute='columns') | join('), (') ~ '), the model ('
@@ -237,33 +241,21 @@
 {#-
   `there`: whether the table has a unique index on the model's key. `old`: unique indexes of earlier builds that the model
   no longer asks for, that is, the indexes of an earlier key.
+
+  Arguments:
+    found: what in_place.unique_indexes_as_json() gave.
 -#}
-{% macro unique_indexes(model_) %}
+{% macro unique_indexes(model_, found) %}
     {%- set asked = [] -%}
-    {%- for index in (config.get('indexes') or []) + (config.get('partial_indexes') or []) if index.get('unique') -%}
+    {%- for index in in_place.asked_indexes() if index.get('unique') -%}
         {%- do asked.append(in_place.index_name(model_, index)) -%}
     {%- endfor -%}
     {%- set keys = {'there': false, 'old': []} -%}
-    {%- set query -%}
-        select
-            relname::text,
-            indpred is null and indexprs is null,
-            (
-                select string_agg(attname, ', ' order by attname)
-                from pg_catalog.pg_attribute
-                where attrelid = indrelid and attnum = any(indkey)
-            ),
-            exists (select from pg_catalog.pg_constraint where conindid = indexrelid)
-        from pg_catalog.pg_index
-        inner join pg_catalog.pg_class on pg_class.oid = indexrelid
-        where indrelid = '{{ model_.relation }}'::regclass and indisunique and indnkeyatts = indnatts
-        order by 1
-    {%- endset -%}
-    {%- for row in run_query(query) -%}
-        {%- if row[1] and row[2] == model_.match | sort | join(', ') -%}
+    {%- for name, is_plain, columns, has_constraint in found -%}
+        {%- if is_plain and columns == model_.match | sort | join(', ') -%}
             {%- do keys.update({'there': true}) -%}
-        {%- elif not row[3] and row[0] not in asked and in_place.is_index_name(model_, row[0]) -%}
-            {%- do keys.old.append({'name': row[0], 'columns': row[2]}) -%}
+        {%- elif not has_constraint and name not in asked and in_place.is_index_name(model_, name) -%}
+            {%- do keys.old.append({'name': name, 'columns': columns}) -%}
         {%- endif -%}
     {%- endfor -%}
     {{ return(keys) }}
@@ -277,37 +269,48 @@
 {% endmacro %}
 
 
+{#- The indexes that the model's config asks for. -#}
+{% macro asked_indexes() %}
+    {{ return((config.get('indexes') or []) + (config.get('partial_indexes') or [])) }}
+{% endmacro %}
+
+
+{#- The unique index on the model's key. -#}
+{% macro key_index(model_) %}
+    {{ return({'columns': model_.match, 'unique': true, 'null_keys': model_.null_keys}) }}
+{% endmacro %}
+
+
+{#- The indexes that the table lacks: a list of {index, name}. -#}
+{% macro missing_indexes(model_, facts) %}
+    {%- set wanted, missing = in_place.asked_indexes() | list, [] -%}
+    {%- if not in_place.unique_indexes(model_, facts.unique_indexes).there -%}
+        {%- do wanted.insert(0, in_place.key_index(model_)) -%}
+    {%- endif -%}
+    {%- for index in wanted -%}
+        {%- set is_there, name = facts.indexes[in_place.index_name(model_, index)] -%}
+        {%- if not is_there -%}{%- do missing.append({'index': index, 'name': name}) -%}{%- endif -%}
+    {%- endfor -%}
+    {{ return(missing) }}
+{% endmacro %}
+
+
 {#- Creates the missing indexes of `indexes` and `partial_indexes`, and a unique one on the key. -#}
 {% macro create_missing_indexes(model_) %}
-    {%- set wanted = [] -%}
-    {%- if not in_place.unique_indexes(model_).there -%}
-        {{ in_place.refuse_duplicates(model_) }}
-        {%- do wanted.append({'columns': model_.match, 'unique': true, 'null_keys': model_.null_keys}) -%}
-    {%- endif -%}
-    {%- for index in (config.get('indexes') or []) + (config.get('partial_indexes') or []) -%}
-        {%- do wanted.append(index) -%}
-    {%- endfor -%}
-    {%- for index in wanted -%}
-        {%- set definition = in_place.index_definition(model_, index) -%}
-        {%- set name = in_place.index_name(model_, index) -%}
-        {%- set place = adapter.quote(model_.relation.schema) ~ '.' -%}
-        {#- a renamed table still has the names of its indexes -#}
-        {%- set other = name[:-12] ~ local_md5(name ~ in_place.relation_oid(model_.relation))[:12] -%}
-        {%- set query -%}
-            select indrelid = '{{ model_.relation }}'::regclass
-            from pg_catalog.pg_index
-            where indexrelid in (
-                to_regclass('{{ place }}{{ adapter.quote(name) }}'), to_regclass('{{ place }}{{ adapter.quote(other) }}')
-            )
+    {%- set query -%}
+        select json_build_object(
+            'unique_indexes', {{ in_place.unique_indexes_as_json(model_) }},
+            'indexes', {{ in_place.indexes_as_json(model_) }}
+        )
+    {%- endset -%}
+    {%- for missing in in_place.missing_indexes(model_, fromjson(in_place.single_value(query))) -%}
+        {%- set index = missing.index -%}
+        {%- if index == in_place.key_index(model_) -%}{{ in_place.refuse_duplicates(model_) }}{%- endif -%}
+        {%- set ddl -%}
+            create {{ 'unique ' if index.get('unique') }}index {{ adapter.quote(missing.name) }}
+            on {{ in_place.index_definition(model_, index) }}{{ ' nulls not distinct' if index.get('unique') and index.get('null_keys') }};
         {%- endset -%}
-        {%- set taken = in_place.first_column(query) -%}
-        {%- if true not in taken -%}
-            {%- set ddl -%}
-                create {{ 'unique ' if index.get('unique') }}index {{ adapter.quote(other if taken else name) }}
-                on {{ definition }}{{ ' nulls not distinct' if index.get('unique') and index.get('null_keys') }};
-            {%- endset -%}
-            {{ in_place.run_ddl('index ' ~ loop.index, ddl) }}
-        {%- endif -%}
+        {{ in_place.run_ddl('index ' ~ loop.index, ddl) }}
     {%- endfor -%}
 {% endmacro %}
 
@@ -331,11 +334,6 @@
 {% macro is_index_name(model_, name) %}
     {%- set stem = in_place.cut_name(model_.relation.identifier[:40], 50) ~ '_' -%}
     {{ return(name[:-12] == stem and modules.re.fullmatch('[0-9a-f]{12}', name[-12:]) is not none) }}
-{% endmacro %}
-
-
-{% macro relation_oid(relation) %}
-    {{ return(in_place.single_value("select '" ~ relation ~ "'::regclass::oid::text")) }}
 {% endmacro %}
 
 

@@ -28,8 +28,7 @@
     {% endcall %}
     {%- if difference is not none -%}{{ in_place.note_snapshot_of_stage(model_) }}{%- endif -%}
     {%- endif -%}
-    {%- set names = in_place.table_columns('pg_temp.' ~ model_.stage) | map(attribute='name') | list -%}
-    {%- if flag and flag in names -%}
+    {%- if flag and flag in in_place.table_columns('pg_temp.' ~ model_.stage) | map(attribute='name') -%}
         {#- rows that leave the table; only their keys are needed -#}
         {% call statement('gone') %}
             with gone as (delete from {{ model_.stage }} where {{ adapter.quote(flag) }} returning *)
@@ -37,66 +36,86 @@
             alter table {{ model_.stage }} drop column {{ adapter.quote(flag) }};
         {% endcall %}
     {%- endif -%}
-    {%- if config.get('contract').enforced -%}
-        {{ get_assert_columns_equivalent('select * from ' ~ model_.stage) }}
-    {%- endif -%}
-    {% call statement('stage_statistics') %}
-        analyze {{ model_.stage }}
-    {% endcall %}
-    {{ in_place.refuse_bad_keys(model_) }}
-    {{ return(in_place.table_columns('pg_temp.' ~ model_.stage)) }}
+    {{ return(in_place.checked_stage(model_)) }}
 {% endmacro %}
 
 
-{#- Refuses a null or duplicate key: the table could not tell such rows apart. Nothing has been written yet. -#}
-{% macro refuse_bad_keys(model_) %}
+{#-
+  The columns of the staged rows. Refuses a null or duplicate key: the table could not tell such rows apart. Nothing has been
+  written yet.
+-#}
+{% macro checked_stage(model_) %}
     {%- set key = in_place.column_list(model_.key) -%}
     {%- set never_null = model_.key | reject('in', model_.null_keys) | list -%}
     {%- set query -%}
-        select concat_ws(', ', {{ key }}), count(*) from {{ model_.stage }}
-        group by {{ key }}
-        having count(*) > 1{{ ' or num_nulls(' ~ in_place.column_list(never_null) ~ ') > 0' if never_null }}
-        limit 1
+        -- statistics of all columns would take longer than the merge
+        analyze {{ model_.stage }} ({{ in_place.column_list(model_.match) }});
+        select
+            {{ in_place.columns_as_json("'pg_temp." ~ model_.stage ~ "'::regclass") }},
+            (
+                select json_build_array({{ in_place.key_text(model_.key) }}, count(*))
+                from {{ model_.stage }}
+                group by {{ key }}
+                having count(*) > 1{{ ' or num_nulls(' ~ in_place.column_list(never_null) ~ ') > 0' if never_null }}
+                limit 1
+            ),
+            {% if model_.partition -%}
+                (
+                    select json_build_array({{ in_place.key_text(model_.key) }})
+                    from {{ model_.stage }}
+                    where {{ adapter.quote(model_.partition) }} is null
+                    limit 1
+                )
+            {%- else -%}
+                null
+            {%- endif %}
     {%- endset -%}
-    {%- set bad = run_query(query) -%}
-    {%- if bad | length -%}
+    {%- set columns, bad, homeless = run_query(query)[0].values() -%}
+    {%- if bad -%}
+        {%- set bad = fromjson(bad) -%}
         {%- do exceptions.raise_compiler_error(
-            model_.relation ~ ': the model gives ' ~ bad[0][1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
-            ~ bad[0][0] ~ '). unique_key allows one row for each value, and null only in the columns of null_keys. '
+            model_.relation ~ ': the model gives ' ~ bad[1] ~ ' row(s) with ' ~ model_.key | join(', ') ~ ' = ('
+            ~ bad[0] ~ '). unique_key allows one row for each value, and null only in the columns of null_keys. '
             ~ 'The table is unchanged.'
         ) -%}
+    {%- elif homeless -%}
+        {%- do exceptions.raise_compiler_error(
+            model_.relation ~ ': the row with ' ~ model_.key | join(', ') ~ ' = (' ~ fromjson(homeless)[0] ~ ') has no '
+            ~ model_.partition ~ ', but the table is partitioned by it. The table is unchanged.'
+        ) -%}
     {%- endif -%}
-    {%- if model_.partition -%}
-        {%- set query -%}
-            select concat_ws(', ', {{ key }}) from {{ model_.stage }}
-            where {{ adapter.quote(model_.partition) }} is null
-            limit 1
-        {%- endset -%}
-        {%- set homeless = in_place.first_column(query) -%}
-        {%- if homeless -%}
-            {%- do exceptions.raise_compiler_error(
-                model_.relation ~ ': the row with ' ~ model_.key | join(', ') ~ ' = (' ~ homeless[0] ~ ') has no '
-                ~ model_.partition ~ ', but the table is partitioned by it. The table is unchanged.'
-            ) -%}
-        {%- endif -%}
-    {%- endif -%}
+    {{ return(fromjson(columns)) }}
 {% endmacro %}
 
 
-{#- The columns of a table as a list of {name, type}, with types as format_type() prints them. -#}
+{#- An SQL expression for the values of a row's key, for an error. -#}
+{% macro key_text(names) -%}
+    concat_ws(', ', {% for name in names %}coalesce({{ adapter.quote(name) }}::text, 'null'){{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
+
+
+{#-
+  The columns of a table as a list of {name, type}, with types as format_type() prints them; an empty list if there is no
+  such table. A build asks for them once, and again after DDL.
+-#}
 {% macro table_columns(table) %}
-    {%- set query -%}
-        select attname, format_type(atttypid, atttypmod)
-        from pg_catalog.pg_attribute
-        where attrelid = '{{ table }}'::regclass and attnum > 0 and not attisdropped
-        order by attnum
-    {%- endset -%}
-    {%- set columns = [] -%}
-    {%- for row in run_query(query) -%}
-        {%- do columns.append({'name': row[0], 'type': row[1]}) -%}
-    {%- endfor -%}
-    {{ return(columns) }}
+    {%- set known = in_place.memory().columns -%}
+    {%- if table | string not in known -%}
+        {%- set columns = in_place.single_value('select ' ~ in_place.columns_as_json("to_regclass('" ~ table | replace("'", "''") ~ "')")) -%}
+        {%- do known.update({table | string: fromjson(columns)}) -%}
+    {%- endif -%}
+    {{ return(known[table | string]) }}
 {% endmacro %}
+
+
+{#- An SQL expression for what table_columns() returns, as JSON. -#}
+{% macro columns_as_json(oid) -%}
+    coalesce((
+        select json_agg(json_build_object('name', attname, 'type', format_type(atttypid, atttypmod)) order by attnum)
+        from pg_catalog.pg_attribute
+        where attrelid = {{ oid }} and attnum > 0 and not attisdropped
+    ), '[]')
+{%- endmacro %}
 
 
 {% macro column_list(names, alias=none) -%}
