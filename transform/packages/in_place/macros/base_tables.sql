@@ -12,31 +12,24 @@
         set local max_parallel_workers_per_gather = 0;
         explain (verbose, format json) select * from {{ relation.relation }}
     {%- endset -%}
-    {%- set scans, found = [], [] -%}
+    {%- set scans, found, oids = [], [], [] -%}
     {{ in_place.collect_scans(in_place.plan_of(explain), scans) }}
+    {#- some part is no scan of a table -#}
+    {%- if scans | select('mapping') | list | length < scans | length -%}{{ return([]) }}{%- endif -%}
     {%- set names = in_place.table_columns(relation.relation) | map(attribute='name') | list -%}
     {%- set used = in_place.columns_in_use(relation.relation, key.values()) -%}
-    {%- for scan in scans if scan is mapping -%}
-        {%- set query -%}
-            select
-                base.oid::text,
-                {{ in_place.stamp_column('base.oid') }},
-                pg_has_role(relowner, 'usage'),
-                relkind = 'r' and not relispartition
-            from pg_catalog.pg_class as base
-            where base.oid = to_regclass('{{ adapter.quote(scan.get("Schema")) }}.{{ adapter.quote(scan.get("Relation Name")) }}')
-        {%- endset -%}
-        {%- set rows = run_query(query) -%}
-        {%- set is_simple = rows | length and rows[0][3] and scan['Output'] | length == names | length
+    {%- for scan in scans -%}
+        {%- do oids.append(in_place.oid_of(adapter.quote(scan['Schema']) ~ '.' ~ adapter.quote(scan['Relation Name']))) -%}
+    {%- endfor -%}
+    {%- for table in in_place.relations_of('array[' ~ oids | join(', ') ~ ']') -%}
+        {%- set scan = scans[loop.index0] -%}
+        {%- set is_simple = table.is_plain and scan['Output'] | length == names | length
             and not modules.re.search('SubPlan|InitPlan|\\$\\d', scan['Output'] | join(' ')) -%}
-        {%- if is_simple and (rows[0][1] is not none or node.resource_type == 'snapshot') -%}
-            {%- set table = in_place.relation_of(rows[0][0]) -%}
+        {%- if is_simple and (table.stamp is not none or node.resource_type == 'snapshot') -%}
             {%- set expressions = {} -%}
             {%- for column in used -%}{%- do expressions.update({column: scan['Output'][names.index(column)]}) -%}{%- endfor -%}
             {%- do table.update({
                 'alias': adapter.quote(scan['Alias']),
-                'stamp': rows[0][1],
-                'is_own': rows[0][2],
                 'expressions': expressions,
                 'columns': in_place.columns_in_use(table.relation, expressions.values()),
             }) -%}
@@ -83,15 +76,38 @@
 {%- endmacro %}
 
 
-{#- A relation by its oid, an SQL expression, as {oid, relation, schema, identifier}, quoted but for the identifier; none if there is none. -#}
-{% macro relation_of(oid) %}
+{#-
+  Relations as a list of {oid, relation, schema, identifier, stamp, is_own, is_plain, has_log}, quoted but for the identifier;
+  none in the place of one that does not exist. `stamp`: see in_place.stamp_column(). `is_own`: whether the build's role owns it.
+  `is_plain`: whether it is a table without partitions. `has_log`: whether its schema has a log of changes.
+
+  Arguments:
+    oids: an SQL expression, an array of their oids.
+-#}
+{% macro relations_of(oids) %}
     {%- set query -%}
-        select pg_class.oid::text, format('%I.%I', nspname, relname), quote_ident(nspname), relname::text
-        from pg_catalog.pg_class
-        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-        where pg_class.oid = {{ oid }}
+        select json_agg(
+            case when relations.oid is not null then json_build_object(
+                'oid', relations.oid::text,
+                'relation', format('%I.%I', nspname, relname),
+                'schema', quote_ident(nspname),
+                'identifier', relname,
+                'stamp', {{ in_place.stamp_column('relations.oid') }},
+                'is_own', pg_has_role(relowner, 'usage'),
+                'is_plain', relkind = 'r' and not relispartition,
+                'has_log', to_regclass(format('%I._tidemark_changes', nspname)) is not null
+                    and to_regclass(format('%I._tidemark_tracked', nspname)) is not null,
+                'columns', {{ in_place.columns_as_json('relations.oid') }}
+            ) end
+            order by place
+        )
+        from unnest({{ oids }}) with ordinality as asked (asked_oid, place)
+        left join pg_catalog.pg_class as relations on relations.oid = asked_oid
+        left join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
     {%- endset -%}
-    {%- set rows = run_query(query) -%}
-    {%- if not rows | length -%}{{ return(none) }}{%- endif -%}
-    {{ return({'oid': rows[0][0], 'relation': rows[0][1], 'schema': rows[0][2], 'identifier': rows[0][3]}) }}
+    {%- set relations = fromjson(in_place.single_value(query) or '[]') -%}
+    {%- for relation in relations if relation -%}
+        {%- do in_place.memory().columns.update({relation.relation: relation.pop('columns')}) -%}
+    {%- endfor -%}
+    {{ return(relations) }}
 {% endmacro %}

@@ -27,18 +27,16 @@
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
     {{ in_place.refuse_missing_columns(model_, columns) }}
     {%- set inputs = in_place.changed_by(model_, columns) -%}
-    {%- set definition = in_place.definition_of(trial) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
     {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
     {%- set share = in_place.refuse_by_key(model_, trial, columns, inputs) -%}
-    {% call statement('trial') %}
-        drop view {{ trial }};
+    {%- set query -%}
         reset max_parallel_workers_per_gather;
-        reset random_page_cost
-    {% endcall %}
-    {%- for input in inputs if input.kind == 'tracked' -%}
-        {{ in_place.track_changes(input.tables) }}
-    {%- endfor -%}
+        reset random_page_cost;
+        select {{ in_place.definition_of(trial) }}
+    {%- endset -%}
+    {%- set definition = in_place.single_value(query) -%}
+    {{ in_place.track_changes(inputs | selectattr('kind', 'equalto', 'tracked') | map(attribute='tables') | sum(start=[])) }}
     {{ return({'inputs': inputs, 'columns': columns, 'definition': definition, 'share': share, 'difference': difference}) }}
 {% endmacro %}
 
@@ -58,10 +56,10 @@
 
 {#-
   A hash of what the views below a view select, of its own SELECT, and of the functions that they call, as PostgreSQL writes
-  them: without comments and white space.
+  them: without comments and white space. As an SQL expression.
 -#}
-{% macro definition_of(trial) %}
-    {%- set query -%}
+{% macro definition_of(trial) -%}
+    (
         with views as ({{ in_place.views_below(trial) }}),
 
         functions as (
@@ -84,9 +82,8 @@
             ),
             (select string_agg(concat(prosrc, body), ';' order by oid::regprocedure::text) from functions)
         ))
-    {%- endset -%}
-    {{ return(in_place.single_value(query)) }}
-{% endmacro %}
+    )
+{%- endmacro %}
 
 
 {#- Computes the rows of the staged keys, and stages the keys of the rows that no longer come out. -#}

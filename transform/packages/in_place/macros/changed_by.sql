@@ -17,12 +17,17 @@
             this ~ (' has ' ~ entries ~ ' as changed_by, which must be a list: ' if entries else ' needs changed_by: ') ~ "what makes a key's row stale, as in [{'model': 'stg_orders', 'key': 'order_id'}]."
         ) -%}
     {%- endif -%}
-    {%- set below, found = in_place.nameable_inputs(), [] -%}
+    {%- set below, nodes, oids, found = in_place.nameable_inputs(), [], [], [] -%}
     {%- for entry in entries -%}
         {{ in_place.refuse_bad_entry(entry, below, columns) }}
         {%- set node = (below | selectattr('name', 'equalto', entry.model) | list)[0] -%}
+        {%- do nodes.append(node) -%}
+        {%- do oids.append(in_place.node_oid(node)) -%}
+    {%- endfor -%}
+    {%- set relations = in_place.relations_of('array[' ~ oids | join(', ') ~ ']') -%}
+    {%- for entry in entries -%}
+        {%- set node, relation = nodes[loop.index0], relations[loop.index0] -%}
         {%- set key = {entry.key: adapter.quote(entry.key)} if entry.key is string else entry.key -%}
-        {%- set relation = in_place.relation_of(in_place.node_oid(node)) -%}
         {%- if not relation -%}
             {%- do exceptions.raise_compiler_error(
                 'changed_by names ' ~ entry.model ~ ', which does not exist in the warehouse yet. Build it first: dbt build --select +' ~ model.name
@@ -55,6 +60,7 @@
 
 {#- Refuses an entry of `changed_by` that names columns which its input does not have. -#}
 {% macro refuse_missing_input_columns(entries, inputs) %}
+    {%- set trials = [] -%}
     {%- for input in inputs -%}
         {%- set key = entries[loop.index0].key -%}
         {%- set columns = in_place.table_columns(input.relation) | map(attribute='name') | list -%}
@@ -66,10 +72,11 @@
             ) -%}
         {%- endif -%}
         {%- if key is not string -%}
-            {#- PostgreSQL says what is wrong with an expression, before anything is built -#}
-            {%- do run_query('select ' ~ key.values() | join(', ') ~ ' from ' ~ input.relation ~ ' as ' ~ adapter.quote(input.name) ~ ' limit 0') -%}
+            {%- do trials.append('select ' ~ key.values() | join(', ') ~ ' from ' ~ input.relation ~ ' as ' ~ adapter.quote(input.name) ~ ' limit 0') -%}
         {%- endif -%}
     {%- endfor -%}
+    {#- PostgreSQL says what is wrong with an expression, before anything is built -#}
+    {%- if trials -%}{%- do run_query(trials | join(';\n')) -%}{%- endif -%}
 {% endmacro %}
 
 

@@ -12,18 +12,21 @@
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
     {%- if in_place.is_sampled() -%}{{ return('it is a sample') }}{%- endif -%}
-    {%- set functions = in_place.opaque_functions() -%}
+    {%- set last, snapshot = in_place.last_build(), in_place.last_snapshot() -%}
+    {%- set functions = in_place.memory().functions -%}
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
-    {%- set snapshot = in_place.last_snapshot() -%}
     {%- if snapshot is none -%}{{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}{%- endif -%}
-    {%- if not in_place.has_last_definition(prepared.definition) -%}{{ return('its SELECT, or a view or a function that it uses, changed') }}{%- endif -%}
+    {#- a snapshot's versions are kept as they are -#}
+    {%- if model.resource_type != 'snapshot' and last.definition != prepared.definition -%}
+        {{ return('its SELECT, or a view or a function that it uses, changed') }}
+    {%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
     {%- for input in inputs -%}
         {%- set why = in_place.why_unknown(input, snapshot) -%}
         {%- if why -%}{{ return(why) }}{%- endif -%}
     {%- endfor -%}
     {%- set keys = in_place.temp_name('changed') -%}
-    {% call statement('changed keys') %}
+    {%- set query -%}
         -- a few rows are looked up by their keys
         set local random_page_cost = 1.1;
         {% for input in inputs if input.tables -%}
@@ -31,44 +34,52 @@
             on conflict do nothing;
         {% endfor -%}
         reset random_page_cost;
-        analyze {{ keys }}
-    {% endcall %}
-    {%- if prepared.difference is not none -%}{{ return(none) }}{%- endif -%}
-    {{ return(in_place.why_full_is_cheaper(in_place.single_value('select count(*) from ' ~ keys))) }}
+        analyze {{ keys }};
+        select count(*) from {{ keys }}
+    {%- endset -%}
+    {%- set count = in_place.single_value(query) | int -%}
+    {%- do in_place.memory().update({'key_count': count}) -%}
+    {{ return(in_place.why_full_is_cheaper(count) if prepared.difference is none else none) }}
+{% endmacro %}
+
+
+{#-
+  What is known of the last build of the current model: {read_snapshot, definition, keys_total, seconds_per_key, seconds_full},
+  each none if unknown.
+-#}
+{% macro last_build() %}
+    {%- if 'last_build' not in in_place.memory() -%}
+        {%- set query -%}
+            select json_build_object(
+                -- a snapshot of another cluster means nothing here
+                'read_snapshot', case
+                    when
+                        cluster = {{ in_place.cluster_id() }}
+                        and pg_snapshot_xmax((noted ->> 'read_snapshot')::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
+                    then noted ->> 'read_snapshot'
+                end,
+                'definition', noted ->> 'definition',
+                'keys_total', coalesce(noted -> 'keys_total', noted -> 'rows_total'),
+                'seconds_per_key', noted -> 'seconds_per_key',
+                'seconds_full', noted -> 'seconds_full'
+            )
+            from (select true) as once
+            -- as JSON: a table of an earlier version lacks some columns until the next run
+            left join lateral (
+                select cluster, jsonb_strip_nulls(to_jsonb(models)) as noted
+                from {{ in_place.models_table(this) }} as models
+                where model = {{ dbt.string_literal(this.identifier) }}
+            ) as models on true
+        {%- endset -%}
+        {%- do in_place.memory().update({'last_build': fromjson(in_place.single_value(query))}) -%}
+    {%- endif -%}
+    {{ return(in_place.memory().last_build) }}
 {% endmacro %}
 
 
 {#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
 {% macro last_snapshot() %}
-    {%- set query -%}
-        select to_jsonb(noted) ->> 'read_snapshot' from {{ in_place.models_table(this) }} as noted
-        where
-            model = '{{ this.identifier }}'
-            and cluster = {{ in_place.cluster_id() }}
-            and pg_snapshot_xmax((to_jsonb(noted) ->> 'read_snapshot')::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
-    {%- endset -%}
-    {%- set found = in_place.first_column(query) -%}
-    {{ return(found[0] if found else none) }}
-{% endmacro %}
-
-
-{#- Whether the last build of the current model had that definition. A snapshot's versions are kept as they are. -#}
-{% macro has_last_definition(definition) %}
-    {%- if model.resource_type == 'snapshot' -%}{{ return(true) }}{%- endif -%}
-    {%- set query -%}
-        select definition from {{ in_place.models_table(this) }} where model = '{{ this.identifier }}'
-    {%- endset -%}
-    {{ return(in_place.single_value(query) == definition) }}
-{% endmacro %}
-
-
-{#- The functions that the current model calls and PostgreSQL does not look into, as a text; none if there are none. -#}
-{% macro opaque_functions() %}
-    {%- set query -%}
-        select string_agg(distinct function::regprocedure::text, ', ') from pg_temp.{{ in_place.temp_name('read') }}
-        where function is not null
-    {%- endset -%}
-    {{ return(in_place.single_value(query)) }}
+    {{ return(in_place.last_build().read_snapshot) }}
 {% endmacro %}
 
 
@@ -222,7 +233,7 @@
 {#- How many keys a build computed, or how many the table has after a complete build. -#}
 {% macro key_count(model_, complete) %}
     {%- if not complete -%}
-        {{ return(in_place.single_value('select count(*) from ' ~ in_place.temp_name('changed'))) }}
+        {{ return(in_place.memory().key_count) }}
     {%- elif model_.build_by == model_.key -%}
         {{ return(in_place.single_value('select count(*) from ' ~ model_.stage)) }}
     {%- endif -%}
@@ -244,9 +255,10 @@
         {{ return('(' ~ query ~ '\n) as changed') }}
     {%- endif -%}
     {%- set name = in_place.temp_name('changed') -%}
-    {{ in_place.note_horizons() }}
-    {{ in_place.note_inputs(query) }}
+    {%- do in_place.memory().update({'has_notes': true}) -%}
     {% call statement('changed') %}
+        {{ in_place.note_horizons() }}
+        {{ in_place.note_inputs(query) }}
         drop table if exists pg_temp.{{ name }};
         create temporary table {{ name }} as {{ query }}
         ;

@@ -127,13 +127,16 @@
   computed. staged_keys reads even earlier, and takes the notes that this relies on.
 -#}
 {% macro new_horizon() %}
-    {%- if not in_place.exists('pg_temp.' ~ in_place.temp_name('notes')) -%}
-        {{ in_place.note_horizons() }}
-    {%- endif -%}
-    {%- if model.resource_type != 'seed' -%}
-        {{ in_place.note_inputs(model.compiled_code) }}
-    {%- endif -%}
-    {{ return(in_place.input_horizon()) }}
+    {%- set notes -%}
+        {% if not in_place.memory().has_notes -%}
+            {{ in_place.note_horizons() }}
+        {%- endif %}
+        {% if model.resource_type != 'seed' -%}
+            {{ in_place.note_inputs(model.compiled_code) }}
+        {%- endif %}
+    {%- endset -%}
+    {%- do in_place.memory().update({'has_notes': true}) -%}
+    {{ return(in_place.input_horizon(notes)) }}
 {% endmacro %}
 
 
@@ -146,6 +149,7 @@
 
 
 {% macro drop_temp_relations_sql() -%}
+    {%- do in_place.memory().update({'has_notes': false}) -%}
     drop table if exists
     {%- for name in ['notes', 'read', 'stage', 'gone', 'plan', 'shape', 'changed', 'versions'] %}
         pg_temp.{{ in_place.temp_name(name) }}{{ ',' if not loop.last }}

@@ -30,7 +30,7 @@
     {%- set scans = in_place.scans_without_index(plan, inputs) -%}
     {%- set cost = scans | map(attribute='Total Cost') | sum -%}
     {%- set is_slow = full['Total Cost'] > 10000 and cost > 0.05 * full['Total Cost']
-        and (in_place.build_costs().keys_total or full['Plan Rows']) > 1000 -%}
+        and (in_place.last_build().keys_total or full['Plan Rows']) > 1000 -%}
     {%- if is_slow and not config.get('time_dependent') -%}
         {%- set scan = scans | sort(attribute='Total Cost') | last -%}
         {%- do exceptions.raise_compiler_error(

@@ -5,54 +5,63 @@
   models, models of other packages, relations that dbt defers to.
 -#}
 
-{#- Notes the horizon of every table, in one snapshot, before the current build reads its first row. -#}
-{% macro note_horizons() %}
-    {%- set query -%}
-        select quote_ident(nspname)
-        from pg_catalog.pg_class
-        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-        where
-            relname = '_tidemark_models'
-            and relkind = 'r'
-            and has_schema_privilege(pg_namespace.oid, 'usage')
-            and has_table_privilege(pg_class.oid, 'select')
-    {%- endset -%}
-    {%- set schemas = in_place.first_column(query) -%}
-    {% call statement('take notes') %}
-        drop table if exists pg_temp.{{ in_place.temp_name('notes') }}, pg_temp.{{ in_place.temp_name('read') }};
-        create temporary table {{ in_place.temp_name('read') }} (relation oid, function oid);
-        create temporary table {{ in_place.temp_name('notes') }} as
+{#-
+  The quoted schemas with notes on builds, as the run found them first: the model's project created its own when the run
+  started.
+-#}
+{% macro noted_schemas() %}
+    {%- set asked = 'in_place schemas in ' ~ invocation_id -%}
+    {%- if asked not in graph -%}
+        {%- set query -%}
+            select quote_ident(nspname)
+            from pg_catalog.pg_class
+            inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+            where
+                relname = '_tidemark_models'
+                and relkind = 'r'
+                and has_schema_privilege(pg_namespace.oid, 'usage')
+                and has_table_privilege(pg_class.oid, 'select')
+        {%- endset -%}
+        {%- do graph.update({asked: in_place.first_column(query)}) -%}
+    {%- endif -%}
+    {{ return(graph[asked]) }}
+{% endmacro %}
+
+
+{#- SQL that notes the horizon of every table, in one snapshot. Run it before the current build reads its first row. -#}
+{% macro note_horizons() -%}
+    drop table if exists pg_temp.{{ in_place.temp_name('notes') }}, pg_temp.{{ in_place.temp_name('read') }};
+    create temporary table {{ in_place.temp_name('read') }} (relation oid, function oid);
+    create temporary table {{ in_place.temp_name('notes') }} as
+    select
+        null::oid as relation,
+        pg_snapshot_xmin(pg_current_snapshot()) as horizon,
+        null::xid8 as changed_xid,
+        pg_current_snapshot() as snapshot
+    {% for schema in in_place.noted_schemas() -%}
+        union all
         select
-            null::oid as relation,
-            pg_snapshot_xmin(pg_current_snapshot()) as horizon,
-            null::xid8 as changed_xid,
-            pg_current_snapshot() as snapshot
-        {% for schema in schemas -%}
-            union all
-            select
-                to_regclass('{{ schema }}.' || quote_ident(model))::oid,
-                case
-                    when cluster = {{ in_place.cluster_id() }} and horizon <= pg_snapshot_xmax(pg_current_snapshot()) then horizon
-                    else '0'
-                end,
-                -- as JSON: tables of other projects and prefixes may lack this column
-                (to_jsonb(noted) ->> 'changed_xid')::xid8,
-                null
-            from {{ schema }}._tidemark_models as noted
-        {% endfor %}
-    {% endcall %}
-{% endmacro %}
+            to_regclass('{{ schema }}.' || quote_ident(model))::oid,
+            case
+                when cluster = {{ in_place.cluster_id() }} and horizon <= pg_snapshot_xmax(pg_current_snapshot()) then horizon
+                else '0'
+            end,
+            -- as JSON: tables of other projects and prefixes may lack this column
+            (to_jsonb(noted) ->> 'changed_xid')::xid8,
+            null
+        from {{ schema }}._tidemark_models as noted
+    {% endfor %};
+{%- endmacro %}
 
 
-{#- Adds the relations of that query to what the current build reads. -#}
-{% macro note_inputs(query) %}
-    {%- set trial = in_place.create_trial_view(query) -%}
-    {% call statement('add read') %}
-        insert into {{ in_place.temp_name('read') }} (relation) {{ in_place.relations_below(trial) }};
-        insert into {{ in_place.temp_name('read') }} (function) {{ in_place.functions_below(trial) }};
-        drop view {{ trial }}
-    {% endcall %}
-{% endmacro %}
+{#- SQL that adds the relations of that query to what the current build reads. -#}
+{% macro note_inputs(query) -%}
+    {%- set trial = in_place.temp_name('trial') -%}
+    {{ in_place.define_trial_view(query) }};
+    insert into {{ in_place.temp_name('read') }} (relation) {{ in_place.relations_below('pg_temp.' ~ trial) }};
+    insert into {{ in_place.temp_name('read') }} (function) {{ in_place.functions_below('pg_temp.' ~ trial) }};
+    drop view {{ trial }};
+{%- endmacro %}
 
 
 {#- A query for the relations with rows that a view or materialized view reads. -#}
@@ -127,9 +136,13 @@
 {#-
   The horizon of what was read: the oldest transaction that may be missing from any of it; 0 if it can't be known. A table
   in raw reaches to the build's own snapshot. Any other table reaches to its recorded horizon.
+
+  Arguments:
+    notes: SQL that runs before, for what the horizon is of.
 -#}
-{% macro input_horizon() %}
+{% macro input_horizon(notes) %}
     {%- set reach -%}
+        {{ notes }}
         with read as (
             select relation, horizon, {{ in_place.is_raw('relation') }} as is_raw
             from (select distinct relation from {{ in_place.temp_name('read') }} where relation is not null) as read
@@ -154,9 +167,15 @@
                 select relation::regclass::text as name from read where horizon is null and not is_raw
                 union
                 select function::regprocedure::text from {{ in_place.temp_name('read') }} where function is not null
-            ) as unknown)
+            ) as unknown),
+            (
+                select string_agg(distinct function::regprocedure::text, ', ') from {{ in_place.temp_name('read') }}
+                where function is not null
+            )
     {%- endset -%}
     {%- set found = run_query(reach)[0] -%}
+    {#- what the current model calls and PostgreSQL does not look into -#}
+    {%- do in_place.memory().update({'functions': found[2]}) -%}
     {%- if found[1] and model.config.materialized == 'in_place_incremental' -%}
         {%- do log(
             this ~ ' computes all of its rows at each build, because these inputs have no known horizon: ' ~ found[1] ~ '.',
@@ -220,6 +239,12 @@
     {%- endfor -%}
     {{ return(found.values() | selectattr('config.materialized', 'in', recorded) | list) }}
 {% endmacro %}
+
+
+{#- An SQL expression for a relation's oid; null if there is no such relation. -#}
+{% macro oid_of(relation) -%}
+    to_regclass('{{ relation | replace("'", "''") }}')::oid
+{%- endmacro %}
 
 
 {#- The relation of a node: its own, or the one that dbt defers to if it has none. -#}

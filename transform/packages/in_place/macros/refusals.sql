@@ -10,8 +10,12 @@
     What one key costs, as a share of the model's plan; none for a model that is built by difference.
 -#}
 {% macro refuse_by_key(model_, trial, columns, inputs) %}
-    {{ in_place.refuse_unlisted_inputs(trial, inputs) }}
-    {{ in_place.refuse_clock(trial) }}
+    {%- set query -%}
+        select {{ in_place.unlisted_inputs(trial, inputs) }}, {{ in_place.unstable_part(trial) }}
+    {%- endset -%}
+    {%- set unlisted, unstable = run_query(query)[0].values() -%}
+    {{ in_place.refuse_unlisted_inputs(unlisted) }}
+    {{ in_place.refuse_clock(unstable) }}
     {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
     {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns) }}
     {{ in_place.refuse_untold_columns(inputs, plan) }}
@@ -19,18 +23,20 @@
 {% endmacro %}
 
 
-{#- Refuses a model that reads a relation which is neither in `changed_by` nor `static`: its changes would be missed. -#}
-{% macro refuse_unlisted_inputs(trial, inputs) %}
-    {%- set listed = inputs | map(attribute='relation') | list -%}
+{#- An SQL expression for the relations that the model reads and that are neither in `changed_by` nor `static`; null if there are none. -#}
+{% macro unlisted_inputs(trial, inputs) -%}
+    {%- set listed, oids = inputs | map(attribute='relation') | list, [] -%}
     {%- for name in config.get('static') or [] -%}
         {%- set nodes = in_place.nameable_inputs() | selectattr('name', 'equalto', name) | list -%}
         {%- if nodes | length != 1 -%}
             {%- do exceptions.raise_compiler_error("static names '" ~ name ~ "', which the model does not read.") -%}
         {%- endif -%}
-        {%- set relation = in_place.relation_of(in_place.node_oid(nodes[0])) -%}
-        {%- if relation -%}{%- do listed.append(relation.relation) -%}{%- endif -%}
+        {%- do oids.append(in_place.node_oid(nodes[0])) -%}
     {%- endfor -%}
-    {%- set query -%}
+    {%- for relation in (in_place.relations_of('array[' ~ oids | join(', ') ~ ']') if oids else []) if relation -%}
+        {%- do listed.append(relation.relation) -%}
+    {%- endfor -%}
+    (
         select string_agg(read.oid::regclass::text, ', ' order by read.oid::regclass::text)
         from ({{ in_place.relations_below(trial) }}) as read
         where read.oid not in (
@@ -42,30 +48,40 @@
                 select below.oid from ({{ in_place.relations_below(relation) }}) as below
             {%- endfor %}
         )
-    {%- endset -%}
-    {%- set missing = in_place.single_value(query) -%}
-    {%- if missing -%}
+    )
+{%- endmacro %}
+
+
+{#- Refuses a model that reads such relations: their changes would be missed. -#}
+{% macro refuse_unlisted_inputs(unlisted) %}
+    {%- if unlisted -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ' reads ' ~ missing ~ ', whose changes would be missed. Add it to changed_by with the key that it makes stale, '
+            this ~ ' reads ' ~ unlisted ~ ', whose changes would be missed. Add it to changed_by with the key that it makes stale, '
             ~ 'or to static if its rows never change. Nothing was changed.'
         ) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- Refuses a model whose rows change with the clock or the session: no input changes then. -#}
-{% macro refuse_clock(trial) %}
-    {%- if config.get('time_dependent') -%}{{ return('') }}{%- endif -%}
-    {%- set query -%}
-        select trim(trailing '(' from substring(pg_get_viewdef(oid) from '({{ in_place.unstable_pattern() }})'))
+{#- An SQL expression for what makes the model's rows change with the clock or the session; null if nothing does. -#}
+{% macro unstable_part(trial) -%}
+    (
+        select coalesce(
+            nullif(trim(trailing '(' from substring(pg_get_viewdef(oid) from '({{ in_place.unstable_pattern() }})')), ''),
+            'the clock or the session'
+        )
         from ({{ in_place.views_below(trial) }}) as views
         where pg_get_viewdef(oid) ~ '{{ in_place.unstable_pattern() }}'
         limit 1
-    {%- endset -%}
-    {%- set found = in_place.first_column(query) -%}
-    {%- if found -%}
+    )
+{%- endmacro %}
+
+
+{#- Refuses a model whose rows change with the clock or the session: no input changes then. -#}
+{% macro refuse_clock(unstable) %}
+    {%- if unstable and not config.get('time_dependent') -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ' depends on ' ~ (found[0] or 'the clock or the session') ~ ', so its rows change when no input does. Take it out, '
+            this ~ ' depends on ' ~ unstable ~ ', so its rows change when no input does. Take it out, '
             ~ 'or set time_dependent: true, which computes all rows at each build. Nothing was changed.'
         ) -%}
     {%- endif -%}
@@ -154,13 +170,9 @@
 {% endmacro %}
 
 
-{#- The tables that a view reads, as in_place.relation_of() gives them. -#}
+{#- The tables that a view reads, as in_place.relations_of() gives them. -#}
 {% macro tables_below(relation) %}
-    {%- set found = [] -%}
-    {%- for oid in in_place.first_column('select oid::text from (' ~ in_place.relations_below(relation) ~ ') as below') -%}
-        {%- do found.append(in_place.relation_of(oid)) -%}
-    {%- endfor -%}
-    {{ return(found) }}
+    {{ return(in_place.relations_of('array(' ~ in_place.relations_below(relation) ~ ')')) }}
 {% endmacro %}
 
 

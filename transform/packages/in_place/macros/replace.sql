@@ -11,13 +11,19 @@
     {%- set name = in_place.temp_name('trial') -%}
     {%- do in_place.memory().columns.pop('pg_temp.' ~ name, none) -%}
     {% call statement('define') %}
-        drop view if exists pg_temp.{{ name }};
-        create temporary view {{ name }} as (
-            {{ definition }}
-        )
+        {{ in_place.define_trial_view(definition) }}
     {% endcall %}
     {{ return('pg_temp.' ~ name) }}
 {% endmacro %}
+
+
+{% macro define_trial_view(definition) -%}
+    {%- set name = in_place.temp_name('trial') -%}
+    drop view if exists pg_temp.{{ name }};
+    create temporary view {{ name }} as (
+        {{ definition }}
+    )
+{%- endmacro %}
 
 
 {#- Whether the relation exists with that definition. -#}

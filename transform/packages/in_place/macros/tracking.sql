@@ -12,7 +12,7 @@
   Makes sure that the changes of these tables are logged, and commits. Call it before the build's snapshot is taken.
 
   Arguments:
-    tables: a list of {oid, relation, schema, identifier, columns, is_own}; see in_place.base_tables().
+    tables: a list of {oid, relation, schema, identifier, columns, is_own, has_log}; see in_place.base_tables().
 -#}
 {% macro track_changes(tables) %}
     {%- for table in tables -%}
@@ -50,7 +50,7 @@
 {% macro is_due_for_tracking(table) %}
     {%- set changes = table.schema ~ '._tidemark_changes' -%}
     {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
-    {%- if in_place.single_value("select to_regclass('" ~ changes ~ "') is null or to_regclass('" ~ tracked ~ "') is null") -%}{{ return(true) }}{%- endif -%}
+    {%- if not table.has_log -%}{{ return(true) }}{%- endif -%}
     {%- set query -%}
         select
             exists (
