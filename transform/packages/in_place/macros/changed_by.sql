@@ -159,10 +159,15 @@
 {% endmacro %}
 
 
-{#- The columns of a table whose names are words of these expressions. -#}
+{#- The columns of a table that these expressions name: as a whole, as a word, or in quotes. -#}
 {% macro columns_in_use(relation, expressions) %}
-    {%- set words = modules.re.findall('\\w+', expressions | join(' ')) -%}
-    {{ return(in_place.table_columns(relation) | map(attribute='name') | select('in', words) | list) }}
+    {%- set expressions = expressions | list -%}
+    {%- set text, found = expressions | join(' '), [] -%}
+    {%- set words = modules.re.findall('\\w+', text) -%}
+    {%- for column in in_place.table_columns(relation) if column.name in words or column.name in expressions or adapter.quote(column.name) in text -%}
+        {%- do found.append(column.name) -%}
+    {%- endfor -%}
+    {{ return(found) }}
 {% endmacro %}
 
 

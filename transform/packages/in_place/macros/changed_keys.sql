@@ -59,6 +59,7 @@
                     then noted ->> 'read_snapshot'
                 end,
                 'definition', noted ->> 'definition',
+                'server_version', current_setting('server_version_num')::int,
                 'keys_total', coalesce(noted -> 'keys_total', noted -> 'rows_total'),
                 'seconds_per_key', noted -> 'seconds_per_key',
                 'seconds_full', noted -> 'seconds_full'
@@ -71,7 +72,8 @@
                 where model = {{ dbt.string_literal(this.identifier) }}
             ) as models on true
         {%- endset -%}
-        {%- do in_place.memory().update({'last_build': fromjson(in_place.single_value(query))}) -%}
+        {%- set last = fromjson(in_place.single_value(query)) -%}
+        {%- do in_place.memory().update({'last_build': last, 'server_version': last.server_version}) -%}
     {%- endif -%}
     {{ return(in_place.memory().last_build) }}
 {% endmacro %}
@@ -168,10 +170,27 @@
     {%- else -%}
         {#- it gives other columns than the key: the model's rows that have these values -#}
         select distinct {{ in_place.column_list(model_.build_by, 'existing') }}
-        from ({{ given }}) as given
-        inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(input.key.keys() | list, 'existing', 'given') }}
+        {% set among = in_place.and_among(model_, input.key.keys() | list, 'existing', '(' ~ given ~ ') as given') if model_.partition else '' -%}
+        {% if among -%}
+            from {{ model_.relation }} as existing
+            where true {{- among }}
+        {%- else -%}
+            from ({{ given }}) as given
+            inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(input.key.keys() | list, 'existing', 'given') }}
+        {%- endif %}
     {%- endif -%}
 {% endmacro %}
+
+
+{#- The columns of a logged row that the key's expressions use, with their types. -#}
+{% macro logged_columns(table, input) -%}
+    {%- set columns = in_place.table_columns(table.relation) -%}
+    {%- set used = in_place.columns_in_use(table.relation, (table.expressions or input.key).values()) -%}
+    {#- a list needs one column -#}
+    {%- for column in columns | selectattr('name', 'in', used) | list or columns[:1] -%}
+        {{ adapter.quote(column.name) }} {{ column.type }}{{ ', ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
 
 
 {#- A query for the values that the key's expressions have in rows which changed since `snapshot`, before or after the change. -#}
@@ -199,7 +218,7 @@
             from {{ table.schema }}._tidemark_changes as in_place_changes
             -- the row as it was, and as it is
             cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
-            cross join lateral jsonb_populate_record(null::{{ table.relation }}, in_place_row) as {{ table.alias }}
+            cross join lateral jsonb_to_record(in_place_row) as {{ table.alias }} ({{ in_place.logged_columns(table, input) }})
             where
                 in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
                 and {{ in_place.is_later('in_place_changes.xid', snapshot) }}

@@ -6,9 +6,13 @@
 {#- The SQL with subqueries for its WITH. Unchanged if a part of it is recursive, is materialized, or is not read exactly once. -#}
 {% macro inlined(definition) %}
     {%- if not modules.re.search('(?i)\\bwith\\b', definition) -%}{{ return(definition) }}{%- endif -%}
-    {%- set trial = in_place.create_trial_view(definition) -%}
     {#- with an empty search path, PostgreSQL writes each table with its schema, so a name alone is a part of the WITH -#}
-    {%- set written = in_place.single_value("set local search_path = ''; select pg_get_viewdef('" ~ trial ~ "'::regclass)") -%}
+    {%- set query -%}
+        {{ in_place.define_trial_view(definition) }};
+        set local search_path = '';
+        select pg_get_viewdef('pg_temp.{{ in_place.temp_name('trial') }}'::regclass)
+    {%- endset -%}
+    {%- set written = in_place.single_value(query) -%}
     {% call statement('path') %}
         reset search_path
     {% endcall %}

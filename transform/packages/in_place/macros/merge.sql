@@ -43,6 +43,7 @@
             with deleted as (
                 delete from {{ model_.relation }} as existing using {{ model_.plan }} as plan
                 where plan.is_new and {{ in_place.keys_equal(model_, model_.key, 'existing', 'plan', by_index=true) }}
+                {{- in_place.and_among(model_, model_.key, 'existing', model_.plan ~ ' where is_new') }}
                 returning existing.*
             )
             {{ in_place.log_deleted(model_, tracked, 'deleted') if tracked }}
@@ -146,22 +147,56 @@
 
 {#- An index of a partitioned table can't prove a key unique without the partition column. This does, for staged keys. -#}
 {% macro prove_unique(model_) %}
+    {%- set among = in_place.and_among(model_, model_.key, 'existing', model_.stage) -%}
     {%- set query -%}
-        select concat_ws(', ', {{ in_place.column_list(model_.key, 'staged') }})
-        from {{ model_.stage }} as staged
-        where (
-            select count(*) from {{ model_.relation }} as existing
-            where {{ in_place.keys_equal(model_, model_.key, 'existing', 'staged', by_index=true) }}
-        ) > 1
+        {%- if among -%}
+            select json_build_array({{ in_place.key_text(model_.key) }})
+            from {{ model_.relation }} as existing
+            where true {{- among }}
+            group by {{ in_place.column_list(model_.key) }}
+            having count(*) > 1
+        {%- else -%}
+            select json_build_array({{ in_place.key_text(model_.key) }})
+            from {{ model_.stage }} as staged
+            where (
+                select count(*) from {{ model_.relation }} as existing
+                where {{ in_place.keys_equal(model_, model_.key, 'existing', 'staged', by_index=true) }}
+            ) > 1
+        {%- endif %}
         limit 1
     {%- endset -%}
     {%- set twice = run_query(query) -%}
     {%- if twice | length -%}
         {%- do exceptions.raise_compiler_error(
-            model_.relation ~ ' has ' ~ model_.key | join(', ') ~ ' = (' ~ twice[0][0] ~ ') in two partitions. No build '
+            model_.relation ~ ' has ' ~ model_.key | join(', ') ~ ' = (' ~ fromjson(twice[0][0])[0] ~ ') in two partitions. No build '
             ~ 'of this model does that, so something else wrote it. Run it once with --full-refresh.'
         ) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  A further condition, for a search of all partitions: the key is among those of another table. From version 17 on, PostgreSQL
+  reads each page of an index once for a whole array, and skips a partition whose keys are all higher or lower; a join looks
+  each key up in each partition. Empty for an older server, and for a key that an array can't look up.
+
+  Arguments:
+    keys: the other table, and a condition on it.
+-#}
+{% macro and_among(model_, names, existing, keys) -%}
+    {%- if names | length == 1 and names[0] not in model_.null_keys and in_place.reads_arrays_at_once() -%}
+        {%- set column = adapter.quote(names[0]) %}
+        and {{ existing }}.{{ column }} = any(array(select {{ column }} from {{ keys }}))
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- Whether the server reads an index once for all values of an array. -#}
+{% macro reads_arrays_at_once() %}
+    {%- if 'server_version' not in in_place.memory() -%}
+        {%- do in_place.memory().update({'server_version': in_place.single_value("select current_setting('server_version_num')::int")}) -%}
+    {%- endif -%}
+    {{ return(in_place.memory().server_version >= 170000) }}
 {% endmacro %}
 
 

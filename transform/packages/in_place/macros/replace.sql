@@ -17,6 +17,7 @@
 {% endmacro %}
 
 
+{#- SQL that creates it; the caller drops it. -#}
 {% macro define_trial_view(definition) -%}
     {%- set name = in_place.temp_name('trial') -%}
     drop view if exists pg_temp.{{ name }};
@@ -28,8 +29,9 @@
 
 {#- Whether the relation exists with that definition. -#}
 {% macro has_definition(relation, definition) %}
-    {%- set trial = in_place.create_trial_view(definition) -%}
+    {%- set trial = 'pg_temp.' ~ in_place.temp_name('trial') -%}
     {%- set query -%}
+        {{ in_place.define_trial_view(definition) }};
         select coalesce(
             pg_get_viewdef(to_regclass('{{ relation }}')) = pg_get_viewdef('{{ trial }}'::regclass), false
         )

@@ -28,7 +28,7 @@
         {%- set said = 'CREATE VIEW' -%}
     {%- else -%}
         {%- set defined = in_place.view_definition(relation, definition) -%}
-        {%- if not in_place.has_definition(relation, defined.sql) -%}
+        {%- if not defined.is_there -%}
             {{ in_place.refuse_other_view(definition) }}
             {%- set replace -%}
                 create or replace view {{ relation }} as (
@@ -56,30 +56,40 @@
 
 
 {#-
-  The new SQL of the view, and the columns that it loses (`lost`): removed, or with another type. PostgreSQL replaces a
-  view only if its columns keep their place and new ones come after them, so this macro orders them that way.
+  The new SQL of the view, the columns that it loses (`lost`): removed, or with another type; and whether the view has that
+  SQL (`is_there`). PostgreSQL replaces a view only if its columns keep their place and new ones come after them, so this macro
+  orders them that way.
 
   Arguments:
     definition: the model's SQL.
 -#}
 {% macro view_definition(relation, definition) %}
-    {%- set trial = in_place.create_trial_view(definition) -%}
+    {%- set trial = 'pg_temp.' ~ in_place.temp_name('trial') -%}
     {%- set query -%}
-        select has.attname::text
-        from pg_catalog.pg_attribute as has
-        left join pg_catalog.pg_attribute as wanted
-            on wanted.attrelid = '{{ trial }}'::regclass
-            and wanted.attname = has.attname
-            and (wanted.atttypid, wanted.atttypmod, wanted.attcollation)
-            = (has.atttypid, has.atttypmod, has.attcollation)
-        where has.attrelid = '{{ relation }}'::regclass and has.attnum > 0 and wanted.attname is null
-        order by has.attnum
+        {{ in_place.define_trial_view(definition) }};
+        select json_build_object(
+            'lost', (
+                select coalesce(json_agg(has.attname order by has.attnum), '[]')
+                from pg_catalog.pg_attribute as has
+                left join pg_catalog.pg_attribute as wanted
+                    on wanted.attrelid = '{{ trial }}'::regclass
+                    and wanted.attname = has.attname
+                    and (wanted.atttypid, wanted.atttypmod, wanted.attcollation)
+                    = (has.atttypid, has.atttypmod, has.attcollation)
+                where has.attrelid = '{{ relation }}'::regclass and has.attnum > 0 and wanted.attname is null
+            ),
+            'has', {{ in_place.columns_as_json("'" ~ relation ~ "'::regclass") }},
+            'wanted', {{ in_place.columns_as_json("'" ~ trial ~ "'::regclass") }},
+            'is_there', pg_get_viewdef('{{ relation }}'::regclass) = pg_get_viewdef('{{ trial }}'::regclass)
+        )
     {%- endset -%}
-    {%- set lost = in_place.first_column(query) -%}
-    {%- set has = in_place.table_columns(relation) | map(attribute='name') | list -%}
-    {%- set wanted = in_place.table_columns(trial) | map(attribute='name') | list -%}
-    {%- if lost or wanted[:has | length] == has -%}
-        {{ return({'sql': definition, 'lost': lost}) }}
+    {%- set found = fromjson(in_place.single_value(query)) -%}
+    {% call statement('defined') %}
+        drop view {{ trial }}
+    {% endcall %}
+    {%- set has, wanted = found.has | map(attribute='name') | list, found.wanted | map(attribute='name') | list -%}
+    {%- if found.lost or wanted[:has | length] == has -%}
+        {{ return({'sql': definition, 'lost': found.lost, 'is_there': found.is_there}) }}
     {%- endif -%}
     {%- set reordered -%}
         select {{ in_place.column_list(has + wanted | reject('in', has) | list) }}
@@ -87,5 +97,5 @@
             {{ definition }}
         ) as model
     {%- endset -%}
-    {{ return({'sql': reordered, 'lost': []}) }}
+    {{ return({'sql': reordered, 'lost': [], 'is_there': in_place.has_definition(relation, reordered)}) }}
 {% endmacro %}
