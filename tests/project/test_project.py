@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections import Counter
 
 import pytest
 import yaml
@@ -239,6 +240,28 @@ def test_every_model_and_column_is_described(path):
         assert each.get("description"), each["name"]
         for column in each.get("columns", []):
             assert column.get("description"), f"{each['name']}.{column['name']}"
+
+
+def test_a_description_that_columns_share_is_written_once_as_a_doc_block():
+    files = [*MODELS.rglob("*.yml"), *MODELS.parent.glob("snapshots/*.yml")]
+    contents = [yaml.safe_load(path.read_text()) for path in files]
+    tables = [
+        each
+        for content in contents
+        for each in [
+            *content.get("models", []),
+            *content.get("snapshots", []),
+            *(table for source in content.get("sources", []) for table in source["tables"]),
+        ]
+    ]
+    # an alias in YAML is the same object as its anchor, and so is written once
+    columns = {id(column): column["description"] for table in tables for column in table.get("columns", [])}
+    texts = Counter(text for text in columns.values() if "doc(" not in text)
+    # "Primary key." says what a column is for, and not what it holds
+    assert {text for text, count in texts.items() if count > 1} <= {"Primary key."}
+    used = {name for text in columns.values() for name in re.findall(r"doc\('(\w+)'\)", text)}
+    blocks = [name for path in MODELS.rglob("*.md") for name in re.findall(r"{% docs (\w+) %}", path.read_text())]
+    assert sorted(blocks) == sorted(used)
 
 
 def test_every_mart_is_a_plain_select_without_a_branch_for_incremental_builds():
