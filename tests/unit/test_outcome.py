@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from io import StringIO
+
+from rich.console import Console
+
 from tidemark.project.meltano_state import Bookmark
+from tidemark.run.display import Display
 from tidemark.run.events import BlockDone, Failure, NodeDone, Rows, StreamBegan, TextLine
 from tidemark.run.outcome import BlockOutcome, RunOutcome
+from tidemark.run.progress import StepProgress
 from tidemark.run.summary import stream_reports
 
 
@@ -91,3 +97,12 @@ def test_a_run_that_ended_in_the_middle_did_not_succeed():
     outcome.take(BlockDone(success=True, error=None))
     assert not outcome.ended_well
     assert outcome.culprit.title == "Test"
+
+
+def test_a_step_whose_tests_fail_says_how_many_of_them_succeeded():
+    printed = Console(file=StringIO(), width=80)
+    outcome = RunOutcome([BlockOutcome("dbt-postgres:test", "Test")])
+    statuses = ("PASS", "PASS", "WARN", "FAIL", "ERROR")
+    events = [NodeDone(index, len(statuses), status, f"test_{index}") for index, status in enumerate(statuses)]
+    StepProgress(Display(printed)).follow(iter([*events, BlockDone(success=False, error="exit code: 1")]), outcome)
+    assert "✗ Test              3 of 5 " in printed.file.getvalue()

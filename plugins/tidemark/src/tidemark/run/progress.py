@@ -77,7 +77,7 @@ class StepProgress:
                 self._block(block, events, outcome)
 
     def _block(self, block: BlockOutcome, events: Iterator[Event], outcome: RunOutcome) -> None:
-        nodes = 0
+        nodes = total = 0
         with self._display.step(block.title) as step:
             for event in events:
                 outcome.take(event)
@@ -93,3 +93,5 @@ class StepProgress:
             # None means that Meltano ended without reporting the block's end
             block.success = bool(block.success)
             step.failed = not block.success
+            if step.failed and total:
+                step.say(f"{block.passed + block.warned} of {total}")
