@@ -13,6 +13,7 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ in_place.begin_transaction() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {{ in_place.run_if_any(in_place.stock_begins()) }}
 
     {%- set rows = file.rows | length -%}
     {{ in_place.stage_seed(file) }}
@@ -34,6 +35,7 @@
     {%- do apply_grants(relation, config.get('grants'), should_revoke=there) -%}
     {{ in_place.update_comments(relation) }}
 
+    {{ in_place.run_if_any(in_place.stock_ends()) }}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}

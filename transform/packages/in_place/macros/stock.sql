@@ -1,7 +1,8 @@
 {#-
   Hooks that record the horizon of dbt's own tables, as for in-place tables. Such a table holds what was committed when its
   build began, and a model on it must not treat it as fresh as raw. The project sets the hooks for all models. They do
-  nothing for models that do not need them, and nothing in a schema without `_tidemark_models`.
+  nothing for models that do not need them, and nothing in a schema without `_tidemark_models`. `build_seed` calls them itself:
+  a project without seeds would be warned of a setting for them.
 -#}
 
 {#- dbt's own materializations with rows of their own. -#}
@@ -43,4 +44,12 @@
         horizon = next_horizon, cluster = {{ in_place.cluster_id() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
         invocation_id = '{{ invocation_id }}'
     where model = '{{ this.identifier }}'
+{% endmacro %}
+
+
+{#- Runs what a hook gives, if that is anything. -#}
+{% macro run_if_any(query) %}
+    {%- if query | trim -%}
+        {% call statement('hook') %}{{ query }}{% endcall %}
+    {%- endif -%}
 {% endmacro %}
