@@ -245,10 +245,14 @@ def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project
         for schema in ("intermediate", "marts"):
             connection.execute(f"update {schema}._tidemark_models set horizon = '999999999', cluster = 'another'")
         for schema in ("raw", "intermediate", "marts"):
-            connection.execute(f"update {schema}._tidemark_tracked set since = '999999999', cluster = 'another'")
             connection.execute(
-                f"insert into {schema}._tidemark_changes (model, xid, logged_at) "
-                f"select model, '999999999', now() - interval '6 days' from {schema}._tidemark_tracked"
+                f"update {schema}._tidemark_tracked set cluster = 'another', trimmed = '999999998', "
+                "columns = (select jsonb_object_agg(name, '999999999') from jsonb_object_keys(columns) name)"
+            )
+            # one that is older than the log may be, and one that is not
+            connection.execute(
+                f"insert into {schema}._tidemark_changes (model, xid, logged_at) select model, '999999999', "
+                f"now() - make_interval(days => age) from {schema}._tidemark_tracked, unnest(array[6, 60]) age"
             )
         connection.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id = 50"))
     printed = project.build()
@@ -259,9 +263,11 @@ def test_a_warehouse_restored_into_another_cluster_is_built_in_full_once(project
     with project.connect("warehouse") as connection:
         # nothing of the other cluster is left to be trimmed later
         for schema in ("raw", "intermediate", "marts"):
-            assert connection.execute(
-                f"select count(*) from {schema}._tidemark_changes where xid = '999999999'"
-            ).fetchone() == (0,), schema
+            found = connection.execute(
+                f"select (select count(*) from {schema}._tidemark_changes where xid = '999999999'), "
+                f"(select count(*) from {schema}._tidemark_tracked where trimmed > '999999' or cluster = 'another')"
+            )
+            assert found.fetchone() == (0, 0), schema
 
 
 @pytest.mark.long

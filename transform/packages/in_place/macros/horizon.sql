@@ -221,6 +221,7 @@
             on conflict (model) do update set
                 relation = excluded.relation,
                 cluster = excluded.cluster,
+                trimmed = case when known.cluster = excluded.cluster then known.trimmed end,
                 -- the log has a column from the build on that logged it first
                 columns = (
                     select jsonb_object_agg(name, coalesce(

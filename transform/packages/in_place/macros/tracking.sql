@@ -356,6 +356,7 @@ end
         {%- if node.config.materialized in in_place.materializations_with_rows() -%}{%- do written.append(node.schema) -%}{%- endif -%}
     {%- endfor -%}
     {%- for schema in written | unique | sort %}
+        {{ in_place.forget_other_clusters(schema) }}
         with unread as (
             -- the oldest transaction that the last build of some model may not have seen
             select min(pg_snapshot_xmin(read_snapshot)::text::numeric)::text::xid8 as xid
@@ -384,3 +385,16 @@ end
         where tracked.model = last.model;
     {%- endfor -%}
 {% endmacro %}
+
+
+{#-
+  Deletes what a schema's log has of another cluster, from which the warehouse was restored. That cluster's transaction
+  numbers mean nothing here: a high one in `trimmed` would make the models above compute all rows in each build, until this
+  cluster's numbers pass it. The changes themselves do not name their cluster, so a table's newer ones go with them; the models
+  above compute all rows once anyway.
+-#}
+{% macro forget_other_clusters(schema) %}
+        delete from {{ adapter.quote(schema) }}._tidemark_changes
+        where model in (select model from {{ adapter.quote(schema) }}._tidemark_tracked where cluster <> {{ in_place.cluster_id() }});
+        delete from {{ adapter.quote(schema) }}._tidemark_tracked where cluster <> {{ in_place.cluster_id() }};
+{%- endmacro %}
