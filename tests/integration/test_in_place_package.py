@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 DBT = REPOSITORY / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"
-BY_KEY = ("customers_by_key", "orders_by_key", "orders_history")
+BY_KEY = ("customers_by_key", "orders_by_key", "orders_history", "sales_by_month")
 TABLES = ("fct_orders", "fct_orders_by_month", "dim_customers", "fct_large_orders", *BY_KEY)
 NOTHING = dict.fromkeys(TABLES, (0, 0, 0))
 WRITTEN = re.compile(r"model shop\.(\w+) .*\[(?:\d+ keys?: )?(\d+) new, (\d+) changed, (\d+) gone in")
@@ -119,8 +119,8 @@ def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, row
 
     dbt("run-operation", "change_orders")
     printed = dbt("build")
-    # customers 1 to 5; 5 orders, and the others of customers 1 and 5, who have one more and one less
-    assert keys(printed) == {"customers_by_key": 5, "orders_by_key": 44, "orders_history": 5}
+    # customers 1 to 5; 5 orders, and the others of customers 1 and 5, who have one more and one less; each status in January, one in July
+    assert keys(printed) == {"customers_by_key": 5, "orders_by_key": 44, "orders_history": 5, "sales_by_month": 4}
     assert written(printed) == {
         "fct_orders": (1, 3, 1),
         "fct_orders_by_month": (1, 3, 1),
@@ -130,9 +130,10 @@ def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, row
         "customers_by_key": (0, 5, 0),
         "orders_by_key": (1, 42, 1),
         "orders_history": (5, 4, 0),
+        "sales_by_month": (1, 3, 0),
     }
     untouched = set(before) & set(rows(ROWS))
-    assert len(before) - len(untouched) == 4 + 4 + 5 + 5 + 43 + 4
+    assert len(before) - len(untouched) == 4 + 4 + 5 + 5 + 43 + 4 + 3
     assert rows(snapshot) == [(1005, 1001)]
     assert rows("select order_count from orders_per_day where ordered_on = '2026-07-01'") == [(1,)]
 
