@@ -149,6 +149,31 @@ def test_a_run_installs_the_packages_that_are_missing(project, as_after):
 
 
 @pytest.mark.long
+def test_macros_are_compiled_once_and_damaged_copies_again(project):
+    kept = project.root / ".meltano" / "dbt" / "target" / "compiled_macros"
+
+    def build() -> dict[str, tuple[int, bytes]]:
+        """Build a view; return what is kept of each macro."""
+        done = project.dbt("run", "--select", "stg_orders")
+        assert done.returncode == 0, done.stdout
+        return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in kept.iterdir()}
+
+    first = build()
+    assert len(first) > 20
+    assert build() == first
+    for file in kept.iterdir():
+        file.write_bytes(file.read_bytes()[:40])
+    again = {name: code for name, (_, code) in build().items() if len(code) > 40}
+    assert len(again) > 20
+    assert again == {name: first[name][1] for name in again}
+    # a place that can't be used
+    shutil.rmtree(kept)
+    kept.write_text("")
+    assert project.dbt("run", "--select", "stg_orders").returncode == 0
+    kept.unlink()
+
+
+@pytest.mark.long
 def test_the_first_build_in_a_developers_schemas_runs_with_its_tests(project):
     built = project.dbt("build", "--select", "+fct_sales", "+fct_orders", env={"DBT_SCHEMA_PREFIX": "own_"})
     assert built.returncode == 0, built.stdout

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dbt_common.clients.jinja import MACRO_DEBUGGING, MacroFuzzEnvironment
 from jinja2 import FileSystemBytecodeCache
+from jinja2.bccache import Bucket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,11 @@ def _compile_once(
     if not isinstance(source, str) or any(args) or any(options.values()):
         return compiled()
     name = repr((type(environment).__qualname__, _VERSIONS, source))
-    bucket = cache.get_bucket(environment, name, None, source)
+    try:
+        bucket = cache.get_bucket(environment, name, None, source)
+    # whatever a damaged file makes pickle and marshal raise
+    except Exception:  # noqa: BLE001
+        bucket = Bucket(environment, cache.get_cache_key(name), cache.get_source_checksum(source))
     if bucket.code is None:
         bucket.code = compiled()
         with suppress(OSError):
