@@ -38,11 +38,14 @@
 {#- Stages the keys whose inputs changed, unless all rows must be compared. -#}
 {% macro stage_snapshot_keys() %}
     {%- set model_ = in_place.snapshot_settings() -%}
-    {%- set there = in_place.exists(this) -%}
+    {%- set there = in_place.table_columns(this) | length > 0 -%}
     {%- set prepared = in_place.prepare_by_key(model_, there) -%}
     {%- do in_place.new_horizon() -%}
     {%- set why_full = in_place.stage_changed_keys(model_, prepared, there) -%}
-    {%- if not why_full and not in_place.has_same_checks() -%}{%- set why_full = 'check_cols changed' -%}{%- endif -%}
+    {%- if not why_full and in_place.last_build().definition != in_place.snapshot_definition() -%}
+        {%- set why_full = 'check_cols changed' -%}
+    {%- endif -%}
+    {%- do in_place.memory().update({'has_keys': not why_full}) -%}
     {%- if why_full -%}
         {%- do log(this ~ ' compares all of its rows: ' ~ why_full ~ '.', info=true) if there -%}
         {% call statement('no keys') %}
@@ -64,10 +67,10 @@
   more decimals and find them changed in each build, and to lengthen a text column it would drop what depends on it.
 -#}
 {% macro widen_snapshot() %}
-    {%- if not in_place.exists(this) or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
-    {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
+    {%- if not in_place.table_columns(this) or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
+    {%- set trial = 'pg_temp.' ~ in_place.temp_name('trial') -%}
     {%- set actions, refused, widened = [], [], [] -%}
-    {%- for row in run_query(in_place.wider_types(this, trial)) -%}
+    {%- for row in run_query(in_place.define_trial_view(model.compiled_code) ~ ';' ~ in_place.wider_types(this, trial)) -%}
         {%- if row[3] is none -%}
             {%- do refused.append(row[0] ~ ' as ' ~ row[1] ~ ', the query as ' ~ row[2]) -%}
         {%- else -%}
@@ -178,15 +181,7 @@
 {%- endmacro %}
 
 
-{#- Whether the last build compared the same columns. -#}
-{% macro has_same_checks() %}
-    {%- set query -%}
-        select definition from {{ in_place.models_table(this) }} where model = '{{ this.identifier }}'
-    {%- endset -%}
-    {{ return(in_place.first_column(query) | list == [in_place.snapshot_definition()]) }}
-{% endmacro %}
-
-
+{#- A hash of the columns that a build compares. -#}
 {% macro snapshot_definition() %}
     {{ return(local_md5(model.config.check_cols | string)) }}
 {% endmacro %}
@@ -195,18 +190,22 @@
 {#- dbt compares with all current versions, one per key. This compares the rows of the staged keys with their versions. -#}
 {% macro postgres__snapshot_staging_table(strategy, source_sql, target_relation) %}
     {%- set keys = in_place.temp_name('changed') -%}
-    {%- if config.get('changed_by') and in_place.exists('pg_temp.' ~ keys) -%}
+    {%- if in_place.memory().has_keys -%}
         {%- set model_ = in_place.snapshot_settings() -%}
         {%- set source_sql = in_place.rows_by_key(model_, keys) -%}
         {#- a relation and no subquery, because dbt asks for its columns if hard_deletes is new_record -#}
         {%- set versions = api.Relation.create(identifier=in_place.shortened_name(this.identifier, '__versions')) -%}
-        {% call statement('versions') %}
-            drop table if exists pg_temp.{{ versions }};
-            create temporary table {{ versions }} as
-            select versions.*
-            from {{ keys }} as in_place_keys
-            inner join {{ target_relation }} as versions on {{ in_place.columns_equal(model_.key, 'versions', 'in_place_keys') }}
-        {% endcall %}
+        {#- dbt renders this twice -#}
+        {%- if not in_place.memory().has_versions -%}
+            {% call statement('versions') %}
+                drop table if exists pg_temp.{{ versions }};
+                create temporary table {{ versions }} as
+                select versions.*
+                from {{ keys }} as in_place_keys
+                inner join {{ target_relation }} as versions on {{ in_place.columns_equal(model_.key, 'versions', 'in_place_keys') }}
+            {% endcall %}
+            {%- do in_place.memory().update({'has_versions': true}) -%}
+        {%- endif -%}
         {%- set target_relation = versions -%}
     {%- endif -%}
     {{ default__snapshot_staging_table(strategy, source_sql, target_relation) }}
