@@ -226,7 +226,8 @@
                 {% if input.columns and input.kind == 'logged' -%}
                     and (
                         in_place_changes.old is null or in_place_changes.new is null
-                        {% for name in input.columns -%}
+                        -- with those of the key: a row that moves changes both of its groups
+                        {% for name in in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
                             or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
                         {% endfor -%}
                     )
