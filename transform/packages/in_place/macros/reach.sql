@@ -247,14 +247,36 @@
 {%- endmacro %}
 
 
-{#- The relation of a node: its own, or the one that dbt defers to if it has none. -#}
+{#- SQL for the oid of a node's relation: its own, or the one that dbt defers to if it has none. -#}
 {% macro node_oid(node) -%}
     {%- set own = api.Relation.create(schema=node.schema, identifier=node.alias) -%}
+    {%- set oid = "to_regclass('" ~ own ~ "')::oid" -%}
     {%- set deferred = node.get('defer_relation') -%}
     {%- if deferred -%}
         {%- set deferred = api.Relation.create(schema=deferred.schema, identifier=deferred.alias) -%}
-        coalesce(to_regclass('{{ own }}'), to_regclass('{{ deferred }}'))::oid
-    {%- else -%}
-        to_regclass('{{ own }}')::oid
+        {%- set oid = 'coalesce(' ~ oid ~ ", to_regclass('" ~ deferred ~ "')::oid)" -%}
     {%- endif -%}
+    {{ in_place.cloned_oid(oid) if node.config.materialized in in_place.materializations_with_rows() else oid }}
+{%- endmacro %}
+
+
+{#- SQL for the oid of the table that `dbt clone` made a view of, or for the given oid: the changes of the table are logged. -#}
+{% macro cloned_oid(oid) -%}
+    coalesce(
+        (
+            select min(cloned.oid)
+            from pg_catalog.pg_class as clone
+            inner join pg_catalog.pg_rewrite on ev_class = clone.oid
+            inner join pg_catalog.pg_depend on objid = pg_rewrite.oid and classid = 'pg_rewrite'::regclass
+            inner join pg_catalog.pg_class as cloned
+                on cloned.oid = refobjid and refclassid = 'pg_class'::regclass and cloned.oid <> clone.oid
+            where
+                clone.oid = {{ oid }}
+                and clone.relkind = 'v'
+            having
+                count(distinct cloned.oid) = 1
+                and bool_and(cloned.relname = clone.relname and cloned.relkind in ('r', 'p'))
+        ),
+        {{ oid }}
+    )
 {%- endmacro %}
