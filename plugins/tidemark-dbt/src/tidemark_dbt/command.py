@@ -18,7 +18,7 @@ from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt import compiled_macros, packages, reporting
+from tidemark_dbt import compiled_macros, config_values, packages, reporting
 from tidemark_dbt.build_lock import BuildLock, BusyError, open_unlimited, require_session
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run(*, starter: int | None) -> NoReturn:
     requires.load_profile = partial(_load_profile_and_lock, starter)
     PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
     PostgresConnectionManager.open = staticmethod(open_unlimited)
+    config_values.refuse_relations()
     status = _run()
     if not status:
         _keep_manifest()

@@ -25,6 +25,7 @@
     {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'share': none, 'difference': none}) }}{%- endif -%}
     {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
     {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
+    {{ in_place.refuse_misspelt_settings() }}
     {{ in_place.refuse_missing_columns(model_, columns) }}
     {%- set inputs = in_place.changed_by(model_, columns) -%}
     {{ in_place.create_keys_table(model_, trial, there) }}
@@ -47,7 +48,8 @@
         {%- set missing = names | reject('in', columns) | list -%}
         {%- if missing -%}
             {%- do exceptions.raise_compiler_error(
-                this ~ ': ' ~ setting ~ ' names ' ~ missing | join(', ') ~ ', which the model does not have. Its columns: ' ~ columns | join(', ') ~ '.'
+                this ~ ': ' ~ setting ~ ' names ' ~ missing | join(', ') ~ ', which the model does not have.' ~ in_place.did_you_mean(missing[0], columns)
+                ~ ' Its columns: ' ~ columns | join(', ') ~ '.'
             ) -%}
         {%- endif -%}
     {%- endfor -%}

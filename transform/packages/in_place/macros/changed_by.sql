@@ -67,8 +67,8 @@
         {%- set missing = (([key] if key is string else []) + input.columns) | reject('in', columns) | list -%}
         {%- if missing -%}
             {%- do exceptions.raise_compiler_error(
-                this ~ ': changed_by names ' ~ missing | join(', ') ~ ' for ' ~ input.name ~ ', which has no such column. If the key has another '
-                ~ "name there, map it, as in {'" ~ missing[0] ~ "': '…'}. Its columns: " ~ columns | join(', ') ~ '. Nothing was changed.'
+                this ~ ': changed_by names ' ~ missing | join(', ') ~ ' for ' ~ input.name ~ ', which has no such column.'
+                ~ (in_place.did_you_mean(missing[0], columns) or " If the key has another name there, map it, as in {'" ~ missing[0] ~ "': '…'}.") ~ ' Its columns: ' ~ columns | join(', ') ~ '. Nothing was changed.'
             ) -%}
         {%- endif -%}
         {%- if key is not string -%}
@@ -86,6 +86,7 @@
     {%- if not others -%}
         {%- do exceptions.raise_compiler_error(
             'changed_by finds the rows that ' ~ input.name ~ " changes through '" ~ input.through ~ "', which needs an entry of its own that gives the key."
+            ~ in_place.did_you_mean(input.through, inputs | map(attribute='name') | list)
         ) -%}
     {%- endif -%}
     {%- set columns = in_place.table_columns(others[0].relation) | map(attribute='name') | list -%}
@@ -128,14 +129,23 @@
     {%- if entry is not mapping or not entry.get('model') or not entry.get('key') -%}
         {%- do exceptions.raise_compiler_error('changed_by has ' ~ entry ~ '. An entry names a model and a key, as in ' ~ example ~ '.') -%}
     {%- endif -%}
+    {#- while dbt reads config(), ref() is the model itself -#}
+    {%- if entry.model is not string or 'ref(' in entry.model or 'source(' in entry.model or '{{' in entry.model or entry.model in [model.name, this | string] -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by has the model ' ~ entry.model ~ ', and takes names as text, without ref() or source(): ' ~ example ~ ", or 'raw.orders' for a source."
+        ) -%}
+    {%- endif -%}
     {%- set unknown = entry.keys() | reject('in', ['model', 'key', 'columns', 'through']) | list -%}
     {%- if unknown -%}
-        {%- do exceptions.raise_compiler_error('changed_by has ' ~ unknown | join(', ') ~ '. An entry has model, key, columns and through, as in ' ~ example ~ '.') -%}
+        {%- do exceptions.raise_compiler_error(
+            'changed_by has ' ~ unknown | join(', ') ~ '. An entry has model, key, columns and through, as in ' ~ example ~ '.'
+            ~ in_place.did_you_mean(unknown[0], ['model', 'key', 'columns', 'through'])
+        ) -%}
     {%- endif -%}
     {%- if below | selectattr('name', 'equalto', entry.model) | list | length != 1 -%}
         {%- do exceptions.raise_compiler_error(
-            "changed_by names '" ~ entry.model ~ "', which the model does not read. It reads: "
-            ~ below | map(attribute='name') | sort | join(', ') ~ '.'
+            "changed_by names '" ~ entry.model ~ "', which the model does not read." ~ in_place.did_you_mean(entry.model, below | map(attribute='name') | list)
+            ~ ' It reads: ' ~ below | map(attribute='name') | sort | join(', ') ~ '.'
         ) -%}
     {%- endif -%}
     {%- if entry.key is not string and entry.key is not mapping -%}
@@ -146,8 +156,8 @@
     {%- set missing = ([entry.key] if entry.key is string else entry.key.keys() | list) | reject('in', columns) | list -%}
     {%- if missing and not entry.get('through') -%}
         {%- do exceptions.raise_compiler_error(
-            'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have. Select it, or '
-            ~ "find the rows 'through' a model that has it. Columns of this model: " ~ columns | join(', ') ~ '.'
+            'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have.'
+            ~ (in_place.did_you_mean(missing[0], columns) or " Select it, or find the rows 'through' a model that has it.") ~ ' Columns of this model: ' ~ columns | join(', ') ~ '.'
         ) -%}
     {%- endif -%}
 {% endmacro %}

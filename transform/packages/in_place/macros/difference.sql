@@ -25,11 +25,11 @@
     {%- endif -%}
     {%- set nodes = [] -%}
     {{ in_place.collect_nodes(plan, nodes) }}
-    {%- set others = nodes | map(attribute='Node Type') | reject('in', [
+    {%- set others = nodes | rejectattr('Node Type', 'in', [
         'Aggregate', 'Group', 'Sort', 'Incremental Sort', 'Append', 'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan', 'Bitmap Index Scan'
     ]) | list -%}
     {%- if plan['Node Type'] != 'Aggregate' or plan.get('Filter') or others or not plan.get('Group Key') -%}
-        {{ in_place.refuse_difference('it is more than a GROUP BY of one table: ' ~ (others | first or 'HAVING, or an expression over the sums')) }}
+        {{ in_place.refuse_difference('it is more than a GROUP BY of one table: ' ~ (in_place.in_words(others[0]) if others else 'HAVING, or an expression over the sums')) }}
     {%- endif -%}
     {%- set found, aggregates = {'rows': none, 'sums': {}, 'counts': []}, {} -%}
     {%- for name in columns if name not in model_.key -%}

@@ -20,8 +20,8 @@
     {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}
     {%- if found -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ': the key ' ~ model_.build_by | join(', ') ~ ' does not get below ' ~ found | unique | join(', ') ~ ' of the plan, so a row '
-            ~ 'may depend on rows of other keys. Partition windows by the key, group by it, and take LIMIT, EXCEPT and totals '
+            this ~ ': a row may depend on rows of other keys, because PostgreSQL can\'t apply a condition on ' ~ model_.build_by | join(', ') ~ ' before '
+            ~ found | unique | join('; ') ~ '. Partition windows by the key, group by it, and take LIMIT, EXCEPT and totals '
             ~ 'over all rows out;' ~ (' or set build_by to the part of the key by which windows are partitioned;' if model_.build_by | length > 1 else '')
             ~ ' or use in_place_table. Nothing was changed.'
         ) -%}
@@ -34,7 +34,7 @@
     {%- if is_slow and not config.get('time_dependent') -%}
         {%- set scan = scans | sort(attribute='Total Cost') | last -%}
         {%- do exceptions.raise_compiler_error(
-            this ~ ': for one value of ' ~ model_.build_by | join(', ') ~ ', a ' ~ scan['Node Type'] ~ ' reads all of '
+            this ~ ': for one value of ' ~ model_.build_by | join(', ') ~ ', PostgreSQL reads all of '
             ~ (scan.get('Relation Name') or scan.get('CTE Name') or scan.get('Alias') or 'a subquery') ~ ', because the key gets no index there: '
             ~ in_place.usual_cure(scan) ~ ' Or use in_place_table. Nothing was changed.'
         ) -%}
@@ -70,7 +70,7 @@
         {%- set conditions = [] -%}
         {{ in_place.collect_conditions(node, conditions) }}
         {%- for column in key if 'in_place_keys.' ~ (column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column)) not in conditions | join(' ') -%}
-            {%- do found.append(node.get('Subplan Name') or node['Node Type']) -%}
+            {%- do found.append(in_place.in_words(node)) -%}
         {%- endfor -%}
     {%- endif -%}
     {%- for child in node.get('Plans', []) -%}

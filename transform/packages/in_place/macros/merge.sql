@@ -150,13 +150,13 @@
     {%- set among = in_place.and_among(model_, model_.key, 'existing', model_.stage) -%}
     {%- set query -%}
         {%- if among -%}
-            select json_build_array({{ in_place.key_text(model_.key) }})
+            select json_build_array({{ in_place.shown_key(model_.key) }})
             from {{ model_.relation }} as existing
             where true {{- among }}
             group by {{ in_place.column_list(model_.key) }}
             having count(*) > 1
         {%- else -%}
-            select json_build_array({{ in_place.key_text(model_.key) }})
+            select json_build_array({{ in_place.shown_key(model_.key) }})
             from {{ model_.stage }} as staged
             where (
                 select count(*) from {{ model_.relation }} as existing

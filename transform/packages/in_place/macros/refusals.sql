@@ -29,7 +29,9 @@
     {%- for name in config.get('static') or [] -%}
         {%- set nodes = in_place.nameable_inputs() | selectattr('name', 'equalto', name) | list -%}
         {%- if nodes | length != 1 -%}
-            {%- do exceptions.raise_compiler_error("static names '" ~ name ~ "', which the model does not read.") -%}
+            {%- do exceptions.raise_compiler_error(
+                "static names '" ~ name ~ "', which the model does not read." ~ in_place.did_you_mean(name, in_place.nameable_inputs() | map(attribute='name') | list)
+            ) -%}
         {%- endif -%}
         {%- do oids.append(in_place.node_oid(nodes[0])) -%}
     {%- endfor -%}

@@ -8,6 +8,7 @@
 
 {#- Creates a temporary view of that SQL; returns its name. -#}
 {% macro create_trial_view(definition) %}
+    {{ in_place.refuse_aliased_ref() }}
     {%- set name = in_place.temp_name('trial') -%}
     {%- do in_place.memory().columns.pop('pg_temp.' ~ name, none) -%}
     {% call statement('define') %}

@@ -341,7 +341,7 @@
 {% macro refuse_duplicates(model_) %}
     {%- set key = in_place.column_list(model_.match) -%}
     {%- set query -%}
-        select concat_ws(', ', {{ key }}), count(*) from {{ model_.relation }}
+        select {{ in_place.shown_key(model_.match) }}, count(*) from {{ model_.relation }}
         group by {{ key }}
         having count(*) > 1
         limit 1

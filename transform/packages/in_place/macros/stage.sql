@@ -53,7 +53,7 @@
         select
             {{ in_place.columns_as_json("'pg_temp." ~ model_.stage ~ "'::regclass") }},
             (
-                select json_build_array({{ in_place.key_text(model_.key) }}, count(*))
+                select json_build_array({{ in_place.shown_key(model_.key) }}, count(*))
                 from {{ model_.stage }}
                 group by {{ key }}
                 having count(*) > 1{{ ' or num_nulls(' ~ in_place.column_list(never_null) ~ ') > 0' if never_null }}
@@ -61,7 +61,7 @@
             ),
             {% if model_.partition -%}
                 (
-                    select json_build_array({{ in_place.key_text(model_.key) }})
+                    select json_build_array({{ in_place.shown_key(model_.key) }})
                     from {{ model_.stage }}
                     where {{ adapter.quote(model_.partition) }} is null
                     limit 1
@@ -88,9 +88,9 @@
 {% endmacro %}
 
 
-{#- An SQL expression for the values of a row's key, for an error. -#}
-{% macro key_text(names) -%}
-    concat_ws(', ', {% for name in names %}coalesce({{ adapter.quote(name) }}::text, 'null'){{ ', ' if not loop.last }}{% endfor %})
+{#- SQL for a row's key in a message, with null as 'null'. -#}
+{% macro shown_key(names, alias=none) -%}
+    concat_ws(', '{% for name in names %}, coalesce({{ alias ~ '.' if alias }}{{ adapter.quote(name) }}::text, 'null'){% endfor %})
 {%- endmacro %}
 
 

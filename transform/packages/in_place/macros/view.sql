@@ -11,6 +11,7 @@
     {{ in_place.begin_transaction() }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
+    {{ in_place.refuse_aliased_ref() }}
     {%- if config.get('contract').enforced -%}
         {{ in_place.refuse_constraints() }}
         {{ get_assert_columns_equivalent(sql) }}
