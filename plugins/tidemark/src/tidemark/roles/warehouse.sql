@@ -313,21 +313,8 @@ declare
             )
     );
     this_cluster text := (select system_identifier::text from pg_catalog.pg_control_system());
-    -- without all of its triggers, the log has missed changes
-    has_triggers boolean := (
-        select count(*) from pg_catalog.pg_trigger
-        where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled in ('O', 'A')
-    ) >= 4;
-    -- the columns in the condition of the trigger on updates, by the names that they have now
-    watched text[] := (
-        select array_agg(attname::text)
-        from pg_catalog.pg_trigger
-        inner join pg_catalog.pg_depend
-            on classid = 'pg_catalog.pg_trigger'::regclass and objid = pg_trigger.oid
-            and refclassid = 'pg_catalog.pg_class'::regclass and refobjid = tgrelid
-        inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
-        where tgrelid = relation and tgname = '_tidemark_logs_update'
-    );
+    has_triggers boolean;
+    watched text[];
     known jsonb;
     is_current boolean;
     old_row text;
@@ -344,6 +331,21 @@ begin
 
     -- builds of several models may get here at once
     perform pg_advisory_xact_lock(hashtext('in_place'), hashtext(named.schema));
+    -- only now, because another build may have created them while this one waited. Without all of its triggers, the log has missed changes
+    has_triggers := (
+        select count(*) from pg_catalog.pg_trigger
+        where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled in ('O', 'A')
+    ) >= 4;
+    -- the columns in the condition of the trigger on updates, by the names that they have now
+    watched := (
+        select array_agg(attname::text)
+        from pg_catalog.pg_trigger
+        inner join pg_catalog.pg_depend
+            on classid = 'pg_catalog.pg_trigger'::regclass and objid = pg_trigger.oid
+            and refclassid = 'pg_catalog.pg_class'::regclass and refobjid = tgrelid
+        inner join pg_catalog.pg_attribute on attrelid = refobjid and attnum = refobjsubid
+        where tgrelid = relation and tgname = '_tidemark_logs_update'
+    );
     -- a trigger or rule of another role on these tables would run with this role's rights
     if exists (
         select from pg_catalog.pg_class
