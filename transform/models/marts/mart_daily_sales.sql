@@ -4,8 +4,8 @@
         build_by='ordered_on',
         changed_by=[
             {'model': 'fct_sales', 'key': 'ordered_on'},
-            {'model': 'dim_products', 'key': 'product_id', 'columns': ['product_key', 'category'], 'through': 'fct_sales'},
-            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['customer_key', 'country'], 'through': 'fct_sales'},
+            {'model': 'dim_products', 'key': 'product_id', 'columns': ['category'], 'through': 'fct_sales'},
+            {'model': 'dim_customers', 'key': 'customer_id', 'columns': ['country'], 'through': 'fct_sales'},
         ],
     )
 }}
@@ -42,8 +42,8 @@ final as (
         sum(sales.margin) as margin
     from sales
     -- left join: a sale counts even if its product or customer is not in the dimension yet
-    left join products on sales.product_key = products.product_key
-    left join customers on sales.customer_key = customers.customer_key
+    left join products on sales.product_id = products.product_id
+    left join customers on sales.customer_id = customers.customer_id
     group by sales.ordered_on, coalesce(products.category, 'Unknown'), coalesce(customers.country, 'Unknown')
 
 )

@@ -7,14 +7,14 @@
   Two things show it in the plan for one key. Some part below a window, a limit, a set operation or a total reads
   without the key. Or a scan that should have the key reads its whole table, although the model has many keys.
 
+  Arguments:
+    full: the plan for all rows.
+    plan: the plan for keys; see in_place.rows_by_key().
+
   Returns:
     What one key costs, as a share of the model's plan.
 -#}
-{% macro refuse_unreached_key(model_, full, inputs) %}
-    {%- set keys = in_place.temp_name('changed') -%}
-    {%- set plan = in_place.plan_of(
-        'set local random_page_cost = 1.1; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, keys)
-    ) -%}
+{% macro refuse_unreached_key(model_, full, plan, inputs) %}
     {%- set found = [] -%}
     {#- the branches of null parts come last, and their conditions are `is null` -#}
     {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}

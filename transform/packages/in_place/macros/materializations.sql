@@ -138,6 +138,7 @@
         ) -%}
     {%- endif -%}
     {{ in_place.refuse_foreign_keys() }}
+    {{ in_place.refuse_quotes_in_names([this.schema, this.identifier] + key) }}
     {{ return({
         'relation': this.incorporate(type='table'),
         'stage': in_place.temp_name('stage'),

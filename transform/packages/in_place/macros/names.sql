@@ -19,3 +19,14 @@
 {% macro temp_name(what) %}
     {{ return(adapter.quote(in_place.shortened_name(this.identifier, '__' ~ what))) }}
 {% endmacro %}
+
+
+{#- Refuses names with a quote, which this package's SQL has in literals and between quotes. -#}
+{% macro refuse_quotes_in_names(names) %}
+    {%- for name in names if "'" in name or '"' in name -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' has the name ' ~ name ~ ', and in_place can write none with a quote into its SQL. Rename it, or give the model an alias. '
+            ~ 'Nothing was changed.'
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}

@@ -16,10 +16,23 @@
     {%- set unlisted, unstable = run_query(query)[0].values() -%}
     {{ in_place.refuse_unlisted_inputs(unlisted) }}
     {{ in_place.refuse_clock(unstable) }}
-    {%- set plan = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
-    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns) }}
-    {{ in_place.refuse_untold_columns(inputs, plan) }}
-    {{ return(in_place.refuse_unreached_key(model_, plan, inputs) if not config.get('by_difference') else none) }}
+    {{ in_place.refuse_rounded_keys(model_, trial) }}
+    {%- set full = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
+    {%- if config.get('by_difference') -%}
+        {#- it has one input, and in_place.difference_settings() refused other shapes -#}
+        {{ in_place.refuse_untold_columns(inputs, full) }}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set of_keys = in_place.plan_of(
+        'set local random_page_cost = 1.1; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, in_place.temp_name('changed'))
+    ) -%}
+    {%- set plan = in_place.comparable_plan(in_place.plan_of_one_key(of_keys)) -%}
+    {%- set reached = in_place.reached_scans(model_, plan, inputs, columns) -%}
+    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns, reached.scans) }}
+    {{ in_place.refuse_untold_columns(inputs, full) }}
+    {%- set share = in_place.refuse_unreached_key(model_, full, of_keys, inputs) -%}
+    {{ in_place.refuse_unreached_scans(model_, reached, inputs) }}
+    {{ return(share) }}
 {% endmacro %}
 
 
@@ -91,10 +104,56 @@
 
 
 {#-
+  Refuses a contract whose type of a key rounds or cuts what the SELECT gives: the SELECT has no row with the key that the table has,
+  so the row would go when its key is built.
+-#}
+{% macro refuse_rounded_keys(model_, trial) %}
+    {%- if not config.get('contract').enforced -%}{{ return('') }}{%- endif -%}
+    {% call statement('shape') %}
+        drop table if exists pg_temp.{{ model_.shape }};
+        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
+    {% endcall %}
+    {%- set query -%}
+        select
+            quote_ident(selected.attname),
+            format_type(selected.atttypid, selected.atttypmod),
+            format_type(wanted.atttypid, wanted.atttypmod)
+        from pg_catalog.pg_attribute as selected
+        inner join pg_catalog.pg_attribute as wanted
+            on wanted.attrelid = 'pg_temp.{{ model_.shape }}'::regclass and wanted.attname = selected.attname
+        where
+            selected.attrelid = '{{ trial }}'::regclass
+            and selected.attname::text = any({{ in_place.text_array(model_.key) }})
+            and (wanted.atttypid, wanted.atttypmod) <> (selected.atttypid, selected.atttypmod)
+            -- it holds every value of the other one
+            and not (
+                wanted.atttypmod = -1
+                and (
+                    wanted.atttypid = selected.atttypid
+                    or (selected.atttypid::regtype::text, wanted.atttypid::regtype::text) in (
+                        ('smallint', 'integer'), ('smallint', 'bigint'), ('integer', 'bigint'), ('character varying', 'text')
+                    )
+                )
+            )
+    {%- endset -%}
+    {%- for name, selected, wanted in run_query(query).rows -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': the key ' ~ name ~ ' is ' ~ selected ~ ' in the SELECT and ' ~ wanted ~ ' in the contract, which rounds or cuts values, so '
+            ~ 'a build would not find the rows of a changed key. Cast it in the SELECT: ' ~ name ~ '::' ~ wanted ~ '. Nothing was changed.'
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#-
   Refuses a model in which an input decides whether a row exists, or what its key is, and gives no key: the rows that it
   makes stale are found by the values that the table's rows hold, so rows that are not there yet would be missed.
+
+  Arguments:
+    plan: the plan for one key, comparable.
+    scans: see in_place.reached_scans(). Those that another entry reaches and that gives the key may decide.
 -#}
-{% macro refuse_deciding_inputs(model_, inputs, plan, names) %}
+{% macro refuse_deciding_inputs(model_, inputs, plan, names, scans) %}
     {%- for input in inputs if not input.gives_key -%}
         {%- set parts = input.key.keys() | list -%}
         {%- if not (parts | reject('in', model_.build_by) | list) -%}
@@ -103,10 +162,11 @@
                 ~ 'would be missed. Map the whole key, or set build_by: ' ~ parts | join(', ') ~ '. Nothing was changed.'
             ) -%}
         {%- endif -%}
-        {%- set tables = {} -%}
-        {%- for table in [input] + (in_place.tables_below(input.relation) if input.kind != 'logged' else []) -%}{%- do tables.update({table.relation: true}) -%}{%- endfor -%}
-        {%- set aliases = [] -%}
-        {%- set decides = in_place.decides_rows(plan, tables, aliases) -%}
+        {%- set tables = in_place.names_in_plans([input] + (in_place.tables_below(input.relation) if input.kind != 'logged' else [])) -%}
+        {%- set aliases, giving = [], [] -%}
+        {%- set others = scans | rejectattr('gives_key') | map(attribute='name') | list -%}
+        {%- for scan in scans if scan.name not in others -%}{%- do giving.append(scan.name) -%}{%- endfor -%}
+        {%- set decides = in_place.decides_rows(plan, tables, aliases, giving) -%}
         {%- set pattern = '(^|[^\\w"])(' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\.' -%}
         {%- if aliases and not decides -%}
             {%- set decides = in_place.is_in_filter(plan, pattern, tables) -%}
@@ -178,20 +238,41 @@
 {% endmacro %}
 
 
-{#- Whether a part of a plan gives rows by what is in one of these tables. Appends the tables' names in the plan to `aliases`. -#}
-{% macro decides_rows(node, tables, aliases) %}
-    {%- if node.get('Relation Name') -%}
-        {%- set name = adapter.quote(node['Relation Name']) if modules.re.search('[^a-z0-9_]', node['Relation Name']) else node['Relation Name'] -%}
-        {%- set schema = adapter.quote(node['Schema']) if modules.re.search('[^a-z0-9_]', node['Schema']) else node['Schema'] -%}
-        {%- if (schema ~ '.' ~ name) in tables -%}
-            {%- do aliases.append(node['Alias']) -%}
-            {{ return(true) }}
-        {%- endif -%}
+{#- The names that plans have for tables and their partitions, as the keys of a mapping. -#}
+{% macro names_in_plans(tables) %}
+    {%- set names = {} -%}
+    {%- set query -%}
+        select concat(nspname, '.', relname)
+        from (
+            select unnest(array[{{ tables | map(attribute='oid') | join(', ') }}]::oid[]) as oid
+            {% for table in tables -%}
+                union
+                select relid::oid from pg_partition_tree({{ table.oid }})
+            {%- endfor %}
+        ) as tables
+        inner join pg_catalog.pg_class using (oid)
+        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
+    {%- endset -%}
+    {%- for name in in_place.first_column(query) -%}{%- do names.update({name: true}) -%}{%- endfor -%}
+    {{ return(names) }}
+{% endmacro %}
+
+
+{#-
+  Whether a part of a comparable plan gives rows by what is in one of these tables. Appends the tables' names in the plan to `aliases`.
+
+  Arguments:
+    but_not: aliases of scans that don't count.
+-#}
+{% macro decides_rows(node, tables, aliases, but_not) %}
+    {%- if node.get('Relation Name') and node['Schema'] ~ '.' ~ node['Relation Name'] in tables and node['Alias'] not in but_not -%}
+        {%- do aliases.append(node['Alias']) -%}
+        {{ return(true) }}
     {%- endif -%}
     {%- set decides = [] -%}
     {%- for child in node.get('Plans', []) -%}
         {%- set side = child['Parent Relationship'] -%}
-        {%- set found = in_place.decides_rows(child, tables, aliases) -%}
+        {%- set found = in_place.decides_rows(child, tables, aliases, but_not) -%}
         {%- set is_nullable = (node.get('Join Type') == 'Left' and side == 'Inner') or (node.get('Join Type') == 'Right' and side == 'Outer')
             or side in ['SubPlan', 'InitPlan'] -%}
         {%- if found and not is_nullable -%}{%- do decides.append(true) -%}{%- endif -%}
