@@ -150,7 +150,8 @@ test-compose: setup-dev ## build the images, start all services and test them, w
 chaos: setup-dev ## repeat the crashes, races and delays of `make test` many times (CRASHES=30, KILLS=200)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
-	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m long tests/integration/test_any_way.py
+	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m long \
+		tests/integration/test_any_way.py tests/integration/test_in_place_property.py
 
 .PHONY: bench
 bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)

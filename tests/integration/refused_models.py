@@ -1,0 +1,169 @@
+"""Models that a build by key must refuse, for test_in_place_property.py: what is wrong, the model, and what is said.
+
+Each is a model that would be accepted but for one thing, and whose rows would then go stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ORDERS, ITEMS, CUSTOMERS = ("{{ ref('stg_orders') }}", "{{ ref('stg_items') }}", "{{ ref('stg_customers') }}")
+BY_ORDER = {"model": "stg_orders", "key": "order_id"}
+ITEMS_BY_ORDER = {"model": "stg_items", "key": "order_id"}
+BY_CUSTOMER = {"model": "stg_orders", "key": "customer_id"}
+CUSTOMER = {"model": "stg_customers", "key": "customer_id"}
+BY_MONTH = {"model": "stg_orders", "key": {"month": "date_trunc('year', ordered_on)::date"}}
+# a table of the package, partitioned by day
+LINES = {"model": "partitioned", "key": {"line_id": "order_id"}}
+PARTITIONED = (
+    "{{ config(materialized='in_place_incremental', schema='marts', unique_key='order_id', "
+    "partition_by={'column': 'ordered_on', 'grain': 'day'}) }}\n"
+    "select order_id, amount, coalesce(ordered_on, '2026-01-01'::date) as ordered_on from {{ ref('stg_orders') }}\n"
+)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A model, and the words of its refusal.
+
+    contract: the types of its columns, if it has a contract.
+    """
+
+    words: str
+    query: str
+    key: Any
+    changed_by: list[dict[str, Any]]
+    more: dict[str, Any] | None = None
+    contract: dict[str, str] | None = None
+
+
+REFUSED = {
+    "a relation that is not listed": Refused(
+        "reads raw.customers, whose changes would be missed",
+        f"select o.order_id, o.customer_id, c.country from {ORDERS} o left join {CUSTOMERS} c using (customer_id)",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "the clock": Refused(
+        "depends on CURRENT_DATE",
+        f"select order_id, current_date - ordered_on as age from {ORDERS}",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a window over other keys": Refused(
+        "does not get below WindowAgg",
+        f"select order_id, lag(amount) over (order by order_id) as before from {ORDERS}",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a limit": Refused(
+        "does not get below Limit",
+        f"select order_id, amount from {ORDERS} order by amount limit 3",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "distinct on another column": Refused(
+        "does not get below Unique",
+        f"with o as (select distinct on (customer_id) * from {ORDERS} order by customer_id, order_id) "
+        "select order_id, customer_id from o",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a total over all rows": Refused(
+        "does not get below InitPlan 1",
+        f"select order_id, amount / (select sum(amount) from {ORDERS}) as share from {ORDERS}",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "an inner join to a dimension": Refused(
+        "stg_customers decides which rows there are",
+        f"select o.order_id, o.customer_id, c.country from {ORDERS} o inner join {CUSTOMERS} c using (customer_id)",
+        "order_id",
+        [BY_ORDER, CUSTOMER],
+    ),
+    "a condition on a dimension": Refused(
+        "stg_customers decides which rows there are",
+        f"select o.order_id, o.customer_id from {ORDERS} o left join {CUSTOMERS} c using (customer_id) "
+        "where coalesce(c.country, 'DE') = 'DE'",
+        "order_id",
+        [BY_ORDER, CUSTOMER],
+    ),
+    "an inner join to a partitioned table": Refused(
+        "partitioned decides which rows there are",
+        f"select o.order_id, o.order_id + 1 as line_id, l.amount from {ORDERS} o "
+        "inner join {{ ref('partitioned') }} l on l.order_id = o.order_id + 1",
+        "order_id",
+        [BY_ORDER, LINES],
+    ),
+    "a condition on a partitioned table": Refused(
+        "partitioned decides which rows there are",
+        f"select o.order_id, o.order_id + 1 as line_id from {ORDERS} o "
+        "left join {{ ref('partitioned') }} l on l.order_id = o.order_id + 1 where coalesce(l.amount, 1) > 0",
+        "order_id",
+        [BY_ORDER, LINES],
+    ),
+    "a second reading, of the next row": Refused(
+        "by order_id = orders.order_id + 1, and no entry of changed_by for it has that",
+        f"select o.order_id, n.amount from {ORDERS} o left join {ORDERS} n on n.order_id = o.order_id + 1",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a second reading, by another column": Refused(
+        "by customer_id = orders.customer_id, and no entry of changed_by for it has that, so changes would be missed. "
+        "Add {'model': 'stg_orders', 'key': 'customer_id'}.",
+        f"with c as (select customer_id, count(*) as n from {ORDERS} group by 1) "
+        f"select o.order_id, o.customer_id, c.n from {ORDERS} o left join c on c.customer_id = o.customer_id",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a second reading, of a CTE": Refused(
+        "and no entry of changed_by for it has that",
+        f"with o as (select * from {ORDERS}), c as (select customer_id, max(amount) as most from o group by 1) "
+        "select o.order_id, o.customer_id, c.most from o left join c on c.customer_id = o.customer_id",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "a second reading, by what its own column is not": Refused(
+        "by customer_id = orders.customer_id + 1, and no entry of changed_by for it has that",
+        f"select o.order_id, o.customer_id, c.country from {ORDERS} o "
+        f"left join {CUSTOMERS} c on c.customer_id = o.customer_id + 1",
+        "order_id",
+        [BY_ORDER, CUSTOMER],
+    ),
+    "a reading by no equation": Refused(
+        "by no equation that a build could follow",
+        f"select o.order_id, (select count(*) from {ITEMS} i where i.order_id < o.order_id) as before from {ORDERS} o",
+        "order_id",
+        [BY_ORDER, ITEMS_BY_ORDER],
+    ),
+    "an expression that is not the SELECT's": Refused(
+        "and no entry of changed_by for it has that",
+        f"select date_trunc('month', ordered_on)::date as month, count(*) as n from {ORDERS} "
+        "where ordered_on is not null group by 1",
+        "month",
+        [BY_MONTH],
+    ),
+    "through rows of another column": Refused(
+        "by product_id = items.product_id + 1, and no entry of changed_by for it has that",
+        f"select i.order_id, max(p.category) as category from {ITEMS} i "
+        "left join {{ ref('stg_products') }} p on p.product_id = i.product_id + 1 "
+        "where i.order_id is not null group by 1",
+        "order_id",
+        [ITEMS_BY_ORDER, {"model": "stg_products", "key": "product_id", "through": "stg_items"}],
+    ),
+    "a part of the key": Refused(
+        "stg_orders gives customer_id, a part of customer_id, status",
+        f"select customer_id, status, count(*) as n from {ORDERS} "
+        "where customer_id is not null and status is not null group by 1, 2",
+        ["customer_id", "status"],
+        [BY_CUSTOMER],
+    ),
+    "a type that rounds the key": Refused(
+        "the key amount is numeric in the SELECT and numeric(10,1) in the contract, which rounds or cuts values",
+        f"select amount * 1.0 as amount, count(*) as n from {ORDERS} where amount is not null group by 1",
+        "amount",
+        [{"model": "stg_orders", "key": {"amount": "amount * 1.0"}}],
+        contract={"amount": "numeric(10, 1)", "n": "bigint"},
+    ),
+}

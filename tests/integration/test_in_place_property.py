@@ -1,0 +1,120 @@
+"""Models by key equal their own SELECTs after whatever happens to what they read; what can't be so is refused.
+
+hypothesis draws models of the shapes in by_key_models.py, and what happens to the shop below them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from tests.integration.by_key_models import (
+    aggregate,
+    dimension_joined,
+    model_sets,
+    siblings,
+    through,
+    totals_joined,
+)
+from tests.integration.by_key_shop import LOADER, Shop
+from tests.integration.conftest import make_checkout
+from tests.integration.refused_models import REFUSED
+from tests.servers import INSTALLATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.integration.by_key_models import Model
+
+EXAMPLES = int(os.environ.get("EXAMPLES", os.environ.get("CRASHES", "8")))
+SHORT = (dimension_joined, aggregate, totals_joined, through, siblings)
+# what may happen before a build
+STEPS = ("changes", "changes", "changes", "late commit", "killed build", "a part", "full refresh")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["embedded", *(pytest.param(each, marks=pytest.mark.long) for each in INSTALLATIONS if each != "embedded")],
+)
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    for checkout in make_checkout(request.param, stage="up"):
+        yield Shop(checkout)
+
+
+def assert_right(shop: Shop, printed: str) -> None:
+    differing = shop.differing()
+    queries = {model.name: model.file for model in shop.models if model.name in differing}
+    assert not differing, (differing, queries, printed)
+
+
+def take(shop: Shop, step: str) -> None:
+    """Let one thing happen, and build."""
+    with shop.connect() as connection:
+        if step == "late commit":
+            with shop.connect() as loader, loader.transaction():
+                note(f"late: {shop.change(loader, LOADER)}")
+                shop.build()
+        elif step == "killed build":
+            for _ in range(3):
+                note(shop.change(connection))
+            shop.killed_build()
+        elif step == "a part":
+            note(shop.change(connection))
+            shop.build("--select", f"+{shop.draw.choice(shop.models).name}")
+        else:
+            for _ in range(shop.draw.randint(1, 4)):
+                note(shop.change(connection))
+    printed = shop.build(*(["--full-refresh"] if step == "full refresh" else []))
+    assert_right(shop, printed)
+
+
+def run(shop: Shop, seed: int, models: Sequence[Model], steps: Sequence[str]) -> None:
+    """Build models, let the steps happen, and compare after each."""
+    shop.begin(seed, models)
+    assert_right(shop, shop.build())
+    for step in steps:
+        take(shop, step)
+    printed = shop.build()
+    assert_right(shop, printed)
+    printed = shop.build()
+    assert shop.evaluated(printed) == {model.name: 0 for model in models}, printed
+
+
+HOW: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    # an example takes many builds, so a failing one is printed and not made smaller
+    "phases": (Phase.explicit, Phase.generate),
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+}
+
+
+# the first that hypothesis draws has a model of each of these shapes, and most read another one
+@settings(max_examples=1, derandomize=True, **HOW)
+@given(models=model_sets(SHORT))
+def test_models_of_several_shapes_equal_their_selects_after_changes_and_a_late_commit(shop, models):
+    run(shop, 1, models, ["changes", "late commit"])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@settings(max_examples=EXAMPLES, **HOW)
+@given(
+    seed=st.integers(0, 10_000),
+    models=model_sets(),
+    steps=st.lists(st.sampled_from(STEPS), min_size=3, max_size=5),
+)
+def test_generated_models_equal_their_selects_after_whatever_happens(shop, seed, models, steps):
+    run(shop, seed, models, steps)
+
+
+def test_models_that_would_go_stale_are_refused_before_anything_is_built(shop):
+    said = shop.refusals()
+    for what, refused in REFUSED.items():
+        assert refused.words in said[what], (what, said[what])
+        assert said[what].endswith("Nothing was changed."), what
