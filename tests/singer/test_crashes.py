@@ -68,6 +68,28 @@ def test_a_killed_first_load_resumes_where_it_stopped(pipe, victim):
     assert not list(pipe.chunks.glob("run-*"))
 
 
+def test_rows_that_change_after_a_killed_first_load_wait_for_the_run_after_the_one_that_resumes_it(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    loaded = pipe.sync(catalog, listen=True).ok()
+    bookmarks = [
+        message["value"]["bookmarks"]["public-orders"] for message in loaded.messages if message["type"] == "STATE"
+    ]
+    # as if the run had been killed when all rows were loaded, and their end was not reported yet
+    unfinished = [bookmark for bookmark in bookmarks if bookmark.get("first_load")][-1]
+    pipe.do("update orders set note = 'changed', updated_at = now() where id % 100 = 0")
+    pipe.do("insert into orders (id, note) values (60001, 'new')")
+
+    resumed = pipe.sync(catalog, {"bookmarks": {"public-orders": unfinished}}).ok()
+    watermark = resumed.state["bookmarks"]["public-orders"]["replication_key_value"]
+    assert watermark == unfinished["first_load"][0], "it ends where its first attempt would have ended"
+    assert pipe.rows("select count(*) from raw.orders where note in ('changed', 'new')") == [(0,)]
+    pipe.sync(catalog, resumed.state).ok()
+    assert pipe.rows("select count(*) from raw.orders where note in ('changed', 'new')") == [(601,)]
+    assert_equal(pipe)
+
+
 def test_a_killed_full_read_for_a_new_column_resumes_where_it_stopped(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
