@@ -52,26 +52,26 @@ REFUSED = {
         [BY_ORDER],
     ),
     "a window over other keys": Refused(
-        "does not get below WindowAgg",
+        "before a window function, whose partition by lacks the key",
         f"select order_id, lag(amount) over (order by order_id) as before from {ORDERS}",
         "order_id",
         [BY_ORDER],
     ),
     "a limit": Refused(
-        "does not get below Limit",
+        "before LIMIT",
         f"select order_id, amount from {ORDERS} order by amount limit 3",
         "order_id",
         [BY_ORDER],
     ),
     "distinct on another column": Refused(
-        "does not get below Unique",
+        "before DISTINCT ON other columns",
         f"with o as (select distinct on (customer_id) * from {ORDERS} order by customer_id, order_id) "
         "select order_id, customer_id from o",
         "order_id",
         [BY_ORDER],
     ),
     "a total over all rows": Refused(
-        "does not get below InitPlan 1",
+        "before a total over all rows, or another subquery for one value",
         f"select order_id, amount / (select sum(amount) from {ORDERS}) as share from {ORDERS}",
         "order_id",
         [BY_ORDER],

@@ -186,20 +186,20 @@ def test_tables_of_a_newer_release_are_not_touched_and_the_build_is_refused(proj
         try:
             done = project.dbt("run", "--select", "dim_dates")
         finally:
-            connection.execute("comment on table marts._tidemark_models is 'Kept by Tidemark: version 3'")
+            connection.execute("comment on table marts._tidemark_models is 'Kept by Tidemark: version 4'")
     assert done.returncode == 2
-    assert "marts._tidemark_models has version 99, and this release knows 3" in done.stdout
+    assert "marts._tidemark_models has version 99, and this release knows 4" in done.stdout
 
 
 @pytest.mark.long
 def test_tables_of_an_older_release_are_migrated_and_builds_go_on(project):
-    columns = "changed_xid, remade_xid, read_snapshot, keys_total, seconds_per_key, seconds_full"
+    columns = "changed_xid, remade_xid, read_snapshot, keys_total, seconds_per_key, seconds_full, preparation"
     with project.connect("warehouse") as connection:
         connection.execute(f"alter table marts._tidemark_models drop {columns.replace(', ', ', drop ')}")
         connection.execute("comment on table marts._tidemark_models is null")
     assert project.dbt("run").returncode == 0
     version = "select obj_description('marts._tidemark_models'::regclass, 'pg_class')"
-    assert project.rows("warehouse", version) == [("Kept by Tidemark: version 3",)]
+    assert project.rows("warehouse", version) == [("Kept by Tidemark: version 4",)]
     noted = "select model from marts._tidemark_models where read_snapshot is null"
     assert project.rows("warehouse", noted) == []
     facts = "select inserted + updated + deleted from marts._tidemark_models where model = 'fct_sales'"

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests.integration.by_key_models import (
+    Model,
     aggregate,
     dimension_joined,
     model_sets,
@@ -28,7 +29,6 @@ from tests.servers import INSTALLATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.integration.by_key_models import Model
 
 EXAMPLES = int(os.environ.get("EXAMPLES", os.environ.get("CRASHES", "8")))
 SHORT = (dimension_joined, aggregate, totals_joined, through, siblings)
@@ -118,3 +118,33 @@ def test_models_that_would_go_stale_are_refused_before_anything_is_built(shop):
     for what, refused in REFUSED.items():
         assert refused.words in said[what], (what, said[what])
         assert said[what].endswith("Nothing was changed."), what
+
+
+def test_a_model_is_checked_once_and_again_if_anything_below_it_changed(shop):
+    config = {"unique_key": "customer_id", "changed_by": [{"model": "stg_customers", "key": "customer_id"}]}
+    query = "select customer_id, country from {{ ref('stg_customers') }}"
+    shop.begin(1, [Model("model_", ("customer_id", "country"), ("customer_id",), query=query, config=config)])
+    log = shop.checkout.root / "logs" / "dbt.log"
+
+    def checks() -> int:
+        """Build; return how many plans that took."""
+        before = log.read_text().count("explain (") if log.exists() else 0
+        shop.build()
+        return log.read_text().count("explain (") - before
+
+    assert checks()
+    # the first build created the log in raw, which the second sees
+    checks()
+    assert not checks()
+    with shop.connect() as connection:
+        connection.execute("create index on raw.customers (country)")
+    assert checks()
+    assert not checks()
+    view = shop.checkout.root / "transform" / "models" / "stg_customers.sql"
+    written = view.read_text()
+    view.write_text(written.replace(" country,", " lag(country) over (order by customer_id) as country,"))
+    try:
+        said = shop.checkout.dbt("build").stdout
+    finally:
+        view.write_text(written)
+    assert "a window function, whose partition by lacks the key" in said

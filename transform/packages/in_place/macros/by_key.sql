@@ -11,37 +11,6 @@
 {% endmaterialization %}
 
 
-{#-
-  Before the build's snapshot is taken: resolves `changed_by`, refuses what can't be built by key, and has the changes of
-  the inputs logged.
-
-  Returns:
-    {inputs, columns, definition, share, difference}: the resolved inputs, the names of the model's columns, a hash of its SELECT and
-    of the views below it, what the planner expects of one key as a share of all rows, and in_place.difference_settings() of a
-    model that is built by difference.
--#}
-{% macro prepare_by_key(model_, there) %}
-    {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
-    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'share': none, 'difference': none}) }}{%- endif -%}
-    {%- set trial = in_place.create_trial_view(model.compiled_code) -%}
-    {%- set columns = in_place.table_columns(trial) | map(attribute='name') | list -%}
-    {{ in_place.refuse_misspelt_settings() }}
-    {{ in_place.refuse_missing_columns(model_, columns) }}
-    {%- set inputs = in_place.changed_by(model_, columns) -%}
-    {{ in_place.create_keys_table(model_, trial, there) }}
-    {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
-    {%- set share = in_place.refuse_by_key(model_, trial, columns, inputs) -%}
-    {%- set query -%}
-        reset max_parallel_workers_per_gather;
-        reset random_page_cost;
-        select {{ in_place.definition_of(trial) }}
-    {%- endset -%}
-    {%- set definition = in_place.single_value(query) -%}
-    {{ in_place.track_changes(inputs | selectattr('kind', 'equalto', 'tracked') | map(attribute='tables') | sum(start=[])) }}
-    {{ return({'inputs': inputs, 'columns': columns, 'definition': definition, 'share': share, 'difference': difference}) }}
-{% endmacro %}
-
-
 {#- Refuses settings that name columns which the model does not have. -#}
 {% macro refuse_missing_columns(model_, columns) %}
     {%- for setting, names in {'unique_key': model_.key, 'build_by': model_.build_by, 'null_keys': model_.null_keys}.items() -%}

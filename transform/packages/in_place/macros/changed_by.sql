@@ -1,7 +1,7 @@
 {#- What `changed_by` names: the inputs of a model that is built by key, and the keys whose rows a change of them makes stale. -#}
 
 {#-
-  The entries of `changed_by`, resolved: a list of {name, node, relation, key, columns, kind, tables, through, gives_key}. `key`
+  The entries of `changed_by`, resolved: a list of {name, own_name, deferred_name, relation, key, columns, kind, tables, through, gives_key}. `key`
   maps columns of the model, or of the model that the rows are found `through`, to expressions over the input.
 
   `kind` says how the input's changes are known. `logged`: the materialization that writes it logs them. `tracked`: its rows
@@ -37,7 +37,8 @@
         {%- set tables = [] if is_logged else in_place.base_tables(relation, entry.model, key, node) -%}
         {%- do found.append({
             'name': entry.model,
-            'node': node,
+            'own_name': node.relation_name,
+            'deferred_name': (node.get('defer_relation') or {}).get('relation_name'),
             'relation': relation.relation,
             'oid': relation.oid,
             'schema': relation.schema,

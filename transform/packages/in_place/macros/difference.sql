@@ -98,8 +98,7 @@
 {#- Stages the groups of the staged keys with what the changes since `snapshot` add to them and take from them. -#}
 {% macro stage_rows_by_difference(model_, input, settings, snapshot, columns) %}
     {%- set old, new = in_place.temp_name('old'), in_place.temp_name('new') -%}
-    {%- set own = input.node.relation_name -%}
-    {%- set deferred = (input.node.get('defer_relation') or {}).get('relation_name') -%}
+    {%- set own, deferred = input.own_name, input.deferred_name -%}
     {%- set read = own if own in model.compiled_code else deferred -%}
     {%- if not read or read not in model.compiled_code -%}
         {{ in_place.refuse_difference('its SELECT does not name ' ~ own) }}

@@ -180,14 +180,16 @@
         insert into {{ in_place.models_table(relation) }} as noted
         (
             model, horizon, cluster, built_at, changed_at, changed_xid, read_snapshot, rows_total, rows_since_analyze,
-            inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full, definition
+            inserted, updated, deleted, invocation_id, keys_total, seconds_per_key, seconds_full, definition,
+            preparation
         )
         values (
             '{{ relation.identifier }}', '{{ 0 if is_sampled else horizon }}', {{ in_place.cluster_id() }}, clock_timestamp(), clock_timestamp(),
             pg_current_xact_id(), {{ 'null' if is_sampled else in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
             {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
             {{ keys if complete and keys is not none else 'null' }}, {{ per_key if per_key is not none else 'null' }},
-            {{ seconds if complete and seconds is not none else 'null' }}, {{ dbt.string_literal(definition) if definition else 'null' }}
+            {{ seconds if complete and seconds is not none else 'null' }}, {{ dbt.string_literal(definition) if definition else 'null' }},
+            {{ in_place.preparation_as_json() }}
         )
         on conflict (model) do update set
             horizon = excluded.horizon,
@@ -209,6 +211,7 @@
             deleted = excluded.deleted,
             invocation_id = excluded.invocation_id,
             definition = excluded.definition,
+            preparation = excluded.preparation,
             keys_total = coalesce(excluded.keys_total, noted.keys_total),
             seconds_per_key = coalesce(excluded.seconds_per_key, noted.seconds_per_key),
             seconds_full = coalesce(excluded.seconds_full, noted.seconds_full);
@@ -352,6 +355,11 @@
                     add column if not exists seconds_per_key double precision, -- what a key cost in the last such build that took long enough to say
                     add column if not exists seconds_full double precision; -- how long the last full build took
                 comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 3';
+            end if;
+            if obj_description(to_regclass('{{ quoted }}._tidemark_models'), 'pg_class') like '%: version 3' then
+                alter table {{ quoted }}._tidemark_models
+                    add column if not exists preparation jsonb; -- what a build by key found out about its inputs, and what that follows from
+                comment on table {{ quoted }}._tidemark_models is 'Kept by Tidemark: version 4';
             end if;
             if to_regclass('{{ quoted }}._tidemark_changes') is null then
                 -- One row per changed row of a table that models are built by, until all models have read it, and for a week at most.

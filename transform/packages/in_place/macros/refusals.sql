@@ -1,6 +1,6 @@
 {#-
   What incremental_by_key refuses: models whose rows may change although `changed_by` gives no key for them, and models whose
-  keys PostgreSQL can't push down. Each is checked before anything is written, at each build, because views below may change.
+  keys PostgreSQL can't push down. Each is checked before anything is written, and again when anything that it follows from changed: see preparation.sql.
 -#}
 
 {#-

@@ -30,7 +30,8 @@
     {%- if execute -%}{{ in_place.drop_temp_relations() }}{%- endif -%}
     update {{ in_place.models_table(this) }} set
         horizon = next_horizon, cluster = {{ in_place.cluster_id() }}, built_at = clock_timestamp(), changed_at = clock_timestamp(),
-        changed_xid = pg_current_xact_id(), definition = '{{ in_place.snapshot_definition() }}', invocation_id = '{{ invocation_id }}'
+        changed_xid = pg_current_xact_id(), definition = '{{ in_place.snapshot_definition() }}', invocation_id = '{{ invocation_id }}',
+        preparation = {{ in_place.preparation_as_json() if execute else 'null' }}
     where model = '{{ this.identifier }}'
 {% endmacro %}
 
