@@ -230,10 +230,11 @@ class Shop:
                     f"select {names} from marts.{model.name}",
                     f"select {names} from ({model.truth}) as truth",
                 )
-                # strings of aggregates without an order have the same members
+                # as text, in which 1.0 is not 1.00
+                table, truth = (f"select t::text as t from ({query}) as t" for query in (table, truth))
                 rows = connection.execute(
-                    f"select 'table' as side, t::text from ({table} except all {truth}) as t "
-                    f"union all select 'truth', t::text from ({truth} except all {table}) as t".encode()
+                    f"select 'table' as side, t from ({table} except all {truth}) as t "
+                    f"union all select 'truth', t from ({truth} except all {table}) as t".encode()
                 ).fetchall()
                 if rows:
                     found[model.name] = rows

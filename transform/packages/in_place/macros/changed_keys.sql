@@ -228,7 +228,8 @@
                         in_place_changes.old is null or in_place_changes.new is null
                         -- with those of the key: a row that moves changes both of its groups
                         {% for name in in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
-                            or in_place_changes.old -> '{{ name }}' is distinct from in_place_changes.new -> '{{ name }}'
+                            or in_place_changes.old -> {{ dbt.string_literal(name | replace("'", "''")) }}
+                            is distinct from in_place_changes.new -> {{ dbt.string_literal(name | replace("'", "''")) }}
                         {% endfor -%}
                     )
                 {%- endif %}
@@ -241,10 +242,15 @@
 {#- Creates the temporary table of the changed keys, with the types and collations of the model's own columns. -#}
 {% macro create_keys_table(model_, trial, there) %}
     {%- set keys = in_place.temp_name('changed') -%}
+    {%- set is_alike = not there or (
+        in_place.table_columns(model_.relation) | selectattr('name', 'in', model_.build_by) | sort(attribute='name') | list
+        == in_place.table_columns(trial) | selectattr('name', 'in', model_.build_by) | sort(attribute='name') | list
+    ) -%}
     {% call statement('keys') %}
         drop table if exists pg_temp.{{ keys }};
         create temporary table {{ keys }} as
-        select {{ in_place.column_list(model_.build_by) }} from {{ model_.relation if there else trial }} limit 0;
+        -- the SELECT has a collation that the table may lack; two keys that are equal by it would both give its row
+        select {{ in_place.column_list(model_.build_by) }} from {{ trial if is_alike else model_.relation }} limit 0;
         create unique index on {{ keys }} ({{ in_place.column_list(model_.build_by) }}) nulls not distinct
     {% endcall %}
 {% endmacro %}

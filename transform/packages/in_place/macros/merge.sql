@@ -54,19 +54,17 @@
     {%- set moved = deletions | map(attribute=1) | map('int') | sum -%}
     {%- do written.update({'deleted': deletions | map(attribute=0) | map('int') | sum - moved}) -%}
 
-    {%- set values = names | reject('in', model_.match) | list -%}
-    {%- if values -%}
-        {% call statement('update') %}
-            update {{ model_.relation }} as existing
-            set {% for name in values -%}
-                {{ adapter.quote(name) }} = staged.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
-            {%- endfor %}
-            from {{ model_.plan }} as plan
-            inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
-            where plan.differs and {{ in_place.keys_equal(model_, model_.match, 'existing', 'plan', by_index=not complete) }}
-        {% endcall %}
-        {%- do written.update({'updated': load_result('update').response.rows_affected}) -%}
-    {%- endif -%}
+    {% call statement('update') %}
+        update {{ model_.relation }} as existing
+        -- the key, too: 1.0 and 1.00 are equal, and so are names in a collation without case
+        set {% for name in names -%}
+            {{ adapter.quote(name) }} = staged.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+        {%- endfor %}
+        from {{ model_.plan }} as plan
+        inner join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
+        where plan.differs and {{ in_place.keys_equal(model_, model_.match, 'existing', 'plan', by_index=not complete) }}
+    {% endcall %}
+    {%- do written.update({'updated': load_result('update').response.rows_affected}) -%}
     {% call statement('insert') %}
         insert into {{ model_.relation }} ({{ in_place.column_list(names) }})
         select {{ in_place.column_list(names, 'staged') }}
