@@ -27,14 +27,6 @@ TRUTH = {
         where order_id is not null group by 1
     """,
 }
-ORDER_SIZES = """
-models:
-  - name: mart_order_sizes
-    columns:
-      - {name: order_id, data_type: bigint, data_tests: [unique, not_null]}
-      - {name: units, data_type: integer}
-      - {name: revenue, data_type: "numeric(14, 2)"}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +53,7 @@ def test_a_mart_written_as_the_pages_say_is_incremental_and_right(project):
     (marts / "mart_product_sales.sql").write_text(block("docs/how-to/models.md", "{{ config(unique_key='product_id'"))
     (marts / "mart_product_sales.yml").write_text(block("docs/how-to/models.md", "models:"))
     (marts / "mart_order_sizes.sql").write_text(block("README.md", "{{ config(unique_key='order_id'"))
-    (marts / "mart_order_sizes.yml").write_text(ORDER_SIZES)
+    (marts / "mart_order_sizes.yml").write_text(block("README.md", "models:"))
     project.build("--select", *(f"+{name}" for name in TRUTH))
     project.tidemark("demo", "change", "--rows", "100", "--seed", "5")
     project.extract_and_load()
