@@ -14,6 +14,7 @@ too: it starts fork.py in their place.
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -26,6 +27,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -62,9 +64,12 @@ def parse_once() -> None:
 def parse_beforehand(kept: str) -> Path:
     """Have dbt parse the project into the directory `kept`; return its partial-parse file.
 
-    dbt generates code for its dataclasses and templates while it parses, and forked processes inherit that.
+    dbt generates code for its dataclasses and templates, and forked processes inherit that.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415
+    from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415
+    from dbt.parser.manifest import extended_mashumuro_decoder  # noqa: PLC0415
+    from dbt_common.clients.jinja import template_cache  # noqa: PLC0415
 
     project = Path(__file__).parent.parent / "transform"
     where = [f"--project-dir={project}", f"--profiles-dir={project / 'profiles'}", f"--target-path={kept}"]
@@ -73,7 +78,25 @@ def parse_beforehand(kept: str) -> Path:
     done = dbtRunner().invoke([*quietly, "parse", f"--log-path={kept}", *where])
     if not done.success:
         raise SystemExit(f"dbt can't parse {project}: {done.exception}")
-    return Path(kept, "partial_parse.msgpack")
+    parsed = Path(kept, "partial_parse.msgpack")
+    manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    for macro in manifest.macros.values():
+        template_cache.get_node_template(macro)
+    return parsed
+
+
+def work_once() -> None:
+    """Let dbt keep what it works out again for each event and each query, and write its files faster."""
+    import parsedatetime  # noqa: PLC0415
+    from dbt_common.clients import system  # noqa: PLC0415
+    from dbt_common.events import functions  # noqa: PLC0415
+
+    # the passwords in the environment, which are removed from each line of the log
+    functions.env_secrets = functools.cache(functions.env_secrets)
+    # what parses dates: made three times for each query's result
+    parsedatetime.Constants = functools.cache(parsedatetime.Constants)
+    # `json.dump` encodes in Python, and `json.dumps` in C
+    system.json = SimpleNamespace(load=json.load, dump=lambda data, file, cls: file.write(json.dumps(data, cls=cls)))
 
 
 def fork_what_it_starts(sockets: dict[str, str]) -> None:
@@ -92,6 +115,7 @@ def fork_what_it_starts(sockets: dict[str, str]) -> None:
 
 def resume(parsed: Path) -> None:
     """Let a forked dbt reuse what was parsed, and nothing else of the process that parsed it."""
+    importlib.import_module("dbt_common.events.functions").env_secrets.cache_clear()
     tracker = importlib.import_module("multiprocessing.resource_tracker")._resource_tracker
     # its pipe was closed like all others
     tracker._fd = tracker._pid = None
@@ -195,6 +219,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     if program == "dbt":
         parse_once()
+        work_once()
         parsed = parse_beforehand(kept)
     gc.freeze()
     (sys.argv, patches, directory, environment, umask), streams = serve(socket.socket(fileno=int(number)))
