@@ -119,8 +119,8 @@ def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, row
 
     dbt("run-operation", "change_orders")
     printed = dbt("build")
-    # customers 1 to 5; 5 orders, and the others of customers 1 and 5, who have one more and one less; 3 statuses in January,
-    # and one in July
+    # customers 1 to 5; 5 orders, and the others of customers 1 and 5, who have one more and one less; 3 statuses in
+    # January, and one in July
     assert keys(printed) == {"customers_by_key": 5, "orders_by_key": 44, "orders_history": 5, "sales_by_month": 4}
     assert written(printed) == {
         "fct_orders": (1, 3, 1),
