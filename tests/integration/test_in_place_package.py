@@ -155,3 +155,24 @@ def test_the_package_alone_writes_what_changed_and_nothing_that_did_not(dbt, row
         "dim_customers": (0, 1, 0),
     }
     assert rows("select count(*) from analysis.large") == [(500,)], "what an analyst built on a table stays"
+
+
+def test_settings_of_a_models_hooks_stay_in_force(dbt, rows, tmp_path):
+    settings = {"random_page_cost": "3", "max_parallel_workers_per_gather": "5", "search_path": "shop, public"}
+    model = tmp_path / "in_place" / "integration_tests" / "models" / "orders_by_key.sql"
+    noted = "insert into shop.noted select " + ", ".join(f"current_setting('{name}')" for name in settings)
+    hooks = f"""
+        pre_hook=["{"; ".join(f"set {name} = {value}" for name, value in settings.items())}"],
+        post_hook=["{noted}"],
+    """
+    model.write_text(model.read_text().replace("unique_key='order_id',", f"unique_key='order_id',{hooks}"))
+    dbt("deps")
+    dbt("run-operation", "load_orders")
+    dbt("build", "--exclude", "orders_by_key")
+    rows(f"create table noted ({', '.join(f'{name} text' for name in settings)})")
+    # complete, and by key
+    for _ in range(2):
+        dbt("run-operation", "change_orders")
+        dbt("build", "--select", "orders_by_key")
+        rows("delete from shop_raw.orders where order_id = 1001")
+    assert rows("table noted") == [tuple(settings.values())] * 2

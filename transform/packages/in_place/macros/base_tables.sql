@@ -9,7 +9,7 @@
     {#- all columns: for some of them, PostgreSQL may leave out joins on which the others depend -#}
     {%- set explain -%}
         -- a parallel plan has further nodes
-        set local max_parallel_workers_per_gather = 0;
+        {{ in_place.set_for_now('max_parallel_workers_per_gather', 0) }};
         explain (verbose, format json) select * from {{ relation.relation }}
     {%- endset -%}
     {%- set scans, found, oids = [], [], [] -%}

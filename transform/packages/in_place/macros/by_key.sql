@@ -64,7 +64,7 @@
     {% call statement('stage') %}
         {{ config.get('sql_header') or '' }}
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
-        set local random_page_cost = 1.1;
+        {{ in_place.set_for_now('random_page_cost', 1.1) }};
         create temporary table {{ model_.stage }} as {{ rows }};
         create temporary table {{ model_.gone }} as
         {% if model_.build_by == model_.key -%}
@@ -83,7 +83,7 @@
             left join {{ model_.stage }} as staged on {{ in_place.keys_equal(model_, model_.key, 'staged', 'existing') }}
             where staged.ctid is null
         {%- endif %};
-        reset random_page_cost
+        {{ in_place.set_back('random_page_cost') }}
     {% endcall %}
 {% endmacro %}
 
@@ -108,7 +108,7 @@
     {%- set count = in_place.single_value('select count(*) from ' ~ keys) -%}
     {%- set costs = [] -%}
     {%- for query in [in_place.rows_of_keys(model_, keys), in_place.rows_by_key(model_, keys)] -%}
-        {%- do costs.append(in_place.plan_of('set local random_page_cost = 1.1; explain (format json) ' ~ query)['Total Cost']) -%}
+        {%- do costs.append(in_place.plan_of(in_place.set_for_now('random_page_cost', 1.1) ~ '; explain (format json) ' ~ query)['Total Cost']) -%}
     {%- endfor -%}
     {{ return(count > 1 and costs[0] < 0.5 * costs[1]) }}
 {% endmacro %}

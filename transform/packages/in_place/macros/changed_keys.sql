@@ -21,6 +21,7 @@
         {{ return('its SELECT, or a view or a function that it uses, changed') }}
     {%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
+    {{ in_place.keep_changes(inputs) }}
     {%- for input in inputs -%}
         {%- set why = in_place.why_unknown(input, snapshot) -%}
         {%- if why -%}{{ return(why) }}{%- endif -%}
@@ -28,12 +29,12 @@
     {%- set keys = in_place.temp_name('changed') -%}
     {%- set query -%}
         -- a few rows are looked up by their keys
-        set local random_page_cost = 1.1;
+        {{ in_place.set_for_now('random_page_cost', 1.1) }};
         {% for input in inputs if input.tables -%}
             insert into {{ keys }} {{ in_place.keys_changed_by(model_, input, snapshot) }}
             on conflict do nothing;
         {% endfor -%}
-        reset random_page_cost;
+        {{ in_place.set_back('random_page_cost') }};
         analyze {{ keys }};
         select count(*) from {{ keys }}
     {%- endset -%}
@@ -79,6 +80,19 @@
 {% endmacro %}
 
 
+{#- Has other runs leave the logs of the inputs as they are until the transaction ends. See in_place.trim_changes_body(). -#}
+{% macro keep_changes(inputs) %}
+    {% call statement('keep changes') %}
+        select pg_advisory_xact_lock_shared(hashtext('in_place changes'), hashtext(schema))
+        from (
+            select distinct relnamespace::regnamespace::oid as namespace from pg_catalog.pg_class
+            where oid in (0{% for input in inputs %}{% for table in input.tables or [] %}, {{ table.oid }}{% endfor %}{% endfor %})
+        ) as read
+        cross join lateral (select nspname::text as schema from pg_catalog.pg_namespace where oid = namespace) as named
+    {% endcall %}
+{% endmacro %}
+
+
 {#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
 {% macro last_snapshot() %}
     {{ return(in_place.last_build().read_snapshot) }}
@@ -116,6 +130,7 @@
                             select from unnest({{ in_place.text_array(columns) }}) as name
                             where pg_visible_in_snapshot((tracked.columns ->> name)::xid8, '{{ snapshot }}') is not true
                         )
+                        -- a transaction that was open then may be among those whose changes were deleted
                         and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
                 ),
                 exists (

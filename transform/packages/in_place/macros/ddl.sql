@@ -72,6 +72,27 @@
 
 
 {#-
+  Statements that change a setting for a part of a build, and give it back the value that it had. RESET would take away what a
+  hook of the model has set.
+-#}
+{% macro set_for_now(setting, value) -%}
+    select set_config(
+        'in_place.{{ setting }}',
+        -- its former value, unless that is noted already
+        coalesce(nullif(current_setting('in_place.{{ setting }}', true), ''), 'was ' || current_setting('{{ setting }}')), true
+    );
+    set local {{ setting }} = {{ value }}
+{%- endmacro %}
+
+
+{% macro set_back(setting) -%}
+    select set_config('{{ setting }}', substr(noted, 5), true), set_config('in_place.{{ setting }}', '', true)
+    from current_setting('in_place.{{ setting }}', true) as noted
+    where noted like 'was %'
+{%- endmacro %}
+
+
+{#-
   Whether the relation exists. Drops a view that `dbt clone` left in a table's place. Raises if a relation of another kind has
   the name: the user decides whether to drop it.
 

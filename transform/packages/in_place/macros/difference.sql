@@ -17,7 +17,7 @@
     {%- set types = {} -%}
     {%- for column in in_place.table_columns(trial) -%}{%- do types.update({column.name: column.type}) -%}{%- endfor -%}
     {%- set plan = in_place.plan_of(
-        'set local max_parallel_workers_per_gather = 0; explain (format json, verbose) select * from ' ~ trial
+        in_place.set_for_now('max_parallel_workers_per_gather', 0) ~ '; explain (format json, verbose) select * from ' ~ trial
     ) -%}
     {%- set input = inputs[0] -%}
     {%- if inputs | length != 1 or input.kind != 'logged' or in_place.tables_below(trial) | map(attribute='relation') | list != [input.relation] -%}
@@ -106,7 +106,7 @@
     {%- set measures = settings.counts + settings.sums.keys() | list -%}
     {% call statement('difference') %}
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }}, pg_temp.{{ old }}, pg_temp.{{ new }};
-        set local random_page_cost = 1.1;
+        {{ in_place.set_for_now('random_page_cost', 1.1) }};
         {% for version, table in {'old': old, 'new': new}.items() -%}
             create temporary table {{ table }} as
             select changed.*
@@ -164,7 +164,7 @@
         create temporary table {{ model_.gone }} as
         select {{ in_place.column_list(model_.key) }} from {{ model_.stage }} where {{ adapter.quote(settings.rows) }} = 0;
         delete from {{ model_.stage }} where {{ adapter.quote(settings.rows) }} = 0;
-        reset random_page_cost;
+        {{ in_place.set_back('random_page_cost') }};
         drop table pg_temp.{{ old }}, pg_temp.{{ new }}
     {% endcall %}
     {%- set query -%}

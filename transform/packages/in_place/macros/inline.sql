@@ -9,12 +9,12 @@
     {#- with an empty search path, PostgreSQL writes each table with its schema, so a name alone is a part of the WITH -#}
     {%- set query -%}
         {{ in_place.define_trial_view(definition) }};
-        set local search_path = '';
+        {{ in_place.set_for_now('search_path', "''") }};
         select pg_get_viewdef('pg_temp.{{ in_place.temp_name('trial') }}'::regclass)
     {%- endset -%}
     {%- set written = in_place.single_value(query) -%}
     {% call statement('path') %}
-        reset search_path
+        {{ in_place.set_back('search_path') }}
     {% endcall %}
     {{ return(in_place.without_with(written) or definition) }}
 {% endmacro %}

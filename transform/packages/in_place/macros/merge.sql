@@ -72,6 +72,7 @@
         inner join {{ model_.plan }} as plan on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
         where plan.is_new
     {% endcall %}
+    {% call statement('costs') %}{{ in_place.set_back('random_page_cost') }}{% endcall %}
     {%- do written.update({
         'inserted': load_result('insert').response.rows_affected - moved,
         'updated': written.updated + moved,
@@ -109,7 +110,7 @@
         -- nobody else may write to it between the comparison and the commit; readers are not blocked
         lock table {{ model_.relation }} in share row exclusive mode;
         {% if not complete -%}
-            set local random_page_cost = 1.1;
+            {{ in_place.set_for_now('random_page_cost', 1.1) }};
         {%- endif %}
         drop table if exists pg_temp.{{ model_.plan }};
         create temporary table {{ model_.plan }} as
@@ -214,11 +215,13 @@
 {%- endmacro %}
 
 
-{#- The tracked columns of a row, as JSON. -#}
+{#- The tracked columns of a row, as JSON. A function takes 100 arguments. -#}
 {% macro tracked_json(tracked, alias) -%}
-    jsonb_build_object({% for name in tracked -%}
-        {{ dbt.string_literal(name) }}, {{ alias }}.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
-    {%- endfor %})
+    {% for names in tracked | batch(45) -%}
+        jsonb_build_object({% for name in names -%}
+            {{ dbt.string_literal(name) }}, {{ alias }}.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+        {%- endfor %}){{ ' || ' if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}
 
 

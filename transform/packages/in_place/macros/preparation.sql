@@ -57,8 +57,8 @@
     {%- set difference = in_place.difference_settings(model_, trial, columns, inputs) if config.get('by_difference') else none -%}
     {%- set share = in_place.refuse_by_key(model_, trial, columns, inputs) -%}
     {% call statement('reset') %}
-        reset max_parallel_workers_per_gather;
-        reset random_page_cost
+        {{ in_place.set_back('max_parallel_workers_per_gather') }};
+        {{ in_place.set_back('random_page_cost') }}
     {% endcall %}
     {%- set of_inputs = {} -%}
     {%- for relation, found in in_place.memory().columns.items() if relation != trial and relation != this | string -%}

@@ -147,7 +147,7 @@
 {% macro expressions_below(input, expressions) %}
     {%- set explain -%}
         -- a parallel plan has further nodes
-        set local max_parallel_workers_per_gather = 0;
+        {{ in_place.set_for_now('max_parallel_workers_per_gather', 0) }};
         explain (verbose, format json)
         select {% for column, expression in expressions.items() %}{{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}{% endfor %}
         -- a subquery, because PostgreSQL writes columns without their table if it plans only one relation

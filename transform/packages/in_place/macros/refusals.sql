@@ -24,7 +24,7 @@
         {{ return(none) }}
     {%- endif -%}
     {%- set of_keys = in_place.plan_of(
-        'set local random_page_cost = 1.1; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, in_place.temp_name('changed'))
+        in_place.set_for_now('random_page_cost', 1.1) ~ '; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, in_place.temp_name('changed'))
     ) -%}
     {%- set plan = in_place.comparable_plan(in_place.plan_of_one_key(of_keys)) -%}
     {%- set reached = in_place.reached_scans(model_, plan, inputs, columns) -%}

@@ -14,7 +14,7 @@
     -- the statements above may have ended the transaction that psycopg2 began, and psycopg2 sends no second BEGIN: see begin_transaction
     begin;
     -- a few versions are looked up by their keys, as in stage_rows
-    set local random_page_cost = 1.1;
+    {{ in_place.set_for_now('random_page_cost', 1.1) }};
     insert into {{ in_place.models_table(this) }} as noted
     (model, horizon, next_horizon, cluster, built_at, changed_at, read_snapshot)
     values (

@@ -17,14 +17,14 @@
         drop table if exists pg_temp.{{ model_.stage }}, pg_temp.{{ model_.gone }};
         {% if not complete -%}
             -- a few rows are looked up by their keys; the default cost is for spinning disks and leads to full scans
-            set local random_page_cost = 1.1;
+            {{ in_place.set_for_now('random_page_cost', 1.1) }};
         {%- endif %}
         create temporary table {{ model_.stage }} as (
             {{ sql if difference is none else in_place.sql_with_snapshot() }}
         );
         create temporary table {{ model_.gone }} as
         select {{ in_place.column_list(model_.key) }} from {{ model_.stage }} limit 0;
-        reset random_page_cost;
+        {{ in_place.set_back('random_page_cost') }};
     {% endcall %}
     {%- if difference is not none -%}{{ in_place.note_snapshot_of_stage(model_) }}{%- endif -%}
     {%- endif -%}
