@@ -26,14 +26,22 @@ _COLUMNS = """
     select attname from pg_attribute where attrelid = 'raw.orders'::regclass and attnum > 0 and not attisdropped
 """
 _TRIGGERS = "select tgname from pg_trigger where tgrelid = 'raw.orders'::regclass and not tgisinternal"
+_TRACKED = "select jsonb_exists(columns, 'customer_id') from raw._tidemark_tracked where model = 'orders'"
+# rows as the demo's, under further keys: the size of the table is what a merge's index pays for
+_MORE = """
+    insert into raw.orders ({columns}) select {values} from raw.orders
+    cross join generate_series(1, %s) as copy, (select max(order_id) as highest from raw.orders) as keys
+"""
 _ROWS_A_SCALE = 500_000
+_SHARES = (0, 10, 100)
 _CONSOLE = Console()
 
 
 def main() -> None:
     """Load orders, build the models, which creates the triggers, and time merges with and without them in turns."""
     rows, rounds = int(os.environ.get("ROWS") or 100_000), int(os.environ.get("ROUNDS") or 7)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
+    copies = 9
+    shares: dict[int, dict[bool, list[float]]] = {share: {False: [], True: []} for share in _SHARES}
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
     with contextmanager(make_checkout)("embedded", parent=work) as checkout:
@@ -43,40 +51,67 @@ def main() -> None:
             checkout.build()
         columns = [name for (name,) in checkout.rows("warehouse", _COLUMNS) if name not in METADATA]
         assert checkout.rows("warehouse", _TRIGGERS), "no model has made dbt create triggers on raw.orders"
-        _merge(checkout, columns, rows)
+        assert checkout.rows("warehouse", _TRACKED) == [(True,)], "no model is built by an order's customer"
+        _grow(checkout, copies)
+        _merge(checkout, columns, rows, 0)
         for turn in range(rounds):
-            # the order changes with each pair, so that what grows with time falls on both
-            for tracked in (False, True) if turn % 2 == 0 else (True, False):
-                _enable(checkout, enabled=tracked)
-                seconds[tracked].append(_merge(checkout, columns, rows))
-                _CONSOLE.print(f"pair {turn + 1}, {'with' if tracked else 'without'}: {seconds[tracked][-1]:.2f} s")
+            for share, seconds in shares.items():
+                # the order changes with each pair, so that what grows with time falls on both
+                for tracked in (False, True) if turn % 2 == 0 else (True, False):
+                    _enable(checkout, enabled=tracked)
+                    seconds[tracked].append(_merge(checkout, columns, rows, share))
+                    did = f"pair {turn + 1}, {share} %, {'with' if tracked else 'without'}"
+                    _CONSOLE.print(f"{did}: {seconds[tracked][-1]:.2f} s")
         section: transform_report.Section = {
             "rows": rows,
+            "table_rows": rows * (copies + 1),
             "about": report.about(checkout),
-            "with": seconds[True],
-            "without": seconds[False],
+            "shares": {
+                str(share): {"with": seconds[True], "without": seconds[False]} for share, seconds in shares.items()
+            },
         }
         transform_report.save(transform_report.TRACKING, section)
 
 
+def _grow(checkout: Checkout, copies: int) -> None:
+    names = [name for (name,) in checkout.rows("warehouse", _COLUMNS)]
+    values = [
+        sql.SQL("order_id + copy * highest") if name == _KEY else sql.Identifier("orders", name) for name in names
+    ]
+    with checkout.connect("warehouse") as connection:
+        query = sql.SQL(_MORE).format(columns=merge.names(names), values=sql.SQL(", ").join(values))
+        connection.execute(sql.SQL("alter table {} disable trigger user").format(_TABLE))
+        connection.execute(query, [copies])
+        connection.execute(sql.SQL("vacuum analyze {}").format(_TABLE))
+
+
 def _enable(checkout: Checkout, *, enabled: bool) -> None:
     with checkout.connect("warehouse") as connection:
-        state = sql.SQL("enable" if enabled else "disable")
-        connection.execute(sql.SQL("alter table {} {} trigger user").format(_TABLE, state))
+        # as dbt creates them
+        state = sql.SQL("enable always" if enabled else "disable")
+        for (name,) in checkout.rows("warehouse", _TRIGGERS):
+            connection.execute(sql.SQL("alter table {} {} trigger {}").format(_TABLE, state, sql.Identifier(name)))
 
 
-def _merge(checkout: Checkout, columns: list[str], rows: int) -> float:
-    """Return the seconds of a merge of updated rows and its commit."""
+def _merge(checkout: Checkout, columns: list[str], rows: int, share: int) -> float:
+    """Return the seconds of a merge of updated rows and its commit; `share` percent of them have another customer."""
     settle(checkout)
     with checkout.connect("warehouse") as connection:
         connection.execute("checkpoint")
         # every row has another fee
         connection.execute(
-            sql.SQL("create temporary table orders as select {} from {} where _sdc_deleted_at is null limit {}").format(
-                merge.names(columns), _TABLE, sql.Literal(rows)
-            )
+            sql.SQL(
+                "create temporary table orders as select {} from {} where order_id <= (select order_id from {} "
+                "order by order_id offset {} limit 1)"
+            ).format(merge.names(columns), _TABLE, _TABLE, sql.Literal(rows - 1))
         )
-        connection.execute(sql.SQL("update {} set shipping_fee = shipping_fee + 1").format(_STAGE))
+        connection.execute(
+            sql.SQL(
+                "update {} set shipping_fee = shipping_fee + 1, "
+                "customer_id = customer_id + case when order_id %% 100 < {} then 1 else 0 end"
+            ).format(_STAGE, sql.Literal(share)),
+            [],
+        )
         connection.execute(sql.SQL("analyze {}").format(_STAGE))
         stamp = Stamp(extracted_at="now", sequence=0, sync_started_at=0)
         statement = merge.counted(merge.upsert(_STAGE, _TABLE, columns=columns, key=[_KEY], stamp=stamp))

@@ -23,10 +23,17 @@ MONITOR = [
     "select count(*) from raw._tidemark_reconciles",
     "select count(*) from marts._tidemark_model_runs",
     "select count(*) from marts._tidemark_models",
+    "select model, min(logged_at) from raw._tidemark_changes group by 1",
+    "select pg_total_relation_size('raw._tidemark_changes')",
+    "select count(xid) from marts._tidemark_changes",
 ]
+TRIM = "select tidemark.trim_changes('raw', null, interval '1 day', 1)"
 TRACK = "select tidemark.track_changes('{}', '{{order_id}}', interval '1 day')"
 NOT_MONITOR = [
     TRACK.format("raw.orders"),
+    TRIM,
+    "select old from raw._tidemark_changes",
+    "select new from marts._tidemark_changes",
     "select from raw.orders",
     "select from staging.stg_orders",
     "select from marts.fct_sales",
@@ -39,6 +46,7 @@ NOT_MONITOR = [
 REPORTER = ["select count(*) from marts.fct_sales", "select count(*) from marts.mart_monthly_sales"]
 NOT_REPORTER = [
     TRACK.format("raw.orders"),
+    TRIM,
     "select from raw.orders",
     "select from raw._tidemark_runs",
     "select from staging.stg_orders",
@@ -58,6 +66,7 @@ MAY = {
         "create view staging.new as select * from raw.orders",
         "create schema ana_marts",
         f"{TRACK.format('raw.orders')}; select count(*) from raw._tidemark_changes, raw._tidemark_tracked",
+        TRIM,
     ],
     "tidemark_reporter": REPORTER,
     "tidemark_grafana": REPORTER,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.conftest import REPOSITORY
 from tidemark import roles
 
 MACROS = REPOSITORY / "transform/packages/in_place/macros"
 
 
-def test_the_transformers_function_has_the_packages_body():
+@pytest.mark.parametrize("function", ["track_changes", "trim_changes"])
+def test_the_transformers_function_has_the_packages_body(function):
     macro = (MACROS / "tracking.sql").read_text()
-    (body,) = re.findall(r"{% macro track_changes_body\(\) %}\n(.*?){% endmacro %}", macro, re.DOTALL)
+    (body,) = re.findall(rf"{{% macro {function}_body\(\) %}}\n(.*?){{% endmacro %}}", macro, re.DOTALL)
     (ours,) = re.findall(
-        r"CREATE OR REPLACE FUNCTION tidemark\.track_changes\(.*?AS \$body\$\n(.*?)\$body\$;",
+        rf"CREATE OR REPLACE FUNCTION tidemark\.{function}\(.*?AS \$body\$\n(.*?)\$body\$;",
         roles.statements("warehouse"),
         re.DOTALL,
     )

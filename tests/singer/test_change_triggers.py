@@ -33,6 +33,7 @@ ORDERS = """
 ONCE = {"public-orders": INCREMENTAL}
 WHOLE = {"public-orders": FULL_TABLE, "public-heap": FULL_TABLE}
 ANY_ROW = (None, None)
+STAMP = "_tidemark_loaded_xid = pg_current_xact_id()"
 TRIGGERS = """
     select tgname::text, tgenabled::text, pg_get_triggerdef(oid) from pg_trigger
     where tgrelid = 'raw.orders'::regclass and not tgisinternal order by 1
@@ -93,7 +94,8 @@ def test_a_load_logs_moved_values_and_no_new_rows_or_other_changes(tracked, stre
         (2, 99, "note 2"),
         (5, 50, "new"),
     ]
-    assert logged(tracked) == [(row(2), row(2, 99))]
+    # the new values are in raw, under this load's transaction
+    assert logged(tracked) == [(row(2), None)]
 
 
 @pytest.mark.parametrize("streams", [WHOLE], ids=["whole"])
@@ -146,7 +148,7 @@ def test_a_backfill_logs_what_it_moves(tracked):
     tracked.do("update orders set customer = 77 where id = 3")
     tracked.tap["backfill"] = {"public-orders": {"from": "2000-01-01"}}
     tracked.sync(ONCE, tracked.state).ok()
-    assert logged(tracked) == [(row(3), row(3, 77))]
+    assert logged(tracked) == [(row(3), None)]
 
 
 BY_HAND = {
@@ -189,13 +191,62 @@ def test_changes_by_hand_are_logged(tracked, statements, changes):
 
 @pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
 @pytest.mark.long
-def test_a_row_that_jsonb_can_not_hold_is_loaded_and_any_row_is_taken_for_changed(tracked, streams):
+def test_a_value_that_jsonb_can_not_hold_is_loaded_and_any_row_is_taken_for_changed(tracked):
     tracked.do("alter table orders add big text; update orders set updated_at = now()")
-    tracked.state = tracked.sync(streams, tracked.state).ok().state
+    tracked.state = tracked.sync(ONCE, tracked.state).ok().state
     tracked.do("update orders set big = repeat('x', 269000000), customer = 5, updated_at = now() where id = 1")
-    tracked.sync(streams, tracked.state).ok()
+    tracked.state = tracked.sync(ONCE, tracked.state).ok().state
+    # its column is not tracked
+    assert logged(tracked) == [(row(1), None)]
+    track(tracked, columns="{big}")
+    tracked.do("update orders set big = null, updated_at = now() where id = 1")
+    tracked.sync(ONCE, tracked.state).ok()
     assert logged(tracked) == [ANY_ROW]
-    assert tracked.rows("select length(big) from raw.orders where id = 1") == [(269000000,)]
+    assert tracked.rows("select big from raw.orders where id = 1") == [(None,)]
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_a_change_with_triggers_off_for_a_replica_is_logged(tracked):
+    execute(tracked, "set session_replication_role = replica; delete from raw.orders where id = 1")
+    execute(tracked, "set session_replication_role = replica; update raw.orders set customer = 7 where id = 2")
+    assert logged(tracked) == [(row(1), None), (row(2), row(2, 7))]
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_values_are_logged_in_one_form_whatever_the_session_sets(tracked):
+    execute(
+        tracked,
+        "create type raw.pair as (x float8, y interval); "
+        "alter table raw.orders add f float8, add i interval, add p raw.pair, add a int[], add j json, add n numeric",
+    )
+    names = ("f", "i", "p", "a", "j", "n")
+    track(tracked, columns=f"{{{','.join(names)}}}")
+    values = "0.1::float8 + 0.2, '1 day -1 s', (0.1::float8 + 0.2, '1 s'), '{1,NULL}', '{\"b\": 1.0}', 1.00"
+    execute(
+        tracked,
+        "set extra_float_digits = 0; set intervalstyle = sql_standard; "
+        f"update raw.orders set (f, i, p, a, j, n) = row({values}), {STAMP} where id = 1; "
+        f"update raw.orders set f = null, {STAMP} where id = 1",
+    )
+    # as dbt reads them
+    (same,) = tracked.rows(
+        "select (f, i, p, a, n)::text = (0.1::float8 + 0.2, interval '1 day -1 s', "
+        "(0.1::float8 + 0.2, interval '1 s')::raw.pair, array[1, null], 1.00)::text "
+        "and j::text::jsonb = '{\"b\": 1.0}' "
+        "from raw._tidemark_changes, jsonb_populate_record(null::raw.orders, old) where old ->> 'f' is not null"
+    )
+    assert same == (True,)
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_a_table_with_many_tracked_columns_is_logged(tracked):
+    names = [f"c{number}" for number in range(120)]
+    execute(tracked, f"alter table raw.orders {', '.join(f'add {name} int' for name in names)}")
+    track(tracked, columns=f"{{{','.join(names)}}}")
+    execute(tracked, "update raw.orders set c119 = 3 where id = 1")
+    ((old, new),) = logged(tracked)
+    assert old == row(1) | dict.fromkeys(names)
+    assert new == old | {"c119": 3}
 
 
 # changes of columns
@@ -211,7 +262,7 @@ def test_a_tracked_column_is_widened_and_no_change_is_lost(tracked, streams):
     assert "note widened from character varying(10) to text" in synced.target_log
     assert tracked.rows(TRIGGERS) == before
     assert len(before) == 4
-    assert logged(tracked) == [(row(1) | {"note": "note 1"}, row(1) | {"note": "much longer now"})]
+    assert logged(tracked) == [(row(1) | {"note": "note 1"}, None)]
     # still in force, and dbt needs no full build
     execute(tracked, "delete from raw.orders where id = 2")
     assert logged(tracked) == [(row(2) | {"note": "note 2"}, None)]
@@ -253,7 +304,7 @@ def test_a_column_that_gets_a_tracked_ones_name_is_tracked_from_then_on(tracked)
     track(tracked)
     assert tracked.rows("select columns ->> 'id' from raw._tidemark_tracked where model = 'orders'") > since
     execute(tracked, "update raw.orders set customer = 3, _tidemark_loaded_xid = pg_current_xact_id() where id = 1")
-    assert logged(tracked) == [({"id": 1, "customer": None}, {"id": 1, "customer": 3})]
+    assert logged(tracked) == [({"id": 1, "customer": None}, None)]
 
 
 def test_triggers_that_somebody_disabled_do_not_come_back_as_if_they_had_logged_all(tracked, streams):
@@ -313,12 +364,65 @@ def test_nobody_else_writes_to_the_log(tracked):
             # with the loader's function on a table of one's own
             """
             create temporary table orders (id int); create trigger mine after insert on orders for each row
-            execute function raw._tidemark_log_change('id'); insert into orders values (1)
+            execute function raw._tidemark_log_orders('id'); insert into orders values (1)
             """,
         ):
             with pytest.raises(errors.InsufficientPrivilege):
                 execute(tracked, f"set role {role}; set default_transaction_read_only = off; {statements}")
     assert logged(tracked) == []
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_the_triggers_run_nothing_of_others_with_the_loaders_rights(tracked):
+    execute(
+        tracked,
+        """
+        create role mallory; grant usage on schema raw to mallory; create schema hers authorization mallory;
+        create type raw.mood as enum ('low', 'high'); alter table raw.orders add mood raw.mood;
+        grant select, update, delete on raw.orders to mallory; alter type raw.mood owner to mallory;
+        set role mallory;
+        create table hers.calls (who text); grant insert on hers.calls to public; grant usage on schema hers to public;
+        create function hers.as_json(raw.mood) returns json language plpgsql as
+            'begin insert into hers.calls values (current_user); return null; end';
+        create function hers.texteq(text, text) returns bool language plpgsql as
+            'begin insert into hers.calls values (current_user); return false; end';
+        """,
+    )
+    execute(
+        tracked,
+        "create cast (raw.mood as json) with function hers.as_json(raw.mood); set role mallory; "
+        "create operator hers.= (function = hers.texteq, leftarg = text, rightarg = text)",
+    )
+    track(tracked, columns="{mood}")
+    execute(
+        tracked,
+        "set role mallory; set search_path = hers, pg_catalog; update raw.orders set mood = 'low' where id = 1; "
+        "delete from raw.orders where id = 1",
+    )
+    assert logged(tracked) == [
+        (row(1) | {"mood": None}, row(1) | {"mood": "low"}),
+        (row(1) | {"mood": "low"}, None),
+    ]
+    assert tracked.rows("select who from hers.calls") == []
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_who_watches_sees_the_size_and_age_of_the_log_and_no_value(tracked):
+    execute(tracked, "delete from raw.orders where id = 1")
+    for role in ("tidemark_monitor", "tidemark_watcher"):
+        execute(
+            tracked,
+            f"set role {role}; select model, count(*), min(logged_at), pg_total_relation_size('raw._tidemark_changes') "
+            "from raw._tidemark_changes group by 1; select columns from raw._tidemark_tracked",
+        )
+        for column in ("old", "new", "*"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                execute(tracked, f"set role {role}; select {column} from raw._tidemark_changes")
+    # also after the grants of an earlier release
+    execute(tracked, "grant select on raw._tidemark_changes to tidemark_monitor")
+    apply_roles(tracked)
+    with pytest.raises(errors.InsufficientPrivilege):
+        execute(tracked, "set role tidemark_monitor; select old from raw._tidemark_changes")
 
 
 @pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
@@ -347,6 +451,82 @@ def test_tables_of_another_source_are_tracked_in_their_own_schema(tracked, schem
         changes = connection.execute(query.split("; ")[1]).fetchall()
     assert (row(1), None) in changes
     assert len(changes) == 4
+
+
+# trimming
+
+
+FILL = """
+    insert into raw._tidemark_changes (model, xid, old)
+    -- older than each transaction of the test
+    select 'orders', (n / 10 + 1)::text::xid8, jsonb_build_object('id', n, 'note', repeat('x', 1000))
+    from generate_series(0, 2999) n
+"""
+TRIM = "select tidemark.trim_changes('raw', {}, interval '7 days', {})"
+LEFT = "select count(*), min(xid::text::int), max(xid::text::int) from raw._tidemark_changes where xid <= '300'"
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_a_log_that_is_too_large_loses_its_oldest_changes_while_loads_go_on(tracked):
+    execute(tracked, FILL)
+    with as_loader(tracked) as load, tracked.warehouse() as trimming, as_loader(tracked) as another:
+        trimming.autocommit = False
+        for connection in (load, trimming, another):
+            connection.execute("set lock_timeout = '2s'")
+        load.execute("delete from raw.orders where id = 1")
+        trimming.execute("set local role tidemark_transformer")
+        trimming.execute(TRIM.format("null", 2_000_000))
+        # neither waits for the other, until both have committed
+        load.execute("delete from raw.orders where id = 2")
+        another.execute("delete from raw.orders where id = 3")
+        another.commit()
+        load.commit()
+        trimming.commit()
+    ((count, oldest, newest),) = tracked.rows(LEFT)
+    assert 800 < count < 1000
+    assert (count, newest) == (10 * (301 - oldest), 300)
+    # readers that have not read these compute all rows
+    trimmed = "select trimmed::text::int from raw._tidemark_tracked"
+    assert tracked.rows(trimmed) == [(oldest - 1,)]
+    # a log of that size is left alone
+    execute(tracked, "set role tidemark_transformer; " + TRIM.format("null", 2_000_000))
+    assert tracked.rows(LEFT) == [(count, oldest, newest)]
+    assert len(logged(tracked)) == count + 3
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+@pytest.mark.parametrize("busy", [True, False], ids=["in use", "idle"])
+def test_a_log_that_all_have_read_is_emptied_without_a_wait(tracked, busy):
+    execute(tracked, FILL)
+    with as_loader(tracked) as load:
+        if busy:
+            load.execute("delete from raw.orders where id = 1")
+        with tracked.warehouse() as connection:
+            connection.execute("set statement_timeout = '5s'")
+            connection.execute("set role tidemark_transformer; " + TRIM.format("'301'", 10**9))
+        load.commit()
+    assert tracked.rows("select trimmed::text::int from raw._tidemark_tracked") == [(300,)]
+    assert logged(tracked) == ([(row(1), None)] if busy else [])
+    # no file is left of an idle one
+    size = "select pg_relation_size('raw._tidemark_changes') > 0"
+    assert tracked.rows(size) == [(busy,)]
+
+
+@pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])
+def test_a_log_is_trimmed_for_dbt_alone_and_not_while_a_build_relies_on_it(tracked):
+    execute(tracked, FILL)
+    for role in ("tidemark_reporter", "tidemark_monitor"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            execute(tracked, f"set role {role}; " + TRIM.format("'301'", 1))
+    with pytest.raises(errors.InsufficientPrivilege, match="marts has no log of changes that belongs to"):
+        execute(tracked, "set role tidemark_transformer; " + TRIM.format("'301'", 1).replace("'raw'", "'marts'"))
+    with tracked.warehouse() as build:
+        build.autocommit = False
+        build.execute("select pg_advisory_xact_lock_shared(hashtext('in_place changes'), hashtext('raw'))")
+        execute(tracked, "set role tidemark_transformer; " + TRIM.format("'301'", 1))
+        assert tracked.rows(LEFT) == [(3000, 1, 300)]
+    execute(tracked, "set role tidemark_transformer; " + TRIM.format("'301'", 1))
+    assert tracked.rows(LEFT) == [(0, None, None)]
 
 
 # copies

@@ -389,10 +389,10 @@
                 comment on table {{ quoted }}._tidemark_tracked is 'Kept by Tidemark: version 1';
             end if;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
-                grant select on
-                    {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_changes,
-                    {{ quoted }}._tidemark_tracked
-                to tidemark_monitor;
+                grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_tracked to tidemark_monitor;
+                -- not the values
+                revoke select on {{ quoted }}._tidemark_changes from tidemark_monitor;
+                grant select (model, xid, logged_at) on {{ quoted }}._tidemark_changes to tidemark_monitor;
             end if;
         end
         $tidemark$;

@@ -60,16 +60,23 @@ GRANT SELECT ON ALL TABLES IN SCHEMA marts TO tidemark_reporter;
 ALTER DEFAULT PRIVILEGES FOR ROLE tidemark_transformer IN SCHEMA marts GRANT SELECT ON TABLES TO tidemark_reporter;
 
 -- Members of tidemark_monitor read the tables of run records. The loader and dbt grant this on tables that they create
--- later.
+-- later. Of a log of changes they see how long and how old it is, and not its values, which are those of raw and of marts.
 DO $$
 DECLARE
     own record;
 BEGIN
     FOR own IN
         SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE relname LIKE '\_tidemark\_%' AND relkind = 'r' AND nspname IN ('raw', 'marts', 'intermediate')
+        WHERE relname LIKE '\_tidemark\_%' AND relkind = 'r'
+            AND (nspname IN ('raw', 'marts', 'intermediate') OR relname = '_tidemark_changes')
+            AND pg_has_role(current_user, relowner, 'usage')
     LOOP
-        EXECUTE format('GRANT SELECT ON %I.%I TO tidemark_monitor', own.nspname, own.relname);
+        IF own.relname = '_tidemark_changes' THEN
+            EXECUTE format('REVOKE SELECT ON %I.%I FROM tidemark_monitor', own.nspname, own.relname);
+            EXECUTE format('GRANT SELECT (model, xid, logged_at) ON %I.%I TO tidemark_monitor', own.nspname, own.relname);
+        ELSE
+            EXECUTE format('GRANT SELECT ON %I.%I TO tidemark_monitor', own.nspname, own.relname);
+        END IF;
     END LOOP;
 END
 $$;
@@ -317,8 +324,17 @@ declare
     watched text[];
     known jsonb;
     is_current boolean;
-    old_row text;
-    new_row text;
+    -- of the trigger's function
+    logger text;
+    body text;
+    settings text;
+    -- the tracked columns as JSON, of rows of the three names that they have in it
+    old_json text;
+    new_json text;
+    changed_json text;
+    -- an update changes one of them
+    differs text;
+    types text;
 begin
     select nspname as schema, relname as name, relowner as owner, relnamespace as namespace into strict named
     from pg_catalog.pg_class
@@ -377,68 +393,13 @@ begin
         );
     end if;
     if exists (select from pg_catalog.pg_roles where rolname = 'tidemark_monitor') then
+        -- not the values, which are those of raw
         execute format(
-            'grant select on %1$I._tidemark_changes, %1$I._tidemark_tracked to tidemark_monitor', named.schema
+            'revoke select on %1$I._tidemark_changes from tidemark_monitor;'
+            'grant select (model, xid, logged_at) on %1$I._tidemark_changes to tidemark_monitor;'
+            'grant select on %1$I._tidemark_tracked to tidemark_monitor', named.schema
         );
     end if;
-    execute format(
-        $function$
-            create or replace function %1$I._tidemark_log_change() returns trigger
-            language plpgsql security definer set search_path = pg_catalog, pg_temp
-            -- a value is written in one form, whatever the session's settings
-            set extra_float_digits = 1 set intervalstyle = postgres set datestyle = iso as $trigger$
-            declare
-                kept text;
-                old_values jsonb;
-                new_values jsonb;
-            begin
-                if tg_op = 'TRUNCATE' then
-                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
-                elsif tg_level = 'ROW' then
-                    -- both are null if a column was renamed or dropped, or if a value of the row is too long for jsonb: then nobody
-                    -- can say which rows changed
-                    begin
-                        old_values := to_jsonb(old);
-                        new_values := to_jsonb(new);
-                    exception when program_limit_exceeded then
-                        old_values := null;
-                        new_values := null;
-                    end;
-                    insert into %1$I._tidemark_changes (model, old, new) values (
-                        tg_table_name,
-                        case when old_values ?& tg_argv then (select jsonb_object_agg(name, old_values -> name) from unnest(tg_argv) as name) end,
-                        case when new_values ?& tg_argv then (select jsonb_object_agg(name, new_values -> name) from unnest(tg_argv) as name) end
-                    );
-                elsif exists (
-                    select from unnest(tg_argv) as name
-                    where not exists (select from pg_attribute where attrelid = tg_relid and attname = name and not attisdropped)
-                ) then
-                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
-                else
-                    select string_agg(format('%%L, changed.%%I', name, name), ', ') into kept from unnest(tg_argv) as name;
-                    if tg_op in ('UPDATE', 'DELETE') then
-                        execute format(
-                            'insert into %%I._tidemark_changes (model, old) '
-                            'select $1, jsonb_build_object(%%s) from old_rows as changed', %1$L, kept
-                        ) using tg_table_name;
-                    end if;
-                    if tg_op in ('UPDATE', 'INSERT') then
-                        execute format(
-                            'insert into %%I._tidemark_changes (model, new) '
-                            'select $1, jsonb_build_object(%%s) from new_rows as changed', %1$L, kept
-                        ) using tg_table_name;
-                    end if;
-                end if;
-                return null;
-            end
-            $trigger$;
-            -- others could put it on a table of theirs, and log what never changed
-            revoke all on function %1$I._tidemark_log_change() from public;
-            grant execute on function %1$I._tidemark_log_change() to %2$I
-        $function$,
-        named.schema, pg_get_userbyid(named.owner)
-    );
-
     execute format('select columns from %I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3', named.schema)
     into known using named.name, relation::oid, this_cluster;
     known := coalesce(known, '{}');
@@ -448,42 +409,152 @@ begin
     where exists (select from pg_catalog.pg_attribute where attrelid = relation and attname = name and attnum > 0 and not attisdropped);
     has_triggers := has_triggers
         and array(select name from jsonb_object_keys(known) as name where name = any(columns)) <@ watched is not false;
-    is_current := has_triggers and known ?& columns and (select count(*) from jsonb_object_keys(known)) = cardinality(columns);
+    -- What runs for each row is fixed here, and names all that it calls: a setting of search_path for the function would cost more
+    -- than the rest of it, and a session's own must not choose what runs with the owner's rights. Values of other types are
+    -- written by their output functions, because jsonb would call a user's own cast.
+    select
+        string_agg(type_oid::text, ' ' order by name),
+        string_agg(
+            case when has_exact_equality then format('old.%1$I is distinct from new.%1$I', name)
+            else format('pg_catalog.record_image_ne(row(old.%1$I), row(new.%1$I))', name) end,
+            ' or ' order by name
+        ),
+        -- a value of a type that a setting changes is written in one form, whatever the session's settings
+        case when not bool_and(is_plain) then 'set extra_float_digits = 1 set intervalstyle = postgres set datestyle = iso set bytea_output = hex' else '' end
+    into types, differs, settings
+    from (
+        select
+            attname::text as name, atttypid as type_oid,
+            atttypid = any('{bool,int2,int4,int8,numeric,uuid,date,timestamp,timestamptz,text,varchar,bpchar,json,jsonb}'::regtype[]) as is_plain,
+            -- equal values are the same bits: not so for 1.0 and 1.00
+            atttypid = any('{bool,int2,int4,int8,uuid,date,timestamp,timestamptz}'::regtype[])
+                or atttypid = 'text'::regtype and collisdeterministic as has_exact_equality
+        from pg_catalog.pg_attribute
+        left join pg_catalog.pg_collation on pg_collation.oid = attcollation
+        where attrelid = relation and attname = any(columns) and attnum > 0 and not attisdropped
+    ) as tracked;
+    select
+        -- a function takes 100 arguments
+        string_agg(format('pg_catalog.jsonb_build_object(%s)', part), ' operator(pg_catalog.||) ') filter (where row_name = 'old'),
+        string_agg(format('pg_catalog.jsonb_build_object(%s)', part), ' operator(pg_catalog.||) ') filter (where row_name = 'new'),
+        string_agg(format('pg_catalog.jsonb_build_object(%s)', part), ' operator(pg_catalog.||) ') filter (where row_name = 'changed')
+    into old_json, new_json, changed_json
+    from (
+        select row_name, string_agg(
+            format(
+                case when atttypid = any('{bool,int2,int4,int8,numeric,uuid,date,timestamp,timestamptz,text,varchar,bpchar,json,jsonb}'::regtype[])
+                then '%2$L, %1$s.%2$I'
+                else '%2$L, case when %1$s.%2$I is distinct from null then pg_catalog.format(''%%s'', %1$s.%2$I) end' end,
+                row_name, attname
+            ), ', ' order by attname
+        ) as part
+        from (
+            select *, (row_number() over (order by attname) - 1) / 45 as number from pg_catalog.pg_attribute
+            where attrelid = relation and attname = any(columns) and attnum > 0 and not attisdropped
+        ) as tracked
+        cross join unnest(array['old', 'new', 'changed']) as row_name
+        group by row_name, number
+    ) as parts;
+    body := format(
+        $function$
+            -- the types of its columns: %6$s
+            declare
+                old_values pg_catalog.jsonb;
+                new_values pg_catalog.jsonb;
+            begin
+                if pg_catalog.texteq(tg_op, 'TRUNCATE') then
+                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
+                    return null;
+                end if;
+                -- A row without values says that any row may have changed. So it is if a column was renamed or dropped, or if
+                -- a value is too long for jsonb: no load fails because of its log.
+                if pg_catalog.texteq(tg_level, 'ROW') then
+                    begin
+                        if pg_catalog.texteq(tg_op, 'UPDATE') then
+                            old_values := %2$s;
+                        end if;
+                        -- a row with this transaction's stamp shows its new values itself
+                        if pg_catalog.xid8eq(new.%5$I, pg_catalog.pg_current_xact_id()) is not true then
+                            new_values := %3$s;
+                        end if;
+                    exception when others then
+                        old_values := null;
+                        new_values := null;
+                    end;
+                    insert into %1$I._tidemark_changes (model, old, new) values (tg_table_name, old_values, new_values);
+                    return null;
+                end if;
+                begin
+                    if pg_catalog.texteq(tg_op, 'INSERT') is not true then
+                        insert into %1$I._tidemark_changes (model, old) select tg_table_name, %4$s from old_rows as changed;
+                    end if;
+                    if pg_catalog.texteq(tg_op, 'DELETE') is not true then
+                        insert into %1$I._tidemark_changes (model, new) select tg_table_name, %4$s from new_rows as changed;
+                    end if;
+                exception when others then
+                    insert into %1$I._tidemark_changes (model) values (tg_table_name);
+                end;
+                return null;
+            end
+        $function$,
+        named.schema, old_json, new_json, changed_json, coalesce(stamp, 'no stamp'), types
+    );
+    logger := '_tidemark_log_' || case when octet_length(named.name) > 40 then md5(named.name) else named.name end;
+    is_current := has_triggers and known ?& columns and (select count(*) from jsonb_object_keys(known)) = cardinality(columns)
+        and 4 = (
+            select count(*) from pg_catalog.pg_trigger
+            inner join pg_catalog.pg_proc on pg_proc.oid = tgfoid
+            where tgrelid = relation and tgname like '\_tidemark\_logs\_%' and tgenabled = 'A' and proname = logger and prosrc = body
+        );
     -- only if necessary: a trigger needs a lock that waits for all who write
     if not is_current then
-        select
-            string_agg(format('old.%I', name), ', '),
-            string_agg(format('new.%I', name), ', ')
-        into old_row, new_row
-        from unnest(columns) as name;
+        execute format(
+            'create or replace function %1$I.%2$I() returns trigger language plpgsql security definer %3$s as %4$L;'
+            -- others could put it on a table of theirs, and log what never changed
+            'revoke all on function %1$I.%2$I() from public;'
+            'grant execute on function %1$I.%2$I() to %5$I',
+            named.schema, logger, settings, body, pg_get_userbyid(named.owner)
+        );
         execute format(
             'create or replace trigger _tidemark_logs_delete after delete on %1$s referencing old table as old_rows'
-            '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
+            '   for each statement execute function %2$I.%4$I(%3$s);'
             'create or replace trigger _tidemark_logs_truncate after truncate on %1$s'
-            '   for each statement execute function %2$I._tidemark_log_change();',
-            relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
+            '   for each statement execute function %2$I.%4$I();',
+            relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name), logger
         );
         if stamp is null then
             execute format(
                 'create or replace trigger _tidemark_logs_update after update on %1$s'
                 '   referencing old table as old_rows new table as new_rows'
-                '   for each statement execute function %2$I._tidemark_log_change(%3$s);'
+                '   for each statement execute function %2$I.%4$I(%3$s);'
                 'create or replace trigger _tidemark_logs_insert after insert on %1$s referencing new table as new_rows'
-                '   for each statement execute function %2$I._tidemark_log_change(%3$s);',
-                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name)
+                '   for each statement execute function %2$I.%4$I(%3$s);',
+                relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name), logger
             );
         else
             -- a row without this transaction's stamp was written by hand
             execute format(
                 'create or replace trigger _tidemark_logs_update after update on %1$s for each row'
-                '   when (pg_catalog.record_image_ne(row(%4$s), row(%5$s)) or new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
-                '   execute function %2$I._tidemark_log_change(%3$s);'
+                '   when (%4$s or new.%5$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I.%6$I(%3$s);'
                 'create or replace trigger _tidemark_logs_insert after insert on %1$s for each row'
-                '   when (new.%6$I is distinct from pg_catalog.pg_current_xact_id())'
-                '   execute function %2$I._tidemark_log_change(%3$s);',
+                '   when (new.%5$I is distinct from pg_catalog.pg_current_xact_id())'
+                '   execute function %2$I.%6$I(%3$s);',
                 relation, named.schema, (select string_agg(quote_literal(name), ', ') from unnest(columns) as name),
-                old_row, new_row, stamp
+                differs, stamp, logger
             );
+        end if;
+        -- a session with session_replication_role = replica changes rows as well
+        execute format(
+            'alter table %1$s'
+            '   enable always trigger _tidemark_logs_delete, enable always trigger _tidemark_logs_truncate,'
+            '   enable always trigger _tidemark_logs_update, enable always trigger _tidemark_logs_insert', relation
+        );
+        -- the function of all tables in earlier releases
+        if to_regprocedure(format('%I._tidemark_log_change()', named.schema)) is not null and not exists (
+            select from pg_catalog.pg_trigger where tgfoid = to_regprocedure(format('%I._tidemark_log_change()', named.schema))
+        ) then
+            execute format('drop function %I._tidemark_log_change()', named.schema);
         end if;
     end if;
 
@@ -514,3 +585,76 @@ REVOKE CREATE ON SCHEMA tidemark FROM tidemark_loader;
 REVOKE ALL ON FUNCTION tidemark.track_changes(regclass, text[], interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tidemark.track_changes(regclass, text[], interval) TO tidemark_transformer;
 ALTER FUNCTION tidemark.track_changes(regclass, text[], interval) SECURITY DEFINER;
+
+-- Its counterpart: it deletes what the log of a schema of the loader has too much of. After that, builds that have not read it compute
+-- all rows. tests/project holds this body equal to that of the package, too.
+CREATE OR REPLACE FUNCTION tidemark.trim_changes(schema name, read_before xid8, keep interval, max_bytes bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+declare
+    namespace oid := (select oid from pg_catalog.pg_namespace where nspname = schema);
+    this_cluster text := (select system_identifier::text from pg_catalog.pg_control_system());
+    log text := format('%I._tidemark_changes', schema);
+    tracked text := format('%I._tidemark_tracked', schema);
+    -- the last transaction whose changes are too many
+    surplus xid8;
+    goes text;
+    is_kept boolean;
+begin
+    if 2 <> (
+        select count(*) from pg_catalog.pg_class
+        where relnamespace = namespace and relname in ('_tidemark_changes', '_tidemark_tracked')
+            and relkind = 'r' and pg_has_role(current_user, relowner, 'usage')
+    ) then
+        raise exception '% has no log of changes that belongs to %', schema, current_user using errcode = 'insufficient_privilege';
+    end if;
+    -- a build that has found that the log reaches back far enough may be about to read it: next time
+    if not pg_try_advisory_xact_lock(hashtext('in_place changes'), hashtext(schema)) then
+        return;
+    end if;
+    -- the changes do not name their cluster, so a table's newer ones go with them. The models above compute all rows anyway
+    execute format('delete from %s where model in (select model from %s where cluster <> $1)', log, tracked) using this_cluster;
+    execute format('delete from %s where cluster <> $1', tracked) using this_cluster;
+
+    if pg_table_size(log::regclass) > max_bytes then
+        execute format(
+            'select xid from ('
+            '   select xid, sum(pg_column_size(changes)) over (order by xid desc) as bytes, sum(pg_column_size(changes)) over () as all_bytes'
+            '   from %s as changes'
+            ') as sized where all_bytes > $1 and bytes > $1 / 2 order by xid desc limit 1', log
+        ) into surplus using max_bytes;
+    end if;
+    goes := '(xid < $1) is true or logged_at < pg_catalog.now() - $2 or (xid <= $3) is true';
+
+    if read_before is not null and pg_table_size(log::regclass) > 1024 * 1024 then
+        begin
+            -- no wait, so no load and no build waits behind this
+            execute format('lock table %s in access exclusive mode nowait', log);
+            execute format('select exists (select from %s where not (%s))', log, goes) into is_kept using read_before, keep, surplus;
+            if not is_kept then
+                execute format(
+                    'update %s as tracked set trimmed = greatest(trimmed, (select xid from %s where model = tracked.model order by xid desc limit 1))'
+                    'where exists (select from %2$s where model = tracked.model)', tracked, log
+                );
+                execute format('truncate %s', log);
+                return;
+            end if;
+            -- gives the lock back
+            raise lock_not_available;
+        exception when lock_not_available then
+            null;
+        end;
+    end if;
+    execute format(
+        'with deleted as (delete from %s where %s returning model, xid) '
+        'update %s as tracked set trimmed = greatest(trimmed, last.xid) '
+        'from (select model, max(xid::text::numeric)::text::xid8 as xid from deleted group by model) as last '
+        'where tracked.model = last.model', log, goes, tracked
+    ) using read_before, keep, surplus;
+end
+$body$;
+GRANT CREATE ON SCHEMA tidemark TO tidemark_loader;
+ALTER FUNCTION tidemark.trim_changes(name, xid8, interval, bigint) OWNER TO tidemark_loader;
+REVOKE CREATE ON SCHEMA tidemark FROM tidemark_loader;
+REVOKE ALL ON FUNCTION tidemark.trim_changes(name, xid8, interval, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tidemark.trim_changes(name, xid8, interval, bigint) TO tidemark_transformer;
+ALTER FUNCTION tidemark.trim_changes(name, xid8, interval, bigint) SECURITY DEFINER;

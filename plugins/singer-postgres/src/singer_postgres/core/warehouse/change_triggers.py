@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IS_OURS = """(
     starts_with(tgname::text, '_tidemark_logs_')
-    and tgfoid in (select oid from pg_catalog.pg_proc where proname = '_tidemark_log_change')
+    and tgfoid in (select oid from pg_catalog.pg_proc where starts_with(proname::text, '_tidemark_log_'))
 )"""
 # the triggers of a table, if one of them has a column of these as an argument; names are encoded as PostgreSQL does
 _USING = f"""
@@ -55,9 +55,14 @@ def set_aside(connection: Connection, table: sql.Identifier, columns: Collection
         connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), table))
     if not found:
         return None
-    if any(enabled != "O" for _, _, enabled in found):
+    # A also fires in sessions with session_replication_role = replica; releases before 1.0 created them with O
+    if any(enabled not in "OA" for _, _, enabled in found):
         return []
-    return [definition for _, definition, _ in found]
+    always = [name for name, _, enabled in found if enabled == "A"]
+    return [definition for _, definition, _ in found] + [
+        sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, sql.Identifier(name)).as_string(connection)
+        for name in always
+    ]
 
 
 def create(connection: Connection, definitions: Iterable[str]) -> None:
