@@ -12,9 +12,9 @@ from tidemark import roles
 MACROS = REPOSITORY / "transform/packages/in_place/macros"
 
 
-@pytest.mark.parametrize("function", ["track_changes", "trim_changes"])
-def test_the_transformers_function_has_the_packages_body(function):
-    macro = (MACROS / "tracking.sql").read_text()
+@pytest.mark.parametrize(("function", "file"), [("track_changes", "tracking.sql"), ("trim_changes", "trimming.sql")])
+def test_the_transformers_function_has_the_packages_body(function, file):
+    macro = (MACROS / file).read_text()
     (body,) = re.findall(rf"{{% macro {function}_body\(\) %}}\n(.*?){{% endmacro %}}", macro, re.DOTALL)
     (ours,) = re.findall(
         rf"CREATE OR REPLACE FUNCTION tidemark\.{function}\(.*?AS \$body\$\n(.*?)\$body\$;",

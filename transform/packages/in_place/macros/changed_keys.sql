@@ -23,9 +23,12 @@
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
     {{ in_place.keep_changes(inputs) }}
     {%- for input in inputs -%}
-        {%- set why = in_place.why_unknown(input, snapshot) -%}
+        {%- set why = in_place.why_unknown(input, snapshot, with_edits=prepared.difference is not none) -%}
         {%- if why -%}{{ return(why) }}{%- endif -%}
     {%- endfor -%}
+    {%- if prepared.difference is not none and in_place.lacks_edits(inputs[0], snapshot) -%}
+        {{ return('edits of ' ~ inputs[0].relation ~ ' by hand were not logged at its last build') }}
+    {%- endif -%}
     {%- set keys = in_place.temp_name('changed') -%}
     {%- set query -%}
         -- a few rows are looked up by their keys
@@ -99,9 +102,14 @@
 {% endmacro %}
 
 
-{#- Why the changes of an input since `snapshot` can't be known; none if they can. -#}
-{% macro why_unknown(input, snapshot) %}
-    {%- if input.kind != 'tracked' and (input.schema == this.schema or in_place.exists(input.schema ~ '._tidemark_models')) -%}
+{#-
+  Why the changes of an input since `snapshot` can't be known; none if they can.
+
+  Arguments:
+    with_edits: whether the log also has the edits of a table that builds write. Then no build says that it is unchanged.
+-#}
+{% macro why_unknown(input, snapshot, with_edits=false) %}
+    {%- if input.kind != 'tracked' and not with_edits and (input.schema == this.schema or in_place.exists(input.schema ~ '._tidemark_models')) -%}
         {%- set query -%}
             select
                 to_jsonb(noted) -> 'changed_xid' is not null

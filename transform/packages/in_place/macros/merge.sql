@@ -10,6 +10,7 @@
     {%- set names = columns | map(attribute='name') | list -%}
     {%- set tracked = in_place.tracked_columns() -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
+    {{ in_place.writes_begin(model_.relation) }}
     {{ in_place.plan_merge(model_, names, complete) }}
     {%- if tracked and in_place.log_merge(model_, tracked, complete) == 'as a whole' -%}{%- set tracked = [] -%}{%- endif -%}
 
@@ -90,6 +91,7 @@
 {#- Fills a table that was just created. -#}
 {% macro fill_table(model_, columns) %}
     {%- set names = columns | map(attribute='name') | list -%}
+    {{ in_place.writes_begin(model_.relation) }}
     {% call statement('insert') %}
         insert into {{ model_.relation }} ({{ in_place.column_list(names) }}) select {{ in_place.column_list(names) }} from {{ model_.stage }}
     {% endcall %}

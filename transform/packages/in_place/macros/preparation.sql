@@ -44,6 +44,7 @@
     {%- endif -%}
     {%- do in_place.memory().update({'preparation': prepared}) -%}
     {{ in_place.track_changes(prepared.inputs | selectattr('kind', 'equalto', 'tracked') | map(attribute='tables') | sum(start=[])) }}
+    {%- if prepared.difference is not none -%}{{ in_place.track_edits(prepared.inputs[0]) }}{%- endif -%}
     {{ return(dict(prepared, columns=columns, definition=found.definition)) }}
 {% endmacro %}
 
