@@ -21,11 +21,8 @@
         {{ return('its SELECT, or a view or a function that it uses, changed') }}
     {%- endif -%}
     {%- if in_place.is_remade_below(snapshot) -%}{{ return('an input without changes of its own was written again') }}{%- endif -%}
-    {{ in_place.keep_changes(inputs) }}
-    {%- for input in inputs -%}
-        {%- set why = in_place.why_unknown(input, snapshot, with_edits=prepared.difference is not none) -%}
-        {%- if why -%}{{ return(why) }}{%- endif -%}
-    {%- endfor -%}
+    {%- set why = in_place.why_unknown(inputs, snapshot, with_edits=prepared.difference is not none) -%}
+    {%- if why -%}{{ return(why) }}{%- endif -%}
     {%- if prepared.difference is not none and in_place.lacks_edits(inputs[0], snapshot) -%}
         {{ return('edits of ' ~ inputs[0].relation ~ ' by hand were not logged at its last build') }}
     {%- endif -%}
@@ -73,7 +70,7 @@
             left join lateral (
                 select cluster, jsonb_strip_nulls(to_jsonb(models)) as noted
                 from {{ in_place.models_table(this) }} as models
-                where model = {{ dbt.string_literal(this.identifier) }}
+                where model = {{ in_place.text_literal(this.identifier) }}
             ) as models on true
         {%- endset -%}
         {%- set last = fromjson(in_place.single_value(query)) -%}
@@ -83,17 +80,15 @@
 {% endmacro %}
 
 
-{#- Has other runs leave the logs of the inputs as they are until the transaction ends. See in_place.trim_changes_body(). -#}
-{% macro keep_changes(inputs) %}
-    {% call statement('keep changes') %}
-        select pg_advisory_xact_lock_shared(hashtext('in_place changes'), hashtext(schema))
+{#- SQL that has other runs leave the logs of the inputs as they are until the transaction ends. See in_place.trim_changes_body(). -#}
+{% macro keep_changes(inputs) -%}
+    select pg_advisory_xact_lock_shared(hashtext('in_place changes'), hashtext(schema))
         from (
             select distinct relnamespace::regnamespace::oid as namespace from pg_catalog.pg_class
             where oid in (0{% for input in inputs %}{% for table in input.tables or [] %}, {{ table.oid }}{% endfor %}{% endfor %})
         ) as read
         cross join lateral (select nspname::text as schema from pg_catalog.pg_namespace where oid = namespace) as named
-    {% endcall %}
-{% endmacro %}
+{%- endmacro %}
 
 
 {#- The snapshot in which the last build read its inputs; none if that is unknown here. -#}
@@ -103,60 +98,93 @@
 
 
 {#-
-  Why the changes of an input since `snapshot` can't be known; none if they can.
+  Why the changes of some input since `snapshot` can't be known; none if they can.
 
   Arguments:
     with_edits: whether the log also has the edits of a table that builds write. Then no build says that it is unchanged.
 -#}
-{% macro why_unknown(input, snapshot, with_edits=false) %}
-    {%- if input.kind != 'tracked' and not with_edits and (input.schema == this.schema or in_place.exists(input.schema ~ '._tidemark_models')) -%}
-        {%- set query -%}
-            select
-                to_jsonb(noted) -> 'changed_xid' is not null
-                and pg_visible_in_snapshot((to_jsonb(noted) ->> 'changed_xid')::xid8, '{{ snapshot }}')
-            from {{ input.schema }}._tidemark_models as noted
-            where model = {{ dbt.string_literal(input.identifier) }} and cluster = {{ in_place.cluster_id() }}
-        {%- endset -%}
-        {%- set unchanged = in_place.first_column(query) -%}
-        {%- if unchanged and unchanged[0] -%}{{ return(none) }}{%- endif -%}
-    {%- endif -%}
-    {%- if input.kind == 'whole' -%}{{ return(input.name ~ ' may have changed, and has no log of its changes') }}{%- endif -%}
-    {%- for table in input.tables -%}
-        {%- set tracked = table.schema ~ '._tidemark_tracked' -%}
-        {%- if input.kind != 'tracked' and table.schema != this.schema and not in_place.exists(tracked) -%}{{ return('the changes of ' ~ table.relation ~ ' were not logged yet') }}{%- endif -%}
-        {%- set columns = table.columns if input.kind == 'tracked'
-            else in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
-        {%- set query -%}
-            select
-                exists (
-                    select from {{ tracked }} as tracked
-                    where
-                        model = {{ dbt.string_literal(table.identifier) }}
-                        and relation = {{ table.oid }}
-                        and cluster = {{ in_place.cluster_id() }}
-                        and not exists (
-                            select from unnest({{ in_place.text_array(columns) }}) as name
-                            where pg_visible_in_snapshot((tracked.columns ->> name)::xid8, '{{ snapshot }}') is not true
-                        )
-                        -- a transaction that was open then may be among those whose changes were deleted
-                        and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
-                ),
-                exists (
-                    select from {{ table.schema }}._tidemark_changes
-                    where
-                        model = {{ dbt.string_literal(table.identifier) }} and old is null and new is null
-                        and {{ in_place.is_later('xid', snapshot) }}
-                )
-        {%- endset -%}
-        {%- set is_known, is_rewritten = run_query(query)[0].values() -%}
-        {%- if not is_known -%}
-            {{ return('the log of ' ~ table.relation ~ "'s changes does not reach back to the last build for " ~ columns | join(', ')) }}
-        {%- elif is_rewritten -%}
-            {{ return(table.relation ~ ' was written as a whole') }}
-        {%- endif -%}
+{% macro why_unknown(inputs, snapshot, with_edits=false) %}
+    {%- set facts = [] -%}
+    {%- for input in inputs -%}{%- do facts.append(in_place.facts_of_input(input, snapshot, with_edits)) -%}{%- endfor -%}
+    {%- set query -%}
+        {{ in_place.keep_changes(inputs) }};
+        select json_build_array({{ facts | join(', ') }})
+    {%- endset -%}
+    {%- for input, (is_unchanged, logs) in zip(inputs, fromjson(in_place.single_value(query))) if not is_unchanged -%}
+        {%- if input.kind == 'whole' -%}{{ return(input.name ~ ' may have changed, and has no log of its changes') }}{%- endif -%}
+        {%- for table, (is_known, is_rewritten) in zip(input.tables, logs) -%}
+            {%- if not is_known -%}
+                {{ return(
+                    'the log of ' ~ table.relation ~ "'s changes does not reach back to the last build for "
+                    ~ in_place.columns_to_log(input, table) | join(', ')
+                ) }}
+            {%- elif is_rewritten -%}
+                {{ return(table.relation ~ ' was written as a whole') }}
+            {%- endif -%}
+        {%- endfor -%}
     {%- endfor -%}
     {{ return(none) }}
 {% endmacro %}
+
+
+{#- The columns of a table that its log must have, for an input. -#}
+{% macro columns_to_log(input, table) %}
+    {{ return(
+        table.columns if input.kind == 'tracked'
+        else in_place.columns_in_use(table.relation, input.key.values() | list + input.columns)
+    ) }}
+{% endmacro %}
+
+
+{#-
+  An SQL expression, as JSON: [whether no build has changed the input since `snapshot`, and for each of its tables: [whether its
+  log reaches back that far, whether any row may have changed]].
+-#}
+{% macro facts_of_input(input, snapshot, with_edits) -%}
+    json_build_array(
+        {% if input.kind != 'tracked' and not with_edits and input.schema in in_place.noted_schemas() -%}
+            coalesce((
+                select
+                    to_jsonb(noted) -> 'changed_xid' is not null
+                    and pg_visible_in_snapshot((to_jsonb(noted) ->> 'changed_xid')::xid8, '{{ snapshot }}')
+                from {{ input.schema }}._tidemark_models as noted
+                where model = {{ in_place.text_literal(input.identifier) }} and cluster = {{ in_place.cluster_id() }}
+            ), false)
+        {%- else -%}
+            false
+        {%- endif %},
+        json_build_array(
+            {%- for table in input.tables -%}
+                {%- if not table.has_log %}
+                    json_build_array(false, false)
+                {%- else %}
+                    json_build_array(
+                        exists (
+                            select from {{ table.schema }}._tidemark_tracked as tracked
+                            where
+                                model = {{ in_place.text_literal(table.identifier) }}
+                                and relation = {{ table.oid }}
+                                and cluster = {{ in_place.cluster_id() }}
+                                and not exists (
+                                    select from unnest({{ in_place.text_array(in_place.columns_to_log(input, table)) }}) as name
+                                    where pg_visible_in_snapshot((tracked.columns ->> name)::xid8, '{{ snapshot }}') is not true
+                                )
+                                -- a transaction that was open then may be among those whose changes were deleted
+                                and coalesce(trimmed < pg_snapshot_xmin('{{ snapshot }}'), true)
+                        ),
+                        exists (
+                            select from {{ table.schema }}._tidemark_changes
+                            where
+                                model = {{ in_place.text_literal(table.identifier) }} and old is null and new is null
+                                and {{ in_place.is_later('xid', snapshot) }}
+                        )
+                    )
+                {%- endif -%}
+                {{ ',' if not loop.last }}
+            {%- endfor %}
+        )
+    )
+{%- endmacro %}
 
 
 {#- A condition: the transaction in `xid` wrote after the snapshot was taken. -#}
@@ -243,7 +271,7 @@
             cross join lateral (values (in_place_changes.old), (in_place_changes.new)) as in_place_rows (in_place_row)
             cross join lateral jsonb_to_record(in_place_row) as {{ table.alias }} ({{ in_place.logged_columns(table, input) }})
             where
-                in_place_changes.model = {{ dbt.string_literal(table.identifier) }}
+                in_place_changes.model = {{ in_place.text_literal(table.identifier) }}
                 and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
                 and in_place_row is not null
                 {% if input.columns and input.kind == 'logged' -%}
@@ -251,8 +279,8 @@
                         in_place_changes.old is null or in_place_changes.new is null
                         -- with those of the key: a row that moves changes both of its groups
                         {% for name in in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
-                            or in_place_changes.old -> {{ dbt.string_literal(name | replace("'", "''")) }}
-                            is distinct from in_place_changes.new -> {{ dbt.string_literal(name | replace("'", "''")) }}
+                            or in_place_changes.old -> {{ in_place.text_literal(name) }}
+                            is distinct from in_place_changes.new -> {{ in_place.text_literal(name) }}
                         {% endfor -%}
                     )
                 {%- endif %}

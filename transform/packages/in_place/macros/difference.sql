@@ -73,7 +73,7 @@
     {%- set query -%}
         select exists (
             select from pg_catalog.pg_attribute
-            where attrelid = '{{ relation }}'::regclass and attnotnull and quote_ident(attname) = {{ dbt.string_literal(printed.split('.') | last) }}
+            where attrelid = '{{ relation }}'::regclass and attnotnull and quote_ident(attname) = {{ in_place.text_literal(printed.split('.') | last) }}
         )
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
@@ -113,7 +113,7 @@
             from {{ input.schema }}._tidemark_changes as in_place_changes
             cross join lateral jsonb_populate_record(null::{{ input.relation }}, in_place_changes.{{ version }}) as changed
             where
-                in_place_changes.model = {{ dbt.string_literal(input.identifier) }}
+                in_place_changes.model = {{ in_place.text_literal(input.identifier) }}
                 and in_place_changes.{{ version }} is not null
                 and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
                 -- what commits later is read by the next build: each change counts exactly once

@@ -24,7 +24,7 @@
     {%- if in_place.single_value(due_query) -%}
         {%- set function = input.schema ~ '.' ~ adapter.quote(in_place.shortened_name('_tidemark_edit_of_' ~ input.identifier, '')) -%}
         {%- set ddl -%}
-            execute {{ dbt.string_literal(in_place.create_edit_function(function, body) | replace("'", "''")) }};
+            execute {{ in_place.text_literal(in_place.create_edit_function(function, body)) }};
             {%- for event in ['insert', 'update', 'delete', 'truncate'] %}
                 drop trigger if exists _tidemark_edits_{{ event }} on {{ input.relation }};
                 create trigger _tidemark_edits_{{ event }} after {{ event }} on {{ input.relation }}
@@ -44,7 +44,7 @@
 {% macro columns_of_edits(input) %}
     {%- set query -%}
         select jsonb_object_keys(columns) from {{ input.schema }}._tidemark_tracked
-        where model = {{ dbt.string_literal(input.identifier) }} and relation = {{ input.oid }} and cluster = {{ in_place.cluster_id() }}
+        where model = {{ in_place.text_literal(input.identifier) }} and relation = {{ input.oid }} and cluster = {{ in_place.cluster_id() }}
         order by 1
     {%- endset -%}
     {%- set known = in_place.first_column(query) | list -%}
@@ -75,7 +75,7 @@
             end;
         end if;
         insert into {{ input.schema }}._tidemark_changes (model, old, new)
-        values ({{ dbt.string_literal(input.identifier) }}, old_values, new_values);
+        values ({{ in_place.text_literal(input.identifier) }}, old_values, new_values);
         return null;
     end
 {%- endmacro %}
@@ -115,16 +115,12 @@
 {% endmacro %}
 
 
-{#- From here to writes_end(), or to the end of the transaction, the current build writes its own table and logs that itself. -#}
-{% macro writes_begin(relation) %}
-    {% call statement('writes begin') %}
-        select set_config('in_place.writes', '{{ relation }}'::regclass::oid::text, true)
-    {% endcall %}
-{% endmacro %}
+{#- SQL: from here to writes_end(), or to the end of the transaction, the current build writes its own table and logs that itself. -#}
+{% macro writes_begin(relation) -%}
+    select set_config('in_place.writes', '{{ relation }}'::regclass::oid::text, true)
+{%- endmacro %}
 
 
-{% macro writes_end() %}
-    {% call statement('writes end') %}
-        select set_config('in_place.writes', '', true)
-    {% endcall %}
-{% endmacro %}
+{% macro writes_end() -%}
+    select set_config('in_place.writes', '', true)
+{%- endmacro %}

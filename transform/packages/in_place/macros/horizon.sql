@@ -188,7 +188,7 @@
             pg_current_xact_id(), {{ 'null' if is_sampled else in_place.read_snapshot() }}, {{ written.inserted }}, {{ rows }},
             {{ written.inserted }}, {{ written.updated }}, {{ written.deleted }}, '{{ invocation_id }}',
             {{ keys if complete and keys is not none else 'null' }}, {{ per_key if per_key is not none else 'null' }},
-            {{ seconds if complete and seconds is not none else 'null' }}, {{ dbt.string_literal(definition) if definition else 'null' }},
+            {{ seconds if complete and seconds is not none else 'null' }}, {{ in_place.text_literal(definition) if definition else 'null' }},
             {{ in_place.preparation_as_json() }}
         )
         on conflict (model) do update set
@@ -237,6 +237,8 @@
             delete from {{ adapter.quote(relation.schema) }}._tidemark_tracked where model = '{{ relation.identifier }}';
         {%- endif %}
         {{ in_place.drop_temp_relations_sql() }};
+        {{ in_place.set_back('random_page_cost') }};
+        {{ in_place.writes_end() }};
         select rows_since_analyze > 0.1 * rows_total from {{ in_place.models_table(relation) }} where model = '{{ relation.identifier }}'
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
@@ -275,7 +277,7 @@
     {%- set sources = [] -%}
     {%- for node in graph.sources.values() -%}
         {%- set relation = api.Relation.create(schema=node.schema, identifier=node.identifier) -%}
-        {%- do sources.append(dbt.string_literal(relation | replace("'", "''"))) -%}
+        {%- do sources.append(in_place.text_literal(relation)) -%}
     {%- endfor -%}
     {%- if not sources -%}{{ return('') }}{%- endif -%}
     {%- set query -%}

@@ -49,7 +49,6 @@
             {#- the old rows would not fit it, and no reader may find the table without old or new rows -#}
             {%- set deleted = in_place.delete_all_rows(model_) -%}
         {%- endif -%}
-        {{ in_place.writes_begin(model_.relation) }}
         {{ in_place.alter_shape(model_, change) }}
         {{ in_place.create_partitions(model_, facts.default_partition) }}
         {%- if not change.anew -%}
@@ -87,7 +86,6 @@
     ) -%}
     {%- do apply_grants(model_.relation, config.get('grants'), should_revoke=there) -%}
     {{ in_place.update_comments(model_.relation) }}
-    {{ in_place.writes_end() }}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}

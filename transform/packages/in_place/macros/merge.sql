@@ -10,7 +10,6 @@
     {%- set names = columns | map(attribute='name') | list -%}
     {%- set tracked = in_place.tracked_columns() -%}
     {%- set written = {'inserted': 0, 'updated': 0, 'deleted': 0} -%}
-    {{ in_place.writes_begin(model_.relation) }}
     {{ in_place.plan_merge(model_, names, complete) }}
     {%- if tracked and in_place.log_merge(model_, tracked, complete) == 'as a whole' -%}{%- set tracked = [] -%}{%- endif -%}
 
@@ -73,7 +72,6 @@
         inner join {{ model_.plan }} as plan on {{ in_place.keys_equal(model_, model_.match, 'plan', 'staged') }}
         where plan.is_new
     {% endcall %}
-    {% call statement('costs') %}{{ in_place.set_back('random_page_cost') }}{% endcall %}
     {%- do written.update({
         'inserted': load_result('insert').response.rows_affected - moved,
         'updated': written.updated + moved,
@@ -91,8 +89,8 @@
 {#- Fills a table that was just created. -#}
 {% macro fill_table(model_, columns) %}
     {%- set names = columns | map(attribute='name') | list -%}
-    {{ in_place.writes_begin(model_.relation) }}
     {% call statement('insert') %}
+        {{ in_place.writes_begin(model_.relation) }};
         insert into {{ model_.relation }} ({{ in_place.column_list(names) }}) select {{ in_place.column_list(names) }} from {{ model_.stage }}
     {% endcall %}
     {%- set rows = load_result('insert').response.rows_affected -%}
@@ -109,6 +107,7 @@
 -#}
 {% macro plan_merge(model_, names, complete) %}
     {% call statement('plan') %}
+        {{ in_place.writes_begin(model_.relation) }};
         -- nobody else may write to it between the comparison and the commit; readers are not blocked
         lock table {{ model_.relation }} in share row exclusive mode;
         {% if not complete -%}
@@ -221,7 +220,7 @@
 {% macro tracked_json(tracked, alias) -%}
     {% for names in tracked | batch(45) -%}
         jsonb_build_object({% for name in names -%}
-            {{ dbt.string_literal(name) }}, {{ alias }}.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
+            {{ in_place.text_literal(name) }}, {{ alias }}.{{ adapter.quote(name) }}{{ ', ' if not loop.last }}
         {%- endfor %}){{ ' || ' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}

@@ -30,3 +30,9 @@
         ) -%}
     {%- endfor -%}
 {% endmacro %}
+
+
+{#- A text as SQL. dbt's string_literal does not double the quotes in it. -#}
+{% macro text_literal(value) -%}
+    '{{ value | replace("'", "''") }}'
+{%- endmacro %}

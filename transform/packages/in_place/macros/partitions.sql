@@ -22,6 +22,8 @@
     {%- set ddl -%}
         -- UTC decides where a day begins for a time with a zone, not the session's time zone
         perform set_config('timezone', 'UTC', true);
+        -- rows that leave the default partition stay in the table
+        perform set_config('in_place.writes', '{{ relation }}'::regclass::oid::text, true);
         {% if not default -%}
             create table {{ name }} partition of {{ relation }} default;
         {%- endif %}

@@ -22,17 +22,18 @@
         {{ in_place.define_trial_view(model.compiled_code) }};
         select json_build_object(
             'columns', {{ in_place.columns_as_json("'" ~ trial ~ "'::regclass") }},
+            'own_columns', {{ in_place.columns_as_json(in_place.oid_of(this)) }},
             'definition', {{ in_place.definition_of(trial) }},
             'fingerprint', {{ in_place.fingerprint_of(trial) }},
             -- as JSON: a table of an earlier version lacks this column until the next run
             'kept', (
                 select to_jsonb(noted) -> 'preparation' from {{ in_place.models_table(this) }} as noted
-                where model = {{ dbt.string_literal(this.identifier) }}
+                where model = {{ in_place.text_literal(this.identifier) }}
             )
         )
     {%- endset -%}
     {%- set found = fromjson(in_place.single_value(query)) -%}
-    {%- do in_place.memory().columns.update({trial: found.columns}) -%}
+    {%- do in_place.memory().columns.update({trial: found.columns, this | string: found.own_columns}) -%}
     {%- set columns = found.columns | map(attribute='name') | list -%}
     {%- set prepared = found.kept or {} -%}
     {%- if prepared.fingerprint != found.fingerprint -%}
@@ -72,7 +73,7 @@
 {#- SQL that notes what the current build prepared; null for a model that is not built by key. -#}
 {% macro preparation_as_json() -%}
     {%- set prepared = in_place.memory().preparation -%}
-    {%- if prepared -%}{{ dbt.string_literal(tojson(prepared) | replace("'", "''")) }}::jsonb{%- else -%}null{%- endif -%}
+    {%- if prepared -%}{{ in_place.text_literal(tojson(prepared)) }}::jsonb{%- else -%}null{%- endif -%}
 {%- endmacro %}
 
 

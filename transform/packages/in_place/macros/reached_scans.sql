@@ -205,7 +205,7 @@
 {#- The tables that the scanned partitions belong to, by the partitions' names. -#}
 {% macro partition_roots(nodes) %}
     {%- set names, roots = [], {} -%}
-    {%- for node in nodes if node.get('Relation Name') -%}{%- do names.append(dbt.string_literal(node['Schema'] ~ '.' ~ node['Relation Name'])) -%}{%- endfor -%}
+    {%- for node in nodes if node.get('Relation Name') -%}{%- do names.append(in_place.text_literal(node['Schema'] ~ '.' ~ node['Relation Name'])) -%}{%- endfor -%}
     {%- if not names -%}{{ return(roots) }}{%- endif -%}
     {%- set query -%}
         select concat(nspname, '.', relname), pg_partition_root(pg_class.oid)::oid::text

@@ -230,8 +230,8 @@
 
 {#- Deletes all rows and returns their number. Other sessions see the rows until the commit. -#}
 {% macro delete_all_rows(model_) %}
-    {{ in_place.writes_begin(model_.relation) }}
     {% call statement('delete all') %}
+        {{ in_place.writes_begin(model_.relation) }};
         lock table {{ model_.relation }} in share row exclusive mode;
         delete from {{ model_.relation }}
     {% endcall %}

@@ -56,13 +56,13 @@
         select
             exists (
                 select from {{ changes }}
-                where model = {{ dbt.string_literal(table.identifier) }}
+                where model = {{ in_place.text_literal(table.identifier) }}
                     and logged_at < now() - interval '{{ in_place.days_of_changes() }} days'
             )
             or not exists (
                 select from {{ tracked }}
                 where
-                    model = {{ dbt.string_literal(table.identifier) }}
+                    model = {{ in_place.text_literal(table.identifier) }}
                     and relation = {{ table.oid }}
                     and cluster = {{ in_place.cluster_id() }}
                     and columns ?& {{ in_place.text_array(table.columns) }}
@@ -84,7 +84,7 @@
                         select string_agg(atttypid::text, ' ' order by attname::text) from pg_catalog.pg_attribute
                         where attrelid = {{ table.oid }} and attnum > 0 and attname in (
                             select jsonb_object_keys(columns) from {{ tracked }}
-                            where model = {{ dbt.string_literal(table.identifier) }} and relation = {{ table.oid }}
+                            where model = {{ in_place.text_literal(table.identifier) }} and relation = {{ table.oid }}
                         )
                     ), e'\n') in prosrc) > 0
             )
@@ -106,7 +106,7 @@
 
 
 {% macro text_array(values) -%}
-    array[{% for value in values %}{{ dbt.string_literal(value | replace("'", "''")) }}{{ ', ' if not loop.last }}{% endfor %}]::text[]
+    array[{% for value in values %}{{ in_place.text_literal(value) }}{{ ', ' if not loop.last }}{% endfor %}]::text[]
 {%- endmacro %}
 
 

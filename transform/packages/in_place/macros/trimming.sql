@@ -21,12 +21,12 @@
         create or replace function pg_temp.in_place_trim_changes(schema name, read_before xid8, keep interval, max_bytes bigint) returns void
         language plpgsql as {{ in_place.dollar_tag(body) }}{{ body }}{{ in_place.dollar_tag(body) }};
     {%- for schema, function in in_place.logs_of_raw().items() if schema not in written %}
-        select {{ function }}({{ dbt.string_literal(schema) }}, null, {{ limits }});
+        select {{ function }}({{ in_place.text_literal(schema) }}, null, {{ limits }});
     {%- endfor -%}
     {#- these may be truncated, and keep their lock until the end of this transaction -#}
     {%- for schema in written | unique | sort %}
         select pg_temp.in_place_trim_changes(
-            {{ dbt.string_literal(schema) }},
+            {{ in_place.text_literal(schema) }},
             -- the oldest transaction that the last build of some model may not have seen
             (
                 select min(pg_snapshot_xmin(read_snapshot)::text::numeric)::text::xid8
