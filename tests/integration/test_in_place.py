@@ -46,8 +46,8 @@ def refused(project: Checkout, *arguments: str) -> str:
 
 def test_a_wrong_type_a_second_key_and_a_stray_column_are_refused_before_anything_is_written(project):
     wrong = (
-        "data_type: numeric(12, 2)\n        description: Today's price.",
-        "data_type: text\n        description: x",
+        "- name: price\n        data_type: numeric(12, 2)",
+        "- name: price\n        data_type: text",
     )
     column = ("select * from final\n", "select *, 1 as stray from final\n")
     described = ("    columns:\n", "    columns:\n      - {name: stray, data_type: integer, description: x}\n")

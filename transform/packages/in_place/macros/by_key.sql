@@ -104,13 +104,14 @@
 
 {#- Whether rows_of_keys is the cheaper way, for keys of one column each of which costs a hundredth of all rows or more. -#}
 {% macro is_cheaper_at_once(model_, keys, share) %}
-    {%- if not share or share < 0.01 or model_.build_by | length > 1 or model_.build_by[0] in model_.null_keys -%}{{ return(false) }}{%- endif -%}
-    {%- set count = in_place.single_value('select count(*) from ' ~ keys) -%}
+    {%- if not share or share < 0.01 or model_.build_by | length > 1 or model_.build_by[0] in model_.null_keys or in_place.memory().key_count < 2 -%}
+        {{ return(false) }}
+    {%- endif -%}
     {%- set costs = [] -%}
     {%- for query in [in_place.rows_of_keys(model_, keys), in_place.rows_by_key(model_, keys)] -%}
         {%- do costs.append(in_place.plan_of(in_place.set_for_now('random_page_cost', 1.1) ~ '; explain (format json) ' ~ query)['Total Cost']) -%}
     {%- endfor -%}
-    {{ return(count > 1 and costs[0] < 0.5 * costs[1]) }}
+    {{ return(costs[0] < 0.5 * costs[1]) }}
 {% endmacro %}
 
 
