@@ -52,7 +52,7 @@ REFUSED = {
         f"select order_id, shipping_fee / (select sum(shipping_fee) from {ORDERS}) as share from {ORDERS}",
         BEFORE + "a total over all rows",
     ),
-    "nulls": ("", f"select nullif(order_id, 7) as order_id from {ORDERS}", "gives 1 row(s) with order_id = (null)"),
+    "nulls": ("", f"select order_id from {ORDERS} union all select null", "gives 1 row(s) with order_id = (null)"),
     "quoted": (
         """changed_by=[{'model': "{{ ref('stg') }}", 'key': 'order_id'}]""",
         PLAIN,

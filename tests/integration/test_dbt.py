@@ -164,7 +164,7 @@ def test_macros_are_compiled_once_and_damaged_copies_again(project):
     for file in kept.iterdir():
         file.write_bytes(file.read_bytes()[:40])
     again = {name: code for name, (_, code) in build().items() if len(code) > 40}
-    assert len(again) > 20
+    assert len(again) > 10
     assert again == {name: first[name][1] for name in again}
     # a place that can't be used
     shutil.rmtree(kept)

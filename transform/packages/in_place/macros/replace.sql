@@ -8,7 +8,6 @@
 
 {#- Creates a temporary view of that SQL; returns its name. -#}
 {% macro create_trial_view(definition) %}
-    {{ in_place.refuse_aliased_ref() }}
     {%- set name = in_place.temp_name('trial') -%}
     {%- do in_place.memory().columns.pop('pg_temp.' ~ name, none) -%}
     {% call statement('define') %}
@@ -20,6 +19,7 @@
 
 {#- SQL that creates it; the caller drops it. -#}
 {% macro define_trial_view(definition) -%}
+    {{- in_place.refuse_aliased_ref() }}
     {%- set name = in_place.temp_name('trial') -%}
     drop view if exists pg_temp.{{ name }};
     create temporary view {{ name }} as (
