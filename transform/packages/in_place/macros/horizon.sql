@@ -393,7 +393,9 @@
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
                 grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_tracked to tidemark_monitor;
                 -- not the values
-                revoke select on {{ quoted }}._tidemark_changes from tidemark_monitor;
+                if has_table_privilege('tidemark_monitor', '{{ quoted }}._tidemark_changes', 'select') then
+                    revoke select on {{ quoted }}._tidemark_changes from tidemark_monitor;
+                end if;
                 grant select (model, xid, logged_at) on {{ quoted }}._tidemark_changes to tidemark_monitor;
             end if;
         end
