@@ -46,8 +46,10 @@ def project() -> Iterator[Checkout]:
 
 PICTURE = {
     "relations": """
-        select oid::regclass::text, relkind::text, relowner::regrole::text, relacl::text, relispartition,
-            relispopulated, obj_description(oid, 'pg_class')
+        select oid::regclass::text, relkind::text, relowner::regrole::text,
+            -- no list at all means the owner's rights alone, which a dump does not say
+            coalesce(relacl, acldefault('r', relowner))::text,
+            relispartition, relispopulated, obj_description(oid, 'pg_class')
         from pg_class where relnamespace::regnamespace::text in ('raw', 'staging', 'intermediate', 'marts') order by 1
     """,
     "schemas": """
