@@ -7,6 +7,7 @@ for which Jinja does not look there.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
 _compile = MacroFuzzEnvironment.compile
+# the tags of what dbt calls a macro
+_MACRO = re.compile(r"\{%-?\s*(macro|materialization|test|data_test)\s")
 # other versions may compile the same text to something else; Python's version is in each file
 _VERSIONS = tuple(version(name) for name in ("dbt-common", "dbt-core", "Jinja2"))
 
@@ -44,8 +47,11 @@ def _compile_once(
 ) -> CodeType:
     """Compile a template as Jinja does, unless the cache has it."""
     compiled = partial(_compile, environment, source, *args, **options)
+    # macros alone: a profile or a YAML file may hold a password, and each of its values is a template for dbt
+    if type(environment) is not MacroFuzzEnvironment or not isinstance(source, str) or not _MACRO.search(source):
+        return compiled()
     # anything but a template's whole text
-    if not isinstance(source, str) or any(args) or any(options.values()):
+    if any(args) or any(options.values()):
         return compiled()
     name = repr((type(environment).__qualname__, _VERSIONS, source))
     try:

@@ -9,7 +9,6 @@
 {% macro run_ddl(name, ddl, declare='', relation=this) %}
     {%- set tag = in_place.dollar_tag(ddl) -%}
     {%- do in_place.memory().columns.clear() -%}
-    {%- do in_place.memory().update({'locks': true}) -%}
     {% call statement('in place ' ~ name) %}
         do {{ tag }}
         declare
@@ -56,7 +55,6 @@
 {#- Ends the transaction, so that the next step holds none of its locks, and begins a new one. -#}
 {% macro commit_and_begin() %}
     {%- do adapter.commit() -%}
-    {%- do in_place.memory().update({'locks': false}) -%}
     {{ in_place.begin_transaction() }}
 {% endmacro %}
 

@@ -24,15 +24,19 @@
     {%- if in_place.single_value(due_query) -%}
         {%- set function = input.schema ~ '.' ~ adapter.quote(in_place.shortened_name('_tidemark_edit_of_' ~ input.identifier, '')) -%}
         {%- set ddl -%}
-            execute {{ in_place.text_literal(in_place.create_edit_function(function, body)) }};
-            {%- for event in ['insert', 'update', 'delete', 'truncate'] %}
-                drop trigger if exists _tidemark_edits_{{ event }} on {{ input.relation }};
-                create trigger _tidemark_edits_{{ event }} after {{ event }} on {{ input.relation }}
-                for each {{ 'statement' if event == 'truncate' else 'row' }}
-                when (pg_catalog.current_setting('in_place.writes', true) is distinct from '{{ input.oid }}')
-                execute function {{ function }}();
-                alter table {{ input.relation }} enable always trigger _tidemark_edits_{{ event }};
-            {%- endfor %}
+            -- two models above the table, built at once, would both create them
+            perform pg_advisory_xact_lock(hashtext('in_place edits of {{ input.oid }}'));
+            if ({{ due_query }}) then
+                execute {{ in_place.text_literal(in_place.create_edit_function(function, body)) }};
+                {%- for event in ['insert', 'update', 'delete', 'truncate'] %}
+                    drop trigger if exists _tidemark_edits_{{ event }} on {{ input.relation }};
+                    create trigger _tidemark_edits_{{ event }} after {{ event }} on {{ input.relation }}
+                    for each {{ 'statement' if event == 'truncate' else 'row' }}
+                    when (pg_catalog.current_setting('in_place.writes', true) is distinct from '{{ input.oid }}')
+                    execute function {{ function }}();
+                    alter table {{ input.relation }} enable always trigger _tidemark_edits_{{ event }};
+                {%- endfor %}
+            end if;
         {%- endset -%}
         {{ in_place.run_ddl('track edits', ddl, relation=input.relation) }}
         {{ in_place.commit_and_begin() }}

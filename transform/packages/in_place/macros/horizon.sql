@@ -319,6 +319,7 @@
     {%- for schema in schemas | unique | sort -%}
         {%- set quoted = adapter.quote(schema) -%}
         do $tidemark$
+        declare reader record;
         begin
             if to_regnamespace('{{ quoted }}') is null then create schema {{ quoted }}; end if;
             if to_regclass('{{ quoted }}._tidemark_models') is null then
@@ -390,12 +391,14 @@
                 );
                 comment on table {{ quoted }}._tidemark_tracked is 'Kept by Tidemark: version 1';
             end if;
+            -- the values of rows that may have been deleted since, which default privileges show to those who read marts
+            for reader in select rolname from pg_roles where rolname in ('tidemark_monitor', 'tidemark_reporter') loop
+                if has_table_privilege(reader.rolname, '{{ quoted }}._tidemark_changes', 'select') then
+                    execute format('revoke select on {{ quoted }}._tidemark_changes from %I', reader.rolname);
+                end if;
+            end loop;
             if exists (select from pg_roles where rolname = 'tidemark_monitor') then
                 grant select on {{ quoted }}._tidemark_models, {{ quoted }}._tidemark_tracked to tidemark_monitor;
-                -- not the values
-                if has_table_privilege('tidemark_monitor', '{{ quoted }}._tidemark_changes', 'select') then
-                    revoke select on {{ quoted }}._tidemark_changes from tidemark_monitor;
-                end if;
                 grant select (model, xid, logged_at) on {{ quoted }}._tidemark_changes to tidemark_monitor;
             end if;
         end

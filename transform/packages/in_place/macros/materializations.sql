@@ -50,13 +50,22 @@
             {%- set deleted = in_place.delete_all_rows(model_) -%}
         {%- endif -%}
         {{ in_place.alter_shape(model_, change) }}
+        {%- if change.casts.keys() | select('in', in_place.tracked_columns()) | list -%}
+            {#- a cast may round or cut values, and no row of the merge would differ then -#}
+            {{ in_place.log_all(model_) }}
+            {% call statement('retyped') %}
+                update {{ in_place.models_table(model_.relation) }} set changed_at = now(), changed_xid = pg_current_xact_id()
+                where model = {{ in_place.text_literal(model_.relation.identifier) }}
+            {% endcall %}
+        {%- endif -%}
         {{ in_place.create_partitions(model_, facts.default_partition) }}
         {%- if not change.anew -%}
             {%- if change.actions or change.old_indexes or in_place.missing_indexes(model_, facts) -%}
                 {{ in_place.commit_and_begin() }}
                 {{ in_place.create_missing_indexes(model_) }}
             {%- endif -%}
-            {%- if in_place.memory().locks -%}{{ in_place.commit_and_begin() }}{%- endif -%}
+            {#- not to hold what was read while the merge waits for its lock -#}
+            {{ in_place.commit_and_begin() }}
             {#- 3: write its rows, and its horizon with them -#}
             {%- set begun = modules.datetime.datetime.now() -%}
             {%- set written = in_place.merge_rows(model_, columns, complete) -%}

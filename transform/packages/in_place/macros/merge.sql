@@ -178,13 +178,16 @@
 {#-
   A further condition, for a search of all partitions: the key is among those of another table. From version 17 on, PostgreSQL
   reads each page of an index once for a whole array, and skips a partition whose keys are all higher or lower; a join looks
-  each key up in each partition. Empty for an older server, and for a key that an array can't look up.
+  each key up in each partition. Empty for an older server, for a key that an array can't look up, and for so many keys that they
+  are compared faster by a hash.
 
   Arguments:
     keys: the other table, and a condition on it.
 -#}
 {% macro and_among(model_, names, existing, keys) -%}
-    {%- if names | length == 1 and names[0] not in model_.null_keys and in_place.reads_arrays_at_once() -%}
+    {%- set types = in_place.table_columns(model_.relation) | selectattr('name', 'in', names) | map(attribute='type') | list -%}
+    {%- set is_fit = names | length == 1 and names[0] not in model_.null_keys and not types[0].endswith('[]') -%}
+    {%- if is_fit and in_place.memory().key_count | default(0) <= 100000 and in_place.reads_arrays_at_once() -%}
         {%- set column = adapter.quote(names[0]) %}
         and {{ existing }}.{{ column }} = any(array(select {{ column }} from {{ keys }}))
     {%- endif -%}

@@ -36,7 +36,7 @@
     {%- do in_place.memory().columns.update({trial: found.columns, this | string: found.own_columns}) -%}
     {%- set columns = found.columns | map(attribute='name') | list -%}
     {%- set prepared = found.kept or {} -%}
-    {%- if prepared.fingerprint != found.fingerprint -%}
+    {%- if prepared.fingerprint != found.fingerprint or should_full_refresh() -%}
         {%- set prepared = in_place.checked_preparation(model_, trial, columns, there) -%}
         {%- do prepared.update({'fingerprint': found.fingerprint}) -%}
     {%- else -%}
@@ -60,6 +60,7 @@
     {%- set share = in_place.refuse_by_key(model_, trial, columns, inputs) -%}
     {% call statement('reset') %}
         {{ in_place.set_back('max_parallel_workers_per_gather') }};
+        {{ in_place.set_back('constraint_exclusion') }};
         {{ in_place.set_back('random_page_cost') }}
     {% endcall %}
     {%- set of_inputs = {} -%}
@@ -82,8 +83,15 @@
     {%- set oids = ["'" ~ trial ~ "'::regclass::oid"] -%}
     {%- set named = in_place.as_list(config.get('static')) -%}
     {%- for entry in config.get('changed_by') or [] if entry is mapping -%}{%- do named.append(entry.get('model')) -%}{%- endfor -%}
-    {%- for node in in_place.nameable_inputs() if node.name in named -%}{%- do oids.append(in_place.node_oid(node)) -%}{%- endfor -%}
-    {%- set settings = {'macros': in_place.hash_of_macros(), 'dbt': dbt_version, 'columns': {}} -%}
+    {%- set settings = {'macros': in_place.hash_of_macros(), 'dbt': dbt_version, 'columns': {}, 'inputs': [], 'names': model.config.keys() | sort} -%}
+    {%- for node in in_place.nameable_inputs() if node.name in named -%}
+        {%- do oids.append(in_place.node_oid(node)) -%}
+        {#- how its changes are known, and what the SELECT calls it -#}
+        {%- do settings.inputs.append([
+            node.name, node.resource_type, node.config.get('materialized'), node.get('relation_name'),
+            (node.get('defer_relation') or {}).get('relation_name'),
+        ]) -%}
+    {%- endfor -%}
     {%- for name in ['changed_by', 'static', 'unique_key', 'build_by', 'null_keys', 'by_difference', 'time_dependent', 'contract'] -%}
         {%- do settings.update({name: config.get(name) | string}) -%}
     {%- endfor -%}
@@ -104,12 +112,12 @@
             select string_agg(concat_ws(
                 ' ',
                 case when pg_class.oid <> '{{ trial }}'::regclass then concat_ws(' ', pg_class.oid, relowner, nspname, relname) end,
-                relkind,
+                relkind, reloptions, pg_has_role(relowner, 'usage'),
                 case when relkind = 'v' then pg_get_viewdef(pg_class.oid) end,
                 case when relkind <> 'v' then floor(log(4, greatest(reltuples, 1)::numeric)) end,
                 (
                     select string_agg(
-                        concat_ws(',', attnum, attname, atttypid, atttypmod, attcollation, attnotnull, pg_get_expr(adbin, adrelid)),
+                        concat_ws(',', attnum, attname, atttypid, format_type(atttypid, atttypmod), attcollation, attnotnull, pg_get_expr(adbin, adrelid)),
                         ';' order by attnum
                     )
                     from pg_catalog.pg_attribute
@@ -117,9 +125,21 @@
                     where attrelid = pg_class.oid and attnum > 0 and not attisdropped
                 ),
                 (select string_agg(indexrelid::text, ',' order by indexrelid) from pg_catalog.pg_index where indrelid = pg_class.oid and indisvalid),
-                to_regclass(format('%I._tidemark_changes', nspname))::oid,
-                to_regclass(format('%I._tidemark_tracked', nspname))::oid,
-                to_regclass(format('%I._tidemark_state', nspname))::oid
+                (
+                    select string_agg(pg_get_constraintdef(pg_constraint.oid), ',' order by pg_constraint.oid) from pg_catalog.pg_constraint
+                    where conrelid = pg_class.oid and contype = 'c'
+                ),
+                -- a partition changes nothing; a table that inherits has triggers and stamps of its own
+                case when relkind = 'r' then (
+                    select string_agg(inhrelid::text, ',' order by inhrelid) from pg_catalog.pg_inherits where inhparent = pg_class.oid
+                ) end,
+                (
+                    -- not to_regclass(), which needs a right to the schema: views below may read others
+                    select string_agg(beside.oid::text, ',' order by beside.relname) from pg_catalog.pg_class as beside
+                    where
+                        beside.relnamespace = pg_class.relnamespace
+                        and beside.relname in ('_tidemark_changes', '_tidemark_tracked', '_tidemark_state')
+                )
             ), ';' order by pg_class.oid <> '{{ trial }}'::regclass, pg_class.oid) as text
             from (select distinct oid from read) as read
             inner join pg_catalog.pg_class on pg_class.oid = read.oid

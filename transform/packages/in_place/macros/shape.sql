@@ -27,7 +27,7 @@
   Works out how to bring the table to the model's shape, as far as on_schema_change or a full refresh allows: it gets the
   model's columns and key, and loses constraints that the contract no longer has. Raises if that is not allowed.
 
-  Returns `actions` for one ALTER TABLE, `old_indexes` to drop, and `anew`, which says how to rewrite all rows if the old
+  Returns `actions` for one ALTER TABLE, `casts` (columns that get another type) and `old_indexes` to drop, and `anew`, which says how to rewrite all rows if the old
   ones can't be compared with the new ones. 'with the shape': in one transaction, because the old values can't be cast.
   'after it': because the key changed. '': they can be compared.
 
@@ -127,7 +127,7 @@
     {%- elif all_may_change and (keys.old or not keys.there) -%}
         {%- set anew = 'after it' -%}
     {%- endif -%}
-    {{ return({'actions': actions, 'old_indexes': old | unique | list, 'anew': anew}) }}
+    {{ return({'actions': actions, 'old_indexes': old | unique | list, 'anew': anew, 'casts': casts}) }}
 {% endmacro %}
 
 

@@ -18,6 +18,8 @@
     {%- if not in_place.exists(in_place.models_table(this)) or config.get('sql_header') -%}{{ return('') }}{%- endif -%}
     {%- set is_seed = model.resource_type == 'seed' -%}
     {%- set is_whole = is_seed or (model.config.materialized == 'incremental' and not in_place.is_incremental()) -%}
+    -- dbt writes no log: if the table was one of this package's, its log ends here
+    delete from {{ adapter.quote(this.schema) }}._tidemark_tracked where model = {{ in_place.text_literal(this.identifier) }};
     insert into {{ in_place.models_table(this) }} as noted
     (model, horizon, next_horizon, cluster, built_at, changed_at, changed_xid, remade_xid)
     values (

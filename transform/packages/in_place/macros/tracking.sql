@@ -400,7 +400,7 @@ begin
     execute format(
         'with old_changes as ('
         '   delete from %1$I._tidemark_changes'
-        '   where model = $1 and (logged_at < pg_catalog.now() - $5 or not exists ('
+        '   where model = $1 and ($6 and logged_at < pg_catalog.now() - $5 or not exists ('
         '       select from %1$I._tidemark_tracked where model = $1 and relation = $2 and cluster = $3'
         '   )) returning xid'
         ') '
@@ -414,6 +414,8 @@ begin
         -- a column that is new here, or that was not watched for a while, is known from now on
         select jsonb_object_agg(name, coalesce(case when has_triggers then known -> name end, to_jsonb(pg_current_xact_id()::text)))
         from unnest(columns) as name
-    ), keep;
+    ), keep,
+    -- not while a build that found them in the log reads it
+    pg_try_advisory_xact_lock(hashtext('in_place changes'), hashtext(named.schema));
 end
 {% endmacro %}
