@@ -120,6 +120,6 @@ def test_any_order_of_loads_changes_deletes_and_killed_builds_ends_as_a_full_bui
         step(project, draw)
     project.build()
     assert_as_a_full_build_has_them(project)
-    # some orders were moved to a time before their customers existed, and some values are none of the shop's
+    # some orders were moved to a time before their customers existed, and some values do not occur in the shop
     tested = project.dbt("test", "--exclude", "a_sale_has_one_version_of_its_customer", "test_name:accepted_values")
     assert tested.returncode == 0, tested.stdout

@@ -42,7 +42,7 @@
 {% endmacro %}
 
 
-{#- Appends a plan's scans of tables; for a part that is none, a text that names it. -#}
+{#- Appends a plan's scans of tables. Other parts are appended as the text of their node type. -#}
 {% macro collect_scans(node, scans) %}
     {%- if node['Node Type'] == 'Append' -%}
         {%- for child in node['Plans'] -%}{{ in_place.collect_scans(child, scans) }}{%- endfor -%}
@@ -54,7 +54,7 @@
 {% endmacro %}
 
 
-{#- A query for the name of the column with the transaction that wrote each row of a raw table; null if there is none. -#}
+{#- A query for a raw table's column with the transaction that wrote each row. It gives null if the table has no such column. -#}
 {% macro stamp_column(oid) -%}
     (
         select min(attname::text)

@@ -149,13 +149,7 @@
         functions as (
             select string_agg(distinct concat(pg_proc.oid, prosrc, pg_get_function_sqlbody(pg_proc.oid), provolatile), ';') as text
             from read
-            inner join pg_catalog.pg_rewrite on ev_class = read.oid
-            inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
-            -- an operator calls its function
-            left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
-            inner join pg_catalog.pg_proc
-                on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
-                and calls.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+            {{ in_place.join_functions_of('read') }}
             where pronamespace <> 'pg_catalog'::regnamespace
         )
 

@@ -107,6 +107,18 @@
 {%- endmacro %}
 
 
+{#- The part of a FROM that joins pg_proc, with the functions that these views call, to a table expression with their oids. -#}
+{% macro join_functions_of(views) -%}
+    inner join pg_catalog.pg_rewrite on ev_class = {{ views }}.oid
+    inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
+    -- an operator calls its function
+    left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
+    inner join pg_catalog.pg_proc
+        on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
+        and calls.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+{%- endmacro %}
+
+
 {#-
   A query for the functions through which a view may read what PostgreSQL does not record: user-defined functions that
   are not immutable. Functions of extensions read no tables, except dblink's, which read other servers.
@@ -114,13 +126,7 @@
 {% macro functions_below(view) -%}
     select distinct pg_proc.oid
     from ({{ in_place.views_below(view) }}) as views
-    inner join pg_catalog.pg_rewrite on ev_class = views.oid
-    inner join pg_catalog.pg_depend as calls on calls.objid = pg_rewrite.oid and calls.classid = 'pg_rewrite'::regclass
-    -- an operator calls its function
-    left join pg_catalog.pg_operator on calls.refclassid = 'pg_operator'::regclass and pg_operator.oid = calls.refobjid
-    inner join pg_catalog.pg_proc
-        on pg_proc.oid = coalesce(pg_operator.oprcode::oid, calls.refobjid)
-        and calls.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+    {{ in_place.join_functions_of('views') }}
     left join pg_catalog.pg_depend as made
         on made.objid = pg_proc.oid and made.classid = 'pg_proc'::regclass and made.deptype = 'e'
         and made.refclassid = 'pg_extension'::regclass
