@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
 ORDERS = """
@@ -38,6 +40,25 @@ def test_only_changed_rows_are_read_and_only_new_values_are_written(pipe):
     after = dict(pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders"))
     assert {id_ for id_ in after if after[id_] != before.get(id_)} == {*range(1, 11), 6000}
     assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(10,)]
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_stream_that_was_read_whole_for_a_while_is_incremental_again_with_all_its_rows(pipe, copy):
+    pipe.do(ORDERS)
+    pipe.tap["use_copy"] = copy
+    streams, whole = {"public-orders": INCREMENTAL}, {"public-orders": FULL_TABLE}
+    state = pipe.sync(streams).ok().state
+    pipe.do("update orders set note = 'unnoticed' where id = 7")
+    state = pipe.sync(whole, state).ok().state
+    pipe.do("update orders set note = 'unnoticed too' where id = 9")
+    state = pipe.sync(streams, state).ok().state
+    with pipe.source() as source:
+        assert pipe.rows("select id, note from raw.orders order by id") == source.execute(
+            "select id, note from orders order by id"
+        ).fetchall()
+    loaded = pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id")
+    pipe.sync(streams, state).ok()
+    assert pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id") == loaded
 
 
 def test_a_keyless_full_table_stream_is_replaced_and_never_doubled(pipe):

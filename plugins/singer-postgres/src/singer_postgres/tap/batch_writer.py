@@ -153,7 +153,10 @@ class BatchWriter:
         self._write_state()
 
     def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
-        if plan.method != "INCREMENTAL" or plan.backfill is not None:
+        if plan.backfill is not None:
+            return
+        if plan.method != "INCREMENTAL":
+            self._state_is_due |= stream.forget_bookmark()
             return
         stream.set_bookmark(end.end, self._columns[stream.name], plan.trail)
         self._state_is_due = True

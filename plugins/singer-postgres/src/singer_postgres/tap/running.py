@@ -31,6 +31,9 @@ class ChunkedStream(Protocol):
     def set_bookmark(self, value: str | None, columns: ReadColumns, trail: KeyTrail | None) -> None:
         """Store how far the stream is complete."""
 
+    def forget_bookmark(self) -> bool:
+        """Have the next incremental run read all rows; return whether the state changed."""
+
 
 class MessageWriter(Protocol):
     """Writes the messages of all streams."""

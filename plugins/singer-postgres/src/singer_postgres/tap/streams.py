@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from singer_postgres.core.wire import BlockRange
     from singer_postgres.tap.running import RunningTap
 
+# the Singer SDK's name for it in a stream's state
+_BOOKMARK = "replication_key_value"
+
 
 class CopyStream(PostgresStream):
     """A table, or another relation that rows can be selected from."""
@@ -130,7 +133,7 @@ class CopyStream(PostgresStream):
         if self.replication_method != "INCREMENTAL" or self._first_load:
             return None
         state = self.get_context_state(None)
-        value = state.get("replication_key_value")
+        value = state.get(_BOOKMARK)
         if value is not None and state.get("replication_key") != self.replication_key:
             self.logger.warning(
                 "Reading from the beginning, because the replication key changed: stream=%s, was=%s, is=%s",
@@ -184,6 +187,8 @@ class CopyStream(PostgresStream):
             last, first = reading.last, reading.first
             value = last.get(self.replication_key) if last and reading.count == limit else first.origin.end
             self.set_bookmark(None if value is None else str(value), first.selection.read_columns(), first.plan.trail)
+        else:
+            self.forget_bookmark()
 
     def _generate_record_messages(self, record: dict[str, Any]) -> Iterator[RecordMessage]:
         for message in super()._generate_record_messages(record):
@@ -197,12 +202,20 @@ class CopyStream(PostgresStream):
         state[SHAPE] = columns.to_json()
         if trail is not None or KEY_TRAIL in state:
             state[KEY_TRAIL] = trail.to_json() if trail is not None else []
-        if value is not None or "replication_key_value" in state:
+        if value is not None or _BOOKMARK in state:
             state["replication_key"] = self.replication_key
-            state["replication_key_value"] = value
+            state[_BOOKMARK] = value
         if FIRST_LOAD in state:
             state[FIRST_LOAD] = []
         self.state_manager.is_flushed = False
+
+    def forget_bookmark(self) -> bool:
+        """Have the next incremental run read all rows, because the stream was read whole; return whether the state changed."""
+        state = self.get_context_state(None)
+        forgotten = {key: empty for key, empty in ((_BOOKMARK, None), (FIRST_LOAD, [])) if state.get(key)}
+        # not removed: Meltano merges some states into the one before
+        state.update(forgotten)
+        return bool(forgotten)
 
     def _increment_stream_state(self, latest_record: dict[str, Any], *, context: Context | None = None) -> None:
         """Leave the bookmark alone: it is set when the stream is read to its end."""
