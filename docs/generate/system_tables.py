@@ -75,8 +75,8 @@ def _of_python() -> Iterator[Table]:
 
 def _of_dbt() -> Iterator[Table]:
     for path in sorted([*ROOT.glob("transform/macros/*.sql"), *ROOT.glob("transform/packages/*/macros/*.sql")]):
-        if path.name == "tracking.sql":
-            # the same tables as horizon.sql's
+        if path.name == "logging_function.sql":
+            # the same tables as run_start.sql's
             continue
         text = path.read_text(encoding="utf-8")
         own = re.search(r"set table = .*?\.(_tidemark_\w+)'", text)
@@ -87,7 +87,7 @@ def _of_dbt() -> Iterator[Table]:
 
 def _tracking() -> set[str]:
     """Return the names of the tables that dbt also keeps beside raw tables, where triggers log changes."""
-    text = (ROOT / "transform/packages/in_place/macros/tracking.sql").read_text(encoding="utf-8")
+    text = (ROOT / "transform/packages/in_place/macros/logging_function.sql").read_text(encoding="utf-8")
     return set(re.findall(r"create table %1\$I\.(\w+)", text))
 
 

@@ -12,7 +12,7 @@ from tidemark import roles
 MACROS = REPOSITORY / "transform/packages/in_place/macros"
 
 
-@pytest.mark.parametrize(("function", "file"), [("track_changes", "tracking.sql"), ("trim_changes", "trimming.sql")])
+@pytest.mark.parametrize(("function", "file"), [("track_changes", "logging_function.sql"), ("trim_changes", "trimming.sql")])
 def test_the_transformers_function_has_the_packages_body(function, file):
     macro = (MACROS / file).read_text()
     (body,) = re.findall(rf"{{% macro {function}_body\(\) %}}\n(.*?){{% endmacro %}}", macro, re.DOTALL)
@@ -33,5 +33,5 @@ def test_the_tables_beside_raw_tables_are_those_beside_models():
         found = re.findall(pattern, text, re.DOTALL)
         return {table: "".join(re.sub(r"'", "", columns).split()) for table, columns in found}
 
-    assert tables("tracking.sql") == tables("horizon.sql")
-    assert set(tables("tracking.sql")) == {"_tidemark_changes", "_tidemark_tracked"}
+    assert tables("logging_function.sql") == tables("run_start.sql")
+    assert set(tables("logging_function.sql")) == {"_tidemark_changes", "_tidemark_tracked"}

@@ -294,3 +294,18 @@
     {%- endfor -%}
     {{ return(false) }}
 {% endmacro %}
+
+
+{#-
+  For --empty and --sample, dbt makes a subquery of ref() and source() and gives it an alias, because PostgreSQL 15 requires one.
+  A second alias after that is a syntax error.
+-#}
+{% macro refuse_aliased_ref() %}
+    {%- set aliased = modules.re.search('_dbt_(?:limit|et_filter)_subq_(\\S+)\\s+as\\s+(\\S+)', model.compiled_code or '', modules.re.IGNORECASE) -%}
+    {%- if in_place.is_sampled() and aliased -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' gives ' ~ aliased.group(1) ~ ' the alias ' ~ aliased.group(2) ~ ' where it reads it, and with --empty and --sample dbt gives it an alias '
+            ~ "of its own. Read it in a CTE: with " ~ aliased.group(2) ~ " as (select * from {{ ref('" ~ aliased.group(1) ~ "') }}). Nothing was changed."
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
