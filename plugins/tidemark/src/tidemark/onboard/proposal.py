@@ -1,0 +1,80 @@
+"""What onboarding proposes for a source, table by table, each with its reason in words. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidemark.onboard.source_tables import SourceTable
+
+
+class Method(StrEnum):
+    """How a table is read: Singer's replication methods, or not at all."""
+
+    incremental = "INCREMENTAL"
+    full_table = "FULL_TABLE"
+    log_based = "LOG_BASED"
+    left_out = "left out"
+
+
+@dataclass(frozen=True)
+class MaskProposal:
+    """Personal data that a column seems to hold, and the mask for it.
+
+    Attributes:
+        mask: one of the tap's masks, such as `sha256`.
+        why: what it was recognised by, in words, without any of its values.
+    """
+
+    column: str
+    mask: str
+    why: str
+
+
+@dataclass(frozen=True)
+class TableProposal:
+    """What is proposed for one table.
+
+    Attributes:
+        reason: why `method`, in words.
+        replication_key: for INCREMENTAL.
+        left_out_columns: columns that are not read, each with the reason.
+        masks: proposed, and written only if `masks_confirmed`.
+        raw_name: the table's name in the source's raw schema.
+        model: the name of its staging model, such as `stg_pagila__film`.
+        warnings: what a person should know or decide, one line each.
+    """
+
+    table: SourceTable
+    method: Method
+    reason: str
+    replication_key: str | None = None
+    left_out_columns: dict[str, str] = field(default_factory=dict)
+    masks: tuple[MaskProposal, ...] = ()
+    masks_confirmed: bool = False
+    raw_name: str = ""
+    model: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The proposal for a source.
+
+    Attributes:
+        source: its name: that of its tap without `tap-`.
+        raw_schema: the warehouse's schema that the target loads it into.
+        tables: those that can be read, in the order of their names.
+    """
+
+    source: str
+    raw_schema: str
+    tables: tuple[TableProposal, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> tuple[TableProposal, ...]:
+        """The tables that are read."""
+        return tuple(each for each in self.tables if each.method is not Method.left_out)
