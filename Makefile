@@ -66,7 +66,7 @@ secrets: ## create the passwords, keys and certificates for docker compose in .s
 .PHONY: compose-ready
 compose-ready:
 	@$(COMPOSE) config --quiet || { echo "error: this needs docker compose 2.24 or later, and a Docker that this user may use." >&2; exit 1; }
-	@chmod -R a+rX docker demo/shop monitoring plugins/tidemark/src/tidemark/roles
+	@chmod -R a+rX docker demo monitoring plugins/tidemark/src/tidemark/roles
 
 # Profiles of this call, and those of the environment or .env. Each is exported only if it is set here: an empty variable would
 # override .env.

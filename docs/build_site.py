@@ -29,7 +29,6 @@ BESIDE_THE_CODE = {
     "bench/metrics.md": "repository/bench-metrics.md",
     "bench/watched.md": "repository/bench-watched.md",
     "bench/results.svg": "repository/results.svg",
-    "transform/docs/lineage.png": "repository/lineage.png",
     "CONTRIBUTING.md": "repository/contributing.md",
     "SECURITY.md": "repository/security.md",
     "CHANGELOG.md": "repository/changelog.md",

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DAY = (REPOSITORY / "demo" / "shop" / "change.sql").read_text()
+_DAY = (REPOSITORY / "demo" / "shop" / "sql" / "change.sql").read_text()
 # a transaction stays open at most this long, so that later ones overtake it
 _LONGEST_S = 3.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -65,9 +64,7 @@ class Shop:
     def __init__(self, checkout: Checkout, seed: int = 0) -> None:
         self.checkout = checkout
         self.draw = random.Random(seed)
-        for directory in ("models", "snapshots", "tests"):
-            shutil.rmtree(checkout.root / "transform" / directory, ignore_errors=True)
-        self._models.mkdir()
+        checkout.remove_models()
         (self._models / "sources.yml").write_text(
             f"sources: [{{name: shop, schema: raw, tables: [{', '.join(f'{{name: {name}}}' for name in TABLES)}]}}]"
         )

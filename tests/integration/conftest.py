@@ -133,6 +133,21 @@ class Checkout:
         ]
         return done.stdout, code
 
+    @property
+    def shop(self) -> Path:
+        """The dbt package of the demo shop."""
+        return self.root / "demo" / "shop"
+
+    def remove_models(self) -> Path:
+        """Leave the dbt project without the shop's models; return its empty directory of models."""
+        packages = self.root / "transform" / "packages.yml"
+        packages.write_text(packages.read_text().replace("  - local: ../demo/shop\n", ""))
+        (self.root / "transform" / "dbt_packages" / "shop").unlink(missing_ok=True)
+        models = self.root / "transform" / "models"
+        shutil.rmtree(models)
+        models.mkdir()
+        return models
+
     def build(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Build seeds, models and snapshots, which must succeed; return dbt's output."""
         types = ("--resource-type", "seed", "--resource-type", "model", "--resource-type", "snapshot")
@@ -249,9 +264,10 @@ def copy_files(root: Path) -> None:
 def _clone(root: Path) -> None:
     copy_files(root)
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
-    # as `dbt deps` does; relative, so that a copy of the project reads its own package
+    # as `dbt deps` does; relative, so that a copy of the project reads its own packages
     (root / "transform" / "dbt_packages").mkdir()
-    (root / "transform" / "dbt_packages" / "in_place").symlink_to(Path("..", "packages", "in_place"))
+    for package in ("transform/packages/in_place", "transform/packages/tidemark", "demo/shop"):
+        (root / "transform" / "dbt_packages" / Path(package).name).symlink_to(Path("..", "..", package))
     (root / ".meltano").mkdir()
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)

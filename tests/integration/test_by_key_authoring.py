@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,11 +83,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     for project in make_checkout(stage="loaded"):
-        transform = project.root / "transform"
-        for directory in ("models", "snapshots", "tests"):
-            shutil.rmtree(transform / directory)
-        (transform / "models").mkdir()
-        (transform / "models" / "sources.yml").write_text(
+        (project.remove_models() / "sources.yml").write_text(
             "sources: [{name: raw, schema: raw, tables: [{name: orders}]}]"
         )
         write(

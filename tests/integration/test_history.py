@@ -85,7 +85,7 @@ def test_a_sale_older_than_its_customer_finds_the_first_version(project):
 
 @pytest.mark.long
 def test_a_column_added_to_the_snapshot_is_filled_by_the_next_build(project):
-    snapshot = project.root / "transform/snapshots/customers_snapshot.sql"
+    snapshot = project.shop / "snapshots/customers_snapshot.sql"
     before = snapshot.read_text()
     snapshot.write_text(
         before.replace("'is_deleted',\n", "'is_deleted', 'initial',\n").replace(

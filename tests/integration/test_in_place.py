@@ -24,8 +24,8 @@ def project() -> Iterator[Checkout]:
 
 @contextmanager
 def edited(project: Checkout, path: str, *changes: tuple[str, str]) -> Iterator[None]:
-    """Change a file of the dbt project temporarily."""
-    file = project.root / "transform" / path
+    """Change a file of the shop's models temporarily."""
+    file = project.shop / path
     before = content = file.read_text()
     for old, new in changes:
         assert old in content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,10 +40,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def project() -> Iterator[Checkout]:
     for project in make_checkout(stage="loaded"):
-        for directory in ("models", "snapshots", "tests"):
-            shutil.rmtree(project.root / "transform" / directory)
-        models(project).mkdir()
-        (models(project) / "sources.yml").write_text(
+        (project.remove_models() / "sources.yml").write_text(
             "sources: [{name: app, schema: raw, tables: [{name: orders}, {name: customers}]}]"
         )
         yield project

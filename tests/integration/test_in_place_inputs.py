@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,10 +78,7 @@ ORDERS = "select count(*), sum(shipping_fee) from {}"
 def project() -> Iterator[Checkout]:
     """A loaded project with additional models, which are built."""
     for project in make_checkout(stage="loaded"):
-        for directory in ("models", "snapshots", "tests"):
-            shutil.rmtree(project.root / "transform" / directory)
-        models = project.root / "transform" / "models"
-        models.mkdir()
+        models = project.remove_models()
         (models / "sources.yml").write_text(SOURCES)
         for name, text in MODELS.items():
             (models / f"{name}.sql").write_text(text)

@@ -372,7 +372,7 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     tested, code = project.dbt_failure("test", *selected)
     failures = [
         "a_sale_has_one_version_of_its_customer",
-        "belongs_to_stg_order_items_order_id",
+        "tidemark_belongs_to_stg_order_items_order_id",
         "not_null_stg_order_items_order_id",
         "not_null_stg_order_items_product_id",
         "not_null_stg_orders_customer_id",
@@ -381,7 +381,7 @@ def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     ]
     assert code == "tests_failed"
     assert re.findall(r"FAIL \d+ (\w+?)(?:__\w*)? [ .\[]", tested) == unordered(failures), tested
-    assert f"FAIL {forgotten + 1} belongs_to_stg_order_items_order_id" in tested
+    assert f"FAIL {forgotten + 1} tidemark_belongs_to_stg_order_items_order_id" in tested
     kept = "select tablename from pg_tables where schemaname = 'test_failures'"
     assert [name[:20] for (name,) in project.rows("warehouse", kept)] == unordered(
         [name[:20] for name in [*failures, "recent", "notes", "theirs"]]

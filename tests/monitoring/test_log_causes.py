@@ -95,7 +95,7 @@ def failing_test(checkout: Checkout) -> str:
 
 
 def broken_model(checkout: Checkout) -> str:
-    model = checkout.root / "transform" / "models" / "staging" / "stg_products.sql"
+    model = checkout.shop / "models" / "staging" / "stg_products.sql"
     with written(model, model.read_text().replace("select", "select no_such_column,", 1)):
         return failed(checkout, "dbt-postgres:run")
 

@@ -1,4 +1,4 @@
-"""dbt's packages, for a project that lacks them: after a `git pull` that added the first one, or when it was moved."""
+"""dbt's packages, for a project that has others installed: after a `git pull` that changed them, or when it was moved."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from dbt_common.exceptions import DbtRuntimeError
 
 
 def install_missing(project: Path) -> None:
-    """Run `dbt deps` if the project lists packages and has none of them installed.
-
-    If only some are missing, dbt names them itself.
+    """Run `dbt deps` if the project lists packages and has others installed.
 
     Raises:
         DbtRuntimeError: they can't be installed.
@@ -39,6 +38,13 @@ def install_missing(project: Path) -> None:
 
 
 def _installed(project: Path) -> bool:
-    """Whether packages are installed. A local package is a link, which leads nowhere once the project is moved."""
-    found = [path.exists() for path in (project / "dbt_packages").glob("*")]
-    return bool(found) and all(found)
+    """Whether the packages of the lock file are installed, and no others: dbt would read those too.
+
+    A local package is a link, which leads nowhere once the project is moved.
+    """
+    found = {path.name: path.exists() for path in (project / "dbt_packages").glob("*")}
+    lock = project / "package-lock.yml"
+    if not lock.exists():
+        return bool(found) and all(found.values())
+    locked = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("packages") or []
+    return all(found.values()) and found.keys() == {package.get("name") for package in locked}

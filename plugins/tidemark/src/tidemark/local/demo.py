@@ -1,4 +1,4 @@
-"""Fills the demo shop and makes changes in it, with the SQL files in the project's demo/shop/."""
+"""Fills the demo shop and makes changes in it, with the SQL files in the project's demo/shop/sql/."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-# in the query comment of dbt (transform/macros/query_comment.sql)
+# in the query comment of dbt (transform/packages/tidemark/macros/query_comment.sql)
 _COMMENT = re.compile(rf"tidemark run ({_UUID})(?:, (\w+) (\w+))?")
 _IN_NAME = re.compile(rf"tidemark.*?({_UUID})")
 _SEVERITIES = {"LOG": "info", "NOTICE": "info", "PANIC": "critical", "FATAL": "critical", "NOISE": "debug"}

@@ -72,7 +72,7 @@ class Project:
     @property
     def demo(self) -> Path:
         """The demo shop's SQL."""
-        return self.root / "demo" / "shop"
+        return self.root / "demo" / "shop" / "sql"
 
     @property
     def dbt_target(self) -> Path:
