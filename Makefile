@@ -73,6 +73,8 @@ compose-ready:
 COMMA := ,
 CALLED := $(if $(WORKERS),celery) $(if $(MONITORING),monitoring) $(if $(LOGS),logs)
 KEPT := $(subst $(COMMA), ,$(or $(COMPOSE_PROFILES),$(shell sed -n 's/^COMPOSE_PROFILES=//p' .env 2>/dev/null | tr -d '"')))
+# the demo shop's dashboards, where its models are a package of the project
+export DEMO_DASHBOARDS ?= $(if $(shell grep -s '/demo/shop' transform/packages.yml | grep -v '^ *\#'),./demo/shop/dashboards,./monitoring/grafana/none)
 OPTIONAL := --profile celery --profile monitoring --profile logs
 
 .PHONY: compose-up
@@ -220,7 +222,7 @@ reference: setup-dev ## write the generated pages of docs/reference again: comma
 
 .PHONY: dashboards
 dashboards: setup-dev ## write Grafana's dashboards again, from monitoring/grafana/generate
-	@$(BIN)/python -m monitoring.grafana.generate monitoring/grafana/dashboards
+	@$(BIN)/python -m monitoring.grafana.generate monitoring/grafana/dashboards demo/shop/dashboards
 
 .PHONY: definitions
 definitions: setup ## write the settings of tap and target into Meltano's lock files again, from the plugins' schemas

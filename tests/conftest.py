@@ -20,6 +20,8 @@ _SHARED = "TESTS_SHARED"
 # the longest files first, so that no worker still has a long one when the others are done
 _ORDER = ("integration", "chaos", "singer", "airflow", "compose", "monitoring", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
+# the user's files as a new clone has them, with the demo shop: tests of the framework read these
+AS_CLONED = REPOSITORY / "demo" / "project"
 
 
 def pytest_report_header() -> list[str]:

@@ -61,8 +61,12 @@ def parse_once() -> None:
     PostgresCredentials._connection_keys = command._connection_keys_but_name
 
 
+# the dbt packages of a new clone
+PACKAGES = ("transform/packages/in_place", "transform/packages/tidemark", "demo/shop")
+
+
 def parse_beforehand(kept: str) -> Path:
-    """Have dbt parse the project into the directory `kept`; return its partial-parse file.
+    """Have dbt parse a new clone's project into the directory `kept`; return its partial-parse file.
 
     dbt generates code for its dataclasses and templates, and forked processes inherit that.
     """
@@ -71,7 +75,12 @@ def parse_beforehand(kept: str) -> Path:
     from dbt.parser.manifest import extended_mashumuro_decoder  # noqa: PLC0415
     from dbt_common.clients.jinja import template_cache  # noqa: PLC0415
 
-    project = Path(__file__).parent.parent / "transform"
+    repository = Path(__file__).parent.parent
+    project = Path(kept, "project", "transform")
+    shutil.copytree(repository / "demo" / "project", project.parent)
+    (project / "dbt_packages").mkdir()
+    for package in PACKAGES:
+        (project / "dbt_packages" / Path(package).name).symlink_to(repository / package)
     where = [f"--project-dir={project}", f"--profiles-dir={project / 'profiles'}", f"--target-path={kept}"]
     # after a process used dbt's static parser, a fork of it would wait for the parser for ever
     quietly = ["--log-level=none", "--log-level-file=none", "--no-static-parser"]

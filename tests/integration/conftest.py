@@ -24,9 +24,11 @@ from dotenv import dotenv_values
 
 from singer_postgres.core import run_events
 from tests import programs
-from tests.conftest import REPOSITORY, memory, shared
+from tests.conftest import AS_CLONED, REPOSITORY, memory, shared
+from tests.forks import PACKAGES
 from tests.servers import INSTALLATIONS, variable
 from tidemark.project.directory import Project
+from tidemark.project.user_files import is_users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,7 +249,7 @@ def make_checkout(
 
 
 def copy_files(root: Path) -> None:
-    """Copy the repository's files: those in git, and those that could be added."""
+    """Copy the repository's files: those in git, and those that could be added. The user's are as in a new clone."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -256,9 +258,10 @@ def copy_files(root: Path) -> None:
         check=True,
     )
     for name in filter(None, listing.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
+        if (REPOSITORY / name).is_file() and not is_users(name):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, root / name)
+    shutil.copytree(AS_CLONED, root, dirs_exist_ok=True)
 
 
 def _clone(root: Path) -> None:
@@ -266,7 +269,7 @@ def _clone(root: Path) -> None:
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
     # as `dbt deps` does; relative, so that a copy of the project reads its own packages
     (root / "transform" / "dbt_packages").mkdir()
-    for package in ("transform/packages/in_place", "transform/packages/tidemark", "demo/shop"):
+    for package in PACKAGES:
         (root / "transform" / "dbt_packages" / Path(package).name).symlink_to(Path("..", "..", package))
     (root / ".meltano").mkdir()
     for kind in ("extractors", "loaders", "utilities"):
@@ -324,7 +327,8 @@ def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name in os.environ:
         if name.startswith(("TAP_", "TARGET_", "DBT_", "TIDEMARK_", "MELTANO_", "AIRFLOW_")):
             monkeypatch.delenv(name)
-    for path in [REPOSITORY / "meltano.yml", *REPOSITORY.glob("*/*.meltano.yml"), *REPOSITORY.glob("plugins/*/*.lock")]:
+    shutil.copytree(AS_CLONED, tmp_path, dirs_exist_ok=True)
+    for path in REPOSITORY.glob("plugins/*/*.lock"):
         copy = tmp_path / path.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)

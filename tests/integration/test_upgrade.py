@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import REPOSITORY, memory
+from tests.conftest import AS_CLONED, REPOSITORY, memory
 from tests.integration.conftest import OURS, SCALE, Checkout, copy_files, free_ports, make_checkout
 from tests.integration.marts import (
     BY_KEY,
@@ -204,7 +204,7 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     assert "public-visits" in project.tidemark("status")
     project.tidemark("check")
     project.tidemark("state", "check")
-    exported = (REPOSITORY / "orchestrate" / "schedules.json").read_text()
+    exported = (AS_CLONED / "orchestrate" / "schedules.json").read_text()
     assert project.tidemark("schedules") == exported
 
 

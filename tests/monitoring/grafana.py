@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-FILES = sorted((REPOSITORY / "monitoring" / "grafana" / "dashboards").glob("*.json"))
+_DIRECTORIES = ("monitoring/grafana/dashboards", "demo/shop/dashboards")
+FILES = sorted(path for directory in _DIRECTORIES for path in (REPOSITORY / directory).glob("*.json"))
 PROMETHEUS, RUN_RECORDS, MARTS = (f"tidemark-{name}" for name in ("prometheus", "run-records", "marts"))
 # a name without a format ends at the first character that can't belong to it
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")

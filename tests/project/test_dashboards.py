@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from monitoring.grafana.generate.__main__ import BOARDS
+from monitoring.grafana.generate.__main__ import BOARDS, DEMO_BOARDS
 from monitoring.grafana.generate.__main__ import main as generate
 
 from tests.conftest import REPOSITORY
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GRAFANA = REPOSITORY / "monitoring" / "grafana"
-FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
+DEMO = REPOSITORY / "demo" / "shop" / "dashboards"
+FILES = sorted([*(GRAFANA / "dashboards").glob("*.json"), *DEMO.glob("*.json")])
 METRICS = {metric.name: set(metric.labels) for metric in catalogue.ALL}
 # $name, ${name}, ${name.field} and ${name:format}
 VARIABLE = re.compile(r"\$\{(\w+)[.:}]|\$([a-z_]\w*)")
@@ -64,11 +65,16 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def test_the_dashboards_are_those_of_their_source(tmp_path):
-    generate(tmp_path)
-    assert {path.name for path in FILES} == {path.name for path in tmp_path.iterdir()}
-    assert len(FILES) == len(BOARDS)
+    made = {GRAFANA / "dashboards": tmp_path / "all", DEMO: tmp_path / "demo"}
+    for directory in made.values():
+        directory.mkdir()
+    generate(*made.values())
+    for there, directory in made.items():
+        assert {path.name for path in there.glob("*.json")} == {path.name for path in directory.iterdir()}
+    assert len(FILES) == len(BOARDS) + len(DEMO_BOARDS)
     for path in FILES:
-        assert path.read_text() == (tmp_path / path.name).read_text(), f"{path.name} is out of date: make dashboards"
+        text = (made[path.parent] / path.name).read_text()
+        assert path.read_text() == text, f"{path.name} is out of date: make dashboards"
 
 
 def test_a_dashboard_is_read_and_written_by_the_sdks_types_without_a_change(saved):
@@ -147,8 +153,10 @@ def test_compose_gives_grafana_each_variable_and_secret_of_its_data_sources():
     assert "TARGET_POSTGRES_HOST" in variables
     assert variables <= set(grafana["environment"])
     assert set(re.findall(r"\$__file\{/run/secrets/(\w+)\}", text)) <= set(grafana["secrets"])
-    provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "tidemark.yml").read_text())["providers"][0]
-    assert f"./monitoring/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
+    providers = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "tidemark.yml").read_text())["providers"]
+    places = ("./monitoring/grafana/dashboards", "${DEMO_DASHBOARDS:-./demo/shop/dashboards}")
+    for place, provider in zip(places, providers, strict=True):
+        assert f"{place}:{provider['options']['path']}:ro" in grafana["volumes"]
     # the page has the ends of names whose beginning it has
     assert all(f"`{name}`" in page or f"`_{name.rpartition('_')[2]}`" in page for name in variables)
 

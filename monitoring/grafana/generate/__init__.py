@@ -1,1 +1,1 @@
-"""The dashboards as code. `make dashboards` writes their JSON to monitoring/grafana/dashboards."""
+"""The dashboards as code. `make dashboards` writes their JSON to monitoring/grafana/dashboards and to demo/."""

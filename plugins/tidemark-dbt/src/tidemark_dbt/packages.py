@@ -1,4 +1,4 @@
-"""dbt's packages, for a project that has others installed: after a `git pull` that changed them, or when it was moved."""
+"""dbt's packages, for a project with others installed: after a `git pull` that changed them, or when it was moved."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases, demo
+from tidemark.project import demo_files
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, runner, summary
+from tidemark.run import failed_streams, runner, summary, what_next
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
 from tidemark.run.logged import logged
@@ -43,6 +44,7 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         BusyError: another run is active.
         RunFailedError: something failed. The message says what failed, and where to look.
     """
+    what_next.refuse_without_streams(project)
     began = time.monotonic()
     run_id = str(uuid.uuid4())
     with (
@@ -56,7 +58,9 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         if not outcome.ended_well:
             raise _failed(project, outcome, run_id)
         reports = summary.stream_reports(outcome, state.bookmarks(project))
-        summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(source))
+        summary.show(
+            console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(project, source, outcome)
+        )
     if outcome.missing:
         raise _failed(project, outcome, run_id)
 
@@ -73,7 +77,7 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
         return source, warehouse
     with connect(source) as connection:
         found, others = demo.loaded(connection), demo.tables(connection)
-    if found is None and not others:
+    if found is None and not others and (scale is not None or demo_files.installed(project)):
         with display.step("Demo shop") as step:
             demo.load(project, source, scale=scale or _DEMO_SCALE)
             step.say(f"loaded at scale {scale or _DEMO_SCALE:g}")
@@ -119,12 +123,6 @@ def _failed(project: Project, outcome: RunOutcome, run_id: str) -> RunFailedErro
     )
 
 
-def _next(source: Source) -> list[str]:
-    """Return three commands to try after a run."""
-    first = "make demo-change pipeline     # a day's traffic in the shop, then its load"
-    own = "make pipeline                 # again: only what changed is read"
-    return [
-        first if source.embedded else own,
-        ".venv/bin/tidemark psql warehouse   # try: table marts.fct_sales limit 5;",
-        "make docs                     # the models, columns and lineage in a browser",
-    ]
+def _next(project: Project, source: Source, outcome: RunOutcome) -> list[str]:
+    with_shop = source.embedded and demo_files.installed(project)
+    return what_next.after_a_run(project, with_shop=with_shop, streams=outcome.rows)

@@ -79,7 +79,7 @@ def _source(
     seen = watching.read(connection)
     found = list(watching.findings(seen, incremental=any(stream.incremental for stream in selected)))
     if side.embedded and not all_relations:
-        what = "it is empty: `tidemark pipeline` or `tidemark demo load` creates the demo shop in it"
+        what = "it is empty: `tidemark demo load` creates the demo shop in it; for your database, set TAP_POSTGRES_HOST"
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)

@@ -1,0 +1,73 @@
+"""What a person does next: where no stream is selected, and after a run that succeeded."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from tidemark.errors import UsageError
+from tidemark.project import yaml_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidemark.project.directory import Project
+
+# of several marts, one that is likely to have something to see
+_FIRST = ("fct_", "mart_", "dim_")
+
+
+def refuse_without_streams(project: Project) -> None:
+    """Raise if no tap selects any stream, as after `tidemark demo remove`.
+
+    Raises:
+        UsageError: there is nothing to read; or a file can't be read.
+    """
+    taps = [plugin for kind, plugin in yaml_files.read(project).plugins() if kind == "extractors"]
+    # without the key, Meltano selects every table
+    if not taps or any(tap.get("select", ["*"]) for tap in taps):
+        return
+    if any(project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") for tap in taps):
+        return
+    raise UsageError(
+        "No stream is selected, so there is nothing to read. `tidemark onboard` proposes streams for the tables of "
+        "your database (TAP_POSTGRES_HOST in .env), `tidemark source add` adds another one, and `tidemark demo add` "
+        "puts the demo shop back; docs/how-to/tables.md explains the entries in extract/extractors.meltano.yml."
+    )
+
+
+def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) -> list[str]:
+    """Return three commands to try after a run.
+
+    Args:
+        with_shop: whether the source is the demo shop.
+        streams: the streams that the run read.
+    """
+    first = "make demo-change pipeline     # a day's traffic in the shop, then its load"
+    own = "make pipeline                 # again: only what changed is read"
+    table = _mart(project) or next((f"raw.{stream.partition('-')[2]}" for stream in sorted(streams)), None)
+    return [
+        first if with_shop else own,
+        f".venv/bin/tidemark psql warehouse   # try: table {table} limit 5;" if table else ".venv/bin/tidemark status",
+        "make docs                     # the models, columns and lineage in a browser",
+    ]
+
+
+def _mart(project: Project) -> str | None:
+    """Return a mart of the latest build, as dbt's manifest has it."""
+    try:
+        manifest: dict[str, Any] = json.loads((project.dbt_target / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    marts = [
+        f"{node['schema']}.{node['alias']}"
+        for node in manifest.get("nodes", {}).values()
+        if node["resource_type"] == "model" and node["schema"].endswith("marts")
+    ]
+    return min(marts, key=_place, default=None)
+
+
+def _place(mart: str) -> tuple[int, str]:
+    name = mart.partition(".")[2]
+    return next((place for place, prefix in enumerate(_FIRST) if name.startswith(prefix)), len(_FIRST)), name
