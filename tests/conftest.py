@@ -24,6 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 AS_CLONED = REPOSITORY / "demo" / "project"
 
 
+def shop_is_as_cloned() -> bool:
+    """Whether this is the framework's own repository: a user's project has its own project_id, or removed the shop."""
+    is_ours = "\nproject_id: tidemark\n" in (REPOSITORY / "meltano.yml").read_text()
+    return is_ours and "/demo/shop" in (REPOSITORY / "transform" / "packages.yml").read_text().partition("packages:")[2]
+
+
 def pytest_report_header() -> list[str]:
     versions = []
     for name, directory in INSTALLATIONS.items():

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY
+from tests.conftest import AS_CLONED, REPOSITORY
 from tests.second_source import recipe
 
 PLUGINS = [
     (kind, plugin)
-    for path in sorted(REPOSITORY.glob("*/*.meltano.yml"))
+    for path in sorted(AS_CLONED.glob("*/*.meltano.yml"))
     for kind, plugins in yaml.safe_load(path.read_text()).get("plugins", {}).items()
     for plugin in plugins
 ]
@@ -79,7 +79,8 @@ def environments(tmp_path_factory):
     There is no network, and the user is logged in at Meltano Cloud. The documentation's second source is there too.
     """
     root = tmp_path_factory.mktemp("project")
-    for path in [REPOSITORY / "meltano.yml", *REPOSITORY.glob("*/*.meltano.yml"), *REPOSITORY.glob("plugins/*/*.lock")]:
+    shutil.copytree(AS_CLONED, root, dirs_exist_ok=True)
+    for path in REPOSITORY.glob("plugins/*/*.lock"):
         copy = root / path.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemark import __doc__ as _about
-from tidemark.cli import backup, docs, inspect, metrics, monitor, run, servers
+from tidemark.cli import backup, docs, inspect, metrics, monitor, run, servers, upgrade
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.logs import logs_app
@@ -47,6 +47,7 @@ for _command, _settings in (
     (inspect.check, {}),
     (inspect.reconcile, {}),
     (inspect.trace, {}),
+    (upgrade.upgrade, {}),
     (schedules, {}),
     (metrics.metrics, {}),
     (docs.docs, {}),
