@@ -30,10 +30,13 @@ _MATERIALIZATIONS = {
 }
 # macros and tests that were the project's own, and are now in the package tidemark
 _MACROS = "cleaned|utc|surrogate_key|unknown_key|built_until|loader_runs"
+_MACROS_IN_PLACE = "horizon|horizon_of|staged_keys|snapshot_goes_on|version_xid"
 _TESTS = "at_least|belongs_to|built_within|in_dimension|known_member"
 _RENAMED = [
     *((re.compile(rf"\b{old}\b"), old, new) for old, new in _MATERIALIZATIONS.items()),
     (re.compile(rf"\{{[\{{%][^}}]*?(?<![\w.])({_MACROS})\("), None, "tidemark.{}"),
+    (re.compile(rf"\{{[\{{%][^}}]*?(?<![\w.])({_MACROS_IN_PLACE})\("), None, "in_place.{}"),
+    (re.compile(r"\b(kept_lock_\w+)"), None, "in_place_lock_…"),
     (re.compile(rf"^ *- ({_TESTS}):?$", re.MULTILINE), None, "tidemark.{}"),
 ]
 
