@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.airflow.server import Airflow
-from tests.conftest import REPOSITORY
+from tests.conftest import AS_CLONED, REPOSITORY
 from tests.integration.conftest import free_port
+from tidemark.project.user_files import is_users
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,9 +72,10 @@ class Stack:
             check=True,
         ).stdout.split("\0")
         for each in filter(None, files):
-            if (REPOSITORY / each).is_file():
+            if (REPOSITORY / each).is_file() and not is_users(each):
                 (self.root / each).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / each, self.root / each, follow_symlinks=False)
+        shutil.copytree(AS_CLONED, self.root, dirs_exist_ok=True)
         if "DOCKER_BUILDKIT" in self.engine:
             (self.root / "docker-compose.override.yml").write_text(_HOST_NETWORK)
         self.airflow = StackAirflow(self)
