@@ -64,7 +64,9 @@ def propose(connection: psycopg.Connection[Any], source: str, **changes: dict[st
     return Proposal(source, f"raw_{source}", tuple(found))
 
 
-def _table(connection: psycopg.Connection[Any], head: tuple[Any, ...], paths: dict[int, tuple[str, str]]) -> SourceTable:
+def _table(
+    connection: psycopg.Connection[Any], head: tuple[Any, ...], paths: dict[int, tuple[str, str]]
+) -> SourceTable:
     oid, schema, name, kind, rows, comment = head
     columns = tuple(
         SourceColumn(

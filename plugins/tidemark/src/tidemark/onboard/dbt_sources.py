@@ -26,9 +26,7 @@ _METADATA = {
 }
 
 
-def sources(
-    source: StagedSource, target: str, *, gone: Mapping[str, str] | None = None, with_runs: bool = True
-) -> str:
+def sources(source: StagedSource, target: str, *, gone: Mapping[str, str] | None = None, with_runs: bool = True) -> str:
     """Return the text of `_sources.yml`.
 
     Args:
@@ -43,15 +41,14 @@ def sources(
             "name": table.source_name,
             "identifier": table.proposal.raw_name,
             "description": descriptions.of_table(table.proposal.table),
+            "is_first": place == 0,
             "columns": [
                 (name, descriptions.of_column(table.proposal.table, column.source))
                 for name, column in table.columns.items()
             ],
         }
-        for table in source.tables.values()
+        for place, table in enumerate(source.tables.values())
     ]
-    for table, first in zip(tables, [True] + [False] * len(tables), strict=False):
-        table["first"] = first
     return render(
         "sources.yml.jinja",
         source=source,

@@ -1,7 +1,7 @@
 """Chooses the data tests of a source's staging models, from its constraints.
 
-A key that repeats or is null is an error. What only the source can hold at each moment is a warning: foreign keys, lists of
-values, labels of enums.
+A key that repeats or is null is an error. What only the source can hold at each moment is a warning: foreign keys,
+lists of values, labels of enums.
 """
 
 from __future__ import annotations

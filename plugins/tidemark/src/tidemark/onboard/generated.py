@@ -1,4 +1,4 @@
-"""Puts together all files of a source: its tap and target, dbt's sources, staging models with tests, and drafts of marts."""
+"""Puts together all files of a source: tap and target, dbt's sources, staging models with tests, drafts of marts."""
 
 from __future__ import annotations
 
@@ -136,6 +136,6 @@ def _refuse_equal_names(proposal: Proposal) -> None:
         for name, count in Counter(names).items():
             if count > 1 or not name:
                 raise UsageError(
-                    f"{count} tables of {proposal.source} have the {what} {name!r}; leave out all but one, or read their "
-                    "schemas as two sources."
+                    f"{count} tables of {proposal.source} have the {what} {name!r}; leave out all but one, or read "
+                    "their schemas as two sources."
                 )

@@ -1,8 +1,8 @@
 """What onboarding wrote last for a source: a committed file beside its tap, `extract/SOURCE.onboarded.json`.
 
-It has the hash of each file, by which the next run knows what a person edited, and the tables as they were, by which it
-knows what is new, renamed, retyped or gone, and keeps all names. It is committed, because a colleague's clone and CI must
-know the same. It lies beside the tap's file, because the two belong to the same source, and neither Meltano nor dbt reads it.
+It has the hash of each file, by which the next run knows what a person edited. It has the tables as they were, by which
+the next run knows what is new, renamed, retyped or gone, and keeps all names. It is committed, because a colleague's
+clone and CI must know the same. It lies beside the tap's file, where neither Meltano nor dbt reads it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Drafts a first dimension and a first fact, where a source's foreign keys show them.
 
-The fact is the table with the most foreign keys, and among those the one with the most rows. The dimension is a table that it
-refers to. Both are built by key, with a contract; they are disabled until somebody confirms them.
+The fact is the table with the most foreign keys, and among those the one with the most rows. The dimension is a table
+that it refers to. Both are built by key, with a contract; they are disabled until somebody confirms them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _type(column: StagedColumn) -> str | None:
 
 
 def _has_typed_key(table: StagedTable) -> bool:
-    """Return whether a table has a key whose types are known: a cast would keep PostgreSQL from finding a key by an index."""
+    """Return whether a table has a key of known types: a cast would keep PostgreSQL from finding a key by an index."""
     return bool(table.key) and all(
         column.type is not None and _type(column) == column.type and column.mask not in {"null", "redact"}
         for column in table.key
@@ -210,7 +210,9 @@ def _properties(name: str, grain: str, columns: list[MartColumn]) -> str:
             "constraints": (
                 ("[{type: not_null}, {type: primary_key}]" if single else "[{type: not_null}]") if column.is_key else ""
             ),
-            "tests": [DataTest(name, test, "keys") for test in ("unique", "not_null")] if column.is_key and single else [],
+            "tests": [DataTest(name, test, "keys") for test in ("unique", "not_null")]
+            if column.is_key and single
+            else [],
         }
         for group in GROUPS
         for column in columns

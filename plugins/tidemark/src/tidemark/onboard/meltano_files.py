@@ -54,8 +54,8 @@ def files(proposal: Proposal, source: MeltanoSource) -> dict[str, str]:
 def stream_pattern(stream: str) -> str:
     """Return a stream's name as a pattern of `select` or `metadata` that matches it alone.
 
-    Meltano splits both at dots, and matches the parts with fnmatch. A dot becomes a class of the three characters around it,
-    because `metadata` knows no escaped dot.
+    Meltano splits both at dots, and matches the parts with fnmatch. A dot becomes a class of three characters with the
+    dot in the middle, because `metadata` knows no escaped dot.
     """
     pattern = re.sub(r"[*?\[\\$]", r"[\g<0>]", stream).replace(".", "[--/]")
     # a leading ! would leave the stream out
@@ -85,8 +85,8 @@ def _extractor(proposal: Proposal, source: MeltanoSource) -> str:
     plugin["metadata"] = _metadata(proposal)
     left_out = [each for each in proposal.tables if each.method is Method.left_out]
     head = [
-        f"The streams of {proposal.source}, with the reason for each one's method. `tidemark onboard` wrote this file. It writes",
-        "it again when the source's tables change, unless somebody edited it.",
+        f"The streams of {proposal.source}, each with the reason for its method. `tidemark onboard` wrote this file.",
+        "It writes it again when the source's tables change, unless somebody edited it.",
         *(line for each in left_out for line in _lines(f"Left out: {each.table}: {each.reason}", 0)),
     ]
     return _text("extractors", plugin, head)
@@ -98,7 +98,9 @@ def _loader(proposal: Proposal, source: MeltanoSource) -> str:
     plugin = CommentedMap(name=source.target)
     plugin.update({"inherit_from": source.target_parent} if source.target_parent else {"variant": "tidemark"})
     plugin["config"] = {"default_target_schema": proposal.raw_schema, **source.target_config}
-    return _text("loaders", plugin, [f"Where the rows of {proposal.source} are loaded. `tidemark onboard` wrote this file."])
+    return _text(
+        "loaders", plugin, [f"Where the rows of {proposal.source} are loaded. `tidemark onboard` wrote this file."]
+    )
 
 
 def _why(table: TableProposal) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from tidemark.onboard.manifest import KnownTable
 
@@ -65,17 +65,7 @@ def _renamed(before: Mapping[str, KnownTable], after: Mapping[str, KnownTable]) 
 
 def _columns(before: KnownTable, after: KnownTable) -> Iterator[str]:
     old, new = before.columns, after.columns
-    followers = _followers(list(old), new.keys()), _followers(list(new), old.keys())
-    renamed = {}
-    for name in new.keys() - old.keys():
-        # PostgreSQL keeps a renamed column's place and type
-        same = [
-            each
-            for each in old.keys() - new.keys()
-            if followers[0][each] == followers[1][name] and old[each]["type"] == new[name]["type"]
-        ]
-        if len(same) == 1:
-            renamed[name] = same[0]
+    renamed = _renamed_columns(old, new)
     for name in new:
         if name in renamed:
             yield f"column {renamed[name]} is {name} now"
@@ -90,13 +80,28 @@ def _columns(before: KnownTable, after: KnownTable) -> Iterator[str]:
         yield f"was read {_method(before)}, and is read {_method(after)}"
 
 
-def _followers(names: list[str], shared: Collection[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Return, for each column, the nearest columns before and after it that both have."""
-    found: dict[str, tuple[str | None, str | None]] = {}
-    for place, name in enumerate(names):
-        left = next((each for each in reversed(names[:place]) if each in shared), None)
-        right = next((each for each in names[place + 1 :] if each in shared), None)
-        found[name] = (left, right)
+def _renamed_columns(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the old name of each renamed column. PostgreSQL keeps its place and type, and adds new ones at the end."""
+    found = {}
+    runs = _runs(new, old.keys())
+    for left, before in _runs(old, new.keys()).items():
+        after = runs.get(left, [])
+        # with fewer than before, one was dropped, and nothing tells which
+        if len(after) >= len(before):
+            pairs = zip(before, after, strict=False)
+            found.update({name: was for was, name in pairs if old[was]["type"] == new[name]["type"]})
+    return found
+
+
+def _runs(names: Iterable[str], shared: Collection[str]) -> dict[str | None, list[str]]:
+    """Return the columns that only one side has, by the column before them that both have."""
+    found: dict[str | None, list[str]] = {}
+    left = None
+    for name in names:
+        if name in shared:
+            left = name
+        else:
+            found.setdefault(left, []).append(name)
     return found
 
 

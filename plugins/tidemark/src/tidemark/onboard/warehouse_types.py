@@ -16,8 +16,8 @@ _TEXTS = frozenset({"text", "character varying", "character", "uuid", "inet", "c
 _RANGES = frozenset(
     f"{kind}{form}" for kind in ("int4", "int8", "num", "ts", "tstz", "date") for form in ("range", "multirange")
 )
-# Built-in types whose values can be compared, which a table that is built in place needs. json, xml and the geometric types
-# have no equality; bytea and tsvector have one, and don't belong into a mart.
+# Built-in types whose values can be compared, which a table that is built in place needs. json, xml and the geometric
+# types have no equality; bytea and tsvector have one, and don't belong into a mart.
 _COMPARABLE = _NUMBERS | _TIMES | _TEXTS | _RANGES | {"boolean", "date", "bit", "bit varying", "pg_lsn", "jsonpath"}
 _LEFT_OUT = frozenset({"json", "xml", "bytea", "tsvector", "tsquery", "jsonpath", "hstore"})
 

@@ -1,7 +1,7 @@
-"""Writes a source's files, and says what it did. What a person edited stays as it is, and is shown with the difference.
+"""Writes a source's files, and says what it did. What a person edited stays, and is shown with the difference.
 
-A run that is killed while it writes leaves files that are each old or new. The manifest has both hashes by then, so the next
-run completes the work and takes no file for an edited one.
+A run that is killed while it writes leaves files that are each old or new. The manifest has both hashes by then, so the
+next run completes the work and takes no file for an edited one.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def write(
         tables = tuple(table_changes.compare(before.tables, after.tables))
         if not dry_run:
             try:
-                _apply(project, path, before, after, files, content.files)
+                _apply(project, before, after, files, content.files, path)
             except OSError as error:
                 raise TidemarkError(
                     f"{error.filename or path} can't be written: {error.strerror}; run this again once it can."
@@ -143,12 +143,10 @@ def _generate(
         model = generated.staging_path(proposal.source, table.model)
         text = _read(project.root / model)
         # its source stays described as long as its model reads it
-        if stream not in read and table.model not in models and text is not None:
-            if not remove_gone or not before.wrote(model, text):
-                kept.append(stream)
-    content = generated.generate(
-        proposal, options, before, kept=kept, with_runs=not _describes_runs(project, proposal)
-    )
+        is_left = stream not in read and table.model not in models and text is not None
+        if is_left and not (remove_gone and before.wrote(model, text or "")):
+            kept.append(stream)
+    content = generated.generate(proposal, options, before, kept=kept, with_runs=not _describes_runs(project, proposal))
     _refuse_models_elsewhere(project, content, before)
     old = {stream: replace(before.tables[stream], gone=True) for stream in kept}
     return replace(content, tables={**content.tables, **old})
@@ -181,7 +179,9 @@ def _refuse_models_elsewhere(project: Project, content: Generated, before: Manif
     for path in content.files:
         stem = path.rpartition("/")[2].removesuffix(".sql")
         if path.endswith(".sql") and stem in there:
-            raise UsageError(f"{there[stem]} is a model of the name that {path} needs; rename it, or leave that table out.")
+            raise UsageError(
+                f"{there[stem]} is a model of the name that {path} needs; rename it, or leave that table out."
+            )
 
 
 def _read(path: Path) -> str | None:
@@ -221,9 +221,10 @@ def _status(path: str, text: str, there: str | None, before: Manifest) -> Status
 
 
 def _diff(path: str, there: str | None, text: str | None) -> str:
-    sides = [side.splitlines(keepends=True) if side is not None else [] for side in (there, text)]
-    names = [f"a/{path}" if there is not None else "/dev/null", f"b/{path}" if text is not None else "/dev/null"]
-    return "".join(difflib.unified_diff(*sides, *names))
+    old = "/dev/null" if there is None else f"a/{path}"
+    new = "/dev/null" if text is None else f"b/{path}"
+    lines = [(side or "").splitlines(keepends=True) for side in (there, text)]
+    return "".join(difflib.unified_diff(lines[0], lines[1], old, new))
 
 
 def _manifest(content: Generated, files: list[WrittenFile], before: Manifest) -> Manifest:
@@ -239,35 +240,38 @@ def _manifest(content: Generated, files: list[WrittenFile], before: Manifest) ->
     return Manifest(content.tables, known, content.star)
 
 
-def _apply(  # noqa: PLR0913 - each argument has a name
+def _apply(  # noqa: PLR0913, PLR0917 - each argument has a name
     project: Project,
-    manifest: Path,
     before: Manifest,
     after: Manifest,
     files: list[WrittenFile],
     texts: Mapping[str, str],
+    manifest: Path,
 ) -> None:
     written = [each.path for each in files if each.status in {Status.created, Status.changed}]
-    removed = [each.path for each in files if each.status is Status.removed]
+    removed = [project.root / each.path for each in files if each.status is Status.removed]
+    # a run that was killed may have left some
+    for path in (manifest, *(project.root / name for name in {*texts, *before.files, *before.writing})):
+        _temporary(path).unlink(missing_ok=True)
     if not written and not removed and before.text() == after.text():
         return
-    temporary = {project.root / path: _temporary(project.root / path) for path in written}
     try:
-        for path, other in temporary.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _store(other, texts[path.relative_to(project.root).as_posix()])
+        for name in written:
+            (project.root / name).parent.mkdir(parents=True, exist_ok=True)
+            _store(_temporary(project.root / name), texts[name])
         # from here on, a file with its new text counts as ours, also if this process is killed
-        journal = replace(before, writing={**before.writing, **{path: after.files[path] for path in written}})
+        journal = replace(before, writing={**before.writing, **{name: after.files[name] for name in written}})
         _replace(manifest, journal.text())
-        for path, other in temporary.items():
-            other.replace(path)
+        for name in written:
+            _temporary(project.root / name).replace(project.root / name)
     finally:
-        for other in temporary.values():
-            other.unlink(missing_ok=True)
+        for name in written:
+            _temporary(project.root / name).unlink(missing_ok=True)
     for path in removed:
-        (project.root / path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        # the folder, if nothing is left in it
         with suppress(OSError):
-            (project.root / path).parent.rmdir()
+            path.parent.rmdir()
     _replace(manifest, after.text())
 
 
