@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tidemark.onboard import names
+from tidemark.onboard import identifiers
 from tidemark.onboard.proposal import Method, Proposal, TableProposal
 from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable, ValueList
 
@@ -58,7 +58,7 @@ def propose(connection: psycopg.Connection[Any], source: str, **changes: dict[st
             "a trigger keeps it" if incremental else "it is small",
             replication_key=stamp if incremental else None,
             raw_name=table.name,
-            model=f"stg_{source}__{names.snake_case(table.name)}"[:63],
+            model=f"stg_{source}__{identifiers.snake_case(table.name)}"[:63],
         )
         found.append(replace(own, **changes.get(table.name, {})))
     return Proposal(source, f"raw_{source}", tuple(found))

@@ -16,7 +16,7 @@ from meltano.core.plugin.singer.tap import config_metadata_rules
 from meltano.core.utils import expand_env_vars
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.onboard import dbt_tests, escaping, meltano_files, names, warehouse_types, write
+from tidemark.onboard import dbt_tests, escaping, identifiers, meltano_files, warehouse_types, write
 from tidemark.onboard.generated import Options
 from tidemark.onboard.manifest import Manifest
 from tidemark.onboard.meltano_files import MeltanoSource
@@ -35,7 +35,7 @@ def column(name: str, type_: str = "text", **more) -> SourceColumn:
 
 def table(name: str, *columns: SourceColumn, schema: str = "public", key: tuple[str, ...] = ("id",), **more):
     found = SourceTable(schema, name, "r", columns, key=key, has_primary_key=bool(key), **more)
-    return TableProposal(found, Method.full_table, "small", raw_name=name, model=f"stg_x__{names.snake_case(name)}")
+    return TableProposal(found, Method.full_table, "small", raw_name=name, model=f"stg_x__{identifiers.snake_case(name)}")
 
 
 def proposal(*tables: TableProposal) -> Proposal:
@@ -71,24 +71,24 @@ CHILD = table(
     ],
 )
 def test_a_column_gets_a_plain_alias(name, alias):
-    assert names.unique([name], taken=names.ADDED) == {name: alias}
+    assert identifiers.unique([name], taken=identifiers.ADDED) == {name: alias}
 
 
 @given(st.lists(NAMES, unique=True, max_size=20))
 def test_aliases_are_legal_and_apart_and_stay_when_columns_are_added(found):
-    aliases = names.unique(found, taken=names.ADDED)
+    aliases = identifiers.unique(found, taken=identifiers.ADDED)
     assert len(set(aliases.values())) == len(found)
     for alias in aliases.values():
-        assert len(alias) <= names.MAX_BYTES
+        assert len(alias) <= identifiers.MAX_BYTES
         assert alias.isascii()
         assert alias.replace("_", "a").isalnum()
         assert not alias[0].isdigit()
-    again = names.unique(["new one", *reversed(found)], taken=names.ADDED, before=aliases)
+    again = identifiers.unique(["new one", *reversed(found)], taken=identifiers.ADDED, before=aliases)
     assert {name: again[name] for name in found} == aliases
 
 
 def test_the_column_that_has_a_plain_name_keeps_it_and_others_are_numbered():
-    assert names.unique(["userName", "UserName", "user_name"]) == {
+    assert identifiers.unique(["userName", "UserName", "user_name"]) == {
         "userName": "user_name_2",
         "UserName": "user_name_3",
         "user_name": "user_name",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidemark.onboard import descriptions, names, warehouse_types
+from tidemark.onboard import descriptions, identifiers, warehouse_types
 from tidemark.onboard.dbt_tests import DataTest
 from tidemark.onboard.escaping import jinja
 from tidemark.onboard.render import render
@@ -140,7 +140,7 @@ def _dimension(table: StagedTable, *, enabled: bool) -> dict[str, str]:
         "dimension.sql.jinja",
         enabled=enabled,
         unique_key=_python(key),
-        entry=_entry(table.model, {each: names.quoted(each) for each in key}),
+        entry=_entry(table.model, {each: identifiers.quoted(each) for each in key}),
         staged=table.model,
         **_grouped(columns),
     )
@@ -153,7 +153,7 @@ def _fact(star: Star, *, enabled: bool) -> dict[str, str]:
     joins = star.attribute is not None
     columns = _columns(table, "facts." if joins else "", ["loaded_at"])
     key = [column.alias for column in table.key]
-    entries = [_entry(table.model, {each: names.quoted(each) for each in key})]
+    entries = [_entry(table.model, {each: identifiers.quoted(each) for each in key})]
     indexes, joined = [], []
     if star.attribute is not None:
         pairs = [
@@ -187,9 +187,9 @@ def _attribute(star: Star, taken: Iterable[str]) -> MartColumn:
     type_ = _type(column)
     assert type_
     entity = star.dimension.entity.rpartition("__")[2]
-    alias = names.unique([f"{entity}_{column.alias}"], taken=taken)[f"{entity}_{column.alias}"]
+    alias = identifiers.unique([f"{entity}_{column.alias}"], taken=taken)[f"{entity}_{column.alias}"]
     described = f"{column.alias} of dim_{star.dimension.entity}; null while that row is missing."
-    return MartColumn(alias, f"members.{column.sql} as {names.quoted(alias)}", type_, "text", described)
+    return MartColumn(alias, f"members.{column.sql} as {identifiers.quoted(alias)}", type_, "text", described)
 
 
 def _grouped(columns: list[MartColumn]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _properties(name: str, grain: str, columns: list[MartColumn]) -> str:
     described = [
         {
             "name": column.alias,
-            "quote": names.is_reserved(column.alias),
+            "quote": identifiers.is_reserved(column.alias),
             "data_type": column.type,
             "description": column.description,
             "constraints": (
@@ -231,7 +231,7 @@ def _properties(name: str, grain: str, columns: list[MartColumn]) -> str:
 
 def _in_key(alias: str) -> str:
     # dbt writes the names of a constraint's columns as they are
-    return f"'{names.quoted(alias)}'" if names.is_reserved(alias) else alias
+    return f"'{identifiers.quoted(alias)}'" if identifiers.is_reserved(alias) else alias
 
 
 def _python(values: Sequence[str], *, as_list: bool = False) -> str:
@@ -241,6 +241,6 @@ def _python(values: Sequence[str], *, as_list: bool = False) -> str:
 def _entry(model: str, key: Mapping[str, str], columns: Sequence[str] = ()) -> str:
     """Return an entry of `changed_by`; `key` maps the mart's columns to expressions over the input."""
     ((own, other), *more) = key.items()
-    plain = not more and other == names.quoted(own)
+    plain = not more and other == identifiers.quoted(own)
     only = f", 'columns': {list(columns)!r}" if columns else ""
     return f"{{'model': {model!r}, 'key': {repr(own) if plain else repr(dict(key))}{only}}}"

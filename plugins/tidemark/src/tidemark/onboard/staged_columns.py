@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tidemark.onboard import names, warehouse_types
+from tidemark.onboard import identifiers, warehouse_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +43,7 @@ class StagedColumn:
     @property
     def sql(self) -> str:
         """The alias as an identifier in SQL."""
-        return names.quoted(self.alias)
+        return identifiers.quoted(self.alias)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class StagedSource:
             taken: names among dbt's sources that belong to tables which are no longer read.
         """
         # the loader's record of its runs is one of the source's tables, too
-        named = names.unique(
+        named = identifiers.unique(
             [each.raw_name for each in proposal.read],
             taken=["_tidemark_runs", *taken],
             before=source_names,
@@ -122,7 +122,7 @@ class StagedSource:
     @property
     def name(self) -> str:
         """Its name among dbt's sources."""
-        return names.snake_case(self.proposal.raw_schema)
+        return identifiers.snake_case(self.proposal.raw_schema)
 
     def parent(self, key: ForeignKey) -> StagedTable | None:
         """Return the table that a foreign key refers to; None if it is not read."""
@@ -138,7 +138,7 @@ def _columns(table: TableProposal, before: Mapping[str, str]) -> dict[str, Stage
         and each.name not in _OF_LOADER
         and not each.name.startswith("_tidemark_")
     ]
-    aliases = names.unique([each.name for each in read], taken=names.ADDED, before=before)
+    aliases = identifiers.unique([each.name for each in read], taken=identifiers.ADDED, before=before)
     masks = {each.column: each.mask for each in table.masks} if table.masks_confirmed else {}
     ids = {*table.table.key, *(name for key in table.table.foreign_keys for name in key.columns)}
     found = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tidemark.onboard import descriptions, escaping, names
+from tidemark.onboard import descriptions, escaping, identifiers
 from tidemark.onboard.render import render
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def model(source: StagedSource, table: StagedTable) -> str:
 
 def _select(column: StagedColumn) -> str:
     name = column.source.name
-    identifier = escaping.jinja(names.quoted(name))
+    identifier = escaping.jinja(identifiers.quoted(name))
     if name == column.alias:
         return identifier
     line = f"{identifier} as {column.sql}"
@@ -60,14 +60,14 @@ def _properties(table: StagedTable, tests: ChosenTests) -> dict[str, Any]:
     columns = [
         {
             "name": column.alias,
-            "quote": names.is_reserved(column.alias),
+            "quote": identifiers.is_reserved(column.alias),
             "description": descriptions.of_column(own, column.source),
             "tests": tests.of(table.model, column.alias),
         }
         for _, group in table.grouped()
         for column in group
     ]
-    columns += [{"name": name, "description": f"{{{{ doc('{name}') }}}}"} for name in names.ADDED]
+    columns += [{"name": name, "description": f"{{{{ doc('{name}') }}}}"} for name in identifiers.ADDED]
     return {
         "name": table.model,
         "description": descriptions.of_model(table),
