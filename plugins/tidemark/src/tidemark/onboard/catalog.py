@@ -1,4 +1,4 @@
-"""Reads a source's tables from its catalogs and statistics, with one query for each kind of object. It judges nothing."""
+"""Reads a source's tables from its catalogs and statistics, with a query for each kind of object. It judges nothing."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class _Facts:
 
     def __init__(self, connection: psycopg.Connection[Any], oids: list[int], schemas: list[str]) -> None:
         def rows(query: str, parameter: list[Any] | None = None) -> list[tuple[Any, ...]]:
-            return connection.execute(query, [oids if parameter is None else parameter]).fetchall()  # type: ignore[call-overload]
+            return connection.execute(query, [oids if parameter is None else parameter]).fetchall()
 
         self._tables = {row[0]: row[1:] for row in rows(_TABLES)}
         self._columns = {(row[0], row[1]): row[2:] for row in rows(_COLUMNS)}
@@ -154,7 +154,7 @@ class _Facts:
         self._checks = _by_table(rows(_CHECKS))
         self._unique = _by_table(rows(_UNIQUE))
         self._triggers = _by_table(rows(_TRIGGERS))
-        self._statistics = {tuple(row[:3]) + (row[5],): row[3:5] for row in rows(_STATISTICS, schemas)}
+        self._statistics = {(*row[:3], row[5]): row[3:5] for row in rows(_STATISTICS, schemas)}
 
     def table(self, relation: Relation, details: Details) -> SourceTable:
         comment, rows, parents = self._tables[relation.oid]

@@ -82,6 +82,11 @@ class TableProposal:
     pair: str = ""
     raw_schema: str = ""
 
+    @property
+    def candidate(self) -> str | None:
+        """The replication key, or the column that would be it after a yes."""
+        return self.replication_key or (self.question.column if self.question else None)
+
 
 @dataclass(frozen=True)
 class Proposal:

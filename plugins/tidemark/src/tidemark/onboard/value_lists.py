@@ -18,7 +18,6 @@ _TOKEN = re.compile(
 )
 
 
-
 def value_list(definition: str, column: str | None = None) -> ValueList | None:
     """Return the values that a check constraint allows a column; None if it says anything else.
 

@@ -178,7 +178,9 @@ def details(
             owned,
             relation.inherited,
             key=relation.key,
-            lack=missing_key.MissingKey() if relation.key or not lacks else missing_key.missing_key(connection, relation),
+            lack=missing_key.MissingKey()
+            if relation.key or not lacks
+            else missing_key.missing_key(connection, relation),
             leaves=parts,
             indexes=tuple(index for table in {oid, *(leaf.oid for leaf in parts)} for index in indexes.get(table, ())),
         )
