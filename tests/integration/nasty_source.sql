@@ -64,6 +64,14 @@ create table "Other Schema".shipments (
     checked_by bigint references public."User",
     foreign key (order_id, line_no) references "Other Schema"."Line Item"
 );
+create function public.touch() returns trigger language plpgsql as $$
+begin
+    new.updated_at := now();
+    return new;
+end
+$$;
+create trigger touch before update on public."User" for each row execute function public.touch();
+create trigger touch before update on "Other Schema"."Line Item" for each row execute function public.touch();
 create table public.no_key (a integer, "B" text, at time);
 create table public."from" ("to" text primary key, "table" integer unique);
 create table public."dotted.name" ("x.y" integer primary key, "from" text references public."from");

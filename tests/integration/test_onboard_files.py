@@ -13,10 +13,11 @@ from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
 from tests.integration.test_northwind import NORTHWIND
 from tests.leaks import secrets
-from tests.onboarding import propose
+from tests.onboarding import proposal
 from tidemark.onboard.generated import Options
+from tidemark.onboard.manifest import Manifest
 from tidemark.onboard.meltano_files import MeltanoSource
-from tidemark.onboard.write import Status, write
+from tidemark.onboard.write import Status, manifest_path, write
 from tidemark.project.directory import Project
 
 NASTY = Path(__file__).with_name("nasty_source.sql")
@@ -32,10 +33,10 @@ class Onboarded:
             meltano=MeltanoSource(**{**vars(MeltanoSource.of(source)), "tap_config": {"database": source}}),
         )
 
-    def write(self, **changes):
-        return write(
-            Project(self.checkout.root), propose(self.connection, self.source, **changes), options=self.options
-        )
+    def write(self, **more):
+        project = Project(self.checkout.root)
+        kept = Manifest.read(manifest_path(project, self.source)).names()
+        return write(project, proposal(self.connection, self.source, kept), options=self.options, **more)
 
     def load(self) -> None:
         done = self.checkout.run("meltano", "run", f"tap-{self.source}", f"target-{self.source}")

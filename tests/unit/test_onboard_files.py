@@ -35,7 +35,7 @@ def column(name: str, type_: str = "text", **more) -> SourceColumn:
 
 def table(name: str, *columns: SourceColumn, schema: str = "public", key: tuple[str, ...] = ("id",), **more):
     found = SourceTable(schema, name, "r", columns, key=key, has_primary_key=bool(key), **more)
-    return TableProposal(found, Method.full_table, "small", raw_name=name, model=f"stg_x__{identifiers.snake_case(name)}")
+    return TableProposal(found, Method.full_table, "small", raw_name=name, model=f"stg_x__{identifiers.legal(name)}")
 
 
 def proposal(*tables: TableProposal) -> Proposal:
@@ -359,7 +359,7 @@ def test_a_run_that_is_killed_at_any_file_is_completed_by_the_next_one(project, 
 
 def test_two_tables_with_one_name_in_the_warehouse_are_refused(project):
     other = replace(PARENT, table=replace(PARENT.table, schema="other"), model="stg_x__other")
-    with pytest.raises(UsageError, match="'parent'"):
+    with pytest.raises(UsageError, match=r"'raw_x\.parent'"):
         write.write(project, proposal(PARENT, other))
 
 

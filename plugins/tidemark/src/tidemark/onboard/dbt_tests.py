@@ -111,7 +111,7 @@ def _of_foreign_keys(source: StagedSource, table: StagedTable, reasons: list[str
             "to": f"ref('{parent.model}')",
             "to_columns": [parent.columns[name].alias for name in key.to_columns],
             "table": parent.proposal.raw_name,
-            "source_name": source.name,
+            "source_name": parent.dbt_source,
         }
         yield DataTest(table.model, "foreign_key", "foreign keys", arguments=arguments, warns=True)
 

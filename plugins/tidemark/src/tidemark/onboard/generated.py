@@ -14,7 +14,7 @@ from tidemark.onboard.meltano_files import MeltanoSource
 from tidemark.onboard.staged_columns import StagedSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from tidemark.onboard.manifest import Manifest
     from tidemark.onboard.proposal import Proposal
@@ -56,11 +56,6 @@ class Generated:
     notes: tuple[str, ...] = field(default=())
 
 
-def source_name(proposal: Proposal) -> str:
-    """Return a source's name among dbt's sources."""
-    return StagedSource(proposal).name
-
-
 def staging_path(source: str, model: str) -> str:
     """Return the path of a staging model."""
     return f"{MODELS}/staging/{source}/{model}.sql"
@@ -72,14 +67,14 @@ def generate(
     before: Manifest,
     *,
     kept: Iterable[str] = (),
-    with_runs: bool = True,
+    described: Collection[str] = (),
 ) -> Generated:
     """Return a source's files.
 
     Args:
         before: what was written last; its names stay.
         kept: streams that are no longer read and whose staging models are still there.
-        with_runs: whether to describe the loader's record of runs; not if another file does.
+        described: raw schemas whose record of runs another file describes.
 
     Raises:
         UsageError: two tables have the same name in the warehouse.
@@ -93,19 +88,20 @@ def generate(
             stream: {name: column["alias"] for name, column in table.columns.items()}
             for stream, table in before.tables.items()
         },
-        source_names={table.raw_name: table.source_name for table in before.tables.values()},
+        source_names=_source_names(before),
         taken=[table.source_name for table in old.values()],
     )
     tests = dbt_tests.choose(source, most=options.max_tests)
     folder = f"{MODELS}/staging/{proposal.source}"
-    gone = {table.source_name: table.raw_name for table in old.values()}
-    files = {
-        f"{folder}/_sources.yml": dbt_sources.sources(source, meltano.target, gone=gone, with_runs=with_runs),
-    }
+    gone = [(table.raw_schema, table.source_name, table.raw_name) for table in old.values()]
+    targets = {proposal.raw_schema: meltano.target}
+    targets |= {schema: meltano.target_of(pair) for pair, schema in proposal.pairs.items()}
+    targets |= {each.raw_schema: meltano.target_of(each.pair) for each in old.values()}
+    files = {f"{folder}/_sources.yml": dbt_sources.sources(source, targets, gone=gone, described=described)}
     streams = {}
     for table in source.tables.values():
         path = staging_path(proposal.source, table.model)
-        files[path] = staging.model(source, table)
+        files[path] = staging.model(table)
         streams[path] = table.proposal.table.stream
         if options.yaml_per == "table":
             path = path.removesuffix(".sql") + ".yml"
@@ -128,9 +124,19 @@ def generate(
     return Generated(files, streams, known, star.streams if star else None, tests.left_out)
 
 
+def _source_names(before: Manifest) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for table in before.tables.values():
+        found.setdefault(table.raw_schema, {})[table.raw_name] = table.source_name
+    return found
+
+
 def _refuse_equal_names(proposal: Proposal) -> None:
     for what, names in (
-        ("table in the warehouse", [each.raw_name for each in proposal.read]),
+        (
+            "table in the warehouse",
+            [f"{each.raw_schema or proposal.raw_schema}.{each.raw_name}" for each in proposal.read],
+        ),
         ("staging model", [each.model for each in proposal.read]),
     ):
         for name, count in Counter(names).items():

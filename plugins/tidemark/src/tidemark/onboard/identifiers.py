@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from typing import TYPE_CHECKING
+
+from tidemark.onboard import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,11 +54,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def snake_case(name: str) -> str:
-    """Return a name in lower case with underscores, of ASCII letters and digits; empty if nothing of it is left."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    text = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
-    text = re.sub(r"[^a-z0-9]+", "_", text).strip("_")
+def legal(name: str) -> str:
+    """Return a name in snake case that needs no quotes for its letters; empty if nothing is left of it."""
+    text = words.snake_case(name)
     return f"_{text}" if text[:1].isdigit() else text
 
 
@@ -83,13 +82,13 @@ def unique(
     """
     names, reserved = list(names), set(taken)
     # A name that is plain belongs to who has it in the source
-    plain = {name for name in names if snake_case(name) == name and name not in reserved}
+    plain = {name for name in names if legal(name) == name and name not in reserved}
     found = {name: alias for name, alias in (before or {}).items() if name in names and alias not in reserved}
     used = reserved | set(found.values())
     for name in sorted(names, key=lambda each: each not in plain):
         if name in found:
             continue
-        alias = snake_case(name) or f"{empty}_{names.index(name) + 1}"
+        alias = legal(name) or f"{empty}_{names.index(name) + 1}"
         alias = cut(f"source_{alias}" if alias in reserved else alias)
         numbered, number = alias, 1
         while numbered in used:

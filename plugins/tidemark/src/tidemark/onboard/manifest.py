@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tidemark.errors import UsageError
+from tidemark.onboard.names import TableNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,16 +36,19 @@ class KnownTable:
     Attributes:
         oid: in the source, when the table was first seen; a renamed table keeps it.
         columns: each column's type and alias, by its name, in the source's order.
+        pair: the tap and target that load it, without `tap-` and `target-`; empty for the source's own.
         gone: it is no longer read, and its files are still there.
     """
 
     oid: int
+    raw_schema: str
     raw_name: str
     source_name: str
     model: str
     method: str
     replication_key: str | None
     columns: Mapping[str, Mapping[str, str]]
+    pair: str = ""
     gone: bool = False
 
     @classmethod
@@ -54,12 +58,14 @@ class KnownTable:
         return cls(
             # each database has other oids, so that of the first one stays
             before.oid if before else own.table.oid,
+            table.raw_schema,
             own.raw_name,
             table.source_name,
             own.model,
             own.method.value,
             own.replication_key,
             {name: {"type": each.source.type, "alias": each.alias} for name, each in table.columns.items()},
+            own.pair,
         )
 
 
@@ -118,6 +124,10 @@ class Manifest:
         if self.writing:
             content["writing"] = {name: asdict(each) for name, each in sorted(self.writing.items())}
         return "{\n" + ",\n".join(f"  {_json(key)}: {_lines(value)}" for key, value in content.items()) + "\n}\n"
+
+    def names(self) -> dict[str, TableNames]:
+        """Return the names that tables have in the warehouse, by stream, for the next proposal to keep."""
+        return {stream: TableNames(each.model, each.raw_schema, each.pair) for stream, each in self.tables.items()}
 
     def stream_of(self, name: str) -> str | None:
         """Return the stream that a file belongs to."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.onboard.proposal import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tidemark.onboard.proposal import Proposal, TableProposal
 
@@ -45,10 +45,25 @@ class MeltanoSource:
         """Return a source's usual names."""
         return cls(f"tap-{source}", f"target-{source}", f"extract/{source}.meltano.yml", f"load/{source}.meltano.yml")
 
+    def target_of(self, pair: str) -> str:
+        """Return the target that loads a pair's tables."""
+        return f"target-{pair}" if pair else self.target
+
 
 def files(proposal: Proposal, source: MeltanoSource) -> dict[str, str]:
-    """Return the text of the tap's and the target's file, by path."""
-    return {source.tap_path: _extractor(proposal, source), source.target_path: _loader(proposal, source)}
+    """Return the text of the taps' and the targets' file, by path."""
+    left_out = [each for each in proposal.tables if each.method is Method.left_out]
+    read = [
+        f"The streams of {proposal.source}, each with the reason for its method. `tidemark onboard` wrote this file.",
+        "It writes it again when the source's tables change, unless somebody edited it.",
+        *(line for each in left_out for line in _lines(f"Left out: {each.table}: {each.reason}", 0)),
+    ]
+    loaded = [f"Where the rows of {proposal.source} are loaded. `tidemark onboard` wrote this file."]
+    pairs = ["", *sorted(proposal.pairs)]
+    return {
+        source.tap_path: _text("extractors", [_extractor(proposal, source, pair) for pair in pairs], read),
+        source.target_path: _text("loaders", [_loader(proposal, source, pair) for pair in pairs], loaded),
+    }
 
 
 def stream_pattern(stream: str) -> str:
@@ -62,45 +77,53 @@ def stream_pattern(stream: str) -> str:
     return f"[ -!]{pattern[1:]}" if pattern.startswith("!") else pattern
 
 
-def _extractor(proposal: Proposal, source: MeltanoSource) -> str:
+def _extractor(proposal: Proposal, source: MeltanoSource, pair: str) -> Any:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq  # noqa: PLC0415
 
-    plugin = CommentedMap(name=source.tap)
-    plugin.update({"inherit_from": source.tap_parent} if source.tap_parent else {"variant": "tidemark"})
-    config = {
-        "filter_schemas": sorted({each.table.schema for each in proposal.read}),
-        **({"masks": masks} if (masks := _masks(proposal)) else {}),
-        **source.tap_config,
-    }
-    plugin["config"] = config
+    tables = [each for each in proposal.read if each.pair == pair]
+    masks = _masks(tables)
+    config: dict[str, Any] = {"filter_schemas": sorted({each.table.schema for each in tables})}
+    if masks or (pair and _masks(proposal.read)):
+        # also without one, as a pair would inherit the source's
+        config["masks"] = masks
+    if not pair:
+        zone = proposal.timestamp_timezone
+        config |= {**({"timestamp_timezone": zone} if zone else {}), **source.tap_config}
     select = CommentedSeq()
-    for each in proposal.read:
+    for each in tables:
         _add(select, f"{stream_pattern(each.table.stream)}.*", _why(each))
         for column, why in sorted(each.left_out_columns.items()):
             _add(select, f"!{stream_pattern(each.table.stream)}.{stream_pattern(column)}", why)
     if not select:
         # an empty list would select what the parent selects
         _add(select, "!*.*", "no table of it is read")
-    plugin["select"] = select
-    plugin["metadata"] = _metadata(proposal)
-    left_out = [each for each in proposal.tables if each.method is Method.left_out]
-    head = [
-        f"The streams of {proposal.source}, each with the reason for its method. `tidemark onboard` wrote this file.",
-        "It writes it again when the source's tables change, unless somebody edited it.",
-        *(line for each in left_out for line in _lines(f"Left out: {each.table}: {each.reason}", 0)),
-    ]
-    return _text("extractors", plugin, head)
+    return CommentedMap(
+        # a pair has the source's connection
+        {
+            "name": f"tap-{pair}" if pair else source.tap,
+            **_inherited(source.tap if pair else source.tap_parent),
+            "config": config,
+            "select": select,
+            "metadata": _metadata(tables),
+        }
+    )
 
 
-def _loader(proposal: Proposal, source: MeltanoSource) -> str:
+def _loader(proposal: Proposal, source: MeltanoSource, pair: str) -> Any:
     from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415
 
-    plugin = CommentedMap(name=source.target)
-    plugin.update({"inherit_from": source.target_parent} if source.target_parent else {"variant": "tidemark"})
-    plugin["config"] = {"default_target_schema": proposal.raw_schema, **source.target_config}
-    return _text(
-        "loaders", plugin, [f"Where the rows of {proposal.source} are loaded. `tidemark onboard` wrote this file."]
+    schema = proposal.pairs[pair] if pair else proposal.raw_schema
+    return CommentedMap(
+        {
+            "name": source.target_of(pair),
+            **_inherited(source.target if pair else source.target_parent),
+            "config": {"default_target_schema": schema, **({} if pair else source.target_config)},
+        }
     )
+
+
+def _inherited(parent: str | None) -> dict[str, str]:
+    return {"inherit_from": parent} if parent else {"variant": "tidemark"}
 
 
 def _why(table: TableProposal) -> str:
@@ -126,20 +149,20 @@ def _one_line(text: str) -> str:
     return " ".join("".join(each if each.isprintable() or each.isspace() else "?" for each in text).split())
 
 
-def _masks(proposal: Proposal) -> dict[str, dict[str, str]]:
+def _masks(tables: Iterable[TableProposal]) -> dict[str, dict[str, str]]:
     return {
         each.table.stream: {mask.column: mask.mask for mask in each.masks}
-        for each in proposal.read
+        for each in tables
         if each.masks and each.masks_confirmed
     }
 
 
-def _metadata(proposal: Proposal) -> Any:
+def _metadata(tables: Iterable[TableProposal]) -> Any:
     """Return `metadata` as JSON, because Meltano adds the parent's entries to those of a mapping."""
     from ruamel.yaml.scalarstring import LiteralScalarString  # noqa: PLC0415
 
     entries = []
-    for each in proposal.read:
+    for each in tables:
         if each.method is not Method.full_table:
             stream, values = _json(stream_pattern(each.table.stream)), _json(_replication(each))
             entry = f"  {stream}: {values}"
@@ -157,14 +180,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("$", "\\u0024")
 
 
-def _text(kind: str, plugin: Any, head: list[str]) -> str:
+def _text(kind: str, plugins: list[Any], head: list[str]) -> str:
     from ruamel.yaml import YAML  # noqa: PLC0415
     from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415
 
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
-    document = CommentedMap(plugins=CommentedMap({kind: [plugin]}))
+    document = CommentedMap(plugins=CommentedMap({kind: plugins}))
     document.yaml_set_start_comment("\n".join(head))
     stream = io.StringIO()
     yaml.dump(document, stream)

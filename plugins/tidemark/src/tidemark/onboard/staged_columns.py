@@ -52,17 +52,24 @@ class StagedTable:
 
     Attributes:
         columns: those that are read, in the source's order, by their name in the source.
-        source_name: its name among dbt's sources.
+        raw_schema: the warehouse's schema that it is loaded into.
+        source_name: its name in dbt's source.
     """
 
     proposal: TableProposal
     columns: Mapping[str, StagedColumn]
+    raw_schema: str
     source_name: str
 
     @property
     def model(self) -> str:
         """Its staging model."""
         return self.proposal.model
+
+    @property
+    def dbt_source(self) -> str:
+        """The name of dbt's source: each raw schema is one."""
+        return dbt_source(self.raw_schema)
 
     @property
     def key(self) -> tuple[StagedColumn, ...]:
@@ -94,39 +101,41 @@ class StagedSource:
         proposal: Proposal,
         *,
         aliases: Mapping[str, Mapping[str, str]] | None = None,
-        source_names: Mapping[str, str] | None = None,
+        source_names: Mapping[str, Mapping[str, str]] | None = None,
         taken: Iterable[str] = (),
     ) -> StagedSource:
         """Name everything.
 
         Args:
             aliases: the columns' aliases of the last time, by stream and column.
-            source_names: the tables' names among dbt's sources of the last time, by raw table.
-            taken: names among dbt's sources that belong to tables which are no longer read.
+            source_names: the tables' names in dbt's sources of the last time, by raw schema and table.
+            taken: names in dbt's sources that belong to tables which are no longer read.
         """
+        by_schema: dict[str, list[str]] = {}
+        for each in proposal.read:
+            by_schema.setdefault(each.raw_schema or proposal.raw_schema, []).append(each.raw_name)
         # the loader's record of its runs is one of the source's tables, too
-        named = identifiers.unique(
-            [each.raw_name for each in proposal.read],
-            taken=["_tidemark_runs", *taken],
-            before=source_names,
-            empty="table",
-        )
-        tables = {
-            (each.table.schema, each.table.name): StagedTable(
-                each, _columns(each, (aliases or {}).get(each.table.stream, {})), named[each.raw_name]
+        named = {
+            schema: identifiers.unique(
+                tables, taken=["_tidemark_runs", *taken], before=(source_names or {}).get(schema), empty="table"
             )
-            for each in proposal.read
+            for schema, tables in by_schema.items()
         }
-        return cls(proposal, tables)
-
-    @property
-    def name(self) -> str:
-        """Its name among dbt's sources."""
-        return identifiers.snake_case(self.proposal.raw_schema)
+        found = {}
+        for each in proposal.read:
+            schema = each.raw_schema or proposal.raw_schema
+            columns = _columns(each, (aliases or {}).get(each.table.stream, {}))
+            found[each.table.schema, each.table.name] = StagedTable(each, columns, schema, named[schema][each.raw_name])
+        return cls(proposal, found)
 
     def parent(self, key: ForeignKey) -> StagedTable | None:
         """Return the table that a foreign key refers to; None if it is not read."""
         return self.tables.get((key.to_schema, key.to_table))
+
+
+def dbt_source(raw_schema: str) -> str:
+    """Return the name of dbt's source for a raw schema."""
+    return identifiers.legal(raw_schema)
 
 
 def _columns(table: TableProposal, before: Mapping[str, str]) -> dict[str, StagedColumn]:

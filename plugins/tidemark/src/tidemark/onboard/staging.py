@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tidemark.onboard.dbt_tests import ChosenTests
-    from tidemark.onboard.staged_columns import StagedColumn, StagedSource, StagedTable
+    from tidemark.onboard.staged_columns import StagedColumn, StagedTable
 
 _WIDTH = 120
 _INDENT = 8
@@ -19,7 +19,7 @@ _FLAG = "_sdc_deleted_at is not null as is_deleted"
 _STAMPS = ("_sdc_deleted_at as deleted_at", "_sdc_extracted_at as extracted_at", "_sdc_batched_at as loaded_at")
 
 
-def model(source: StagedSource, table: StagedTable) -> str:
+def model(table: StagedTable) -> str:
     """Return the SQL of a table's staging model."""
     groups = {name: [_select(column) for column in columns] for name, columns in table.grouped()}
     ours = {"booleans": [_FLAG], "timestamps": list(_STAMPS)}
@@ -27,7 +27,6 @@ def model(source: StagedSource, table: StagedTable) -> str:
     parts = [(name, [*groups.get(name, []), *ours.get(name, [])]) for name in order]
     return render(
         "staging.sql.jinja",
-        source_name=source.name,
         table=table,
         groups=[(name, columns) for name, columns in parts if columns],
     )

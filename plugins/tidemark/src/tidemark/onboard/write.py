@@ -17,6 +17,7 @@ from tidemark.errors import TidemarkError, UsageError
 from tidemark.onboard import generated, table_changes
 from tidemark.onboard.generated import MODELS, Generated, Options
 from tidemark.onboard.manifest import KnownFile, Manifest, sha256
+from tidemark.onboard.staged_columns import dbt_source
 from tidemark.project import file_locks
 
 if TYPE_CHECKING:
@@ -146,26 +147,28 @@ def _generate(
         is_left = stream not in read and table.model not in models and text is not None
         if is_left and not (remove_gone and before.wrote(model, text or "")):
             kept.append(stream)
-    content = generated.generate(proposal, options, before, kept=kept, with_runs=not _describes_runs(project, proposal))
+    content = generated.generate(proposal, options, before, kept=kept, described=_described(project, proposal))
     _refuse_models_elsewhere(project, content, before)
     old = {stream: replace(before.tables[stream], gone=True) for stream in kept}
     return replace(content, tables={**content.tables, **old})
 
 
-def _describes_runs(project: Project, proposal: Proposal) -> bool:
-    """Return whether a file of somebody else describes the record of runs in the same schema, such as the demo's."""
+def _described(project: Project, proposal: Proposal) -> set[str]:
+    """Return the raw schemas whose record of runs a file of somebody else describes, such as the demo's."""
     import yaml  # noqa: PLC0415
 
     own = project.root / MODELS / "staging" / proposal.source
+    schemas = {dbt_source(schema): schema for schema in (proposal.raw_schema, *proposal.pairs.values())}
+    found = set()
     for path in sorted((project.root / MODELS).rglob("*sources.yml")):
         text = path.read_text()
         if path.parent == own or "_tidemark_runs" not in text:
             continue
         with suppress(yaml.YAMLError, AttributeError, TypeError, KeyError):
             for source in yaml.safe_load(text)["sources"]:
-                if source["name"] == generated.source_name(proposal):
-                    return any(table["name"] == "_tidemark_runs" for table in source["tables"])
-    return False
+                if any(table["name"] == "_tidemark_runs" for table in source["tables"]):
+                    found.add(schemas.get(source["name"], ""))
+    return found
 
 
 def _refuse_models_elsewhere(project: Project, content: Generated, before: Manifest) -> None:
