@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
 from tests.integration.test_northwind import NORTHWIND
 from tests.leaks import secrets
@@ -49,18 +47,14 @@ class Onboarded:
         return done.stdout
 
     def lint(self) -> None:
-        root = self.checkout.root
-        done = self.checkout.run(
-            "sqlfluff",
-            "lint",
-            "--disable-progress-bar",
-            f"transform/models/staging/{self.source}",
-            f"transform/models/marts/{self.source}",
-        )
-        assert done.returncode == 0, done.stdout
-        done = self.checkout.run("yamllint", "--strict", "extract", "load", "transform/models")
-        assert done.returncode == 0, done.stdout
-        assert root
+        """As `make lint` does."""
+        models = [f"transform/models/{each}/{self.source}" for each in ("staging", "marts")]
+        for command in (
+            ("sqlfluff", "lint", "--disable-progress-bar", *models),
+            ("yamllint", "--strict", "extract", "load", "transform/models"),
+        ):
+            done = self.checkout.run(*command)
+            assert done.returncode == 0, done.stdout
 
 
 @contextmanager
@@ -76,12 +70,76 @@ def onboarded(source: str, sql: Path):
             yield Onboarded(checkout, connection, source)
 
 
-def test_a_source_of_odd_names_is_written_loaded_built_and_tested_and_an_edited_file_is_kept():
+def test_a_source_of_odd_names_is_loaded_built_and_tested_and_written_again_when_it_changes():
     with onboarded("nasty", NASTY) as nasty:
         assert {each.status for each in nasty.write().files} == {Status.created}
         nasty.lint()
         nasty.load()
         built = nasty.dbt("build")
-        assert "WARN=0" in built
-        assert "dim_nasty__user" in built
+        assert "WARN=0 ERROR=0" in built
+        assert "dim_nasty__line_item" in built
         assert "fct_nasty__shipments" in built
+        assert not nasty.write().changes
+
+        model = nasty.checkout.root / "transform/models/staging/nasty/stg_nasty__from.sql"
+        edited = model.read_text().replace('"to",', 'upper("to") as "to",')
+        model.write_text(edited)
+        nasty.connection.execute("""
+            alter table "Other Schema".shipments add note text default 'none', add "Extra Note" text;
+            alter table "Other Schema".shipments rename weight to mass;
+            alter table "Other Schema"."Line Item" alter c type char(5);
+            alter table public."from" add more integer;
+            drop table public.no_key;
+            delete from public."dotted.name" where "x.y" = 2;
+            set session_replication_role = replica;
+            insert into "Other Schema".shipments values (gen_random_uuid(), 999, 9, 1, 1, null);
+            set session_replication_role = origin
+        """)
+        again = nasty.write()
+        assert {(each.stream, each.kind, each.what) for each in again.tables} == {
+            (
+                "Other Schema-shipments",
+                "changed",
+                ("column weight is mass now", "column note is new", "column Extra Note is new"),
+            ),
+            ("Other Schema-Line Item", "changed", ("column c was character(3) and is character(5)",)),
+            ("public-from", "changed", ("column more is new",)),
+            ("public-no_key", "gone", ("it is no longer read; stg_nasty__no_key stays until it is removed",)),
+        }
+        (kept,) = again.with_status(Status.edited)
+        assert kept.path == "transform/models/staging/nasty/stg_nasty__from.sql"
+        assert "+        more," in kept.diff
+        assert model.read_text() == edited
+        nasty.lint()
+        nasty.load()
+        # the marts get other columns
+        built = nasty.dbt("build", "--full-refresh")
+        assert "WARN=1 ERROR=0" in built
+        assert "WARN 1 foreign_key_stg_nasty__shipments" in built
+
+        # by key, and then nothing differs from a full build
+        nasty.connection.execute("""
+            update "Other Schema"."Line Item" set status = 'done' where "orderId" between 5 and 9;
+            update "Other Schema".shipments set sent_by = 3 where order_id = 4;
+            delete from "Other Schema".shipments where order_id = 7
+        """)
+        nasty.load()
+        assert "[10 keys: 0 new, 4 changed, 3 gone" in nasty.dbt("run")
+        assert nasty.dbt("run", "--full-refresh").count("[0 new, 0 changed, 0 gone") == 2
+
+        assert nasty.write(remove_gone=True).with_status(Status.removed)
+        assert "ERROR=0" in nasty.dbt("run")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not NORTHWIND.is_file(), reason="needs the Northwind dump; name it in NORTHWIND_SQL")
+def test_northwind_is_tested_without_a_warning_and_its_freshness_is_known():
+    with onboarded("northwind", NORTHWIND) as northwind:
+        northwind.write()
+        northwind.lint()
+        northwind.load()
+        built = northwind.dbt("build")
+        assert "WARN=0 ERROR=0" in built
+        done = northwind.checkout.dbt("source", "freshness", "--select", "source:raw_northwind")
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.count("PASS freshness of raw_northwind") == 14

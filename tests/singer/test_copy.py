@@ -53,9 +53,10 @@ def test_a_stream_that_was_read_whole_for_a_while_is_incremental_again_with_all_
     pipe.do("update orders set note = 'unnoticed too' where id = 9")
     state = pipe.sync(streams, state).ok().state
     with pipe.source() as source:
-        assert pipe.rows("select id, note from raw.orders order by id") == source.execute(
-            "select id, note from orders order by id"
-        ).fetchall()
+        assert (
+            pipe.rows("select id, note from raw.orders order by id")
+            == source.execute("select id, note from orders order by id").fetchall()
+        )
     loaded = pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id")
     pipe.sync(streams, state).ok()
     assert pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id") == loaded

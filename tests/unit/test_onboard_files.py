@@ -9,14 +9,23 @@ from dataclasses import replace
 import jinja2
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from meltano.core.plugin.singer.catalog import MetadataExecutor, select_metadata_rules
 from meltano.core.plugin.singer.tap import config_metadata_rules
 from meltano.core.utils import expand_env_vars
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.onboard import dbt_tests, escaping, identifiers, meltano_files, warehouse_types, write
+from tidemark.onboard import (
+    dbt_tests,
+    escaping,
+    identifiers,
+    marts,
+    meltano_files,
+    staging,
+    warehouse_types,
+    write,
+)
 from tidemark.onboard.generated import Options
 from tidemark.onboard.manifest import Manifest
 from tidemark.onboard.meltano_files import MeltanoSource
@@ -74,6 +83,7 @@ def test_a_column_gets_a_plain_alias(name, alias):
     assert identifiers.unique([name], taken=identifiers.ADDED) == {name: alias}
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, unique=True, max_size=20))
 def test_aliases_are_legal_and_apart_and_stay_when_columns_are_added(found):
     aliases = identifiers.unique(found, taken=identifiers.ADDED)
@@ -98,6 +108,7 @@ def test_the_column_that_has_a_plain_name_keeps_it_and_others_are_numbered():
 # text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",))), st.booleans())
 def test_a_comment_reaches_dbt_as_it_was_written(comment, alone):
     text = escaping.yaml_text(escaping.jinja(comment), inside=8, before=0 if alone else 13)
@@ -107,6 +118,7 @@ def test_a_comment_reaches_dbt_as_it_was_written(comment, alone):
     assert alone or all(len(line) <= 130 or " " not in line.strip() for line in text.splitlines())
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=2, max_size=6, unique=True), st.data())
 def test_a_pattern_selects_its_stream_and_column_alone(found, data):
     """By Meltano's own rules, after it has replaced variables."""
@@ -170,6 +182,26 @@ def test_a_source_without_a_table_to_read_reads_nothing_of_its_parent():
     assert plugin["metadata"] == "{}"
 
 
+def test_tables_of_equal_names_get_a_pair_with_the_sources_connection_and_a_source_in_dbt(project):
+    other = replace(
+        PARENT,
+        table=replace(PARENT.table, schema="other"),
+        model="stg_x_other__parent",
+        pair="x_other",
+        raw_schema="raw_x_other",
+    )
+    write.write(project, proposal(PARENT, other))
+    first, second = yaml.safe_load((project.root / "extract/x.meltano.yml").read_text())["plugins"]["extractors"]
+    assert (first["select"], second["select"]) == (["public-parent.*"], ["other-parent.*"])
+    assert (second["name"], second["inherit_from"]) == ("tap-x_other", "tap-x")
+    _, second = yaml.safe_load((project.root / "load/x.meltano.yml").read_text())["plugins"]["loaders"]
+    assert second["config"] == {"default_target_schema": "raw_x_other"}
+    sources = yaml.safe_load((project.root / "transform/models/staging/x/_sources.yml").read_text())["sources"]
+    assert [each["name"] for each in sources] == ["raw_x", "raw_x_other"]
+    model = (project.root / "transform/models/staging/x/stg_x_other__parent.sql").read_text()
+    assert "source('raw_x_other', 'parent')" in model
+
+
 # types
 
 
@@ -192,6 +224,71 @@ def test_a_source_without_a_table_to_read_reads_nothing_of_its_parent():
 )
 def test_a_marts_type_is_the_warehouses_or_a_cast_where_only_the_warehouse_can_tell(found, landed, in_mart):
     assert (warehouse_types.landed(found), warehouse_types.in_mart(found)) == (landed, in_mart)
+
+
+# models
+
+
+def test_a_staging_model_reads_like_one_that_a_person_wrote():
+    own = table("User", column("ID", "bigint"), column("select"), column("loaded_at", "date"), key=("ID",))
+    (staged,) = StagedSource.of(proposal(own)).tables.values()
+    assert (
+        staging.model(staged)
+        == """\
+with source as (
+
+    select * from {{ source('raw_x', 'user') }}
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        "ID" as id,
+
+        -- text
+        "select",
+
+        -- booleans
+        _sdc_deleted_at is not null as is_deleted,
+
+        -- dates
+        loaded_at as source_loaded_at,
+
+        -- timestamps
+        _sdc_deleted_at as deleted_at,
+        _sdc_extracted_at as extracted_at,
+        _sdc_batched_at as loaded_at,
+
+        -- the transaction that loaded the row; models find changed rows by it
+        _tidemark_loaded_xid as loaded_xid
+
+    from source
+
+)
+
+select * from renamed
+"""
+    )
+
+
+def test_a_fact_and_a_dimension_are_drafted_from_the_foreign_keys_and_stay_the_same_ones():
+    other = replace(PARENT, table=replace(PARENT.table, name="zebra", rows=99), raw_name="zebra", model="stg_x__zebra")
+    source = StagedSource.of(proposal(PARENT, CHILD, other))
+    star = marts.find(source)
+    assert star
+    assert star.streams == ("public-child", "public-parent")
+    files = marts.files(star)
+    assert set(files) == {f"{name}.{kind}" for name in ("dim_x__parent", "fct_x__child") for kind in ("sql", "yml")}
+    assert all("enabled=false" in text for name, text in files.items() if name.endswith("sql"))
+    assert "{'model': 'dim_x__parent', 'key': {'parent_id': 'id'}, 'columns': ['title']}" in files["fct_x__child.sql"]
+    assert "left join members on facts.parent_id = members.id" in files["fct_x__child.sql"]
+    bigger = replace(CHILD, table=replace(CHILD.table, name="zoo", rows=1e9), raw_name="zoo", model="stg_x__zoo")
+    again = marts.find(StagedSource.of(proposal(PARENT, CHILD, bigger)), before=star.streams)
+    assert again
+    assert again.streams == star.streams
+    assert marts.find(StagedSource.of(proposal(PARENT))) is None
 
 
 # data tests
