@@ -77,7 +77,7 @@ def choose(source: StagedSource, *, most: int = MAX_TESTS) -> ChosenTests:
         *(test for table in tables for test in _of_enums(table)),
     ]
     counts = Counter(test.what for test in tests[most:])
-    beyond = [f"{count} tests of {what} are left out: the most is {most} tests" for what, count in counts.items()]
+    beyond = [f"{count} tests of {what} are left out, as there may be {most}" for what, count in counts.items()]
     return ChosenTests(tuple(tests[:most]), (*beyond, *reasons))
 
 
