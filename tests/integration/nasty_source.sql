@@ -77,15 +77,19 @@ create table public."from" ("to" text primary key, "table" integer unique);
 create table public."dotted.name" ("x.y" integer primary key, "from" text references public."from");
 create table public.empty_table (id integer primary key);
 
-insert into public."User"
+insert into public."User" (
+    "ID", "userName", "order", "Group", email, feels, still, luck, place, tags, moods, "Naïve Größe", "2nd", "名前", "a.b",
+    data, raw, boss, updated_at
+)
 select
-    n, 'user ' || n, n, 'select', 'g', n || '@example.com', 'happy', 'so-so', n, (n, n, n), array['a', 'b'],
-    array['happy']::public.mood[], false, null, null, n, n, 'u', '名', 'ab', 'q', 'j', 'b', '{"a": 1}', '\x00', 'x',
-    nullif(n - 1, 0), now() - interval '1 day'
+    n, 'user ' || n, n, 'g', n || '@example.com', 'happy', 'so-so', n, row(n, n, n)::public.point3, array['a', 'b'],
+    array['happy']::public.mood[], n / 7.0, n, '名', 'ab', '{"a": 1}', '\x00', nullif(n - 1, 0), now() - interval '1 day'
 from generate_series(1, 40) as n;
 update public."User" set feels = 'it''s {{ bad }}' where "ID" = 3;
-insert into "Other Schema"."Line Item"
-select n / 3, n % 3, 1 + n % 40, date '2026-01-01' + n, 'won''t "do"', n, default, '[2026-01-01,2026-01-02)', 'abc', now() - interval '1 day'
+insert into "Other Schema"."Line Item" ("orderId", "lineNo", "User", "when", status, amount, span, c, updated_at)
+select
+    n / 3, n % 3, 1 + n % 40, date '2026-01-01' + n, 'won''t "do"', n, '[2026-01-01,2026-01-02)', 'abc',
+    now() - interval '1 day'
 from generate_series(1, 90) as n;
 insert into "Other Schema".shipments
 select gen_random_uuid(), n / 3, n % 3, n, 1 + n % 40, null from generate_series(1, 60) as n;
