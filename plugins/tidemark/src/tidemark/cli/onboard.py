@@ -77,7 +77,9 @@ def onboard(  # noqa: PLR0913 - the options of a command
     if dry_run:
         return
     accepted = proposal if yes else ask.ask(console, proposal)
-    if accepted is not None:
+    if accepted is None:
+        console.print("Nothing was changed.")
+    else:
         raise UsageError("Nothing was written: this release only proposes. `--dry-run --json` prints the proposal.")
 
 

@@ -27,6 +27,15 @@ _ACTIONS = {
 
 def ask(console: Console, proposal: Proposal) -> Proposal | None:
     """Return the proposal as the person accepted it; None if nothing is to be changed."""
+    try:
+        return _edited(console, proposal)
+    except EOFError:
+        # Ctrl-D
+        console.print()
+        return None
+
+
+def _edited(console: Console, proposal: Proposal) -> Proposal | None:
     while True:
         console.print(Text("\n".join(f"  {name:<8} {what}" for name, what in _ACTIONS.items())))
         action = Prompt.ask("What now?", console=console, choices=list(_ACTIONS), default="accept")

@@ -145,7 +145,14 @@ class _Facts:
 
     def __init__(self, connection: psycopg.Connection[Any], oids: list[int], schemas: list[str]) -> None:
         def rows(query: str, parameter: list[Any] | None = None) -> list[tuple[Any, ...]]:
-            return connection.execute(query, [oids if parameter is None else parameter]).fetchall()
+            found = connection.execute(query, [oids if parameter is None else parameter]).fetchall()
+            return [tuple(map(_text, row)) for row in found] if is_ascii else found
+
+        # Such a database may have any bytes in a comment or a function. The server would refuse them as UTF-8; without
+        # a conversion they arrive as bytes.
+        is_ascii = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+        if is_ascii:
+            connection.execute("set local client_encoding = 'SQL_ASCII'")
 
         self._tables = {row[0]: row[1:] for row in rows(_TABLES)}
         self._columns = {(row[0], row[1]): row[2:] for row in rows(_COLUMNS)}
@@ -155,6 +162,8 @@ class _Facts:
         self._unique = _by_table(rows(_UNIQUE))
         self._triggers = _by_table(rows(_TRIGGERS))
         self._statistics = {(*row[:3], row[5]): row[3:5] for row in rows(_STATISTICS, schemas)}
+        if is_ascii:
+            connection.execute("set local client_encoding = 'UTF8'")
 
     def table(self, relation: Relation, details: Details) -> SourceTable:
         comment, rows, parents = self._tables[relation.oid]
@@ -168,7 +177,8 @@ class _Facts:
             columns,
             oid=relation.oid,
             rows=rows,
-            bytes=sum(leaf.bytes for leaf in details.leaves),
+            # a table that was dropped meanwhile has no size
+            bytes=sum(leaf.bytes or 0 for leaf in details.leaves),
             comment=comment,
             key=relation.key,
             has_primary_key=(True, relation.key) in unique,
@@ -221,6 +231,7 @@ class _Facts:
                     distinct=distinct,
                     warehouse_type=column.target_type.type,
                     instead_of=column.target_type.instead_of,
+                    of_extension=column.target_type.extension,
                 )
             )
         return tuple(columns), tuple(each for each in lists if each)
@@ -231,7 +242,7 @@ class _Facts:
         doubtful: dict[str, str] = {}
         zones: dict[str, str] = {}
         for name, function, language, body, arguments, has_condition, only_columns in self._triggers[relation.oid]:
-            words = tuple(part.decode("utf-8", "replace") for part in bytes(arguments).split(b"\0")[:-1])
+            words = tuple(str(_text(arguments)).split("\0")[:-1])
             found = kept_columns(Trigger(name, function, language, body, words, has_condition, only_columns))
             doubtful |= found.doubtful
             for column, zone in found.proven.items():
@@ -243,6 +254,13 @@ class _Facts:
             doubtful |= {column: f"trigger {name} does not cover inherited tables" for column, name in proven.items()}
             proven = {}
         return proven, {column: why for column, why in doubtful.items() if column not in proven}, zones
+
+
+def _text(value: Any) -> Any:
+    """Decode bytes, in arrays too. Those that are not valid UTF-8 are replaced."""
+    if isinstance(value, list):
+        return [_text(each) for each in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _by_table(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:

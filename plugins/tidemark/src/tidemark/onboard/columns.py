@@ -77,6 +77,8 @@ def _landing(columns: list[SourceColumn]) -> list[str]:
     other = [f"{each.name} ({each.instead_of}) as {each.warehouse_type}" for each in columns if each.instead_of]
     if other:
         found.append(f"another type in the warehouse: {listed(other, _SHOWN_TYPES)}")
+    if foreign := [f"{each.name} ({each.warehouse_type})" for each in columns if each.of_extension]:
+        found.append(f"an extension's type, which becomes text if the warehouse lacks the extension: {listed(foreign)}")
     if xml := [each.name for each in columns if (each.warehouse_type or "").removesuffix("[]") == "xml"]:
         found.append(f"xml becomes text if the warehouse's server was built without it: {listed(xml)}")
     return found

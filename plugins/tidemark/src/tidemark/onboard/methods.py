@@ -70,7 +70,7 @@ def decide(table: SourceTable, answers: Answers, role: str) -> Decision:
         return Decision(Method.left_out, reason)
     warnings = [*_about_kind(table), *_about_key(table)]
     if table.kind in "vmf":
-        return _whole(table, f"{KINDS[table.kind]}, named explicitly; it is read whole", warnings)
+        return _whole(table, f"a {KINDS[table.kind]} that was named", warnings)
     if chosen := answers.incremental.get(table.stream):
         return _incremental(table, table.column(chosen), f"{chosen} was chosen explicitly", warnings)
     if best := next(iter(_stamps(table)), None):
@@ -247,13 +247,14 @@ def _insert_only(table: SourceTable) -> Question | None:
 
 
 def _whole(table: SourceTable, reason: str, warnings: list[str], question: Question | None = None) -> Decision:
-    price = cost.whole(table)
-    if not cost.is_cheap(table):
+    price, verdict = cost.whole(table), "read whole, it is cheap"
+    if table.kind in "vf":
+        price, verdict = "unknown: it has no statistics", "read whole"
+    elif not cost.is_cheap(table):
         asked = f"; a yes would make it INCREMENTAL: {question.text}" if question else ""
         warnings = [f"each run reads all of it ({price}){asked}", *warnings]
-    reason = (
-        f"{reason}; read whole, it is cheap" if cost.is_cheap(table) else f"{reason}; only reading it whole is right"
-    )
+        verdict = "only reading it whole is right"
+    reason = f"{reason}; {verdict}"
     return Decision(Method.full_table, reason, question=question, warnings=tuple(warnings), cost=price)
 
 

@@ -82,7 +82,7 @@ _KINDS = (
     ),
     _Kind(
         "a login",
-        r"(user_?name|username|login(_?(name|id))?|screen_?name|nick_?name|benutzername|utilisateur)",
+        r"(user_?name|username|login_?(name|id)|user_?login|screen_?name|nick_?name|benutzername|utilisateur)",
         joins=True,
     ),
     _Kind(

@@ -21,6 +21,7 @@ class SourceColumn:
         distinct: pg_stats.n_distinct; None if it was never analyzed.
         warehouse_type: its type in the warehouse; None if its values can't be transferred, empty if unknown.
         instead_of: the source's type, for people, if the warehouse gets another; else empty.
+        of_extension: the type belongs to an extension, which the warehouse may lack.
     """
 
     name: str
@@ -38,6 +39,7 @@ class SourceColumn:
     distinct: float | None = None
     warehouse_type: str | None = ""
     instead_of: str = ""
+    of_extension: bool = False
 
 
 @dataclass(frozen=True)
