@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemark.onboard import catalog
 from tidemark.onboard.propose import Facts, Wanted, propose
+from tidemark.project.connections import SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,4 +25,7 @@ def proposal(
     Args:
         kept: names that an earlier onboarding gave.
     """
-    return propose(Facts(catalog.read(connection)), Wanted(source, kept=kept or {}))
+    with connection.transaction():
+        connection.execute(SNAPSHOT)
+        found = catalog.read(connection)
+    return propose(Facts(found), Wanted(source, kept=kept or {}))
