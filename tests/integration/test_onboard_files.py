@@ -11,7 +11,7 @@ import pytest
 from tests.integration.conftest import make_checkout
 from tests.integration.test_northwind import NORTHWIND
 from tests.leaks import secrets
-from tests.onboarding import proposal
+from tests.onboarding import from_catalogs
 from tidemark.onboard.generated import Options
 from tidemark.onboard.manifest import Manifest
 from tidemark.onboard.meltano_files import MeltanoSource
@@ -34,7 +34,7 @@ class Onboarded:
     def write(self, **more):
         project = Project(self.checkout.root)
         kept = Manifest.read(manifest_path(project, self.source)).names()
-        return write(project, proposal(self.connection, self.source, kept), options=self.options, **more)
+        return write(project, from_catalogs(self.connection, self.source, kept), options=self.options, **more)
 
     def load(self) -> None:
         done = self.checkout.run("meltano", "run", f"tap-{self.source}", f"target-{self.source}")

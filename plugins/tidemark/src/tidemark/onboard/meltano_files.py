@@ -81,10 +81,10 @@ def _extractor(proposal: Proposal, source: MeltanoSource, pair: str) -> Any:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq  # noqa: PLC0415
 
     tables = [each for each in proposal.read if each.pair == pair]
-    masks = _masks(tables)
-    config: dict[str, Any] = {"filter_schemas": sorted({each.table.schema for each in tables})}
-    if masks or (pair and _masks(proposal.read)):
-        # also without one, as a pair would inherit the source's
+    # a pair inherits the source's masks, and the tap refuses one of a stream that it does not know
+    inherited = [each for each in proposal.read if pair and not each.pair and each.masks and each.masks_confirmed]
+    config: dict[str, Any] = {"filter_schemas": sorted({each.table.schema for each in (*tables, *inherited)})}
+    if masks := _masks(tables):
         config["masks"] = masks
     if not pair:
         zone = proposal.timestamp_timezone
@@ -151,7 +151,8 @@ def _one_line(text: str) -> str:
 
 def _masks(tables: Iterable[TableProposal]) -> dict[str, dict[str, str]]:
     return {
-        each.table.stream: {mask.column: mask.mask for mask in each.masks}
+        # Meltano nests a setting at each dot that is not escaped
+        each.table.stream.replace(".", "\\."): {mask.column.replace(".", "\\."): mask.mask for mask in each.masks}
         for each in tables
         if each.masks and each.masks_confirmed
     }
