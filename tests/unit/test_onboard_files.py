@@ -134,8 +134,8 @@ def test_a_confirmed_mask_is_written_and_a_proposed_one_is_not():
 
 
 def test_the_first_source_has_a_lock_file_and_a_further_one_has_a_parent():
-    first = MeltanoSource("tap-postgres", "target-postgres", "extract/a.meltano.yml", "load/a.meltano.yml", None, None)
-    for source, own in ((first, {"variant": "tidemark"}), (MeltanoSource.of("x"), {"inherit_from": "tap-postgres"})):
+    first, further = MeltanoSource.of("postgres"), MeltanoSource.of("x")
+    for source, own in ((first, {"variant": "tidemark"}), (further, {"inherit_from": "tap-postgres"})):
         found = meltano_files.files(proposal(PARENT), source)
         (plugin,) = yaml.safe_load(found[source.tap_path])["plugins"]["extractors"]
         assert own.items() <= plugin.items()

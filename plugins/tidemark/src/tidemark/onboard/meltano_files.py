@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tidemark.onboard.names import FIRST
 from tidemark.onboard.proposal import Method
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class MeltanoSource:
 
     @classmethod
     def of(cls, source: str) -> MeltanoSource:
-        """Return a source's usual names."""
+        """Return a source's usual names. The first source has lock files, and its files are there already."""
+        if source == FIRST:
+            paths = "extract/extractors.meltano.yml", "load/loaders.meltano.yml"
+            return cls(f"tap-{source}", f"target-{source}", *paths, tap_parent=None, target_parent=None)
         return cls(f"tap-{source}", f"target-{source}", f"extract/{source}.meltano.yml", f"load/{source}.meltano.yml")
 
     def target_of(self, pair: str) -> str:
