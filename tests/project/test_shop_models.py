@@ -11,6 +11,8 @@ import yaml
 from tests.conftest import REPOSITORY
 
 MODELS = REPOSITORY / "demo" / "shop" / "models"
+# doc blocks for every project
+SHARED = REPOSITORY / "transform" / "packages" / "tidemark" / "models"
 
 
 def test_every_model_is_described_beside_it():
@@ -50,7 +52,11 @@ def test_a_description_that_columns_share_is_written_once_as_a_doc_block():
     # "Primary key." says what a column is for, and not what it holds
     assert {text for text, count in texts.items() if count > 1} <= {"Primary key."}
     used = {name for text in columns.values() for name in re.findall(r"doc\('(\w+)'\)", text)}
-    blocks = [name for path in MODELS.rglob("*.md") for name in re.findall(r"{% docs (\w+) %}", path.read_text())]
+    blocks = [
+        name
+        for path in [*MODELS.rglob("*.md"), *SHARED.glob("*.md")]
+        for name in re.findall(r"{% docs (\w+) %}", path.read_text())
+    ]
     assert sorted(blocks) == sorted(used)
 
 

@@ -15,7 +15,7 @@ from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local import databases
 from tidemark.project import meltano_state as state
 from tidemark.project import resolved_settings, yaml_files
-from tidemark.project.connections import UNREACHABLE, connect
+from tidemark.project.connections import SNAPSHOT, UNREACHABLE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
-
-# One snapshot, because with DDL beside it a table could have columns whose types are gone. With an empty search_path,
-# types come with their schemas, and a user's own objects can't replace the system's. The lock timeout limits the wait
-# for a table that another session alters. All this is local to the transaction: session settings would stay in a pool
-# for the next client.
-_READING = (
-    "set transaction isolation level repeatable read, read only; "
-    "set local search_path = ''; set local lock_timeout = '10s'"
-)
 
 
 def check(project: Project) -> list[Finding]:
@@ -50,7 +41,7 @@ def check(project: Project) -> list[Finding]:
         source_server = servers.read(source_side, connection)
         found += servers.findings("source", source_server)
         with connection.transaction():
-            connection.execute(_READING)
+            connection.execute(SNAPSHOT)
             selected, about_source = _source(source_side, connection, configuration)
             types = {relations.extension_type(each) for stream in selected for each in stream.columns}
             extensions = relations.extensions(connection, types)
@@ -62,7 +53,7 @@ def check(project: Project) -> list[Finding]:
             resolved_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
         )
         with connection.transaction():
-            connection.execute(_READING)
+            connection.execute(SNAPSHOT)
             found += warehouse.read(connection, warehouse_side.default_target_schema, selected, extensions)
     return found + servers.clocks(source_server, warehouse_server)
 

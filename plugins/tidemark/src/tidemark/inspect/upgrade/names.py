@@ -31,7 +31,7 @@ _MATERIALIZATIONS = {
 # macros and tests that were the project's own, and are now in the package tidemark
 _MACROS = "cleaned|utc|surrogate_key|unknown_key|built_until|loader_runs"
 _MACROS_IN_PLACE = "horizon|horizon_of|staged_keys|snapshot_goes_on|version_xid"
-_TESTS = "at_least|belongs_to|built_within|in_dimension|known_member"
+_TESTS = "at_least|belongs_to|built_within|foreign_key|in_dimension|known_member|unique_together"
 _RENAMED = [
     *((re.compile(rf"\b{old}\b"), old, new) for old, new in _MATERIALIZATIONS.items()),
     (re.compile(rf"\{{[\{{%][^}}]*?(?<![\w.])({_MACROS})\("), None, "tidemark.{}"),
