@@ -136,16 +136,20 @@ def test_a_run_whose_parent_was_killed_ends_by_itself(project, blocker):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("as_after", ["a pull", "a move of the project"])
+@pytest.mark.parametrize("as_after", ["a pull", "a pull that took one away", "a move of the project"])
 def test_a_run_installs_the_packages_that_are_missing(project, as_after):
     packages = project.root / "transform" / "dbt_packages"
-    shutil.rmtree(packages)
+    if as_after == "a pull that took one away":
+        (packages / "gone").mkdir()
+        (packages / "gone" / "dbt_project.yml").write_text("name: gone\nversion: '1.0'\n")
+    else:
+        shutil.rmtree(packages)
     if as_after == "a move of the project":
         packages.mkdir()
         (packages / "in_place").symlink_to(project.root / "elsewhere")
     done = project.dbt("parse")
     assert done.returncode == 0, done.stdout
-    assert (packages / "in_place" / "dbt_project.yml").exists()
+    assert {path.parent.name for path in packages.glob("*/dbt_project.yml")} == {"in_place", "tidemark", "shop"}
 
 
 @pytest.mark.long

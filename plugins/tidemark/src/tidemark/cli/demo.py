@@ -74,7 +74,11 @@ def demo_remove(
     if not changes and not dropped:
         console.print("The demo shop is not in this project; there is nothing to remove.")
     elif changes:
-        console.print("The files are in demo/ all the same; `tidemark demo add` puts the shop back.", soft_wrap=True)
+        if not dropped:
+            stay = "The shop's tables in the warehouse stay; `tidemark demo remove --drop-marts` drops them."
+            console.print(stay, soft_wrap=True)
+        back = "`tidemark demo add` puts the shop back. Its dashboard follows at the next `make compose-up`."
+        console.print(back, soft_wrap=True)
 
 
 @demo_app.command("add")

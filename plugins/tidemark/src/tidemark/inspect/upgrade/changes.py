@@ -67,4 +67,4 @@ def _entries_since_the_merge(project: Project) -> list[str]:
     if done.returncode:
         return []
     added = re.findall(r"^\+- ((?:.*\n)(?:\+  .*\n)*)", done.stdout, re.MULTILINE)
-    return [re.split(r"(?<=[.:]) ", " ".join(entry.replace("\n+", "\n").split()))[0] for entry in added]
+    return [re.split(r"(?<=\.) ", " ".join(entry.replace("\n+", "\n").split()))[0] for entry in added]
