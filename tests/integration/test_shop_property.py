@@ -105,7 +105,7 @@ class World:
         process = self.checkout.start("run", "tap-postgres", "target-postgres", program="meltano")
         time.sleep(seconds)
         os.killpg(process.pid, 9)
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
 
     def kill_build(self, seconds: float) -> None:
         """Start a build and kill it."""
