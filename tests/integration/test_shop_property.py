@@ -105,7 +105,7 @@ class World:
         process = self.checkout.start("run", "tap-postgres", "target-postgres", program="meltano")
         time.sleep(seconds)
         os.killpg(process.pid, 9)
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
 
     def kill_build(self, seconds: float) -> None:
         """Start a build and kill it."""
@@ -126,27 +126,30 @@ class World:
         """Return rows that a mart has and its SELECT has not, or the other way round, with the side that has them."""
         compiled = {path.stem: path.read_text() for path in self._compiled.rglob("*.sql")}
         found = {}
-        with self.checkout.connect("warehouse") as connection:
-            for name in (*IN_PLACE, *SNAPSHOTS):
-                schema, current = ("marts", "") if name in IN_PLACE else ("intermediate", "where dbt_valid_to is null")
-                query = f"select * from ({compiled[name]}) as truth"
-                columns = ", ".join(
-                    f'"{column.name}"'
-                    for column in connection.execute(f"{query} limit 0".encode()).description or ()
-                    # a deletion that a repair took back is no change of the values that the snapshot compares
-                    if current == "" or column.name != "changed_at"
+        for name in (*IN_PLACE, *SNAPSHOTS):
+            table = f"marts.{name}" if name in IN_PLACE else f"intermediate.{name}"
+            # in the types of the table's contract. A deletion that a repair took back changes no value of a snapshot
+            columns = ", ".join(
+                f"{column}::{kind} as {column}"
+                for column, kind in self.checkout.rows(
+                    "warehouse",
+                    f"select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = "
+                    f"'{table}'::regclass and attnum > 0 and not attisdropped and attname !~ '^(dbt_|changed_at$)'",
                 )
-                table, truth = (
-                    # as text, in which 1.0 is not 1.00
-                    f"select t::text as t from (select {columns} from {each}) as t"
-                    for each in (f"{schema}.{name} {current}", f"({query}) as truth")
-                )
-                rows = connection.execute(
-                    f"select 'table' as side, t from ({table} except all {truth}) as t "
-                    f"union all select 'truth', t from ({truth} except all {table}) as t".encode()
-                ).fetchall()
-                if rows:
-                    found[name] = rows[:20]
+            )
+            if name in IN_PLACE:
+                sides = f"(table {table})", f"({compiled[name]})"
+            else:
+                last = f"(select * from {table} where dbt_valid_to is null)"
+                sides = last, f"(table staging.stg_{name.removesuffix('_snapshot')})"
+            # as text, in which 1.0 is not 1.00
+            left, right = (f"select t::text from (select {columns} from {side} as t) as t" for side in sides)
+            query = (
+                f"select 'table' as side, t from ({left} except all {right}) as t "
+                f"union all select 'truth', t from ({right} except all {left}) as t"
+            )
+            if rows := self.checkout.rows("warehouse", query):
+                found[name] = rows[:20]
         return found
 
     @property
