@@ -129,7 +129,7 @@ def test_a_widened_source_column_rounds_no_version_and_adds_no_wrong_one(project
             project,
             "models/staging/stg_products.sql",
             ("price::numeric(12, 2)", "(price + case product_id when 1 then 0.0056 else 0 end)::numeric(14, 4)"),
-            ("{{ cleaned('sku') }} as sku", "{{ cleaned('sku') }}::varchar(70) as sku"),
+            ("{{ tidemark.cleaned('sku') }} as sku", "{{ tidemark.cleaned('sku') }}::varchar(70) as sku"),
         ),
         project.connect("warehouse") as connection,
     ):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
-SKU = "        {{ cleaned('sku') }} as sku,\n"
-LOUD = (SKU, "        upper({{ cleaned('sku') }}) as loud,\n" + SKU)
+SKU = "        {{ tidemark.cleaned('sku') }} as sku,\n"
+LOUD = (SKU, "        upper({{ tidemark.cleaned('sku') }}) as loud,\n" + SKU)
 COLUMNS = (
     "select array_agg(attname::text order by attnum) from pg_attribute "
     "where attrelid = 'staging.stg_products'::regclass"
