@@ -15,4 +15,6 @@ def test_meltano_knows_the_settings_of_the_target_as_the_code_has_them():
 
 def test_meltano_knows_no_capability_that_the_target_lacks():
     locks = [json.loads(path.read_text(encoding="utf-8")) for path in definitions.LOCKS["target"]]
-    assert {each for lock in locks for each in lock["capabilities"]} <= {str(each.value) for each in TargetPostgres.capabilities}
+    assert {each for lock in locks for each in lock["capabilities"]} <= {
+        str(each.value) for each in TargetPostgres.capabilities
+    }
