@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ from tidemark.inspect import status as status_
 from tidemark.local import airflow, databases
 from tidemark.local.postgres import fleet
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, database_settings
+from tidemark.project import connections, database_settings, sources
 from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
@@ -27,14 +26,13 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 
 
-class SideOption(StrEnum):
-    """A database of the pipeline."""
-
-    source = "source"
-    warehouse = "warehouse"
-
-
-SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
+_WAREHOUSE = "warehouse"
+SideArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="source|warehouse|NAME", help="Which database: `source` is the first, NAME one of the others."
+    ),
+]
 
 
 def up() -> None:
@@ -63,7 +61,7 @@ def roles(side: SideArgument) -> None:
     """Print the SQL that creates a database's roles, for a server of your own; `tidemark up` runs it on its servers."""
     from tidemark.roles import statements  # noqa: PLC0415
 
-    sys.stdout.write(statements(side.value))
+    sys.stdout.write(statements(_side(side).side))
 
 
 def psql(side: SideArgument, context: typer.Context) -> None:
@@ -104,10 +102,22 @@ def reset(
     console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
 
 
-def _side(option: SideOption) -> DatabaseSettings:
+def _side(name: str) -> DatabaseSettings:
+    """Return the settings of a database, with its owner's login if it is an embedded one.
+
+    Raises:
+        UsageError: there is no such database.
+    """
     project = Project.find()
-    source, warehouse = database_settings.read(project)
-    return database_settings.admin(project, source if option is SideOption.source else warehouse)
+    if name == _WAREHOUSE:
+        return database_settings.admin(project, database_settings.warehouse(project))
+    if name == "source":
+        return database_settings.admin(project, database_settings.read(project)[0])
+    found, _ = sources.read_with_faults(project)
+    if name not in {each.name for each in found}:
+        known = ", ".join(["source", _WAREHOUSE, *(each.name for each in found)])
+        raise UsageError(f"There is no database {name!r}; the databases are {known}.")
+    return database_settings.admin(project, database_settings.source(project, sources.find(project, name)))
 
 
 def _confirmed() -> bool:

@@ -13,7 +13,11 @@ from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import psycopg
+
+    from tidemark.project.sources import SourceDefinition
 
 # a run releases its lock at its end, so a row that still says `running` then belongs to a killed run
 _LATEST = """
@@ -28,6 +32,7 @@ _LATEST = """
 class LatestRun:
     """The latest run of a stream. `age` is the time since the last successful run read the source."""
 
+    source: str
     stream: str
     run_id: str
     outcome: str
@@ -53,17 +58,22 @@ class LatestRun:
         return values
 
 
-def latest(connection: psycopg.Connection[Any], schema: str) -> list[LatestRun]:
-    """Return the latest run of each stream that is loaded into `schema`; an empty list before the first run."""
-    name = sql.Identifier(schema, run_history.TABLE.name)
+def latest(connection: psycopg.Connection[Any], source: SourceDefinition) -> list[LatestRun]:
+    """Return the latest run of each stream of a source; an empty list before the first run."""
+    name = sql.Identifier(source.raw_schema, run_history.TABLE.name)
     found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
     if not found or found[0] is None:
         return []
-    return [LatestRun(*row) for row in connection.execute(sql.SQL(_LATEST).format(name))]
+    return [LatestRun(source.name, *row) for row in connection.execute(sql.SQL(_LATEST).format(name))]
 
 
-def table(runs: list[LatestRun]) -> Table:
-    """Return the runs as a table for the terminal."""
+def table(runs: list[LatestRun], *, retired: Collection[str], several: bool) -> Table:
+    """Return the runs as a table for the terminal.
+
+    Args:
+        retired: the sources that are given up, whose streams have no age that matters.
+        several: the project has several sources, so the streams have their names.
+    """
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("stream", no_wrap=True)
     for heading in ("last run", "read", "new", "changed", "deleted", "rejected"):
@@ -71,13 +81,14 @@ def table(runs: list[LatestRun]) -> Table:
     shown.add_column("age", justify="right", no_wrap=True)
     shown.add_column("error", overflow="fold")
     for run in runs:
+        given_up = run.source in retired
         figures = (run.rows_read, run.rows_inserted, run.rows_updated, run.rows_deleted, run.rows_rejected)
         colour = {"succeeded": "green", "running": "cyan"}.get(run.outcome, "red")
         shown.add_row(
-            run.stream,
+            f"{run.source}/{run.stream}" if several else run.stream,
             f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
             *(f"{figure:,}" for figure in figures),
-            _spoken(run.age),
+            "retired" if given_up else _spoken(run.age),
             one_line(run.error) if run.error else "",
         )
     return shown

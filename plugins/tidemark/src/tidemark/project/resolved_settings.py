@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,10 @@ import psycopg
 from tidemark.project import definitions, meltano_project, variables, yaml_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from meltano.core.project import Project as MeltanoProject
+    from sqlalchemy.orm import Session
 
     from tidemark.project.directory import Project
 
@@ -103,9 +106,7 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
     meltano = meltano_project.find(project)
     _, service = meltano_project.plugin(meltano, plugin)
     settings = {}
-    # opening a database that doesn't exist would create it
-    stored = _stored(project, database_uri(project))
-    with meltano_project.database(meltano) if stored else nullcontext() as session:
+    with stored(project, meltano) as session:
         for name, variable in names.items():
             value: Any = None
             is_default = False
@@ -118,6 +119,20 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
             if value is not None:
                 settings[name] = Setting(str(value), is_default=is_default)
     return settings
+
+
+@contextmanager
+def stored(project: Project, meltano: MeltanoProject) -> Iterator[Session | None]:
+    """Open Meltano's database, if it has any settings: opening one that doesn't exist would create it.
+
+    Raises:
+        TidemarkError: the database can't be used.
+    """
+    if not _stored(project, database_uri(project)):
+        yield None
+        return
+    with meltano_project.database(meltano) as session:
+        yield session
 
 
 def _stored(project: Project, uri: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 from tidemark.project import meltano_project, resolved_settings
-from tidemark.project.meltano_state import TAP
+from tidemark.project.sources import TAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.source import sequences, start_date, table_limits
-from tidemark.errors import UnreachableError
+from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.local import databases
-from tidemark.project import meltano_state as state
-from tidemark.project import resolved_settings, yaml_files
+from tidemark.local.postgres.server import Server
+from tidemark.project import database_settings, resolved_settings, sources, yaml_files
 from tidemark.project.connections import UNREACHABLE, connect
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 # One snapshot, because with DDL beside it a table could have columns whose types are gone. With an empty search_path,
 # types come with their schemas, and a user's own objects can't replace the system's. The lock timeout limits the wait
@@ -34,37 +35,114 @@ _READING = (
 )
 
 
-def check(project: Project) -> list[Finding]:
-    """Return all findings, including what is in order.
+def check(project: Project, source: str | None = None) -> list[Finding]:
+    """Return all findings, including what is in order. This starts no server and writes nothing.
+
+    Args:
+        source: the name of the only source to look at; None for all.
 
     Raises:
+        UsageError: there is no such source.
         UnreachableError: a database doesn't answer, or stops answering.
-        TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
+        TidemarkError: Meltano's configuration can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files)]
-    databases.try_own(project, any_pool=True)
-    source_side, warehouse_side = databases.bring_up(project)
-    configuration = streams.configuration(project)
-    with _session(source_side) as connection:
-        source_server = servers.read(source_side, connection)
-        found += servers.findings("source", source_server)
+    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files), *_definitions(project)]
+    if any(finding.level is Level.error and finding.source for finding in found):
+        # sources that are not well defined can't be looked at
+        return found
+    meant = sources.chosen(project, source)
+    looked_at = [_look_at(project, each, alone=len(meant) == 1) for each in meant]
+    found += [finding for seen in looked_at for finding in seen.findings]
+    return [*found, *_warehouse(project, looked_at)]
+
+
+def _definitions(project: Project) -> Iterator[Finding]:
+    """Yield the mistakes in the definitions of sources."""
+    _, faults = sources.read_with_faults(project)
+    for fault in dict.fromkeys([*faults, *sources.stray_variables(project)]):
+        yield Finding("source", Level.error, fault.what.rstrip("."), source=fault.source or None)
+
+
+@dataclass
+class _SourceSeen:
+    """What the check found in a source.
+
+    Attributes:
+        server: None if it could not be asked.
+        extensions: the extension of each type of the streams' columns.
+    """
+
+    definition: SourceDefinition
+    findings: list[Finding]
+    server: servers.ServerFacts | None = None
+    streams: list[Stream] = field(default_factory=list)
+    extensions: dict[str, str] = field(default_factory=dict)
+
+
+def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
+    """Look at a source.
+
+    Args:
+        alone: an unreachable source is an error of the whole check, because it is the only one.
+
+    Raises:
+        UnreachableError: see `alone`.
+    """
+    seen = _SourceSeen(definition, [])
+    try:
+        side = database_settings.source(project, definition)
+        if missing := _not_running(project, side):
+            seen.findings.append(missing)
+        else:
+            _query(project, side, seen)
+    except (UnreachableError, UsageError) as error:
+        if alone:
+            raise
+        seen.findings.append(Finding("source", Level.error, str(error).rstrip(".")))
+    seen.findings = [replace(finding, source=definition.name) for finding in seen.findings]
+    return seen
+
+
+def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
+    configuration = streams.configuration(project, seen.definition)
+    with _session(side) as connection:
+        seen.server = servers.read(side, connection)
+        seen.findings += servers.findings("source", seen.server)
         with connection.transaction():
             connection.execute(_READING)
-            selected, about_source = _source(source_side, connection, configuration)
-            types = {relations.extension_type(each) for stream in selected for each in stream.columns}
-            extensions = relations.extensions(connection, types)
-        found += about_source
-    with _session(warehouse_side) as connection:
-        warehouse_server = servers.read(warehouse_side, connection)
-        found += servers.findings("warehouse", warehouse_server)
-        found += servers.unseen(
-            resolved_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
-        )
+            seen.streams, about_source = _source(side, connection, configuration)
+            types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
+            seen.extensions = relations.extensions(connection, types)
+        seen.findings += about_source
+
+
+def _not_running(project: Project, side: DatabaseSettings) -> Finding | None:
+    """Return the finding about an embedded server that does not run; None if there is nothing to say."""
+    if not side.embedded or Server(side, project).running():
+        return None
+    what = "its embedded server is not running, so it was not looked at: start it with `tidemark up`, then check again"
+    return Finding("source" if side.side == "source" else "warehouse", Level.warning, what)
+
+
+def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
+    """Return all findings about the warehouse, and about its clock beside the sources'."""
+    side = database_settings.warehouse(project)
+    if missing := _not_running(project, side):
+        return [missing]
+    found: list[Finding] = []
+    with _session(side) as connection:
+        server = servers.read(side, connection)
+        found += servers.findings("warehouse", server)
+        found += servers.unseen(resolved_settings.beyond_variables(project, sources.TARGET, type(side).model_fields))
         with connection.transaction():
             connection.execute(_READING)
-            found += warehouse.read(connection, warehouse_side.default_target_schema, selected, extensions)
-    return found + servers.clocks(source_server, warehouse_server)
+            for seen in looked_at:
+                about = warehouse.read(connection, seen.definition.raw_schema, seen.streams, seen.extensions)
+                found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
+    found += [finding for seen in looked_at if seen.server for finding in servers.clocks(seen.server, server)]
+    # what concerns the whole warehouse was found with each source
+    return list(dict.fromkeys(found))
 
 
 def _source(
