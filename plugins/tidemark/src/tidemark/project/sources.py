@@ -164,7 +164,8 @@ def of_blocks(project: Project, blocks: Iterable[str]) -> list[SourceDefinition]
 def read_with_faults(project: Project) -> tuple[list[SourceDefinition], list[Fault]]:
     """Return all sources, and the mistakes in their definitions."""
     files = yaml_files.read(project)
-    found, faults = [], []
+    found: list[SourceDefinition] = []
+    faults: list[Fault] = []
     for tap, path in sorted(_taps(files, project), key=lambda each: each[0]["name"] != TAP):
         name = tap["name"].removeprefix("tap-")
         source = SourceDefinition(name, tap["name"], path=path, retired=_retired(tap))
