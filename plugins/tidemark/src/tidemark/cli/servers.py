@@ -79,27 +79,35 @@ def psql(side: SideArgument, context: typer.Context) -> None:
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
 ) -> None:
-    """Delete the embedded servers with all their data, and clear the pipeline's state."""
+    """Delete the embedded servers with all their data, and clear the state of what was loaded from or into them."""
     from tidemark.project import meltano_state as state  # noqa: PLC0415
 
     project = Project.find()
     airflow.refuse_running(project)
-    sides = database_settings.all_databases(project)
-    doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
+    # also those of databases that now have a host of the user's
+    servers = [Server(side, project) for side in database_settings.all_databases(project)]
+    doomed = [server for server in servers if server.exists()]
     if not doomed:
         console.print("There is no embedded server; nothing to delete.")
         return
     for server in doomed:
         console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
-    console.print("Will clear the state of every pipeline of this project, so that each loads everything next.")
+    ids = [each for each in state.ids(project) if _concerns(each, {server.side.side for server in doomed})]
+    if ids:
+        console.print(f"Will clear this state, so that the next run loads everything: {', '.join(ids)}", soft_wrap=True)
     if not yes and not _confirmed():
         console.print("Nothing was deleted.")
         return
     with hold(project.pipeline_lock, doing="running the pipeline"):
         # state first: state without data would skip rows, but data without state is only read again
-        cleared = state.clear_all(project)
-        fleet.delete(project, sides)
-    console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
+        state.clear(project, ids)
+        fleet.delete(project, doomed)
+    console.print(f"Deleted. State cleared: {', '.join(ids) or 'there was none'}.", soft_wrap=True)
+
+
+def _concerns(state_id: str, sides: set[str]) -> bool:
+    """Return whether state is of a load from or into one of these servers: only the first source has one."""
+    return "warehouse" in sides or ("source" in sides and f":{sources.TAP}-to-" in state_id)
 
 
 def _side(name: str) -> DatabaseSettings:

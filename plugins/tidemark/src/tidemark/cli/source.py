@@ -28,10 +28,10 @@ def source_add(  # noqa: PLR0913 - the command's options
     name: Annotated[str, typer.Argument(help="Its name: that of its tap without `tap-`.")],
     *,
     host: Annotated[str | None, typer.Option(help="The address of its server.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port [default: 5432].")] = None,
-    user: Annotated[str | None, typer.Option(help="The role that reads it [default: tidemark_reader].")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port; 5432 by default.")] = None,
+    user: Annotated[str | None, typer.Option(help="The role that reads it; tidemark_reader by default.")] = None,
     database: Annotated[str | None, typer.Option(help="The database.")] = None,
-    schema: Annotated[str | None, typer.Option(help="Its schema in the warehouse [default: raw_NAME].")] = None,
+    schema: Annotated[str | None, typer.Option(help="Its schema in the warehouse; raw_NAME by default.")] = None,
 ) -> None:
     """Write a source's tap and target, put its connection into .env, and add it to the jobs that load everything.
 
@@ -82,37 +82,41 @@ def source_list(
 @source_app.command("retire")
 def source_retire(
     name: Annotated[str, typer.Argument(help="The source.")],
+    stream: Annotated[
+        list[str] | None, typer.Argument(help="Streams such as public-orders; by default, the whole source.")
+    ] = None,
     drop_tables: Annotated[  # noqa: FBT002
         bool, typer.Option("--drop-tables", help="Drop its tables in the warehouse, and clear its state.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before tables are dropped.")] = False,  # noqa: FBT002
 ) -> None:
-    """Take a source out of the jobs and mark it as retired. Its tables and its state stay, unless you drop them."""
+    """Give up a source, or some of its streams: no job reads them. Tables and state stay, unless you drop them."""
     from tidemark.inspect import retire  # noqa: PLC0415
 
     project = Project.find()
     source = sources.find(project, name)
+    streams = stream or []
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        doomed = retire.tables(project, source) if drop_tables else []
+        doomed = retire.tables(project, source, streams) if drop_tables else []
         if drop_tables:
-            what = ", ".join(doomed) or "no table"
-            _say(f"Will drop these tables of schema {source.raw_schema}: {what}. Will clear the state of {name}.")
+            _say(f"Will drop these tables of schema {source.raw_schema}: {', '.join(doomed) or 'none'}.")
+            _say(f"Will clear the state of {' and '.join(streams) or f'source {name}'}.")
             if not yes and not _confirmed(name):
                 _say("Nothing was changed.")
                 return
-        changes = list(retire.retire(project, source))
+        changes = list(retire.retire(project, source, streams))
         for change in changes:
             _say(change)
         if drop_tables:
-            gone = retire.drop(project, source, doomed)
-            schema = f"schema {source.raw_schema} was dropped" if gone else f"schema {source.raw_schema} stays"
-            _say(f"{len(doomed)} tables were dropped, and {schema}.")
+            retire.drop(project, source, doomed, streams)
+            gone = not streams and retire.drop_schema(project, source)
+            _say(f"{len(doomed)} tables were dropped{f', and schema {source.raw_schema}' if gone else ''}.")
         elif changes:
-            _say(f"The tables of schema {source.raw_schema} stay; --drop-tables drops them.")
+            _say(f"The tables in schema {source.raw_schema} stay; --drop-tables drops them.")
         else:
             _say(f"Source {name} was retired on {source.retired} already; --drop-tables drops its tables.")
     if changes and (project.root / "orchestrate/schedules.json").exists():
-        _say("Run `make schedules`, so that Airflow loads it no longer.")
+        _say("Run `make schedules`, so that Airflow knows.")
 
 
 def _listed(project: Project, source: SourceDefinition) -> dict[str, object]:

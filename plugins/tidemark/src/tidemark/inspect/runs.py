@@ -13,8 +13,6 @@ from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import psycopg
 
     from tidemark.project.sources import SourceDefinition
@@ -30,9 +28,14 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class LatestRun:
-    """The latest run of a stream. `age` is the time since the last successful run read the source."""
+    """The latest run of a stream. `age` is the time since the last successful run read the source.
+
+    Attributes:
+        retired: the source or the stream was given up, so its age does not matter.
+    """
 
     source: str
+    retired: bool
     stream: str
     run_id: str
     outcome: str
@@ -64,14 +67,16 @@ def latest(connection: psycopg.Connection[Any], source: SourceDefinition) -> lis
     found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
     if not found or found[0] is None:
         return []
-    return [LatestRun(source.name, *row) for row in connection.execute(sql.SQL(_LATEST).format(name))]
+    return [
+        LatestRun(source.name, bool(source.retired) or row[0] in source.retired_streams, *row)
+        for row in connection.execute(sql.SQL(_LATEST).format(name))
+    ]
 
 
-def table(runs: list[LatestRun], *, retired: Collection[str], several: bool) -> Table:
+def table(runs: list[LatestRun], *, several: bool) -> Table:
     """Return the runs as a table for the terminal.
 
     Args:
-        retired: the sources that are given up, whose streams have no age that matters.
         several: the project has several sources, so the streams have their names.
     """
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -81,14 +86,13 @@ def table(runs: list[LatestRun], *, retired: Collection[str], several: bool) -> 
     shown.add_column("age", justify="right", no_wrap=True)
     shown.add_column("error", overflow="fold")
     for run in runs:
-        given_up = run.source in retired
         figures = (run.rows_read, run.rows_inserted, run.rows_updated, run.rows_deleted, run.rows_rejected)
         colour = {"succeeded": "green", "running": "cyan"}.get(run.outcome, "red")
         shown.add_row(
             f"{run.source}/{run.stream}" if several else run.stream,
             f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
             *(f"{figure:,}" for figure in figures),
-            "retired" if given_up else _spoken(run.age),
+            "retired" if run.retired else _spoken(run.age),
             one_line(run.error) if run.error else "",
         )
     return shown

@@ -63,9 +63,8 @@ def show_runs(console: Console, project: Project, *, source: str | None = None, 
             sys.stdout.write(json.dumps(run.as_dict()) + "\n")
     elif found:
         console.print()
-        retired = {each.name for each in meant if each.retired}
         several = len(sources.read_with_faults(project)[0]) > 1
-        print_whole(console, runs.table(found, retired=retired, several=several))
+        print_whole(console, runs.table(found, several=several))
 
 
 def _meant(project: Project, source: str | None) -> list[SourceDefinition]:

@@ -13,7 +13,7 @@ from tidemark.errors import TidemarkError
 from tidemark.project import meltano_project, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from meltano.core.project import Project as MeltanoProject
     from meltano.core.state_service import StateService
@@ -81,10 +81,16 @@ def put(project: Project, source: SourceDefinition, entries: Mapping[str, Mappin
         service.set_state(name, json.dumps(payload))
 
 
-def clear(project: Project, source: SourceDefinition) -> None:
-    """Clear the state of a source, so that its next run loads everything."""
+def clear(project: Project, ids: Iterable[str]) -> None:
+    """Clear state, so that the next runs load everything."""
     with _meltano_state(project) as service:
-        service.clear_state(state_id(service.project, source))
+        for each in ids:
+            service.clear_state(each)
+
+
+def id_of(project: Project, source: SourceDefinition) -> str:
+    """Return the id of a source's state."""
+    return state_id(meltano_project.find(project), source)
 
 
 def ids(project: Project) -> list[str]:
@@ -123,15 +129,6 @@ def _meltano_state(project: Project) -> Iterator[StateService]:
     meltano = meltano_project.find(project)
     with meltano_project.database(meltano) as session:
         yield StateService(meltano, session)
-
-
-def clear_all(project: Project) -> list[str]:
-    """Clear the state of all pipelines of the project, so that the next runs load everything. Return their ids."""
-    with _meltano_state(project) as service:
-        ids = sorted(service.list_state())
-        for each in ids:
-            service.clear_state(each)
-    return ids
 
 
 def export(project: Project) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class SourceDefinition:
         raw_schema: the warehouse's schema that the target loads it into.
         path: the file with its tap, relative to the project.
         retired: the day when it was given up; None if it is in use.
+        retired_streams: its streams that were given up.
         alone: no other source is in use, so its streams need no name of a source.
     """
 
@@ -48,6 +49,7 @@ class SourceDefinition:
     raw_schema: str = "raw"
     path: str = "extract/extractors.meltano.yml"
     retired: str | None = None
+    retired_streams: frozenset[str] = frozenset()
     alone: bool = True
 
     @property
@@ -168,7 +170,10 @@ def read_with_faults(project: Project) -> tuple[list[SourceDefinition], list[Fau
     faults: list[Fault] = []
     for tap, path in sorted(_taps(files, project), key=lambda each: each[0]["name"] != TAP):
         name = tap["name"].removeprefix("tap-")
-        source = SourceDefinition(name, tap["name"], path=path, retired=_retired(tap))
+        marks = (tap.get("annotations") or {}).get("tidemark") or {}
+        retired = str(marks["retired"]) if marks.get("retired") else None
+        streams = frozenset(map(str, marks.get("retired_streams") or ()))
+        source = SourceDefinition(name, tap["name"], path=path, retired=retired, retired_streams=streams)
         faults += _inherited(source, tap, files)
         if target := _target_of(tap["name"], files):
             found.append(replace(source, target=target, raw_schema=_raw_schema(project, target)))
@@ -216,11 +221,6 @@ def _root(tap: dict[str, Any], files: ProjectFiles) -> str:
             return str(parent)
         tap = above
     return str(tap["name"])
-
-
-def _retired(tap: dict[str, Any]) -> str | None:
-    mark = ((tap.get("annotations") or {}).get("tidemark") or {}).get("retired")
-    return None if mark is None else str(mark)
 
 
 def _target_of(tap: str, files: ProjectFiles) -> str | None:

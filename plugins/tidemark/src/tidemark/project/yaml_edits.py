@@ -7,7 +7,7 @@ other form, ruamel.yaml writes the whole file, with its comments.
 from __future__ import annotations
 
 import io
-from copy import deepcopy
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -104,6 +104,33 @@ def annotate_tap(path: Path, tap: str, name: str, value: str) -> None:
     _edit(path, change, change_lines)
 
 
+def deselect(path: Path, tap: str, stream: str, day: str) -> None:
+    """Take a stream out of a tap's `select` and `metadata`, and mark it as retired on that day.
+
+    Raises:
+        UsageError: the tap does not select the stream, or the file can't be read or written.
+    """
+
+    def change(content: Any) -> bool:
+        entry = _tap(content, tap)
+        select = entry.get("select") or []
+        if not any(fnmatchcase(stream, pattern.rpartition(".")[0]) for pattern in select):
+            raise UsageError(f"{tap} does not select {stream} in {path}; it has {', '.join(select) or 'no stream'}.")
+        named = [place for place, pattern in enumerate(select) if pattern.lstrip("!").rpartition(".")[0] == stream]
+        for place in reversed(named):
+            del select[place]
+        # patterns of several streams may still select it
+        if any("*" in pattern.rpartition(".")[0] for pattern in select):
+            select.append(f"!{stream}.*")
+        if isinstance(entry.get("metadata"), dict):
+            entry["metadata"].pop(stream, None)
+        marks = entry.setdefault("annotations", {}).setdefault("tidemark", {})
+        marks.setdefault("retired_streams", {})[stream] = day
+        return True
+
+    _edit(path, change, lambda _lines, _content: False)
+
+
 def _edit(path: Path, change: Callable[[Any], bool], change_lines: Callable[[list[str], Any], bool]) -> bool:
     """Make an edit.
 
@@ -134,7 +161,7 @@ def _edit(path: Path, change: Callable[[Any], bool], change_lines: Callable[[lis
 
 def _parses_to(text: str, wanted: Any) -> bool:
     try:
-        return bool(yaml.safe_load(text) == deepcopy(wanted))
+        return bool(yaml.safe_load(text) == wanted)
     except yaml.YAMLError:
         return False
 
