@@ -150,7 +150,7 @@ def test_adding_a_source_writes_its_own_files_and_changes_one_line_a_job(project
     assert project.dotenv.stat().st_mode & 0o777 == 0o600
     path = project.root / "orchestrate/jobs.meltano.yml"
     assert "# the shop\n      - tap-crm-eu target-crm-eu\n      - dbt" in path.read_text()
-    with pytest.raises(UsageError, match="Source crm-eu exists already: tap-crm-eu in extract/crm-eu.meltano.yml"):
+    with pytest.raises(UsageError, match=r"Source crm-eu exists already: tap-crm-eu in extract/crm-eu\.meltano\.yml"):
         new_source.refuse(project, new)
     with pytest.raises(UsageError, match="has the variables TAP_CRM_EU_… already"):
         new_source.refuse(project, new_source.NewSource("crm_eu", "raw_other"))
@@ -161,7 +161,7 @@ def test_adding_a_source_writes_its_own_files_and_changes_one_line_a_job(project
 
 @pytest.mark.parametrize("name", ["", "Crm", "1crm", "crm eu", "warehouse", "postgres", "a" * 41])
 def test_a_name_that_can_not_be_a_source_is_refused(project, name):
-    with pytest.raises(UsageError, match="can't be called|exists already"):
+    with pytest.raises(UsageError, match=r"can't be called|exists already"):
         new_source.refuse(project, new_source.NewSource(name, "raw_x"))
 
 

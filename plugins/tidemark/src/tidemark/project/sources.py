@@ -110,12 +110,6 @@ def active(project: Project) -> list[SourceDefinition]:
     return [source for source in read(project) if not source.retired]
 
 
-def first(project: Project) -> SourceDefinition:
-    """Return the first source, whatever mistakes others have."""
-    found, _ = read_with_faults(project)
-    return next((source for source in found if source.first), SourceDefinition(FIRST))
-
-
 def chosen(project: Project, name: str | None) -> list[SourceDefinition]:
     """Return the named source, or else all that are in use.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +94,24 @@ def read(project: Project) -> ProjectFiles:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Return the content of a file. Commands read the files again for each source, and nobody changes what is returned.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
     import yaml  # noqa: PLC0415  (not every command needs it)
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        found = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe one
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
+        found = yaml.load(content, Loader=loader)  # noqa: S506 - a safe one
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(error)) from None
     return found if isinstance(found, dict) else {}

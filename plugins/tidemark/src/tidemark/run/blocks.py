@@ -63,10 +63,10 @@ def run(  # noqa: PLR0913 - each argument has a name
                 found, warehouse = databases.bring_up_all(project, read)
                 databases.try_own(project, read)
             several = len(read) > 1
-            names = {each.blocks: f"{each.name}/" for each in read if several}
+            names = {each.tap: f"{each.name}/" for each in read if several}
             log.outcome = runner.run(
                 project,
-                [BlockOutcome(name, source=names.get(name, "")) for name in expected],
+                [BlockOutcome(name, source=names.get(name.split()[0], "")) for name in expected],
                 blocks,
                 databases=(found, warehouse),
                 run_id=run_id,

@@ -125,7 +125,7 @@ def _databases(
 
     If one of several sources is unreachable, its load has failed, and the others go on.
     """
-    _test(project, loads)
+    _test(project, display, loads)
     usable = [each for each, block in loads.items() if block.success is None]
     with display.step("Servers") as step:
         found, warehouse = databases.bring_up_all(project, usable)
@@ -140,7 +140,7 @@ def _databases(
     return found, warehouse
 
 
-def _test(project: Project, loads: Mapping[SourceDefinition, BlockOutcome]) -> None:
+def _test(project: Project, display: Display, loads: Mapping[SourceDefinition, BlockOutcome]) -> None:
     """Connect to the user's own databases.
 
     Raises:
@@ -157,6 +157,9 @@ def _test(project: Project, loads: Mapping[SourceDefinition, BlockOutcome]) -> N
             block.failures.append(Failure(str(error), error.code, error.transient, error.cure))
     if len(errors) == len(loads):
         raise errors[0]
+    for block in loads.values():
+        if block.success is False:
+            display.failure(block.title, block.failures[0].message)
 
 
 def _fill(project: Project, display: Display, source: Source, scale: float | None) -> None:

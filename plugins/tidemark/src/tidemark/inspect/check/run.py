@@ -47,7 +47,7 @@ def check(project: Project, source: str | None = None) -> list[Finding]:
         TidemarkError: Meltano's configuration can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files), *_definitions(project)]
+    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files), *_definitions(project, source)]
     if any(finding.level is Level.error and finding.source for finding in found):
         # sources that are not well defined can't be looked at
         return found
@@ -57,10 +57,11 @@ def check(project: Project, source: str | None = None) -> list[Finding]:
     return [*found, *_warehouse(project, looked_at)]
 
 
-def _definitions(project: Project) -> Iterator[Finding]:
-    """Yield the mistakes in the definitions of sources."""
+def _definitions(project: Project, source: str | None) -> Iterator[Finding]:
+    """Yield the mistakes in the definitions of sources, or of one source."""
     _, faults = sources.read_with_faults(project)
-    for fault in dict.fromkeys([*faults, *sources.stray_variables(project)]):
+    meant = [fault for fault in faults if source in {None, fault.source}]
+    for fault in dict.fromkeys([*meant, *sources.stray_variables(project)]):
         yield Finding("source", Level.error, fault.what.rstrip("."), source=fault.source or None)
 
 
