@@ -159,6 +159,10 @@ def test_a_retired_source_leaves_the_jobs_and_its_tables_are_dropped_only_by_tha
     checkout, _ = crm
     with checkout.connect("warehouse") as connection:
         connection.execute("create view public.reader as select * from raw_crm.contacts")
+    # one stream, and then all of the source
+    assert "public-contacts is no longer selected" in checkout.tidemark("source", "retire", "crm", "public-contacts")
+    (contacts,) = [line for line in checkout.tidemark("status").splitlines() if "crm/public-contacts" in line]
+    assert " retired " in f"{contacts} "
     checkout.tidemark("source", "retire", "crm")
     assert checkout.rows("warehouse", "select count(*) > 10 from raw_crm.contacts") == [(True,)]
     status = checkout.tidemark("status", env={"COLUMNS": "200"})

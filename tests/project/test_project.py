@@ -36,7 +36,7 @@ PLUGINS = {
     for plugin in plugins
 }
 DEFINITIONS = {
-    lock["name"]: lock for lock in (json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*.lock"))
+    lock["name"]: lock for lock in (json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*--tidemark.lock"))
 }
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
 AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
