@@ -12,7 +12,7 @@ from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.warehouse.connections import WarehouseConnector as TargetWarehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
-from tidemark.errors import BusyError, TidemarkError, UnreachableError
+from tidemark.errors import BusyError, TidemarkError, UnreachableError, UsageError
 from tidemark.inspect import named_streams
 from tidemark.inspect.reconcile.compare import compare, recheck
 from tidemark.inspect.reconcile.pairing import Endpoints
@@ -62,8 +62,8 @@ def reconcile(
     for source, names in meant.items():
         try:
             ends = Endpoints.of(project, source, names)
-        except UnreachableError as error:
-            if len(meant) == 1:
+        except (UnreachableError, UsageError) as error:
+            if names or len(meant) == 1:
                 raise
             results.append(ReconcileResult(source, "*", error=one_line(error)))
             continue
