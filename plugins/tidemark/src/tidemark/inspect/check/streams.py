@@ -175,7 +175,7 @@ def selected(configuration: Configuration, found: Mapping[str, CheckedRelation])
         of_metadata = config_metadata_rules(dict(configuration.metadata))
     except ValueError as error:
         raise UsageError(
-            f"`metadata` in {configuration.path} is {dict(configuration.metadata)!r}; write it as "
+            f"`metadata` is {dict(configuration.metadata)!r}; write it in {configuration.path} as "
             "{STREAM: {replication-method: …, replication-key: …}}."
         ) from error
     rules = [
