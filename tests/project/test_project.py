@@ -35,9 +35,8 @@ PLUGINS = {
     for plugins in content.get("plugins", {}).values()
     for plugin in plugins
 }
-DEFINITIONS = {
-    lock["name"]: lock for lock in (json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*--tidemark.lock"))
-}
+LOCKS = [json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*--tidemark.lock")]
+DEFINITIONS = {lock["name"]: lock for lock in LOCKS}
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
 AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
 # Airflow's own description of its options, read without importing Airflow, which would create files

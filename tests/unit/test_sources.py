@@ -167,7 +167,7 @@ def test_a_name_that_can_not_be_a_source_is_refused(project, name):
 
 @pytest.mark.parametrize("value", ["plain.example.com", "a b", "$x ${y} '\"\\", "ünï😀#", "=", "x'"])
 def test_a_value_is_read_from_the_file_as_it_was_written(project, value):
-    dotenv_file.write(project, {"TAP_X_PASSWORD": value}, instead="")
+    dotenv_file.write(project.dotenv, {"TAP_X_PASSWORD": value}, instead="")
     assert variables.read(project)["TAP_X_PASSWORD"] == value
 
 

@@ -47,7 +47,7 @@ def ensure_airflow(project: Project) -> None:
 
 def _write(project: Project, values: Mapping[str, str]) -> None:
     dotenv_file.write(
-        project,
+        project.dotenv,
         values,
         instead="set these variables, or set hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST)",
     )

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tidemark.project.directory import Project
-
 
 def read(path: Path) -> Mapping[str, str | None]:
     """Return the variables of a file, with `${NAME}` expanded as Meltano does it; nothing if there is no file."""
@@ -31,7 +29,7 @@ def _parsed(text: str, _expanded_with: frozenset[tuple[str, str]]) -> Mapping[st
     return dotenv.dotenv_values(stream=io.StringIO(text))
 
 
-def write(project: Project, values: Mapping[str, str], *, instead: str) -> None:
+def write(path: Path, values: Mapping[str, str], *, instead: str) -> None:
     """Set variables in .env and keep all its other lines.
 
     Args:
@@ -44,17 +42,15 @@ def write(project: Project, values: Mapping[str, str], *, instead: str) -> None:
         return
     try:
         # dotenv.set_key and copies of .env.example would leave the file readable for others
-        project.dotenv.touch()
-        project.dotenv.chmod(0o600)
-        text = project.dotenv.read_text(encoding="utf-8")
+        path.touch()
+        path.chmod(0o600)
+        text = path.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):
-            project.dotenv.write_text(f"{text}\n", encoding="utf-8")
+            path.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"{', '.join(values)} can't be written to {project.dotenv}: {error.strerror}; {instead}."
-        ) from None
+        raise UsageError(f"{', '.join(values)} can't be written to {path}: {error.strerror}; {instead}.") from None
     for name, value in values.items():
-        dotenv.set_key(project.dotenv, name, quoted(value), quote_mode="never")
+        dotenv.set_key(path, name, quoted(value), quote_mode="never")
 
 
 def quoted(value: str) -> str:

@@ -148,7 +148,7 @@ def add(project: Project, new: NewSource) -> Iterator[str]:
         yield f"{name}: written"
     values = {f"{new.prefix}_{end}": value for end, value in new.connection.items()}
     if values:
-        dotenv_file.write(project, values, instead="set them in the environment")
+        dotenv_file.write(project.dotenv, values, instead="set them in the environment")
         yield f".env: {', '.join(values)}"
     load = f"{new.tap} target-{new.name}"
     changed = [(path, job) for path, job in _jobs(project) if yaml_edits.add_load(path, job, load)]
