@@ -23,6 +23,7 @@ TEST_TOOLS = REPOSITORY / ".venv" / "singer-test"
             ("tests/environment", "tests/dags", "tests/alerts", "--ignore=tests/alerts/test_runs.py"),
             73,
             id="environment, dags, alerts",
+            marks=pytest.mark.airflow,
         ),
         # these run Airflow's own processes
         pytest.param(("tests/alerts/test_runs.py",), 8, id="runs", marks=pytest.mark.airflow),

@@ -43,6 +43,7 @@ def small_disk(directory: Path, *, mb: int) -> Iterator[None]:
         aside.rename(directory)
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_run_with_one_line_and_the_run_succeeds_once_there_is_room(
     checkout_on_the_systems_postgres,
 ):

@@ -19,7 +19,7 @@ METHODS = [
 ]
 
 
-@pytest.fixture(params=["source", "warehouse"])
+@pytest.fixture(params=["source", pytest.param("warehouse", marks=[] if LONG else [pytest.mark.long])])
 def proxied(request, pipe):
     """A pipe with a proxy in front of one of its sides."""
     pipe.do(BIG)

@@ -98,6 +98,7 @@ def test_the_steps_of_a_backfill_can_run_one_by_one(project):
     assert tested["nodes"]["passed"] > built["nodes"]["passed"] > 0
 
 
+@pytest.mark.long
 def test_a_full_refresh_reads_all_rows_and_excludes_another_run_meanwhile(project):
     change(project, "update products set price = 99, name = 'another'")
     bookmark = "select bookmark, first_load from raw._tidemark_state where stream = 'public-products'"

@@ -127,6 +127,7 @@ def test_a_lost_warehouse_is_restored_with_its_rights_and_the_next_run_reads_onl
     project.tidemark("reconcile")
 
 
+@pytest.mark.long
 def test_a_drill_restores_elsewhere_and_leaves_nothing(project, tmp_path):
     newest(project)
     before = picture(project), (project.root / ".meltano" / "meltano.db").read_bytes()
@@ -144,6 +145,7 @@ def test_a_drill_restores_elsewhere_and_leaves_nothing(project, tmp_path):
     load(project)
 
 
+@pytest.mark.long
 def test_drill_and_restore_find_a_row_missing_from_the_dump_and_change_nothing(project):
     def one_more(manifest: dict[str, Any]) -> None:
         # as if the dump had lost a row
@@ -188,6 +190,7 @@ def bookmarks_in(backup: Path) -> tuple[dict[str, str], dict[str, str]]:
     return told, dict(re.findall(r"^\S+\t(public-\S+)\t\S+\t(\S+)\t", dumped, re.MULTILINE))
 
 
+@pytest.mark.long
 def test_a_backup_made_during_a_load_has_no_state_beyond_its_data(project):
     back_up_amid_a_load(project)
     state, data = bookmarks_in(newest(project))

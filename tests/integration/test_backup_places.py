@@ -36,6 +36,7 @@ def is_dump(process: psutil.Process) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_a_killed_backup_does_not_count_and_a_good_one_removes_it_after_a_day(project):
     good = listed(project)
     with locked(project, "raw.products", "access exclusive"):

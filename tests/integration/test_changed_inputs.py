@@ -35,7 +35,10 @@ def project() -> Iterator[Checkout]:
 
 @pytest.mark.parametrize(
     ("dimension", "column", "key"),
-    [("products", "category", "product_id"), ("customers", "country", "customer_id")],
+    [
+        ("products", "category", "product_id"),
+        pytest.param("customers", "country", "customer_id", marks=pytest.mark.long),
+    ],
     ids=["a product's category", "a customer's country"],
 )
 def test_the_days_of_a_changed_dimension_change_and_the_facts_do_not(project, dimension, column, key):
@@ -93,7 +96,9 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("change", BY_HAND)
+@pytest.mark.parametrize(
+    "change", [each if each == "a hard delete" else pytest.param(each, marks=pytest.mark.long) for each in BY_HAND]
+)
 def test_a_change_of_raw_by_hand_reaches_the_marts_by_the_next_build(project, change):
     statement, changed = BY_HAND[change]
     with project.connect("warehouse") as connection:

@@ -180,6 +180,7 @@ def test_the_first_build_in_a_developers_schemas_runs_with_its_tests(project):
     assert len(re.findall(r"PASS [\w.:]+ \.* ", built.stdout)) > 50
 
 
+@pytest.mark.long
 def test_tables_of_a_newer_release_are_not_touched_and_the_build_is_refused(project):
     with project.connect("warehouse") as connection:
         connection.execute("comment on table marts._tidemark_models is 'Kept by Tidemark: version 99'")

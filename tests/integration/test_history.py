@@ -119,6 +119,7 @@ TYPES = (
 )
 
 
+@pytest.mark.long
 def test_a_widened_source_column_rounds_no_version_and_adds_no_wrong_one(project):
     current = "select price, sku from intermediate.products_snapshot where product_id = {} and dbt_valid_to is null"
     versions = "select count(*) from intermediate.products_snapshot where product_id in (1, 2)"

@@ -63,6 +63,7 @@ def write_all(project: Checkout, key: str, query: str) -> None:
         write(project, name, f"materialized='{kind}', unique_key={key}{config}", query)
 
 
+@pytest.mark.long
 def test_another_key_and_uncastable_types_are_applied_in_place_under_readers(project):
     write_all(project, "'order_id'", ONE)
     project.build()

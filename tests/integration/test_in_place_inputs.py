@@ -166,6 +166,7 @@ def summed(project: Checkout) -> dict[str, bool]:
     }
 
 
+@pytest.mark.long
 def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_changed(project):
     right = dict.fromkeys((name for name in VIEWS if name.startswith("mv")), True)
     project.build()
@@ -218,6 +219,7 @@ def test_a_source_with_row_level_security_is_refused_because_the_marts_would_dro
             connection.execute("alter table raw.orders disable row level security")
 
 
+@pytest.mark.long
 def test_an_edited_seed_reaches_everything_that_depends_on_it(project):
     transform = project.root / "transform"
     (transform / "seeds").mkdir()

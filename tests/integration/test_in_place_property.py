@@ -160,6 +160,7 @@ def test_models_that_would_go_stale_are_refused_before_anything_is_built(shop):
         assert said[what].endswith("Nothing was changed."), what
 
 
+@pytest.mark.long
 def test_a_model_is_checked_once_and_again_if_anything_below_it_changed(shop):
     config = {"unique_key": "customer_id", "changed_by": [{"model": "stg_customers", "key": "customer_id"}]}
     query = "select customer_id, country from {{ ref('stg_customers') }}"

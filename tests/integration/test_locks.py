@@ -134,6 +134,7 @@ def test_a_dump_leaves_out_the_stage_of_a_load_which_may_be_dropped_meanwhile(pr
     assert "raw._tidemark_stage_x" not in found.tables
 
 
+@pytest.mark.long
 def test_models_are_altered_after_a_long_reader_while_other_readers_continue(project):
     with project.connect("warehouse") as connection, project.connect("warehouse") as analyst:
         connection.execute(load("orders", "ordered_at = '2033-05-06 12:00+00'", "order_id = 41"))

@@ -317,6 +317,7 @@ def manifest(project: Checkout) -> Any:
     return json.loads((project.root / ".meltano/dbt/target/manifest.json").read_text())
 
 
+@pytest.mark.long
 def test_wrong_rows_fail_the_right_test_and_are_kept(project):
     with project.connect("warehouse") as connection:
         # an order is cancelled and deleted, but its lines are not; keys are missing

@@ -126,6 +126,7 @@ def test_a_held_lock_is_seen_by_the_next_scrape(project):
         assert found["tidemark_build_locked",] == 1
 
 
+@pytest.mark.long
 def test_the_other_parts_are_exported_at_once_while_the_warehouse_is_away(project):
     with exporter(project) as url:
         assert scrape(url)["tidemark_up", "warehouse"] == 1
@@ -173,6 +174,7 @@ def test_a_part_that_does_not_answer_keeps_no_other_part_waiting(project):
         connection.execute("drop table state")
 
 
+@pytest.mark.long
 def test_a_repair_and_a_backfill_are_no_runs_of_the_stream(project):
     with exporter(project) as url:
         before = scrape(url)

@@ -62,6 +62,7 @@ def end(monitor: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.long
 @wanted
 def test_this_machine_is_monitored_until_ctrl_c(checkout, ports):
     exporter, prometheus, alertmanager = ports

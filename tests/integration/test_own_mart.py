@@ -48,6 +48,7 @@ def block(page: str, start: str) -> str:
     return found
 
 
+@pytest.mark.long
 def test_a_mart_written_as_the_pages_say_is_incremental_and_right(project):
     marts = project.root / "transform" / "models" / "marts"
     (marts / "mart_product_sales.sql").write_text(block("docs/how-to/models.md", "{{ config(unique_key='product_id'"))

@@ -307,6 +307,7 @@ def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_f
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 
+@pytest.mark.long
 def test_rows_of_another_database_are_not_mixed_into_the_warehouse(loaded):
     checkout, _ = loaded
     with checkout.connect("source", "postgres") as connection:
@@ -320,6 +321,7 @@ def test_rows_of_another_database_are_not_mixed_into_the_warehouse(loaded):
     assert_raw_equals_source(checkout, deleted_stay=True)
 
 
+@pytest.mark.long
 def test_a_new_warehouse_behind_old_state_is_refused(loaded):
     checkout, _ = loaded
     error = checkout.refusal("pipeline", env={"TARGET_POSTGRES_DATABASE": "other_warehouse"})

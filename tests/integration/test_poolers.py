@@ -149,6 +149,7 @@ def test_a_pool_of_statements_is_refused(project):
     assert "is a pooler that lends a session for one statement" in line
 
 
+@pytest.mark.long
 def test_a_whole_job_through_a_session_pool_has_the_right_rows(project, sessions):
     project.tidemark("run", *LOAD, env=sessions)
     project.tidemark("demo", "change", "--rows", "50")

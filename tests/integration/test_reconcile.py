@@ -86,6 +86,7 @@ def test_a_comparison_right_after_a_load_finds_no_difference(loaded):
     assert "3,0" not in loaded.tidemark("reconcile", "public-whole")
 
 
+@pytest.mark.long
 def test_rows_before_the_start_date_are_not_a_difference(loaded):
     do(loaded, "source", "delete from plain where id = 1", "update plain set note = 'changed' where id = 2")
     tomorrow = {"TAP_POSTGRES_START_DATE": "2999-01-01"}
@@ -163,6 +164,7 @@ def test_a_repair_of_a_table_that_dbt_tracks_logs_the_values_that_it_replaces(lo
     assert_equal(loaded)
 
 
+@pytest.mark.long
 def test_a_repair_that_repaired_nothing_says_so_and_its_advice_works(loaded):
     do(loaded, "source", "update plain set amount = 7.25 where id = 7")
     do(loaded, "warehouse", "alter table raw.plain alter amount type integer")
@@ -193,6 +195,7 @@ def test_keys_of_any_kind_are_told_apart(loaded):
     assert_equal(loaded)
 
 
+@pytest.mark.long
 def test_rows_that_the_next_run_will_load_are_not_a_difference(loaded):
     do(
         loaded,
@@ -208,6 +211,7 @@ def test_rows_that_the_next_run_will_load_are_not_a_difference(loaded):
     assert_equal(loaded)
 
 
+@pytest.mark.long
 def test_since_compares_only_recent_rows_and_finds_those_with_another_stamp(loaded):
     do(loaded, "source", "update plain set amount = 88 where id = 8", "delete from plain where id = 9")
     do(loaded, "warehouse", "update raw.plain set updated_at = '2001-01-01' where id = 10")
@@ -310,6 +314,7 @@ WRITTEN = """
 """
 
 
+@pytest.mark.long
 def test_the_result_for_each_stream_is_recorded_or_why_it_could_not_be_compared(loaded):
     do(
         loaded,
@@ -334,6 +339,7 @@ def test_the_result_for_each_stream_is_recorded_or_why_it_could_not_be_compared(
     assert len(loaded.rows("warehouse", of_run)) == 1
 
 
+@pytest.mark.long
 def test_results_of_comparisons_are_kept_as_long_as_run_records(loaded):
     old = "update raw._tidemark_reconciles set run_id = 'old', compared_at = now() - interval '{} days'"
     count = "select count(*) from raw._tidemark_reconciles where run_id = 'old'"

@@ -205,6 +205,7 @@ def test_a_widened_column_is_loaded_and_built_by_separate_roles(project):
     assert project.rows("warehouse", owners) == [("tidemark_transformer",)]
 
 
+@pytest.mark.long
 def test_a_warehouse_of_an_older_release_is_told_to_run_the_roles_sql_and_builds_after_it(project):
     with project.connect("warehouse") as connection:
         connection.execute("drop function tidemark.track_changes")

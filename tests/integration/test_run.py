@@ -39,6 +39,7 @@ def report(project: Checkout, *options: str) -> dict[str, Any]:
     return lines[-1]["report"]
 
 
+@pytest.mark.long
 def test_the_report_counts_rows_and_rows_moved_since_an_earlier_report(project):
     first = report(project)
     assert (first["error"], first["rows_moved"]) == (None, 0)
@@ -69,6 +70,7 @@ def test_log_lines_that_elasticsearch_does_not_take_end_the_shipping_with_their_
     assert project.logged_code() == "logs_undelivered"
 
 
+@pytest.mark.long
 def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     runs = "select outcome, error_code, count(*) from raw._tidemark_runs where run_id = '{}' group by 1, 2"
     away, gone = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
@@ -98,6 +100,7 @@ def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     assert Counter(after) - Counter(before) == {"source_unreachable": 1, "table_missing": 1}
 
 
+@pytest.mark.long
 def test_a_run_that_fails_while_another_loads_says_nothing_about_what_that_one_loads(project):
     failed, loading = "00000000-0000-0000-0000-000000000003", "00000000-0000-0000-0000-000000000004"
     project.extract_and_load()

@@ -81,6 +81,7 @@ def test_an_older_warehouse_under_newer_state_is_refused_until_a_command_rewinds
     assert count(project) == before + 1
 
 
+@pytest.mark.long
 def test_a_truncated_table_is_read_from_the_beginning_after_a_rewind(project):
     rows = count(project)
     with project.connect("warehouse") as connection:
@@ -93,6 +94,7 @@ def test_a_truncated_table_is_read_from_the_beginning_after_a_rewind(project):
     assert count(project) == rows
 
 
+@pytest.mark.long
 def test_a_rewound_stream_is_read_again_from_the_given_value(project):
     with project.connect("source") as connection:
         connection.execute("update notes set note = 'old stamp', updated_at = '2026-01-05' where id = 7")
@@ -112,6 +114,7 @@ def test_a_stream_is_not_moved_past_what_the_warehouse_holds(project, to):
     assert "beginning" in error
 
 
+@pytest.mark.long
 def test_the_next_run_uses_state_edited_with_meltano(project):
     name = "dev:tap-postgres-to-target-postgres"
     got = json.loads(project.run("meltano", "state", "get", name).stdout)

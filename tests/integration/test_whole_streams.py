@@ -20,7 +20,9 @@ def project() -> Iterator[Checkout]:
     yield from make_checkout(stage="built")
 
 
-@pytest.mark.parametrize("hard_delete", ["false", "true"], ids=["marked as deleted", "hard_delete"])
+@pytest.mark.parametrize(
+    "hard_delete", [pytest.param("false", marks=pytest.mark.long), "true"], ids=["marked as deleted", "hard_delete"]
+)
 def test_a_row_deleted_from_a_full_table_stream_leaves_the_marts_with_the_next_build(project, hard_delete):
     whole = {
         "TAP_POSTGRES__METADATA": '{"public-order_items": {"replication-method": "FULL_TABLE"}}',

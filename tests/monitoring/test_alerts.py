@@ -34,6 +34,7 @@ def watched(tmp_path_factory) -> Iterator[Monitoring]:
             yield monitoring
 
 
+@pytest.mark.monitoring
 def test_a_fault_is_one_message_with_its_section_and_outlasts_the_exporter(watched):
     with watched.project.connect("warehouse") as connection:
         connection.execute("select pg_advisory_lock(%s)", [BUILDS])

@@ -149,6 +149,7 @@ def test_an_outage_with_kills_of_the_shipper_loses_and_doubles_no_line(sink, tmp
     assert sink.stored() == sorted(log.written), "a further start sends all again, and doubles nothing"
 
 
+@pytest.mark.monitoring
 def test_a_full_disk_holds_lines_back_until_there_is_room_and_other_days_go_on(sink, tmp_path):
     sink.start()
     (tmp_path / "logs").mkdir()

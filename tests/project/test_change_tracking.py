@@ -12,7 +12,9 @@ from tidemark import roles
 MACROS = REPOSITORY / "transform/packages/in_place/macros"
 
 
-@pytest.mark.parametrize(("function", "file"), [("track_changes", "logging_function.sql"), ("trim_changes", "trimming.sql")])
+@pytest.mark.parametrize(
+    ("function", "file"), [("track_changes", "logging_function.sql"), ("trim_changes", "trimming.sql")]
+)
 def test_the_transformers_function_has_the_packages_body(function, file):
     macro = (MACROS / file).read_text()
     (body,) = re.findall(rf"{{% macro {function}_body\(\) %}}\n(.*?){{% endmacro %}}", macro, re.DOTALL)

@@ -101,6 +101,7 @@ def test_a_range_may_have_no_bound(pipe, asked, rows):
     assert restored(pipe)[-1] == rows
 
 
+@pytest.mark.long
 def test_a_large_table_is_backfilled_in_parts_and_a_small_range_in_one(pipe):
     pipe.do(BIG)
     pipe.do("analyze orders")
@@ -117,6 +118,7 @@ def test_a_large_table_is_backfilled_in_parts_and_a_small_range_in_one(pipe):
     assert_equal(pipe)
 
 
+@pytest.mark.long
 def test_a_backfill_continues_with_a_new_snapshot_when_the_old_one_is_too_old(pipe):
     pipe.do(BIG)
     pipe.sync(STREAMS).ok()
@@ -159,6 +161,7 @@ def test_after_a_backfill_the_next_run_still_reads_a_newly_selected_column_from_
     assert pipe.rows("select count(note) from raw.orders") == [(122,)]
 
 
+@pytest.mark.long
 def test_a_backfill_in_between_does_not_reset_an_unfinished_full_read(pipe):
     pipe.do(BIG)
     narrow = {"public-orders": {**INCREMENTAL, "select": ["id", "updated_at"]}}
@@ -173,6 +176,7 @@ def test_a_backfill_in_between_does_not_reset_an_unfinished_full_read(pipe):
     assert_equal(pipe)
 
 
+@pytest.mark.long
 def test_a_row_that_a_regular_run_read_later_is_not_overwritten(pipe):
     make_orders(pipe)
     state = pipe.sync(STREAMS).ok().state
@@ -235,6 +239,7 @@ def test_a_backfill_reads_a_full_table_stream_in_full(pipe):
     assert "public-orders is read whole at every run, so no range of it can be backfilled" in error
 
 
+@pytest.mark.long
 def test_a_stream_that_was_never_fully_loaded_is_not_backfilled(pipe):
     pipe.do(BIG)
     error = backfill(pipe, {}).refused("not_loaded_yet")

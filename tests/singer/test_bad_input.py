@@ -83,7 +83,14 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "of another tap",
+        "of a newer release",
+        *(pytest.param(each, marks=pytest.mark.long) for each in STATES if not each.startswith("of ")),
+    ],
+)
 def test_unusable_state_is_reported_in_one_line_and_nothing_is_read(pipe, kind):
     pipe.do(ORDERS)
     content, told = STATES[kind]

@@ -97,7 +97,9 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("method", [INCREMENTAL, FULL_TABLE], ids=["incremental", "whole"])
+@pytest.mark.parametrize(
+    "method", [INCREMENTAL, pytest.param(FULL_TABLE, marks=pytest.mark.long)], ids=["incremental", "whole"]
+)
 def test_a_raw_table_altered_by_hand_is_noticed_and_the_advice_fixes_it(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(BY_HAND.values())}
     for name in names:

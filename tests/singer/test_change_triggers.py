@@ -40,7 +40,7 @@ TRIGGERS = """
 """
 
 
-@pytest.fixture(params=[ONCE, WHOLE], ids=["incremental", "whole"])
+@pytest.fixture(params=[ONCE, pytest.param(WHOLE, marks=pytest.mark.long)], ids=["incremental", "whole"])
 def streams(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
 

@@ -42,7 +42,7 @@ def test_only_changed_rows_are_read_and_only_new_values_are_written(pipe):
     assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(10,)]
 
 
-@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("copy", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_stream_that_was_read_whole_for_a_while_is_incremental_again_with_all_its_rows(pipe, copy):
     pipe.do(ORDERS)
     pipe.tap["use_copy"] = copy
@@ -53,9 +53,10 @@ def test_a_stream_that_was_read_whole_for_a_while_is_incremental_again_with_all_
     pipe.do("update orders set note = 'unnoticed too' where id = 9")
     state = pipe.sync(streams, state).ok().state
     with pipe.source() as source:
-        assert pipe.rows("select id, note from raw.orders order by id") == source.execute(
-            "select id, note from orders order by id"
-        ).fetchall()
+        assert (
+            pipe.rows("select id, note from raw.orders order by id")
+            == source.execute("select id, note from orders order by id").fetchall()
+        )
     loaded = pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id")
     pipe.sync(streams, state).ok()
     assert pipe.rows("select id, _tidemark_loaded_xid::text from raw.orders order by id") == loaded

@@ -90,6 +90,7 @@ def test_rows_that_change_after_a_killed_first_load_wait_for_the_run_after_the_o
     assert_equal(pipe)
 
 
+@pytest.mark.long
 def test_a_killed_full_read_for_a_new_column_resumes_where_it_stopped(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS
@@ -106,6 +107,7 @@ def test_a_killed_full_read_for_a_new_column_resumes_where_it_stopped(pipe):
     assert_equal(pipe)
 
 
+@pytest.mark.long
 def test_runs_killed_at_random_moments_while_rows_change_end_equal_to_the_source(pipe):
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "snapshot_seconds": 0.2}
@@ -176,6 +178,7 @@ def test_a_tap_without_a_reader_ends_by_itself_within_seconds(pipe):
     tap.communicate()
 
 
+@pytest.mark.long
 def test_the_next_run_removes_a_killed_runs_files_but_not_a_live_runs(pipe):
     pipe.do(BIG)
     pipe.tap |= SMALL_CHUNKS

@@ -47,7 +47,7 @@ PARTED = """
 """
 
 
-@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+@pytest.mark.parametrize("use_copy", [True, pytest.param(False, marks=pytest.mark.long)], ids=["chunks", "records"])
 def test_old_rows_equal_the_source_whatever_a_migration_did(pipe, use_copy):
     pipe.tap |= {"use_copy": use_copy, "masks": {"public-masked": {"x": "redact"}}}
     pipe.do("create type pair as (a int, b text);" + PARTED)

@@ -62,6 +62,7 @@ def bookmark(state: dict[str, Any], table: str) -> str | None:
     return state["bookmarks"][f"public-{table}"]["replication_key_value"]
 
 
+@pytest.mark.long
 def test_a_key_of_any_ordered_type_works_and_older_state_is_accepted(pipe):
     pipe.do("create type level as enum ('low', 'mid', 'high'); create domain label as text")
     with pipe.source() as connection:

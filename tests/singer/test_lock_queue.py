@@ -126,7 +126,7 @@ def test_a_column_is_added_while_rows_are_read_and_nobody_waits(pipe, tables, na
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("copy", [True, False], ids=["chunks", "records"])
+@pytest.mark.parametrize("copy", [True, pytest.param(False, marks=LONG)], ids=["chunks", "records"])
 def test_a_stalled_target_blocks_no_ddl_in_the_source(pipe, method, copy):
     pipe.do(BIG if not copy else VIEW)
     name = "seen" if copy else "big"

@@ -151,6 +151,7 @@ def test_a_schema_with_a_percent_sign_works_like_others(pipe):
     assert pipe.rows('select id from "100%".a') == [(1,)]
 
 
+@pytest.mark.long
 def test_a_table_with_1590_columns_is_loaded_and_one_with_1600_is_refused(pipe):
     for name, count in [("wide", 1590), ("widest", 1600)]:
         parts = ", ".join(f"c{n} {'numeric(12,2)' if n % 400 == 0 else 'int'} default {n % 9}" for n in range(2, count))

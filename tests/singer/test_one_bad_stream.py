@@ -6,6 +6,8 @@ import json
 import threading
 import time
 
+import pytest
+
 from tests import programs
 from tests.programs import TAP
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
@@ -31,6 +33,7 @@ BAD = """
 BAD_ONES = ("unpopulated", "raises", "internal", "corrupt", "lost", "shut", "full", "foreign")
 
 
+@pytest.mark.long
 def test_any_error_of_one_streams_statements_leaves_the_others_unaffected_and_is_not_retried(pipe):
     pipe.do(GOOD + BAD)
     began = time.monotonic()

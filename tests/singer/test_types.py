@@ -250,6 +250,7 @@ EQUALS = {
 }
 
 
+@pytest.mark.long
 def test_keys_of_any_type_identify_rows(pipe):
     pipe.do(SETUP + "create domain any_price as numeric")
     stamp = "updated_at timestamptz not null default clock_timestamp()"

@@ -21,12 +21,12 @@
 
 
 {#-
-  The loader's record of its runs. It is not a source(): dbt would make it a parent of the test and skip the test in a
-  partial build, because no other selected node depends on it.
+  The loader's record of its runs into the tables of this source. It is not a source(): dbt would make it a parent of the test
+  and skip the test in a partial build, because no other selected node depends on it.
 -#}
-{% macro loader_runs() -%}
+{% macro loader_runs(source_name='raw') -%}
     {%- if execute -%}
-        {%- set runs = graph.sources['source.shop.raw._tidemark_runs'] -%}
+        {%- set runs = graph.sources['source.' ~ project_name ~ '.' ~ source_name ~ '._tidemark_runs'] -%}
         {{ api.Relation.create(runs.database, runs.schema, runs.identifier) }}
     {%- else -%}
         _tidemark_runs

@@ -58,7 +58,8 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
     tap: Any = _Tap()
     tap.failed = []
     streams: list[Any] = [
-        SimpleNamespace(name=plan.stream, replication_key=None, schema={}) for plan in (BROKEN, SOUND)
+        SimpleNamespace(name=plan.stream, replication_key=None, schema={}, forget_bookmark=bool)
+        for plan in (BROKEN, SOUND)
     ]
     reading: Any = SimpleNamespace(events=events, expire=lambda: None)
     copying = BatchWriter(tap, streams, files, reading)
@@ -85,7 +86,9 @@ def test_what_arrives_after_the_end_of_its_stream_is_left_out_and_the_run_ends(
 def test_streams_that_end_before_the_sdk_asks_for_them_end_the_run(tmp_path: Path) -> None:
     files = ChunkFiles(tmp_path, limit=4)
     events: queue.Queue[Event] = queue.Queue()
-    streams: list[Any] = [SimpleNamespace(name=plan.stream, replication_key=None) for plan in (BROKEN, SOUND)]
+    streams: list[Any] = [
+        SimpleNamespace(name=plan.stream, replication_key=None, forget_bookmark=bool) for plan in (BROKEN, SOUND)
+    ]
     reading: Any = SimpleNamespace(events=events, expire=lambda: None)
     writer = BatchWriter(_Tap(), streams, files, reading)  # type: ignore[arg-type]
     for plan in (SOUND, BROKEN):

@@ -210,9 +210,10 @@ class CopyStream(PostgresStream):
         self.state_manager.is_flushed = False
 
     def forget_bookmark(self) -> bool:
-        """Have the next incremental run read all rows, because the stream was read whole; return whether the state changed."""
+        """Have the next incremental run read all rows, as after a whole read; return whether the state changed."""
         state = self.get_context_state(None)
-        forgotten = {key: empty for key, empty in ((_BOOKMARK, None), (FIRST_LOAD, [])) if state.get(key)}
+        unread: dict[str, Any] = {_BOOKMARK: None, FIRST_LOAD: []}
+        forgotten = {key: unread[key] for key in unread if state.get(key)}
         # not removed: Meltano merges some states into the one before
         state.update(forgotten)
         return bool(forgotten)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemark import __doc__ as _about
-from tidemark.cli import backup, docs, inspect, metrics, monitor, run, servers
+from tidemark.cli import backup, docs, inspect, metrics, monitor, onboard, run, servers
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.logs import logs_app
@@ -46,6 +46,7 @@ for _command, _settings in (
     (run.run, {}),
     (run.backfill, {}),
     (backup.restore, {}),
+    (onboard.onboard, {}),
     (inspect.check, {}),
     (inspect.reconcile, {}),
     (inspect.trace, {}),

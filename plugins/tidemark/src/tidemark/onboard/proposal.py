@@ -34,6 +34,20 @@ class MaskProposal:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What only a person knows about a table. Without an answer the table is read whole, which is always right.
+
+    Attributes:
+        column: the replication key, if the answer is yes.
+        insert_only: a yes means that rows are never updated, and not that the application keeps the column.
+    """
+
+    column: str
+    text: str
+    insert_only: bool = False
+
+
+@dataclass(frozen=True)
 class TableProposal:
     """What is proposed for one table.
 
@@ -45,6 +59,11 @@ class TableProposal:
         raw_name: the table's name in the source's raw schema.
         model: the name of its staging model, such as `stg_pagila__film`.
         warnings: what a person should know or decide, one line each.
+        cost: what a run reads, in words.
+        question: what decides between INCREMENTAL and FULL_TABLE.
+        offered_columns: columns that are read, and could well be left out, each with the reason.
+        pair: the tap and target that load it, without `tap-` and `target-`; empty for the source's own.
+        raw_schema: the warehouse's schema for it; empty for the source's own.
     """
 
     table: SourceTable
@@ -57,6 +76,16 @@ class TableProposal:
     raw_name: str = ""
     model: str = ""
     warnings: tuple[str, ...] = ()
+    cost: str = ""
+    question: Question | None = None
+    offered_columns: dict[str, str] = field(default_factory=dict)
+    pair: str = ""
+    raw_schema: str = ""
+
+    @property
+    def candidate(self) -> str | None:
+        """The replication key, or the column that would be it after a yes."""
+        return self.replication_key or (self.question.column if self.question else None)
 
 
 @dataclass(frozen=True)
@@ -67,14 +96,23 @@ class Proposal:
         source: its name: that of its tap without `tap-`.
         raw_schema: the warehouse's schema that the target loads it into.
         tables: those that can be read, in the order of their names.
+        timestamp_timezone: the zone of replication keys without one, if it is known for all of them.
+        role: the role that the tap connects as.
     """
 
     source: str
     raw_schema: str
     tables: tuple[TableProposal, ...]
     warnings: tuple[str, ...] = ()
+    timestamp_timezone: str | None = None
+    role: str = ""
 
     @property
     def read(self) -> tuple[TableProposal, ...]:
         """The tables that are read."""
         return tuple(each for each in self.tables if each.method is not Method.left_out)
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """The further pairs of tap and target, each with its raw schema: those of schemas with names that collide."""
+        return {each.pair: each.raw_schema for each in self.read if each.pair}

@@ -19,6 +19,9 @@ class SourceColumn:
         readable: the tap's role may read it.
         average_bytes: by the statistics; None if it was never analyzed.
         distinct: pg_stats.n_distinct; None if it was never analyzed.
+        warehouse_type: its type in the warehouse; None if its values can't be transferred, empty if unknown.
+        instead_of: the source's type, for people, if the warehouse gets another; else empty.
+        of_extension: the type belongs to an extension, which the warehouse may lack.
     """
 
     name: str
@@ -34,6 +37,9 @@ class SourceColumn:
     comment: str | None = None
     average_bytes: int | None = None
     distinct: float | None = None
+    warehouse_type: str | None = ""
+    instead_of: str = ""
+    of_extension: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,17 @@ class SourceTable:
         key: the primary key's columns, or else those of a unique index on NOT NULL columns; empty without either.
         has_primary_key: `key` is the primary key.
         unique: the columns of each further unique constraint or index, without partial and expression indexes.
-        indexed: columns that are the first of a valid btree index.
+        indexed: columns that are the first of a valid btree or brin index, in each partition too.
         kept_by_trigger: columns that a trigger sets at each update, each with the trigger's name.
         readable: the tap's role may read it.
         hides_rows: row-level security applies to the tap's role.
         has_children: other tables inherit from it, other than as partitions.
+        schema_usable: the tap's role has USAGE on the schema.
+        parents: the tables that it inherits from, as SCHEMA.TABLE.
+        partitions: the number of its partitions that store rows.
+        doubtful_triggers: columns that a trigger sets at some updates, or in a way that is not understood, each with
+            the trigger and the reason in words.
+        stamp_zones: columns that the trigger sets to the time in a zone that it names, each with that zone.
     """
 
     schema: str
@@ -92,6 +104,11 @@ class SourceTable:
     readable: bool = True
     hides_rows: bool = False
     has_children: bool = False
+    schema_usable: bool = True
+    parents: tuple[str, ...] = ()
+    partitions: int = 0
+    doubtful_triggers: dict[str, str] = field(default_factory=dict)
+    stamp_zones: dict[str, str] = field(default_factory=dict)
 
     @property
     def stream(self) -> str:

@@ -20,6 +20,14 @@ _TIMEOUT_S = 10
 # psycopg warns on the console if a connection ends in an interrupted transaction; our own errors are enough
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
+# For reading catalogs. One snapshot, because with DDL beside it a table could have columns whose types are gone. With
+# an empty search_path, types come with their schemas, and a user's own objects can't replace the system's. The lock
+# timeout limits the wait for a table that another session alters. All this is local to the transaction: settings of the
+# session would stay in a pool for the next client.
+SNAPSHOT = (
+    "set transaction isolation level repeatable read, read only; "
+    "set local search_path = ''; set local lock_timeout = '10s'"
+)
 # by side; a database of another kind has none
 UNREACHABLE = {"source": SourceUnreachableError, "warehouse": WarehouseUnreachableError}
 

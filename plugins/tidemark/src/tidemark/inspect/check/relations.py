@@ -149,8 +149,14 @@ def read(
     ], left_out
 
 
-def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Relation]) -> dict[int, Details]:
-    """Return the details of relations by oid."""
+def details(
+    connection: psycopg.Connection[Any], selected: Iterable[relations.Relation], *, lacks: bool = True
+) -> dict[int, Details]:
+    """Return the details of relations by oid.
+
+    Args:
+        lacks: also find out why a relation has no key, which takes queries of its own for each.
+    """
     described = {relation.oid: relation for relation in selected}
     oids = list(described)
     leaves: dict[int, list[CheckedLeaf]] = {}
@@ -172,7 +178,9 @@ def details(connection: psycopg.Connection[Any], selected: Iterable[relations.Re
             owned,
             relation.inherited,
             key=relation.key,
-            lack=missing_key.MissingKey() if relation.key else missing_key.missing_key(connection, relation),
+            lack=missing_key.MissingKey()
+            if relation.key or not lacks
+            else missing_key.missing_key(connection, relation),
             leaves=parts,
             indexes=tuple(index for table in {oid, *(leaf.oid for leaf in parts)} for index in indexes.get(table, ())),
         )

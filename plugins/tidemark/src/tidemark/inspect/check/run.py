@@ -15,7 +15,7 @@ from tidemark.inspect.check import relations, servers, settings, source, streams
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local.postgres.server import Server
 from tidemark.project import database_settings, resolved_settings, sources, yaml_files
-from tidemark.project.connections import UNREACHABLE, connect
+from tidemark.project.connections import SNAPSHOT, UNREACHABLE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
-
-# One snapshot, because with DDL beside it a table could have columns whose types are gone. With an empty search_path,
-# types come with their schemas, and a user's own objects can't replace the system's. The lock timeout limits the wait
-# for a table that another session alters. All this is local to the transaction: session settings would stay in a pool
-# for the next client.
-_READING = (
-    "set transaction isolation level repeatable read, read only; "
-    "set local search_path = ''; set local lock_timeout = '10s'"
-)
 
 
 def check(project: Project, source: str | None = None) -> list[Finding]:
@@ -111,7 +102,7 @@ def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
         seen.server = servers.read(side, connection)
         seen.findings += servers.findings("source", seen.server)
         with connection.transaction():
-            connection.execute(_READING)
+            connection.execute(SNAPSHOT)
             seen.streams, about_source = _source(side, connection, configuration)
             types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
             seen.extensions = relations.extensions(connection, types)
@@ -137,7 +128,7 @@ def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
         found += servers.findings("warehouse", server)
         found += servers.unseen(resolved_settings.beyond_variables(project, sources.TARGET, type(side).model_fields))
         with connection.transaction():
-            connection.execute(_READING)
+            connection.execute(SNAPSHOT)
             for seen in looked_at:
                 about = warehouse.read(connection, seen.definition.raw_schema, seen.streams, seen.extensions)
                 found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
