@@ -44,7 +44,7 @@ def source_add(  # noqa: PLR0913 - the command's options
     connection = {end: value for end, value in given.items() if value}
     new = new_source.NewSource(name, schema or new_source.raw_schema(name), connection)
     new_source.refuse(project, new)
-    if connection and (password := _password(project, f"{new.prefix}_PASSWORD")):
+    if connection and (password := ask_password(project, f"{new.prefix}_PASSWORD")):
         connection["PASSWORD"] = password
     for change in new_source.add(project, new):
         _say(change)
@@ -136,7 +136,7 @@ def _listed(project: Project, source: SourceDefinition) -> dict[str, object]:
     }
 
 
-def _password(project: Project, variable: str) -> str | None:
+def ask_password(project: Project, variable: str) -> str | None:
     """Return a password that is set already, or else what the user types."""
     if there := variables.read(project).get(variable):
         return there

@@ -150,7 +150,15 @@ def add(project: Project, new: NewSource) -> Iterator[str]:
     if values:
         dotenv_file.write(project.dotenv, values, instead="set them in the environment")
         yield f".env: {', '.join(values)}"
-    load = f"{new.tap} target-{new.name}"
+    yield from add_to_jobs(project, f"{new.tap} target-{new.name}")
+
+
+def add_to_jobs(project: Project, load: str) -> Iterator[str]:
+    """Add a load, such as `tap-crm target-crm`, to the jobs that load all sources, and yield each change in words.
+
+    Raises:
+        UsageError: a file can't be written.
+    """
     changed = [(path, job) for path, job in _jobs(project) if yaml_edits.add_load(path, job, load)]
     for path in dict.fromkeys(path for path, _ in changed):
         jobs = " and ".join(job for each, job in changed if each == path)
@@ -164,6 +172,17 @@ def _jobs(project: Project) -> Iterator[tuple[Path, str]]:
         for job in document.get("jobs") or ():
             if job.get("name") in JOBS:
                 yield path, job["name"]
+
+
+def jobs_without(project: Project, load: str) -> list[str]:
+    """Return the jobs that load all sources and lack this load."""
+    tasks = {
+        job["name"]: job.get("tasks") or ()
+        for document in yaml_files.read(project).documents
+        for job in document.get("jobs") or ()
+        if job.get("name") in JOBS
+    }
+    return [name for name, each in tasks.items() if not any(load in str(task) for task in each)]
 
 
 def missing_variables(project: Project, new: NewSource) -> list[str]:

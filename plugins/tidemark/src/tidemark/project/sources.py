@@ -41,6 +41,7 @@ class SourceDefinition:
         retired: the day when it was given up; None if it is in use.
         retired_streams: its streams that were given up.
         alone: no other source is in use, so its streams need no name of a source.
+        pair_of: the source whose database it reads too: that one has tables of the same names in another schema.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SourceDefinition:
     retired: str | None = None
     retired_streams: frozenset[str] = frozenset()
     alone: bool = True
+    pair_of: str | None = None
 
     @property
     def first(self) -> bool:
@@ -143,6 +145,15 @@ def find(project: Project, name: str) -> SourceDefinition:
     raise UsageError(f"There is no source {name!r}; the sources are {known}.")
 
 
+def with_pairs(project: Project, source: SourceDefinition) -> list[SourceDefinition]:
+    """Return a source and the pairs that read further schemas of its database, as far as they are in use.
+
+    Raises:
+        UsageError: a source's definition has a mistake.
+    """
+    return [source, *(each for each in active(project) if each.pair_of == source.name)]
+
+
 def of_blocks(project: Project, blocks: Iterable[str]) -> list[SourceDefinition]:
     """Return the sources that arguments of `meltano run` load. Mistakes of the others don't matter.
 
@@ -167,7 +178,9 @@ def read_with_faults(project: Project) -> tuple[list[SourceDefinition], list[Fau
         marks = (tap.get("annotations") or {}).get("tidemark") or {}
         retired = str(marks["retired"]) if marks.get("retired") else None
         streams = frozenset(map(str, marks.get("retired_streams") or ()))
-        source = SourceDefinition(name, tap["name"], path=path, retired=retired, retired_streams=streams)
+        source = SourceDefinition(
+            name, tap["name"], path=path, retired=retired, retired_streams=streams, pair_of=marks.get("pair_of")
+        )
         faults += _inherited(source, tap, files)
         if target := _target_of(tap["name"], files):
             found.append(replace(source, target=target, raw_schema=_raw_schema(project, target)))
@@ -240,7 +253,9 @@ def _raw_schema(project: Project, target: str) -> str:
 def _inherited(source: SourceDefinition, tap: dict[str, Any], files: ProjectFiles) -> Iterator[Fault]:
     """Yield what would let a source read another one's database."""
     parent = tap.get("inherit_from")
-    if parent and "variant" not in tap and files.plugin(_EXTRACTORS, parent):
+    # a pair says that it reads the same database
+    is_pair = source.pair_of is not None and parent == f"tap-{source.pair_of}"
+    if parent and not is_pair and "variant" not in tap and files.plugin(_EXTRACTORS, parent):
         what = (
             f"Source {source.name} inherits from {parent} of the project, whose variables, metadata and masks then "
             f"apply to it too: add `variant: bare` below `inherit_from: {TAP}` of {source.tap} in {source.path}"

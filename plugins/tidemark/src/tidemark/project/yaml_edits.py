@@ -145,14 +145,14 @@ def _edit(path: Path, change: Callable[[Any], bool], change_lines: Callable[[lis
         if not change(wanted):
             return False
         # ruamel.yaml's places are those of the text as it was
-        lines, parser = text.splitlines(), _parser()
-        content = parser.load(text)
+        lines, yaml_parser = text.splitlines(), parser()
+        content = yaml_parser.load(text)
         if change_lines(lines, content) and _parses_to("\n".join(lines), wanted):
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             return True
         change(content)
         written = io.StringIO()
-        parser.dump(content, written)
+        yaml_parser.dump(content, written)
         path.write_text(written.getvalue(), encoding="utf-8")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be changed: {one_line(error)}; correct it.") from None
@@ -166,15 +166,23 @@ def _parses_to(text: str, wanted: Any) -> bool:
         return False
 
 
-def _parser() -> YAML:
+def parser() -> YAML:
+    """Return a parser that keeps comments, and writes as the project's files are written."""
     # only edits need it
     from ruamel.yaml import YAML  # noqa: PLC0415
 
-    parser = YAML()
-    parser.preserve_quotes = True
-    parser.width = 120
-    parser.indent(mapping=2, sequence=4, offset=2)
-    return parser
+    found = YAML()
+    found.preserve_quotes = True
+    found.width = 120
+    found.indent(mapping=2, sequence=4, offset=2)
+    return found
+
+
+def literal(text: str) -> Any:
+    """Return a text that is written as a block of lines."""
+    from ruamel.yaml.scalarstring import LiteralScalarString  # noqa: PLC0415
+
+    return LiteralScalarString(text)
 
 
 def _job(content: Any, name: str) -> Any:
