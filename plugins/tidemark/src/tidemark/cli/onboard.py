@@ -129,8 +129,8 @@ def _source(
     if name not in there:
         if not {"HOST", "DATABASE"} <= connection.keys() or reads_only:
             raise UsageError(
-                f"There is no source {name!r}; the sources are {', '.join(there) or 'none'}. Add it with `tidemark source "
-                f"add {name}`, or give its --host, --user and --database here."
+                f"There is no source {name!r}; the sources are {', '.join(there) or 'none'}. Add it with `tidemark "
+                f"source add {name}`, or give its --host, --user and --database here."
             )
         new = new_source.NewSource(name, new_source.raw_schema(name), dict(connection))
         new_source.refuse(project, new)

@@ -76,7 +76,7 @@ def _mask_secret(project: Project, proposal: Proposal) -> Iterator[str]:
 
 
 def _sql(project: Project, proposal: Proposal) -> list[tuple[str, str]]:
-    """Write the statements for a person to run in the source. They depend on its sizes and roles, so no file is kept."""
+    """Write the statements for a person to run in the source. They depend on its sizes and roles."""
     directory = project.state_dir / "onboard"
     found = []
     for kind, what, text in (

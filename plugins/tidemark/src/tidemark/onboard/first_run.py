@@ -92,7 +92,7 @@ def _compare(project: Project, source: SourceDefinition, display: Display, done:
             results = reconcile(
                 project,
                 ReconcileOptions(source=each.name),
-                began=lambda stream: step.say(stream),
+                began=step.say,
                 warn=lambda _: None,
             )
             done.compared |= {(each.name, result.stream): result for result in results}

@@ -1,4 +1,4 @@
-"""Makes the proposal for a source of this project: what its catalogs say, what was decided before, what the project has."""
+"""Makes the proposal for a source of this project: its catalogs, earlier decisions, the project."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""`tidemark onboard` takes a stranger's database to a tested warehouse in one command, also beside other sources."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import make_checkout
+from tests.leaks import secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = REPOSITORY / "tests/data"
+DUMPS = {name: os.environ.get(f"{name.upper()}_SQL") for name in ("pagila", "chinook", "adventureworks", "northwind")}
+
+
+class Strangers:
+    """A checkout with the shop, whose source server has further databases."""
+
+    def __init__(self, checkout) -> None:
+        self.checkout = checkout
+        self.url = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "source").strip())
+        self.passwords = secrets(checkout.root)
+        checkout.env["COLUMNS"] = "200"
+
+    def connect(self, database: str) -> psycopg.Connection:
+        """Connect as the owner."""
+        owner = {**self.url, "user": "tidemark", "password": self.passwords["TIDEMARK_ADMIN_PASSWORD"]}
+        return psycopg.connect(**{**owner, "dbname": database}, autocommit=True)
+
+    def make(self, name: str, sql: Path, *, grant: bool = True) -> None:
+        with self.connect("postgres") as connection:
+            connection.execute(f"create database {name}")
+        with self.connect(name) as connection:
+            connection.execute(sql.read_text())
+            if grant:
+                connection.execute("grant pg_read_all_data to tidemark_reader")
+        self.checkout.env[f"TAP_{name.upper()}_PASSWORD"] = self.passwords["TAP_POSTGRES_PASSWORD"]
+
+    def address(self, name: str) -> list[str]:
+        return ["--host", self.url["host"], "--port", self.url["port"], "--database", name]
+
+    def onboard(self, name: str, *options: str) -> str:
+        began = time.monotonic()
+        done = self.checkout.run("tidemark", "onboard", name, *options)
+        print(f"onboard {name} {' '.join(options)}: {time.monotonic() - began:.1f} s")  # noqa: T201 - for pytest -s
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def is_on_board(self, name: str, said: str, tables: int) -> None:
+        """Every table is equal, no test failed, a second onboarding changes nothing, and the files pass the linters."""
+        assert f"{tables} of {tables} equal" in said
+        assert ", 0 failed." in said
+        assert "Nothing would change." in self.onboard(name, "--check")
+        models = [f"transform/models/{each}/{name}" for each in ("staging", "marts")]
+        there = [each for each in models if (self.checkout.root / each).is_dir()]
+        for command in (
+            ("sqlfluff", "lint", "--disable-progress-bar", *there),
+            ("yamllint", "--strict", "extract", "load", "orchestrate", "transform/models"),
+        ):
+            done = self.checkout.run(*command)
+            assert done.returncode == 0, done.stdout
+
+
+@contextmanager
+def strangers(stage="up") -> Iterator[Strangers]:
+    with contextmanager(make_checkout)(stage=stage) as checkout:
+        yield Strangers(checkout)
+
+
+def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_yours():
+    with strangers() as all_:
+        all_.make("music", DATA / "music.sql")
+        said = all_.onboard("music", *all_.address("music"), "--yes", "--masks")
+        all_.is_on_board("music", said, 11)
+        env = (all_.checkout.root / ".env").read_text()
+        assert "TAP_MUSIC_MASK_SECRET" in env
+
+        # what is new is found, and said by check too
+        with all_.connect("music") as connection:
+            connection.execute('create table "New One" (id int primary key); alter table "Genre" add x int'.replace('"Genre"', '"Album"'))
+        failed = all_.checkout.run("tidemark", "onboard", "music", "--check")
+        assert failed.returncode == 1
+        assert "public-New One: new" in failed.stdout
+        assert "column x is new" in failed.stdout
+        assert "public-New One" in all_.checkout.tidemark("check", "--source", "music")
+        model = all_.checkout.root / "transform/models/staging/music/stg_music__album.sql"
+        model.write_text(edited := model.read_text().replace("select * from source", "select * from source "))
+        again = all_.onboard("music", "--yes", "--no-run")
+        assert "stg_music__album.sql: left alone" in again
+        assert model.read_text() == edited
+        # masks that were confirmed stay without the option
+        assert "Email: masked" in again.replace("\n", "")
