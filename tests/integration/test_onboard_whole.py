@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout
@@ -87,7 +85,11 @@ def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_your
 
         # what is new is found, and said by check too
         with all_.connect("music") as connection:
-            connection.execute('create table "New One" (id int primary key); alter table "Genre" add x int'.replace('"Genre"', '"Album"'))
+            connection.execute(
+                'create table "New One" (id int primary key); alter table "Genre" add x int'.replace(
+                    '"Genre"', '"Album"'
+                )
+            )
         failed = all_.checkout.run("tidemark", "onboard", "music", "--check")
         assert failed.returncode == 1
         assert "public-New One: new" in failed.stdout

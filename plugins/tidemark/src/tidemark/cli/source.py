@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidemark.errors import UsageError
-from tidemark.project import database_settings, sources, variables
+from tidemark.project import database_settings, schedules, sources, variables
 from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
@@ -48,14 +48,15 @@ def source_add(  # noqa: PLR0913 - the command's options
         connection["PASSWORD"] = password
     for change in new_source.add(project, new):
         _say(change)
+    if schedules.refresh(project):
+        _say(f"{schedules.FILE}: written, so Airflow loads it too")
     _say(f"Source {name} loads into schema {new.schema}. Next:")
     if missing := new_source.missing_variables(project, new):
         _say(f"  set {' and '.join(missing)} in .env")
     _say(f"  name its streams under `select` in extract/{name}.meltano.yml")
     _say(f"  .venv/bin/tidemark check --source {name}")
-    if (project.root / "orchestrate/schedules.json").exists():
-        _say("  make schedules     # so that Airflow loads it too")
     _say("  make pipeline")
+    _say(f"or, instead of all that: .venv/bin/tidemark onboard {name}")
 
 
 @source_app.command("list")
@@ -91,32 +92,41 @@ def source_retire(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before tables are dropped.")] = False,  # noqa: FBT002
 ) -> None:
     """Give up a source, or some of its streams: no job reads them. Tables and state stay, unless you drop them."""
-    from tidemark.inspect import retire  # noqa: PLC0415
-
     project = Project.find()
     source = sources.find(project, name)
-    streams = stream or []
+    # a pair reads the database of its source
+    doomed = [source] if stream else sources.with_pairs(project, source)[::-1]
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        doomed = retire.tables(project, source, streams) if drop_tables else []
-        if drop_tables:
-            _say(f"Will drop these tables of schema {source.raw_schema}: {', '.join(doomed) or 'none'}.")
-            _say(f"Will clear the state of {' and '.join(streams) or f'source {name}'}.")
-            if not yes and not _confirmed(name):
+        for each in doomed:
+            if not _retired(project, each, stream or [], drop_tables=drop_tables, yes=yes):
                 _say("Nothing was changed.")
                 return
-        changes = list(retire.retire(project, source, streams))
-        for change in changes:
-            _say(change)
-        if drop_tables:
-            retire.drop(project, source, doomed, streams)
-            gone = not streams and retire.drop_schema(project, source)
-            _say(f"{len(doomed)} tables were dropped{f', and schema {source.raw_schema}' if gone else ''}.")
-        elif changes:
-            _say(f"The tables in schema {source.raw_schema} stay; --drop-tables drops them.")
-        else:
-            _say(f"Source {name} was retired on {source.retired} already; --drop-tables drops its tables.")
-    if changes and (project.root / "orchestrate/schedules.json").exists():
-        _say("Run `make schedules`, so that Airflow knows.")
+    if schedules.refresh(project):
+        _say(f"{schedules.FILE}: written, so Airflow knows.")
+
+
+def _retired(project: Project, source: SourceDefinition, streams: list[str], *, drop_tables: bool, yes: bool) -> bool:
+    """Retire a source or some of its streams, and say so. Return false if the user does not want to drop tables."""
+    from tidemark.inspect import retire  # noqa: PLC0415
+
+    doomed = retire.tables(project, source, streams) if drop_tables else []
+    if drop_tables:
+        _say(f"Will drop these tables of schema {source.raw_schema}: {', '.join(doomed) or 'none'}.")
+        _say(f"Will clear the state of {' and '.join(streams) or f'source {source.name}'}.")
+        if not yes and not _confirmed(source.name):
+            return False
+    changes = list(retire.retire(project, source, streams))
+    for change in changes:
+        _say(change)
+    if drop_tables:
+        retire.drop(project, source, doomed, streams)
+        gone = not streams and retire.drop_schema(project, source)
+        _say(f"{len(doomed)} tables were dropped{f', and schema {source.raw_schema}' if gone else ''}.")
+    elif changes:
+        _say(f"The tables in schema {source.raw_schema} stay; --drop-tables drops them.")
+    else:
+        _say(f"Source {source.name} was retired on {source.retired} already; --drop-tables drops its tables.")
+    return True
 
 
 def _listed(project: Project, source: SourceDefinition) -> dict[str, object]:

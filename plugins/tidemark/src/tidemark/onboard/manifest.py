@@ -90,6 +90,7 @@ class Manifest:
     Attributes:
         star: the streams of the drafted fact and dimension.
         left_out: streams that could be read, and a person left out.
+        not_read: streams that can't be read or are not worth it, for `tidemark check`.
         schemas: the only schemas that are read; empty for all.
         marts_enabled: the drafted marts are built.
         timezone: the time zone that a person gave for replication keys without one.
@@ -100,6 +101,7 @@ class Manifest:
     files: Mapping[str, KnownFile] = field(default_factory=dict)
     star: tuple[str, str] | None = None
     left_out: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     marts_enabled: bool = False
     timezone: str | None = None
@@ -123,6 +125,7 @@ class Manifest:
                 {name: KnownFile(**each) for name, each in found["files"].items()},
                 tuple(found["star"]) if found.get("star") else None,
                 tuple(found.get("left_out", ())),
+                tuple(found.get("not_read", ())),
                 tuple(found.get("schemas", ())),
                 found.get("marts_enabled", False),
                 found.get("timezone"),
@@ -137,6 +140,7 @@ class Manifest:
             "version": _VERSION,
             "star": self.star,
             **({"left_out": sorted(self.left_out)} if self.left_out else {}),
+            **({"not_read": sorted(self.not_read)} if self.not_read else {}),
             **({"schemas": sorted(self.schemas)} if self.schemas else {}),
             **({"marts_enabled": True} if self.marts_enabled else {}),
             **({"timezone": self.timezone} if self.timezone else {}),

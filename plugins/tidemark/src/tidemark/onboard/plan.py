@@ -16,8 +16,8 @@ from tidemark.onboard.proposal import Method
 from tidemark.onboard.propose import Wanted, matching
 from tidemark.onboard.staged_columns import dbt_source
 from tidemark.onboard.survey import survey
-from tidemark.onboard.write import manifest_path
 from tidemark.project import database_settings
+from tidemark.project.onboarded import manifest_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

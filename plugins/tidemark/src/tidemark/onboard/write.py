@@ -17,8 +17,10 @@ from tidemark.errors import TidemarkError, UsageError
 from tidemark.onboard import existing_files, generated, table_changes
 from tidemark.onboard.generated import MODELS, Generated, Options
 from tidemark.onboard.manifest import KnownFile, Manifest, sha256
+from tidemark.onboard.proposal import Method
 from tidemark.onboard.staged_columns import dbt_source
 from tidemark.project import file_locks
+from tidemark.project.onboarded import manifest_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,11 +93,6 @@ class Written:
         return [each for each in self.files if each.status in statuses]
 
 
-def manifest_path(project: Project, source: str) -> Path:
-    """Return where a source's manifest is."""
-    return project.root / "extract" / f"{source}.onboarded.json"
-
-
 def write(
     project: Project,
     proposal: Proposal,
@@ -125,6 +122,7 @@ def write(
         after = replace(
             _manifest(content, files, before),
             left_out=proposal.left_out_by_choice,
+            not_read=tuple(each.table.stream for each in proposal.tables if each.method is Method.left_out),
             schemas=proposal.schemas,
             marts_enabled=bool(options and options.marts == "enabled"),
             timezone=proposal.timestamp_timezone if proposal.timezone_is_chosen else None,

@@ -146,12 +146,9 @@ def find(project: Project, name: str) -> SourceDefinition:
 
 
 def with_pairs(project: Project, source: SourceDefinition) -> list[SourceDefinition]:
-    """Return a source and the pairs that read further schemas of its database, as far as they are in use.
-
-    Raises:
-        UsageError: a source's definition has a mistake.
-    """
-    return [source, *(each for each in active(project) if each.pair_of == source.name)]
+    """Return a source and the pairs that read further schemas of its database, as far as they are in use."""
+    found, _ = read_with_faults(project)
+    return [source, *(each for each in found if each.pair_of == source.name and not each.retired)]
 
 
 def of_blocks(project: Project, blocks: Iterable[str]) -> list[SourceDefinition]:

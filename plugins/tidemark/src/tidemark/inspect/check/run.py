@@ -14,12 +14,13 @@ from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local.postgres.server import Server
-from tidemark.project import database_settings, resolved_settings, sources, yaml_files
+from tidemark.project import database_settings, onboarded, resolved_settings, sources, yaml_files
 from tidemark.project.connections import SNAPSHOT, UNREACHABLE, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
@@ -70,6 +71,7 @@ class _SourceSeen:
     server: servers.ServerFacts | None = None
     streams: list[Stream] = field(default_factory=list)
     extensions: dict[str, str] = field(default_factory=dict)
+    relations: list[CheckedRelation] = field(default_factory=list)
 
 
 def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
@@ -103,10 +105,27 @@ def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
         seen.findings += servers.findings("source", seen.server)
         with connection.transaction():
             connection.execute(SNAPSHOT)
-            seen.streams, about_source = _source(side, connection, configuration)
+            seen.relations, left_out = relations.read(connection, configuration.schemas)
+            seen.streams, about_source = _source(side, connection, configuration, seen.relations, left_out)
             types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
             seen.extensions = relations.extensions(connection, types)
         seen.findings += about_source
+        seen.findings += _new_tables(project, seen.definition, seen.relations)
+
+
+def _new_tables(project: Project, definition: SourceDefinition, found: Iterable[CheckedRelation]) -> Iterator[Finding]:
+    """Yield a note on tables that came after the source was onboarded."""
+    # the tables of its pairs are in the file of the source
+    decided = onboarded.decided_streams(project, definition.pair_of or definition.name)
+    if decided is None:
+        return
+    tables = [each for each in found if each.kind in "rp" and not each.is_partition]
+    if new := sorted(each.stream for each in tables if each.stream not in decided):
+        name = definition.pair_of or definition.name
+        what = (
+            f"{len(new)} new table{'s' * (len(new) > 1)}: {', '.join(new)}; `tidemark onboard {name}` brings on board"
+        )
+        yield Finding("source", Level.note, what)
 
 
 def _not_running(project: Project, side: DatabaseSettings) -> Finding | None:
@@ -138,10 +157,13 @@ def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
 
 
 def _source(
-    side: Source, connection: psycopg.Connection[Any], configuration: streams.Configuration
+    side: Source,
+    connection: psycopg.Connection[Any],
+    configuration: streams.Configuration,
+    all_relations: list[CheckedRelation],
+    left_out: Iterable[object],
 ) -> tuple[list[Stream], list[Finding]]:
     """Return the selected streams, and the findings about them and about the role that reads them."""
-    all_relations, left_out = relations.read(connection, configuration.schemas)
     discovered = streams.discovered(configuration, all_relations)
     selected = streams.selected(configuration, discovered)
     described = [stream.relation.described for stream in selected if stream.relation.described]
