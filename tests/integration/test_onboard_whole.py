@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,6 +15,7 @@ from tests.leaks import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DATA = REPOSITORY / "tests/data"
 DUMPS = {name: os.environ.get(f"{name.upper()}_SQL") for name in ("pagila", "chinook", "adventureworks", "northwind")}
@@ -85,11 +85,7 @@ def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_your
 
         # what is new is found, and said by check too
         with all_.connect("music") as connection:
-            connection.execute(
-                'create table "New One" (id int primary key); alter table "Genre" add x int'.replace(
-                    '"Genre"', '"Album"'
-                )
-            )
+            connection.execute('create table "New One" (id int primary key); alter table "Album" add x int')
         failed = all_.checkout.run("tidemark", "onboard", "music", "--check")
         assert failed.returncode == 1
         assert "public-New One: new" in failed.stdout
@@ -102,3 +98,52 @@ def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_your
         assert model.read_text() == edited
         # masks that were confirmed stay without the option
         assert "Email: masked" in again.replace("\n", "")
+
+
+@pytest.mark.long
+def test_three_databases_are_on_board_in_one_project_beside_the_shop():
+    with strangers("built") as all_:
+        expected = {"rentals": 10, "music": 11, "bicycles": 10}
+        for name in expected:
+            all_.make(name, DATA / f"{name}.sql")
+        for name, tables in expected.items():
+            said = all_.onboard(name, *all_.address(name), "--yes", "--enable-marts")
+            all_.is_on_board(name, said, tables)
+        # equal names in several schemas are pairs, which are sources like the others
+        listed = json.loads(all_.checkout.tidemark("source", "list", "--json"))
+        assert {each["source"] for each in listed} == {
+            *("postgres", "rentals", "music", "bicycles", "bicycles_production")
+        }
+        jobs = (all_.checkout.root / "orchestrate/jobs.meltano.yml").read_text()
+        assert jobs.count("tap-bicycles_production target-bicycles_production") == 2
+        # all of them together
+        done = all_.checkout.run("tidemark", "pipeline")
+        assert done.returncode == 0, done.stdout + done.stderr
+        compared = json.loads(all_.checkout.tidemark("reconcile", "--json"))
+        assert len(compared) == sum(expected.values()) + 4
+        assert all(each["equal"] for each in compared)
+        assert all_.checkout.tidemark("check").endswith("All is in order.\n")
+        for name in expected:
+            assert "Nothing would change." in all_.onboard(name, "--check")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", DUMPS)
+def test_a_real_database_is_on_board_in_three_minutes(name):
+    if not DUMPS[name]:
+        pytest.skip(f"needs a dump; name it in {name.upper()}_SQL")
+    with strangers() as all_:
+        with all_.connect("postgres") as connection:
+            connection.execute(f"create database {name}")
+        all_.checkout.tidemark(
+            *("psql", "source", "-q", "-U", "tidemark", "-d", name, "-f", DUMPS[name]),
+            env={"PGPASSWORD": all_.passwords["TIDEMARK_ADMIN_PASSWORD"]},
+        )
+        with all_.connect(name) as connection:
+            connection.execute("grant pg_read_all_data to tidemark_reader")
+        all_.checkout.env[f"TAP_{name.upper()}_PASSWORD"] = all_.passwords["TAP_POSTGRES_PASSWORD"]
+        began = time.monotonic()
+        said = all_.onboard(name, *all_.address(name), "--yes")
+        assert time.monotonic() - began < 180
+        (equal,) = [line for line in said.splitlines() if " tables loaded, " in line]
+        all_.is_on_board(name, said, int(equal.split(" rows of ")[1].split()[0]))
