@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import make_checkout

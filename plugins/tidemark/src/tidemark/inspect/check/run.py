@@ -122,10 +122,8 @@ def _new_tables(project: Project, definition: SourceDefinition, found: Iterable[
     tables = [each for each in found if each.kind in "rp" and not each.is_partition]
     if new := sorted(each.stream for each in tables if each.stream not in decided):
         name = definition.pair_of or definition.name
-        what = (
-            f"{len(new)} new table{'s' * (len(new) > 1)}: {', '.join(new)}; `tidemark onboard {name}` brings on board"
-        )
-        yield Finding("source", Level.note, what)
+        count = f"{len(new)} new table{'s' * (len(new) > 1)}"
+        yield Finding("source", Level.note, f"{count}: {', '.join(new)}; `tidemark onboard {name}` brings it on board")
 
 
 def _not_running(project: Project, side: DatabaseSettings) -> Finding | None:
