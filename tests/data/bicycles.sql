@@ -76,8 +76,9 @@ create table sales.salesorderdetail (
 );
 create view sales.vsales as select salesorderid, subtotal from sales.salesorderheader;
 
-insert into person.person (businessentityid, persontype, firstname, lastname, demographics)
-select n, (array['SC', 'IN', 'EM'])[1 + n % 3], 'First', 'Last', '<a b="c">1</a>' from generate_series(1, 200) n;
+-- a server that was built without libxml has the type xml and no values of it
+insert into person.person (businessentityid, persontype, firstname, lastname)
+select n, (array['SC', 'IN', 'EM'])[1 + n % 3], 'First', 'Last' from generate_series(1, 200) n;
 insert into person.emailaddress select n, 1, 'p' || n || '@example.com' from generate_series(1, 200) n;
 insert into person.document select n, 'Title ' || n from generate_series(1, 20) n;
 insert into production.document select '/' || n || '/', 'Title', '\xff00' from generate_series(1, 20) n;

@@ -94,7 +94,7 @@ def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_your
         assert "column x is new" in failed.stdout
         assert "public-New One" in all_.checkout.tidemark("check", "--source", "music")
         model = all_.checkout.root / "transform/models/staging/music/stg_music__album.sql"
-        model.write_text(edited := model.read_text().replace("select * from source", "select * from source "))
+        model.write_text(edited := f"{model.read_text()}-- mine\n")
         again = all_.onboard("music", "--yes", "--no-run")
         assert "stg_music__album.sql: left alone" in again
         assert model.read_text() == edited

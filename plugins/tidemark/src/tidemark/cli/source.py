@@ -53,10 +53,8 @@ def source_add(  # noqa: PLR0913 - the command's options
     _say(f"Source {name} loads into schema {new.schema}. Next:")
     if missing := new_source.missing_variables(project, new):
         _say(f"  set {' and '.join(missing)} in .env")
-    _say(f"  name its streams under `select` in extract/{name}.meltano.yml")
-    _say(f"  .venv/bin/tidemark check --source {name}")
-    _say("  make pipeline")
-    _say(f"or, instead of all that: .venv/bin/tidemark onboard {name}")
+    _say(f"  .venv/bin/tidemark onboard {name}     # proposes how to read its tables, writes that, loads and tests it")
+    _say(f"or name its streams yourself under `select` in extract/{name}.meltano.yml, then `make pipeline`")
 
 
 @source_app.command("list")
