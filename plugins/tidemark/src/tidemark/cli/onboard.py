@@ -117,7 +117,7 @@ def _source(
 ) -> SourceDefinition:
     """Return the source, which is added first if it is new and its address is given."""
     from tidemark.cli.source import ask_password  # noqa: PLC0415
-    from tidemark.project import new_source, sources  # noqa: PLC0415
+    from tidemark.project import database_settings, new_source, sources  # noqa: PLC0415
 
     if name is None:
         found = [each for each in sources.active(project) if not each.pair_of]
@@ -125,11 +125,11 @@ def _source(
             names = ", ".join(each.name for each in found) or "none"
             raise UsageError(f"Which source? Name one, as in `tidemark onboard NAME`; the sources are {names}.")
         name = found[0].name
-    there = [each.name for each in sources.read_with_faults(project)[0]]
-    if name not in there:
+    known = [each.name for each in sources.read_with_faults(project)[0]]
+    if name not in known:
         if not {"HOST", "DATABASE"} <= connection.keys() or reads_only:
             raise UsageError(
-                f"There is no source {name!r}; the sources are {', '.join(there) or 'none'}. Add it with `tidemark "
+                f"There is no source {name!r}; the sources are {', '.join(known) or 'none'}. Add it with `tidemark "
                 f"source add {name}`, or give its --host, --user and --database here."
             )
         new = new_source.NewSource(name, new_source.raw_schema(name), dict(connection))
@@ -138,12 +138,16 @@ def _source(
             new.connection["PASSWORD"] = password
         for change in new_source.add(project, new):
             console.print(change, markup=False, soft_wrap=True)
-    elif connection:
-        raise UsageError(
-            f"Source {name} exists already, so --host, --port, --user and --database are not used: change "
-            f"{sources.prefix(f'tap-{name}')}_HOST and so on in .env."
-        )
     definition = sources.find(project, name)
+    if connection:
+        # the same command again is fine
+        side = database_settings.source(project, definition)
+        there = {"HOST": side.address, "PORT": str(side.port), "USER": side.user, "DATABASE": side.database}
+        if other := [end for end, value in connection.items() if there[end] != value]:
+            raise UsageError(
+                f"Source {name} exists already, with another {' and '.join(map(str.lower, other))}: change "
+                f"{' and '.join(f'{definition.prefix}_{end}' for end in other)} in .env, or choose another name."
+            )
     if definition.retired:
         raise UsageError(
             f"Source {name} was retired on {definition.retired}; `tidemark source add {name}` says how to take it back."
