@@ -117,7 +117,7 @@ def _source(
 ) -> SourceDefinition:
     """Return the source, which is added first if it is new and its address is given."""
     from tidemark.cli.source import ask_password  # noqa: PLC0415
-    from tidemark.project import database_settings, new_source, sources  # noqa: PLC0415
+    from tidemark.project import new_source, sources  # noqa: PLC0415
 
     if name is None:
         found = [each for each in sources.active(project) if not each.pair_of]
@@ -126,21 +126,33 @@ def _source(
             raise UsageError(f"Which source? Name one, as in `tidemark onboard NAME`; the sources are {names}.")
         name = found[0].name
     known = [each.name for each in sources.read_with_faults(project)[0]]
-    if name not in known:
-        if not {"HOST", "DATABASE"} <= connection.keys() or reads_only:
-            raise UsageError(
-                f"There is no source {name!r}; the sources are {', '.join(known) or 'none'}. Add it with `tidemark "
-                f"source add {name}`, or give its --host, --user and --database here."
-            )
+    if name in known:
+        _refuse_another(project, sources.find(project, name), connection)
+    elif not {"HOST", "DATABASE"} <= connection.keys() or reads_only:
+        raise UsageError(
+            f"There is no source {name!r}; the sources are {', '.join(known) or 'none'}. Add it with `tidemark "
+            f"source add {name}`, or give its --host, --user and --database here."
+        )
+    else:
         new = new_source.NewSource(name, new_source.raw_schema(name), dict(connection))
         new_source.refuse(project, new)
         if password := ask_password(project, f"{new.prefix}_PASSWORD"):
             new.connection["PASSWORD"] = password
         for change in new_source.add(project, new):
             console.print(change, markup=False, soft_wrap=True)
-    definition = sources.find(project, name)
+    return sources.find(project, name)
+
+
+def _refuse_another(project: Project, definition: SourceDefinition, connection: dict[str, str]) -> None:
+    """Raise if a source can't be onboarded, or if its database is not the one that the command names."""
+    from tidemark.project import database_settings  # noqa: PLC0415
+
+    name = definition.name
+    if definition.retired:
+        raise UsageError(f"Source {name} was retired on {definition.retired}; `tidemark source add {name}` says more.")
+    if definition.pair_of:
+        raise UsageError(f"{name} is a part of {definition.pair_of}; run `tidemark onboard {definition.pair_of}`.")
     if connection:
-        # the same command again is fine
         side = database_settings.source(project, definition)
         there = {"HOST": side.address, "PORT": str(side.port), "USER": side.user, "DATABASE": side.database}
         if other := [end for end, value in connection.items() if there[end] != value]:
@@ -148,13 +160,6 @@ def _source(
                 f"Source {name} exists already, with another {' and '.join(map(str.lower, other))}: change "
                 f"{' and '.join(f'{definition.prefix}_{end}' for end in other)} in .env, or choose another name."
             )
-    if definition.retired:
-        raise UsageError(
-            f"Source {name} was retired on {definition.retired}; `tidemark source add {name}` says how to take it back."
-        )
-    if definition.pair_of:
-        raise UsageError(f"{name} is a part of {definition.pair_of}; run `tidemark onboard {definition.pair_of}`.")
-    return definition
 
 
 def _proposed(
@@ -218,7 +223,7 @@ def _do(  # noqa: PLR0913 - each argument has a name
     with display.step("Write files") as step:
         applied = apply(project, plan, remove_gone=remove_gone)
         step.say(f"{sum(each.status.value in {'created', 'changed'} for each in applied.written.files)} written")
-    for line in report.changes(applied):
+    for line in report.changes(applied, first=not plan.before.tables):
         screen.print(line, markup=False, soft_wrap=True)
     done = first_run.FirstRun() if run and plan.proposal.read else None
     error = first_run.run(project, definition, display, done) if done else None

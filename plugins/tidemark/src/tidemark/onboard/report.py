@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 _DIFF = "tidemark onboard {} --dry-run"
 
 
-def changes(applied: Applied, *, diff: bool = False) -> Iterator[str]:
+def changes(applied: Applied, *, diff: bool = False, first: bool = False) -> Iterator[str]:
     """Yield what changes in the files, in lines.
 
     Args:
         diff: with each file's difference.
+        first: all tables are new, so only what is special is said.
     """
-    for table in applied.written.tables:
+    for table in () if first else applied.written.tables:
         yield f"{table.stream}: {table.kind}{': ' if table.what else ''}{'; '.join(table.what)}"
     for file in applied.written.files:
-        if file.status is not Status.unchanged:
+        if file.status is not Status.unchanged and not (first and file.status not in _STATUS):
             yield f"{file.path}: {_STATUS.get(file.status, file.status.value)}"
             if diff and file.diff:
                 yield file.diff.rstrip("\n")
@@ -56,7 +57,8 @@ def show(console: Console, plan: Plan, applied: Applied, done: FirstRun | None, 
     if done:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("table", "method", "rows", "compared", "reason"):
-            table.add_column(heading, justify="right" if heading == "rows" else "left", overflow="fold")
+            right = "right" if heading == "rows" else "left"
+            table.add_column(heading, justify=right, overflow="fold", no_wrap=heading != "reason")
         for each in proposal.read:
             table.add_row(*_row(each, proposal.source, done))
         console.print(table)
