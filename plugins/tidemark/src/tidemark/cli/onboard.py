@@ -100,7 +100,8 @@ def onboard(  # noqa: PLR0913 - the options of a command
     lock = hold(project.state_dir / "onboarding.lock", doing="onboarding a source")
     with nullcontext() if reads_only else lock:
         definition = _source(project, source, {end: value for end, value in connection.items() if value}, reads_only)
-        plan = _proposed(project, definition, choices, yes=yes or reads_only, as_json=as_json)
+        shown = not (as_json or check)
+        plan = _proposed(project, definition, choices, yes=yes or reads_only, shown=shown)
         if plan is None:
             console.print("Nothing was changed.")
         elif reads_only:
@@ -163,7 +164,7 @@ def _refuse_another(project: Project, definition: SourceDefinition, connection: 
 
 
 def _proposed(
-    project: Project, definition: SourceDefinition, choices: Choices, *, yes: bool, as_json: bool
+    project: Project, definition: SourceDefinition, choices: Choices, *, yes: bool, shown: bool
 ) -> Plan | None:
     """Return the plan as the person accepted it; None if nothing is to be changed."""
     from dataclasses import replace  # noqa: PLC0415
@@ -172,12 +173,12 @@ def _proposed(
     from tidemark.onboard import ask, plan, show  # noqa: PLC0415
     from tidemark.project import database_settings  # noqa: PLC0415
 
-    quiet = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
+    quiet = Console(stderr=True, quiet=not (shown and sys.stderr.isatty()))
     if database_settings.source(project, definition).embedded:
         databases.bring_up(project)
     with quiet.status("Connecting …") as status:
         found = plan.make(project, definition, choices, began=lambda what: status.update(f"{what} …"))
-    if not as_json:
+    if shown:
         show.show(console, found.proposal)
         for pattern in found.unmatched:
             console.print(f"! {definition.path} selects {pattern}, which the source does not have", markup=False)

@@ -57,8 +57,10 @@ def show(console: Console, plan: Plan, applied: Applied, done: FirstRun | None, 
     if done:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("table", "method", "rows", "compared", "reason"):
-            right = "right" if heading == "rows" else "left"
-            table.add_column(heading, justify=right, overflow="fold", no_wrap=heading != "reason")
+            is_number = heading == "rows"
+            table.add_column(
+                heading, justify="right" if is_number else "left", overflow="fold", no_wrap=heading != "reason"
+            )
         for each in proposal.read:
             table.add_row(*_row(each, proposal.source, done))
         console.print(table)
