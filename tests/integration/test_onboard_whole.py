@@ -149,3 +149,39 @@ def test_a_real_database_is_on_board_in_three_minutes(name):
         assert time.monotonic() - began < 180
         (equal,) = [line for line in said.splitlines() if " tables loaded, " in line]
         all_.is_on_board(name, said, int(equal.split(" rows of ")[1].split()[0]))
+
+
+SMALL = """
+    create table parent (id int primary key, name text not null);
+    create table child (id int primary key, parent_id int not null references parent);
+    insert into parent select n, 'parent ' || n from generate_series(1, 50) n;
+    insert into child select n, 1 + n % 50 from generate_series(1, 3000) n
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["extract/", "Write files", "Load small", "Compare", "Build models", "Test"])
+def test_onboarding_that_is_killed_at_any_step_is_completed_by_the_same_command(step, tmp_path):
+    (tmp_path / "small.sql").write_text(SMALL)
+    with strangers() as all_:
+        all_.make("small", tmp_path / "small.sql")
+        command = ("onboard", "small", *all_.address("small"), "--yes")
+        started = all_.checkout.start(*command, env={"PYTHONUNBUFFERED": "1"})
+        for line in started.stdout:
+            if line.startswith(step):
+                break
+        started.kill()
+        started.wait()
+        all_.is_on_board("small", all_.onboard(*command[1:]), 2)
+
+
+@pytest.mark.long
+def test_a_role_without_rights_is_told_the_grants(tmp_path):
+    (tmp_path / "small.sql").write_text(f"create schema closed; set search_path = closed; {SMALL}")
+    with strangers() as all_:
+        all_.make("small", tmp_path / "small.sql", grant=False)
+        done = all_.checkout.run("tidemark", "onboard", "small", *all_.address("small"), "--yes")
+        assert done.returncode
+        assert 'GRANT USAGE ON SCHEMA "closed" TO "tidemark_reader";' in done.stdout
+        assert "tidemark_reader may read no table of small" in done.stderr
+        assert not (all_.checkout.root / "transform/models/staging/small").exists()
