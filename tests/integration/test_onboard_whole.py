@@ -103,6 +103,7 @@ def test_a_database_is_taken_to_a_tested_warehouse_in_one_command_and_stays_your
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_three_databases_are_on_board_in_one_project_beside_the_shop():
     with strangers("built") as all_:
         expected = {"rentals": 10, "music": 11, "bicycles": 10}
@@ -130,6 +131,7 @@ def test_three_databases_are_on_board_in_one_project_beside_the_shop():
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", DUMPS)
 def test_a_real_database_is_on_board_in_three_minutes(name):
     if not DUMPS[name]:
@@ -160,6 +162,7 @@ SMALL = """
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("step", ["extract/", "Write files", "Load small", "Compare", "Build models", "Test"])
 def test_onboarding_that_is_killed_at_any_step_is_completed_by_the_same_command(step, tmp_path):
     (tmp_path / "small.sql").write_text(SMALL)
@@ -176,6 +179,7 @@ def test_onboarding_that_is_killed_at_any_step_is_completed_by_the_same_command(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_role_without_rights_is_told_the_grants(tmp_path):
     (tmp_path / "small.sql").write_text(f"create schema closed; set search_path = closed; {SMALL}")
     with strangers() as all_:
