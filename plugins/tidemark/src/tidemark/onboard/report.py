@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemark.inspect.reconcile import show as reconcile_show
+from tidemark.onboard.proposal import Method
 from tidemark.onboard.words import listed
 from tidemark.onboard.write import Status
 
@@ -137,6 +138,18 @@ def _left(plan: Plan, applied: Applied) -> Iterator[str]:
         )
     if masked := [mask for each in proposal.read if not each.masks_confirmed for mask in each.masks]:
         yield f"{_count(masked, 'mask')} to confirm: tidemark onboard {name} --masks"
+    # tables that are read whole are written again by the next run
+    late = [
+        each
+        for each in proposal.read
+        if each.masks_confirmed
+        and each.method is Method.incremental
+        and (known := plan.before.tables.get(each.table.stream))
+        and known.masks.keys() != {mask.column for mask in each.masks}
+    ]
+    for each in late:
+        stream = f"{each.pair or name}/{each.table.stream}"
+        yield f"{each.table} has rows without its masks: tidemark backfill {stream} --all"
     for path, what in applied.sql:
         yield f"{path}: {what}, for a person to run in the source"
     if plan.options.marts == "draft" and any("/marts/" in each.path for each in applied.written.files):
