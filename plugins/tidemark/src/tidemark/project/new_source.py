@@ -129,8 +129,9 @@ def _refuse_second(
     for kind, name in (("extractors", new.tap), ("loaders", f"target-{new.name}")):
         if files.plugin(kind, name):
             raise UsageError(f"The project has a plugin {name} already; choose another name.")
-    for path in new.files:
-        if (project.root / path).exists():
+    for path, text in new.files.items():
+        # an addition that was killed may have written one
+        if (file := project.root / path).exists() and file.read_text(encoding="utf-8") != text:
             raise UsageError(f"{path} exists already; choose another name, or delete it.")
 
 
@@ -140,16 +141,17 @@ def add(project: Project, new: NewSource) -> Iterator[str]:
     Raises:
         UsageError: a file can't be written.
     """
-    for name, text in new.files.items():
+    values = {f"{new.prefix}_{end}": value for end, value in new.connection.items()}
+    if values:
+        dotenv_file.write(project.dotenv, values, instead="set them in the environment")
+        yield f".env: {', '.join(values)}"
+    # the tap last: with it, the source exists
+    for name, text in reversed(new.files.items()):
         try:
             (project.root / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{name} can't be written: {error.strerror}; correct that, then run this again.") from None
         yield f"{name}: written"
-    values = {f"{new.prefix}_{end}": value for end, value in new.connection.items()}
-    if values:
-        dotenv_file.write(project.dotenv, values, instead="set them in the environment")
-        yield f".env: {', '.join(values)}"
     yield from add_to_jobs(project, f"{new.tap} target-{new.name}")
 
 
