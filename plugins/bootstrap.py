@@ -119,7 +119,9 @@ def make_venv():
 def plugins(what, names):
     """Make the environments of these Meltano plugins; return whether there was anything to do."""
     # only what is installed counts, not the configuration: editing a stream needs no set-up
-    urls = [pip_url(path) for name in names for path in sorted(ROOT.glob(f"plugins/*/{name}--*.lock"))]
+    locks = [path for name in names for path in sorted(ROOT.glob(f"plugins/*/{name}--*.lock"))]
+    # once each: the variants of a plugin share its environment
+    urls = list(dict.fromkeys(map(pip_url, locks)))
     pins = [REQUIREMENTS / f"{name}.txt" for name in [*names, "build"]]
     stamp = Stamp(ROOT / ".meltano" / f".tidemark-setup-{names[0]}")
     wanted = stamp.wanted("plugins", [*pins, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))], *urls)

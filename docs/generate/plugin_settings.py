@@ -21,6 +21,9 @@ of `tap-postgres` is `TAP_POSTGRES_MAX_PARALLEL`. Objects and arrays are JSON th
 plugin's lock file (`plugins/extractors/`, `plugins/loaders/`): Tidemark's own, those of the connection, and those that
 have a default of this project there, in place of the plugin's default below. `.venv/bin/meltano config list
 tap-postgres` shows the values that a run gets, and where each comes from.
+
+The tap of a further source has the same settings, and variables with its own name, such as `TAP_CRM_MAX_PARALLEL`. Its
+lock file is that of the variant `bare`, which has no default of a database.
 """
 _SCHEMA = """
 import json

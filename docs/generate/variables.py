@@ -93,7 +93,8 @@ def _defaults() -> dict[str, str]:
             continue
         for kind in vars(importlib.import_module(module.name)).values():
             if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == module.name:
-                prefix = f"{kind.prefix}_" if hasattr(kind, "prefix") else _PREFIXES.get(kind.__name__)
+                own = getattr(kind, "variables_prefix", None)
+                prefix = f"{own}_" if own else _PREFIXES.get(kind.__name__)
                 if prefix:
                     found |= {prefix + name.upper(): field.default for name, field in kind.model_fields.items()}
     found |= asked("utilities/airflow", _IN_AIRFLOW)

@@ -1,7 +1,9 @@
 # ruff: noqa: INP001 - a script, beside the package
-"""Writes the settings of tap or target, as the code has them, into Meltano's definition of the plugin.
+"""Writes the settings of tap or target, as the code has them, into Meltano's definitions of the plugin.
 
-`make definitions` runs it in both environments: each has one of the two, and writes its definition.
+`make definitions` runs it in both environments: each has one of the two, and writes its definitions. The tap has two:
+the variant `tidemark` reads the first source and has the embedded server's address as its defaults. The variant `bare`
+is for all further sources and has none of them, so that a source without an address reads no other one's database.
 """
 
 from __future__ import annotations
@@ -18,23 +20,26 @@ from singer_postgres.core import setting_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_PLUGINS = Path(__file__).parents[1]
 LOCKS = {
-    "tap": Path(__file__).parents[1] / "extractors" / "tap-postgres--tidemark.lock",
-    "target": Path(__file__).parents[1] / "loaders" / "target-postgres--tidemark.lock",
+    "tap": [_PLUGINS / "extractors" / f"tap-postgres--{variant}.lock" for variant in ("tidemark", "bare")],
+    "target": [_PLUGINS / "loaders" / "target-postgres--tidemark.lock"],
 }
 _CLASSES = {"tap": "TapPostgres", "target": "TargetPostgres"}
-# defaults of this project: its own servers, and the fast way between the two plugins
+# the fast way between tap and target
+_TAP = {"use_copy": True, "chunk_dir": "$MELTANO_PROJECT_ROOT/.tidemark/chunks"}
+# by lock file: defaults of this project, and its own servers
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "tap": {
+    "tap-postgres--tidemark": {
         "host": "127.0.0.1",
         "port": 5433,
         "user": "tidemark_reader",
         "database": "shop",
         "filter_schemas": ["public"],
-        "use_copy": True,
-        "chunk_dir": "$MELTANO_PROJECT_ROOT/.tidemark/chunks",
+        **_TAP,
     },
-    "target": {
+    "tap-postgres--bare": {"host": None, "port": 5432, "user": "tidemark_reader", "database": None, **_TAP},
+    "target-postgres--tidemark": {
         "host": "127.0.0.1",
         "port": 5434,
         "user": "tidemark_loader",
@@ -46,7 +51,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "run_id": "$TIDEMARK_RUN_ID",
     },
 }
-_CONNECTION = ("password", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
+_TLS = ("password", "ssl_enable", "ssl_mode", "ssl_certificate_authority")
+_CONNECTION = {"tap": (*_TLS, "filter_schemas"), "target": _TLS}
 # A number is an integer for Meltano: its `decimal` makes values of variables that it then can't write as JSON.
 _KINDS = {
     "array": "array",
@@ -59,22 +65,24 @@ _KINDS = {
 
 
 def main() -> None:
-    """Write the definition."""
+    """Write the definitions."""
     kind = next(kind for kind in _CLASSES if importlib.util.find_spec(f"{kind}_postgres"))
-    LOCKS[kind].write_text(with_settings(LOCKS[kind].read_text(encoding="utf-8"), kind), encoding="utf-8")
+    for path in LOCKS[kind]:
+        path.write_text(with_settings(path, kind), encoding="utf-8")
 
 
-def with_settings(lock: str, kind: str) -> str:
-    """Return Meltano's definition of the tap or target with the settings of the code.
+def with_settings(path: Path, kind: str) -> str:
+    """Return the definition in a lock file of the tap or target, with the settings of the code.
 
     Of the MeltanoLabs plugin's settings, it has those of the connection and those with a default of this project.
     Meltano looks up each setting dozens of times at each start, so the full list would add a third of a second to it.
     The others still work under `config`.
     """
+    lock, of_project = path.read_text(encoding="utf-8"), _DEFAULTS[path.stem]
     own, others = _properties(kind)
-    chosen = own | {name: others[name] for name in {*_CONNECTION, *_DEFAULTS[kind]} - own.keys()}
+    chosen = own | {name: others[name] for name in {*_CONNECTION[kind], *of_project} - own.keys()}
     defaults = {name: value["default"] for name, value in own.items() if value.get("default") is not None}
-    defaults |= _DEFAULTS[kind]
+    defaults |= of_project
     settings = [_setting(name, value, defaults) for name, value in setting_names.settings(chosen)]
     # in ASCII: Meltano reads it in the encoding of the locale
     return json.dumps({**json.loads(lock), "settings": settings}, indent=2) + "\n"

@@ -26,6 +26,8 @@ def test_a_read_only_warehouse_and_one_with_another_encoding_are_errors(checkout
     execute(checkout, "warehouse", "create database latin template template0 encoding 'LATIN1' locale 'C'")
     try:
         execute(checkout, "warehouse", "alter database latin set default_transaction_read_only = on")
+        # which gives the roles their rights in this database
+        checkout.tidemark("up", env=env)
         encoding, read_only = check(checkout, env)
         assert encoding["fix"] == ["CREATE DATABASE \"latin_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';"]
         execute(checkout, "warehouse", *read_only["fix"])
@@ -86,6 +88,7 @@ def test_a_standby_is_a_warning_as_a_source_and_an_error_as_a_warehouse(checkout
     for signal in signals:
         signal.touch()
     try:
+        checkout.tidemark("up")
         source, warehouse = check(checkout)
         assert source["level"] == "warning"
         assert source["fix"][0] == "ALTER SYSTEM SET hot_standby_feedback = on;"

@@ -1,36 +1,45 @@
-"""A second source database, added exactly as docs/how-to/tables.md says."""
+"""A second source database, added exactly as docs/how-to/tables.md says, and every command with two sources."""
 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
 
+from tests import second_source
 from tests.integration.conftest import make_checkout
 from tests.leaks import secrets
-from tests.second_source import recipe
 
 SHOP = ("customers", "order_items", "orders", "products")
+EXTRACT = "extract/crm.meltano.yml"
 
 
 @pytest.fixture(scope="module")
 def crm():
     """A project with a loaded shop, after following the page; both databases have a table `customers`."""
     with contextmanager(make_checkout)(stage="loaded") as checkout:
-        for name, text in recipe().items():
-            with (checkout.root / name).open("a") as file:
-                file.write(text)
         url = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "source").strip())
-        owner = {**url, "user": "tidemark", "password": secrets(checkout.root)["TIDEMARK_ADMIN_PASSWORD"]}
+        passwords = secrets(checkout.root)
+        owner = {**url, "user": "tidemark", "password": passwords["TIDEMARK_ADMIN_PASSWORD"]}
+        # the page's host is an example
+        checkout.env |= {
+            "TAP_CRM_HOST": url["host"],
+            "TAP_CRM_PORT": url["port"],
+            "TAP_CRM_PASSWORD": passwords["TAP_POSTGRES_PASSWORD"],
+        }
+        added = checkout.tidemark(*second_source.command())
+        assert "`tap-crm target-crm` in sync and sync-and-transform" in added
+        assert passwords["TAP_POSTGRES_PASSWORD"] not in added
+        second_source.select_streams(checkout.root)
         with psycopg.connect(**owner, autocommit=True) as connection:
             connection.execute("create database crm")
         with psycopg.connect(**{**owner, "dbname": "crm"}, autocommit=True) as connection:
             connection.execute("""
                 create table contacts (id int primary key, name text, updated_at timestamptz not null);
+                create index on contacts (updated_at);
                 insert into contacts select n, 'contact ' || n, now() - interval '1 day' from generate_series(1, 10) n;
                 create table customers (id int primary key, note text);
                 insert into customers values (1, 'no updated_at here');
@@ -68,45 +77,113 @@ def test_a_second_source_is_loaded_beside_the_first_as_the_documentation_says(cr
     }
 
 
-@pytest.mark.long
-def test_both_sources_run_in_one_command_and_checks_of_the_first_are_not_confused(crm):
+def test_commands_look_at_all_sources_or_at_the_named_one(crm):
     checkout, _ = crm
-    run(checkout, "tidemark", "run", "tap-postgres", "target-postgres", "tap-crm", "target-crm")
-    assert "All is in order." in checkout.tidemark("check")
-    for command in ("status", "check"):
-        assert "contacts" not in checkout.tidemark(command)
-    assert "public-orders" in checkout.tidemark("status")
-    assert checkout.run("tidemark", "state", "check").returncode == 0
+    assert checkout.tidemark("dsn", "crm").strip().endswith("/crm")
+    both, one = checkout.tidemark("status"), checkout.tidemark("status", "--source", "crm")
+    assert "source postgres" in both
+    assert "postgres/public-orders" in both
+    assert "crm/public-contacts" in both
+    assert "crm/public-contacts" in one
+    assert "public-orders" not in one
+    checked = checkout.tidemark("check")
+    assert "source crm" in checked
+    assert checked.endswith("All is in order.\n")
+    compared = json.loads(checkout.tidemark("state", "check", "--json"))
+    assert {each["fit"] for each in compared} == {"fits"}
+    equal = json.loads(checkout.tidemark("reconcile", "crm/public-contacts", "public-orders", "--json"))
+    assert {(each["source"], each["stream"]) for each in equal} == {
+        ("crm", "public-contacts"),
+        ("postgres", "public-orders"),
+    }
+    assert all(each["equal"] for each in equal)
+    assert {each["source"] for each in compared} == {"postgres", "crm"}
+    # only one source has this stream
+    assert "raw_crm.contacts" in checkout.tidemark("trace", "public-contacts", "11")
+    assert "public-contacts: 11 read, 0 new" in checkout.tidemark("backfill", "public-contacts", "--all")
+    assert "the sources are postgres, crm" in checkout.refusal("reconcile", "--source", "crn")
 
 
-def test_a_table_with_the_first_sources_name_is_read_as_its_own_tap_says(crm):
-    """Meltano would add the first tap's metadata, with a replication key that does not exist here."""
+def test_a_stream_of_two_sources_is_read_as_its_own_tap_says_and_needs_its_sources_name(crm):
+    """The first tap's metadata names a replication key that does not exist in the second source."""
     checkout, _ = crm
-    extractors = checkout.root / "extract/extractors.meltano.yml"
+    extractors = checkout.root / EXTRACT
     text = extractors.read_text()
     extractors.write_text(text.replace("[public-contacts.*]", "[public-contacts.*, public-customers.*]"))
     try:
-        assert "public-customers: 1 read, 1 new" in run(checkout, "tidemark", "run", "tap-crm", "target-crm")
+        loaded = run(checkout, "tidemark", "run", "tap-postgres", "target-postgres", "tap-crm", "target-crm")
+        assert "crm/public-customers: 1 read, 1 new" in loaded
+        assert "postgres/public-customers: " in loaded
+        refusal = checkout.refusal("trace", "public-customers", "1")
+        assert "a stream of postgres and crm: write postgres/public-customers or crm/public-customers" in refusal
+        assert "no updated_at here" in checkout.tidemark("trace", "crm/public-customers", "1", "--json")
+        rewound = checkout.tidemark("state", "rewind", "public-contacts", "--source", "crm", "--to", "beginning")
+        assert "crm/public-contacts: 20" in rewound
+        assert "public-customers" in checkout.tidemark("reconcile", "public-customers", "--source", "crm")
     finally:
         extractors.write_text(text)
 
 
-@pytest.mark.long
-def test_streams_that_only_the_inherited_tap_has_are_not_missing_from_the_second_source(crm):
-    """With `metadata` written as a mapping, Meltano looks for the first tap's streams too."""
+def test_a_source_without_an_address_reads_no_other_database_and_is_refused(crm):
     checkout, _ = crm
-    extractors = checkout.root / "extract/extractors.meltano.yml"
-    text = extractors.read_text()
-    mapping = "metadata: {public-contacts: {replication-method: INCREMENTAL, replication-key: updated_at}}"
-    as_mapping, changed = re.subn(r"metadata: '.*'", mapping, text)
-    assert changed == 1
-    extractors.write_text(as_mapping)
-    try:
-        assert "succeeded" in run(checkout, "tidemark", "run", "tap-crm", "target-crm")
-        # a missing stream that the second tap itself selects is still reported
-        extractors.write_text(as_mapping.replace("[public-contacts.*]", "[public-contacts.*, public-gone.*]"))
-        assert "public-gone is selected, and the source has no such table" in checkout.refusal(
-            "run", "tap-crm", "target-crm"
-        )
-    finally:
-        extractors.write_text(text)
+    checkout.tidemark("source", "add", "lost")
+    extract = checkout.root / "extract/lost.meltano.yml"
+    extract.write_text(extract.read_text().replace("select: []", "select: [public-orders.*]"))
+    said = "Source lost has no host and no database: set TAP_LOST_HOST and TAP_LOST_DATABASE"
+    assert said in checkout.refusal("run", "tap-lost", "target-lost")
+    assert checkout.run("meltano", "run", "tap-lost", "target-lost").returncode
+    done = checkout.run("tidemark", "check", env={"TAP_LSOT_HOST": "127.0.0.1"})
+    assert done.returncode
+    assert said in done.stdout
+    assert "TAP_LSOT_HOST is set, and no source has it; did you mean TAP_LOST_HOST?" in done.stdout
+    assert checkout.rows("warehouse", "select to_regnamespace('raw_lost')") == [(None,)]
+    assert said in checkout.tidemark("source", "list", env={"COLUMNS": "200"})
+    assert "exists already: tap-lost in extract/lost.meltano.yml" in checkout.refusal("source", "add", "lost")
+    checkout.tidemark("source", "retire", "lost")
+    assert "lost" not in checkout.tidemark("check")
+
+
+def test_a_source_that_fails_stops_no_other_one_and_the_models_are_built(crm):
+    checkout, source = crm
+    source.execute("insert into contacts values (12, 'while it failed', now())")
+    done = checkout.run("tidemark", "pipeline", env={"TAP_CRM_DATABASE": "gone"})
+    assert done.returncode
+    assert "postgres/public-orders" in done.stdout
+    assert "models built." in done.stdout
+    assert "Load crm failed: " in done.stderr
+    assert "TAP_CRM_DATABASE" in done.stderr
+    assert checkout.rows("warehouse", "select count(*) > 0 from marts.fct_orders") == [(True,)]
+
+
+def test_a_retired_source_leaves_the_jobs_and_its_tables_are_dropped_only_by_that_word(crm):
+    checkout, _ = crm
+    with checkout.connect("warehouse") as connection:
+        connection.execute("create view public.reader as select * from raw_crm.contacts")
+    # one stream, and then all of the source
+    assert "public-contacts is no longer selected" in checkout.tidemark("source", "retire", "crm", "public-contacts")
+    (contacts,) = [line for line in checkout.tidemark("status").splitlines() if "crm/public-contacts" in line]
+    assert " retired " in f"{contacts} "
+    checkout.tidemark("source", "retire", "crm")
+    assert checkout.rows("warehouse", "select count(*) > 10 from raw_crm.contacts") == [(True,)]
+    status = checkout.tidemark("status", env={"COLUMNS": "200"})
+    assert "retired 20" in status
+    assert "crm" not in (checkout.root / "orchestrate/jobs.meltano.yml").read_text()
+    assert "view reader depends on" in checkout.refusal("source", "retire", "crm", "--drop-tables", "--yes")
+    with checkout.connect("warehouse") as connection:
+        connection.execute("drop view public.reader")
+    dropped = checkout.tidemark("source", "retire", "crm", "--drop-tables", "--yes")
+    assert "contacts" in dropped
+    assert checkout.rows("warehouse", "select to_regnamespace('raw_crm')") == [(None,)]
+    assert "public-orders" in checkout.tidemark("state", "check")
+
+
+def test_check_and_status_start_no_server_and_write_nothing():
+    with contextmanager(make_checkout)() as checkout:
+
+        def files():
+            return {path.relative_to(checkout.root) for path in checkout.root.rglob("*") if "logs" not in path.parts}
+
+        before = files()
+        assert "not running" in checkout.tidemark("check")
+        assert "down" in checkout.tidemark("status")
+        assert files() == before

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tidemark.inspect.check import servers, streams
 from tidemark.inspect.check import settings as check_settings
 from tidemark.project import database_settings as settings
-from tidemark.project import meltano_project, resolved_settings, variables, yaml_files
+from tidemark.project import meltano_project, resolved_settings, sources, variables, yaml_files
 
 # by plugin and setting: a value other than the default, and how tidemark sees it
 CONNECTION = {
@@ -124,7 +124,7 @@ def test_connections_are_found_wherever_meltano_finds_them(project, monkeypatch,
 @pytest.mark.parametrize("store", STORES)
 def test_the_tables_to_read_are_found_wherever_meltano_finds_them(project, monkeypatch, store):
     put(project, monkeypatch, store, "tap-postgres", EXTRACTION)
-    found = streams.configuration(project)
+    found = streams.configuration(project, sources.find(project, "postgres"))
     meltano = of_meltano(project, "tap-postgres")
     assert (found.select, found.metadata) == (tuple(meltano["_select"]), meltano["_metadata"])
     # the project's YAML has these, and it overrides the database

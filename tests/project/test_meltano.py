@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import AS_CLONED, REPOSITORY
-from tests.second_source import recipe
+from tests.second_source import select_streams
+from tidemark.project.new_source import NewSource, raw_schema
 
 PLUGINS = [
     (kind, plugin)
@@ -41,7 +42,26 @@ def test_yaml_holds_what_a_person_chooses_and_no_definition(plugin):
 
 def test_every_lock_file_is_of_a_plugin():
     locks = {path.relative_to(REPOSITORY / "plugins").as_posix() for path in REPOSITORY.glob("plugins/*/*.lock")}
-    assert locks == {f"{kind}/{plugin['name']}--{plugin['variant']}.lock" for kind, plugin in PLUGINS}
+    of_plugins = {f"{kind}/{plugin['name']}--{plugin['variant']}.lock" for kind, plugin in PLUGINS}
+    # the parent of all further sources
+    assert locks == of_plugins | {"extractors/tap-postgres--bare.lock"}
+
+
+def test_the_parent_of_further_sources_is_the_tap_without_a_database():
+    first, bare = (
+        json.loads((REPOSITORY / f"plugins/extractors/tap-postgres--{variant}.lock").read_text())
+        for variant in ("tidemark", "bare")
+    )
+    settings, values = ({each["name"]: each.get("value") for each in lock.pop("settings")} for lock in (first, bare))
+    assert settings.keys() == values.keys()
+    assert {name for name in settings if settings[name] != values[name]} == {
+        "host",
+        "port",
+        "database",
+        "filter_schemas",
+    }
+    assert (values["host"], values["database"], values["filter_schemas"]) == (None, None, None)
+    assert first | {"variant": "bare"} == bare
 
 
 # by kind: as a variable has it, and as the plugin gets it
@@ -84,9 +104,9 @@ def environments(tmp_path_factory):
         copy = root / path.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    for name, text in recipe().items():
-        with (root / name).open("a") as file:
-            file.write(text)
+    for name, text in NewSource("crm", raw_schema("crm")).files.items():
+        (root / name).write_text(text)
+    select_streams(root)
     login = root / "login.json"
     login.write_text('{"access_token": "x"}')
     done = subprocess.run(
@@ -110,5 +130,7 @@ def test_every_setting_can_be_set_by_its_variable(environments):
     _, configurations = samples()
     found = {name: plugin["config"] for name, plugin in environments[1].items()}
     assert {name: found[name] for name in configurations} == configurations
-    # a second source has what the first one has, but for what it says itself
-    assert found["tap-crm"] == configurations["tap-postgres"] | {"database": "crm"}
+    # and no variable of the first source reaches a second one
+    assert found["tap-crm"] == environments[0]["tap-crm"]["config"]
+    # all sources share the warehouse
+    assert found["target-crm"] == configurations["target-postgres"] | {"default_target_schema": "raw_crm"}

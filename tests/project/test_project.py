@@ -24,9 +24,8 @@ FILES = [
     if (REPOSITORY / name).is_file()
 ]
 MELTANO = yaml.safe_load((AS_CLONED / "meltano.yml").read_text())
-DEFINITIONS = {
-    lock["name"]: lock for lock in (json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*.lock"))
-}
+LOCKS = [json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*--tidemark.lock")]
+DEFINITIONS = {lock["name"]: lock for lock in LOCKS}
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
 AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
 # Airflow's own description of its options, read without importing Airflow, which would create files

@@ -94,6 +94,6 @@ def test_models_of_other_sources_are_not_taken():
 
 def test_the_first_source_loads_into_the_targets_default_schema():
     assert raw_schema("postgres") == "raw"
-    assert raw_schema("postgres", "landing") == "landing"
+    assert names("postgres", [table("film")], own_raw_schema="landing").raw_schema == "landing"
     assert raw_schema("my-CRM") == "raw_my_crm"
     assert len(raw_schema("x" * 80)) <= 63

@@ -51,13 +51,46 @@ def test_what_a_person_edited_or_deleted_stays_and_is_shown_with_the_difference(
 
 
 def test_a_file_that_was_there_before_is_not_overwritten(project):
-    path = project.root / "extract/x.meltano.yml"
-    path.parent.mkdir()
-    path.write_text("plugins: {}\n")
+    path = project.root / STAGING
+    path.parent.mkdir(parents=True)
+    path.write_text("select 1\n")
     written = write.write(project, proposal(PARENT, CHILD))
     (foreign,) = written.with_status(Status.foreign)
-    assert foreign.path == "extract/x.meltano.yml"
-    assert path.read_text() == "plugins: {}\n"
+    assert foreign.path == STAGING
+    assert path.read_text() == "select 1\n"
+
+
+TAP = """\
+# mine
+plugins:
+  extractors:
+    - name: tap-x  # as I want it
+      inherit_from: tap-postgres
+      variant: bare
+      config: {where: {public-parent: "id > 5"}}
+      select:
+        - public-parent.*
+        - public-other.*
+      metadata:
+        public-parent: {replication-method: INCREMENTAL, replication-key: id}
+"""
+
+
+def test_a_tap_that_a_person_wrote_gets_what_it_lacks_and_keeps_the_rest(project):
+    path = project.root / "extract/x.meltano.yml"
+    path.parent.mkdir()
+    path.write_text(TAP)
+    write.write(project, proposal(PARENT, CHILD))
+    kept, added = path.read_text(), "        - public-child.*\n"
+    assert added in kept
+    assert set(TAP.splitlines()) - set(kept.splitlines()) <= {'      config: {where: {public-parent: "id > 5"}}'}
+    (tap,) = yaml.safe_load(kept)["plugins"]["extractors"]
+    assert tap["config"]["where"] == {"public-parent": "id > 5"}
+    assert not write.write(project, proposal(PARENT, CHILD)).changes
+    # and what matches no table is taken out only if somebody says so
+    options = Options(unmatched=("public-other.*",))
+    assert write.write(project, proposal(PARENT, CHILD), options=options).changes
+    assert "public-other" not in path.read_text()
 
 
 def test_a_model_that_the_project_has_elsewhere_is_refused_before_anything_is_written(project):

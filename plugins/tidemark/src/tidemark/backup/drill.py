@@ -33,7 +33,7 @@ from tidemark.local.postgres.server import Server
 from tidemark.project import connections, database_settings
 from tidemark.project.database_settings import LOOPBACK
 from tidemark.project.directory import Project
-from tidemark.project.meltano_state import TAP, TARGET
+from tidemark.project.sources import TAP, TARGET
 from tidemark.project.variables import environment
 
 if TYPE_CHECKING:

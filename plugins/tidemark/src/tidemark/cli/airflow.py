@@ -19,9 +19,14 @@ console = Console(highlight=False)
 @airflow_app.command("up")
 def airflow_up() -> None:
     """Run Airflow until Ctrl-C: its database server, API server, scheduler, DAG processor and triggerer."""
+    from tidemark.project.schedules import refresh  # noqa: PLC0415
+
+    project = Project.find()
+    # somebody may have edited a job since it was written
+    refresh(project)
     with suppress(Interruption):
         # Ctrl-C is the normal end of this command
-        raise typer.Exit(airflow.up(Project.find()))
+        raise typer.Exit(airflow.up(project))
 
 
 @airflow_app.command("down")

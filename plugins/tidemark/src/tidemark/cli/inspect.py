@@ -14,9 +14,11 @@ from tidemark.inspect import status as status_
 from tidemark.project.directory import Project
 
 console = Console(highlight=False)
+SourceOption = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source; all by default.")]
 
 
 def status(
+    source: SourceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per database and stream.")] = False,  # noqa: FBT002
     watch: Annotated[  # noqa: FBT002
         bool,
@@ -25,7 +27,7 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show both databases and whether they answer, and the latest run of each stream."""
+    """Show all databases and whether they answer, and the latest run of each stream."""
     project = Project.find()
     if watch:
         if as_json or not console.is_terminal:
@@ -36,19 +38,20 @@ def status(
         with suppress(Interruption):
             watch_.watch(console, project)
         return
-    status_.show_servers(console, project, as_json=as_json)
-    status_.show_runs(console, project, as_json=as_json)
+    status_.show_servers(console, project, source=source, as_json=as_json)
+    status_.show_runs(console, project, source=source, as_json=as_json)
 
 
 def check(
+    source: SourceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
-    """List what would stop or spoil a run, in either database and the project's YAML, with the SQL that fixes it."""
+    """List what would stop or spoil a run, in all databases and the project's YAML, with the SQL that fixes it."""
     from tidemark.inspect.check import show  # noqa: PLC0415
     from tidemark.inspect.check.finding import Level  # noqa: PLC0415
     from tidemark.inspect.check.run import check as run  # noqa: PLC0415
 
-    findings = run(Project.find())
+    findings = run(Project.find(), source)
     if as_json:
         sys.stdout.write(show.as_json(findings) + "\n")
     else:
@@ -58,25 +61,28 @@ def check(
         raise TidemarkError(f"{what} above would stop or spoil a run; correct that, then run `tidemark check` again.")
 
 
-def reconcile(
+def reconcile(  # noqa: PLR0913 - the command's options
     stream: Annotated[
-        list[str] | None, typer.Argument(help="Streams such as public-orders; by default, all selected ones.")
+        list[str] | None,
+        typer.Argument(help="Streams such as public-orders or crm/public-orders; by default, all selected ones."),
     ] = None,
-    repair: Annotated[  # noqa: FBT002
+    *,
+    source: SourceOption = None,
+    repair: Annotated[
         bool, typer.Option("--repair", help="Load missing and different rows, and mark extra rows as deleted.")
     ] = False,
     since: Annotated[str | None, typer.Option(help="Compare only rows from this replication key value on.")] = None,
     allow_deletes: Annotated[
         str, typer.Option(metavar="PERCENT", help="How much of a stream a repair may mark as deleted.")
     ] = "5%",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as a JSON list.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as a JSON list.")] = False,
 ) -> None:
-    """Compare source and warehouse row by row, and say which rows differ; with --repair, make them equal."""
+    """Compare sources and warehouse row by row, and say which rows differ; with --repair, make them equal."""
     from tidemark.inspect.reconcile import show  # noqa: PLC0415
     from tidemark.inspect.reconcile.run import ReconcileOptions, names  # noqa: PLC0415
     from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
 
-    options = ReconcileOptions(tuple(stream or ()), repair, since, _percent(allow_deletes))
+    options = ReconcileOptions(tuple(stream or ()), source, repair, since, _percent(allow_deletes))
     with console.status("Comparing …") as status:
         results = run(
             Project.find(),
@@ -88,7 +94,7 @@ def reconcile(
         sys.stdout.write(show.as_json(results) + "\n")
     else:
         show.show(console, results)
-    if failed := [result.stream for result in results if result.error]:
+    if failed := [result.name for result in results if result.error]:
         raise TidemarkError(f"{', '.join(failed)} could not be {'repaired' if repair else 'compared'}; see above.")
     if (different := names(results)) and repair:
         raise RowsDifferError(f"{different} could not be repaired; see above.")
@@ -97,14 +103,15 @@ def reconcile(
 
 
 def trace(
-    stream: Annotated[str, typer.Argument(help="A stream such as public-orders.")],
+    stream: Annotated[str, typer.Argument(help="A stream such as public-orders or crm/public-orders.")],
     key: Annotated[list[str], typer.Argument(help="The row's key, with a value for each of its columns.")],
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="The stream's source.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole rows as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
     """Follow one row through the source, the raw table, the run that loaded it, and the models."""
     from tidemark.inspect import trace as tracing  # noqa: PLC0415
 
-    places = tracing.trace(Project.find(), stream, key)
+    places = tracing.trace(Project.find(), stream, key, source=source)
     if as_json:
         sys.stdout.write(tracing.as_json(places) + "\n")
     else:

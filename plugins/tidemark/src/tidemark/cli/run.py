@@ -59,8 +59,9 @@ def run(
 
 
 def backfill(  # noqa: PLR0913 - the command's options
-    stream: Annotated[list[str], typer.Argument(help="Such as public-orders.")],
+    stream: Annotated[list[str], typer.Argument(help="Such as public-orders or crm/public-orders.")],
     *,
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="The streams' source.")] = None,
     first: Annotated[str | None, typer.Option("--from", help="Read rows with this replication key or later.")] = None,
     after: Annotated[str | None, typer.Option("--to", help="Read rows with a replication key before this.")] = None,
     every: Annotated[
@@ -98,6 +99,7 @@ def backfill(  # noqa: PLR0913 - the command's options
         run_id=str(run_id or uuid4()),
         say=say,
         moved_since=moved_since,
+        source=source,
     )
     _tell(report, say, as_json)
 
@@ -136,7 +138,7 @@ def pipeline(
         typer.Option(min=0.0001, help="Scale of the demo shop, if it is not loaded yet [default: 0.01]."),
     ] = None,
 ) -> None:
-    """Run the whole job: servers, demo shop, extract, load, models, tests; then print a summary."""
+    """Run the whole job: servers, demo shop, extract and load of all sources, models, tests; then print a summary."""
     from tidemark.run.pipeline import run as run_pipeline  # noqa: PLC0415
 
     run_pipeline(Project.find(), console, scale=scale)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ from tidemark.inspect import status as status_
 from tidemark.local import airflow, databases
 from tidemark.local.postgres import fleet
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, database_settings
+from tidemark.project import connections, database_settings, sources
 from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
@@ -27,14 +26,13 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 
 
-class SideOption(StrEnum):
-    """A database of the pipeline."""
-
-    source = "source"
-    warehouse = "warehouse"
-
-
-SideArgument = Annotated[SideOption, typer.Argument(help="Which database.")]
+_WAREHOUSE = "warehouse"
+SideArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="source|warehouse|NAME", help="Which database: `source` is the first, NAME one of the others."
+    ),
+]
 
 
 def up() -> None:
@@ -63,7 +61,7 @@ def roles(side: SideArgument) -> None:
     """Print the SQL that creates a database's roles, for a server of your own; `tidemark up` runs it on its servers."""
     from tidemark.roles import statements  # noqa: PLC0415
 
-    sys.stdout.write(statements(side.value))
+    sys.stdout.write(statements(_side(side).side))
 
 
 def psql(side: SideArgument, context: typer.Context) -> None:
@@ -81,33 +79,53 @@ def psql(side: SideArgument, context: typer.Context) -> None:
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
 ) -> None:
-    """Delete the embedded servers with all their data, and clear the pipeline's state."""
+    """Delete the embedded servers with all their data, and clear the state of what was loaded from or into them."""
     from tidemark.project import meltano_state as state  # noqa: PLC0415
 
     project = Project.find()
     airflow.refuse_running(project)
-    sides = database_settings.all_databases(project)
-    doomed = [server for side in sides if side.embedded and (server := Server(side, project)).exists()]
+    # also those of databases that now have a host of the user's
+    servers = [Server(side, project) for side in database_settings.all_databases(project)]
+    doomed = [server for server in servers if server.exists()]
     if not doomed:
         console.print("There is no embedded server; nothing to delete.")
         return
     for server in doomed:
         console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
-    console.print("Will clear the state of every pipeline of this project, so that each loads everything next.")
+    ids = [each for each in state.ids(project) if _concerns(each, {server.side.side for server in doomed})]
+    if ids:
+        console.print(f"Will clear this state, so that the next run loads everything: {', '.join(ids)}", soft_wrap=True)
     if not yes and not _confirmed():
         console.print("Nothing was deleted.")
         return
     with hold(project.pipeline_lock, doing="running the pipeline"):
         # state first: state without data would skip rows, but data without state is only read again
-        cleared = state.clear_all(project)
-        fleet.delete(project, sides)
-    console.print(f"Deleted. State cleared: {', '.join(cleared) or 'there was none'}.", soft_wrap=True)
+        state.clear(project, ids)
+        fleet.delete(project, doomed)
+    console.print(f"Deleted. State cleared: {', '.join(ids) or 'there was none'}.", soft_wrap=True)
 
 
-def _side(option: SideOption) -> DatabaseSettings:
+def _concerns(state_id: str, sides: set[str]) -> bool:
+    """Return whether state is of a load from or into one of these servers: only the first source has one."""
+    return "warehouse" in sides or ("source" in sides and f":{sources.TAP}-to-" in state_id)
+
+
+def _side(name: str) -> DatabaseSettings:
+    """Return the settings of a database, with its owner's login if it is an embedded one.
+
+    Raises:
+        UsageError: there is no such database.
+    """
     project = Project.find()
-    source, warehouse = database_settings.read(project)
-    return database_settings.admin(project, source if option is SideOption.source else warehouse)
+    if name == _WAREHOUSE:
+        return database_settings.admin(project, database_settings.warehouse(project))
+    if name == "source":
+        return database_settings.admin(project, database_settings.read(project)[0])
+    found, _ = sources.read_with_faults(project)
+    if name not in {each.name for each in found}:
+        known = ", ".join(["source", _WAREHOUSE, *(each.name for each in found)])
+        raise UsageError(f"There is no database {name!r}; the databases are {known}.")
+    return database_settings.admin(project, database_settings.source(project, sources.find(project, name)))
 
 
 def _confirmed() -> bool:

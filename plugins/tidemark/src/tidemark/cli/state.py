@@ -9,35 +9,41 @@ import typer
 from rich.console import Console
 
 from tidemark.errors import TidemarkError, UsageError
+from tidemark.project import sources
 from tidemark.project.directory import Project
 
 state_app = typer.Typer(
     help="Show how far each stream was read, and whether the warehouse has its rows.", no_args_is_help=True
 )
 console = Console(highlight=False)
+SourceOption = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source; all by default.")]
 
 
 @state_app.command("check")
 def state_check(
+    source: SourceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
     """Compare Meltano's bookmarks with what the warehouse holds. A bookmark that is ahead would skip rows."""
     from tidemark.inspect.state import show  # noqa: PLC0415
     from tidemark.inspect.state.comparison import Status, compare  # noqa: PLC0415
 
-    found = compare(Project.find())
+    project = Project.find()
+    found = [compared for each in sources.chosen(project, source) for compared in compare(project, each)]
     if as_json:
         sys.stdout.write(show.as_json(found) + "\n")
     else:
         show.show(console, found)
-    if ahead := [compared.stream for compared in found if compared.fit is Status.ahead]:
+    if ahead := [compared.name for compared in found if compared.fit is Status.ahead]:
         raise TidemarkError(
             f"State is ahead of the warehouse: rows of {', '.join(ahead)} would be missed; fix it with "
             "`tidemark state rewind`, then run the pipeline."
         )
-    if elsewhere := [compared.stream for compared in found if compared.fit is Status.elsewhere]:
+    if elsewhere := [compared for compared in found if compared.fit is Status.elsewhere]:
+        names = ", ".join(compared.name for compared in elsewhere)
+        prefixes = " and ".join(dict.fromkeys(compared.source.prefix for compared in elsewhere))
         raise TidemarkError(
-            f"The warehouse has {', '.join(elsewhere)} from another database; point TAP_POSTGRES_HOST and _DATABASE at "
+            f"The warehouse has {names} from another database; point {prefixes}_HOST and _DATABASE at "
             "that one, or load this one into a warehouse of its own (TARGET_POSTGRES_DATABASE)."
         )
 
@@ -46,8 +52,11 @@ def state_check(
 def state_rewind(
     stream: Annotated[
         list[str] | None,
-        typer.Argument(help="Streams such as public-orders; by default, all that are ahead of the warehouse."),
+        typer.Argument(
+            help="Streams such as public-orders or crm/public-orders; by default, all that are ahead of the warehouse."
+        ),
     ] = None,
+    source: SourceOption = None,
     to: Annotated[
         str | None,
         typer.Option(help="Read again from this bookmark on, or from the `beginning`; this duplicates no rows."),
@@ -58,7 +67,7 @@ def state_rewind(
 
     if to is not None and not stream:
         raise UsageError("--to needs the names of streams: `tidemark state rewind STREAM … --to …`.")
-    done = rewind(Project.find(), stream or [], to=to)
+    done = rewind(Project.find(), stream or [], to=to, source=source)
     for each in done:
         before, after = (value or "the beginning" for value in (each.before, each.after))
         console.print(f"{each.stream}: {before} → {after}", soft_wrap=True)

@@ -15,6 +15,8 @@ from singer_postgres.core.warehouse import run_history
 if TYPE_CHECKING:
     import psycopg
 
+    from tidemark.project.sources import SourceDefinition
+
 # a run releases its lock at its end, so a row that still says `running` then belongs to a killed run
 _LATEST = """
     select distinct on (source, stream) stream, run_id, outcome, started_at, ended_at, rows_read, rows_inserted,
@@ -26,8 +28,14 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class LatestRun:
-    """The latest run of a stream. `age` is the time since the last successful run read the source."""
+    """The latest run of a stream. `age` is the time since the last successful run read the source.
 
+    Attributes:
+        retired: the source or the stream was given up, so its age does not matter.
+    """
+
+    source: str
+    retired: bool
     stream: str
     run_id: str
     outcome: str
@@ -53,17 +61,24 @@ class LatestRun:
         return values
 
 
-def latest(connection: psycopg.Connection[Any], schema: str) -> list[LatestRun]:
-    """Return the latest run of each stream that is loaded into `schema`; an empty list before the first run."""
-    name = sql.Identifier(schema, run_history.TABLE.name)
+def latest(connection: psycopg.Connection[Any], source: SourceDefinition) -> list[LatestRun]:
+    """Return the latest run of each stream of a source; an empty list before the first run."""
+    name = sql.Identifier(source.raw_schema, run_history.TABLE.name)
     found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
     if not found or found[0] is None:
         return []
-    return [LatestRun(*row) for row in connection.execute(sql.SQL(_LATEST).format(name))]
+    return [
+        LatestRun(source.name, bool(source.retired) or row[0] in source.retired_streams, *row)
+        for row in connection.execute(sql.SQL(_LATEST).format(name))
+    ]
 
 
-def table(runs: list[LatestRun]) -> Table:
-    """Return the runs as a table for the terminal."""
+def table(runs: list[LatestRun], *, several: bool) -> Table:
+    """Return the runs as a table for the terminal.
+
+    Args:
+        several: the project has several sources, so the streams have their names.
+    """
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("stream", no_wrap=True)
     for heading in ("last run", "read", "new", "changed", "deleted", "rejected"):
@@ -74,10 +89,10 @@ def table(runs: list[LatestRun]) -> Table:
         figures = (run.rows_read, run.rows_inserted, run.rows_updated, run.rows_deleted, run.rows_rejected)
         colour = {"succeeded": "green", "running": "cyan"}.get(run.outcome, "red")
         shown.add_row(
-            run.stream,
+            f"{run.source}/{run.stream}" if several else run.stream,
             f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
             *(f"{figure:,}" for figure in figures),
-            _spoken(run.age),
+            "retired" if run.retired else _spoken(run.age),
             one_line(run.error) if run.error else "",
         )
     return shown

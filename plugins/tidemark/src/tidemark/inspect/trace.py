@@ -12,6 +12,7 @@ from rich.table import Table as Columns
 
 from singer_postgres.core.warehouse import run_history
 from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect import named_streams
 from tidemark.inspect.lineage import models_of
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import database_settings
@@ -53,23 +54,25 @@ class TracedRow:
     run: Row | None = field(default=None)
 
 
-def trace(project: Project, stream: str, key: Sequence[str]) -> list[TracedRow]:
+def trace(project: Project, stream: str, key: Sequence[str], *, source: str | None = None) -> list[TracedRow]:
     """Return all places where a row of `stream` may be.
 
     Args:
         key: a value for each column of the key, in the key's order.
+        source: the name of the stream's source, if several have such a stream.
 
     Raises:
         UsageError: the stream isn't selected, or the key doesn't fit it.
         TidemarkError: the row is in neither database.
     """
-    ends = Endpoints.of(project, [stream])
-    with ends.connected() as (source, warehouse):
-        pair, table = ends.pair(source, warehouse, ends.selected[stream])
+    ((definition, (stream,)),) = named_streams.by_source(project, [stream], source).items()
+    ends = Endpoints.of(project, definition, [stream])
+    with ends.connected() as (there, here):
+        pair, table = ends.pair(there, here, ends.selected[stream])
         if len(key) != len(pair.key):
             names = ", ".join(pair.key) or "empty, so its rows can't be traced"
             raise UsageError(f"The key of {stream} is {names}; give a value for each of its columns.")
-        row = _Row(source, warehouse, pair, table, stream, tuple(key))
+        row = _Row(there, here, pair, table, stream, tuple(key))
         try:
             places = [row.in_source(), row.in_raw()]
         except psycopg.DataError as error:

@@ -6,10 +6,7 @@ import base64
 import secrets
 from typing import TYPE_CHECKING
 
-import dotenv
-
-from tidemark.errors import UsageError
-from tidemark.project import database_settings, variables
+from tidemark.project import database_settings, dotenv_file, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,16 +46,8 @@ def ensure_airflow(project: Project) -> None:
 
 
 def _write(project: Project, values: Mapping[str, str]) -> None:
-    if values:
-        try:
-            # dotenv.set_key and copies of .env.example would leave the file readable for others
-            project.dotenv.touch()
-            project.dotenv.chmod(0o600)
-        except OSError as error:
-            raise UsageError(
-                f"{', '.join(values)} can't be generated, because {project.dotenv} can't be written: {error.strerror}; "
-                "set these variables, or set hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST)."
-            ) from None
-    for name, value in values.items():
-        # only letters, digits, -, _ and =, which need no quoting in a shell, a URL or a file
-        dotenv.set_key(project.dotenv, name, value, quote_mode="never")
+    dotenv_file.write(
+        project.dotenv,
+        values,
+        instead="set these variables, or set hosts of your own (TAP_POSTGRES_HOST, TARGET_POSTGRES_HOST)",
+    )

@@ -35,6 +35,11 @@ def ask(console: Console, proposal: Proposal) -> Proposal | None:
         return None
 
 
+def take_out(console: Console, path: str) -> bool:
+    """Ask whether selections that match no table are taken out of the tap's file."""
+    return Confirm.ask(f"Take them out of {path}?", console=console, default=True)
+
+
 def _edited(console: Console, proposal: Proposal) -> Proposal | None:
     while True:
         console.print(Text("\n".join(f"  {name:<8} {what}" for name, what in _ACTIONS.items())))

@@ -31,12 +31,14 @@ class Options:
         max_tests: how many data tests there may be.
         marts: whether a dimension and a fact are drafted, and whether they are built.
         meltano: how the tap and target are named; None for the usual names.
+        unmatched: patterns of the tap's `select` that match no table and are taken out.
     """
 
     yaml_per: Literal["folder", "table"] = "folder"
     max_tests: int = MAX_TESTS
     marts: Literal["none", "draft", "enabled"] = "draft"
     meltano: MeltanoSource | None = None
+    unmatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Generated:
         files: each file's text, by its path in the project. They are written in this order.
         streams: the stream that a file belongs to, for those that belong to one.
         notes: what was left out, in words.
+        extended: files of a person, whose text here is theirs with what they lack.
+        may_change: files that somebody else made, and that are changed all the same.
     """
 
     files: Mapping[str, str]
@@ -54,6 +58,8 @@ class Generated:
     tables: Mapping[str, KnownTable]
     star: tuple[str, str] | None
     notes: tuple[str, ...] = field(default=())
+    extended: frozenset[str] = frozenset()
+    may_change: frozenset[str] = frozenset()
 
 
 def staging_path(source: str, model: str) -> str:

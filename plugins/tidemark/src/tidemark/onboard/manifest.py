@@ -38,6 +38,8 @@ class KnownTable:
         columns: each column's type and alias, by its name, in the source's order.
         pair: the tap and target that load it, without `tap-` and `target-`; empty for the source's own.
         gone: it is no longer read, and its files are still there.
+        masks: the confirmed masks by column, each as `mask` and `why`.
+        reason: why it is read in this way.
     """
 
     oid: int
@@ -50,6 +52,8 @@ class KnownTable:
     columns: Mapping[str, Mapping[str, str]]
     pair: str = ""
     gone: bool = False
+    masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reason: str = ""
 
     @classmethod
     def of(cls, table: StagedTable, before: KnownTable | None) -> KnownTable:
@@ -66,6 +70,8 @@ class KnownTable:
             own.replication_key,
             {name: {"type": each.source.type, "alias": each.alias} for name, each in table.columns.items()},
             own.pair,
+            masks={each.column: {"mask": each.mask, "why": each.why} for each in own.masks if own.masks_confirmed},
+            reason=own.reason,
         )
 
 
@@ -83,12 +89,22 @@ class Manifest:
 
     Attributes:
         star: the streams of the drafted fact and dimension.
+        left_out: streams that could be read, and a person left out.
+        not_read: streams that can't be read or are not worth it, for `tidemark check`.
+        schemas: the only schemas that are read; empty for all.
+        marts_enabled: the drafted marts are built.
+        timezone: the time zone that a person gave for replication keys without one.
         writing: hashes of the files of a run that was killed while it wrote; each file has its old text or this one.
     """
 
     tables: Mapping[str, KnownTable] = field(default_factory=dict)
     files: Mapping[str, KnownFile] = field(default_factory=dict)
     star: tuple[str, str] | None = None
+    left_out: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    marts_enabled: bool = False
+    timezone: str | None = None
     writing: Mapping[str, KnownFile] = field(default_factory=dict)
 
     @classmethod
@@ -108,6 +124,11 @@ class Manifest:
                 {stream: KnownTable(**each) for stream, each in found["tables"].items()},
                 {name: KnownFile(**each) for name, each in found["files"].items()},
                 tuple(found["star"]) if found.get("star") else None,
+                tuple(found.get("left_out", ())),
+                tuple(found.get("not_read", ())),
+                tuple(found.get("schemas", ())),
+                found.get("marts_enabled", False),
+                found.get("timezone"),
                 {name: KnownFile(**each) for name, each in found.get("writing", {}).items()},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -118,6 +139,11 @@ class Manifest:
         content: dict[str, Any] = {
             "version": _VERSION,
             "star": self.star,
+            **({"left_out": sorted(self.left_out)} if self.left_out else {}),
+            **({"not_read": sorted(self.not_read)} if self.not_read else {}),
+            **({"schemas": sorted(self.schemas)} if self.schemas else {}),
+            **({"marts_enabled": True} if self.marts_enabled else {}),
+            **({"timezone": self.timezone} if self.timezone else {}),
             "tables": {stream: asdict(each) for stream, each in sorted(self.tables.items())},
             "files": {name: asdict(each) for name, each in sorted(self.files.items())},
         }

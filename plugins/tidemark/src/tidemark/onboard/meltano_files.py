@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tidemark.onboard.methods import BY_CHOICE
 from tidemark.onboard.names import FIRST
 from tidemark.onboard.proposal import Method
 
@@ -56,7 +57,8 @@ class MeltanoSource:
 
 def files(proposal: Proposal, source: MeltanoSource) -> dict[str, str]:
     """Return the text of the taps' and the targets' file, by path."""
-    left_out = [each for each in proposal.tables if each.method is Method.left_out]
+    # what a person left out is in the manifest
+    left_out = [each for each in proposal.tables if each.method is Method.left_out and each.reason != BY_CHOICE]
     read = [
         f"The streams of {proposal.source}, each with the reason for its method. `tidemark onboard` wrote this file.",
         "It writes it again when the source's tables change, unless somebody edited it.",
@@ -105,7 +107,13 @@ def _extractor(proposal: Proposal, source: MeltanoSource, pair: str) -> Any:
         # a pair has the source's connection
         {
             "name": f"tap-{pair}" if pair else source.tap,
-            **_inherited(source.tap if pair else source.tap_parent),
+            **(
+                {"inherit_from": source.tap, "annotations": {"tidemark": {"pair_of": proposal.source}}}
+                if pair
+                else {"inherit_from": source.tap_parent, "variant": "bare"}
+                if source.tap_parent
+                else {"variant": "tidemark"}
+            ),
             "config": config,
             "select": select,
             "metadata": _metadata(tables),
@@ -117,17 +125,14 @@ def _loader(proposal: Proposal, source: MeltanoSource, pair: str) -> Any:
     from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415
 
     schema = proposal.pairs[pair] if pair else proposal.raw_schema
+    parent = source.target if pair else source.target_parent
     return CommentedMap(
         {
             "name": source.target_of(pair),
-            **_inherited(source.target if pair else source.target_parent),
+            **({"inherit_from": parent} if parent else {"variant": "tidemark"}),
             "config": {"default_target_schema": schema, **({} if pair else source.target_config)},
         }
     )
-
-
-def _inherited(parent: str | None) -> dict[str, str]:
-    return {"inherit_from": parent} if parent else {"variant": "tidemark"}
 
 
 def _why(table: TableProposal) -> str:

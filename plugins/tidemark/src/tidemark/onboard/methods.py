@@ -30,6 +30,7 @@ _KEYLESS = (
     "no key: all its rows are written again if any differs, incremental models and snapshots can't be built on it, and "
     "no test can find a row that is there twice"
 )
+BY_CHOICE = "left out by choice; name it with --tables to read it"
 _INTEGERS = ("smallint", "integer", "bigint")
 
 
@@ -111,7 +112,7 @@ def by_hand(table: SourceTable, method: Method, replication_key: str | None = No
     if method is Method.incremental and replication_key:
         return _incremental(table, table.column(replication_key), f"{replication_key} was chosen explicitly", warnings)
     if method is Method.left_out:
-        return Decision(Method.left_out, "left out by choice")
+        return Decision(Method.left_out, BY_CHOICE)
     return _whole(table, "chosen explicitly", warnings)
 
 

@@ -51,26 +51,23 @@ class Names:
     warnings: tuple[str, ...] = ()
 
 
-def raw_schema(source: str, default: str = "raw") -> str:
-    """Return the raw schema of a source, or of a further pair.
-
-    Args:
-        default: the default schema of the first source's target.
-    """
-    return default if source == FIRST else _cut(f"raw_{snake_case(source) or 'source'}", _SCHEMA_BYTES, source)
+def raw_schema(source: str) -> str:
+    """Return the usual raw schema of a source, or of a further pair."""
+    return "raw" if source == FIRST else _cut(f"raw_{snake_case(source) or 'source'}", _SCHEMA_BYTES, source)
 
 
 def names(
     source: str,
     tables: Iterable[SourceTable],
     *,
-    default_raw_schema: str = "raw",
+    own_raw_schema: str | None = None,
     taken: Iterable[str] = (),
     kept: Mapping[str, TableNames] | None = None,
 ) -> Names:
     """Name the tables that are read.
 
     Args:
+        own_raw_schema: the schema of the source's own target; its usual one by default.
         taken: names of models of other sources.
         kept: names that an earlier onboarding gave, by stream.
     """
@@ -83,7 +80,7 @@ def names(
         if other is not table:
             ambiguous[str(table)] = f"the tap has the same name for it and for {other}: {table.stream}"
     read = list(streams.values())
-    own = raw_schema(source, default_raw_schema)
+    own = own_raw_schema or raw_schema(source)
     pairs = _pairs(source, read, kept)
     warnings = tuple(
         f"schema {schema} has tables of the same name as another schema: it is loaded by a pair of its own, "

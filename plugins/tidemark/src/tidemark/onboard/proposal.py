@@ -98,6 +98,10 @@ class Proposal:
         tables: those that can be read, in the order of their names.
         timestamp_timezone: the zone of replication keys without one, if it is known for all of them.
         role: the role that the tap connects as.
+        timezone_is_chosen: a person gave `timestamp_timezone`.
+        all_streams: all tables of the source as streams, also those that no proposal is made for.
+        schemas: the only schemas that are read; empty for all.
+        left_out_by_choice: streams that could be read, and a person left out.
     """
 
     source: str
@@ -106,6 +110,10 @@ class Proposal:
     warnings: tuple[str, ...] = ()
     timestamp_timezone: str | None = None
     role: str = ""
+    timezone_is_chosen: bool = False
+    all_streams: frozenset[str] = frozenset()
+    schemas: tuple[str, ...] = ()
+    left_out_by_choice: tuple[str, ...] = ()
 
     @property
     def read(self) -> tuple[TableProposal, ...]:

@@ -14,7 +14,7 @@ from tidemark.onboard.stamps import has_zone, is_timestamp
 from tidemark.onboard.words import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tidemark.onboard.catalog import SourceCatalog
     from tidemark.onboard.methods import Decision
@@ -53,21 +53,23 @@ class Wanted:
 
     Attributes:
         patterns: tables as TABLE or SCHEMA.TABLE, with `*` and `?`; empty for all.
-        default_raw_schema: the first source's raw schema.
+        raw_schema: the schema of the source's own target; its usual one by default.
         taken_models: names of models of other sources.
         kept: names that an earlier onboarding gave, by stream.
+        also: streams that are wanted beside those of the patterns, such as those of an earlier onboarding.
     """
 
     source: str
     patterns: tuple[str, ...] = ()
     answers: Answers = field(default_factory=Answers)
-    default_raw_schema: str = "raw"
+    raw_schema: str | None = None
     taken_models: frozenset[str] = frozenset()
     kept: Mapping[str, TableNames] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()
 
 
-def matching(tables: Iterable[SourceTable], patterns: Sequence[str]) -> list[SourceTable]:
-    """Return the tables that any of the patterns matches.
+def matching(tables: Iterable[SourceTable], patterns: Sequence[str], also: Collection[str] = ()) -> list[SourceTable]:
+    """Return the tables that any of the patterns matches, and the streams in `also`.
 
     Raises:
         UsageError: a pattern matches no table.
@@ -75,7 +77,7 @@ def matching(tables: Iterable[SourceTable], patterns: Sequence[str]) -> list[Sou
     every = list(tables)
     if not patterns:
         return every
-    found = set()
+    found = set(also)
     for pattern in patterns:
         hits = [table for table in every if fnmatchcase(table.name, pattern) or fnmatchcase(str(table), pattern)]
         if not hits:
@@ -91,16 +93,16 @@ def propose(facts: Facts, wanted: Wanted) -> Proposal:
     Raises:
         UsageError: a pattern or an explicit choice names no table, or a column that can't be a replication key.
     """
-    tables = matching(facts.catalog.tables, wanted.patterns)
+    tables = matching(facts.catalog.tables, wanted.patterns, wanted.also)
     exactly = {each for each in wanted.patterns if not set(each) & set("*?[")}
-    named = {table.stream for table in tables if exactly & {table.name, str(table)}}
+    named = {table.stream for table in tables if exactly & {table.name, str(table)} or table.stream in wanted.also}
     answers = replace(wanted.answers, named=wanted.answers.named | named, incremental=_chosen(tables, wanted.answers))
     role = facts.catalog.role
     proposed = [_table(table, methods.decide(table, answers, role)) for table in tables]
     named_tables = names.names(
         wanted.source,
         [each.table for each in proposed if each.method is not Method.left_out],
-        default_raw_schema=wanted.default_raw_schema,
+        own_raw_schema=wanted.raw_schema,
         taken=wanted.taken_models,
         kept=wanted.kept,
     )
@@ -133,6 +135,7 @@ def propose(facts: Facts, wanted: Wanted) -> Proposal:
             tuple(sorted(done, key=lambda each: (each.table.schema, each.table.name))),
             (*facts.catalog.undescribed, *named_tables.warnings),
             role=role,
+            all_streams=frozenset(table.stream for table in facts.catalog.tables),
         )
     )
 
@@ -143,6 +146,8 @@ def whole(proposal: Proposal) -> Proposal:
     local = [each for each in incremental if _lacks_zone(each)]
     zones = {_zone(each) for each in local}
     zone = next(iter(zones)) if len(zones) == 1 else None
+    if proposal.timezone_is_chosen:
+        zone = proposal.timestamp_timezone
     found = [warning for warning in proposal.warnings if warning != _DELETES and _NO_ZONE not in warning]
     if local and not zone:
         found.append(f"{listed(each.table for each in local)}: {_NO_ZONE}")

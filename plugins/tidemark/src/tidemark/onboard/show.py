@@ -13,6 +13,8 @@ from tidemark.onboard import sql_files
 from tidemark.onboard.proposal import Method
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from tidemark.onboard.proposal import Proposal, TableProposal
@@ -22,8 +24,8 @@ _STYLES = {Method.incremental: "green", Method.full_table: "cyan", Method.left_o
 _SHARED = 3
 
 
-def as_json(proposal: Proposal) -> str:
-    """Return a proposal as a JSON object."""
+def as_json(proposal: Proposal, more: Mapping[str, Any]) -> str:
+    """Return a proposal as a JSON object, with more members."""
     return json.dumps(
         {
             "source": proposal.source,
@@ -34,6 +36,7 @@ def as_json(proposal: Proposal) -> str:
             "tables": [_as_dict(each) for each in proposal.tables],
             "missing_indexes": sql_files.missing_indexes(proposal),
             "missing_grants": sql_files.missing_grants(proposal),
+            **more,
         },
         indent=2,
     )

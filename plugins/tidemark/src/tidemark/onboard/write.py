@@ -14,11 +14,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.onboard import generated, table_changes
+from tidemark.onboard import existing_files, generated, table_changes
 from tidemark.onboard.generated import MODELS, Generated, Options
 from tidemark.onboard.manifest import KnownFile, Manifest, sha256
+from tidemark.onboard.proposal import Method
 from tidemark.onboard.staged_columns import dbt_source
 from tidemark.project import file_locks
+from tidemark.project.onboarded import manifest_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,11 +93,6 @@ class Written:
         return [each for each in self.files if each.status in statuses]
 
 
-def manifest_path(project: Project, source: str) -> Path:
-    """Return where a source's manifest is."""
-    return project.root / "extract" / f"{source}.onboarded.json"
-
-
 def write(
     project: Project,
     proposal: Proposal,
@@ -122,7 +119,14 @@ def write(
         before = Manifest.read(path)
         content = _generate(project, proposal, options or Options(), before, remove_gone=remove_gone)
         files = list(_compare(project, content, before, remove_gone=remove_gone))
-        after = _manifest(content, files, before)
+        after = replace(
+            _manifest(content, files, before),
+            left_out=proposal.left_out_by_choice,
+            not_read=tuple(each.table.stream for each in proposal.tables if each.method is Method.left_out),
+            schemas=proposal.schemas,
+            marts_enabled=bool(options and options.marts == "enabled"),
+            timezone=proposal.timestamp_timezone if proposal.timezone_is_chosen else None,
+        )
         tables = tuple(table_changes.compare(before.tables, after.tables))
         if not dry_run:
             try:
@@ -150,6 +154,7 @@ def _generate(
     content = generated.generate(proposal, options, before, kept=kept, described=_described(project, proposal))
     _refuse_models_elsewhere(project, content, before)
     old = {stream: replace(before.tables[stream], gone=True) for stream in kept}
+    content = existing_files.extend(project, content, proposal, options, before)
     return replace(content, tables={**content.tables, **old})
 
 
@@ -200,6 +205,8 @@ def _compare(project: Project, content: Generated, before: Manifest, *, remove_g
         stream = content.streams.get(path)
         there = _read(project.root / path)
         status = _status(path, text, there, before)
+        if path in content.may_change and status in _LEFT_ALONE and there is not None:
+            status = Status.changed
         yield WrittenFile(path, status, "" if status is Status.unchanged else _diff(path, there, text), stream)
     for path in sorted({*before.files, *before.writing} - content.files.keys()):
         there = _read(project.root / path)
@@ -233,6 +240,8 @@ def _diff(path: str, there: str | None, text: str | None) -> str:
 def _manifest(content: Generated, files: list[WrittenFile], before: Manifest) -> Manifest:
     known = {}
     for each in files:
+        if each.path in content.extended:
+            continue
         if each.status in {Status.created, Status.changed, Status.unchanged}:
             known[each.path] = KnownFile(sha256(content.files[each.path]), each.stream)
         elif each.path in before.files and each.status is not Status.removed:
@@ -263,7 +272,9 @@ def _apply(  # noqa: PLR0913, PLR0917 - each argument has a name
             (project.root / name).parent.mkdir(parents=True, exist_ok=True)
             _store(_temporary(project.root / name), texts[name])
         # from here on, a file with its new text counts as ours, also if this process is killed
-        journal = replace(before, writing={**before.writing, **{name: after.files[name] for name in written}})
+        journal = replace(
+            before, writing={**before.writing, **{name: after.files[name] for name in written if name in after.files}}
+        )
         _replace(manifest, journal.text())
         for name in written:
             _temporary(project.root / name).replace(project.root / name)

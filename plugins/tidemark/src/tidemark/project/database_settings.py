@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003  (pydantic needs it at run time)
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator
 
 from tidemark.errors import UsageError
-from tidemark.project import resolved_settings, variables
+from tidemark.project import resolved_settings, sources, variables
 
 if TYPE_CHECKING:
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 SideName = Literal["source", "warehouse"]
 ServerName = Literal["source", "warehouse", "airflow"]
 LOOPBACK = "127.0.0.1"
 _RAW = "raw"
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-_S = TypeVar("_S", "Source", "Warehouse", "TransformerLogin")
+_S = TypeVar("_S", "Warehouse", "TransformerLogin")
 # the owner of the embedded servers: it creates databases, roles and the demo shop, and no run connects as it
 ADMIN = "tidemark"
 TRANSFORMER = "tidemark_transformer"
@@ -30,7 +31,7 @@ class DatabaseSettings(BaseModel):
     """One database of the pipeline. The fields are the variables `{prefix}_HOST`, `{prefix}_PORT` and so on."""
 
     side: ClassVar[ServerName]
-    prefix: ClassVar[str]
+    variables_prefix: ClassVar[str]
 
     host: str | None = None
     port: int = Field(ge=1, le=65535)
@@ -60,9 +61,19 @@ class DatabaseSettings(BaseModel):
         return self.host or LOOPBACK
 
     @property
+    def prefix(self) -> str:
+        """What the names of its variables begin with."""
+        return self.variables_prefix
+
+    @property
     def login_prefix(self) -> str:
         """The prefix of the variables for address and login."""
         return self.prefix
+
+    @property
+    def title(self) -> str:
+        """What to call it among the databases of the pipeline."""
+        return self.side
 
     def variables(self) -> dict[str, str]:
         """Return the settings as variables for a child. None is empty: tap, target and dbt differ on empty ones."""
@@ -81,25 +92,47 @@ class DatabaseSettings(BaseModel):
 
     def __str__(self) -> str:
         """Return the database's name for messages, without a secret."""
-        return f"{self.side} database {self.database!r} on {self.address}:{self.port}"
+        return f"{self.title} database {self.database!r} on {self.address}:{self.port}"
 
 
 class Source(DatabaseSettings):
-    """The database that the tap reads."""
+    """A database that a tap reads. The defaults are those of the first source, which may have an embedded server."""
 
     side = "source"
-    prefix = "TAP_POSTGRES"
+    variables_prefix = sources.prefix(sources.TAP)
 
     port: int = Field(default=5433, ge=1, le=65535)
     user: str = "tidemark_reader"
     database: str = "shop"
+    _tap: str = PrivateAttr(default=sources.TAP)
+
+    @classmethod
+    def of(cls, tap: str, values: dict[str, str]) -> Source:
+        """Return the database of a tap from its settings.
+
+        Raises:
+            UsageError: a value can't be used.
+        """
+        source = variables.fill(cls, f"{sources.prefix(tap)}_", values)
+        source._tap = tap  # noqa: SLF001 - its own class
+        return source
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its variables begin with."""
+        return sources.prefix(self._tap)
+
+    @property
+    def title(self) -> str:
+        """What to call it among the databases of the pipeline: a further source has its name before it."""
+        return self.side if self._tap == sources.TAP else f"{self._tap.removeprefix('tap-')} {self.side}"
 
 
 class Warehouse(DatabaseSettings):
     """The database that the target writes, and in which dbt builds with a role of its own."""
 
     side = "warehouse"
-    prefix = "TARGET_POSTGRES"
+    variables_prefix = "TARGET_POSTGRES"
 
     port: int = Field(default=5434, ge=1, le=65535)
     user: str = "tidemark_loader"
@@ -119,14 +152,14 @@ class Models(Warehouse):
     @property
     def login_prefix(self) -> str:
         """The prefix of the variables for address and login."""
-        return TransformerLogin.prefix
+        return TransformerLogin.variables_prefix
 
 
 class AirflowDatabase(DatabaseSettings):
     """The database of Airflow's metadata."""
 
     side = "airflow"
-    prefix = "AIRFLOW_POSTGRES"
+    variables_prefix = "AIRFLOW_POSTGRES"
 
     port: int = Field(default=5435, ge=1, le=65535)
     user: str = "airflow"
@@ -143,7 +176,7 @@ class Machine(BaseModel):
 class TransformerLogin(BaseModel):
     """dbt's login in the warehouse, and its address."""
 
-    prefix: ClassVar[str] = "DBT_POSTGRES"
+    variables_prefix: ClassVar[str] = "DBT_POSTGRES"
     host: str | None = None
     port: int | None = Field(default=None, ge=1, le=65535)
     user: str | None = None
@@ -218,17 +251,36 @@ def postgres_bin(project: Project) -> Path | None:
 
 
 def read(project: Project) -> tuple[Source, Warehouse]:
-    """Read source and warehouse as Meltano does: from the environment, .env, its files, its database.
+    """Read the first source and the warehouse as Meltano does: from the environment, .env, its files, its database.
 
     Raises:
         UsageError: a variable's value can't be used.
     """
-    source, warehouse = _read(Source, project), _read(Warehouse, project)
-    if source.embedded and warehouse.embedded and source.port == warehouse.port:
+    found, into = _source(project, sources.TAP), warehouse(project)
+    if found.embedded and into.embedded and found.port == into.port:
         raise UsageError(
-            f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {source.port}; give the two servers different ports."
+            f"TAP_POSTGRES_PORT and TARGET_POSTGRES_PORT are both {found.port}; give the two servers different ports."
         )
-    return source, warehouse
+    return found, into
+
+
+def source(project: Project, definition: SourceDefinition) -> Source:
+    """Read the settings of a source's database.
+
+    Raises:
+        UsageError: a variable's value can't be used, or a further source has no address of its own.
+    """
+    return read(project)[0] if definition.first else _source(project, definition.tap)
+
+
+def warehouse(project: Project, definition: SourceDefinition | None = None) -> Warehouse:
+    """Read the settings of the warehouse, with the raw schema of a source, or else of the first one.
+
+    Raises:
+        UsageError: a variable's value can't be used.
+    """
+    found = _read(Warehouse, project)
+    return found.model_copy(update={"default_target_schema": definition.raw_schema}) if definition else found
 
 
 def all_databases(project: Project) -> list[DatabaseSettings]:
@@ -246,18 +298,31 @@ def airflow_database(project: Project) -> AirflowDatabase:
     Raises:
         UsageError: a variable's value can't be used.
     """
-    return variables.read_into(AirflowDatabase, f"{AirflowDatabase.prefix}_", project)
+    return variables.read_into(AirflowDatabase, f"{AirflowDatabase.variables_prefix}_", project)
 
 
 def _machine(project: Project) -> Machine:
     return variables.read_into(Machine, "TIDEMARK_", project)
 
 
+def _source(project: Project, tap: str) -> Source:
+    found = _values(project, tap, Source)
+    if tap != sources.TAP and (missing := [name for name in ("host", "database") if name not in found]):
+        names = " and ".join(f"{sources.prefix(tap)}_{name.upper()}" for name in missing)
+        what = f"Source {tap.removeprefix('tap-')} has no {' and no '.join(missing)}"
+        raise UsageError(f"{what}: set {names} in .env or the environment.")
+    return Source.of(tap, found)
+
+
 def _read(kind: type[_S], project: Project) -> _S:
     """Read the settings that the plugin of a database has."""
-    plugin = kind.prefix.lower().replace("_", "-")
+    plugin = kind.variables_prefix.lower().replace("_", "-")
+    return variables.fill(kind, f"{kind.variables_prefix}_", _values(project, plugin, kind))
+
+
+def _values(project: Project, plugin: str, kind: type[BaseModel]) -> dict[str, str]:
     found = resolved_settings.read(project, plugin, list(kind.model_fields))
     # the plugins' default address is our own server's, which only runs if the user names none
     if (host := found.get("host")) and host.is_default and host.value == LOOPBACK:
         del found["host"]
-    return variables.fill(kind, f"{kind.prefix}_", {name: setting.value for name, setting in found.items()})
+    return {name: setting.value for name, setting in found.items()}

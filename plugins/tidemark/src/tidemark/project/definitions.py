@@ -74,7 +74,9 @@ def _lock(project: Project, kind: str, name: str, variant: str | None) -> dict[s
         pass
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
-    known = sorted(each.stem.partition("--")[2] for each in directory.glob(f"{name}--*.lock"))
+    known = [each.stem.partition("--")[2] for each in directory.glob(f"{name}--*.lock")]
+    # of the tap's two, the one for a plugin of this name
+    known.sort(key=lambda each: (each != "tidemark", each))
     what = f"its variant is {variant!r}, and there is no {path}" if variant else "it names no variant"
     advice = f"set `variant: {known[0]}`" if known else f"`meltano add {name}` adds the one of Meltano Hub"
     raise UsageError(f"The plugin {name} has no definition: {what}; {advice}.")

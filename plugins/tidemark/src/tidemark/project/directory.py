@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 from tidemark.errors import UsageError
+from tidemark.project import dotenv_file
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Project:
 
     def variable(self, *names: str) -> str | None:
         """Return the first of these variables that is set, in the process or else in .env."""
-        dotenv = dotenv_values(self.dotenv, encoding="utf-8") if self.dotenv.exists() else {}
+        dotenv = dotenv_file.read(self.dotenv)
         return next((value for name in names if (value := os.environ.get(name) or dotenv.get(name))), None)
 
     @property

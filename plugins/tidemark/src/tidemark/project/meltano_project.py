@@ -131,19 +131,3 @@ def plugin(meltano: MeltanoProject, name: str) -> tuple[ProjectPlugin, PluginSet
         return found, PluginSettingsService(meltano, found)
     except (MeltanoError, ValueError) as error:
         raise unreadable(error) from error
-
-
-def named_streams(project: Project, tap: str) -> list[str] | None:
-    """Return the patterns of streams in a tap's own `select` and `metadata`.
-
-    Meltano adds the `metadata` of the tap that it inherits from, whose streams this tap doesn't have.
-
-    Returns:
-        None if the tap inherits from no other one, so that everything is its own.
-    """
-    found, service = plugin(find(project), tap)
-    if not found.inherit_from:
-        return None
-    selected = [pattern.rpartition(".")[0] for pattern in service.get("_select") if not pattern.startswith("!")]
-    described: Any = found.extras.get("metadata")
-    return selected + (list(described) if isinstance(described, dict) else [])

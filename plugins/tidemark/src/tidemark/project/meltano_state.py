@@ -13,14 +13,13 @@ from tidemark.errors import TidemarkError
 from tidemark.project import meltano_project, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from meltano.core.project import Project as MeltanoProject
     from meltano.core.state_service import StateService
 
     from tidemark.project.directory import Project
-
-TAP, TARGET = "tap-postgres", "target-postgres"
+    from tidemark.project.sources import SourceDefinition
 
 
 @dataclass(frozen=True)
@@ -42,51 +41,70 @@ def shown(value: Any) -> str:
         return str(value)
 
 
-def state_id(meltano: MeltanoProject) -> str:
-    """Return the id of the pipeline's state in Meltano."""
+def state_id(meltano: MeltanoProject, source: SourceDefinition) -> str:
+    """Return the id of a source's state in Meltano."""
     # this expands variables in the environment's state_id_suffix
-    meltano_project.plugin(meltano, TAP)
+    meltano_project.plugin(meltano, source.tap)
     assert meltano.environment
     # Meltano reads this variable only from the process, not from .env
     suffix = os.environ.get("MELTANO_RUN_STATE_ID_SUFFIX") or meltano.environment.state_id_suffix
-    return f"{meltano.environment.name}:{TAP}-to-{TARGET}{f':{suffix}' if suffix else ''}"
+    return f"{meltano.environment.name}:{source.tap}-to-{source.target}{f':{suffix}' if suffix else ''}"
 
 
-def bookmarks(project: Project) -> dict[str, Bookmark]:
+def bookmarks(project: Project, source: SourceDefinition) -> dict[str, Bookmark]:
     """Return each stream's bookmark in Meltano's state. Streams without a replication key have none."""
     return {
         stream: Bookmark(entry["replication_key"], entry["replication_key_value"])
-        for stream, entry in entries(project).items()
+        for stream, entry in entries(project, source).items()
         if entry.get("replication_key_value") is not None
     }
 
 
-def entries(project: Project) -> dict[str, dict[str, Any]]:
+def entries(project: Project, source: SourceDefinition) -> dict[str, dict[str, Any]]:
     """Return everything that the tap has written about each stream into Meltano's state."""
     with _meltano_state(project) as service:
-        found: dict[str, dict[str, Any]] = _payload(service).get("singer_state", {}).get("bookmarks", {})
+        name = state_id(service.project, source)
+        found: dict[str, dict[str, Any]] = _payload(service, name).get("singer_state", {}).get("bookmarks", {})
     return found
 
 
-def put(project: Project, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
+def put(project: Project, source: SourceDefinition, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
     """Write what the tap will find in its state about some streams; None removes a stream."""
     with _meltano_state(project) as service:
-        payload = _payload(service)
+        name = state_id(service.project, source)
+        payload = _payload(service, name)
         bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
         for stream, entry in entries.items():
             bookmarks.pop(stream, None)
             if entry is not None:
                 bookmarks[stream] = entry
-        service.set_state(state_id(service.project), json.dumps(payload))
+        service.set_state(name, json.dumps(payload))
 
 
-def _payload(service: StateService) -> dict[str, Any]:
-    """Return Meltano's state.
+def clear(project: Project, ids: Iterable[str]) -> None:
+    """Clear state, so that the next runs load everything."""
+    with _meltano_state(project) as service:
+        for each in ids:
+            service.clear_state(each)
+
+
+def id_of(project: Project, source: SourceDefinition) -> str:
+    """Return the id of a source's state."""
+    return state_id(meltano_project.find(project), source)
+
+
+def ids(project: Project) -> list[str]:
+    """Return the ids of all state of the project."""
+    with _meltano_state(project) as service:
+        return sorted(service.list_state())
+
+
+def _payload(service: StateService, name: str) -> dict[str, Any]:
+    """Return the state with an id.
 
     Raises:
         TidemarkError: it is not Singer state.
     """
-    name = state_id(service.project)
     try:
         payload: Any = service.get_state(name)
     except ValueError:
@@ -111,15 +129,6 @@ def _meltano_state(project: Project) -> Iterator[StateService]:
     meltano = meltano_project.find(project)
     with meltano_project.database(meltano) as session:
         yield StateService(meltano, session)
-
-
-def clear_all(project: Project) -> list[str]:
-    """Clear the state of all pipelines of the project, so that the next runs load everything. Return their ids."""
-    with _meltano_state(project) as service:
-        ids = sorted(service.list_state())
-        for each in ids:
-            service.clear_state(each)
-    return ids
 
 
 def export(project: Project) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The settings of tap, target and dbt as Meltano resolves them: variables, .env, YAML, its database, defaults.
 
-If YAML or Meltano's database has a setting, this asks Meltano. Usually neither does. Then variables and defaults are
-enough, and the second that Meltano's import takes is saved.
+If an environment of meltano.yml or Meltano's database has a setting, or a value refers to a variable, this asks
+Meltano. Usually that is not so. Then variables, `config` and defaults are enough, and the second that Meltano's import
+takes is saved.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,10 @@ import psycopg
 from tidemark.project import definitions, meltano_project, variables, yaml_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from meltano.core.project import Project as MeltanoProject
+    from sqlalchemy.orm import Session
 
     from tidemark.project.directory import Project
 
@@ -45,18 +49,33 @@ def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setti
     files = yaml_files.read(project)
     found = variables.read(project)
     kind = meltano_project.kind(plugin)
+    names = list(names)
     defaults = definitions.read(project, files, kind, plugin).settings
-    prefix = plugin.upper().replace("-", "_")
-    of_meltano = files.configures(kind, plugin) or any("$" in str(defaults.get(name)) for name in names)
-    if of_meltano or _stored(project, database_uri(project)):
-        return _ask_meltano(project, plugin, {name: f"{prefix}_{name.upper()}" for name in names}, found)
+    # the plugin's own, and then those of the plugins that it inherits from
+    levels = [(_prefix(each["name"]), each.get("config") or {}) for each in files.ancestry(kind, plugin)]
+    levels = levels or [(_prefix(plugin), {})]
+    values = [source.get(name) for name in names for source in (defaults, *(config for _, config in levels))]
+    if (
+        files.only_meltano_knows(kind, plugin)
+        or any("$" in str(value) or isinstance(value, dict) for value in values)
+        or _stored(project, database_uri(project))
+    ):
+        variable_names = {name: f"{levels[0][0]}_{name.upper()}" for name in names}
+        return _ask_meltano(project, plugin, variable_names, found)
     settings = {}
     for name in names:
-        if value := found.get(f"{prefix}_{name.upper()}"):
-            settings[name] = Setting(value, is_default=False)
+        chosen = [
+            each for prefix, config in levels for each in (found.get(f"{prefix}_{name.upper()}"), config.get(name))
+        ]
+        if (value := next((each for each in chosen if each is not None and each != ""), None)) is not None:
+            settings[name] = Setting(str(value), is_default=False)
         elif defaults.get(name) is not None:
             settings[name] = Setting(str(defaults[name]), is_default=True)
     return settings
+
+
+def _prefix(plugin: str) -> str:
+    return plugin.upper().replace("-", "_")
 
 
 def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> list[str]:
@@ -66,8 +85,7 @@ def beyond_variables(project: Project, plugin: str, names: Iterable[str]) -> lis
         UsageError, TidemarkError: see `read`.
     """
     found = variables.read(project)
-    prefix = plugin.upper().replace("-", "_")
-    named = {name: f"{prefix}_{name.upper()}" for name in names}
+    named = {name: f"{_prefix(plugin)}_{name.upper()}" for name in names}
     settings = read(project, plugin, named)
     return [
         variable
@@ -88,9 +106,7 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
     meltano = meltano_project.find(project)
     _, service = meltano_project.plugin(meltano, plugin)
     settings = {}
-    # opening a database that doesn't exist would create it
-    stored = _stored(project, database_uri(project))
-    with meltano_project.database(meltano) if stored else nullcontext() as session:
+    with stored(project, meltano) as session:
         for name, variable in names.items():
             value: Any = None
             is_default = False
@@ -103,6 +119,20 @@ def _ask_meltano(project: Project, plugin: str, names: dict[str, str], found: di
             if value is not None:
                 settings[name] = Setting(str(value), is_default=is_default)
     return settings
+
+
+@contextmanager
+def stored(project: Project, meltano: MeltanoProject) -> Iterator[Session | None]:
+    """Open Meltano's database, if it has any settings: opening one that doesn't exist would create it.
+
+    Raises:
+        TidemarkError: the database can't be used.
+    """
+    if not _stored(project, database_uri(project)):
+        yield None
+        return
+    with meltano_project.database(meltano) as session:
+        yield session
 
 
 def _stored(project: Project, uri: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 from tidemark.project import meltano_project, resolved_settings
-from tidemark.project.meltano_state import TAP
+from tidemark.project.sources import TAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tidemark.project.directory import Project
 
+# what Airflow makes DAGs of
+FILE = "orchestrate/schedules.json"
 _SCHEMA = "default_target_schema"
 
 
@@ -46,6 +48,28 @@ def export(project: Project) -> str:
         ) from error
     sources = [_source(project, meltano, *pair) for pair in sorted(set(_pairs(schedules)))]
     return json.dumps({"schedules": schedules, "streams": _streams(tap), "sources": sources}, indent=2) + "\n"
+
+
+def refresh(project: Project, *, dry_run: bool = False) -> bool:
+    """Write the file again if it is there and not current. Return whether it was not.
+
+    Args:
+        dry_run: only look.
+
+    Raises:
+        UsageError: see `export`; or the file can't be written.
+    """
+    path = project.root / FILE
+    if not path.exists() or path.read_text() == (text := export(project)):
+        return False
+    if not dry_run:
+        new = path.with_name(f"{path.name}.new")
+        try:
+            new.write_text(text)
+            new.replace(path)
+        except OSError as error:
+            raise UsageError(f"{FILE} can't be written: {error.strerror}; run `make schedules` once it can.") from None
+    return True
 
 
 def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

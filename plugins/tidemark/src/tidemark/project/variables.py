@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from dotenv.variables import Variable, parse_variables
 from pydantic import BaseModel, ValidationError
 
 from tidemark.errors import UsageError
-from tidemark.project import yaml_files
+from tidemark.project import dotenv_file, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,24 +87,36 @@ def _of_dotenv(dotenv: Path) -> dict[str, str]:
     """
     if not dotenv.exists():
         return {}
-    known = set(os.environ)
-    with dotenv.open(encoding="utf-8") as lines:
-        for binding in parse_stream(lines):
-            line = f"Line {binding.original.line} of {dotenv}"
-            # never show the value: it may be a password
-            if binding.error:
-                name, equals, _ = binding.original.string.strip().partition("=")
-                raise UsageError(
-                    f"{line} can't be read: {f'{name}{equals}…' if equals else name!r}; write NAME=value, in quotes if "
-                    "the value has any, or put a # before it."
-                )
-            if binding.key and binding.key.startswith(_OURS) and not _names(binding.value or "") <= known:
-                raise UsageError(
-                    f"{line}: {binding.key} refers with ${{NAME}} to a variable that is not set, and would lose that "
-                    "part; set it above, or, for a plain ${, write ${:-$}{ and put the value in single quotes."
-                )
-            known.add(binding.key or "")
-    return {name: value for name, value in dotenv_values(dotenv, encoding="utf-8").items() if value is not None}
+    _refuse_lost(dotenv, dotenv.read_text(encoding="utf-8"), frozenset(os.environ))
+    return {name: value for name, value in dotenv_file.read(dotenv).items() if value is not None}
+
+
+# once for each text: a command with many sources reads the file often
+@functools.lru_cache(maxsize=8)
+def _refuse_lost(dotenv: Path, text: str, known: frozenset[str]) -> None:
+    """Raise if a line would lose a setting.
+
+    Args:
+        known: the variables of the process.
+
+    Raises:
+        UsageError: see `_of_dotenv`.
+    """
+    for binding in parse_stream(io.StringIO(text)):
+        line = f"Line {binding.original.line} of {dotenv}"
+        # never show the value: it may be a password
+        if binding.error:
+            name, equals, _ = binding.original.string.strip().partition("=")
+            raise UsageError(
+                f"{line} can't be read: {f'{name}{equals}…' if equals else name!r}; write NAME=value, in quotes if "
+                "the value has any, or put a # before it."
+            )
+        if binding.key and binding.key.startswith(_OURS) and not _names(binding.value or "") <= known:
+            raise UsageError(
+                f"{line}: {binding.key} refers with ${{NAME}} to a variable that is not set, and would lose that "
+                "part; set it above, or, for a plain ${, write ${:-$}{ and put the value in single quotes."
+            )
+        known |= {binding.key or ""}
 
 
 def _names(value: str) -> set[str]:

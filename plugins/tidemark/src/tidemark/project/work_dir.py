@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
+from tidemark.project import sources
 from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 # the directories that Meltano and its plugins write, by the variable that sets each one
 _DIRECTORIES = {
     "MELTANO_SYS_DIR_ROOT": ".meltano",
-    "TAP_POSTGRES_CHUNK_DIR": ".tidemark/chunks",
     "DBT_POSTGRES_TARGET_PATH": ".meltano/dbt/target",
     "DBT_POSTGRES_GOOD_RUN_PATH": ".meltano/dbt/good",
     "DBT_POSTGRES_LOG_PATH": "logs",
     # another log of Meltano's: by default in the home directory, which a container's user may not have
     "XDG_STATE_HOME": ".state",
 }
+_CHUNKS = ".tidemark/chunks"
 # Meltano and the SDK read these only from the process, not from .env
 _OF_PROCESS = {"MELTANO_SYS_DIR_ROOT", "XDG_STATE_HOME"}
 _VARIABLE = "TIDEMARK_WORK_DIR"
@@ -51,7 +52,7 @@ def enter_if_named() -> None:
 def _enter(project: Project) -> None:
     work = project.work
     try:
-        for variable, name in _DIRECTORIES.items():
+        for variable, name in {**_DIRECTORIES, **_chunk_directories(project)}.items():
             directory = work / name
             directory.mkdir(parents=True, exist_ok=True)
             if variable in _OF_PROCESS or not project.variable(variable):
@@ -71,6 +72,15 @@ def _enter(project: Project) -> None:
         ) from None
     if not project.variable("MELTANO_PROJECT_READONLY"):
         os.environ["MELTANO_PROJECT_READONLY"] = "true"
+
+
+def _chunk_directories(project: Project) -> dict[str, str]:
+    """Return the variable of each tap's directory of chunks."""
+    taps = {sources.TAP}
+    # a command that needs the project's files reports why they can't be read
+    with suppress(UsageError):
+        taps |= {source.tap for source in sources.read_with_faults(project)[0]}
+    return {f"{sources.prefix(tap)}_CHUNK_DIR": _CHUNKS for tap in sorted(taps)}
 
 
 def _link(link: Path, to: Path) -> None:

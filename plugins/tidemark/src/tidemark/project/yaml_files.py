@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,23 @@ class ProjectFiles:
         for plugin in (self.plugin(kind, name), *in_environments):
             yield plugin.get("config") or {}
 
-    def configures(self, kind: str, name: str) -> bool:
-        """Return whether anything but variables and defaults may affect a plugin's settings."""
-        plugin = self.plugin(kind, name)
+    def ancestry(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Return a plugin's entry and those of the project's plugins that it inherits from, the nearest first."""
+        entries: list[dict[str, Any]] = []
+        while (plugin := self.plugin(kind, name)) and plugin not in entries:
+            entries.append(plugin)
+            # with a variant, Meltano takes the definition from a lock file, and nothing from the project's plugin
+            if "variant" in plugin or not plugin.get("inherit_from"):
+                break
+            name = plugin["inherit_from"]
+        return entries
+
+    def only_meltano_knows(self, kind: str, name: str) -> bool:
+        """Return whether anything but variables, `config` of its entry and defaults may affect a plugin's settings."""
         return bool(
             any(document.get("env") for document in self.documents)
             or any(each.get("config") or each.get("env") for each in self._environments())
-            or any(plugin.get(key) for key in ("config", "env", "inherit_from"))
+            or any(plugin.get("env") for plugin in self.ancestry(kind, name))
         )
 
     def _environments(self) -> list[dict[str, Any]]:
@@ -83,11 +94,24 @@ def read(project: Project) -> ProjectFiles:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Return the content of a file. Commands read the files again for each source, and nobody changes what is returned.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
     import yaml  # noqa: PLC0415  (not every command needs it)
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        found = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe one
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} can't be read: {one_line(error)}; correct it.") from None
+        found = yaml.load(content, Loader=loader)  # noqa: S506 - a safe one
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(error)) from None
     return found if isinstance(found, dict) else {}

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import backfill as ranges
-from singer_postgres.core.source import identity, relations
+from singer_postgres.core.source import relations
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.inspect.reconcile.pairing import Endpoints, loaded_up_to
+from tidemark.inspect import named_streams
+from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.run import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from singer_postgres.core.source.backfill import Backfill
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
     from tidemark.run.progress import Listener
     from tidemark.run.report import RunReport
     from tidemark.run.steps import BackfillStep
@@ -35,25 +37,29 @@ def backfill(  # noqa: PLR0913 - each argument has a name
     run_id: str,
     say: Listener,
     moved_since: datetime | None = None,
+    source: str | None = None,
 ) -> RunReport:
     """Run some steps of a backfill. Check everything first, whichever steps these are.
+
+    Args:
+        source: the name of the streams' source, if several have such streams.
 
     Raises:
         UsageError: a stream is unknown, or can't be backfilled like this.
         BusyError: another run of this project is active.
         TidemarkError: a stream is not loaded, or a database can't be reached or used.
     """
-    chosen = _checked(project, streams, asked)
-    names = [block for step in steps for block in step.blocks]
+    meant = named_streams.by_source(project, streams, source)
+    chosen = {each: _checked(project, each, names, asked) for each, names in meant.items()}
+    names = [block for step in steps for block in step.blocks(chosen)]
     more = _variables(chosen, asked)
     return blocks.run(project, names, run_id=run_id, say=say, more=more, save_state=False, moved_since=moved_since)
 
 
-def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[Stream]:
-    ends = Endpoints.of(project, streams)
+def _checked(project: Project, definition: SourceDefinition, streams: Sequence[str], asked: Backfill) -> list[Stream]:
+    ends = Endpoints.of(project, definition, streams)
     chosen = [ends.selected[name] for name in dict.fromkeys(streams)]
     with ends.connected() as (source, warehouse):
-        source_id = identity.identity(source)
         for stream in chosen:
             if stream.incremental:
                 relation = relations.find(source, *stream.relation.path)
@@ -69,22 +75,22 @@ def _checked(project: Project, streams: Sequence[str], asked: Backfill) -> list[
                 raise UsageError(f"{stream.name} is LOG_BASED, so it is only read from the log; name others.")
             elif not asked.is_all:
                 raise UsageError(f"{stream.name} is read in full at every run; use --all, or name others.")
-            schema = ends.warehouse.default_target_schema
-            bookmark = loaded_up_to(source, warehouse, source_id, schema, stream)
+            bookmark = ends.loaded_up_to(source, warehouse, stream)
             if stream.incremental and bookmark is None:
                 raise TidemarkError(f"The first load of {stream.name} is not complete; run the pipeline first.")
     return chosen
 
 
-def _variables(chosen: Sequence[Stream], asked: Backfill) -> dict[str, str]:
-    """Return the variables that limit tap and dbt to the chosen streams."""
-    # a filter does not change the selection of columns
-    only = [_escaped(glob.escape(stream.name)) for stream in chosen]
-    return {
-        "TAP_POSTGRES__SELECT_FILTER": json.dumps(only),
-        "TAP_POSTGRES_BACKFILL": json.dumps({_escaped(stream.name): asked.to_json() for stream in chosen}),
-        "DBT_TOUCHED": " ".join(_selector(stream.relation.name) for stream in chosen),
-    }
+def _variables(chosen: Mapping[SourceDefinition, Sequence[Stream]], asked: Backfill) -> dict[str, str]:
+    """Return the variables that limit taps and dbt to the chosen streams."""
+    found = {}
+    for source, streams in chosen.items():
+        # a filter does not change the selection of columns
+        only = [_escaped(glob.escape(stream.name)) for stream in streams]
+        found[f"{source.prefix}__SELECT_FILTER"] = json.dumps(only)
+        found[f"{source.prefix}_BACKFILL"] = json.dumps({_escaped(stream.name): asked.to_json() for stream in streams})
+    touched = [_selector(stream.relation.name) for streams in chosen.values() for stream in streams]
+    return {**found, "DBT_TOUCHED": " ".join(dict.fromkeys(touched))}
 
 
 def _escaped(name: str) -> str:

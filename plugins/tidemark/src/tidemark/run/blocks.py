@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases
+from tidemark.project import sources
 from tidemark.project.file_locks import hold
 from tidemark.run import failed_streams, runner
 from tidemark.run.block_names import split
@@ -54,19 +55,27 @@ def run(  # noqa: PLR0913 - each argument has a name
         # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
         with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
             with failed_streams.recorded(project, expected, run_id):
-                source, warehouse = databases.bring_up(project)
-                databases.try_own(project)
+                read = sources.of_blocks(project, blocks)
+                # a utility of ours looks at all sources, and a server that it started would end with it
+                utilities = any(name.startswith("tidemark:") for name in blocks)
+                if utilities:
+                    databases.bring_up(project)
+                found, warehouse = databases.bring_up_all(project, read)
+                databases.try_own(project, read)
+            several = len(read) > 1
+            names = {each.tap: f"{each.name}/" for each in read if several}
             log.outcome = runner.run(
                 project,
-                [BlockOutcome(name) for name in expected],
+                [BlockOutcome(name, source=names.get(name.split()[0], "")) for name in expected],
                 blocks,
-                databases=(source, warehouse),
+                databases=(found, warehouse),
                 run_id=run_id,
                 lock=lock,
                 view=LineProgress(say),
                 more=more,
                 save_state=save_state,
             )
-            report = report_of(project, warehouse, log.outcome, run_id=run_id, since=moved_since)
+            schemas = [each.raw_schema for each in read]
+            report = report_of(project, warehouse, log.outcome, run_id=run_id, since=moved_since, schemas=schemas)
     report.seconds = round(time.monotonic() - began, 3)
     return report

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,10 @@ class Display:
     def __init__(self, console: Console) -> None:
         """Show them on `console`."""
         self.console = console
+
+    def failure(self, title: str, why: str) -> None:
+        """Show a step that could not begin."""
+        self.console.print(Text.assemble(("✗", "red"), f" {title:<17} {why}"), soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[DisplayedStep]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,11 +15,10 @@ from psycopg import sql
 
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.errors import TableMissingError
-from singer_postgres.core.source.selected_streams import Pattern
 from singer_postgres.core.warehouse import run_history, state_table
 from singer_postgres.core.warehouse.run_history import StreamRun
 from tidemark.errors import BusyError, TidemarkError
-from tidemark.project import connections, database_settings, meltano_project, resolved_settings
+from tidemark.project import connections, database_settings, meltano_project, resolved_settings, selection
 from tidemark.run.events import Failure
 from tidemark.run.outcome import BlockOutcome
 
@@ -61,7 +59,7 @@ def recorded(project: Project, names: Iterable[str], run_id: str) -> Iterator[No
         failure = Failure(str(error), error.code, error.transient, error.cure)
         blocks = [BlockOutcome(each, success=False, failures=[failure]) for each in names]
         with suppress(TidemarkError):
-            record(project, database_settings.read(project)[1], blocks, run_id)
+            record(project, database_settings.warehouse(project), blocks, run_id)
         raise
 
 
@@ -74,7 +72,8 @@ def record(project: Project, warehouse: Warehouse, blocks: Iterable[BlockOutcome
                 schema = _schema(project, block.names.split()[-1])
                 if schema is not None:
                     with connections.connect(warehouse) as connection:
-                        _record(connection, schema, block, run_id, _selected(project, block.tap))
+                        selects = selection.selects(meltano_project.find(project), block.tap)
+                        _record(connection, schema, block, run_id, selects)
             except Exception as error:  # noqa: BLE001 - the run itself reports its failure; this is one more record of it
                 _LOGGER.debug("The failure could not be recorded: %s", error)
 
@@ -83,19 +82,6 @@ def _schema(project: Project, target: str) -> str | None:
     """Return the schema that a target loads into; None for a target that has no such setting."""
     found = resolved_settings.read(project, target, [_SCHEMA]).get(_SCHEMA)
     return found.value if found else None
-
-
-def _selected(project: Project, tap: str) -> Callable[[str], bool]:
-    """Return whether a tap selects a stream: another one may load into the same schema."""
-    _, service = meltano_project.plugin(meltano_project.find(project), tap)
-    patterns = [Pattern.parse(text) for text in service.get("_select")]
-    chosen = [each.streams for each in patterns if not each.negated]
-    excluded = [each.streams for each in patterns if each.negated and each.columns == "*"]
-    return lambda stream: _matches(stream, chosen) and not _matches(stream, excluded)
-
-
-def _matches(stream: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(stream, pattern) for pattern in patterns)
 
 
 def _record(

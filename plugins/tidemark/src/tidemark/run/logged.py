@@ -42,10 +42,11 @@ def logged(run_id: str, blocks: Sequence[str]) -> Iterator[LoggedRun]:
         error.is_logged = True  # type: ignore[attr-defined]
         raise
     for stream, rows in sorted(run.outcome.rows.items() if run.outcome else ()):
+        name = run.outcome.without_source(stream) if run.outcome else stream
         if any(rows.values()):
             counts = {f"tidemark.rows.{what}": count for what, count in rows.items()}
             said = ", ".join(f"{count:,} {what}" for what, count in rows.items())
-            log.write(said, more={"event.action": "stream-ended", "tidemark.stream": stream, **counts})
+            log.write(said, more={"event.action": "stream-ended", "tidemark.stream": name, **counts})
     failure = run.outcome.failure() if run.outcome else None
     _end(log, began, asdict(failure) if failure else None)
 

@@ -25,12 +25,14 @@ class BlockOutcome:
         names: the arguments of `meltano run`, such as `tap-postgres target-postgres`.
         title: what to call it; the names by default.
         counted: what the counts of dbt nodes mean, such as `tests passed`.
+        source: what comes before the names of its streams, such as `crm/`, if the run loads several sources.
         missing: streams that `select` or `metadata` names and the source does not have.
     """
 
     names: str
     title: str = ""
     counted: str = "nodes"
+    source: str = ""
     passed: int = 0
     warned: int = 0
     success: bool | None = None
@@ -98,7 +100,7 @@ class RunOutcome:
     @property
     def missing(self) -> list[str]:
         """The streams that the source does not have."""
-        return [stream for block in self.blocks for stream in block.missing]
+        return [f"{block.source}{stream}" for block in self.blocks for stream in block.missing]
 
     @property
     def block(self) -> BlockOutcome:
@@ -120,16 +122,32 @@ class RunOutcome:
         """Add `event`."""
         match event:
             case Rows(stream, count, what):
-                self.rows.setdefault(stream, Counter())[what] += count
+                self.rows.setdefault(f"{self.block.source}{stream}", Counter())[what] += count
             case StreamBegan(stream, incremental):
-                self.rows.setdefault(stream, Counter())
+                self.rows.setdefault(f"{self.block.source}{stream}", Counter())
                 if incremental:
-                    self.incremental.add(stream)
+                    self.incremental.add(f"{self.block.source}{stream}")
             case BlockDone(success, error):
                 self.block.success, self.block.error = success, error
                 self._done += 1
             case _:
                 self.block.take(event)
+
+    def rows_of(self, block: BlockOutcome) -> tuple[int, int]:
+        """Return how many rows of how many streams a block has read so far."""
+        read = [rows["read"] for stream, rows in self.rows.items() if stream.startswith(block.source)]
+        return sum(read), len(read)
+
+    def add(self, later: RunOutcome) -> None:
+        """Add the rows of a further `meltano run` with some of these blocks."""
+        for stream, rows in later.rows.items():
+            self.rows.setdefault(stream, Counter()).update(rows)
+        self.incremental |= later.incremental
+
+    def without_source(self, stream: str) -> str:
+        """Return a name in `rows` as the tap has it."""
+        start = next((block.source for block in self.blocks if block.source and stream.startswith(block.source)), "")
+        return stream.removeprefix(start)
 
     def failure(self) -> Failure | None:
         """Return why the run failed; None if it succeeded."""

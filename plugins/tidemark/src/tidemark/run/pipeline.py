@@ -6,28 +6,31 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark.errors import UsageError
+from tidemark.errors import TidemarkError, UsageError
 from tidemark.local import databases, demo
-from tidemark.project import demo_files
+from tidemark.project import demo_files, sources
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
 from tidemark.run import failed_streams, runner, summary, what_next
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
+from tidemark.run.events import Failure
 from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.progress import StepProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from rich.console import Console
 
     from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 # by argument of `meltano run`: the Meltano block's title on the screen, and what its counts of dbt nodes mean
-_BLOCKS = {
-    f"{state.TAP} {state.TARGET}": ("Extract and load", ""),
+_MODELS = {
     "dbt-postgres:run": ("Build models", "models built"),
     "dbt-postgres:test": ("Test", "tests passed"),
 }
@@ -35,7 +38,9 @@ _DEMO_SCALE = 0.01
 
 
 def run(project: Project, console: Console, *, scale: float | None = None) -> None:
-    """Run the whole job once.
+    """Run the whole job once: all sources, one after the other, then the models and their tests.
+
+    A source that fails does not stop the others. The models are built if any source was loaded.
 
     Args:
         scale: the scale of the demo shop, if this run loads it.
@@ -47,34 +52,119 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     what_next.refuse_without_streams(project)
     began = time.monotonic()
     run_id = str(uuid.uuid4())
+    read = sources.chosen(project, None)
+    loads = {each: _load(each) for each in read}
+    names = [*(block.names for block in loads.values()), *_MODELS]
     with (
-        logged(run_id, " ".join(_BLOCKS).split()) as log,
+        logged(run_id, " ".join(names).split()) as log,
         hold(project.pipeline_lock, doing="running the pipeline") as lock,
     ):
         display = Display(console)
-        with failed_streams.recorded(project, _BLOCKS, run_id):
-            source, warehouse = _databases(project, display, scale)
-        log.outcome = outcome = _meltano(project, display, lock, source, warehouse, run_id)
-        if not outcome.ended_well:
-            raise _failed(project, outcome, run_id)
-        reports = summary.stream_reports(outcome, state.bookmarks(project))
-        summary.show(
-            console, outcome, reports, seconds=time.monotonic() - began, next_steps=_next(project, source, outcome)
-        )
-    if outcome.missing:
-        raise _failed(project, outcome, run_id)
+        with failed_streams.recorded(project, names, run_id):
+            settings, warehouse = _databases(project, display, loads, scale)
+        failed_streams.record(project, warehouse, loads.values(), run_id)
+        models = [BlockOutcome(name, title, counted) for name, (title, counted) in _MODELS.items()]
+        log.outcome = outcome = RunOutcome([*loads.values(), *models])
+
+        def meltano(blocks: Sequence[BlockOutcome]) -> RunOutcome:
+            return runner.run(
+                project,
+                blocks,
+                " ".join(block.names for block in blocks).split(),
+                databases=(settings, warehouse),
+                run_id=run_id,
+                lock=lock,
+                view=StepProgress(display),
+            )
+
+        in_turn(outcome, len(loads), meltano)
+        if outcome.rows and (outcome.ended_well or len(read) > 1):
+            bookmarks = {
+                f"{block.source}{stream}": bookmark
+                for each, block in loads.items()
+                for stream, bookmark in state.bookmarks(project, each).items()
+            }
+            reports = summary.stream_reports(outcome, bookmarks)
+            next_steps = _next(project, settings, outcome) if outcome.ended_well else []
+            summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=next_steps)
+    if not outcome.ended_well or outcome.missing:
+        path = next((each.path for each, block in loads.items() if block is outcome.culprit), read[0].path)
+        raise _failed(project, outcome, run_id, path)
 
 
-def _databases(project: Project, display: Display, scale: float | None) -> tuple[Source, Warehouse]:
-    """Start both databases. Test the user's own databases first, so that nothing is created if one is unreachable."""
-    databases.try_own(project)
+def in_turn(outcome: RunOutcome, loads: int, meltano: Callable[[Sequence[BlockOutcome]], RunOutcome]) -> None:
+    """Run all blocks of `outcome`, although Meltano ends with the first that fails.
+
+    After a load that failed, Meltano is started again for what is left. Models are built if any load succeeded.
+
+    Args:
+        loads: how many of the blocks load a source. They come first, and may have failed already.
+        meltano: runs blocks in order, up to the first that fails.
+    """
+    pending = [block for block in outcome.blocks if block.success is None]
+    while pending:
+        outcome.add(meltano(pending))
+        failed = next((place for place, block in enumerate(pending) if not block.success), len(pending))
+        pending = pending[failed + 1 :]
+        of_sources = outcome.blocks[:loads]
+        if all(block.success is not None for block in of_sources) and not any(block.success for block in of_sources):
+            return
+        if any(block.success is False for block in outcome.blocks[loads:]):
+            return
+
+
+def _load(source: SourceDefinition) -> BlockOutcome:
+    if source.alone:
+        return BlockOutcome(source.blocks, "Extract and load")
+    return BlockOutcome(source.blocks, f"Load {source.name}", source=f"{source.name}/")
+
+
+def _databases(
+    project: Project, display: Display, loads: Mapping[SourceDefinition, BlockOutcome], scale: float | None
+) -> tuple[list[Source], Warehouse]:
+    """Start the databases. Test the user's own databases first, so that nothing is created if one is unreachable.
+
+    If one of several sources is unreachable, its load has failed, and the others go on.
+    """
+    _test(project, display, loads)
+    usable = [each for each, block in loads.items() if block.success is None]
     with display.step("Servers") as step:
-        source, warehouse = databases.bring_up(project)
-        step.say(f"{source.address}:{source.port} → {warehouse.address}:{warehouse.port}")
-    if not source.embedded:
+        found, warehouse = databases.bring_up_all(project, usable)
+        step.say(f"{', '.join(f'{each.address}:{each.port}' for each in found)} → {warehouse.address}:{warehouse.port}")
+    first = next((each for each, definition in zip(found, usable, strict=True) if definition.first), None)
+    if first is None or not first.embedded:
         if scale is not None:
-            raise UsageError(f"The {source} is your own; --scale (SCALE in make) is only for the demo shop: omit it.")
-        return source, warehouse
+            which = f"The {first} is your own" if first else "The shop is in no source of this project"
+            raise UsageError(f"{which}; --scale (SCALE in make) is only for the demo shop: omit it.")
+        return found, warehouse
+    _fill(project, display, first, scale)
+    return found, warehouse
+
+
+def _test(project: Project, display: Display, loads: Mapping[SourceDefinition, BlockOutcome]) -> None:
+    """Connect to the user's own databases.
+
+    Raises:
+        TidemarkError: the warehouse is unreachable, or every source.
+    """
+    databases.try_own(project, ())
+    errors = []
+    for source, block in loads.items():
+        try:
+            databases.try_own(project, [source])
+        except TidemarkError as error:
+            errors.append(error)
+            block.success = False
+            block.failures.append(Failure(str(error), error.code, error.transient, error.cure))
+    if len(errors) == len(loads):
+        raise errors[0]
+    for block in loads.values():
+        if block.success is False:
+            display.failure(block.title, block.failures[0].message)
+
+
+def _fill(project: Project, display: Display, source: Source, scale: float | None) -> None:
+    """Load the demo shop into an empty source of ours."""
     with connect(source) as connection:
         found, others = demo.loaded(connection), demo.tables(connection)
     if found is None and not others and (scale is not None or demo_files.installed(project)):
@@ -84,45 +174,31 @@ def _databases(project: Project, display: Display, scale: float | None) -> tuple
     elif scale is not None:
         # this finds the shop there, or raises with the reason why it can't be loaded
         demo.load(project, source, scale=scale)
-    return source, warehouse
 
 
-def _meltano(  # noqa: PLR0913, PLR0917 - a run's parts
-    project: Project, display: Display, lock: int, source: Source, warehouse: Warehouse, run_id: str
-) -> RunOutcome:
-    """Run Meltano and show it.
+def _failed(project: Project, outcome: RunOutcome, run_id: str, path: str) -> RunFailedError:
+    """Return the error of a failed run.
 
-    Raises:
-        BusyError: a run on another machine is loading into the warehouse.
-        TidemarkError: Meltano can't run.
+    Args:
+        path: the file in which streams are selected.
     """
-    return runner.run(
-        project,
-        [BlockOutcome(names, title, counted) for names, (title, counted) in _BLOCKS.items()],
-        " ".join(_BLOCKS).split(),
-        databases=(source, warehouse),
-        run_id=run_id,
-        lock=lock,
-        view=StepProgress(display),
-    )
-
-
-def _failed(project: Project, outcome: RunOutcome, run_id: str) -> RunFailedError:
-    """Return the error of a failed run."""
     failure = outcome.failure()
     assert failure
     why = failure.message.rstrip(".")
     if not outcome.rows:
-        why = f"no stream was read ({why}); see `select` and filter_schemas in extract/extractors.meltano.yml"
+        why = f"no stream was read ({why}); see `select` and filter_schemas in {path}"
     log = project.run_log
     log = log.relative_to(project.root) if log.is_relative_to(project.root) else log
+    others = [block.title for block in outcome.blocks if block.success is False and block is not outcome.culprit]
+    also = f"; {', '.join(others)} failed too" if others else ""
     return RunFailedError(
-        f"{outcome.culprit.title} failed: {why}. Full log: grep {run_id} {log}. What to do: "
+        f"{outcome.culprit.title} failed: {why}{also}. Full log: grep {run_id} {log}. What to do: "
         f"docs/runbook.md#{failure.code}",
         failure,
     )
 
 
-def _next(project: Project, source: Source, outcome: RunOutcome) -> list[str]:
-    with_shop = source.embedded and demo_files.installed(project)
+def _next(project: Project, settings: Sequence[Source], outcome: RunOutcome) -> list[str]:
+    """Return commands to try after a run."""
+    with_shop = any(source.embedded for source in settings) and demo_files.installed(project)
     return what_next.after_a_run(project, with_shop=with_shop, streams=outcome.rows)

@@ -89,7 +89,8 @@ class StepProgress:
                     case BlockDone():
                         break
                     case Rows():
-                        step.say(f"{outcome.read:,} rows of {len(outcome.rows)} streams")
+                        rows, streams = outcome.rows_of(block)
+                        step.say(f"{rows:,} rows of {streams} streams")
             # None means that Meltano ended without reporting the block's end
             block.success = bool(block.success)
             step.failed = not block.success

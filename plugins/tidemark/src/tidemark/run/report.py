@@ -13,7 +13,7 @@ from tidemark.errors import UnreachableError, UsageError
 from tidemark.project import connections, database_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from tidemark.project.database_settings import Warehouse
@@ -67,10 +67,20 @@ class RunReport:
 _WORDS = {"read": "read", "inserted": "new", "updated": "changed", "deleted": "deleted"}
 
 
-def report_of(
-    project: Project, warehouse: Warehouse, outcome: RunOutcome, *, run_id: str, since: datetime | None
+def report_of(  # noqa: PLR0913 - each argument has a name
+    project: Project,
+    warehouse: Warehouse,
+    outcome: RunOutcome,
+    *,
+    run_id: str,
+    since: datetime | None,
+    schemas: Sequence[str],
 ) -> RunReport:
-    """Return the report of a run, from its events and the warehouse's history."""
+    """Return the report of a run, from its events and the warehouse's history.
+
+    Args:
+        schemas: the raw schemas of the sources that the run loads.
+    """
     report = RunReport(run_id, streams={stream: dict(rows) for stream, rows in outcome.rows.items()})
     counts = {
         "passed": sum(block.passed for block in outcome.blocks),
@@ -86,22 +96,26 @@ def report_of(
             "hint": failure.hint,
             "message": failure.message,
         }
-    _ask_warehouse(project, warehouse, report, since)
+    _ask_warehouse(project, warehouse, report, since, schemas)
     return report
 
 
-def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None) -> None:
+def _ask_warehouse(
+    project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None, schemas: Sequence[str]
+) -> None:
     """Add the run's schema changes and the count of moved rows from the warehouse's history."""
     moved = 0
     try:
         with connections.connect(warehouse) as connection:
-            table = sql.Identifier(warehouse.default_target_schema, schema_changes.TABLE.name)
-            if _exists(connection, table):
-                query = "select stream, column_name, change, was, becomes from {} where run_id = %s order by id"
-                for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
-                    report.schema_changes.append(f"{stream}: {schema_changes.Change(*change)}")
+            for schema in schemas:
+                table = sql.Identifier(schema, schema_changes.TABLE.name)
+                if _exists(connection, table):
+                    query = "select stream, column_name, change, was, becomes from {} where run_id = %s order by id"
+                    for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
+                        report.schema_changes.append(f"{stream}: {schema_changes.Change(*change)}")
             if report.streams:
-                moved = max(_rows_of_streams(connection, warehouse, report.run_id, since), _counted(report))
+                recorded = sum(_rows_of_streams(connection, schema, report.run_id, since) for schema in schemas)
+                moved = max(recorded, _counted(report))
             report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
         if report.nodes:
             with connections.connect(database_settings.transformer(project, warehouse)) as connection:
@@ -114,14 +128,12 @@ def _ask_warehouse(project: Project, warehouse: Warehouse, report: RunReport, si
 
 
 def _counted(report: RunReport) -> int:
-    """Return how many rows the target reported: a second target's schema has its own history."""
+    """Return how many rows the target reported: another target's schema has its own history, or none."""
     return sum(rows.get(what, 0) for rows in report.streams.values() for what in ("inserted", "updated", "deleted"))
 
 
-def _rows_of_streams(
-    connection: psycopg.Connection[Any], warehouse: Warehouse, run_id: str, since: datetime | None
-) -> int:
-    table = sql.Identifier(warehouse.default_target_schema, run_history.TABLE.name)
+def _rows_of_streams(connection: psycopg.Connection[Any], schema: str, run_id: str, since: datetime | None) -> int:
+    table = sql.Identifier(schema, run_history.TABLE.name)
     if not _exists(connection, table):
         return 0
     query = sql.SQL(

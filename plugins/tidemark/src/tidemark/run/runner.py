@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.project import database_settings, meltano_project
+from tidemark.project import database_settings
 from tidemark.project.variables import environment
 from tidemark.run import failed_streams, meltano_run
 from tidemark.run.outcome import BlockOutcome, RunOutcome
@@ -30,7 +29,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     blocks: Sequence[BlockOutcome],
     names: Sequence[str],
     *,
-    databases: tuple[Source, Warehouse],
+    databases: tuple[Sequence[Source], Warehouse],
     run_id: str,
     lock: int,
     view: View,
@@ -42,7 +41,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     Args:
         blocks: the expected blocks, in order.
         names: the arguments of `meltano run`.
-        databases: the databases that tap, target and dbt connect to.
+        databases: the sources that the blocks read, and the warehouse.
         run_id: a UUID that all log lines carry.
         lock: the descriptor of the run's lock.
         more: variables for Meltano and its plugins.
@@ -57,23 +56,15 @@ def run(  # noqa: PLR0913 - each argument has a name
         project, names, run_id=run_id, lock=lock, environment=variables, save_state=save_state
     ) as events:
         view.follow(events, outcome)
-    _forgive_inherited(project, outcome)
     failed_streams.record(project, databases[1], outcome.blocks, run_id)
     return outcome
 
 
-def _variables(project: Project, source: Source, warehouse: Warehouse) -> dict[str, str]:
+def _variables(project: Project, sources: Sequence[Source], warehouse: Warehouse) -> dict[str, str]:
     """Return the variables with the databases' addresses for Meltano and its plugins."""
     return {
-        **source.variables(),
+        **{name: value for source in sources for name, value in source.variables().items()},
         **warehouse.variables(),
         **database_settings.transformer_variables(project, warehouse),
         "MELTANO_ENVIRONMENT": environment(project),
     }
-
-
-def _forgive_inherited(project: Project, outcome: RunOutcome) -> None:
-    """Remove missing streams that a tap only inherits from another tap's `metadata`."""
-    for block in outcome.blocks:
-        if block.missing and block.tap and (named := meltano_project.named_streams(project, block.tap)) is not None:
-            block.missing = [stream for stream in block.missing if any(fnmatchcase(stream, each) for each in named)]

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidemark.project.sources import SourceDefinition
 
 
 class BackfillStep(StrEnum):
@@ -12,14 +18,8 @@ class BackfillStep(StrEnum):
     build = "build"
     test = "test"
 
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The arguments of `meltano run`."""
-        return _BLOCKS[self]
-
-
-_BLOCKS = {
-    BackfillStep.load: ("tap-postgres", "target-postgres"),
-    BackfillStep.build: ("dbt-postgres:touched",),
-    BackfillStep.test: ("dbt-postgres:touched-test",),
-}
+    def blocks(self, sources: Iterable[SourceDefinition]) -> list[str]:
+        """Return the arguments of `meltano run` that do this step with streams of these sources."""
+        if self is BackfillStep.load:
+            return [name for source in sources for name in (source.tap, source.target)]
+        return ["dbt-postgres:touched" if self is BackfillStep.build else "dbt-postgres:touched-test"]

@@ -84,6 +84,6 @@ def show(
         if block.passed:
             warned = f", {block.warned} warned" if block.warned else ""
             console.print(f"{block.passed} {block.counted}{warned}.")
-    console.print(f"Done in {seconds:.1f} s. Next:")
+    console.print(f"Done in {seconds:.1f} s.{' Next:' if next_steps else ''}")
     for step in next_steps:
         console.print(f"  {step}", style="cyan", soft_wrap=True)

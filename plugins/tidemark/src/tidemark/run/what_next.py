@@ -46,7 +46,9 @@ def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) ->
     """
     first = "make demo-change pipeline     # a day's traffic in the shop, then its load"
     own = "make pipeline                 # again: only what changed is read"
-    table = _mart(project) or next((f"raw.{stream.partition('-')[2]}" for stream in sorted(streams)), None)
+    table = _mart(project) or next(
+        (f"raw.{stream.partition('-')[2]}" for stream in sorted(streams) if "/" not in stream), None
+    )
     return [
         first if with_shop else own,
         f".venv/bin/tidemark psql warehouse   # try: table {table} limit 5;" if table else ".venv/bin/tidemark status",

@@ -24,6 +24,7 @@ class Finding:
 
     Attributes:
         stream: the stream; None if the finding concerns the whole database.
+        source: the name of the source that the finding concerns; None if it concerns all.
         fix: statements that fix it, to run in that database, without semicolons.
     """
 
@@ -32,11 +33,13 @@ class Finding:
     what: str
     fix: tuple[str, ...] = ()
     stream: str | None = None
+    source: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return it as a JSON object."""
         return {
             "side": self.side,
+            "source": self.source,
             "stream": self.stream,
             "level": self.level.value,
             "what": self.what,

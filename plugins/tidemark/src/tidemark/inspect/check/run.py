@@ -3,66 +3,165 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.source import sequences, start_date, table_limits
-from tidemark.errors import UnreachableError
+from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.local import databases
-from tidemark.project import meltano_state as state
-from tidemark.project import resolved_settings, yaml_files
+from tidemark.local.postgres.server import Server
+from tidemark.project import database_settings, onboarded, resolved_settings, sources, yaml_files
 from tidemark.project.connections import SNAPSHOT, UNREACHABLE, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.inspect.check.streams import Stream
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 
-def check(project: Project) -> list[Finding]:
-    """Return all findings, including what is in order.
+def check(project: Project, source: str | None = None) -> list[Finding]:
+    """Return all findings, including what is in order. This starts no server and writes nothing.
+
+    Args:
+        source: the name of the only source to look at; None for all.
 
     Raises:
+        UsageError: there is no such source.
         UnreachableError: a database doesn't answer, or stops answering.
-        TidemarkError: an embedded server can't be started, or Meltano's configuration can't be read.
+        TidemarkError: Meltano's configuration can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files)]
-    databases.try_own(project, any_pool=True)
-    source_side, warehouse_side = databases.bring_up(project)
-    configuration = streams.configuration(project)
-    with _session(source_side) as connection:
-        source_server = servers.read(source_side, connection)
-        found += servers.findings("source", source_server)
+    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files), *_definitions(project, source)]
+    if any(finding.level is Level.error and finding.source for finding in found):
+        # sources that are not well defined can't be looked at
+        return found
+    meant = sources.chosen(project, source)
+    looked_at = [_look_at(project, each, alone=len(meant) == 1) for each in meant]
+    found += [finding for seen in looked_at for finding in seen.findings]
+    return [*found, *_warehouse(project, looked_at)]
+
+
+def _definitions(project: Project, source: str | None) -> Iterator[Finding]:
+    """Yield the mistakes in the definitions of sources, or of one source."""
+    _, faults = sources.read_with_faults(project)
+    meant = [fault for fault in faults if source in {None, fault.source}]
+    for fault in dict.fromkeys([*meant, *sources.stray_variables(project)]):
+        yield Finding("source", Level.error, fault.what.rstrip("."), source=fault.source or None)
+
+
+@dataclass
+class _SourceSeen:
+    """What the check found in a source.
+
+    Attributes:
+        server: None if it could not be asked.
+        extensions: the extension of each type of the streams' columns.
+    """
+
+    definition: SourceDefinition
+    findings: list[Finding]
+    server: servers.ServerFacts | None = None
+    streams: list[Stream] = field(default_factory=list)
+    extensions: dict[str, str] = field(default_factory=dict)
+    relations: list[CheckedRelation] = field(default_factory=list)
+
+
+def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
+    """Look at a source.
+
+    Args:
+        alone: an unreachable source is an error of the whole check, because it is the only one.
+
+    Raises:
+        UnreachableError: see `alone`.
+    """
+    seen = _SourceSeen(definition, [])
+    try:
+        side = database_settings.source(project, definition)
+        if missing := _not_running(project, side):
+            seen.findings.append(missing)
+        else:
+            _query(project, side, seen)
+    except (UnreachableError, UsageError) as error:
+        if alone:
+            raise
+        seen.findings.append(Finding("source", Level.error, str(error).rstrip(".")))
+    seen.findings = [replace(finding, source=definition.name) for finding in seen.findings]
+    return seen
+
+
+def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
+    configuration = streams.configuration(project, seen.definition)
+    with _session(side) as connection:
+        seen.server = servers.read(side, connection)
+        seen.findings += servers.findings("source", seen.server)
         with connection.transaction():
             connection.execute(SNAPSHOT)
-            selected, about_source = _source(source_side, connection, configuration)
-            types = {relations.extension_type(each) for stream in selected for each in stream.columns}
-            extensions = relations.extensions(connection, types)
-        found += about_source
-    with _session(warehouse_side) as connection:
-        warehouse_server = servers.read(warehouse_side, connection)
-        found += servers.findings("warehouse", warehouse_server)
-        found += servers.unseen(
-            resolved_settings.beyond_variables(project, state.TARGET, type(warehouse_side).model_fields)
-        )
+            seen.relations, left_out = relations.read(connection, configuration.schemas)
+            seen.streams, about_source = _source(side, connection, configuration, seen.relations, left_out)
+            types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
+            seen.extensions = relations.extensions(connection, types)
+        seen.findings += about_source
+        seen.findings += _new_tables(project, seen.definition, seen.relations)
+
+
+def _new_tables(project: Project, definition: SourceDefinition, found: Iterable[CheckedRelation]) -> Iterator[Finding]:
+    """Yield a note on tables that came after the source was onboarded."""
+    # the tables of its pairs are in the file of the source
+    decided = onboarded.decided_streams(project, definition.pair_of or definition.name)
+    if decided is None:
+        return
+    tables = [each for each in found if each.kind in "rp" and not each.is_partition]
+    if new := sorted(each.stream for each in tables if each.stream not in decided):
+        name = definition.pair_of or definition.name
+        count = f"{len(new)} new table{'s' * (len(new) > 1)}"
+        yield Finding("source", Level.note, f"{count}: {', '.join(new)}; `tidemark onboard {name}` brings it on board")
+
+
+def _not_running(project: Project, side: DatabaseSettings) -> Finding | None:
+    """Return the finding about an embedded server that does not run; None if there is nothing to say."""
+    if not side.embedded or Server(side, project).running():
+        return None
+    what = "its embedded server is not running, so it was not looked at: start it with `tidemark up`, then check again"
+    return Finding("source" if side.side == "source" else "warehouse", Level.warning, what)
+
+
+def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
+    """Return all findings about the warehouse, and about its clock beside the sources'."""
+    side = database_settings.warehouse(project)
+    if missing := _not_running(project, side):
+        return [missing]
+    found: list[Finding] = []
+    with _session(side) as connection:
+        server = servers.read(side, connection)
+        found += servers.findings("warehouse", server)
+        found += servers.unseen(resolved_settings.beyond_variables(project, sources.TARGET, type(side).model_fields))
         with connection.transaction():
             connection.execute(SNAPSHOT)
-            found += warehouse.read(connection, warehouse_side.default_target_schema, selected, extensions)
-    return found + servers.clocks(source_server, warehouse_server)
+            for seen in looked_at:
+                about = warehouse.read(connection, seen.definition.raw_schema, seen.streams, seen.extensions)
+                found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
+    found += [finding for seen in looked_at if seen.server for finding in servers.clocks(seen.server, server)]
+    # what concerns the whole warehouse was found with each source
+    return list(dict.fromkeys(found))
 
 
 def _source(
-    side: Source, connection: psycopg.Connection[Any], configuration: streams.Configuration
+    side: Source,
+    connection: psycopg.Connection[Any],
+    configuration: streams.Configuration,
+    all_relations: list[CheckedRelation],
+    left_out: Iterable[object],
 ) -> tuple[list[Stream], list[Finding]]:
     """Return the selected streams, and the findings about them and about the role that reads them."""
-    all_relations, left_out = relations.read(connection, configuration.schemas)
     discovered = streams.discovered(configuration, all_relations)
     selected = streams.selected(configuration, discovered)
     described = [stream.relation.described for stream in selected if stream.relation.described]

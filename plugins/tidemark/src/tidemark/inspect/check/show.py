@@ -31,19 +31,29 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def show(console: Console, findings: Sequence[Finding]) -> None:
     """Print findings by database and stream. Those about the whole database come first."""
+    several = len({finding.source for finding in findings if finding.source}) > 1
     for side in ("source", "warehouse", "both"):
         of_side = [finding for finding in findings if finding.side == side]
-        if not of_side:
-            continue
-        console.print(Text(side, "bold"))
-        # in the order of the findings
-        for stream in dict.fromkeys([None, *(finding.stream for finding in of_side)]):
-            if stream:
-                console.print(Text(f"  {stream}", "bold"))
-            for finding in of_side:
-                if finding.stream == stream:
-                    _print(console, finding, indent="    " if stream else "  ")
+        # the warehouse's findings stay together
+        for source in dict.fromkeys(finding.source for finding in of_side) if side == "source" else ("",):
+            of_source = [finding for finding in of_side if finding.source == source or side != "source"]
+            if of_source:
+                console.print(Text(f"{side} {source}" if several and source else side, "bold"))
+                _show_streams(console, of_source, with_source=several and side != "source")
     console.print(_summary(findings))
+
+
+def _show_streams(console: Console, findings: Sequence[Finding], *, with_source: bool) -> None:
+    def name(finding: Finding) -> str | None:
+        return f"{finding.source}/{finding.stream}" if with_source and finding.stream else finding.stream
+
+    # in the order of the findings
+    for stream in dict.fromkeys([None, *map(name, findings)]):
+        if stream:
+            console.print(Text(f"  {stream}", "bold"))
+        for finding in findings:
+            if name(finding) == stream:
+                _print(console, finding, indent="    " if stream else "  ")
 
 
 def _print(console: Console, finding: Finding, *, indent: str) -> None:

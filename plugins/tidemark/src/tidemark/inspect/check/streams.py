@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.source.relations import KINDS
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.project import meltano_project
-from tidemark.project import meltano_state as state
+from tidemark.project import meltano_project, resolved_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.relations import Column
     from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 _EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
@@ -40,6 +40,7 @@ class Configuration:
         catalog: a catalog file, which replaces discovery and the rules.
         history_days: how long the history is kept; 0 for no history.
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
+        path: the file with all this, for messages.
     """
 
     select: tuple[str, ...]
@@ -56,6 +57,7 @@ class Configuration:
     catalog: str | None = None
     history_days: float = _HISTORY_DAYS
     hard_delete: bool = False
+    path: str = "extract/extractors.meltano.yml"
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Stream:
         return self.method == "INCREMENTAL"
 
 
-def configuration(project: Project) -> Configuration:
-    """Ask Meltano for the settings.
+def configuration(project: Project, source: SourceDefinition) -> Configuration:
+    """Ask Meltano for the settings of a source's tap and target.
 
     Raises:
         UsageError: Meltano's files, or a variable, can't be read.
@@ -94,10 +96,10 @@ def configuration(project: Project) -> Configuration:
     from meltano.core.error import MeltanoError  # noqa: PLC0415
 
     meltano = meltano_project.find(project)
-    extractor, service = meltano_project.plugin(meltano, state.TAP)
-    _, target = meltano_project.plugin(meltano, state.TARGET)
+    extractor, service = meltano_project.plugin(meltano, source.tap)
+    _, target = meltano_project.plugin(meltano, source.target)
     try:
-        with meltano_project.database(meltano) as session:
+        with resolved_settings.stored(project, meltano) as session:
             # as Meltano gives them to the tap: it flattens nested settings, and nests them again
             values = {
                 **extractor.process_config(service.as_dict(extras=False, session=session)),
@@ -122,6 +124,7 @@ def configuration(project: Project) -> Configuration:
         catalog=values["_catalog"],
         history_days=_number(history_days),
         hard_delete=bool(hard_delete),
+        path=source.path,
     )
 
 
@@ -172,7 +175,7 @@ def selected(configuration: Configuration, found: Mapping[str, CheckedRelation])
         of_metadata = config_metadata_rules(dict(configuration.metadata))
     except ValueError as error:
         raise UsageError(
-            f"`metadata` is {dict(configuration.metadata)!r}; write it as in extract/extractors.meltano.yml: "
+            f"`metadata` is {dict(configuration.metadata)!r}; write it in {configuration.path} as "
             "{STREAM: {replication-method: …, replication-key: …}}."
         ) from error
     rules = [
@@ -235,15 +238,15 @@ def unmatched(
             what = f"selected, and {_why_missing(name, elsewhere.get(name), configuration)}"
             findings[name] = Finding("source", level, what, stream=name)
         elif column and not any(fnmatch(each, column) for relation in matching for each in relation.columns):
-            what = f"`{pattern.raw}` selects no column; correct it in extract/extractors.meltano.yml"
+            what = f"`{pattern.raw}` selects no column; correct it in {configuration.path}"
             findings[pattern.raw] = Finding("source", Level.warning, what, stream=name)
     for name in configuration.metadata:
         # a flattened variable has further names after a dot
         if name not in findings and not any(fnmatch(stream, name.partition(".")[0]) for stream in found):
-            what = "has `metadata`, and there is no such stream; correct its name in extract/extractors.meltano.yml"
+            what = f"has `metadata`, and there is no such stream; correct its name in {configuration.path}"
             findings[name] = Finding("source", Level.warning, what, stream=name)
     if not streams and not any(finding.level is Level.error for finding in findings.values()):
-        what = "no stream is selected; see `select` and filter_schemas in extract/extractors.meltano.yml"
+        what = f"no stream is selected; see `select` and filter_schemas in {configuration.path}"
         findings[""] = Finding("source", Level.error, what)
     return list(findings.values())
 
@@ -255,8 +258,8 @@ def _is_glob(pattern: str) -> bool:
 def _why_missing(name: str, relation: CheckedRelation | None, configuration: Configuration) -> str:
     if relation is None:
         if _is_glob(name):
-            return "it matches no stream; correct `select` in extract/extractors.meltano.yml"
-        return "there is no such table (SCHEMA-TABLE); make it, or correct `select` in extract/extractors.meltano.yml"
+            return f"it matches no stream; correct `select` in {configuration.path}"
+        return f"there is no such table (SCHEMA-TABLE); make it, or correct `select` in {configuration.path}"
     if relation.is_partition:
         return f"it is a partition ({KINDS[relation.kind]}), which is read as part of its table: select that"
     schemas = ", ".join(sorted(configuration.schemas))

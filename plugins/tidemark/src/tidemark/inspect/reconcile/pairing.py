@@ -29,18 +29,21 @@ if TYPE_CHECKING:
     from tidemark.inspect.check.streams import Configuration, Stream
     from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
     Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Both databases, and the selected streams.
+    """A source's database, the warehouse, and the selected streams.
 
     Attributes:
+        warehouse: with the raw schema of the source.
         source_id: the source's identity; see `identity.identity`.
     """
 
+    definition: SourceDefinition
     source: Source
     warehouse: Warehouse
     configuration: Configuration
@@ -48,16 +51,16 @@ class Endpoints:
     source_id: str
 
     @classmethod
-    def of(cls, project: Project, streams_named: Sequence[str]) -> Endpoints:
-        """Read the settings, the selected streams and the source's identity.
+    def of(cls, project: Project, definition: SourceDefinition, streams_named: Sequence[str] = ()) -> Endpoints:
+        """Read a source's settings, its selected streams and its identity.
 
         Raises:
             UsageError: one of these streams is not selected.
             TidemarkError: a database can't be reached or used.
         """
-        databases.try_own(project)
-        source, warehouse = databases.bring_up(project)
-        configuration = streams.configuration(project)
+        databases.try_own(project, [definition])
+        source, warehouse = databases.bring_up(project, definition)
+        configuration = streams.configuration(project, definition)
         with connections.connect(source) as connection:
             with connection.transaction():
                 # one snapshot, as in the tap's discovery
@@ -67,9 +70,10 @@ class Endpoints:
             source_id = identity.identity(connection)
         selected = {stream.name: stream for stream in streams.selected(configuration, found)}
         if unknown := [name for name in streams_named if name not in selected]:
-            known = ", ".join(sorted(selected))
-            raise UsageError(f"No such stream is selected: {', '.join(unknown)}; selected are {known}.")
-        return cls(source, warehouse, configuration, selected, source_id)
+            known = ", ".join(sorted(selected)) or "none"
+            names = ", ".join(map(definition.shown, unknown))
+            raise UsageError(f"No such stream is selected: {names}; selected are {known}.")
+        return cls(definition, source, warehouse, configuration, selected, source_id)
 
     @contextmanager
     def connected(self) -> Iterator[tuple[Connection, Connection]]:
@@ -129,7 +133,7 @@ class Endpoints:
         )
         schema = self.warehouse.default_target_schema
         raw_types = tables.columns_of(warehouse, schema, relation.name)
-        bookmark = loaded_up_to(source, warehouse, self.source_id, schema, stream)
+        bookmark = self.loaded_up_to(source, warehouse, stream)
         if missing := {column.name for column in selection.columns} - raw_types.keys():
             columns = ", ".join(sorted(missing))
             raise TidemarkError(f"{name}: {schema}.{relation.name} has no column {columns}; run the pipeline.")
@@ -144,6 +148,44 @@ class Endpoints:
         pair = ComparedStream(selection, key, schema, raw_types, pending, bounds)
         table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table
+
+    def loaded_up_to(self, source: Connection, warehouse: Connection, stream: Stream) -> str | None:
+        """Return the bookmark up to which the stream is loaded; None for FULL_TABLE.
+
+        Raises:
+            TidemarkError: the stream was not loaded, or from another database, or this standby lags behind the
+                loaded rows.
+        """
+        name, table = stream.name, stream.relation.name
+        source_id, schema = self.source_id, self.warehouse.default_target_schema
+        there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE.name}"']).fetchone()
+        rows = []
+        if there and there[0]:
+            rows = warehouse.execute(
+                sql.SQL(
+                    "SELECT source, bookmark, position::text FROM {} WHERE stream = {} AND table_name = {} "
+                    "AND (has_rows OR extracted_at IS NOT NULL)"
+                ).format(sql.Identifier(schema, state_table.TABLE.name), sql.Literal(name), sql.Literal(table))
+            ).fetchall()
+        own = next((row for row in rows if row[0] == source_id), None)
+        if own is None and rows:
+            raise TidemarkError(
+                f"{name}: {schema}.{table} was loaded from another database ({rows[0][0]}; this one is {source_id}): "
+                f"point {self.definition.prefix}_HOST and _DATABASE at that one."
+            )
+        if own is None:
+            raise TidemarkError(f"{name} has not been loaded into {schema}.{table}; run the pipeline first.")
+        _, bookmark, position = own
+        row = source.execute(
+            "select pg_is_in_recovery() and pg_last_wal_replay_lsn() < %s::pg_lsn, pg_last_xact_replay_timestamp()",
+            [position],
+        ).fetchone()
+        if row and row[0]:
+            raise TidemarkError(
+                f"{name}: this source is a standby that has its primary's rows up to {row[1]}, and the warehouse has "
+                "later ones; wait until it has caught up."
+            )
+        return bookmark if stream.incremental else None
 
     def replication_key(self, stream: Stream, relation: relations.Relation) -> ReplicationKey:
         """Return the replication key of an INCREMENTAL stream, as the tap uses it.
@@ -163,43 +205,6 @@ class Endpoints:
             zone=self.configuration.timestamp_timezone,
         )
         return ReplicationKey(columns[stream.replication_key], lookback)
-
-
-def loaded_up_to(source: Connection, warehouse: Connection, source_id: str, schema: str, stream: Stream) -> str | None:
-    """Return the bookmark up to which the stream is loaded; None for FULL_TABLE.
-
-    Raises:
-        TidemarkError: the stream was not loaded, or from another database, or this standby lags behind the loaded rows.
-    """
-    name, table = stream.name, stream.relation.name
-    there = warehouse.execute("select to_regclass(%s)", [f'"{schema}"."{state_table.TABLE.name}"']).fetchone()
-    rows = []
-    if there and there[0]:
-        rows = warehouse.execute(
-            sql.SQL(
-                "SELECT source, bookmark, position::text FROM {} WHERE stream = {} AND table_name = {} "
-                "AND (has_rows OR extracted_at IS NOT NULL)"
-            ).format(sql.Identifier(schema, state_table.TABLE.name), sql.Literal(name), sql.Literal(table))
-        ).fetchall()
-    own = next((row for row in rows if row[0] == source_id), None)
-    if own is None and rows:
-        raise TidemarkError(
-            f"{name}: {schema}.{table} was loaded from another database ({rows[0][0]}; this one is {source_id}): "
-            "point TAP_POSTGRES_HOST and _DATABASE at that one."
-        )
-    if own is None:
-        raise TidemarkError(f"{name} has not been loaded into {schema}.{table}; run the pipeline first.")
-    _, bookmark, position = own
-    row = source.execute(
-        "select pg_is_in_recovery() and pg_last_wal_replay_lsn() < %s::pg_lsn, pg_last_xact_replay_timestamp()",
-        [position],
-    ).fetchone()
-    if row and row[0]:
-        raise TidemarkError(
-            f"{name}: this source is a standby that has its primary's rows up to {row[1]}, and the warehouse has later "
-            "ones; wait until it has caught up."
-        )
-    return bookmark if stream.incremental else None
 
 
 def _since(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from tidemark.inspect.reconcile.compare import Difference
+    from tidemark.project.sources import SourceDefinition
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,18 @@ class ReconcileResult:
         why: the reason why they remain, if known.
     """
 
+    source: SourceDefinition
     stream: str
     found: Difference | None = None
     repaired: RowCounts | None = None
     left: Difference | None = None
     why: str = ""
     error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The stream's name, with its source's if there are several."""
+        return self.source.shown(self.stream)
 
     @property
     def equal(self) -> bool:

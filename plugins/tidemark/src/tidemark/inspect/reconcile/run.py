@@ -12,7 +12,8 @@ from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.warehouse.connections import WarehouseConnector as TargetWarehouse
 from singer_postgres.core.warehouse.run_lock import RunLock
-from tidemark.errors import BusyError, TidemarkError
+from tidemark.errors import BusyError, TidemarkError, UnreachableError, UsageError
+from tidemark.inspect import named_streams
 from tidemark.inspect.reconcile.compare import compare, recheck
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.inspect.reconcile.recorder import ReconcileRecorder
@@ -31,9 +32,10 @@ _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 @dataclass(frozen=True)
 class ReconcileOptions:
-    """The user's options. `since` is a value of the replication key."""
+    """The user's options. `since` is a value of the replication key, and without `source` all sources are meant."""
 
     streams: tuple[str, ...] = ()
+    source: str | None = None
     repair: bool = False
     since: str | None = None
     allowed_percent: float = 5
@@ -44,6 +46,8 @@ def reconcile(
 ) -> list[ReconcileResult]:
     """Compare the streams, repair the differences if asked to, and record the results.
 
+    A source that can't be read does not stop the comparison of the others.
+
     Args:
         began: called with each stream's name before its comparison.
         warn: called once, with the reason, if results can't be recorded.
@@ -53,23 +57,41 @@ def reconcile(
         BusyError: a run loads a stream that is to be repaired.
         TidemarkError: a database can't be reached or used.
     """
-    ends = Endpoints.of(project, options.streams)
-    recorder = ReconcileRecorder(ends, since=options.since, warn=warn)
-    results = []
-    for name in options.streams or sorted(ends.selected):
-        began(name)
+    meant = named_streams.by_source(project, options.streams, options.source)
+    results: list[ReconcileResult] = []
+    for source, names in meant.items():
         try:
-            result = _stream(ends, ends.selected[name], options)
-        except LockedError as error:
-            recorder.note(ReconcileResult(name, error=one_line(error)))
-            raise BusyError(str(error)) from error
-        except (TidemarkError, SingerPostgresError) as error:
-            result = ReconcileResult(name, error=one_line(error))
-        except psycopg.Error as error:
-            result = ReconcileResult(name, error=f"{name}: {one_line(error)}")
-        recorder.note(result)
-        results.append(result)
+            ends = Endpoints.of(project, source, names)
+        except (UnreachableError, UsageError) as error:
+            if names or len(meant) == 1:
+                raise
+            results.append(ReconcileResult(source, "*", error=one_line(error)))
+            continue
+        recorder = ReconcileRecorder(ends, since=options.since, warn=warn)
+        for name in names or sorted(ends.selected):
+            began(source.shown(name))
+            results.append(_result(ends, name, options, recorder))
     return results
+
+
+def _result(ends: Endpoints, name: str, options: ReconcileOptions, recorder: ReconcileRecorder) -> ReconcileResult:
+    """Compare a stream, repair it if asked to, and record the result.
+
+    Raises:
+        BusyError: a run loads a stream that is to be repaired.
+    """
+    source = ends.definition
+    try:
+        result = _stream(ends, ends.selected[name], options)
+    except LockedError as error:
+        recorder.note(ReconcileResult(source, name, error=one_line(error)))
+        raise BusyError(str(error)) from error
+    except (TidemarkError, SingerPostgresError) as error:
+        result = ReconcileResult(source, name, error=one_line(error))
+    except psycopg.Error as error:
+        result = ReconcileResult(source, name, error=f"{name}: {one_line(error)}")
+    recorder.note(result)
+    return result
 
 
 def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
@@ -107,7 +129,7 @@ def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Reconci
         if pair.key:
             found = recheck(source, warehouse, pair, found)
         if not options.repair or found.equal:
-            return ReconcileResult(stream.name, found)
+            return ReconcileResult(ends.definition, stream.name, found)
         if not pair.key:
             raise TidemarkError(
                 f"{stream.name} has no key, so rows can't be repaired one by one; a run reads it whole and replaces "
@@ -124,9 +146,9 @@ def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Reconci
             why = "" if left.equal else obstacle(warehouse, pair, table)
         finally:
             lock.close()
-    return ReconcileResult(stream.name, found, written, left, why)
+    return ReconcileResult(ends.definition, stream.name, found, written, left, why)
 
 
 def names(results: Sequence[ReconcileResult]) -> str:
     """Return the names of the streams that differ."""
-    return " ".join(result.stream for result in results if not result.equal and result.error is None)
+    return " ".join(result.name for result in results if not result.equal and result.error is None)

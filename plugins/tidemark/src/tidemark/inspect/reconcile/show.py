@@ -27,7 +27,11 @@ def as_json(results: Sequence[ReconcileResult]) -> str:
 
 
 def _as_dict(result: ReconcileResult) -> dict[str, object]:
-    about: dict[str, object] = {"stream": result.stream, "equal": result.equal}
+    about: dict[str, object] = {
+        "source": result.source.name,
+        "stream": result.stream,
+        "equal": result.equal,
+    }
     if result.error:
         return {**about, "error": result.error}
     assert result.found
@@ -52,19 +56,20 @@ def show(console: Console, results: Sequence[ReconcileResult]) -> None:
     for result in results:
         if result.found:
             figures = (*result.found.rows, *result.found.counts, result.found.pending)
-            table.add_row(result.stream, *(f"{figure:,}" for figure in figures))
+            table.add_row(result.name, *(f"{figure:,}" for figure in figures))
     if table.rows:
         print_whole(console, table)
     for result in results:
         if result.error:
-            console.print(f"✗ {result.error}", style="red", soft_wrap=True)
+            whose = "" if result.source.alone else f"{result.source.name}: "
+            console.print(f"✗ {whose}{result.error}", style="red", soft_wrap=True)
             continue
         assert result.found
         for kind in _KINDS:
             if keys := getattr(result.found, kind):
                 more = f" and {len(keys) - _EXAMPLES:,} more" if len(keys) > _EXAMPLES else ""
                 shown = ", ".join(map(_key, keys[:_EXAMPLES]))
-                console.print(f"{result.stream}: {kind} {shown}{more}", soft_wrap=True, markup=False)
+                console.print(f"{result.name}: {kind} {shown}{more}", soft_wrap=True, markup=False)
         _show_repair(console, result)
 
 
@@ -72,12 +77,12 @@ def _show_repair(console: Console, result: ReconcileResult) -> None:
     if result.left and not result.left.equal:
         counts = (f"{count:,} {kind}" for kind, count in zip(_KINDS, result.left.counts, strict=True) if count)
         why = f": {result.why}" if result.why else "; run the pipeline, then run this again"
-        text = f"✗ {result.stream}: not repaired, still {', '.join(counts)}{why}"
+        text = f"✗ {result.name}: not repaired, still {', '.join(counts)}{why}"
         console.print(text, style="red", soft_wrap=True, markup=False)
     elif result.repaired:
         done = result.repaired
         console.print(
-            f"{result.stream}: repaired; {done.inserted:,} rows inserted, {done.updated:,} updated, "
+            f"{result.name}: repaired; {done.inserted:,} rows inserted, {done.updated:,} updated, "
             f"{done.deleted:,} marked as deleted.",
             style="green",
             soft_wrap=True,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tidemark.project.database_settings import Warehouse
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
     Connection = psycopg.Connection[Any]
 
@@ -48,12 +49,18 @@ class StateComparison:
         passed: earlier bookmarks, for keys whose order only the source knows.
     """
 
+    source: SourceDefinition
     stream: str
     entry: Mapping[str, Any]
     held: LoadedState
     fit: Status
     said: str
     passed: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The stream's name, with its source's if there are several."""
+        return self.source.shown(self.stream)
 
     @property
     def bookmark(self) -> str | None:
@@ -64,6 +71,7 @@ class StateComparison:
     def as_dict(self) -> dict[str, object]:
         """Return it as a JSON object."""
         return {
+            "source": self.source.name,
             "stream": self.stream,
             "fit": self.fit.value,
             "meltano": self.bookmark,
@@ -72,23 +80,22 @@ class StateComparison:
         }
 
 
-def compare(project: Project) -> list[StateComparison]:
-    """Return the comparison of each stream in Meltano's state or in the warehouse.
+def compare(project: Project, source: SourceDefinition) -> list[StateComparison]:
+    """Return the comparison of each stream of a source in Meltano's state or in the warehouse.
 
     Raises:
         TidemarkError: a database can't be reached or used.
     """
-    databases.try_own(project)
-    source, warehouse = databases.bring_up(project)
-    entries = meltano_state.entries(project)
-    with connections.connect(source) as connection:
+    databases.try_own(project, [source])
+    database, warehouse = databases.bring_up(project, source)
+    entries = meltano_state.entries(project, source)
+    with connections.connect(database) as connection:
         name = identity.identity(connection)
     with connections.connect(warehouse) as connection:
         there, others = _held(connection, warehouse, name)
+        comparing = _Comparing(connection, source, name, warehouse.default_target_schema)
         return [
-            _compared(
-                connection, warehouse, name, stream, entries.get(stream, {}), there.get(stream), others.get(stream)
-            )
+            comparing.compared(stream, entries.get(stream, {}), there.get(stream), others.get(stream))
             for stream in sorted(entries.keys() | there.keys())
         ]
 
@@ -108,35 +115,49 @@ def _held(connection: Connection, warehouse: Warehouse, source: str) -> tuple[di
     return StateTable(schema).loaded_state(connection, source), dict(rows.fetchall())
 
 
-def _compared(  # noqa: PLR0913, PLR0917 - everything known about the stream
-    connection: Connection,
-    warehouse: Warehouse,
-    source: str,
-    stream: str,
-    entry: Mapping[str, Any],
-    held: LoadedState | None,
-    other: str | None,
-) -> StateComparison:
-    if held is None and other is not None and entry:
-        said = f"the warehouse has its rows from another database ({other})"
-        return StateComparison(stream, entry, LoadedState(stream), Status.elsewhere, said)
-    held = held or LoadedState(stream)
-    held = held.in_table(empty=_is_empty(connection, warehouse.default_target_schema, held.table))
-    value = entry.get("replication_key_value")
-    start = None if value is None else str(value)
-    watermark, resumed = entry.get(FIRST_LOAD) or (None, ())
-    table = StateTable(warehouse.default_target_schema)
-    ranges = [(node, first, after) for node, first, after in resumed]
-    if missed := rows_missed(table, connection, source, stream, held, start, ranges, watermark):
-        return StateComparison(stream, entry, held, Status.ahead, f"{missed} would be missed")
-    if start is None:
-        said = "the next run reads it from its beginning" if held.bookmark else "each run reads it whole"
-        return StateComparison(stream, entry, held, Status.behind if held.bookmark else Status.fits, said)
-    passed = past_bookmarks(table, connection, source, stream, held.bookmark) if held.bookmark else frozenset()
-    if held.bookmark and not reaches(start, held.bookmark):
-        said = "the next run reads the rows between again, which changes nothing"
-        return StateComparison(stream, entry, held, Status.behind, said, passed)
-    return StateComparison(stream, entry, held, Status.fits, "", passed)
+@dataclass(frozen=True)
+class _Comparing:
+    """What the comparisons of a source's streams share. `source_id` is its identity; see `identity.identity`."""
+
+    warehouse: Connection
+    source: SourceDefinition
+    source_id: str
+    schema: str
+
+    def compared(
+        self, stream: str, entry: Mapping[str, Any], held: LoadedState | None, other: str | None
+    ) -> StateComparison:
+        """Return the comparison of a stream.
+
+        Args:
+            other: the identity of another source from which the warehouse has the stream.
+        """
+        if held is None and other is not None and entry:
+            said = f"the warehouse has its rows from another database ({other})"
+            return StateComparison(self.source, stream, entry, LoadedState(stream), Status.elsewhere, said)
+        held = held or LoadedState(stream)
+        held = held.in_table(empty=_is_empty(self.warehouse, self.schema, held.table))
+        return StateComparison(self.source, stream, entry, held, *self._fit(stream, entry, held))
+
+    def _fit(
+        self, stream: str, entry: Mapping[str, Any], held: LoadedState
+    ) -> tuple[Status, str] | tuple[Status, str, frozenset[str]]:
+        """Return how the state fits, what the next run will do, and the earlier bookmarks if they matter."""
+        value = entry.get("replication_key_value")
+        start = None if value is None else str(value)
+        watermark, resumed = entry.get(FIRST_LOAD) or (None, ())
+        table = StateTable(self.schema)
+        ranges = [(node, first, after) for node, first, after in resumed]
+        where = table, self.warehouse, self.source_id, stream
+        if missed := rows_missed(*where, held, start, ranges, watermark):
+            return Status.ahead, f"{missed} would be missed"
+        if start is None:
+            said = "the next run reads it from its beginning" if held.bookmark else "each run reads it whole"
+            return Status.behind if held.bookmark else Status.fits, said
+        passed = past_bookmarks(*where, held.bookmark) if held.bookmark else frozenset()
+        if held.bookmark and not reaches(start, held.bookmark):
+            return Status.behind, "the next run reads the rows between again, which changes nothing", passed
+        return Status.fits, "", passed
 
 
 def _is_empty(connection: Connection, schema: str, table: str) -> bool:

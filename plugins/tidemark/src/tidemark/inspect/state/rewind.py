@@ -14,6 +14,7 @@ from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import BusyError, UsageError
+from tidemark.inspect import named_streams
 from tidemark.inspect.state.comparison import StateComparison, Status, compare
 from tidemark.project import connections, database_settings, meltano_state
 from tidemark.project.file_locks import hold
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 BEGINNING = "beginning"
 
@@ -35,33 +37,49 @@ class Rewound:
     after: str | None
 
 
-def rewind(project: Project, streams: Sequence[str], *, to: str | None) -> list[Rewound]:
+def rewind(project: Project, streams: Sequence[str], *, to: str | None, source: str | None = None) -> list[Rewound]:
     """Rewind `streams`, or by default all streams whose state is ahead of the warehouse.
 
     Args:
         to: a bookmark, or BEGINNING; None for what the warehouse holds.
+        source: the only source that is meant; None for all.
 
     Raises:
         UsageError: a stream is unknown, or `to` is past what the warehouse holds.
         BusyError: a run is active.
     """
+    meant = named_streams.by_source(project, streams, source)
     with hold(project.pipeline_lock, doing="running the pipeline"):
-        found = {compared.stream: compared for compared in compare(project)}
-        if unknown := [name for name in streams if name not in found]:
-            known = ", ".join(found) or "none"
-            raise UsageError(f"There is no state of {', '.join(unknown)}; streams with state: {known}.")
-        chosen = [found[name] for name in streams] if streams else [s for s in found.values() if s.fit is Status.ahead]
-        if to is None:
-            chosen = [compared for compared in chosen if compared.fit is Status.ahead]
-        done, entries = [], {}
-        for compared in chosen:
-            entry = _entry(compared, to)
-            after = None if entry is None else str(entry["replication_key_value"])
-            done.append(Rewound(compared.stream, compared.bookmark, after))
-            entries[compared.stream] = entry
-        with _locked(project, chosen):
-            meltano_state.put(project, entries)
+        # everything is compared and checked before the first state is changed
+        chosen = {each: _chosen(compare(project, each), each, names, to) for each, names in meant.items()}
+        entries = {each: {found.stream: _entry(found, to) for found in of_it} for each, of_it in chosen.items()}
+        done = []
+        for each, of_it in chosen.items():
+            for compared in of_it:
+                entry = entries[each][compared.stream]
+                after = None if entry is None else str(entry["replication_key_value"])
+                done.append(Rewound(compared.name, compared.bookmark, after))
+            if of_it:
+                with _locked(project, each, of_it):
+                    meltano_state.put(project, each, entries[each])
     return done
+
+
+def _chosen(
+    found: Sequence[StateComparison], source: SourceDefinition, streams: Sequence[str], to: str | None
+) -> list[StateComparison]:
+    """Return the comparisons of the streams to rewind.
+
+    Raises:
+        UsageError: a stream is unknown.
+    """
+    known = {compared.stream: compared for compared in found}
+    if unknown := [source.shown(name) for name in streams if name not in known]:
+        names = ", ".join(compared.name for compared in found) or "none"
+        raise UsageError(f"There is no state of {', '.join(unknown)}; streams with state: {names}.")
+    if streams and to is not None:
+        return [known[name] for name in streams]
+    return [each for each in found if each.fit is Status.ahead and (not streams or each.stream in streams)]
 
 
 def _entry(compared: StateComparison, to: str | None) -> Mapping[str, Any] | None:
@@ -101,9 +119,9 @@ def _holds_all_columns(compared: StateComparison) -> bool:
 
 
 @contextmanager
-def _locked(project: Project, chosen: Sequence[StateComparison]) -> Iterator[None]:
+def _locked(project: Project, source: SourceDefinition, chosen: Sequence[StateComparison]) -> Iterator[None]:
     """Keep out runs on other machines: at their end they would overwrite the new bookmarks."""
-    _, side = database_settings.read(project)
+    side = database_settings.warehouse(project, source)
     schema = side.default_target_schema
     lock = RunLock(WarehouseConnector(lambda: connections.parameters(side), schema))
     try:

@@ -36,5 +36,5 @@ def show(console: Console, found: Sequence[StateComparison]) -> None:
     for compared in found:
         fit = f"[{_COLOURS[compared.fit]}]{compared.fit}[/]{f': {compared.said}' if compared.said else ''}"
         bookmarks = (shown(value) if value else "-" for value in (compared.bookmark, compared.held.bookmark))
-        table.add_row(compared.stream, *bookmarks, fit)
+        table.add_row(compared.name, *bookmarks, fit)
     console.print(table)

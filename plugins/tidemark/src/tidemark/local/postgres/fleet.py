@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tidemark.local.postgres import binaries, home
 from tidemark.local.postgres.server import Server
+from tidemark.project.database_settings import ServerName
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ def stop(project: Project, sides: Sequence[DatabaseSettings]) -> list[DatabaseSe
         return [side for side in sides if Server(side, project).stop()]
 
 
-def delete(project: Project, sides: Sequence[DatabaseSettings]) -> None:
-    """Stop the embedded servers and delete their data. With the last one, delete the copy of the programs too."""
+def delete(project: Project, servers: Sequence[Server]) -> None:
+    """Stop servers and delete their data. With the last one, delete the copy of the programs too."""
     with exclusive(project):
-        for side in sides:
-            server = Server(side, project)
-            if side.embedded and server.exists():
+        for server in servers:
+            if server.exists():
                 server.delete()
-        if not any(Server(side, project).exists() for side in sides):
-            for programs in home.find(project).glob(f"{binaries.COPY}*"):
+        directory = home.find(project)
+        if not any((directory / side).exists() for side in get_args(ServerName)):
+            for programs in directory.glob(f"{binaries.COPY}*"):
                 shutil.rmtree(programs)
