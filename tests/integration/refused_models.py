@@ -57,6 +57,14 @@ REFUSED = {
         "order_id",
         [BY_ORDER],
     ),
+    "a window over a key whose name begins another's": Refused(
+        "before a window function, whose partition by lacks the key",
+        "select order_id as a, customer_id as ab, "
+        "row_number() over (partition by customer_id order by ordered_on, order_id) "
+        f"as place from {ORDERS} where customer_id is not null",
+        ["ab", "a"],
+        [{"model": "stg_orders", "key": {"a": "order_id", "ab": "customer_id"}}],
+    ),
     "a limit": Refused(
         "before LIMIT",
         f"select order_id, amount from {ORDERS} order by amount limit 3",

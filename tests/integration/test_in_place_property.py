@@ -153,6 +153,65 @@ def test_a_key_that_changes_to_an_equal_value_is_written(shop):
     assert "[0 new, 0 changed, 0 gone in" in printed, printed
 
 
+RATES = Model(
+    *("m_rates", ("order_id", "rate"), ("order_id",), True),
+    "select order_id, case status when 'a' then 1.0 else 1.00 end as rate from {{ ref('stg_orders') }}",
+    {"unique_key": "order_id", "changed_by": [{"model": "stg_orders", "key": "order_id"}]},
+)
+SHOWN = Model(
+    *("m_shown", ("order_id", "shown"), ("order_id",), True),
+    "select order_id, rate::text as shown from {{ ref('m_rates') }}",
+    {"unique_key": "order_id", "changed_by": [{"model": "m_rates", "key": "order_id", "columns": ["rate"]}]},
+)
+CALLED = Model(
+    *("m_called", ("order_id", "doubled"), ("order_id",), True),
+    "select order_id, staging.calls(order_id) as doubled from {{ ref('stg_orders') }}",
+    {"unique_key": "order_id", "changed_by": [{"model": "stg_orders", "key": "order_id"}]},
+)
+FUNCTION = "create or replace function staging.{} returns bigint immutable language {} as $$ {} $$"
+
+
+@pytest.mark.long
+def test_a_value_with_other_digits_and_a_function_below_a_function_reach_the_models(shop):
+    shop.begin(4, [RATES, SHOWN, CALLED])
+    with shop.checkout.connect("warehouse") as connection:
+        connection.execute("create schema staging authorization tidemark_transformer; set role tidemark_transformer")
+        connection.execute(FUNCTION.format("called(a bigint)", "sql", "select a * 2"))
+        connection.execute(FUNCTION.format("calls(a bigint)", "plpgsql", "begin return staging.called(a); end"))
+    for _ in range(2):
+        shop.build()
+    with shop.connect() as connection:
+        connection.execute("update raw.orders set status = case when status = 'a' then 'b' else 'a' end")
+    printed = shop.build()
+    assert_right(shop, printed)
+    assert shop.evaluated(printed)["m_called"] is not None, "it computed all of its rows"
+    with shop.checkout.connect("warehouse") as connection:
+        connection.execute("set role tidemark_transformer")
+        connection.execute(FUNCTION.format("called(a bigint)", "sql", "select a * 3"))
+    assert_right(shop, shop.build())
+
+
+OF_SOURCE = Model(
+    *("m_of_source", ("order_id", "amount"), ("order_id",), True),
+    "select order_id, amount from {{ source('shop', 'orders') }}",
+    {"unique_key": "order_id", "changed_by": [{"model": "shop.orders", "key": "order_id"}]},
+)
+
+
+@pytest.mark.long
+def test_a_model_can_read_a_source_without_a_view_between(shop):
+    shop.begin(5, [OF_SOURCE])
+    for _ in range(2):
+        shop.build()
+    with shop.connect() as connection:
+        connection.execute(
+            "update raw.orders set amount = 99 where order_id = 1; delete from raw.orders where order_id = 2"
+        )
+    assert shop.evaluated(shop.build()) == {"m_of_source": 2}
+    table, truth = "select order_id, amount from marts.m_of_source", "select order_id, amount from raw.orders"
+    assert sorted(shop.checkout.rows("warehouse", table)) == sorted(shop.checkout.rows("warehouse", truth))
+
+
 def test_models_that_would_go_stale_are_refused_before_anything_is_built(shop):
     said = shop.refusals()
     for what, refused in REFUSED.items():

@@ -26,26 +26,21 @@
 
 
 {#-
-  A hash of what the views below a view select, of its own SELECT, and of the functions that they call, as PostgreSQL writes
+  A hash of what the views below a view select, of its own SELECT, and of the functions that they may call, as PostgreSQL writes
   them: without comments and white space. As an SQL expression.
 -#}
 {% macro definition_of(trial) -%}
     (
         with views as ({{ in_place.views_below(trial) }}),
 
-        functions as (
-            select distinct pg_proc.oid, prosrc, pg_get_function_sqlbody(pg_proc.oid) as body
-            from views
-            {{ in_place.join_functions_of('views') }}
-            where pronamespace <> 'pg_catalog'::regnamespace
-        )
+        functions as ({{ in_place.functions_in_reach('views') }})
 
         select md5(concat(
             (
                 select string_agg(pg_get_viewdef(oid), ';' order by oid = '{{ trial }}'::regclass, oid::regclass::text)
                 from views
             ),
-            (select string_agg(concat(prosrc, body), ';' order by oid::regprocedure::text) from functions)
+            (select string_agg(concat(prosrc, body, provolatile), ';' order by oid::regprocedure::text) from functions)
         ))
     )
 {%- endmacro %}

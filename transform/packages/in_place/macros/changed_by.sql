@@ -116,6 +116,7 @@
             'name': source.source_name ~ '.' ~ source.name,
             'schema': source.schema,
             'alias': source.identifier,
+            'relation_name': source.relation_name,
             'resource_type': 'source',
             'config': {},
         }) -%}

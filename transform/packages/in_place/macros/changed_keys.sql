@@ -278,9 +278,10 @@
                     and (
                         in_place_changes.old is null or in_place_changes.new is null
                         -- with those of the key: a row that moves changes both of its groups
+                        -- As text, in which 1.0 is not 1.00.
                         {% for name in in_place.columns_in_use(table.relation, input.key.values() | list + input.columns) -%}
-                            or in_place_changes.old -> {{ in_place.text_literal(name) }}
-                            is distinct from in_place_changes.new -> {{ in_place.text_literal(name) }}
+                            or in_place_changes.old ->> {{ in_place.text_literal(name) }}
+                            is distinct from in_place_changes.new ->> {{ in_place.text_literal(name) }}
                         {% endfor -%}
                     )
                 {%- endif %}

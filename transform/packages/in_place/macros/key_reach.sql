@@ -69,8 +69,12 @@
     {%- if needs -%}
         {%- set conditions = [] -%}
         {{ in_place.collect_conditions(node, conditions) }}
-        {%- for column in key if 'in_place_keys.' ~ (column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column)) not in conditions | join(' ') -%}
-            {%- do found.append(in_place.in_words(node)) -%}
+        {%- for column in key -%}
+            {%- set name = column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column) -%}
+            {#- the whole name: another column's may begin with it -#}
+            {%- if not modules.re.search('in_place_keys\\.' ~ modules.re.escape(name) ~ '(?![\\w$])', conditions | join(' ')) -%}
+                {%- do found.append(in_place.in_words(node)) -%}
+            {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
     {%- for child in node.get('Plans', []) -%}

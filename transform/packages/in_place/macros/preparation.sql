@@ -147,10 +147,8 @@
         ),
 
         functions as (
-            select string_agg(distinct concat(pg_proc.oid, prosrc, pg_get_function_sqlbody(pg_proc.oid), provolatile), ';') as text
-            from read
-            {{ in_place.join_functions_of('read') }}
-            where pronamespace <> 'pg_catalog'::regnamespace
+            select string_agg(concat(oid, prosrc, body, provolatile), ';' order by oid) as text
+            from ({{ in_place.functions_in_reach('read') }}) as functions
         )
 
         select md5(concat_ws(

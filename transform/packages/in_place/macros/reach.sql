@@ -120,6 +120,30 @@
 
 
 {#-
+  A query for the functions that views may call: {oid, prosrc, body, provolatile}. PostgreSQL does not record which functions a
+  function calls. So these are all functions of users if the views call any of them, but not those that log changes.
+-#}
+{% macro functions_in_reach(views) -%}
+    select pg_proc.oid, prosrc, pg_get_function_sqlbody(pg_proc.oid) as body, provolatile
+    from pg_catalog.pg_proc
+    inner join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
+    where
+        exists (
+            select from {{ views }}
+            {{ in_place.join_functions_of(views) }}
+            where pronamespace <> 'pg_catalog'::regnamespace
+        )
+        and nspname <> 'information_schema'
+        and not starts_with(nspname, 'pg_')
+        and not starts_with(proname, '_tidemark_')
+        and not exists (
+            select from pg_catalog.pg_depend
+            where classid = 'pg_proc'::regclass and objid = pg_proc.oid and deptype = 'e'
+        )
+{%- endmacro %}
+
+
+{#-
   A query for the functions through which a view may read what PostgreSQL does not record: user-defined functions that
   are not immutable. Functions of extensions read no tables, except dblink's, which read other servers.
 -#}
