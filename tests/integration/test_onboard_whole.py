@@ -164,18 +164,17 @@ SMALL = """
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("step", ["extract/", "Write files", "Load small", "Compare", "Build models", "Test"])
+@pytest.mark.parametrize("step", [".env", "extract/", "Write files", "Load small", "Compare", "Build models", "Test"])
 def test_onboarding_that_is_killed_at_any_step_is_completed_by_the_same_command(step, tmp_path):
     (tmp_path / "small.sql").write_text(SMALL)
     with strangers() as all_:
         all_.make("small", tmp_path / "small.sql")
         command = ("onboard", "small", *all_.address("small"), "--yes")
-        started = all_.checkout.start(*command, env={"PYTHONUNBUFFERED": "1"})
-        for line in started.stdout:
-            if line.startswith(step):
-                break
-        started.kill()
-        started.wait()
+        with all_.checkout.start(*command, env={"PYTHONUNBUFFERED": "1"}) as started:
+            for line in started.stdout:
+                if line.startswith(step):
+                    break
+            started.kill()
         # what the killed command started may still be at work, and says so
         deadline = time.monotonic() + 120
         while (done := all_.checkout.run("tidemark", *command)).returncode == os.EX_TEMPFAIL:

@@ -71,6 +71,7 @@ plugins:
       select:
         - public-parent.*
         - public-other.*
+      # as the application does it
       metadata:
         public-parent: {replication-method: INCREMENTAL, replication-key: id}
 """
@@ -81,7 +82,7 @@ def test_a_tap_that_a_person_wrote_gets_what_it_lacks_and_keeps_the_rest(project
     path.parent.mkdir()
     path.write_text(TAP)
     write.write(project, proposal(PARENT, CHILD))
-    kept, added = path.read_text(), "        - public-child.*\n"
+    kept, added = path.read_text(), "        - public-child.*\n      # as the application does it\n      metadata:\n"
     assert added in kept
     assert set(TAP.splitlines()) - set(kept.splitlines()) <= {'      config: {where: {public-parent: "id > 5"}}'}
     (tap,) = yaml.safe_load(kept)["plugins"]["extractors"]

@@ -67,6 +67,40 @@ def add(project, text: str, name: str = "crm") -> None:
     (project.root / f"extract/{name}.meltano.yml").write_text(text)
 
 
+PAIR = """
+plugins:
+  extractors:
+    - {name: tap-crm, inherit_from: tap-postgres, variant: bare}
+    - {name: tap-crm_hr, inherit_from: tap-crm, annotations: {tidemark: {pair_of: crm}}}
+  loaders:
+    - {name: target-crm, inherit_from: target-postgres, config: {default_target_schema: raw_crm}}
+    - {name: target-crm_hr, inherit_from: target-crm, config: {default_target_schema: raw_crm_hr}}
+"""
+
+
+def test_a_pair_reads_the_database_of_its_source_into_a_schema_of_its_own(project, monkeypatch):
+    add(project, PAIR)
+    crm = sources.find(project, "crm")
+    assert [each.raw_schema for each in sources.with_pairs(project, crm)] == ["raw_crm", "raw_crm_hr"]
+    monkeypatch.setenv("TAP_CRM_HOST", "db.example.com")
+    monkeypatch.setenv("TAP_CRM_DATABASE", "crm")
+    assert database_settings.source(project, sources.find(project, "crm_hr")).address == "db.example.com"
+    # without the annotation, it would be another source that reads that database by accident
+    add(project, PAIR.replace("pair_of", "copy_of"))
+    with pytest.raises(UsageError, match="crm_hr inherits from tap-crm of the project"):
+        sources.read(project)
+
+
+@pytest.mark.parametrize("written", [[], ["load/crm.meltano.yml"]], ids=["nothing", "the target"])
+def test_an_addition_that_was_killed_can_be_repeated(project, written):
+    new = new_source.NewSource("crm", "raw_crm", {"HOST": "h", "DATABASE": "d"})
+    for path in written:
+        (project.root / path).write_text(new.files[path])
+    new_source.refuse(project, new)
+    assert list(new_source.add(project, new))
+    assert sources.find(project, "crm").raw_schema == "raw_crm"
+
+
 def test_a_source_is_a_tap_of_ours_with_the_target_of_its_name_and_the_first_comes_first(project):
     add(project, CRM)
     found = sources.read(project)

@@ -104,6 +104,8 @@ def onboard(  # noqa: PLR0913 - the options of a command
         plan = _proposed(project, definition, choices, yes=yes or reads_only, shown=shown)
         if plan is None:
             console.print("Nothing was changed.")
+        elif not plan.proposal.read and not plan.before.tables:
+            console.print("There is nothing to bring on board.", markup=False)
         elif reads_only:
             _only_show(project, plan, check=check, as_json=as_json, remove_gone=remove_gone)
         else:

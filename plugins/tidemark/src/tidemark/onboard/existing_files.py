@@ -118,10 +118,19 @@ def _extend_tap(own: Any, wanted: Any, change: _Change) -> None:
             continue
         metadata.pop(pattern, None)
         metadata |= {pattern: generated[pattern]} if pattern in generated else {}
-    select.extend(each for each in wanted["select"] if str(each).lstrip("!").rpartition(".")[0] in fresh)
+    _append(select, [each for each in wanted["select"] if str(each).lstrip("!").rpartition(".")[0] in fresh])
     if metadata != _entries(own.get("metadata")):
         _put_entries(own, metadata)
     _extend_config(own, wanted["config"], schemas)
+
+
+def _append(items: Any, more: list[Any]) -> None:
+    """Append to a list. A comment below its last item, which ruamel.yaml holds with the item, stays below."""
+    comments = items.ca.items if more and hasattr(items, "ca") else {}
+    below = comments.pop(len(items) - 1, None)
+    items.extend(more)
+    if below is not None:
+        comments[len(items) - 1] = below
 
 
 def _entries(metadata: Any) -> dict[str, Any]:

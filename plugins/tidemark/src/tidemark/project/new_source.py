@@ -126,12 +126,15 @@ def _refuse_second(
         )
     if new.name == sources.FIRST:
         raise UsageError(f"The name {new.name} is that of the first source, which has tap-postgres; choose another.")
-    for kind, name in (("extractors", new.tap), ("loaders", f"target-{new.name}")):
+    # an addition that was killed may have written one of the files
+    there = {path: (project.root / path).read_text() for path in new.files if (project.root / path).exists()}
+    kinds = ("extractors", new.tap), ("loaders", f"target-{new.name}")
+    for (kind, name), (path, text) in zip(kinds, new.files.items(), strict=True):
+        if there.get(path) == text:
+            continue
         if files.plugin(kind, name):
             raise UsageError(f"The project has a plugin {name} already; choose another name.")
-    for path, text in new.files.items():
-        # an addition that was killed may have written one
-        if (file := project.root / path).exists() and file.read_text(encoding="utf-8") != text:
+        if path in there:
             raise UsageError(f"{path} exists already; choose another name, or delete it.")
 
 
