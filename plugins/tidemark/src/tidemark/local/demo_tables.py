@@ -13,7 +13,7 @@ from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history, state_table, stream_totals
 from tidemark.errors import TidemarkError
 from tidemark.local import demo
-from tidemark.project import demo_files, meltano_state
+from tidemark.project import demo_files, meltano_state, sources
 from tidemark.project.connections import connect
 from tidemark.project.database_settings import admin, transformer
 
@@ -104,7 +104,7 @@ def drop(project: Project, warehouse: Warehouse, tables: Sequence[ShopTable]) ->
         streams = demo_files.streams(project)
         _forget(connection, warehouse.default_target_schema, streams)
         # before the commit: state without tables would skip rows, and tables without state are only read again
-        meltano_state.put(project, dict.fromkeys(streams))
+        meltano_state.put(project, sources.find(project, sources.FIRST), dict.fromkeys(streams))
 
 
 @contextmanager
