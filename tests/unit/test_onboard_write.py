@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from tests.onboarding import CHILD, PARENT, column, proposal
+from tests.onboarding import CHILD, PARENT, column, proposal, table
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.onboard import write
+from tidemark.onboard import earlier, edit, write
 from tidemark.onboard.generated import Options
 from tidemark.onboard.manifest import Manifest
+from tidemark.onboard.proposal import MaskProposal, Method, Question
 from tidemark.onboard.write import Status
 from tidemark.project.directory import Project
 
@@ -200,3 +201,23 @@ def test_tables_of_equal_names_get_a_pair_with_the_sources_connection_and_a_sour
     assert [each["name"] for each in sources] == ["raw_x", "raw_x_other"]
     model = (project.root / "transform/models/staging/x/stg_x_other__parent.sql").read_text()
     assert "source('raw_x_other', 'parent')" in model
+
+
+def test_what_a_person_decided_is_proposed_again_without_being_asked(project):
+    stamped = table("stamped", column("id", "bigint"), column("at", "timestamp with time zone"), column("email"))
+    stamped = replace(stamped, question=Question("at", "is it set?"), masks=(MaskProposal("email", "sha256", "x"),))
+    every = frozenset(each.table.stream for each in (PARENT, CHILD, stamped))
+    fresh = replace(proposal(PARENT, CHILD, stamped), all_streams=every)
+    decided = edit.confirm_masks(edit.answer(edit.leave_out(fresh, "child"), {"public-stamped"}, yes=True))
+    write.write(project, earlier.with_left_out(decided, Manifest()))
+
+    before = Manifest.read(project.root / "extract/x.onboarded.json")
+    again = earlier.as_before(fresh, before)
+    (found,) = [each for each in again.tables if each.table.stream == "public-stamped"]
+    assert (found.method, found.replication_key, found.masks_confirmed) == (Method.incremental, "at", True)
+    assert "public-child" not in {each.table.stream for each in again.tables}
+    assert not write.write(project, earlier.with_left_out(again, before)).changes
+    # unless the command names it
+    assert "public-child" in {
+        each.table.stream for each in earlier.as_before(fresh, before, named={"public-child"}).read
+    }

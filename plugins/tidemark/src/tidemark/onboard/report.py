@@ -42,6 +42,8 @@ def changes(applied: Applied, *, diff: bool = False, first: bool = False) -> Ite
                 yield file.diff.rstrip("\n")
     yield from applied.others
     yield from applied.written.notes
+    if applied.written.manifest_changes and not first:
+        yield "the list of what is on board (extract/*.onboarded.json): changed"
 
 
 _STATUS = {

@@ -122,7 +122,11 @@ def write(
         after = replace(
             _manifest(content, files, before),
             left_out=proposal.left_out_by_choice,
-            not_read=tuple(each.table.stream for each in proposal.tables if each.method is Method.left_out),
+            not_read=tuple(
+                each.table.stream
+                for each in proposal.tables
+                if each.method is Method.left_out and each.table.stream not in proposal.left_out_by_choice
+            ),
             schemas=proposal.schemas,
             marts_enabled=bool(options and options.marts == "enabled"),
             timezone=proposal.timestamp_timezone if proposal.timezone_is_chosen else None,
