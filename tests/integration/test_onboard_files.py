@@ -37,7 +37,10 @@ class Onboarded:
         return write(project, from_catalogs(self.connection, self.source, kept), options=self.options, **more)
 
     def load(self) -> None:
-        done = self.checkout.run("meltano", "run", f"tap-{self.source}", f"target-{self.source}")
+        reader = psycopg.conninfo.conninfo_to_dict(self.checkout.urls["source"])
+        prefix = f"TAP_{self.source.upper()}"
+        address = {f"{prefix}_{name.upper()}": reader[name] for name in ("host", "port", "user", "password")}
+        done = self.checkout.run("meltano", "run", f"tap-{self.source}", f"target-{self.source}", env=address)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def dbt(self, command: str, *arguments: str) -> str:
@@ -60,7 +63,8 @@ class Onboarded:
 @contextmanager
 def onboarded(source: str, sql: Path):
     with contextmanager(make_checkout)(stage="up") as checkout:
-        url = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "source").strip())
+        checkout.urls["source"] = checkout.tidemark("dsn", "source").strip()
+        url = psycopg.conninfo.conninfo_to_dict(checkout.urls["source"])
         owner = {**url, "user": "tidemark", "password": secrets(checkout.root)["TIDEMARK_ADMIN_PASSWORD"]}
         with psycopg.connect(**owner, autocommit=True) as connection:
             connection.execute(f"create database {source}")
