@@ -174,7 +174,8 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     project.do("warehouse", "create view public.analysts as select * from marts.fct_orders")
 
     upgrade(project)
-    assert (project.root / ".env").read_text() == settings
+    # a release may add the password of a role of its own
+    assert (project.root / ".env").read_text().startswith(settings)
     assert "public-orders" in project.tidemark("status"), "before the first run, with tables of the release before"
     project.tidemark("check")
     project.do("source", "update orders set shipping_fee = 222, updated_at = now() where order_id between 31 and 37")
