@@ -52,11 +52,17 @@ def page(port: str, path: str, **params: str) -> Any:
 
 
 def end(monitor: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C, and return what it printed; nothing that it started is left."""
+    """Press Ctrl-C once it says that this ends it, and return what it printed; nothing that it started is left."""
+    assert monitor.stdout
+    lines = []
+    # an exporter answers before the command has said where it is
+    while not lines or (lines[-1] and "Ctrl-C ends this" not in lines[-1]):
+        lines.append(monitor.stdout.readline())
     started = psutil.Process(monitor.pid).children(recursive=True)
     assert started
     monitor.send_signal(signal.SIGINT)
-    said, _ = monitor.communicate(timeout=60)
+    rest, _ = monitor.communicate(timeout=60)
+    said = "".join(lines) + rest
     assert monitor.returncode == 0, said
     assert not any(child.is_running() for child in started)
     return said
