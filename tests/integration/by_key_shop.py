@@ -167,6 +167,18 @@ class Shop:
                 self.load(connection, table, [number for number in range(1, SIZES[table] + 1) if number % 4])
         return f"{kind} {table} {ids}"
 
+    def change_column(self, connection: psycopg.Connection[Any], table: str, column: str) -> None:
+        """Give a table's rows other values in one column, and nothing else."""
+        connection.execute(f"update raw.{table} set {column} = {TABLES[table][column][1]}".encode())
+
+    def change_rows(self, connection: psycopg.Connection[Any], table: str) -> None:
+        """Delete about half of a table's rows; insert those that it lacks."""
+        key = next(iter(TABLES[table]))
+        present = {number for (number,) in connection.execute(f"select {key} from raw.{table}".encode())}
+        gone = [number for number in present if self.draw.random() < 0.5]  # noqa: S311
+        connection.execute(f"delete from raw.{table} where {key} = any(%s)".encode(), [gone])
+        self.load(connection, table, [number for number in range(1, SIZES[table] + 1) if number not in present])
+
     # builds
 
     def build(self, *arguments: str) -> str:
@@ -197,16 +209,25 @@ class Shop:
                 described = {"name": name, "config": {"contract": {"enforced": True}}, "columns": columns}
                 (self._models / f"{name}.yml").write_text(json.dumps({"models": [described]}))
         try:
-            printed = self.checkout.dbt("run").stdout
+            said = self.refused()
         finally:
             for file in self._models.glob("refused_*"):
                 file.unlink()
             (self._models / "partitioned.sql").unlink()
-        errors = re.findall(r"Error in model (refused_\d+) .*\n(.*)", printed)
-        assert not self.checkout.rows("warehouse", "select relname from pg_class where relname like 'refused%'"), (
-            printed
-        )
-        return dict.fromkeys(REFUSED, "") | {files[name]: line.strip() for name, line in errors}
+        assert not self.checkout.rows("warehouse", "select relname from pg_class where relname like 'refused%'"), said
+        return dict.fromkeys(REFUSED, "") | {files[name]: line for name, line in said.items()}
+
+    def refused(self) -> dict[str, str]:
+        """Run the models, and return what those that fail say, by name."""
+        printed = self.checkout.dbt("run").stdout
+        return {name: line.strip() for name, line in re.findall(r"Error in model (\w+) .*\n(.*)", printed)}
+
+    def keep(self, models: Sequence[Model]) -> None:
+        """Take the other models out of the project."""
+        for model in self.models:
+            if model not in models:
+                (self._models / f"{model.name}.sql").unlink()
+        self.models = models
 
     # what must hold
 

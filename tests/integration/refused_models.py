@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ORDERS, ITEMS, CUSTOMERS = ("{{ ref('stg_orders') }}", "{{ ref('stg_items') }}", "{{ ref('stg_customers') }}")
+PRODUCTS = "{{ ref('stg_products') }}"
 BY_ORDER = {"model": "stg_orders", "key": "order_id"}
 ITEMS_BY_ORDER = {"model": "stg_items", "key": "order_id"}
 BY_CUSTOMER = {"model": "stg_orders", "key": "customer_id"}
@@ -16,6 +17,8 @@ CUSTOMER = {"model": "stg_customers", "key": "customer_id"}
 BY_MONTH = {"model": "stg_orders", "key": {"month": "date_trunc('year', ordered_on)::date"}}
 # a table of the package, partitioned by day
 LINES = {"model": "partitioned", "key": {"line_id": "order_id"}}
+PARTS = "{{ ref('partitioned') }}"
+PART = {"model": "partitioned", "key": "order_id", "columns": ["ordered_on"]}
 PARTITIONED = (
     "{{ config(materialized='in_place_incremental', schema='marts', unique_key='order_id', "
     "partition_by={'column': 'ordered_on', 'grain': 'day'}) }}\n"
@@ -159,6 +162,77 @@ REFUSED = {
         "where i.order_id is not null group by 1",
         "order_id",
         [ITEMS_BY_ORDER, {"model": "stg_products", "key": "product_id", "through": "stg_items"}],
+    ),
+    "a condition above a window": Refused(
+        "stg_customers decides which rows there are",
+        "select order_id, customer_id, country from (select o.order_id, o.customer_id, c.country, "
+        f"row_number() over (partition by o.order_id order by o.ordered_on desc) as place from {ORDERS} o "
+        f"left join {CUSTOMERS} c using (customer_id)) as ranked where place = 1 and country = 'DE'",
+        "order_id",
+        [BY_ORDER, CUSTOMER],
+    ),
+    "an order of rows by a dimension": Refused(
+        "stg_products decides which rows there are",
+        "select order_id, product_id, category from (select i.order_id, i.product_id, p.category, "
+        f"row_number() over (partition by i.order_id order by p.category) as place from {ITEMS} i "
+        f"left join {PRODUCTS} p using (product_id) where i.order_id is not null) as ranked where place = 1",
+        "order_id",
+        [ITEMS_BY_ORDER, {"model": "stg_products", "key": "product_id"}],
+    ),
+    "a column that is called like another below": Refused(
+        "Add {'model': 'stg_customers', 'key': {'buyer': 'customer_id'}}",
+        "select pairs.order_id, pairs.customer_id, pairs.buyer, pairs.next_id, c.country from "
+        "(select p.order_id, p.customer_id, b.customer_id as buyer, p.order_id + 1 as next_id "
+        f"from {ORDERS} p left join {ORDERS} b on b.order_id = p.order_id + 1) as pairs "
+        f"left join {CUSTOMERS} c on c.customer_id = pairs.buyer",
+        "order_id",
+        [BY_ORDER, {"model": "stg_orders", "key": {"next_id": "order_id"}}, CUSTOMER],
+    ),
+    "a column of the side that may be missing": Refused(
+        "customer_id, by which rows are found when stg_customers changes, comes from stg_customers itself",
+        f"select o.order_id, c.customer_id, c.country from {ORDERS} o left join {CUSTOMERS} c "
+        "on c.customer_id = o.customer_id",
+        "order_id",
+        [BY_ORDER, CUSTOMER],
+    ),
+    "not in, where null matters to all rows": Refused(
+        "by no equation that a build could follow",
+        f"select order_id from {ORDERS} where order_id not in (select order_id from {ITEMS})",
+        "order_id",
+        [BY_ORDER, ITEMS_BY_ORDER],
+    ),
+    "counts that are equal by chance": Refused(
+        "by no equation that a build could follow",
+        f"with a as (select order_id, count(*) as n from {ORDERS} group by 1), "
+        f"b as (select product_id, count(*) as n from {ITEMS} group by 1) "
+        "select a.order_id, max(b.product_id) as most from a left join b on b.n = a.n group by 1",
+        "order_id",
+        [BY_ORDER, ITEMS_BY_ORDER],
+    ),
+    "a column that a subquery for a value reads": Refused(
+        "reads amount of partitioned, whose changes would be missed",
+        f"select o.order_id, (select p.amount from {PARTS} p where p.order_id = o.order_id) as amount from {ORDERS} o",
+        "order_id",
+        [BY_ORDER, PART],
+    ),
+    "a column of a whole row": Refused(
+        "reads amount of partitioned, whose changes would be missed",
+        f"select o.order_id, to_jsonb(p) ->> 'amount' as amount from {ORDERS} o left join {PARTS} p using (order_id)",
+        "order_id",
+        [BY_ORDER, PART],
+    ),
+    "a column that UNION compares": Refused(
+        "reads amount of partitioned, whose changes would be missed",
+        f"select order_id, count(*) as n from (select order_id, amount from {ORDERS} union "
+        f"select order_id, amount from {PARTS}) as parts where order_id is not null group by 1",
+        "order_id",
+        [BY_ORDER, PART],
+    ),
+    "a column that rows are sorted by": Refused(
+        "reads amount of partitioned, whose changes would be missed",
+        f"select distinct on (order_id) order_id, ordered_on from {PARTS} order by order_id, amount",
+        "order_id",
+        [PART],
     ),
     "a part of the key": Refused(
         "stg_orders gives customer_id, a part of customer_id, status",

@@ -21,8 +21,9 @@ from tests.integration.by_key_models import (
     through,
     totals_joined,
 )
-from tests.integration.by_key_shop import LOADER, Shop
+from tests.integration.by_key_shop import LOADER, TABLES, Shop
 from tests.integration.conftest import make_checkout
+from tests.integration.misdeclared_models import COPIES, NEVER_RIGHT, misdeclared, rightly_declared
 from tests.integration.refused_models import REFUSED
 from tests.servers import INSTALLATIONS
 
@@ -108,6 +109,47 @@ def test_models_of_several_shapes_equal_their_selects_after_changes_and_a_late_c
 )
 def test_generated_models_equal_their_selects_after_whatever_happens(shop, seed, models, steps):
     run(shop, seed, models, steps)
+
+
+def run_misdeclared(shop: Shop, seed: int, columns: Sequence[tuple[str, str]]) -> None:
+    """Build models some of which are refused, and compare the others after each column and each table's rows changed alone."""
+    models = misdeclared(seed)
+    shop.begin(seed, [*COPIES, *models])
+    refused = shop.refused()
+    print("refused:", refused)
+    assert not {name for (name,) in shop.checkout.rows("warehouse", "select relname from pg_class")} & set(refused)
+    shop.keep([*COPIES, *(model for model in models if model.name not in refused)])
+    for table, column in columns:
+        with shop.connect() as connection:
+            if column == next(iter(TABLES[table])):
+                shop.change_rows(connection, table)
+            else:
+                shop.change_column(connection, table, column)
+        print("changed:", table, column)
+        assert_right(shop, shop.build())
+
+
+def test_models_with_wrong_entries_are_refused_or_right_after_changes(shop):
+    columns = [("customers", "country"), ("items", "product_id"), ("orders", "customer_id"), ("customers", "customer_id")]
+    run_misdeclared(shop, 4, columns)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@settings(max_examples=EXAMPLES, **HOW)
+@given(
+    seed=st.integers(0, 10_000),
+    columns=st.permutations([(table, column) for table, columns in TABLES.items() for column in columns] * 2),
+)
+def test_models_with_any_wrong_entries_are_refused_or_right_after_changes(shop, seed, columns):
+    run_misdeclared(shop, seed, columns)
+
+
+@pytest.mark.long
+def test_shapes_with_right_entries_are_taken(shop):
+    shop.begin(1, [*COPIES, *rightly_declared()])
+    refused = shop.refused()
+    assert set(refused) == NEVER_RIGHT, refused
 
 
 PRODUCTS = Model(

@@ -159,9 +159,20 @@
     {%- if missing and not entry.get('through') -%}
         {%- do exceptions.raise_compiler_error(
             'changed_by maps ' ~ entry.model ~ ' to ' ~ missing | join(', ') ~ ', which this model does not have.'
-            ~ (in_place.did_you_mean(missing[0], columns) or " Select it, or find the rows 'through' a model that has it.") ~ ' Columns of this model: ' ~ columns | join(', ') ~ '.'
+            ~ (in_place.did_you_mean(missing[0], columns) or in_place.advice_for_missing_key(entry, missing[0])) ~ ' Columns of this model: ' ~ columns | join(', ') ~ '.'
         ) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{#- What to do about a key of an entry that the model has no column for. -#}
+{% macro advice_for_missing_key(entry, name) %}
+    {%- set key = in_place.as_list(config.get('build_by') or config.get('unique_key')) -%}
+    {%- set mapped = {key[0]: 'an expression over ' ~ name} if key | length == 1 else {key[0]: '…', key[1]: '…'} -%}
+    {{ return(
+        ' If the key is made of it, map the key to what it is there: ' ~ {'model': entry.model, 'key': mapped} ~ ', as in '
+        ~ {'month': "date_trunc('month', ordered_on)::date"} ~ ". If a join uses it, select it, or find the rows 'through' a model that gives the key and has it."
+    ) }}
 {% endmacro %}
 
 

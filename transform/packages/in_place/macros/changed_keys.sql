@@ -11,7 +11,7 @@
     {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
-    {%- if in_place.is_sampled() -%}{{ return('it is a sample') }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}{{ return('it is empty' if flags.EMPTY else 'it is a sample of the inputs with an event_time; others are read whole') }}{%- endif -%}
     {%- set last, snapshot = in_place.last_build(), in_place.last_snapshot() -%}
     {%- set functions = in_place.memory().functions -%}
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}

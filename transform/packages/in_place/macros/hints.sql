@@ -37,11 +37,20 @@
 {% endmacro %}
 
 
+{#- " Did you mean that by x?" if a model has a setting whose name is like this one. -#}
+{% macro meant_setting(name) %}
+    {%- for other in model.config.keys() if other not in ['unique_key', 'changed_by'] and in_place.did_you_mean(other, [name]) -%}
+        {{ return(' Did you mean that by ' ~ other ~ '?') }}
+    {%- endfor -%}
+    {{ return('') }}
+{% endmacro %}
+
+
 {#- What an author wrote that PostgreSQL plans as this part. -#}
 {% macro in_words(node) %}
     {%- set words = {
         'WindowAgg': 'a window function, whose partition by lacks the key',
-        'Limit': 'LIMIT',
+        'Limit': "LIMIT (for one row a key, write distinct on (the key) and order by the key first)",
         'SetOp': 'EXCEPT or INTERSECT',
         'Unique': 'DISTINCT ON other columns',
         'Recursive Union': 'WITH RECURSIVE',

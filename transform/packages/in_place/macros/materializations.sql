@@ -126,7 +126,9 @@
     {%- set key = config.get('unique_key') -%}
     {%- set key = in_place.as_list(key) -%}
     {%- if not key -%}
-        {%- do exceptions.raise_compiler_error(model.config.materialized ~ ' needs a unique_key.') -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ' needs a unique_key: the columns that no two of its rows share.' ~ in_place.meant_setting('unique_key') ~ ' Nothing was changed.'
+        ) -%}
     {%- endif -%}
     {%- set partition_by = config.get('partition_by') -%}
     {%- if partition_by and (partition_by is string or not partition_by.get('column')) -%}

@@ -17,21 +17,21 @@
     {{ in_place.refuse_unlisted_inputs(unlisted) }}
     {{ in_place.refuse_clock(unstable) }}
     {{ in_place.refuse_rounded_keys(model_, trial) }}
-    {%- set full = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
+    {%- set opened = in_place.open_view(trial) -%}
+    {%- set scans = in_place.reached_scans(model_, opened, inputs, columns) -%}
     {%- if config.get('by_difference') -%}
         {#- it has one input, and in_place.difference_settings() refused other shapes -#}
-        {{ in_place.refuse_untold_columns(inputs, full) }}
+        {{ in_place.refuse_untold_columns(opened, scans) }}
         {{ return(none) }}
     {%- endif -%}
+    {%- set full = in_place.plan_of('explain (format json, verbose) select * from ' ~ trial) -%}
     {%- set of_keys = in_place.plan_of(
         in_place.set_for_now('random_page_cost', 1.1) ~ '; explain (format json, verbose) ' ~ in_place.rows_by_key(model_, in_place.temp_name('changed'))
     ) -%}
-    {%- set plan = in_place.comparable_plan(in_place.plan_of_one_key(of_keys)) -%}
-    {%- set reached = in_place.reached_scans(model_, plan, inputs, columns) -%}
-    {{ in_place.refuse_deciding_inputs(model_, inputs, plan, columns, reached.scans) }}
-    {{ in_place.refuse_untold_columns(inputs, full) }}
+    {{ in_place.refuse_deciding_inputs(model_, opened, scans, columns) }}
+    {{ in_place.refuse_untold_columns(opened, scans) }}
     {%- set share = in_place.refuse_unreached_key(model_, full, of_keys, inputs) -%}
-    {{ in_place.refuse_unreached_scans(model_, reached, inputs) }}
+    {{ in_place.refuse_unreached_scans(model_, scans, inputs) }}
     {{ return(share) }}
 {% endmacro %}
 
@@ -146,82 +146,65 @@
 
 
 {#-
-  Refuses a model in which an input decides whether a row exists, or what its key is, and gives no key: the rows that it
-  makes stale are found by the values that the table's rows hold, so rows that are not there yet would be missed.
+  Refuses a model in which an input that gives no key decides whether a row exists, what its key is, or what is in the column by which
+  rows that it makes stale are found: rows that are not there yet, or not with that value, would be missed.
 
   Arguments:
-    plan: the plan for one key, comparable.
-    scans: see in_place.reached_scans(). Those that another entry reaches and that gives the key may decide.
+    scans: see in_place.reached_scans(). Those that an entry reaches which gives the key may decide.
 -#}
-{% macro refuse_deciding_inputs(model_, inputs, plan, names, scans) %}
-    {%- for input in inputs if not input.gives_key -%}
-        {%- set parts = input.key.keys() | list -%}
-        {%- if not (parts | reject('in', model_.build_by) | list) -%}
-            {%- do exceptions.raise_compiler_error(
-                this ~ ': ' ~ input.name ~ ' gives ' ~ parts | join(', ') ~ ', a part of ' ~ model_.build_by | join(', ') ~ ', so rows with a new key '
-                ~ 'would be missed. Map the whole key, or set build_by: ' ~ parts | join(', ') ~ '. Nothing was changed.'
-            ) -%}
-        {%- endif -%}
-        {%- set tables = in_place.names_in_plans([input] + (in_place.tables_below(input.relation) if input.kind != 'logged' else [])) -%}
-        {%- set aliases, giving = [], [] -%}
-        {%- set others = scans | rejectattr('gives_key') | map(attribute='name') | list -%}
-        {%- for scan in scans if scan.name not in others -%}{%- do giving.append(scan.name) -%}{%- endfor -%}
-        {%- set decides = in_place.decides_rows(plan, tables, aliases, giving) -%}
-        {%- set pattern = '(^|[^\\w"])(' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\.' -%}
-        {%- if aliases and not decides -%}
-            {%- set decides = in_place.is_in_filter(plan, pattern, tables) -%}
-            {%- for name in names if name in model_.build_by and not decides -%}
-                {%- set output = (plan['Output'] or [])[names.index(name)] -%}
-                {%- if output and modules.re.search(pattern, output) -%}
-                    {%- do exceptions.raise_compiler_error(
-                        this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
-                        ~ 'rows new keys, which would be missed. Map the key to expressions over ' ~ input.name ~ ', or take ' ~ name
-                        ~ ' out of the key. Nothing was changed.'
-                    ) -%}
-                {%- endif -%}
+{% macro refuse_deciding_inputs(model_, opened, scans, names) %}
+    {%- set deciding = in_place.rows_depend_on(opened.query).rows -%}
+    {%- for scan in scans if not scan.gives_key -%}
+        {%- for input in scan.entries -%}
+            {{ in_place.refuse_part_of_key(model_, input) }}
+            {%- for name in names if name in model_.build_by and scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) and scan.id not in deciding -%}
+                {%- do exceptions.raise_compiler_error(
+                    this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
+                    ~ 'rows new keys, which would be missed. Map the key to expressions over ' ~ input.name ~ ', or take ' ~ name
+                    ~ ' out of the key. Nothing was changed.'
+                ) -%}
             {%- endfor -%}
-        {%- endif -%}
-        {%- if decides -%}
-            {%- do exceptions.raise_compiler_error(
-                this ~ ': ' ~ input.name ~ ' decides which rows there are, and its entry in changed_by gives no key. Rows that are not in the '
-                ~ 'table yet would be missed. Use a left join and no condition on it, or find the rows \'through\' a model that gives the key '
-                ~ 'and holds ' ~ input.key.keys() | join(', ') ~ '. Nothing was changed.'
-            ) -%}
-        {%- endif -%}
+            {%- for name in input.key if scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) and scan.id not in deciding -%}
+                {%- do exceptions.raise_compiler_error(
+                    this ~ ': ' ~ name ~ ', by which rows are found when ' ~ input.name ~ ' changes, comes from ' ~ input.name ~ ' itself. Rows that find '
+                    ~ 'nothing there yet hold no value, and would be missed. Select it from the other side of the join. Nothing was changed.'
+                ) -%}
+            {%- endfor -%}
+            {%- if scan.id in deciding -%}
+                {%- do exceptions.raise_compiler_error(
+                    this ~ ': ' ~ input.name ~ ' decides which rows there are, and its entry in changed_by gives no key. Rows that are not in the '
+                    ~ 'table yet would be missed. Use a left join and no condition on it, or find the rows \'through\' a model that gives the key '
+                    ~ 'and holds ' ~ input.key.keys() | join(', ') ~ '. Nothing was changed.'
+                ) -%}
+            {%- endif -%}
+        {%- endfor -%}
     {%- endfor -%}
 {% endmacro %}
 
 
-{#- Refuses a model that reads more columns of an input than its entry's `columns`: changes of the others would be missed. -#}
-{% macro refuse_untold_columns(inputs, plan) %}
-    {%- set nodes = [] -%}
-    {{ in_place.collect_nodes(plan, nodes) }}
-    {%- for input in inputs if input.columns -%}
-        {%- set names, aliases, texts = [], [], [] -%}
-        {%- set parts -%}
-            select relname::text
-            from (
-                select '{{ input.relation }}'::regclass::oid as oid
-                union
-                select relid::oid from pg_partition_tree('{{ input.relation }}'::regclass)
-            ) as parts
-            inner join pg_catalog.pg_class using (oid)
-        {%- endset -%}
-        {%- set names = in_place.first_column(parts) | list -%}
-        {%- for node in nodes if node.get('Relation Name') in names -%}
-            {#- a partition's alias is its table's and a number -#}
-            {%- do aliases.extend([node['Alias'], modules.re.sub('_\\d+$', '', node['Alias'])]) -%}
-        {%- endfor -%}
-        {%- for node in nodes -%}
-            {%- for name in ['Index Cond', 'Filter', 'Recheck Cond', 'Hash Cond', 'Join Filter', 'Merge Cond'] -%}{%- do texts.append(node.get(name) or '') -%}{%- endfor -%}
-            {#- a scan, and what passes its rows on, may print columns that nobody needs -#}
-            {%- if loop.first or 'Join' in node['Node Type'] or node['Node Type'] in ['Nested Loop', 'Aggregate', 'WindowAgg'] -%}
-                {%- do texts.extend(node.get('Output', [])) -%}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- set read = modules.re.findall('(?<![\\w"])(?:' ~ aliases | unique | map('replace', '$', '\\$') | join('|') ~ ')\\."?(\\w+)', texts | join(' ')) if aliases else [] -%}
-        {%- set told = in_place.columns_in_use(input.relation, input.key.values() | list + input.columns) -%}
-        {%- set untold = in_place.columns_in_use(input.relation, read) | reject('in', told) | list -%}
+{#- Refuses an entry that gives a part of the key. -#}
+{% macro refuse_part_of_key(model_, input) %}
+    {%- set parts = input.key.keys() | list -%}
+    {%- if not input.gives_key and not (parts | reject('in', model_.build_by) | list) -%}
+        {%- do exceptions.raise_compiler_error(
+            this ~ ': ' ~ input.name ~ ' gives ' ~ parts | join(', ') ~ ', a part of ' ~ model_.build_by | join(', ') ~ ', so rows with a new key '
+            ~ 'would be missed. Map the whole key, or set build_by: ' ~ parts | join(', ') ~ '. Nothing was changed.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Refuses a model that reads more columns of an input than its entries' `columns`: changes of the others would be missed. -#}
+{% macro refuse_untold_columns(opened, scans) %}
+    {%- set reads = in_place.column_reads(opened) -%}
+    {#- of others, each change is known as a change of the row -#}
+    {%- for scan in scans if scan.entries and not scan.entries | rejectattr('columns') | list and scan.entries[0].kind == 'logged' -%}
+        {%- set input, expressions = scan.entries[0], [] -%}
+        {%- for entry in scan.entries -%}{%- do expressions.extend(entry.key.values() | list + entry.columns) -%}{%- endfor -%}
+        {%- set told = in_place.columns_in_use(input.relation, expressions) -%}
+        {%- set all = in_place.table_columns(input.relation) | map(attribute='name') -%}
+        {%- set read = all if '*' in reads[scan.id] else all | select('in', reads[scan.id]) -%}
+        {%- set untold = read | reject('in', told) | list -%}
         {%- if untold -%}
             {%- do exceptions.raise_compiler_error(
                 this ~ ' reads ' ~ untold | join(', ') ~ ' of ' ~ input.name ~ ", whose changes would be missed: its entry in changed_by has 'columns': "
@@ -235,64 +218,6 @@
 {#- The tables that a view reads, as in_place.relations_of() gives them. -#}
 {% macro tables_below(relation) %}
     {{ return(in_place.relations_of('array(' ~ in_place.relations_below(relation) ~ ')')) }}
-{% endmacro %}
-
-
-{#- The names that plans have for tables and their partitions, as the keys of a mapping. -#}
-{% macro names_in_plans(tables) %}
-    {%- set names = {} -%}
-    {%- set query -%}
-        select concat(nspname, '.', relname)
-        from (
-            select unnest(array[{{ tables | map(attribute='oid') | join(', ') }}]::oid[]) as oid
-            {% for table in tables -%}
-                union
-                select relid::oid from pg_partition_tree({{ table.oid }})
-            {%- endfor %}
-        ) as tables
-        inner join pg_catalog.pg_class using (oid)
-        inner join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace
-    {%- endset -%}
-    {%- for name in in_place.first_column(query) -%}{%- do names.update({name: true}) -%}{%- endfor -%}
-    {{ return(names) }}
-{% endmacro %}
-
-
-{#-
-  Whether a part of a comparable plan gives rows by what is in one of these tables. Appends the tables' names in the plan to `aliases`.
-
-  Arguments:
-    but_not: aliases of scans that don't count.
--#}
-{% macro decides_rows(node, tables, aliases, but_not) %}
-    {%- if node.get('Relation Name') and node['Schema'] ~ '.' ~ node['Relation Name'] in tables and node['Alias'] not in but_not -%}
-        {%- do aliases.append(node['Alias']) -%}
-        {{ return(true) }}
-    {%- endif -%}
-    {%- set decides = [] -%}
-    {%- for child in node.get('Plans', []) -%}
-        {%- set side = child['Parent Relationship'] -%}
-        {%- set found = in_place.decides_rows(child, tables, aliases, but_not) -%}
-        {%- set is_nullable = (node.get('Join Type') == 'Left' and side == 'Inner') or (node.get('Join Type') == 'Right' and side == 'Outer')
-            or side in ['SubPlan', 'InitPlan'] -%}
-        {%- if found and not is_nullable -%}{%- do decides.append(true) -%}{%- endif -%}
-        {%- if found and side in ['SubPlan', 'InitPlan'] -%}{%- do aliases.append(child['Subplan Name']) -%}{%- endif -%}
-    {%- endfor -%}
-    {{ return(decides | length > 0) }}
-{% endmacro %}
-
-
-{#- Whether a filter above the tables' scans has a column of these tables. -#}
-{% macro is_in_filter(node, pattern, tables) %}
-    {%- set filter = node.get('Filter') or '' -%}
-    {%- if filter and not node.get('Relation Name') and modules.re.search(pattern, filter) -%}{{ return(true) }}{%- endif -%}
-    {%- if modules.re.search('SubPlan \\d', filter) and modules.re.search(pattern, '(' ~ modules.re.search('SubPlan \\d+', filter).group(0) ~ '.') -%}
-        {{ return(true) }}
-    {%- endif -%}
-    {%- for child in node.get('Plans', []) -%}
-        {%- if in_place.is_in_filter(child, pattern, tables) -%}{{ return(true) }}{%- endif -%}
-    {%- endfor -%}
-    {{ return(false) }}
 {% endmacro %}
 
 
