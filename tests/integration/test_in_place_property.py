@@ -233,6 +233,56 @@ def test_a_value_with_other_digits_and_a_function_below_a_function_reach_the_mod
     assert_right(shop, shop.build())
 
 
+# a collation by which a and A are equal
+NO_CASE = "collate staging.no_case"
+BY_COUNTRY = Model(
+    *("m_by_country", ("country", "n"), ("country",), True),
+    f"select country {NO_CASE} as country, count(*) as n from {{{{ ref('stg_customers') }}}} "
+    "where country is not null group by 1",
+    {
+        "unique_key": "country",
+        "changed_by": [{"model": "stg_customers", "key": {"country": f"country {NO_CASE}"}}],
+    },
+)
+OF_COUNTRY = Model(
+    *("m_of_country", ("order_id", "status", "n"), ("order_id",), True),
+    f"select o.order_id, o.status {NO_CASE} as status, c.n from {{{{ ref('stg_orders') }}}} as o "
+    f"left join {{{{ ref('m_by_country') }}}} as c on c.country = o.status {NO_CASE}",
+    {
+        "unique_key": "order_id",
+        "changed_by": [
+            {"model": "stg_orders", "key": "order_id"},
+            {"model": "m_by_country", "key": {"status": "country"}},
+        ],
+    },
+)
+
+
+@pytest.mark.long
+def test_texts_that_a_collation_calls_equal_reach_the_models(shop):
+    shop.begin(6, [BY_COUNTRY, OF_COUNTRY])
+    with shop.checkout.connect("warehouse") as connection:
+        if not connection.execute("select from pg_collation where collprovider = 'i' limit 1").fetchall():
+            pytest.skip("needs a PostgreSQL with ICU")
+        connection.execute(
+            "create schema staging authorization tidemark_transformer; set role tidemark_transformer; "
+            "create collation staging.no_case (provider=icu, locale='und-u-ks-level2', deterministic=false)"
+        )
+    with shop.connect() as connection:
+        connection.execute("update raw.customers set country = (array['a', 'A', 'b', 'B', 'c'])[customer_id]")
+        connection.execute("update raw.orders set status = (array['a', 'A', 'b', 'B', null])[1 + order_id % 5]")
+    assert_right(shop, shop.build())
+    for change in (
+        "update raw.customers set country = lower(country) where customer_id < 4",
+        "update raw.customers set country = 'b' where customer_id = 1",
+        "update raw.orders set status = upper(status)",
+        "update raw.customers set country = 'a'",
+    ):
+        with shop.connect() as connection:
+            connection.execute(change)
+        assert_right(shop, shop.build())
+
+
 OF_SOURCE = Model(
     *("m_of_source", ("order_id", "amount"), ("order_id",), True),
     "select order_id, amount from {{ source('shop', 'orders') }}",

@@ -220,6 +220,7 @@
         {%- endif %}
     {%- else -%}
         {#- it gives other columns than the key: the model's rows that have these values -#}
+        {%- set given = in_place.with_collations(input.key.keys() | list, given) -%}
         select distinct {{ in_place.column_list(model_.build_by, 'existing') }}
         {% set among = in_place.and_among(model_, input.key.keys() | list, 'existing', '(' ~ given ~ ') as given') if model_.partition else '' -%}
         {% if among -%}
@@ -233,13 +234,28 @@
 {% endmacro %}
 
 
-{#- The columns of a logged row that the key's expressions use, with their types. -#}
+{#- A query with the collations of the SELECT, by which it joins: the table lacks them. -#}
+{% macro with_collations(names, query) -%}
+    {%- set collations = {} -%}
+    {%- for column in in_place.table_columns('pg_temp.' ~ in_place.temp_name('trial')) if column.name in names and column.collation -%}
+        {%- do collations.update({column.name: column.collation}) -%}
+    {%- endfor -%}
+    {%- if not collations -%}{{ return(query) }}{%- endif -%}
+    select
+        {% for name in names -%}
+            {{ adapter.quote(name) }}{{ ' collate ' ~ collations[name] ~ ' as ' ~ adapter.quote(name) if name in collations }}{{ ', ' if not loop.last }}
+        {%- endfor %}
+    from ({{ query }}) as given
+{%- endmacro %}
+
+
+{#- The columns of a logged row that the key's expressions use, with their types and collations: by some, texts with other letters are equal. -#}
 {% macro logged_columns(table, input) -%}
     {%- set columns = in_place.table_columns(table.relation) -%}
     {%- set used = in_place.columns_in_use(table.relation, (table.expressions or input.key).values()) -%}
     {#- a list needs one column -#}
     {%- for column in columns | selectattr('name', 'in', used) | list or columns[:1] -%}
-        {{ adapter.quote(column.name) }} {{ column.type }}{{ ', ' if not loop.last }}
+        {{ adapter.quote(column.name) }} {{ column.type }}{{ ' collate ' ~ column.collation if column.collation }}{{ ', ' if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}
 
@@ -294,15 +310,15 @@
 {#- Creates the temporary table of the changed keys, with the types and collations of the model's own columns. -#}
 {% macro create_keys_table(model_, trial, there) %}
     {%- set keys = in_place.temp_name('changed') -%}
-    {%- set is_alike = not there or (
-        in_place.table_columns(model_.relation) | selectattr('name', 'in', model_.build_by) | sort(attribute='name') | list
-        == in_place.table_columns(trial) | selectattr('name', 'in', model_.build_by) | sort(attribute='name') | list
-    ) -%}
+    {%- set types = {} -%}
+    {%- for column in in_place.table_columns(trial) if column.name in model_.build_by -%}{%- do types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- set others = [] -%}
+    {%- for column in in_place.table_columns(model_.relation) if column.name in types and column.type != types[column.name] -%}{%- do others.append(column) -%}{%- endfor -%}
     {% call statement('keys') %}
         drop table if exists pg_temp.{{ keys }};
         create temporary table {{ keys }} as
         -- the SELECT has a collation that the table may lack; two keys that are equal by it would both give its row
-        select {{ in_place.column_list(model_.build_by) }} from {{ trial if is_alike else model_.relation }} limit 0;
+        select {{ in_place.column_list(model_.build_by) }} from {{ model_.relation if there and others else trial }} limit 0;
         create unique index on {{ keys }} ({{ in_place.column_list(model_.build_by) }}) nulls not distinct
     {% endcall %}
 {% endmacro %}

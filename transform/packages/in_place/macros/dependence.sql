@@ -24,14 +24,14 @@
         {%- endfor -%}
     {%- else -%}
         {%- set from = in_place.item_depends_on(query.jointree, query) -%}
+        {#- a key has a row in some group, whatever else the rows are grouped by -#}
+        {%- set groups = in_place.values_depend_on(in_place.sorted_by(query.groupClause, query), query) -%}
         {#- an aggregate or a window function in this query depends on them -#}
-        {%- do query.dependences.update({'from': (from.rows + from.many) | unique | list}) -%}
+        {%- do query.dependences.update({'from': (from.rows + from.many + groups) | unique | list}) -%}
         {%- set is_grouped = query.groupClause or query.groupingSets or query.hasAggs == 'true' -%}
-        {%- do rows.extend(from.rows) -%}
-        {%- do many.extend(from.many if not is_grouped and query.hasDistinctOn != 'true' else []) -%}
-        {%- do rows.extend(in_place.values_depend_on(in_place.sorted_by(query.groupClause, query) + [query.havingQual], query)) -%}
+        {%- do rows.extend(from.rows + in_place.values_depend_on([query.havingQual], query)) -%}
         {%- set distinct = in_place.values_depend_on(in_place.sorted_by(query.distinctClause, query), query) -%}
-        {%- do (rows if query.hasDistinctOn == 'true' else many).extend(distinct) -%}
+        {%- do many.extend((groups if is_grouped else from.many if query.hasDistinctOn != 'true' else []) + distinct) -%}
         {%- if query.hasTargetSRFs == 'true' -%}
             {%- do rows.extend(in_place.values_depend_on(query.targetList, query)) -%}
         {%- endif -%}
@@ -106,7 +106,7 @@
         {%- for branch in query.branches -%}{%- do found.extend(in_place.output_depends_on(branch, number)) -%}{%- endfor -%}
         {%- if not query.branches -%}
             {%- if 'from' not in query.dependences -%}{%- do in_place.rows_depend_on(query) -%}{%- endif -%}
-            {%- set more = in_place.sorted_by(query.sortClause, query) if query.hasDistinctOn == 'true' else [] -%}
+            {%- set more = in_place.sorted_by(query.distinctClause + query.sortClause, query) if query.hasDistinctOn == 'true' else [] -%}
             {%- do found.extend(in_place.values_depend_on([query.targetList[number - 1].expr] + more, query)) -%}
         {%- endif -%}
         {%- do query.dependences.update({number: found | unique | list}) -%}

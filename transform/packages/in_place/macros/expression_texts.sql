@@ -1,6 +1,6 @@
 {#-
   Expressions of a query tree as texts that are equal if the expressions are: over columns of scans (`orders#2.customer_id`), whatever
-  they are called in the subqueries, CTEs and views between. People read them in errors, without the numbers.
+  they are called in the subqueries, CTEs and views between. People read them in errors, without the numbers, if there is no `{` in them.
 -#}
 
 {#-
@@ -37,7 +37,7 @@
         {%- endif -%}
         {{ return(query.names['f' ~ node.funcid] ~ '(' ~ arguments | join(', ') ~ ')') }}
     {%- endif -%}
-    {#- any other node, with all that it is made of; the rest is how and where it was written -#}
+    {#- any other node, with all that it is made of, in braces, because nobody would write it so; the rest is how and where it was written -#}
     {%- set ignored = ['node', 'location', 'coerceformat', 'relabelformat'] -%}
     {%- for name, value in node.items() if name not in ignored -%}
         {%- if value is mapping -%}
@@ -50,7 +50,7 @@
     {%- endfor -%}
     {#- these are of the rows that their query groups or looks at -#}
     {%- set place = query.path if kind in ['AGGREF', 'WINDOWFUNC', 'GROUPINGFUNC'] else '' -%}
-    {{ return(kind | lower ~ place ~ '(' ~ arguments | join(' ') ~ ')') }}
+    {{ return('{' ~ kind | lower ~ place ~ ' ' ~ arguments | join(' ') ~ '}') }}
 {% endmacro %}
 
 

@@ -98,14 +98,14 @@
     {%- set own, said = '(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', [] -%}
     {%- for equation in scan.equations if in_place.holds_for(equation, scan.path) -%}
         {%- for mine, other in [(equation.left, equation.right), (equation.right, equation.left)] -%}
-            {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and '#' in other -%}
+            {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and '{' not in mine ~ other -%}
                 {%- do said.append([modules.re.sub(own, '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.path, scan.equations)]) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for column in model_.build_by -%}
         {%- set mine = modules.re.sub(own, '', scan.outputs[column]) -%}
-        {%- if mine != scan.outputs[column] and '#' not in mine -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
+        {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|\\{', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
         {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model.') }}
@@ -176,7 +176,7 @@
             {%- set text = in_place.text_of_output(opened.query, loop.index, scan.path) -%}
             {%- set text = modules.re.sub('(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', '@.', text) -%}
             {#- a column of another table's -#}
-            {%- if '#' not in text -%}{%- do own.update({column: text}) -%}{%- endif -%}
+            {%- if not modules.re.search('#\\d+\\.', text) -%}{%- do own.update({column: text}) -%}{%- endif -%}
         {%- endfor -%}
         {%- if own | length == expressions | length -%}{%- do found.setdefault(scan.oid, []).append(own) -%}{%- endif -%}
     {%- endfor -%}

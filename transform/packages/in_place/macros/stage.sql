@@ -95,8 +95,8 @@
 
 
 {#-
-  The columns of a table as a list of {name, type}, with types as format_type() prints them; an empty list if there is no
-  such table. A build asks for them once, and again after DDL.
+  The columns of a table as a list of {name, type, collation}, with types as format_type() prints them and no collation if it is
+  the type's; an empty list if there is no such table. A build asks for them once, and again after DDL.
 -#}
 {% macro table_columns(table) %}
     {%- set known = in_place.memory().columns -%}
@@ -111,8 +111,17 @@
 {#- An SQL expression for what table_columns() returns, as JSON. -#}
 {% macro columns_as_json(oid) -%}
     coalesce((
-        select json_agg(json_build_object('name', attname, 'type', format_type(atttypid, atttypmod)) order by attnum)
+        select json_agg(
+            json_build_object(
+                'name', attname,
+                'type', format_type(atttypid, atttypmod),
+                -- null if it is the type's own
+                'collation', case when attcollation <> typcollation then attcollation::regcollation::text end
+            )
+            order by attnum
+        )
         from pg_catalog.pg_attribute
+        inner join pg_catalog.pg_type on pg_type.oid = atttypid
         where attrelid = {{ oid }} and attnum > 0 and not attisdropped
     ), '[]')
 {%- endmacro %}
