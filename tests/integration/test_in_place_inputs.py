@@ -218,7 +218,7 @@ def test_a_source_with_row_level_security_is_refused_because_the_marts_would_dro
 @pytest.mark.long
 def test_an_edited_seed_reaches_everything_that_depends_on_it(project):
     transform = project.root / "transform"
-    (transform / "seeds").mkdir()
+    (transform / "seeds").mkdir(exist_ok=True)
     labels = transform / "seeds" / "labels.csv"
     labels.write_text("status,label\npaid,1\nshipped,2\n")
     label = "materialized='in_place_view', schema='marts'"

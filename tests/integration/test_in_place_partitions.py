@@ -149,12 +149,12 @@ def test_partitions_begin_at_utc_bounds_and_a_conflicting_one_is_named(project):
                 refused(project, "scratch"),
             )
             connection.execute("drop table marts.scratch_2026_02")
-            with edited(project, "models/marts/scratch.sql", ("'grain': 'month'", "'grain': 'year'")):
-                assert re.search(
-                    r'scratch" has partitions with some of the year from 2026-01-01 .*: partition "scratch_2026" would '
-                    r'overlap partition "scratch_2026_01". Set the grain',
-                    refused(project, "scratch"),
-                )
+            model.write_text(SCRATCH.replace("'grain': 'month'", "'grain': 'year'"))
+            assert re.search(
+                r'scratch" has partitions with some of the year from 2026-01-01 .*: partition "scratch_2026" would '
+                r'overlap partition "scratch_2026_01". Set the grain',
+                refused(project, "scratch"),
+            )
     finally:
         model.unlink()
         with project.connect("warehouse") as connection:
