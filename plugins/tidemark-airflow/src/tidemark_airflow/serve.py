@@ -50,7 +50,13 @@ def serve() -> int:
         Component(name, [str(_BIN / "airflow"), *arguments], logs / f"{arguments[0]}.log")
         for name, arguments in _COMPONENTS.items()
     ]
-    status = Supervisor(components, _say).run(meanwhile=_Readiness(began, login, logs))
+    readiness, pools = _Readiness(began, login, logs), _Pools(logs / "pools.log")
+
+    def meanwhile() -> None:
+        readiness()
+        pools()
+
+    status = Supervisor(components, _say).run(meanwhile=meanwhile)
     _say("Airflow has ended.")
     return status
 
@@ -79,6 +85,30 @@ class _Readiness:
         elif now - self._began > _PATIENCE_S:
             _say(f"Airflow is not ready after {_PATIENCE_S} s. Not healthy: {', '.join(wanting)}. See {self._logs}/.")
             self._done = True
+
+
+class _Pools:
+    """Creates the pools of sources that are added while Airflow runs: a task whose pool is missing waits for ever."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._schedules = Path(os.environ["MELTANO_PROJECT_ROOT"]) / "orchestrate" / "schedules.json"
+        self._seen = self._changed()
+
+    def __call__(self) -> None:
+        if (changed := self._changed()) != self._seen:
+            self._seen = changed
+            with self._log.open("wb") as output:
+                # the supervisor waits for it, as for every child
+                self._making = subprocess.Popen(
+                    [_BIN / "tidemark-airflow", "source-pools"], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+
+    def _changed(self) -> float:
+        try:
+            return self._schedules.stat().st_mtime
+        except OSError:
+            return 0
 
 
 def _wanting() -> list[str]:
