@@ -109,7 +109,8 @@ def _limited(asked: Asked) -> Callable[[NodeSelector, set[str]], set[str]]:
 def _tell(what: str, nodes: Iterable[Any]) -> None:
     """Report the names of models, snapshots and seeds, in lines of less than a page."""
     names = sorted(node.name for node in nodes if str(node.resource_type) in _BUILT)
-    for start in range(0, len(names), _NAMES_A_LINE):
+    # none at all is a line, too
+    for start in range(0, max(1, len(names)), _NAMES_A_LINE):
         run_events.emit(**{what: names[start : start + _NAMES_A_LINE]})
 
 
