@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing, contextmanager
 
@@ -184,9 +185,26 @@ def test_a_part_of_the_models_is_built_and_tested_by_the_sources_that_it_stands_
     )
 
 
+@pytest.mark.long
+def test_a_drill_goes_on_from_a_backup_with_all_sources_that_can_be_reached(modelled):
+    checkout, source = modelled
+    run(checkout, "tidemark", "pipeline")
+    checkout.tidemark("backup")
+    source.execute("insert into contacts values (13, 'after the backup', now())")
+    said = checkout.tidemark("backup", "drill")
+    # another test may have loaded one stream more
+    assert re.search(r"state: [56] streams fit the warehouse", said), said
+    assert "A sync of postgres and crm resumed" in said
+    assert "1 of them new" in said
+    without = checkout.tidemark("backup", "drill", env=AWAY)
+    assert "No sync of crm was tried" in without
+    assert "state: 4 streams fit the warehouse" in without
+
+
 def test_a_retired_source_leaves_the_jobs_and_its_tables_are_dropped_only_by_that_word(crm):
     checkout, _ = crm
     with checkout.connect("warehouse") as connection:
+        connection.execute("drop view if exists staging.stg_crm_contacts cascade")
         connection.execute("create view public.reader as select * from raw_crm.contacts")
     # one stream, and then all of the source
     assert "public-contacts is no longer selected" in checkout.tidemark("source", "retire", "crm", "public-contacts")
