@@ -152,7 +152,7 @@ def test_a_source_that_fails_stops_only_the_models_that_stand_on_it_and_they_are
     assert done.returncode
     assert "postgres/public-orders" in done.stdout
     assert f"{second_source.ON_BOTH}, {second_source.ON_CRM}" in done.stdout
-    assert "because a source was not loaded" in done.stdout
+    assert "because crm was not loaded" in done.stdout
     assert "TAP_CRM_DATABASE" in done.stderr
     if command == "pipeline":
         assert "2 models were not built" in done.stdout

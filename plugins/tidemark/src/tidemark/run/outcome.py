@@ -126,6 +126,12 @@ class RunOutcome:
         return sorted({model for block in self.blocks for model in block.left_out})
 
     @property
+    def why_left_out(self) -> str:
+        """Which sources were not loaded, in words."""
+        failed = [block.source.rstrip("/") for block in self.blocks if block.tap and block.success is False]
+        return f"because {' and '.join(failed)} {'were' if len(failed) > 1 else 'was'} not loaded"
+
+    @property
     def block(self) -> BlockOutcome:
         """The running block, or the last one."""
         return self.blocks[min(self._done, len(self.blocks) - 1)]

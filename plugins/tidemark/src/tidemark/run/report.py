@@ -36,7 +36,7 @@ class RunReport:
         something, rows of models if dbt ran. None if the warehouse could not be asked.
         as_of: the time of these counts, by the warehouse's clock; the `moved_since` of the next report.
         nodes: how many of dbt's models or tests `passed`, `warned` or `failed`.
-        left_out: models that were not built, because a source that they stand on was not loaded.
+        left_out: models that were not built, because a source below them was not loaded; `why_left_out` has it.
         schema_changes: changes of the source's tables, one line each.
     """
 
@@ -47,6 +47,7 @@ class RunReport:
     as_of: str | None = None
     nodes: dict[str, int] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    why_left_out: str = ""
     schema_changes: list[str] = field(default_factory=list)
     seconds: float = 0
 
@@ -62,7 +63,7 @@ class RunReport:
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
         if self.left_out:
-            yield f"not built, because a source was not loaded: {named(self.left_out)}"
+            yield f"not built, {self.why_left_out}: {named(self.left_out)}"
         for change in self.schema_changes:
             yield f"schema changed: {change}"
         ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "succeeded"
@@ -94,7 +95,8 @@ def report_of(  # noqa: PLR0913 - each argument has a name
     }
     if any(counts.values()):
         report.nodes = counts
-    report.left_out = outcome.left_out
+    if outcome.left_out:
+        report.left_out, report.why_left_out = outcome.left_out, outcome.why_left_out
     if failure := outcome.failure():
         report.error = {
             "code": failure.code,

@@ -88,7 +88,7 @@ def show(
     if outcome.left_out:
         count = len(outcome.left_out)
         which = f"{count} models were" if count > 1 else "1 model was"
-        console.print(f"{which} not built, because a source was not loaded: {named(outcome.left_out)}.")
+        console.print(f"{which} not built, {outcome.why_left_out}: {named(outcome.left_out)}.")
     console.print(f"Done in {seconds:.1f} s.{' Next:' if next_steps else ''}")
     for step in next_steps:
         console.print(f"  {step}", style="cyan", soft_wrap=True)
