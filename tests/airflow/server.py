@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 READY_S = 120
-RUN_S = 240
+RUN_S = 400
 _ENDED = {"success", "failed"}
 
 
