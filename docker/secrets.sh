@@ -66,6 +66,24 @@ secret AIRFLOW__CELERY__BROKER_URL broker
 secret TIDEMARK_ALERTS_WEBHOOK_URL nothing
 secret TIDEMARK_ALERTS_SMTP_PASSWORD nothing
 
+# --- further sources ------------------------------------------------------------------------------------------------
+
+# Copies the lines of .env with variables of taps and targets, except those that docker-compose.yml passes itself. A source
+# with a host gets TLS as the first one does, unless .env says otherwise.
+sources() {
+    lines=$(sed -nE 's/^ *(export )? *((TAP|TARGET)_[A-Z0-9_]+ *=.*)/\2/p' ../.env 2>/dev/null |
+        grep -Ev '^(TAP|TARGET)_POSTGRES_(HOST|PORT|USER|PASSWORD|DATABASE|FILTER_SCHEMAS|_SELECT|_METADATA|SSL_[A-Z_]*) *=' || :)
+    printf '%s\n' "$lines"
+    for prefix in $(printf '%s\n' "$lines" | sed -n 's/^\(TAP_[A-Z0-9_]*\)_HOST *=.*/\1/p' | sort -u); do
+        for setting in SSL_ENABLE=true SSL_MODE=verify-full SSL_CERTIFICATE_AUTHORITY=/run/secrets/ca.crt; do
+            printf '%s\n' "$lines" | grep -q "^${prefix}_${setting%%=*} *=" || echo "${prefix}_$setting"
+        done
+    done
+}
+sources > sources.env.new
+# a container that runs has the old file until it is restarted
+if cmp -s sources.env.new sources.env; then rm sources.env.new; else mv sources.env.new sources.env; fi
+
 # --- certificates ---------------------------------------------------------------------------------------------------
 
 key() { (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null); }

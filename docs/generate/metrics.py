@@ -15,7 +15,8 @@ _HEAD = """\
 `--textfile`. It reads Tidemark's tables in the warehouse as `TIDEMARK_MONITOR_USER`, Meltano's state, the schedules in
 orchestrate/schedules.json and the backups. It changes nothing.
 
-- The label `source` is the schema that the source is loaded into. `stream` is the Singer stream, as in `public-orders`.
+- The label `source` is the source's name, as in `tidemark source list`. `stream` is the Singer stream, as in
+  `public-orders`.
 - Counters count committed rows and ended runs. The warehouse keeps them, so they survive restarts of the exporter.
 - A scrape looks at the latest runs only, so it takes the same time however long the history is.
 - If a part can't be read, its `tidemark_up` is 0 and its metrics are missing. The other parts are exported anyway.

@@ -79,6 +79,4 @@ def airflow(receiver: Receiver, metrics: str) -> Iterator[Airflow]:
         try:
             yield found
         finally:
-            if found.process:
-                found.process.terminate()
-                found.process.wait(timeout=90)
+            found.stop()

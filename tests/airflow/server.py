@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 READY_S = 120
-RUN_S = 240
+RUN_S = 400
 _ENDED = {"success", "failed"}
 
 
@@ -53,6 +53,11 @@ class Airflow:
         threading.Thread(target=self._read, daemon=True).start()
         until(self._ready, "ready", seconds=READY_S)
         self.log_in()
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(timeout=90)
 
     def _read(self) -> None:
         assert self.process
@@ -102,6 +107,11 @@ class Airflow:
             return None
 
         return str(until(ended, f"{dag} {run} ended"))
+
+    def clear_failed(self, dag: str, run: str) -> None:
+        """Have the failed tasks of a run, and those that they kept from running, run again."""
+        cleared = {"dag_run_id": run, "only_failed": True, "dry_run": False}
+        self._call("POST", f"/dags/{dag}/clearTaskInstances", json=cleared)
 
     def run(self, dag: str, **params: Any) -> str:
         """Run a DAG that must succeed; return the run's id."""

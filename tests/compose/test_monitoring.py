@@ -91,7 +91,7 @@ def query(stack: Stack, expression: str) -> dict[str, float]:
 
 
 def titles(stack: Stack) -> list[str]:
-    """Return the titles of the messages that arrived, such as `[CRITICAL] DatabaseAway source raw`."""
+    """Return the titles of the messages that arrived, such as `[CRITICAL] DatabaseAway source postgres`."""
     lines = stack.compose("logs", "--no-log-prefix", "--no-color", "receiver").splitlines()
     posted = [json.loads(line) for line in lines if line.startswith("{")]
     return [attachment["title"] for each in posted for attachment in each["attachments"]]

@@ -94,11 +94,13 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
         found = scrape(url)
     names = {key[0] for key in found}
     assert {metric.name for metric in catalogue.ALL} - names == set()
-    orders = ("raw", "public-orders")
+    # named as in commands, not by its schema
+    assert found["tidemark_source_info", "raw", "postgres"] == 1
+    orders = ("postgres", "public-orders")
     ((rows,),) = project.rows("warehouse", "select count(*) from raw.orders")
     assert found["tidemark_stream_rows_total", "inserted", *orders] == rows
     assert found["tidemark_stream_usual_rows", *orders] == 10
-    assert found["tidemark_stream_running_rows", "raw", "public-customers"] == 7
+    assert found["tidemark_stream_running_rows", "postgres", "public-customers"] == 7
     assert found["tidemark_stream_failures_total", "lock_busy", *orders] == 2
     assert found["tidemark_stream_runs_total", "failed", *orders] == 2
     assert found["tidemark_stream_interval_seconds", *orders] == 3600
@@ -121,8 +123,8 @@ def test_a_held_lock_is_seen_by_the_next_scrape(project):
             for key in keys:
                 connection.execute("select pg_advisory_lock(%s)", [key])
             found = scrape(url)
-        assert found["tidemark_stream_locked", "raw", "public-orders"] == 1
-        assert found["tidemark_stream_locked", "raw", "public-customers"] == 0
+        assert found["tidemark_stream_locked", "postgres", "public-orders"] == 1
+        assert found["tidemark_stream_locked", "postgres", "public-customers"] == 0
         assert found["tidemark_build_locked",] == 1
 
 
@@ -139,7 +141,7 @@ def test_the_other_parts_are_exported_at_once_while_the_warehouse_is_away(projec
             project.tidemark("up")
         assert found["tidemark_up", "warehouse"] == 0
         assert found["tidemark_up", "schedules"] == found["tidemark_up", "backups"] == 1
-        assert ("tidemark_stream_lag_seconds", "raw", "public-orders") not in found
+        assert ("tidemark_stream_lag_seconds", "postgres", "public-orders") not in found
         assert scrape(url)["tidemark_up", "warehouse"] == 1
 
 
@@ -184,11 +186,11 @@ def test_a_repair_and_a_backfill_are_no_runs_of_the_stream(project):
         project.tidemark("reconcile", "public-orders", "--repair")
         after = scrape(url)
     for name in ("last_success_timestamp_seconds", "last_run_rows", "last_run_started_timestamp_seconds"):
-        key = (f"tidemark_stream_{name}", "raw", "public-orders")
+        key = (f"tidemark_stream_{name}", "postgres", "public-orders")
         assert after[key] == before[key]
-    runs = ("tidemark_stream_runs_total", "succeeded", "raw", "public-orders")
+    runs = ("tidemark_stream_runs_total", "succeeded", "postgres", "public-orders")
     assert after[runs] == before[runs]
-    inserted = ("tidemark_stream_rows_total", "inserted", "raw", "public-orders")
+    inserted = ("tidemark_stream_rows_total", "inserted", "postgres", "public-orders")
     assert after[inserted] == before[inserted] + 1
 
 
@@ -204,8 +206,8 @@ def test_a_stream_that_moves_is_shown_by_its_latest_activity(project):
         )
     with exporter(project) as url:
         found = scrape(url)
-    assert found["tidemark_stream_last_run", "lock_busy", "failed", "raw", "public-products"] == 1
-    assert ("tidemark_stream_last_run", "", "succeeded", "raw", "public-products") not in found
+    assert found["tidemark_stream_last_run", "lock_busy", "failed", "postgres", "public-products"] == 1
+    assert ("tidemark_stream_last_run", "", "succeeded", "postgres", "public-products") not in found
 
 
 def test_a_file_for_node_exporter_is_written_whole_and_another_ending_is_refused(project, tmp_path):

@@ -84,7 +84,7 @@ def test_this_machine_is_monitored_until_ctrl_c(checkout, ports):
             return {each["metric"]["job"] for each in found.json()["data"]["result"]} if found else set()
 
         until(lambda: up() == {"tidemark", "prometheus", "alertmanager"}, "all are scraped", seconds=60)
-        found = page(prometheus, "api/v1/query", query='tidemark_stream_last_success_timestamp_seconds{source="raw"}')
+        found = page(prometheus, "api/v1/query", query='tidemark_stream_rows_total{source="postgres"}')
         assert "public-orders" in found.text
         groups = page(prometheus, "api/v1/rules").json()["data"]["groups"]
         written = [

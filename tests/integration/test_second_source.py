@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing, contextmanager
 
-import psycopg
 import pytest
 
 from tests import second_source
 from tests.integration.conftest import make_checkout
-from tests.leaks import secrets
 
 SHOP = ("customers", "order_items", "orders", "products")
 EXTRACT = "extract/crm.meltano.yml"
@@ -20,32 +19,12 @@ EXTRACT = "extract/crm.meltano.yml"
 @pytest.fixture(scope="module")
 def crm():
     """A project with a loaded shop, after following the page; both databases have a table `customers`."""
-    with contextmanager(make_checkout)(stage="loaded") as checkout:
-        url = psycopg.conninfo.conninfo_to_dict(checkout.tidemark("dsn", "source").strip())
-        passwords = secrets(checkout.root)
-        owner = {**url, "user": "tidemark", "password": passwords["TIDEMARK_ADMIN_PASSWORD"]}
-        # the page's host is an example
-        checkout.env |= {
-            "TAP_CRM_HOST": url["host"],
-            "TAP_CRM_PORT": url["port"],
-            "TAP_CRM_PASSWORD": passwords["TAP_POSTGRES_PASSWORD"],
-        }
+    with contextmanager(make_checkout)(stage="loaded") as checkout, second_source.database(checkout) as connection:
         added = checkout.tidemark(*second_source.command())
         assert "`tap-crm target-crm` in sync and sync-and-transform" in added
-        assert passwords["TAP_POSTGRES_PASSWORD"] not in added
+        assert checkout.env["TAP_CRM_PASSWORD"] not in added
         second_source.select_streams(checkout.root)
-        with psycopg.connect(**owner, autocommit=True) as connection:
-            connection.execute("create database crm")
-        with psycopg.connect(**{**owner, "dbname": "crm"}, autocommit=True) as connection:
-            connection.execute("""
-                create table contacts (id int primary key, name text, updated_at timestamptz not null);
-                create index on contacts (updated_at);
-                insert into contacts select n, 'contact ' || n, now() - interval '1 day' from generate_series(1, 10) n;
-                create table customers (id int primary key, note text);
-                insert into customers values (1, 'no updated_at here');
-                grant select on all tables in schema public to tidemark_reader
-            """)
-            yield checkout, connection
+        yield checkout, connection
 
 
 def run(checkout, *arguments: str):
@@ -143,21 +122,89 @@ def test_a_source_without_an_address_reads_no_other_database_and_is_refused(crm)
     assert "lost" not in checkout.tidemark("check")
 
 
-def test_a_source_that_fails_stops_no_other_one_and_the_models_are_built(crm):
-    checkout, source = crm
-    source.execute("insert into contacts values (12, 'while it failed', now())")
-    done = checkout.run("tidemark", "pipeline", env={"TAP_CRM_DATABASE": "gone"})
+LAST_BUILDS = """
+    select model, max(started_at) from marts._tidemark_model_runs where outcome = 'success' group by model
+"""
+AWAY = {"TAP_CRM_DATABASE": "gone"}
+
+
+def built(checkout, before=None) -> set[str]:
+    """Return the models that were built since `before`, the times of their builds then."""
+    return {model for model, at in checkout.rows("warehouse", LAST_BUILDS) if (before or {}).get(model) != at}
+
+
+@pytest.fixture(scope="module")
+def modelled(crm):
+    checkout, _ = crm
+    second_source.add_models(checkout.root)
+    run(checkout, "tidemark", "pipeline")
+    assert {"fct_orders", second_source.ON_CRM, second_source.ON_BOTH} <= built(checkout)
+    return crm
+
+
+@pytest.mark.parametrize("command", ["pipeline", pytest.param("run", marks=pytest.mark.long)])
+def test_a_source_that_fails_stops_only_the_models_that_stand_on_it_and_they_are_named(modelled, command):
+    checkout, source = modelled
+    before = dict(checkout.rows("warehouse", LAST_BUILDS))
+    source.execute("insert into contacts values (12, 'while it failed', now()) on conflict do nothing")
+    blocks = ["tap-crm", "target-crm", "tap-postgres", "target-postgres", "dbt-postgres:run", "dbt-postgres:test"]
+    done = checkout.run("tidemark", command, *(blocks if command == "run" else ()), env=AWAY)
     assert done.returncode
     assert "postgres/public-orders" in done.stdout
-    assert "models built." in done.stdout
-    assert "Load crm failed: " in done.stderr
+    assert f"{second_source.ON_BOTH}, {second_source.ON_CRM}" in done.stdout
+    assert "because crm was not loaded" in done.stdout
     assert "TAP_CRM_DATABASE" in done.stderr
-    assert checkout.rows("warehouse", "select count(*) > 0 from marts.fct_orders") == [(True,)]
+    if command == "pipeline":
+        assert "2 models were not built" in done.stdout
+        assert "Load crm failed: " in done.stderr
+    since = built(checkout, before)
+    assert "fct_orders" in since
+    assert not since & {second_source.ON_CRM, second_source.ON_BOTH}
+
+
+@pytest.mark.long
+def test_a_part_of_the_models_is_built_and_tested_by_the_sources_that_it_stands_on(modelled):
+    checkout, _ = modelled
+    parts = "crm,postgres,crm+postgres"
+    for part, models, not_these in (
+        ("crm", {second_source.ON_CRM}, {second_source.ON_BOTH, "fct_orders"}),
+        ("postgres", {"fct_orders", "dim_customers"}, {second_source.ON_BOTH, second_source.ON_CRM}),
+        ("crm+postgres", {second_source.ON_BOTH}, {"fct_orders", second_source.ON_CRM}),
+    ):
+        before = dict(checkout.rows("warehouse", LAST_BUILDS))
+        done = run(checkout, "tidemark", "run", "--part", part, "--parts", parts, "dbt-postgres:run")
+        assert "succeeded" in done
+        since = built(checkout, before)
+        assert models <= since
+        assert not since & not_these
+    tested = run(checkout, "tidemark", "run", "--part", "crm", "--parts", parts, "dbt-postgres:test")
+    assert "PASS unique_stg_crm_contacts_contact_id" in tested
+    assert "stg_orders" not in tested
+    assert "--parts crm does not have it" in checkout.refusal(
+        "run", "--part", "postgres", "--parts", "crm", "dbt-postgres:run"
+    )
+
+
+@pytest.mark.long
+def test_a_drill_goes_on_from_a_backup_with_all_sources_that_can_be_reached(modelled):
+    checkout, source = modelled
+    run(checkout, "tidemark", "pipeline")
+    checkout.tidemark("backup")
+    source.execute("insert into contacts values (13, 'after the backup', now())")
+    said = checkout.tidemark("backup", "drill")
+    # another test may have loaded one stream more
+    assert re.search(r"state: [56] streams fit the warehouse", said), said
+    assert "A sync of postgres and crm resumed" in said
+    assert "1 of them new" in said
+    without = checkout.tidemark("backup", "drill", env=AWAY)
+    assert "No sync of crm was tried" in without
+    assert "state: 4 streams fit the warehouse" in without
 
 
 def test_a_retired_source_leaves_the_jobs_and_its_tables_are_dropped_only_by_that_word(crm):
     checkout, _ = crm
     with checkout.connect("warehouse") as connection:
+        connection.execute("drop view if exists staging.stg_crm_contacts cascade")
         connection.execute("create view public.reader as select * from raw_crm.contacts")
     # one stream, and then all of the source
     assert "public-contacts is no longer selected" in checkout.tidemark("source", "retire", "crm", "public-contacts")

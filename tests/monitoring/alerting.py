@@ -180,7 +180,7 @@ class Monitoring:
         for name in ("tidemark", "prometheus", "alertmanager"):
             self._target(targets / f"{name}.yml", name)
         if shutil.which(EXPORTER):
-            sides = {"source": {"database": "source", "source": "raw"}, "warehouse": {"database": "warehouse"}}
+            sides = {"source": {"database": "source", "source": "postgres"}, "warehouse": {"database": "warehouse"}}
             postgres = [{"targets": [f"127.0.0.1:{self._ports[side]}"], "labels": sides[side]} for side in sides]
             (targets / "postgres.yml").write_text(yaml.safe_dump(postgres))
         done = subprocess.run(

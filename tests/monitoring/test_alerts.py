@@ -330,7 +330,7 @@ def test_a_killed_source_is_one_message_though_its_runs_fail(watched):
     parts = psycopg.conninfo.conninfo_to_dict(watched.project.urls["source"])
     names = {"HOST": "127.0.0.1", "USER": parts["user"], "PASSWORD": parts["password"], "DATABASE": parts["dbname"]}
     assert load(watched, {f"TAP_POSTGRES_{name}": str(value) for name, value in names.items()}) != 0
-    assert "runbook.md#unreachable" in watched.says("DatabaseAway", "of the source (raw) has not answered").text
+    assert "runbook.md#unreachable" in watched.says("DatabaseAway", "of the source (postgres) has not answered").text
     watched.project.tidemark("up")
     watched.says("DatabaseAway", resolved=True)
     assert load(watched) == 0

@@ -59,7 +59,7 @@ def scraped(filled: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Itera
         targets["tidemark"] = [{"targets": [running.enter_context(tidemark_metrics(filled, directory, known))]}]
         for name, (port, database) in servers.items():
             target = running.enter_context(postgres_exporter(f"{owner}:{filled.env[port]}/{database}", directory))
-            labels = {"database": name, **({"source": "raw"} if name == "source" else {})}
+            labels = {"database": name, **({"source": "postgres"} if name == "source" else {})}
             targets["postgres"].append({"targets": [target], "labels": labels})
         pooler = running.enter_context(pgbouncer.pooling(filled, "transaction"))
         console = f"postgresql://tidemark_watcher:{secrets['TIDEMARK_MONITOR_PASSWORD']}@127.0.0.1:{pooler}/pgbouncer"
@@ -159,14 +159,14 @@ def problems(server: Prometheus, board: Board, query: Query) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_every_panel_with_promql_has_values_in_its_unit(scraped, name):
-    board = opened(name, scraped, source="raw", stream="public-customers")
+    board = opened(name, scraped, source="postgres", stream="public-customers")
     found = [f"{query.name} {text}" for query in board.queries(PROMETHEUS) for text in problems(scraped, board, query)]
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_the_rows_of_a_table_of_several_queries_have_their_labels_in_common(scraped, name):
-    board = opened(name, scraped, source="raw", stream="public-customers")
+    board = opened(name, scraped, source="postgres", stream="public-customers")
     tables: dict[str, list[set[str]]] = {}
     for query in board.queries(PROMETHEUS):
         if query.panel["type"] == "table" and len(query.panel["targets"]) > 1:

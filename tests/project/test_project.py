@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
 from tests.conftest import AS_CLONED, REPOSITORY
 from tidemark.cli.app import app
+from tidemark.project import dotenv_file
+from tidemark.project.new_source import NewSource
 
 FILES = [
     REPOSITORY / name
@@ -155,6 +159,34 @@ def test_compose_mounts_existing_paths_and_names_every_generated_secret():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert not source.startswith("./") or (REPOSITORY / source).exists(), (name, source)
+
+
+def test_compose_gives_services_the_variables_of_further_sources_with_tls_and_not_those_of_this_machines_first(
+    tmp_path,
+):
+    (tmp_path / "docker").mkdir()
+    script = shutil.copy(REPOSITORY / "docker" / "secrets.sh", tmp_path / "docker")
+    new = NewSource("crm", "raw_crm", {"HOST": "crm.example.com", "PASSWORD": "it's $x"})
+    dotenv_file.write(
+        tmp_path / ".env", {f"{new.prefix}_{end}": value for end, value in new.connection.items()}, instead=""
+    )
+    with (tmp_path / ".env").open("a") as file:
+        file.write(
+            "TAP_POSTGRES_PORT=5499\nTAP_POSTGRES_EU_HOST=eu\nexport TAP_POSTGRES_EU_SSL_MODE=require\nOTHER=1\n"
+        )
+    subprocess.run(["sh", script], check=True, stdout=subprocess.DEVNULL)
+    authority = "/run/secrets/ca.crt"
+    assert dotenv_values(tmp_path / ".secrets" / "sources.env") == {
+        "TAP_CRM_HOST": "crm.example.com",
+        "TAP_CRM_PASSWORD": "it's $x",
+        "TAP_CRM_SSL_ENABLE": "true",
+        "TAP_CRM_SSL_MODE": "verify-full",
+        "TAP_CRM_SSL_CERTIFICATE_AUTHORITY": authority,
+        "TAP_POSTGRES_EU_HOST": "eu",
+        "TAP_POSTGRES_EU_SSL_ENABLE": "true",
+        "TAP_POSTGRES_EU_SSL_MODE": "require",
+        "TAP_POSTGRES_EU_SSL_CERTIFICATE_AUTHORITY": authority,
+    }
 
 
 def test_every_service_of_compose_is_hardened_and_published_on_this_machine_alone():

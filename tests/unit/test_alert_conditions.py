@@ -24,7 +24,7 @@ RULES = {
     if "alert" in rule
 }
 WELL = {
-    "source": "raw",
+    "source": "app",
     "stream": "public-orders",
     "outcome": "succeeded",
     "started": NOW - 600,
@@ -110,8 +110,8 @@ def test_streams_in_trouble_come_first_and_whole_on_a_screen_that_has_not_room_f
     console.print(watch.screen(found, NOW, size=console.size))
     lines = console.export_text().splitlines()
     assert len(lines) <= 24
-    assert re.match(r"raw: public-bad +failed", lines[3])
-    assert re.match(r"raw: public-a_longer_table_000 +succeeded", lines[4])
+    assert re.match(r"app: public-bad +failed", lines[3])
+    assert re.match(r"app: public-a_longer_table_000 +succeeded", lines[4])
     assert any(re.fullmatch(r"and 3\d\d more", line.strip()) for line in lines)
     assert any("StreamFailed" in line for line in lines)
     # a truncated number would be wrong

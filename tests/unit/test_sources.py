@@ -9,8 +9,8 @@ import pytest
 from tidemark.errors import UsageError
 from tidemark.project import database_settings, dotenv_file, new_source, sources, variables, yaml_edits
 from tidemark.project.directory import Project
+from tidemark.run.loads import in_turn
 from tidemark.run.outcome import BlockOutcome, RunOutcome
-from tidemark.run.pipeline import in_turn
 
 FIRST = """
 plugins:

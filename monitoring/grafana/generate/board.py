@@ -63,9 +63,13 @@ def several(variable: dashboard.QueryVariable) -> dashboard.QueryVariable:
     return variable.multi(multi=True).include_all(include_all=True).current(everything)
 
 
+def hidden(name: str, metric: str, label: str) -> dashboard.QueryVariable:
+    """Return a variable that nobody chooses: it follows from others."""
+    return labels(name, metric, label).hide(VariableHide.HIDE_VARIABLE)
+
+
 def _address(name: str) -> dashboard.QueryVariable:
-    variable = labels(name, "tidemark_links_info", name).hide(VariableHide.HIDE_VARIABLE)
-    return variable.refresh(VariableRefresh.ON_DASHBOARD_LOAD)
+    return hidden(name, "tidemark_links_info", name).refresh(VariableRefresh.ON_DASHBOARD_LOAD)
 
 
 def board(

@@ -29,16 +29,9 @@ if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 _ONE = 'source="$source", stream="$stream"'
-_RUNS = "${source:doublequote}._tidemark_runs"
-_CHANGES = "${source:doublequote}._tidemark_schema_changes"
+_RUNS = "${schema:doublequote}._tidemark_runs"
+_CHANGES = "${schema:doublequote}._tidemark_schema_changes"
 _COLORS = dict(OUTCOMES.values())
-# each source has a schema of raw tables; a schema that the login may not read belongs to somebody else
-_SCHEMAS = """\
-select nspname
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where relname = '_tidemark_runs' and relkind = 'r'
-    and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')
-order by nspname <> 'raw', nspname"""
 
 
 def _metric(name: str, by: str = "", more: str = "") -> str:
@@ -334,7 +327,9 @@ def _changes() -> list[Builder[Panel]]:
 
 def streams() -> Dashboard:
     """Return the dashboard."""
-    source = board.column("source", RUN_RECORDS, _SCHEMAS).label("Source")
+    source = board.labels("source", "tidemark_source_info", "source").label("Source")
+    # for SQL: the schema that it is loaded into
+    schema = board.hidden("schema", 'tidemark_source_info{source="$source"}', "schema")
     stream = board.labels("stream", 'tidemark_stream_last_run{source="$source"}', "stream").label("Stream")
     changes = SqlAnnotation(
         "Schema changes",
@@ -362,7 +357,7 @@ def streams() -> Dashboard:
         "Tidemark: streams",
         "The story of one stream.",
         [("", _now()), ("Over time", _over_time()), ("Runs", [_runs()]), ("Changes and comparisons", _changes())],
-        variables=[source, stream.sort(VariableSort.ALPHABETICAL_ASC)],
+        variables=[source, schema, stream.sort(VariableSort.ALPHABETICAL_ASC)],
         marks=[changes, failures],
         since="now-7d",
     )

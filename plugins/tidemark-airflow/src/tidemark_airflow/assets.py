@@ -18,23 +18,34 @@ if TYPE_CHECKING:
 RAW = Asset(name="raw", uri="tidemark://warehouse/raw")
 MARTS = Asset(name="marts", uri="tidemark://warehouse/marts")
 
+# how many events to look through for the last one of a part
+_LATEST = 200
+
 
 def alias(asset: Asset) -> AssetAlias:
     """Return the outlet of a task that may write `asset`."""
     return AssetAlias(f"{asset.name} moved")
 
 
-def last_told(context: Context, asset: Asset) -> str | None:
-    """Return the time, on the warehouse's clock, up to which earlier events cover rows; None without an event."""
-    events = context["inlet_events"][asset].ascending(ascending=False).limit(1)
-    return events[0].extra.get("as_of") if len(events) else None
+def last_told(context: Context, asset: Asset, part: str) -> str | None:
+    """Return the time, on the warehouse's clock, up to which earlier events cover rows; None without an event.
+
+    Args:
+        part: the sources that the events are about; empty for all.
+    """
+    for event in context["inlet_events"][asset].ascending(ascending=False).limit(_LATEST):
+        if not part or event.extra.get("part", "") in {"", part}:
+            return str(event.extra["as_of"]) if event.extra.get("as_of") else None
+    return None
 
 
-def tell(context: Context, asset: Asset, report: Mapping[str, Any]) -> None:
+def tell(context: Context, asset: Asset, part: str, report: Mapping[str, Any]) -> None:
     """Write an event of `asset` if its rows moved since the last event: in this run, a failed one, or one by hand.
 
     Also write it if the warehouse does not say how many rows moved.
     """
     if report["rows_moved"] != 0:
         extra = {"rows": report["rows_moved"], "run_id": report["run_id"], "as_of": report["as_of"]}
+        if part:
+            extra["part"] = part
         context["outlet_events"][alias(asset)].add(asset, extra=extra)

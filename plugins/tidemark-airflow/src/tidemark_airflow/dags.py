@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param
 
-from tidemark_airflow import settings
+from tidemark_airflow import pools, settings
 from tidemark_airflow.alerts import callbacks
 from tidemark_airflow.assets import MARTS, RAW
 from tidemark_airflow.operator import TidemarkOperator
-from tidemark_airflow.pools import NONE, SOURCE, WAREHOUSE
+from tidemark_airflow.steps import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tidemark_airflow.schedules import Schedule, Step
+    from tidemark_airflow.schedules import Schedule, Source
+    from tidemark_airflow.steps import Step
 
 # any day in the past; there is no catch-up
 _START = pendulum.datetime(2024, 1, 1, tz="UTC")
@@ -28,8 +28,9 @@ This DAG comes from the schedule `{name}` in orchestrate/, through orchestrate/s
 
 {tasks}
 
-Each task is one `meltano run` of these blocks, and its log has the lines of that run. A run that ends at any point
-loses no row and doubles none: the next run continues from what the warehouse has.
+Each task is one `tidemark run` of these blocks, and its log has the lines of that run. A run that ends at any point
+loses no row and doubles none: the next run continues from what the warehouse has. Sources are loaded side by side. A
+task with `--part` builds or tests what stands on these sources, so that one that fails stops nothing else.
 [What to do when a task fails](docs/runbook.md).
 """
 
@@ -40,22 +41,25 @@ def of_schedule(schedule: Schedule) -> DAG:
     Raises:
         ValueError: its env has an invalid setting.
     """
-    tasks = "\n".join(f"- **{step.name}**: `{' '.join(step.blocks)}`" for step in schedule.steps)
+    tasks = "\n".join(f"- **{step.name}**: `{' '.join([*step.options, *step.blocks])}`" for step in schedule.steps)
     with _dag(schedule.name, schedule.interval, schedule.env, _DOCS.format(name=schedule.name, tasks=tasks)) as dag:
-        operators = [_operator(step, schedule.env) for step in schedule.steps]
-        for before, after in pairwise(operators):
-            before >> after
+        operators = {step.name: _operator(step, schedule.env) for step in schedule.steps}
+        for step in schedule.steps:
+            for before in step.after:
+                operators[before] >> operators[step.name]
     return dag
 
 
 def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
+    reading = pools.of_source(step.source) if step.reads_source else None
     return TidemarkOperator(
         task_id=step.name,
-        arguments=["run", *step.blocks],
+        arguments=["run", *step.options, *step.blocks],
         env=env,
-        pool=SOURCE if step.reads_source else NONE if step.only_backs_up else WAREHOUSE,
-        doc_md=f"`meltano run {' '.join(step.blocks)}`",
+        pool=reading or (pools.NONE if step.only_backs_up else pools.WAREHOUSE),
+        doc_md=f"`tidemark run {' '.join([*step.options, *step.blocks])}`",
         asset=RAW if step.loads else MARTS if step.tests else None,
+        part=step.part,
     )
 
 
@@ -66,8 +70,12 @@ The regular bookmark does not move, and newer rows are not overwritten. Rows tha
 """
 
 
-def backfill(streams: Sequence[str]) -> DAG:
-    """Return the DAG that reloads streams; its form offers `streams`."""
+def backfill(sources: Sequence[Source]) -> DAG:
+    """Return the DAG that reloads streams of these sources; its form offers them.
+
+    If there are several sources, each has its own task for the load, which is skipped if no stream of it is named.
+    """
+    used = [each for each in sources if not each.retired]
     params = {
         "streams": Param(
             [],
@@ -75,7 +83,7 @@ def backfill(streams: Sequence[str]) -> DAG:
             minItems=1,
             uniqueItems=True,
             items={"type": "string", "pattern": r"^[^-\s]\S*$"},
-            examples=list(streams),
+            examples=[stream for source in used for stream in source.streams],
             title="Streams",
             description="The streams to reload.",
         ),
@@ -99,27 +107,46 @@ def backfill(streams: Sequence[str]) -> DAG:
         ),
     }
     with _dag("backfill", None, {}, _BACKFILL_DOCS, params=params) as dag:
-        load = _backfill_step("extract_load", "load", SOURCE, asset=RAW)
-        build = _backfill_step("dbt_run", "build", WAREHOUSE)
-        test = _backfill_step("dbt_test", "test", WAREHOUSE, asset=MARTS)
-        load >> build >> test
+        names = [each.name for each in used] if len(used) > 1 else [""]
+        loads = [_backfill_load(name, names[1:] if place == 0 else None) for place, name in enumerate(names)]
+        build = _backfill_step("dbt_run", "build", trigger_rule="none_failed_min_one_success")
+        test = _backfill_step("dbt_test", "test", asset=MARTS)
+        loads >> build >> test
     return dag
 
 
-def _backfill_step(name: str, step: str, pool: str, **more: Any) -> TidemarkOperator:
-    return TidemarkOperator(
-        task_id=name,
-        arguments=partial(_backfill_arguments, step),
-        pool=pool,
-        doc_md=f"`tidemark backfill --step {step}`",
-        **more,
+def _backfill_load(source: str, others: Sequence[str] | None) -> TidemarkOperator:
+    return _backfill_step(
+        task_name(("tap", "target"), source) if source else "extract_load",
+        "load",
+        arguments=partial(_backfill_arguments, "load", source=source, others=others),
+        pool=pools.of_source(source or None),
+        asset=RAW,
+        part=source,
     )
 
 
-def _backfill_arguments(step: str, params: Mapping[str, Any]) -> list[str]:
+def _backfill_step(name: str, step: str, **more: Any) -> TidemarkOperator:
+    usual = {"arguments": partial(_backfill_arguments, step), "pool": pools.WAREHOUSE}
+    return TidemarkOperator(task_id=name, doc_md=f"`tidemark backfill --step {step}`", **{**usual, **more})
+
+
+def _backfill_arguments(
+    step: str, params: Mapping[str, Any], *, source: str = "", others: Sequence[str] | None = None
+) -> list[str]:
+    """Return the command's arguments; an empty list if none of the streams is meant.
+
+    Args:
+        source: take only streams of this source, such as `crm/public-contacts`; empty for all streams.
+        others: take all streams but those of these sources: the command finds the source of a stream, or refuses it.
+    """
+    if others is None:
+        named = [stream for stream in params["streams"] if not source or stream.startswith(f"{source}/")]
+    else:
+        named = [stream for stream in params["streams"] if stream.partition("/")[0] not in others or "/" not in stream]
     bounds = [f"--{name}={params[name]}" for name in ("from", "to") if params[name]]
     everything = ["--all"] if params["full_refresh"] else []
-    return ["backfill", f"--step={step}", *bounds, *everything, "--", *params["streams"]]
+    return ["backfill", f"--step={step}", *bounds, *everything, "--", *named] if named else []
 
 
 def _dag(name: str, interval: str | None, env: Mapping[str, str], docs: str, **more: Any) -> DAG:

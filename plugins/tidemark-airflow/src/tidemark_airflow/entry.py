@@ -1,8 +1,9 @@
-"""The command `tidemark-airflow`: Airflow's own command line in this project's environment, with two more commands.
+"""The command `tidemark-airflow`: Airflow's own command line in this project's environment, with three more commands.
 
-tidemark-airflow serve      run all of Airflow on this machine, until it is stopped
-tidemark-airflow prepare    update the metadata's tables and the pools
-tidemark-airflow …          the same as `airflow …`
+tidemark-airflow serve           run all of Airflow on this machine, until it is stopped
+tidemark-airflow prepare         update the metadata's tables and the pools
+tidemark-airflow source-pools    create the pools of sources that were added
+tidemark-airflow …               the same as `airflow …`
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def main() -> NoReturn:
                 from tidemark_airflow.prepare import prepare  # noqa: PLC0415
 
                 prepare()
+                sys.exit()
+            case ["source-pools"]:
+                from tidemark_airflow.prepare import make_pools  # noqa: PLC0415
+
+                make_pools()
                 sys.exit()
             case arguments:
                 airflow = str(Path(sys.executable).with_name("airflow"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
 from tidemark_airflow import assets, process
 from tidemark_airflow.alerts import callbacks
@@ -26,8 +27,10 @@ class TidemarkOperator(BaseOperator):
         arguments: such as `run dbt-postgres:run`, or a function that computes them from the run's params.
         env: environment variables for the command.
         asset: gets an event if the run succeeds and its rows moved since its last event.
+        part: the sources that this event is about; empty for all.
 
     Raises:
+        AirflowSkipException: there is nothing to do: `arguments` returned none.
         RunFailed: the command failed; has the code of the error.
     """
 
@@ -39,6 +42,7 @@ class TidemarkOperator(BaseOperator):
         arguments: Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]],
         env: Mapping[str, str] | None = None,
         asset: Asset | None = None,
+        part: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -50,6 +54,7 @@ class TidemarkOperator(BaseOperator):
         self.arguments = arguments
         self.env = dict(env or {})
         self.asset = asset
+        self.part = part
         self._run: process.Run | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -57,11 +62,14 @@ class TidemarkOperator(BaseOperator):
         ti = context["ti"]
         identifier = run_id_of(ti.dag_id, ti.run_id)
         arguments = self.arguments(context["params"]) if callable(self.arguments) else self.arguments
+        if not arguments:
+            msg = "There is nothing to do here."
+            raise AirflowSkipException(msg)
         self.log.info("The run begins: run_id=%s, command=tidemark %s", identifier, " ".join(arguments))
         root = Path(os.environ["MELTANO_PROJECT_ROOT"])
         command, *rest = arguments
         options = [f"--run-id={identifier}"]
-        if self.asset and (since := assets.last_told(context, self.asset)):
+        if self.asset and (since := assets.last_told(context, self.asset, self.part)):
             options.append(f"--moved-since={since}")
         with process.run(root, [command, *options, *rest], self.env) as self._run:
             for level, text in self._run.lines():
@@ -70,7 +78,7 @@ class TidemarkOperator(BaseOperator):
         if report is None or status:
             raise failure_of(status, report or {}, self._run.error)
         if self.asset:
-            assets.tell(context, self.asset, report)
+            assets.tell(context, self.asset, self.part, report)
         callbacks.changed_shape(context, report["schema_changes"])
         return report
 

@@ -7,7 +7,11 @@ from urllib.parse import quote
 
 from airflow.plugins_manager import AirflowPlugin
 
+from tidemark_airflow import deadlines
 from tidemark_airflow.streams.page import app
+
+# every process that loads plugins
+deadlines.repair()
 
 _PREFIX = "/tidemark"
 # waves

@@ -10,15 +10,21 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from tidemark_airflow import logins
-from tidemark_airflow.pools import DESCRIPTIONS, SLOTS
+from tidemark_airflow import environment, logins, pools, schedules
 
 
 def prepare() -> None:
-    """Create or alter what is missing. Existing pools keep their slots, which somebody may have set."""
+    """Create or alter what is missing."""
     initdb()
+    make_pools()
+    logins.ensure(conf.get("core", "auth_manager"), os.environ.get("AIRFLOW_ADMIN_PASSWORD"))
+
+
+def make_pools() -> None:
+    """Create missing pools. Existing ones keep their slots, which somebody may have set."""
+    path = environment.project_root() / "orchestrate" / "schedules.json"
+    wanted = pools.descriptions(each.name for each in schedules.parse(path.read_text(encoding="utf-8")).sources)
     with create_session() as session:
         known = set(session.scalars(select(Pool.pool)))
-        for name in SLOTS.keys() - known:
-            session.add(Pool(pool=name, slots=SLOTS[name], description=DESCRIPTIONS[name], include_deferred=False))
-    logins.ensure(conf.get("core", "auth_manager"), os.environ.get("AIRFLOW_ADMIN_PASSWORD"))
+        for name in wanted.keys() - known:
+            session.add(Pool(pool=name, slots=pools.SLOTS, description=wanted[name], include_deferred=False))

@@ -50,7 +50,14 @@ def serve() -> int:
         Component(name, [str(_BIN / "airflow"), *arguments], logs / f"{arguments[0]}.log")
         for name, arguments in _COMPONENTS.items()
     ]
-    status = Supervisor(components, _say).run(meanwhile=_Readiness(began, login, logs))
+    supervisor = Supervisor(components, _say)
+    readiness, pools = _Readiness(began, login, logs), _Pools(logs / "pools.log", supervisor)
+
+    def meanwhile() -> None:
+        readiness()
+        pools()
+
+    status = supervisor.run(meanwhile=meanwhile)
     _say("Airflow has ended.")
     return status
 
@@ -79,6 +86,37 @@ class _Readiness:
         elif now - self._began > _PATIENCE_S:
             _say(f"Airflow is not ready after {_PATIENCE_S} s. Not healthy: {', '.join(wanting)}. See {self._logs}/.")
             self._done = True
+
+
+class _Pools:
+    """Creates the pools of sources that are added while Airflow runs: a task whose pool is missing waits for ever."""
+
+    def __init__(self, log: Path, supervisor: Supervisor) -> None:
+        self._log = log
+        self._supervisor = supervisor
+        self._schedules = Path(os.environ["MELTANO_PROJECT_ROOT"]) / "orchestrate" / "schedules.json"
+        self._seen = self._changed()
+        self._making: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        if self._making and (status := self._making.poll()) is not None:
+            self._supervisor.helpers.discard(self._making.pid)
+            self._making = None
+            if status:
+                _say(f"The pools of new sources can't be created; see {self._log}.")
+        if not self._making and (changed := self._changed()) != self._seen:
+            self._seen = changed
+            with self._log.open("wb") as output:
+                self._making = subprocess.Popen(
+                    [_BIN / "tidemark-airflow", "source-pools"], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+            self._supervisor.helpers.add(self._making.pid)
+
+    def _changed(self) -> float:
+        try:
+            return self._schedules.stat().st_mtime
+        except OSError:
+            return 0
 
 
 def _wanting() -> list[str]:

@@ -81,6 +81,8 @@ class Supervisor:
         self._components = components
         self._say = say
         self._stop = False
+        # pids of processes that are no orphans, although no component started them
+        self.helpers: set[int] = set()
         self._idle: set[int] = set()
         self._looked = 0.0
 
@@ -130,7 +132,7 @@ class Supervisor:
 
     def _end_orphans(self) -> None:
         """End orphans that were idle in two checks in a row."""
-        own = {component.process.pid for component in self._components if component.process}
+        own = {component.process.pid for component in self._components if component.process} | self.helpers
         idle = set()
         for child in psutil.Process().children():
             with suppress(psutil.NoSuchProcess, ChildProcessError):

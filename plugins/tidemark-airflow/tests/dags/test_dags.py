@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import ParamValidationError
 
 from tidemark_airflow import dags
-from tidemark_airflow.schedules import parse
+from tidemark_airflow.schedules import Source, parse
 
 ROOT = Path(__file__).resolve().parents[4]
 FOLDER = ROOT / "orchestrate" / "dags"
@@ -35,9 +35,9 @@ def test_each_schedule_is_a_dag_that_runs_its_tasks_in_order_and_backfill_is_the
     for schedule in EXPORT.schedules:
         tasks = bag.dags[schedule.name].topological_sort()
         assert [task.task_id for task in tasks] == [step.name for step in schedule.steps]
-        assert [task.arguments for task in tasks] == [["run", *step.blocks] for step in schedule.steps]
-        for before, after in pairwise(tasks):
-            assert after.upstream_task_ids == {before.task_id}
+        assert [task.arguments for task in tasks] == [["run", *step.options, *step.blocks] for step in schedule.steps]
+        for task, step in zip(tasks, schedule.steps, strict=True):
+            assert task.upstream_task_ids == set(step.after)
 
 
 def test_the_shops_schedule_loads_then_builds_then_tests_with_freshness(bag):
@@ -98,7 +98,7 @@ def test_dags_and_tasks_say_what_they_do(bag):
 
 def schedule(**env):
     content = {"name": "s", "interval": "@daily", "env": env, "tasks": ["tap-postgres target-postgres"]}
-    return parse(json.dumps({"schedules": [content], "streams": []})).schedules[0]
+    return parse(json.dumps({"schedules": [content], "sources": []})).schedules[0]
 
 
 def test_a_schedules_env_reaches_its_tasks_and_overrides_the_common_settings():
@@ -111,6 +111,10 @@ def test_a_schedules_env_reaches_its_tasks_and_overrides_the_common_settings():
 def test_an_invalid_setting_is_named_with_its_value():
     with pytest.raises(ValueError, match=r"^TIDEMARK_DAG_RETRIES of s is 'many': .*; correct it in"):
         dags.of_schedule(schedule(TIDEMARK_DAG_RETRIES="many"))
+
+
+SHOP = [Source("postgres", "tap-postgres", "raw", ("public-orders",))]
+CRM = Source("crm", "tap-crm", "raw_crm", ("crm/public-contacts",))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +130,7 @@ def test_an_invalid_setting_is_named_with_its_value():
     ids=["no stream", "no list", "one twice", "an option", "a number", "no boolean"],
 )
 def test_an_invalid_backfill_is_not_started(params):
-    asked = dags.backfill(["public-orders"]).params
+    asked = dags.backfill(SHOP).params
 
     def ask():
         asked.update(params)
@@ -137,12 +141,52 @@ def test_an_invalid_backfill_is_not_started(params):
 
 
 def test_the_backfill_dag_runs_tidemark_backfill():
-    load, build, test = dags.backfill(["public-orders"]).topological_sort()
+    load, build, test = dags.backfill(SHOP).topological_sort()
     ranged = {"streams": ["public-orders"], "from": "2026-01-01 00:00", "to": None, "full_refresh": False}
     assert load.arguments(ranged) == ["backfill", "--step=load", "--from=2026-01-01 00:00", "--", "public-orders"]
     everything = {"streams": ["a", "b"], "from": None, "to": None, "full_refresh": True}
     assert build.arguments(everything) == ["backfill", "--step=build", "--all", "--", "a", "b"]
     assert test.arguments(everything)[1] == "--step=test"
+
+
+def test_a_backfill_of_several_sources_has_a_load_for_each_and_each_waits_in_its_own_pool():
+    erp = replace(CRM, name="erp", retired=True)
+    tasks = {task.task_id: task for task in dags.backfill([*SHOP, CRM, erp]).tasks}
+    assert set(tasks) == {"extract_load_postgres", "extract_load_crm", "dbt_run", "dbt_test"}
+    assert tasks["extract_load_crm"].pool == "tidemark_source_crm"
+    # one source may have nothing to reload
+    assert tasks["dbt_run"].trigger_rule == "none_failed_min_one_success"
+
+    def named(task, *streams):
+        arguments = tasks[task].arguments({"streams": list(streams), "from": None, "to": None, "full_refresh": True})
+        return arguments and arguments[arguments.index("--") + 1 :]
+
+    assert named("extract_load_crm", "crm/public-contacts", "postgres/public-orders") == ["crm/public-contacts"]
+    assert named("extract_load_crm", "postgres/public-orders") == []
+    # the command finds the source of a stream that names none, and refuses one that there is not
+    for stream in ("postgres/public-orders", "public-orders", "crn/public-contacts"):
+        assert named("extract_load_postgres", "crm/public-contacts", stream) == [stream]
+    assert named("dbt_run", "crm/public-contacts", "public-orders") == ["crm/public-contacts", "public-orders"]
+
+
+def test_sources_are_loaded_side_by_side_each_in_its_own_pool():
+    tasks = ["tap-postgres target-postgres", "tap-crm target-crm", "dbt-postgres:run", "dbt-postgres:test"]
+    content = {
+        "schedules": [{"name": "s", "interval": "@daily", "env": {}, "tasks": tasks}],
+        "sources": [
+            {"name": name, "tap": f"tap-{name}", "schema": f"raw_{name}", "shown": []} for name in ("postgres", "crm")
+        ],
+    }
+    dag = dags.of_schedule(parse(json.dumps(content)).schedules[0])
+    loads = [dag.get_task("extract_load_postgres"), dag.get_task("extract_load_crm")]
+    assert [(task.upstream_task_ids, task.pool) for task in loads] == [
+        (set(), "tidemark_source"),
+        (set(), "tidemark_source_crm"),
+    ]
+    assert [task.part for task in loads] == ["postgres", "crm"]
+    build = dag.get_task("dbt_run_crm")
+    assert build.arguments == ["run", "--part=crm", "--parts=crm,postgres,crm+postgres", "dbt-postgres:run"]
+    assert build.upstream_task_ids == {"extract_load_crm"}
 
 
 # Airflow parses the file again and again, and each time runs what is in it

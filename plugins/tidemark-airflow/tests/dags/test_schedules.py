@@ -9,7 +9,7 @@ from tidemark_airflow import schedules
 
 def export(*tasks, interval="@daily", **more):
     return json.dumps(
-        {"schedules": [{"name": "s", "interval": interval, "env": {}, "tasks": tasks}], "streams": [], **more}
+        {"schedules": [{"name": "s", "interval": interval, "env": {}, "tasks": tasks}], "sources": [], **more}
     )
 
 
@@ -50,7 +50,7 @@ def test_a_tasks_blocks_say_what_it_does():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", '{"schedules": 1}', '{"schedules": [{}], "streams": []}', export("")],
+    ["", "{}", "[]", '{"schedules": 1}', '{"schedules": [{}], "sources": []}', export("")],
     ids=["empty", "nothing in it", "a list", "a number", "a schedule of nothing", "a task of nothing"],
 )
 def test_a_file_of_another_format_is_refused_in_one_line(text):

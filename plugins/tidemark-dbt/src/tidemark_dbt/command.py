@@ -18,7 +18,7 @@ from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt import compiled_macros, config_values, packages, reporting
+from tidemark_dbt import compiled_macros, config_values, packages, reporting, source_parts
 from tidemark_dbt.build_lock import BuildLock, BusyError, open_unlimited, require_session
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ def run(*, starter: int | None) -> NoReturn:
     PostgresCredentials._connection_keys = _connection_keys_but_name  # noqa: SLF001
     PostgresConnectionManager.open = staticmethod(open_unlimited)
     config_values.refuse_relations()
+    asked = source_parts.follow()
     status = _run()
-    if not status:
+    # the last part begins only after all others succeeded
+    if not status and (asked.everything or asked.is_last):
         _keep_manifest()
     sys.exit(status if _status is None else _status)
 

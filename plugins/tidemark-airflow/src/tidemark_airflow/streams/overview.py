@@ -61,13 +61,15 @@ class StreamEntry(BaseModel):
     """A stream that was loaded or was meant to be.
 
     Attributes:
-        database: identifies its source.
+        source: the name of its source; the schema that it is loaded into, if no source of the project has that.
+        database: identifies the database that it was last read from.
         into: the schema that it is loaded into.
         table: its table with the schema; None while that is unknown.
         lag_seconds: the age of the source's state that the warehouse has in full; None if it was never loaded.
         runs: the latest runs, oldest first.
     """
 
+    source: str
     stream: str
     database: str
     into: str
@@ -90,11 +92,19 @@ class StreamEntry(BaseModel):
             return self.last.outcome
         return "never loaded" if self.lag_seconds is None else "loaded"
 
+    @property
+    def troubled(self) -> bool:
+        """Whether someone should look at it: it failed, was never loaded, rejected rows, or differs from its source."""
+        failed = self.outcome in {"failed", "killed", "never loaded"}
+        rejected = bool(self.last and self.last.rows_rejected)
+        return failed or rejected or bool(self.comparison and self.comparison.outcome in {"failed", "different"})
+
 
 class SchemaChange(BaseModel):
     """A change of a column in the source."""
 
     changed_at: datetime
+    source: str
     stream: str
     column: str
     change: str
@@ -118,10 +128,34 @@ class ModelEntry(BaseModel):
     message: str | None
 
 
+class SourceEntry(BaseModel):
+    """A source with its streams, those that someone should look at first.
+
+    Attributes:
+        retired: whether it was given up.
+    """
+
+    name: str
+    retired: bool = False
+    streams: list[StreamEntry]
+
+    @property
+    def troubled(self) -> list[StreamEntry]:
+        """The streams that someone should look at. Nobody expects anything of a retired source."""
+        return [] if self.retired else [stream for stream in self.streams if stream.troubled]
+
+    @property
+    def well(self) -> list[StreamEntry]:
+        """The other streams."""
+        troubled = self.troubled
+        return [stream for stream in self.streams if stream not in troubled]
+
+
 class StreamsPage(BaseModel):
     """The whole page.
 
     Attributes:
+        retired: the names of sources that were given up.
         notes: what can't be shown, and why.
     """
 
@@ -130,4 +164,16 @@ class StreamsPage(BaseModel):
     streams: list[StreamEntry] = []
     schema_changes: list[SchemaChange] = []
     models: list[ModelEntry] = []
+    retired: list[str] = []
     notes: list[str] = []
+
+    @property
+    def sources(self) -> list[SourceEntry]:
+        """The sources, those with streams that someone should look at first."""
+        by_name: dict[str, list[StreamEntry]] = {}
+        for stream in self.streams:
+            by_name.setdefault(stream.source, []).append(stream)
+        found = [
+            SourceEntry(name=name, retired=name in self.retired, streams=streams) for name, streams in by_name.items()
+        ]
+        return sorted(found, key=lambda source: (not source.troubled, source.retired))

@@ -17,12 +17,16 @@ from fastapi import Depends, FastAPI, HTTPException, status
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 
+from tidemark_airflow import schedules
+from tidemark_airflow.environment import project_root
+from tidemark_airflow.errors import UsageError
 from tidemark_airflow.streams import show
 from tidemark_airflow.streams.dag_runs import find_page
 from tidemark_airflow.streams.run_history import HistoryError, overview
 from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 
 if TYPE_CHECKING:
+    from tidemark_airflow.schedules import Source
     from tidemark_airflow.streams.overview import StreamsPage
 
 
@@ -38,13 +42,22 @@ def _may_see_runs(user: GetUserDep) -> None:
 
 def _look() -> StreamsPage | HistoryError:
     try:
-        return overview(WarehouseSettings(), Monitor())
+        return overview(WarehouseSettings(), Monitor(), _sources())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"{WarehouseSettings.model_config['env_prefix']}{first['loc'][0]}".upper()
         return HistoryError(f"{name} is {first['input']!r}: {first['msg']}; correct it.")
     except HistoryError as error:
         return error
+
+
+def _sources() -> tuple[Source, ...]:
+    """Return the project's sources; none if the file can't be read, as Airflow says where it shows its DAGs."""
+    try:
+        path = project_root() / "orchestrate" / "schedules.json"
+        return schedules.parse(path.read_text(encoding="utf-8")).sources
+    except (OSError, ValueError, UsageError):
+        return ()
 
 
 # without documentation pages, which would answer without a login
@@ -62,7 +75,8 @@ def page() -> HTMLResponse:
     """Show the page. If the warehouse does not answer, the status is 503: browsers show it, and monitors notice."""
     look = _look()
     nonce = secrets.token_urlsafe()
-    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'"
+    own = f"style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
     headers = {
         # Airflow shows the page in a frame
         "Content-Security-Policy": f"{policy}; frame-ancestors 'self'",

@@ -16,9 +16,10 @@ from tidemark_airflow.streams.overview import Comparison, ModelEntry, RunEntry, 
 from tidemark_airflow.streams.settings import parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import LiteralString
 
+    from tidemark_airflow.schedules import Source
     from tidemark_airflow.streams.settings import Monitor, WarehouseSettings
 
     Rows = list[dict[str, Any]]
@@ -73,8 +74,11 @@ class HistoryError(Exception):
     """Says in one line why the run records can't be shown and what to do, without any secret."""
 
 
-def overview(warehouse: WarehouseSettings, monitor: Monitor) -> StreamsPage:
+def overview(warehouse: WarehouseSettings, monitor: Monitor, sources: Sequence[Source] = ()) -> StreamsPage:
     """Return the overview from the warehouse's run records.
+
+    Args:
+        sources: the project's sources.
 
     Raises:
         HistoryError: the warehouse can't be reached, or does not answer in time.
@@ -84,13 +88,17 @@ def overview(warehouse: WarehouseSettings, monitor: Monitor) -> StreamsPage:
         history = _HistoryTables(
             connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user
         )
-        found = StreamsPage(warehouse=str(warehouse), at=history.now())
+        retired = [each.name for each in sources if each.retired]
+        found = StreamsPage(warehouse=str(warehouse), at=history.now(), retired=retired)
         # each source has its own schema; a schema that this role may not read belongs to somebody else
         own = warehouse.default_target_schema
+        names = {each.schema: each.name for each in sources}
         others = {row["schema"] for row in tables if row["name"] == RUNS and row["readable"]} - {own}
         for schema in [own, *sorted(others)]:
-            found.streams += _streams(history, schema)
-            found.schema_changes += [SchemaChange(**row) for row in history.rows(schema, CHANGES, _CHANGES)]
+            name = names.get(schema, schema)
+            found.streams += _streams(history, schema, name)
+            changes = history.rows(schema, CHANGES, _CHANGES)
+            found.schema_changes += [SchemaChange(source=name, **row) for row in changes]
         found.schema_changes.sort(key=lambda change: change.changed_at, reverse=True)
         found.models = [ModelEntry(**row) for row in history.rows(warehouse.marts, MODEL_RUNS, _MODELS)]
         found.notes = history.notes
@@ -165,15 +173,21 @@ class _HistoryTables:
         return self._connection.execute(sql.SQL(query).format(sql.Identifier(schema, table))).fetchall()
 
 
-def _streams(history: _HistoryTables, schema: str) -> list[StreamEntry]:
-    """Return the streams that were loaded into a schema, or were meant to be."""
+def _streams(history: _HistoryTables, schema: str, source: str) -> list[StreamEntry]:
+    """Return the streams that were loaded into a schema, or were meant to be.
+
+    A stream that moved to another database is shown as it is there.
+
+    Args:
+        source: the name of the source.
+    """
     found: dict[tuple[str, str], StreamEntry] = {}
 
     def each(table: str, query: LiteralString) -> Iterator[tuple[StreamEntry, dict[str, Any]]]:
         for row in history.rows(schema, table, query):
             key = row["source"], row["stream"]
             if key not in found:
-                found[key] = StreamEntry(database=key[0], stream=key[1], into=schema)
+                found[key] = StreamEntry(source=source, database=key[0], stream=key[1], into=schema)
             yield found[key], row
 
     for stream, row in each(RUNS, _RUNS):
@@ -187,4 +201,12 @@ def _streams(history: _HistoryTables, schema: str) -> list[StreamEntry]:
         stream.lag_seconds = stream.lag_seconds if stream.runs else row["lag_seconds"]
     for stream, row in each(RECONCILES, _RECONCILES):
         stream.comparison = Comparison(**row)
-    return sorted(found.values(), key=lambda stream: (stream.database, stream.stream))
+    latest = {stream.stream: stream for stream in sorted(found.values(), key=_activity)}
+    return sorted(latest.values(), key=lambda stream: stream.stream)
+
+
+def _activity(stream: StreamEntry) -> tuple[float, float, float]:
+    """Return what is larger for a stream that was read later, or compared later if it was not read."""
+    started = stream.last.started_at.timestamp() if stream.last else 0.0
+    lag = float("inf") if stream.lag_seconds is None else stream.lag_seconds
+    return started, -lag, stream.comparison.compared_at.timestamp() if stream.comparison else 0.0

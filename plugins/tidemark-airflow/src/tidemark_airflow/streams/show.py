@@ -1,4 +1,7 @@
-"""Renders the overview as HTML: one template, fully escaped, that loads nothing from elsewhere."""
+"""Renders the overview as HTML: one template, fully escaped, that loads nothing from elsewhere.
+
+Its script only searches in what the page has; folding is HTML's own.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def _figure(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _tally(runs: Sequence[RunEntry]) -> str:
+def _tally(runs: Sequence[RunEntry | StreamEntry]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in Counter(run.outcome for run in runs).most_common())
 
 
@@ -95,7 +98,7 @@ def html(look: StreamsPage | HistoryError, *, nonce: str) -> str:
     """Return the page, or a page that says why there is none.
 
     Args:
-        nonce: identifies the page's own style to the browser.
+        nonce: identifies the page's own style and script to the browser.
     """
     found = look if isinstance(look, StreamsPage) else None
     template = _ENVIRONMENT.get_template("streams.html")

@@ -30,10 +30,9 @@ from tidemark.local import databases
 from tidemark.local.postgres import binaries
 from tidemark.local.postgres.account import account_for
 from tidemark.local.postgres.server import Server
-from tidemark.project import connections, database_settings
+from tidemark.project import connections, database_settings, sources
 from tidemark.project.database_settings import LOOPBACK
 from tidemark.project.directory import Project
-from tidemark.project.sources import TAP, TARGET
 from tidemark.project.variables import environment
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
     from tidemark.backup.manifest import Database, Manifest
     from tidemark.backup.store import BackupStore
     from tidemark.local.postgres.binaries import Binaries
-    from tidemark.project.database_settings import DatabaseSettings, Warehouse
+    from tidemark.project.database_settings import DatabaseSettings, Source, Warehouse
+    from tidemark.project.sources import SourceDefinition
 
 _STOP_S = 30
 
@@ -121,7 +121,7 @@ def _drill(  # noqa: PLR0913 - each argument has a name
     newest = max(each.server for each in (manifest.warehouse, manifest.airflow) if each)
     with fetched(store, manifest) as directory, _scratch(newest) as scratch:
         say(f"{manifest.name}: all {len(manifest.files)} files are unchanged")
-        _, warehouse = database_settings.read(project)
+        warehouse = database_settings.warehouse(project)
         side = _side(scratch, warehouse)
         with _running(scratch, side), (scratch.root / "lock").open("w") as lock:
             for what, was in ((WAREHOUSE, manifest.warehouse), (AIRFLOW, manifest.airflow)):
@@ -194,12 +194,9 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     state: Path,
     say: Say,
 ) -> None:
-    """Prove that the next run after a restore resumes without a gap."""
-    source, _ = databases.bring_up(project)
-    try:
-        connections.connect(source).close()
-    except UnreachableError as error:
-        say(f"No sync was tried, because the source can't be reached: {error}")
+    """Prove that the next run after a restore resumes without a gap, with all sources that can be reached."""
+    reached = _reached(project, say)
+    if not reached:
         return
     password = secrets.token_urlsafe(24)
     with connections.connect(side) as connection:
@@ -210,7 +207,7 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     child = _Child(
         project,
         {
-            **source.variables(),
+            **{name: value for source in reached.values() for name, value in source.variables().items()},
             **target.variables(),
             "TARGET_POSTGRES_SSL_ENABLE": "false",
             # a scratch state, wherever the project keeps its own
@@ -222,11 +219,33 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
     )
     (scratch.root / "work").mkdir()
     child.run("meltano", "state", "import", str(state))
-    comparisons = json.loads(child.run("tidemark", "state", "check", "--json"))
-    say(f"state: {len(comparisons)} streams fit the warehouse, and no stream is ahead of it")
-    report: dict[str, Any] = json.loads(child.run("tidemark", "run", "--json", TAP, TARGET).splitlines()[-1])["report"]
+    fit = sum(
+        len(json.loads(child.run("tidemark", "state", "check", "--json", f"--source={source.name}")))
+        for source in reached
+    )
+    say(f"state: {fit} streams fit the warehouse, and no stream is ahead of it")
+    blocks = [block for source in reached for block in source.blocks.split()]
+    report: dict[str, Any] = json.loads(child.run("tidemark", "run", "--json", *blocks).splitlines()[-1])["report"]
     rows = [sum(stream.get(what, 0) for stream in report["streams"].values()) for what in ("read", "inserted")]
-    say(f"A sync resumed from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, {rows[1]:,} of them new")
+    of_several = f" of {' and '.join(source.name for source in reached)}" if len(reached) > 1 else ""
+    say(
+        f"A sync{of_several} resumed from {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC: {rows[0]:,} rows read, "
+        f"{rows[1]:,} of them new"
+    )
+
+
+def _reached(project: Project, say: Say) -> dict[SourceDefinition, Source]:
+    """Return the sources in use that can be reached. Say which can't."""
+    found = {}
+    for definition in sources.active(project):
+        try:
+            source, _ = databases.bring_up(project, definition)
+            connections.connect(source).close()
+        except (UnreachableError, UsageError) as error:
+            say(f"No sync of {definition.name} was tried, because the source can't be reached: {error}")
+        else:
+            found[definition] = source
+    return found
 
 
 @dataclass(frozen=True)

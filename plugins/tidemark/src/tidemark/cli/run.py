@@ -41,20 +41,37 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 console = Console(highlight=False)
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917 - the command's options
     block: Annotated[list[str], typer.Argument(help="Such as tap-postgres target-postgres, or dbt-postgres:run.")],
     run_id: RunIdOption = None,
     as_json: JsonOption = False,  # noqa: FBT002
     attended: AttendedOption = False,  # noqa: FBT002
     moved_since: MovedSinceOption = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCES", help="Have dbt take only what stands on these sources, such as crm+erp."),
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="All parts, such as crm,erp,crm+erp; a model is in the smallest that fits."),
+    ] = None,
 ) -> None:
     """Run blocks of `meltano run`, then report the result."""
     from tidemark.run import blocks  # noqa: PLC0415
 
     if attended:
         end_with_stdin()
+    if bool(part) is not bool(parts):
+        raise UsageError("--part and --parts belong together: name one part, and the list of all.")
     say = _listener(as_json)
-    report = blocks.run(Project.find(), block, run_id=str(run_id or uuid4()), say=say, moved_since=moved_since)
+    report = blocks.run(
+        Project.find(),
+        block,
+        run_id=str(run_id or uuid4()),
+        say=say,
+        part=(part, parts) if part and parts else None,
+        moved_since=moved_since,
+    )
     _tell(report, say, as_json)
 
 

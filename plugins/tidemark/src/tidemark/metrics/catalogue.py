@@ -56,6 +56,13 @@ TABLE_VERSION = Metric(
 )
 
 # --- streams
+SOURCE = Metric(
+    "tidemark_source_info",
+    "A source, and the warehouse's schema that it is loaded into. Other metrics have the same label `source`.",
+    ("source", "schema"),
+    "1 a source",
+    kind="info",
+)
 STREAM_LAST_SUCCESS = Metric(
     "tidemark_stream_last_success_timestamp_seconds",
     "When the stream's last successful run ended.",

@@ -76,6 +76,7 @@ class Exporter(Collector):
                     lambda own: state.tell(self._project, schedules, held, own), samples, limit_s=_STATE_S
                 )
             parts["backups"].read(lambda own: self._backups.tell(own, patience_s=_BACKUPS_S), samples, limit_s=3)
+            samples.name_sources(schedules.names if schedules else {})
         return samples
 
     def _streams(self, samples: Samples) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str | None]]:

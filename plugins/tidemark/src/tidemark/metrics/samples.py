@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tidemark.metrics.catalogue import Metric
 
@@ -36,6 +36,17 @@ class Samples:
     def merge(self, other: Samples) -> None:
         """Add all samples of other metrics."""
         self._families |= other._families
+
+    def name_sources(self, names: Mapping[str, str]) -> None:
+        """Replace schemas by the names of the sources that are loaded into them; a schema of no source stays.
+
+        Args:
+            names: the sources' names by their schemas.
+        """
+        for family in self._families.values():
+            for sample in family.samples:
+                if name := names.get(sample.labels.get("source", "")):
+                    sample.labels["source"] = name
 
     def of(self, metric: Metric) -> dict[tuple[str, ...], float]:
         """Return the samples of a metric by the values of its labels."""

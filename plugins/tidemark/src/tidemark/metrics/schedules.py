@@ -49,6 +49,11 @@ class Schedules:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{FILE} can't be read ({error}); write it with `make schedules`.") from error
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the project's sources by the schemas that they are loaded into."""
+        return {each["schema"]: str(each["name"]) for each in self._sources if each.get("name")}
+
     def schema(self, tap: str, target: str) -> str | None:
         """Return the schema that a pair of tap and target loads into; None if no schedule has the pair."""
         pairs = {(each["tap"], each["target"]): each["schema"] for each in self._sources}

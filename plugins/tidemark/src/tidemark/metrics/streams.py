@@ -108,10 +108,11 @@ class SystemTables:
 
 
 def collect(connection: Connection, tables: SystemTables, samples: Samples) -> list[tuple[str, str]]:
-    """Add what is known of each stream. Return the sources and streams."""
+    """Add what is known of each stream. Return the sources and streams. Sources are named by their schemas here."""
     held = advisory_locks.held(connection)
     found: list[tuple[str, str]] = []
     for schema in tables.schemas(stream_totals.TABLE.name):
+        samples.add(catalogue.SOURCE, 1, schema, schema)
         names: dict[str, sql.Composable] = {
             "totals": sql.Identifier(schema, stream_totals.TABLE.name),
             "runs": sql.Identifier(schema, run_history.TABLE.name),

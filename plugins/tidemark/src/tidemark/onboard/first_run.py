@@ -13,7 +13,7 @@ from tidemark.onboard.generated import MODELS
 from tidemark.onboard.words import listed
 from tidemark.project import sources
 from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, pipeline, runner
+from tidemark.run import failed_streams, loads, runner
 from tidemark.run.errors import RunFailedError
 from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
@@ -72,8 +72,8 @@ def _load(project: Project, source: SourceDefinition, display: Display, done: Fi
         TidemarkError: a database can't be reached.
     """
     every = sources.with_pairs(project, source)
-    loads = [BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/") for each in every]
-    outcome = _run(project, every, loads, display)
+    blocks = [BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/") for each in every]
+    outcome = _run(project, every, blocks, display)
     for stream, rows in outcome.rows.items():
         name, _, plain = stream.partition("/")
         done.rows[name, plain] = rows["read"]
@@ -153,8 +153,7 @@ def _run(
                 more=more,
             )
 
-        loads = len(blocks) if blocks[0].tap else 0
-        pipeline.in_turn(outcome, loads, meltano)
+        loads.in_turn(outcome, len(blocks) if blocks[0].tap else 0, meltano)
     return outcome
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
-from tidemark.project import meltano_project, resolved_settings
-from tidemark.project.sources import TAP
+from tidemark.project import meltano_project, model_sources, resolved_settings, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from meltano.core.project import Project as MeltanoProject
 
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 # what Airflow makes DAGs of
 FILE = "orchestrate/schedules.json"
@@ -25,7 +25,7 @@ _SCHEMA = "default_target_schema"
 
 
 def export(project: Project) -> str:
-    """Return the schedules with their jobs, and each source with the schema and the streams that they load, as JSON.
+    """Return the schedules with their jobs, and each source with its schema and streams, as JSON.
 
     Raises:
         UsageError: Meltano's files can't be read, or a schedule's job doesn't exist.
@@ -35,7 +35,6 @@ def export(project: Project) -> str:
     from meltano.core.task_sets_service import JobNotFoundError, TaskSetsService  # noqa: PLC0415
 
     meltano = meltano_project.find(project)
-    tap, _ = meltano_project.plugin(meltano, TAP)
     try:
         jobs = TaskSetsService(meltano)
         schedules = [
@@ -46,8 +45,13 @@ def export(project: Project) -> str:
         raise UsageError(
             f"Meltano can't read its schedules: {one_line(error).rstrip('.')}; see orchestrate/."
         ) from error
-    sources = [_source(project, meltano, *pair) for pair in sorted(set(_pairs(schedules)))]
-    return json.dumps({"schedules": schedules, "streams": _streams(tap), "sources": sources}, indent=2) + "\n"
+    # a run refuses a source with a mistake
+    known, _ = sources.read_with_faults(project)
+    listed = [_source(meltano, each) for each in known]
+    pairs = sorted(set(_pairs(schedules)) - {(each.tap, each.target) for each in known})
+    listed += [_other_tap(project, meltano, *pair) for pair in pairs]
+    content = {"schedules": schedules, "sources": listed, "together": model_sources.together(project)}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def refresh(project: Project, *, dry_run: bool = False) -> bool:
@@ -82,7 +86,24 @@ def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
                     yield name, following
 
 
-def _source(project: Project, meltano: MeltanoProject, tap: str, target: str) -> dict[str, Any]:
+def _source(meltano: MeltanoProject, source: SourceDefinition) -> dict[str, Any]:
+    """Return a source of ours, with its name, and its streams as commands take them."""
+    found, _ = meltano_project.plugin(meltano, source.tap)
+    streams = [] if source.retired else _streams(found)
+    return {
+        "name": source.name,
+        "tap": source.tap,
+        "target": source.target,
+        "schema": source.raw_schema,
+        "streams": streams,
+        "shown": [source.shown(stream) for stream in streams],
+        "excluded": _excluded(found),
+        "retired": source.retired,
+    }
+
+
+def _other_tap(project: Project, meltano: MeltanoProject, tap: str, target: str) -> dict[str, Any]:
+    """Return another tap's pair, whose streams are loaded, too."""
     found, _ = meltano_project.plugin(meltano, tap)
     schema = resolved_settings.read(project, target, [_SCHEMA]).get(_SCHEMA)
     return {

@@ -42,6 +42,20 @@ class NodeDone:
 
 
 @dataclass(frozen=True)
+class PartOfModels:
+    """dbt was asked for some of the models, and these are among them."""
+
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """dbt leaves out these models, because a source that they stand on was not loaded."""
+
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BlockDone:
     """One Meltano block (a tap and target, or a command) ended."""
 
@@ -73,7 +87,7 @@ class TextLine:
     level: str
 
 
-Event = Rows | StreamBegan | NodeDone | BlockDone | Failure | TextLine
+Event = Rows | StreamBegan | NodeDone | PartOfModels | LeftOut | BlockDone | Failure | TextLine
 
 _WHAT = {
     "record_count": "read",
@@ -119,6 +133,9 @@ def parse_own(line: str) -> list[Event]:
     fields = _object(line) or {}
     if isinstance(node := fields.get("node"), dict):
         return [NodeDone(int(node["index"]), int(node["total"]), str(node["status"]), str(node["what"]))]
+    for name, kind in (("part", PartOfModels), ("left_out", LeftOut)):
+        if isinstance(models := fields.get(name), list):
+            return [kind(tuple(map(str, models)))]
     if isinstance(error := fields.get("error"), dict):
         return [_failure(error, str(error.get("message")))]
     return []

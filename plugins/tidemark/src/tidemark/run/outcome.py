@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import ProcessGoneError, TableMissingError
-from tidemark.run.events import BlockDone, Event, Failure, NodeDone, Rows, StreamBegan, TextLine
+from tidemark.run.events import (
+    BlockDone,
+    Event,
+    Failure,
+    LeftOut,
+    NodeDone,
+    PartOfModels,
+    Rows,
+    StreamBegan,
+    TextLine,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +37,8 @@ class BlockOutcome:
         counted: what the counts of dbt nodes mean, such as `tests passed`.
         source: what comes before the names of its streams, such as `crm/`, if the run loads several sources.
         missing: streams that `select` or `metadata` names and the source does not have.
+        part: the models that dbt was asked for; None if for all.
+        left_out: models that were left out, because a source that they stand on was not loaded.
     """
 
     names: str
@@ -41,6 +53,8 @@ class BlockOutcome:
     failures: list[Failure] = field(default_factory=list)
     last_lines: deque[TextLine] = field(default_factory=lambda: deque(maxlen=_TAIL))
     missing: list[str] = field(default_factory=list)
+    part: set[str] | None = None
+    left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.title = self.title or self.names
@@ -60,6 +74,10 @@ class BlockOutcome:
                 self.passed += 1
             case NodeDone(status="WARN"):
                 self.warned += 1
+            case PartOfModels(models):
+                self.part = (self.part or set()) | set(models)
+            case LeftOut(models):
+                self.left_out += models
             case Failure(code=TableMissingError.code, stream=str(stream)):
                 self.missing.append(stream)
                 self.failures.append(event)
@@ -74,7 +92,7 @@ class BlockOutcome:
         if found:
             first = found[0]
             if self.failed_nodes:
-                return Failure(f"{_names(self.failed_nodes)} failed", first.code, first.transient, first.hint)
+                return Failure(f"{named(self.failed_nodes)} failed", first.code, first.transient, first.hint)
             return first
         lines = [line.text.strip() for line in self.last_lines]
         said = self.error or (lines[-1].splitlines()[0] if lines else "it ended without an error message")
@@ -101,6 +119,17 @@ class RunOutcome:
     def missing(self) -> list[str]:
         """The streams that the source does not have."""
         return [f"{block.source}{stream}" for block in self.blocks for stream in block.missing]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The models that were left out, because a source that they stand on was not loaded."""
+        return sorted({model for block in self.blocks for model in block.left_out})
+
+    @property
+    def why_left_out(self) -> str:
+        """Which sources were not loaded, in words."""
+        failed = [block.source.rstrip("/") for block in self.blocks if block.tap and block.success is False]
+        return f"because {' and '.join(failed)} {'were' if len(failed) > 1 else 'was'} not loaded"
 
     @property
     def block(self) -> BlockOutcome:
@@ -160,6 +189,7 @@ class RunOutcome:
         return None
 
 
-def _names(nodes: list[str]) -> str:
+def named(nodes: list[str]) -> str:
+    """Return the first names of a list, and how many there are besides."""
     more = len(nodes) - _NAMED
     return f"{', '.join(nodes[:_NAMED])}{f' and {more} more' if more > 0 else ''}"

@@ -6,22 +6,22 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import UsageError
 from tidemark.local import databases, demo
 from tidemark.project import demo_files, sources
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, runner, summary, what_next
+from tidemark.run import failed_streams, runner, source_parts, summary, what_next
+from tidemark.run import loads as loading
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
-from tidemark.run.events import Failure
 from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.progress import StepProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -40,7 +40,7 @@ _DEMO_SCALE = 0.01
 def run(project: Project, console: Console, *, scale: float | None = None) -> None:
     """Run the whole job once: all sources, one after the other, then the models and their tests.
 
-    A source that fails does not stop the others. The models are built if any source was loaded.
+    A source that fails stops only the models that stand on it.
 
     Args:
         scale: the scale of the demo shop, if this run loads it.
@@ -75,9 +75,10 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
                 run_id=run_id,
                 lock=lock,
                 view=StepProgress(display),
+                more=source_parts.variable(source_parts.without(loading.failed(loads))),
             )
 
-        in_turn(outcome, len(loads), meltano)
+        loading.in_turn(outcome, len(loads), meltano)
         if outcome.rows and (outcome.ended_well or len(read) > 1):
             bookmarks = {
                 f"{block.source}{stream}": bookmark
@@ -90,27 +91,6 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
     if not outcome.ended_well or outcome.missing:
         path = next((each.path for each, block in loads.items() if block is outcome.culprit), read[0].path)
         raise _failed(project, outcome, run_id, path)
-
-
-def in_turn(outcome: RunOutcome, loads: int, meltano: Callable[[Sequence[BlockOutcome]], RunOutcome]) -> None:
-    """Run all blocks of `outcome`, although Meltano ends with the first that fails.
-
-    After a load that failed, Meltano is started again for what is left. Models are built if any load succeeded.
-
-    Args:
-        loads: how many of the blocks load a source. They come first, and may have failed already.
-        meltano: runs blocks in order, up to the first that fails.
-    """
-    pending = [block for block in outcome.blocks if block.success is None]
-    while pending:
-        outcome.add(meltano(pending))
-        failed = next((place for place, block in enumerate(pending) if not block.success), len(pending))
-        pending = pending[failed + 1 :]
-        of_sources = outcome.blocks[:loads]
-        if all(block.success is not None for block in of_sources) and not any(block.success for block in of_sources):
-            return
-        if any(block.success is False for block in outcome.blocks[loads:]):
-            return
 
 
 def _load(source: SourceDefinition) -> BlockOutcome:
@@ -126,8 +106,9 @@ def _databases(
 
     If one of several sources is unreachable, its load has failed, and the others go on.
     """
-    _test(project, display, loads)
-    usable = [each for each, block in loads.items() if block.success is None]
+    usable = loading.try_own(project, loads)
+    for each in loading.failed(loads):
+        display.failure(loads[each].title, loads[each].failures[0].message)
     with display.step("Servers") as step:
         found, warehouse = databases.bring_up_all(project, usable)
         step.say(f"{', '.join(f'{each.address}:{each.port}' for each in found)} → {warehouse.address}:{warehouse.port}")
@@ -139,28 +120,6 @@ def _databases(
         return found, warehouse
     _fill(project, display, first, scale)
     return found, warehouse
-
-
-def _test(project: Project, display: Display, loads: Mapping[SourceDefinition, BlockOutcome]) -> None:
-    """Connect to the user's own databases.
-
-    Raises:
-        TidemarkError: the warehouse is unreachable, or every source.
-    """
-    databases.try_own(project, ())
-    errors = []
-    for source, block in loads.items():
-        try:
-            databases.try_own(project, [source])
-        except TidemarkError as error:
-            errors.append(error)
-            block.success = False
-            block.failures.append(Failure(str(error), error.code, error.transient, error.cure))
-    if len(errors) == len(loads):
-        raise errors[0]
-    for block in loads.values():
-        if block.success is False:
-            display.failure(block.title, block.failures[0].message)
 
 
 def _fill(project: Project, display: Display, source: Source, scale: float | None) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.run.events import BlockDone, NodeDone, Rows, TextLine
+from tidemark.run.events import BlockDone, LeftOut, NodeDone, Rows, TextLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,9 @@ class LineProgress:
                     self._say("debug" if _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
                 case NodeDone(index, total, status, what):
                     self._say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")
+                case LeftOut(models):
+                    for model in models:
+                        self._say("warning", f"dbt: {model} is left out, because a source was not loaded")
                 case BlockDone(success=False, error=error):
                     self._say("error", f"{block.title} failed{f': {error}' if error else ''}")
                 case BlockDone():

@@ -11,6 +11,7 @@ from psycopg import sql
 from singer_postgres.core.warehouse import run_history, schema_changes
 from tidemark.errors import UnreachableError, UsageError
 from tidemark.project import connections, database_settings
+from tidemark.run.outcome import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ class RunReport:
         something, rows of models if dbt ran. None if the warehouse could not be asked.
         as_of: the time of these counts, by the warehouse's clock; the `moved_since` of the next report.
         nodes: how many of dbt's models or tests `passed`, `warned` or `failed`.
+        left_out: models that were not built, because a source below them was not loaded; `why_left_out` has it.
         schema_changes: changes of the source's tables, one line each.
     """
 
@@ -44,6 +46,8 @@ class RunReport:
     rows_moved: int | None = 0
     as_of: str | None = None
     nodes: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    why_left_out: str = ""
     schema_changes: list[str] = field(default_factory=list)
     seconds: float = 0
 
@@ -58,6 +62,8 @@ class RunReport:
             yield f"{stream}: {figures}"
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
+        if self.left_out:
+            yield f"not built, {self.why_left_out}: {named(self.left_out)}"
         for change in self.schema_changes:
             yield f"schema changed: {change}"
         ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "succeeded"
@@ -89,6 +95,8 @@ def report_of(  # noqa: PLR0913 - each argument has a name
     }
     if any(counts.values()):
         report.nodes = counts
+    if outcome.left_out:
+        report.left_out, report.why_left_out = outcome.left_out, outcome.why_left_out
     if failure := outcome.failure():
         report.error = {
             "code": failure.code,
@@ -96,14 +104,25 @@ def report_of(  # noqa: PLR0913 - each argument has a name
             "hint": failure.hint,
             "message": failure.message,
         }
-    _ask_warehouse(project, warehouse, report, since, schemas)
+    parts = [block.part for block in outcome.blocks if block.part is not None]
+    models = set().union(*parts) if parts else None
+    _ask_warehouse(project, warehouse, report, since, schemas, models)
     return report
 
 
-def _ask_warehouse(
-    project: Project, warehouse: Warehouse, report: RunReport, since: datetime | None, schemas: Sequence[str]
+def _ask_warehouse(  # noqa: PLR0913, PLR0917 - everything that it needs
+    project: Project,
+    warehouse: Warehouse,
+    report: RunReport,
+    since: datetime | None,
+    schemas: Sequence[str],
+    models: set[str] | None,
 ) -> None:
-    """Add the run's schema changes and the count of moved rows from the warehouse's history."""
+    """Add the run's schema changes and the count of moved rows from the warehouse's history.
+
+    Args:
+        models: the models whose rows count; None for all.
+    """
     moved = 0
     try:
         with connections.connect(warehouse) as connection:
@@ -119,7 +138,7 @@ def _ask_warehouse(
             report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
         if report.nodes:
             with connections.connect(database_settings.transformer(project, warehouse)) as connection:
-                moved += _rows_of_models(connection, report.run_id, since)
+                moved += _rows_of_models(connection, report.run_id, since, models)
     except (psycopg.Error, UsageError, UnreachableError):
         # the warehouse is now unreachable, or the role may not read the history: the run itself is over
         report.rows_moved = None
@@ -143,7 +162,9 @@ def _rows_of_streams(connection: psycopg.Connection[Any], schema: str, run_id: s
     return int((connection.execute(query.format(table), [run_id, since]).fetchone() or (0,))[0])
 
 
-def _rows_of_models(connection: psycopg.Connection[Any], run_id: str, since: datetime | None) -> int:
+def _rows_of_models(
+    connection: psycopg.Connection[Any], run_id: str, since: datetime | None, models: set[str] | None
+) -> int:
     query = "select n.nspname from pg_class c join pg_namespace n on n.oid = relnamespace where relname = %s"
     total = 0
     for (schema,) in connection.execute(query, [_MODEL_RUNS]).fetchall():
@@ -152,9 +173,11 @@ def _rows_of_models(connection: psycopg.Connection[Any], run_id: str, since: dat
             continue
         written = sql.SQL(
             "select coalesce(sum(rows_written), 0)::bigint from {} "
-            "where run_id = %s or started_at + make_interval(secs => seconds) > %s"
+            "where (run_id = %s or started_at + make_interval(secs => seconds) > %s) "
+            "and (%s::text[] is null or model = any(%s))"
         ).format(table)
-        total += (connection.execute(written, [run_id, since]).fetchone() or (0,))[0]
+        these = None if models is None else sorted(models)
+        total += (connection.execute(written, [run_id, since, these, these]).fetchone() or (0,))[0]
     return total
 
 

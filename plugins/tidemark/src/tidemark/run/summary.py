@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tidemark.inspect.tables import print_whole
 from tidemark.project.meltano_state import shown
+from tidemark.run.outcome import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +85,10 @@ def show(
         if block.passed:
             warned = f", {block.warned} warned" if block.warned else ""
             console.print(f"{block.passed} {block.counted}{warned}.")
+    if outcome.left_out:
+        count = len(outcome.left_out)
+        which = f"{count} models were" if count > 1 else "1 model was"
+        console.print(f"{which} not built, {outcome.why_left_out}: {named(outcome.left_out)}.")
     console.print(f"Done in {seconds:.1f} s.{' Next:' if next_steps else ''}")
     for step in next_steps:
         console.print(f"  {step}", style="cyan", soft_wrap=True)

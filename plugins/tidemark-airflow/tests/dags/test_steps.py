@@ -1,0 +1,81 @@
+"""Which tasks a DAG has, and what each follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidemark_airflow import steps
+
+SOURCES = {"tap-postgres": "postgres", "tap-crm": "crm", "tap-erp": "erp"}
+LOADS = ("tap-postgres target-postgres", "tap-crm target-crm")
+DBT = ("dbt-postgres:run", "dbt-postgres:test dbt-postgres:freshness")
+
+
+def follows(*tasks, together=()):
+    """Return what each task follows."""
+    planned = steps.plan([tuple(task.split()) for task in tasks], SOURCES, list(map(frozenset, together)))
+    assert len({step.name for step in planned}) == len(planned)
+    return {step.name: set(step.after) for step in planned}
+
+
+def test_one_source_is_loaded_then_all_is_built_then_all_is_tested():
+    assert follows(LOADS[0], *DBT) == {"extract_load": set(), "dbt_run": {"extract_load"}, "dbt_test": {"dbt_run"}}
+
+
+def test_models_of_a_source_follow_its_load_alone_and_those_of_both_follow_the_models_of_each():
+    assert follows(*LOADS, *DBT) == {
+        "extract_load_postgres": set(),
+        "extract_load_crm": set(),
+        "dbt_run_crm": {"extract_load_crm"},
+        "dbt_run_postgres": {"extract_load_postgres"},
+        "dbt_run_crm_and_postgres": {"dbt_run_crm", "dbt_run_postgres"},
+        "dbt_test_crm": {"dbt_run_crm"},
+        "dbt_test_postgres": {"dbt_run_postgres"},
+        "dbt_test_crm_and_postgres": {"dbt_run_crm_and_postgres"},
+    }
+
+
+def test_of_three_sources_two_that_models_join_have_a_task_and_so_do_all():
+    found = follows(*LOADS, "tap-erp target-erp", "dbt-postgres:build", together=[("crm", "erp")])
+    assert {name for name in found if name.startswith("dbt")} == {
+        "dbt_build_crm",
+        "dbt_build_erp",
+        "dbt_build_postgres",
+        "dbt_build_crm_and_erp",
+        "dbt_build_crm_and_erp_and_postgres",
+    }
+    assert found["dbt_build_crm_and_erp"] == {"dbt_build_crm", "dbt_build_erp"}
+    assert found["dbt_build_crm_and_erp_and_postgres"] == {"dbt_build_postgres", "dbt_build_crm_and_erp"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "last"),
+    [
+        ((*LOADS, "tidemark:reconcile"), {"extract_load_postgres", "extract_load_crm"}),
+        ((*LOADS, "dbt-postgres:docs"), {"extract_load_postgres", "extract_load_crm"}),
+        ((*LOADS, DBT[0], "tidemark:backup"), {"dbt_run_crm", "dbt_run_postgres", "dbt_run_crm_and_postgres"}),
+        ((" ".join(LOADS), DBT[0]), {"extract_load"}),
+        (("tap-github target-github", LOADS[1], DBT[0]), {"extract_load_github", "extract_load_crm"}),
+    ],
+    ids=["a comparison", "another command of dbt's", "a backup", "two loads in one task", "a tap of another kind"],
+)
+def test_what_is_of_no_single_source_follows_everything_before_it(tasks, last):
+    assert list(follows(*tasks).values())[-1] == last
+
+
+def test_models_of_a_source_also_follow_another_taps_load():
+    found = follows("tap-github target-github", *LOADS, DBT[0])
+    assert found["dbt_run_crm"] == {"extract_load_crm", "extract_load_github"}
+
+
+def test_a_job_that_loads_and_builds_twice_has_a_name_for_each_task():
+    found = follows(*LOADS, *DBT, *LOADS, *DBT)
+    assert found["extract_load_crm_2"] == {"dbt_test_crm", "dbt_test_postgres", "dbt_test_crm_and_postgres"}
+    assert found["dbt_run_crm_2"] == {"extract_load_crm_2"}
+
+
+def test_names_stay_short_enough_for_airflow():
+    taps = {f"tap-{'x' * 30}{n}": f"{'x' * 30}{n}" for n in range(12)}
+    planned = steps.plan([*((tap, tap.replace("tap", "target")) for tap in taps), ("dbt-postgres:run",)], taps)
+    assert planned[-1].name == "dbt_run_12_sources_13"
+    assert max(len(step.name) for step in planned) < 250
