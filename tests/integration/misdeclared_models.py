@@ -1,8 +1,8 @@
-"""Models by key whose `changed_by` may be wrong, for test_in_place_property.py: each is refused, or right after every change.
+"""Models by key whose `changed_by` may be wrong, each of which is refused, or right after any change.
 
-The SELECTs are of shapes in which it is hard to see by what columns an input is read, and which of them: names that are
-another column's elsewhere, subqueries for a value, whole rows, windows and conditions above them. For each of them, the
-entries that an author should write are changed at random: one is left out, names another column, or tells fewer columns.
+The SELECTs are of shapes in which it is hard to see by what columns an input is read, and which of them: names that
+are another column's elsewhere, subqueries for a value, whole rows, windows and conditions above them. For each, the
+entries that an author should write are changed at random: one is left out, names another column, or has fewer columns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ COPIES = [
     )
     for name, columns in TABLES.items()
 ]
-# how likely it is that an entry has `columns` and that these have a column, that one is left out, and that it has another key if not
+# how likely it is that an entry has `columns`, and that these have a column; that an entry is left out; that it is, or
+# has another key
 _TOLD, _LEFT_OUT, _OTHER_KEY = 0.7, 0.1, 0.25
 # no entries are right for these
 NEVER_RIGHT = {"mx_latest_of_country", "mx_found", "mx_none_in", "mx_shadowed"}
@@ -157,7 +158,8 @@ SHAPES = {
         (BY_ORDER, ITEMS_BY_ORDER),
     ),
     "any_in": Shape(
-        "select order_id, status from orders where status = 'a' or order_id in (select order_id from items where quantity > 1)",
+        "select order_id, status from orders "
+        "where status = 'a' or order_id in (select order_id from items where quantity > 1)",
         ("order_id", "status"),
         (BY_ORDER, ITEMS_BY_ORDER),
     ),
@@ -175,7 +177,8 @@ SHAPES = {
     ),
     "lateral": Shape(
         "select orders.order_id, orders.customer_id, most.quantity, c.country from orders "
-        "left join lateral (select max(quantity) as quantity from items where items.order_id = orders.order_id) as most on true "
+        "left join lateral "
+        "(select max(quantity) as quantity from items where items.order_id = orders.order_id) as most on true "
         "left join lateral (select country from customers where customer_id = orders.customer_id) as c on true",
         ("order_id", "customer_id", "quantity", "country"),
         (BY_ORDER, ITEMS_BY_ORDER, CUSTOMER),
@@ -203,7 +206,8 @@ SHAPES = {
         (BY_ORDER, CUSTOMER),
     ),
     "in_a_union": Shape(
-        "select o.order_id, o.customer_id, u.what from orders as o left join (select customer_id, country as what from customers "
+        "select o.order_id, o.customer_id, u.what from orders as o left join "
+        "(select customer_id, country as what from customers "
         "where country = 'DE' union all select customer_id, 'other' from customers where country <> 'DE') as u "
         "on u.customer_id = o.customer_id",
         ("order_id", "customer_id", "what"),
