@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from dotenv import dotenv_values
 from meltano.core.logging.parsers import SingerSDKLogParser
 
 from tests import programs
@@ -333,3 +334,25 @@ def kill(process: Any) -> None:
     """End a process as in a crash."""
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+@pytest.fixture(
+    params=[
+        {"public-orders": INCREMENTAL},
+        pytest.param({"public-orders": FULL_TABLE, "public-heap": FULL_TABLE}, marks=pytest.mark.long),
+    ],
+    ids=["incremental", "whole"],
+)
+def streams(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The streams of `tracked`."""
+    return request.param
+
+
+@pytest.fixture
+def tracked(pipe: Pipe, installed: Callable[[str], Checkout], streams: dict[str, Any]) -> Pipe:
+    """A pipe into a loaded warehouse with this project's roles, and with dbt's triggers on raw.orders and raw.heap."""
+    from tests.singer.change_triggers import tracked_pipe  # noqa: PLC0415 - it imports this module
+
+    password = dotenv_values(installed("embedded").root / ".env")["TARGET_POSTGRES_PASSWORD"]
+    assert password
+    return tracked_pipe(pipe, password, streams)
