@@ -292,6 +292,9 @@ def _init(root: Path) -> None:
         (wheels / definitions.wheel(package, metadata.version("tidemark"))).touch()
     project = new_project.make(root, wheels=wheels)
     shutil.rmtree(wheels)
+    # or Meltano would install the plugins again, from there
+    for name, text in definitions.lock_files(definitions.from_source).items():
+        (root / name).write_text(text)
     ignored = shutil.ignore_patterns("__pycache__")
     for name in contents.LINKED:
         shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
