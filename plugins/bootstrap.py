@@ -117,7 +117,7 @@ def generated_files():
     stamp.write(wanted)
     if written:
         print(
-            f"Wrote {len(written)} files as Tidemark {VERSION.read_text().strip()} has them; commit them.", flush=True
+            f"Tidemark {VERSION.read_text().strip()} wrote its files ({len(written)} changed); commit them.", flush=True
         )
     if "plugins/bootstrap.py" in written:
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606

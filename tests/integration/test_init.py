@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 from tests.conftest import AS_CLONED, REPOSITORY, memory
 from tests.integration.conftest import OURS, SCALE, Checkout, free_ports, make_checkout
 from tests.wheels import build
+from tidemark.project import demo_files
 from tidemark.project.user_files import is_users
 from tidemark.release import contents, definitions, write
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 VERSION = metadata.version("tidemark")
 NEWER = "9.9.9"
 TEMPLATES = {"Makefile", ".gitignore", "README.md", ".github/workflows/project.yml", write.VERSION_FILE}
+TEMPLATES |= {*contents.BEGUN_WITH}
 RELATIONS = """
     select table_schema || '.' || table_name,
         string_agg(column_name || ' ' || data_type, ', ' order by ordinal_position)
@@ -66,7 +68,7 @@ def files(root: Path) -> set[str]:
 
 
 def test_a_new_project_has_a_clones_files_for_the_user_without_the_demo_and_what_a_release_writes(
-    directory, wheels, checkout
+    directory, wheels, bare_project
 ):
     said = Checkout(REPOSITORY, environment()).tidemark("init", str(directory), "--wheels", str(wheels))
     assert "make setup" in said
@@ -74,9 +76,9 @@ def test_a_new_project_has_a_clones_files_for_the_user_without_the_demo_and_what
     theirs.remove("transform/package-lock.yml")
     assert files(directory) == theirs | TEMPLATES | {*write.files(directory)}
     assert not write.changed(directory)
-    checkout.tidemark("demo", "remove")
+    demo_files.remove(bare_project)
     for name in theirs:
-        text = (checkout.root / name).read_text().replace("project_id: tidemark\n", "project_id: invoices\n")
+        text = (bare_project.root / name).read_text().replace("project_id: tidemark\n", "project_id: invoices\n")
         assert (directory / name).read_text() == text, name
         assert is_users(name) or name in write.files(directory), name
 
@@ -107,8 +109,8 @@ def test_a_new_project_reads_the_demo_and_an_edit_of_what_a_release_writes_is_na
     made.env |= {"TARGET_POSTGRES_HOST": "127.0.0.1", "TARGET_POSTGRES_PORT": free_ports(1)[0]}
     assert "tidemark demo add" in made.refusal("pipeline")
     made.tidemark("demo", "add")
-    listed = made.dbt("--quiet", "list", "--resource-type", "model")
-    assert "shop.marts.fct_sales" in listed.stdout
+    for package in ("demo/shop", "transform/packages/in_place", "transform/packages/tidemark"):
+        assert (directory / package / "dbt_project.yml").is_file()
     assert f"The files and what is installed are of version {VERSION}." in made.tidemark("upgrade", "--check")
     (directory / "logging.yaml").write_text("# edited")
     assert "logging.yaml is not as this release has it" in made.tidemark("upgrade", "--check")

@@ -102,6 +102,8 @@ def _users_files(name: str) -> Iterator[tuple[str, str]]:
             text = text.replace("project_id: tidemark\n", f"project_id: {project}\n")
         if path != _LATER:
             yield path, text
+    for path in contents.BEGUN_WITH:
+        yield path, (contents.root() / path).read_text(encoding="utf-8")
     templates = resources.files("tidemark.release") / "new_project"
     for template, path in _TEMPLATES.items():
         yield path, (templates / template).read_text(encoding="utf-8").replace("{name}", name)

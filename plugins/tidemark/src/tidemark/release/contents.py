@@ -25,6 +25,8 @@ WRITTEN = (
 _OF_DEVELOPERS = ("plugins/requirements/dev.txt", "plugins/requirements/singer-test.txt")
 # directories that stay in the installed package; the project has links to them, which its git ignores
 LINKED = ("demo", "docs", "monitoring", "transform/packages")
+# what a new project begins with, and is the user's from then on: the linters' rules
+BEGUN_WITH = (".sqlfluff", ".sqlfluffignore", ".yamllint")
 # what else is read of a release
 _READ = ("CHANGELOG.md",)
 # caches, and dbt's tests of a package
@@ -56,7 +58,7 @@ def written(at: Traversable) -> Iterator[tuple[str, Traversable]]:
 
 def packaged(repository: Path) -> Iterator[tuple[Path, str]]:
     """Yield each file that a wheel has, with its path below this package."""
-    names = [*(name for name, _ in written(repository)), *_READ]
+    names = [*(name for name, _ in written(repository)), *BEGUN_WITH, *_READ]
     for directory in LINKED:
         for path in sorted((repository / directory).rglob("*")):
             below = path.relative_to(repository)
