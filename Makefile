@@ -1,63 +1,10 @@
-.DEFAULT_GOAL := help
-SHELL := /bin/bash
-# the Python of the last set-up, or else the first suitable one; to change it, run once: `make setup PYTHON=python3.12`
-PYTHON ?= $(shell for p in .venv/bin/python python3 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
-BIN := .venv/bin
+# For developers of Tidemark, and for docker compose; what any project can do is in plugins/project.mk.
+include plugins/project.mk
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
-
-.PHONY: help
-help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
-.PHONY: setup
-setup: python ## install everything into this directory (done by every target that needs it)
-	@$(PYTHON) plugins/bootstrap.py
 
 .PHONY: setup-dev
 setup-dev: python ## also install what `make test` and `make lint` need
 	@$(PYTHON) plugins/bootstrap.py --dev
-
-.PHONY: python
-python:
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 is on PATH; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
-
-.PHONY: pipeline
-pipeline: setup ## run everything: servers, demo shop, extract, load, models, tests (SCALE=0.1 for a bigger shop)
-	@$(BIN)/tidemark pipeline $(if $(SCALE),--scale $(SCALE))
-
-.PHONY: demo-change
-demo-change: setup ## simulate a day's traffic in the demo shop (ROWS=1000 for a busier day)
-	@$(BIN)/tidemark demo change $(if $(ROWS),--rows $(ROWS))
-
-.PHONY: up
-up: setup ## start the embedded PostgreSQL servers
-	@$(BIN)/tidemark up
-
-.PHONY: down
-down: setup ## stop the embedded servers; their data stays
-	@$(BIN)/tidemark down
-
-.PHONY: reset
-reset: setup ## delete the servers' data and the pipeline's state (asks first)
-	@$(BIN)/tidemark reset
-
-.PHONY: airflow
-airflow: python ## run Airflow on http://127.0.0.1:8080 with a DAG for each schedule, until Ctrl-C
-	@$(PYTHON) plugins/bootstrap.py --airflow
-	@exec $(BIN)/tidemark airflow up
-
-.PHONY: airflow-down
-airflow-down: setup ## stop Airflow from another terminal; its data stays
-	@$(BIN)/tidemark airflow down
-
-.PHONY: monitor
-monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9474")
-	@exec $(BIN)/tidemark monitor $(ARGS)
-
-.PHONY: schedules
-schedules: setup ## write orchestrate/schedules.json again; Airflow's DAGs are made from it
-	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
 
 .PHONY: secrets
 secrets: ## create the passwords, keys and certificates for docker compose in .secrets/; existing ones stay
@@ -114,19 +61,6 @@ compose-logs: ## follow the services' logs (SERVICE=airflow-scheduler for one)
 compose-run: compose-ready secrets ## run a job in a container: make compose-run BLOCKS="tap-postgres target-postgres dbt-postgres:run"
 	@test -n "$(BLOCKS)" || { echo 'error: name what to run: make compose-run BLOCKS="tap-postgres target-postgres"' >&2; exit 1; }
 	@$(COMPOSE) run --rm etl tidemark run $(BLOCKS)
-
-.PHONY: docs
-docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
-	@$(BIN)/tidemark docs
-
-.PHONY: dbt
-dbt: setup ## run dbt: make dbt ARGS="build --select +fct_sales"; set DBT_SCHEMA_PREFIX=ana_ for separate schemas
-	@$(BIN)/meltano invoke dbt-postgres $(ARGS)
-
-.PHONY: dbt-changed
-dbt-changed: setup ## build and test the models that changed since the last good run, and everything below them
-	@test -f .meltano/dbt/good/manifest.json || { echo "error: no whole run has succeeded yet, so there is nothing to compare with; run make pipeline first." >&2; exit 1; }
-	@$(BIN)/meltano invoke dbt-postgres:changed
 
 .PHONY: test
 test: setup-dev ## run all tests, on separate servers and directories
@@ -225,9 +159,10 @@ dashboards: setup-dev ## write Grafana's dashboards again, from monitoring/grafa
 	@$(BIN)/python -m monitoring.grafana.generate monitoring/grafana/dashboards demo/shop/dashboards
 
 .PHONY: definitions
-definitions: setup ## write the settings of tap and target into Meltano's lock files again, from the plugins' schemas
+definitions: setup ## write Meltano's lock files of the plugins again, with the settings that tap and target have in their code
 	@for plugin in extractors/tap-postgres loaders/target-postgres; do \
 		.meltano/$$plugin/venv/bin/python plugins/singer-postgres/definitions.py || exit; done
+	@$(BIN)/python -m tidemark.release .
 
 .PHONY: security
 security: setup-dev ## look for secrets in the files and their whole history, and for pins with an advisory
@@ -259,10 +194,3 @@ requirements: setup ## compile plugins/requirements/*.in again (UPGRADE=1 for th
 	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow dev singer-test; do \
 		UV_CUSTOM_COMPILE_COMMAND="make requirements ($(COMPILED))" ../../$(BIN)/uv pip compile --quiet $(COMPILED) --no-annotate \
 			--no-emit-index-url $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done
-
-.PHONY: clean
-clean: ## remove what was installed and built; data, state and settings stay
-	@if $(BIN)/tidemark --help >/dev/null 2>&1; then $(BIN)/tidemark down; fi
-	@rm -rf .venv .meltano/{extractors,loaders,utilities,dbt,logs,run,.tidemark-setup*} logs
-	@rm -rf transform/dbt_packages .pytest_cache .ruff_cache .mypy_cache
-	@find plugins tests -name __pycache__ -prune -exec rm -rf {} +

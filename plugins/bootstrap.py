@@ -2,6 +2,10 @@
 
 Runs before anything is installed, so it uses only the standard library. If everything is in place, it ends within a
 moment. It rebuilds from nothing what an interrupted run left incomplete.
+
+In a clone, our packages are installed from plugins/, so that an edit needs no set-up. A project of `tidemark init` has
+wheels of them in wheelhouse/, and a version in .tidemark-version. If that is not the one of the last set-up, its wheel
+first writes the generated files, this one among them.
 """
 
 import argparse
@@ -22,6 +26,12 @@ VENV = ROOT / ".venv"
 # what the plugins' own tests need; beside their environments and not in them, because those hold exactly what runs
 TEST_TOOLS = VENV / "singer-test"
 LOG = ROOT / "logs" / "setup.log"
+# of a project that `tidemark init` made; a clone has neither
+VERSION = ROOT / ".tidemark-version"
+WHEELHOUSE = ROOT / "wheelhouse"
+# by directory in plugins/ and by wheel: the utility, and the code of tap and target without the SDK, because
+# `tidemark reconcile` reads and writes as they do
+OURS = {"singer-postgres": "tidemark_singer_postgres-", "tidemark": "tidemark-"}
 # named after their pins; Airflow, the largest, is installed only where it is asked for
 PLUGINS = ["tap-postgres", "target-postgres", "dbt-postgres"]
 # dbt-core 1.11 does not run on 3.14
@@ -46,6 +56,8 @@ def main():
             )
         )
     with locked():
+        if VERSION.exists():
+            generated_files()
         made = environment(dev=arguments.dev) | plugins("the tap, the target and dbt", PLUGINS)
         if arguments.airflow or arguments.dev:
             made |= plugins("Airflow", ["airflow"])
@@ -70,6 +82,47 @@ class locked:
         self.file.close()
 
 
+def wheels():
+    """Return the wheels of the version that the project asks for; none in a clone.
+
+    Raises:
+        SetupError: they are not there.
+    """
+    if not VERSION.exists():
+        return []
+    version = VERSION.read_text().strip()
+    found = sorted(WHEELHOUSE.glob(f"*-{version}-py3-none-any.whl"))
+    if not [each for each in found if each.name.startswith("tidemark-")]:
+        there = sorted(each.name.split("-")[1] for each in WHEELHOUSE.glob("tidemark-*.whl"))
+        raise SetupError(
+            f"{VERSION.name} asks for version {version!r}, and wheelhouse/ has {', '.join(there) or 'no wheel'}; copy "
+            "the release's wheels there, or correct the version."
+        )
+    return found
+
+
+def generated_files():
+    """Have the wheel write plugin definitions, pins and this file, if it is another one than at the last set-up.
+
+    Raises:
+        SetupError: see `wheels`, or a file can't be written.
+    """
+    (wheel,) = (each for each in wheels() if each.name.startswith("tidemark-"))
+    stamp = Stamp(ROOT / ".meltano" / ".tidemark-setup-files")
+    wanted = stamp.wanted("files", [wheel])
+    if stamp.text() == wanted:
+        return
+    # Python imports from a wheel as it is
+    written = run(sys.executable, "-m", "tidemark.release", ROOT, PYTHONPATH=wheel).splitlines()
+    stamp.write(wanted)
+    if written:
+        print(
+            f"Tidemark {VERSION.read_text().strip()} wrote its files ({len(written)} changed); commit them.", flush=True
+        )
+    if "plugins/bootstrap.py" in written:
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+
+
 def environment(*, dev):
     """Make .venv; return whether there was anything to do. Once installed, a developer's tools stay."""
     stamp = Stamp(VENV / ".tidemark-setup")
@@ -77,7 +130,8 @@ def environment(*, dev):
     files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
     tools = [REQUIREMENTS / f"{TEST_TOOLS.name}.txt"] * dev
     wanted = stamp.wanted(
-        "dev" if dev else "project", [*files, *tools, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
+        "dev" if dev else "project",
+        [*files, *tools, *sorted((ROOT / "plugins").glob("*/pyproject.toml")), *wheels()],
     )
     usable = os.access(VENV / "bin" / "python", os.X_OK) and stamp.place() == HERE
     if usable and stamp.text() == wanted:
@@ -88,9 +142,12 @@ def environment(*, dev):
             make_venv()
         uv = [VENV / "bin" / "uv", "pip"]
         run(*uv, "sync", "--quiet", "--require-hashes", *files)
-        # the code of tap and target without the SDK: `tidemark reconcile` reads and writes as they do
-        for plugin in ("singer-postgres", "tidemark"):
-            run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT / "plugins" / plugin)
+        ours = [each for each in wheels() if each.name.startswith(tuple(OURS.values()))]
+        ours = ours or [word for plugin in OURS for word in ("-e", ROOT / "plugins" / plugin)]
+        run(*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", *ours)
+        if VERSION.exists():
+            # what stays in the installed package, such as dbt packages
+            run(VENV / "bin" / "python", "-m", "tidemark.release", "--link", ROOT)
         for file in tools:
             shutil.rmtree(TEST_TOOLS, ignore_errors=True)
             run(*uv, "install", "--quiet", "--target", TEST_TOOLS, "--require-hashes", "-r", file)
@@ -124,7 +181,8 @@ def plugins(what, names):
     urls = list(dict.fromkeys(map(pip_url, locks)))
     pins = [REQUIREMENTS / f"{name}.txt" for name in [*names, "build"]]
     stamp = Stamp(ROOT / ".meltano" / f".tidemark-setup-{names[0]}")
-    wanted = stamp.wanted("plugins", [*pins, *sorted((ROOT / "plugins").glob("*/pyproject.toml"))], *urls)
+    ours = [*sorted((ROOT / "plugins").glob("*/pyproject.toml")), *wheels()]
+    wanted = stamp.wanted("plugins", [*pins, *ours], *urls)
     there = all(list(ROOT.glob(f".meltano/*/{name}/venv/bin/python")) for name in names)
     if there and stamp.text() == wanted:
         return False
@@ -132,8 +190,9 @@ def plugins(what, names):
     with step(f"Installing {what}"):
         # --clean: Meltano compares the name of a requirements file, not its content
         run(VENV / "bin" / "meltano", "install", "--clean", *names)
-        # our own packages run from the source tree, and nothing else compiles them
-        run(VENV / "bin" / "python", "-m", "compileall", "-q", *sorted((ROOT / "plugins").glob("*/src")))
+        # in a clone, our own packages run from the source tree, and nothing else compiles them
+        if sources := sorted((ROOT / "plugins").glob("*/src")):
+            run(VENV / "bin" / "python", "-m", "compileall", "-q", *sources)
         # Meltano writes each plugin's settings there at each run, including passwords
         (ROOT / ".meltano" / "run").mkdir(exist_ok=True)
         (ROOT / ".meltano" / "run").chmod(0o700)
@@ -238,8 +297,8 @@ class step:
             print(f"{self.what}: {self.seconds()}", flush=True)
 
 
-def run(*command):
-    """Run a command and write its output to the log.
+def run(*command, **variables):
+    """Run a command, with these environment variables, and write its output to the log. Return the output.
 
     Raises:
         SetupError: it failed.
@@ -248,16 +307,19 @@ def run(*command):
     environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_COMPILE_BYTECODE": "1", "NO_COLOR": "1"}
     # without bytecode, each start of Meltano, a tap or dbt takes 2 to 3 s longer
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment.update({name: str(value) for name, value in variables.items()})
     words = [str(word) for word in command]
     with LOG.open("a") as log:
         log.write("$ {}\n".format(" ".join(words)))
         log.flush()
         start = log.tell()
         status = subprocess.call(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    said = LOG.read_bytes()[start:].decode(errors="replace").strip()
     if status:
-        said = LOG.read_bytes()[start:].decode(errors="replace").strip().splitlines()
-        reason = next((line.strip() for line in said if "rror" in line), said[-1] if said else "it said nothing")
+        lines = said.splitlines() or ["it said nothing"]
+        reason = next((line.strip() for line in lines if "rror" in line), lines[-1])
         raise SetupError(f"{Path(words[0]).name} failed: {reason}; its whole output is in {LOG}.")
+    return said
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +28,10 @@ from tests import programs
 from tests.conftest import AS_CLONED, REPOSITORY, memory, shared
 from tests.forks import PACKAGES
 from tests.servers import INSTALLATIONS, variable
+from tidemark.project import demo_files, new_project
 from tidemark.project.directory import Project
 from tidemark.project.user_files import is_users
+from tidemark.release import contents, definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
 SCALE = "0.002"
+# how projects begin: as a clone, or by `tidemark init`
+WAY = os.environ.get("TESTED_WAY", "clone")
 
 
 def free_port() -> int:
@@ -265,15 +270,36 @@ def copy_files(root: Path) -> None:
 
 
 def _clone(root: Path) -> None:
-    copy_files(root)
+    if WAY == "init":
+        _init(root)
+    else:
+        copy_files(root)
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
     # as `dbt deps` does; relative, so that a copy of the project reads its own packages
     (root / "transform" / "dbt_packages").mkdir()
     for package in PACKAGES:
         (root / "transform" / "dbt_packages" / Path(package).name).symlink_to(Path("..", "..", package))
-    (root / ".meltano").mkdir()
+    (root / ".meltano").mkdir(exist_ok=True)
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
+
+
+def _init(root: Path) -> None:
+    """Make a project as `tidemark init` does, with the demo. What set-up links is copied, because tests edit it."""
+    wheels = root.with_name(f"{root.name}-wheels")
+    wheels.mkdir()
+    for package in definitions.DISTRIBUTIONS:
+        (wheels / definitions.wheel(package, metadata.version("tidemark"))).touch()
+    project = new_project.make(root, wheels=wheels)
+    shutil.rmtree(wheels)
+    # or Meltano would install the plugins again, from there
+    for name, text in definitions.lock_files(definitions.from_source).items():
+        (root / name).write_text(text)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in contents.LINKED:
+        shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
+    demo_files.add(project)
+    shutil.copy(AS_CLONED / "transform/package-lock.yml", root / "transform")
 
 
 def _project_at(stage: Stage, installation: str) -> Path:

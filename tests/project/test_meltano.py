@@ -15,6 +15,7 @@ import yaml
 from tests.conftest import AS_CLONED, REPOSITORY
 from tests.second_source import select_streams
 from tidemark.project.new_source import NewSource, raw_schema
+from tidemark.release import definitions
 
 PLUGINS = [
     (kind, plugin)
@@ -38,6 +39,30 @@ def test_a_plugin_without_a_variant_or_its_lock_file_is_refused_as_meltano_would
 @pytest.mark.parametrize("plugin", [plugin for _, plugin in PLUGINS], ids=[plugin["name"] for _, plugin in PLUGINS])
 def test_yaml_holds_what_a_person_chooses_and_no_definition(plugin):
     assert set(plugin) <= {"name", "variant", "config", "select", "metadata", "env"}
+
+
+def test_the_lock_files_are_what_the_generator_gives():
+    generated = definitions.lock_files(definitions.from_source)
+    there = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in REPOSITORY.glob("plugins/*/*.lock")}
+    assert there == generated, "run `make definitions`"
+
+
+def test_a_project_with_wheels_differs_only_in_where_our_packages_are_installed_from():
+    clone, made = (
+        {name: json.loads(text) for name, text in definitions.lock_files(requirement).items()}
+        for requirement in (definitions.from_source, definitions.from_wheels("1.2.3"))
+    )
+    assert clone.keys() == made.keys()
+    urls = {
+        each["name"]: (clone[name].pop("pip_url"), each.pop("pip_url"))
+        for name, each in made.items()
+        if "pip_url" in each
+    }
+    assert clone == made
+    assert urls["tap-postgres"] == (
+        "-r plugins/requirements/tap-postgres.txt -b plugins/requirements/build.txt -e plugins/singer-postgres[tap]",
+        "-r plugins/requirements/tap-postgres.txt wheelhouse/tidemark_singer_postgres-1.2.3-py3-none-any.whl[tap]",
+    )
 
 
 def test_every_lock_file_is_of_a_plugin():

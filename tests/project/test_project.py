@@ -31,6 +31,7 @@ MELTANO = yaml.safe_load((AS_CLONED / "meltano.yml").read_text())
 LOCKS = [json.loads(path.read_text()) for path in REPOSITORY.glob("plugins/*/*--tidemark.lock")]
 DEFINITIONS = {lock["name"]: lock for lock in LOCKS}
 REQUIREMENTS = REPOSITORY / "plugins" / "requirements"
+MAKEFILE = "".join((REPOSITORY / name).read_text() for name in ("Makefile", "plugins/project.mk"))
 AIRFLOW_PYTHON = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"
 # Airflow's own description of its options, read without importing Airflow, which would create files
 OPTIONS = """
@@ -109,7 +110,7 @@ def test_every_connection_variable_is_in_the_example():
 def test_the_commands_of_the_pages_exist():
     pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     readme = "\n".join(page.read_text() for page in pages)
-    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     assert set(re.findall(r"(?:^ {4}|`)make (?:--silent )?([a-z][a-z-]+)", readme, re.MULTILINE)) <= targets
     commands = {command.callback.__name__ for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
@@ -119,9 +120,8 @@ def test_the_commands_of_the_pages_exist():
 
 
 def test_every_make_target_is_explained():
-    makefile = (REPOSITORY / "Makefile").read_text()
-    phony = {name for line in re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE) for name in line.split()}
-    explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
+    phony = {name for line in re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE) for name in line.split()}
+    explained = set(re.findall(r"^([a-z-]+):.*## \S", MAKEFILE, re.MULTILINE))
     # targets that only other targets use
     assert phony - explained == {"compose-ready", "python"}
     assert explained <= phony
@@ -130,7 +130,7 @@ def test_every_make_target_is_explained():
 
 
 def test_every_make_target_of_the_workflows_and_the_docs_exists():
-    there = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    there = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     files = [*REPOSITORY.glob(".github/workflows/*.yml"), *REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
     for file in files:
         asked = set(re.findall(r"(?:^ {4}|`|run: )make (?:--silent )?([a-z-]+)", file.read_text(), re.MULTILINE))
@@ -139,8 +139,7 @@ def test_every_make_target_of_the_workflows_and_the_docs_exists():
 
 def test_every_make_target_is_run_on_a_push_or_at_night():
     """A target that nothing runs would rot."""
-    makefile = (REPOSITORY / "Makefile").read_text()
-    explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
+    explained = set(re.findall(r"^([a-z-]+):.*## \S", MAKEFILE, re.MULTILINE))
     files = [REPOSITORY / ".ci" / name for name in ("run", "targets")]
     files += [REPOSITORY / ".github" / "workflows" / name for name in ("ci.yml", "nightly.yml", "release.yml")]
     files += [REPOSITORY / ".github" / "actions" / "setup" / "action.yml"]

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
+from tests.wheels import build
+from tidemark.release import definitions, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,29 +81,39 @@ def test_a_release_that_does_not_match_its_tag_is_refused_in_one_line(project, t
     assert says in line
 
 
-def build(into: Path) -> dict[str, str]:
-    """Build all wheels as `make wheels` does; return each file's hash."""
-    copy = into / "checkout"
-    for name in ("Makefile", "LICENSE"):
-        copy.mkdir(exist_ok=True)
-        shutil.copy(REPOSITORY / name, copy / name)
-    ignored = shutil.ignore_patterns("__pycache__", "tests", "dist")
-    shutil.copytree(REPOSITORY / "plugins", copy / "plugins", symlinks=True, ignore=ignored)
-    (copy / ".venv").symlink_to(REPOSITORY / ".venv")
-    # don't install again there what is installed here
-    command = ["make", "--silent", "--old-file=setup", "wheels"]
-    subprocess.run(command, cwd=copy, check=True, capture_output=True)
-    return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in (copy / "dist").glob("*.whl")}
+def hashes(wheels: Path) -> dict[str, str]:
+    return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels.glob("*.whl")}
 
 
-def test_wheels_hold_code_and_licence_and_are_reproducible(tmp_path):
-    built = build(tmp_path)
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("copy"))
+
+
+def test_wheels_hold_code_and_licence_and_are_reproducible(wheels, tmp_path):
+    built = hashes(wheels)
     assert len(built) == len(PACKAGES)
     for name in built:
-        with ZipFile(tmp_path / "checkout" / "dist" / name) as wheel:
+        with ZipFile(wheels / name) as wheel:
             names = wheel.namelist()
         assert not [each for each in names if "test" in each.partition("/")[0]]
         assert [each for each in names if each.endswith("/licenses/LICENSE")]
         assert [each for each in names if each.endswith("/entry.py")] or "singer" in name
-    (tmp_path / "elsewhere").mkdir()
-    assert build(tmp_path / "elsewhere") == built
+    assert hashes(build(tmp_path)) == built
+
+
+def test_a_wheel_writes_a_projects_files_with_nothing_but_python(wheels, tmp_path):
+    wheel = wheels / definitions.wheel("tidemark", VERSIONS["tidemark"])
+    (tmp_path / write.VERSION_FILE).write_text(f"{VERSIONS['tidemark']}\n")
+
+    def run() -> list[str]:
+        command = [sys.executable, "-S", "-m", "tidemark.release", tmp_path]
+        done = subprocess.run(command, env={"PYTHONPATH": str(wheel)}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    written = run()
+    assert write.files(tmp_path) == {name: (tmp_path / name).read_text() for name in written}
+    assert {"plugins/bootstrap.py", "plugins/extractors/tap-postgres--tidemark.lock", ".env.example"} <= {*written}
+    (tmp_path / "plugins/bootstrap.py").write_text("edited")
+    assert (run(), run()) == (["plugins/bootstrap.py"], [])

@@ -86,5 +86,6 @@ def test_the_runbooks_commands_exist():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"\.venv/bin/tidemark (?:--debug )?([a-z]+)", RUNBOOK)) <= commands
-    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    makefile = "".join((REPOSITORY / name).read_text() for name in ("Makefile", "plugins/project.mk"))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", RUNBOOK, re.MULTILINE)) <= targets

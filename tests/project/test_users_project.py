@@ -6,19 +6,23 @@ import json
 import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.conftest import AS_CLONED, REPOSITORY, shop_is_as_cloned
-from tests.programs import DBT, TIDEMARK
 
-MELTANO = yaml.safe_load((REPOSITORY / "meltano.yml").read_text())
+# by default the clone that these tests are in
+PROJECT = Path(os.environ.get("TESTED_PROJECT") or REPOSITORY)
+TIDEMARK = PROJECT / ".venv/bin/tidemark"
+DBT = PROJECT / ".meltano/utilities/dbt-postgres/venv/bin/tidemark-dbt"
+MELTANO = yaml.safe_load((PROJECT / "meltano.yml").read_text())
 FILES = {
-    path.relative_to(REPOSITORY).as_posix(): yaml.safe_load(path.read_text()) or {}
+    path.relative_to(PROJECT).as_posix(): yaml.safe_load(path.read_text()) or {}
     for pattern in MELTANO["include_paths"]
-    for path in sorted(REPOSITORY.glob(pattern))
+    for path in sorted(PROJECT.glob(pattern))
 }
 PLUGINS = {
     plugin["name"]: (kind, plugin)
@@ -37,7 +41,7 @@ def definition(name: str) -> dict[str, Any]:
     kind, plugin = PLUGINS[name]
     if "inherit_from" in plugin:
         return definition(plugin["inherit_from"])
-    return json.loads((REPOSITORY / "plugins" / kind / f"{name}--{plugin['variant']}.lock").read_text())
+    return json.loads((PROJECT / "plugins" / kind / f"{name}--{plugin['variant']}.lock").read_text())
 
 
 def taps() -> list[dict[str, Any]]:
@@ -46,7 +50,7 @@ def taps() -> list[dict[str, Any]]:
 
 def test_every_included_path_has_a_file():
     for pattern in MELTANO["include_paths"]:
-        assert list(REPOSITORY.glob(pattern)), f"meltano.yml includes {pattern}, which matches no file"
+        assert list(PROJECT.glob(pattern)), f"meltano.yml includes {pattern}, which matches no file"
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -78,15 +82,15 @@ def test_every_schedule_names_a_job(schedule):
 
 def test_the_schedules_that_airflow_reads_are_meltanos():
     # in a separate process, because Meltano caches what it read of a project
-    done = subprocess.run([TIDEMARK, "schedules"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert (REPOSITORY / "orchestrate" / "schedules.json").read_text() == done.stdout, "run `make schedules`"
+    done = subprocess.run([TIDEMARK, "schedules"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert (PROJECT / "orchestrate" / "schedules.json").read_text() == done.stdout, "run `make schedules`"
 
 
 @pytest.mark.parametrize("name", ["meltano.yml", *FILES])
 def test_every_variable_of_meltanos_files_is_known(name):
-    text = re.sub(r"^ *#.*$", "", (REPOSITORY / name).read_text(), flags=re.MULTILINE)
-    known = (REPOSITORY / ".env.example").read_text()
-    known += (REPOSITORY / ".env").read_text() if (REPOSITORY / ".env").exists() else ""
+    text = re.sub(r"^ *#.*$", "", (PROJECT / name).read_text(), flags=re.MULTILINE)
+    known = (PROJECT / ".env.example").read_text()
+    known += (PROJECT / ".env").read_text() if (PROJECT / ".env").exists() else ""
     for variable in re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", text):
         named = re.search(rf"^#?{variable}=", known, re.MULTILINE) or re.search(rf"^ +{variable}:", text, re.MULTILINE)
         assert named or variable in os.environ or variable.startswith("MELTANO_"), (
@@ -98,17 +102,17 @@ def test_every_variable_of_meltanos_files_is_known(name):
 def manifest(tmp_path_factory) -> dict[str, Any]:
     """What dbt reads of the project, which also resolves each var(), env_var(), ref() and source()."""
     target = tmp_path_factory.mktemp("target")
-    transform = REPOSITORY / "transform"
+    transform = PROJECT / "transform"
     command = [DBT, "--quiet", "--no-partial-parse", "parse", "--project-dir", transform]
     command += ["--profiles-dir", transform / "profiles", "--target-path", target, "--log-path", target]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((target / "manifest.json").read_text())
 
 
 def loaded_tables() -> dict[tuple[str, str], str]:
     """Return the streams by raw schema and table; a pattern of several is left out."""
-    exported = json.loads((REPOSITORY / "orchestrate" / "schedules.json").read_text())
+    exported = json.loads((PROJECT / "orchestrate" / "schedules.json").read_text())
     return {
         (source["schema"], stream.partition("-")[2]): stream
         for source in exported["sources"]
@@ -127,7 +131,7 @@ def test_every_stream_is_a_source_of_dbt(manifest):
 
 
 def test_every_source_of_dbt_in_a_raw_schema_is_a_stream(manifest):
-    exported = json.loads((REPOSITORY / "orchestrate" / "schedules.json").read_text())
+    exported = json.loads((PROJECT / "orchestrate" / "schedules.json").read_text())
     if any("*" in stream for source in exported["sources"] for stream in source["streams"]):
         pytest.skip("a pattern selects streams, and only the source knows which")
     schemas = {source["schema"] for source in exported["sources"]}
@@ -152,7 +156,8 @@ def test_every_model_has_a_key_that_is_tested(manifest):
 
 
 @pytest.mark.skipif(
-    not shop_is_as_cloned(), reason="the project is a user's: it has a project_id of its own, or no shop"
+    PROJECT != REPOSITORY or not shop_is_as_cloned(),
+    reason="the project is a user's: it has a project_id of its own, or no shop",
 )
 def test_the_copies_of_a_new_clones_files_are_up_to_date():
     copies = {path.relative_to(AS_CLONED).as_posix() for path in AS_CLONED.rglob("*") if path.is_file()}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemark import __doc__ as _about
-from tidemark.cli import backup, docs, inspect, metrics, monitor, onboard, run, servers, upgrade
+from tidemark.cli import backup, docs, init, inspect, metrics, monitor, onboard, run, servers, upgrade
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.logs import logs_app
@@ -34,6 +34,7 @@ def main_options(
 
 # in the order in which the help lists them
 for _command, _settings in (
+    (init.init, {}),
     (servers.up, {}),
     (servers.down, {}),
     (inspect.status, {}),

@@ -5,12 +5,12 @@ A release changes no file of the user's, and a user needs to edit no file that a
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from tidemark.release import contents
 
+if TYPE_CHECKING:
     from tidemark.project.directory import Project
 
 # as docs/how-to/upgrading.md lists them
@@ -33,4 +33,6 @@ def is_users(name: str) -> bool:
 
 def as_cloned(project: Project) -> Path:
     """Return the directory that has the user's files as a new clone has them, with the demo shop."""
-    return project.root / "demo" / "project"
+    linked = project.root / "demo" / "project"
+    # a project that was made a moment ago has no links into the release yet
+    return linked if linked.is_dir() else Path(str(contents.root())) / "demo" / "project"
