@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.test_widening_with_roles import apply_roles, execute
+from tests.singer.roles import apply_roles, execute
 
 if TYPE_CHECKING:
     from tests.singer.conftest import Pipe

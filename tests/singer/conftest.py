@@ -98,6 +98,8 @@ class Pipe:
     patches: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     """Environment variables for tap and target."""
+    state: dict[str, Any] | None = None
+    """What a test keeps of a run's state."""
 
     def source(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self.source_url, autocommit=True, **options)

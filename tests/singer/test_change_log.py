@@ -6,7 +6,7 @@ import pytest
 from psycopg import errors
 
 from tests.singer.change_triggers import ONCE, logged, row, track
-from tests.singer.test_widening_with_roles import apply_roles, as_loader, execute
+from tests.singer.roles import apply_roles, as_loader, execute
 
 
 @pytest.mark.parametrize("streams", [ONCE], ids=["incremental"])

@@ -11,7 +11,7 @@ from tests import programs
 from tests.programs import TARGET
 from tests.servers import INSTALLATIONS
 from tests.singer.change_triggers import ANY_ROW, ONCE, STAMP, TRIGGERS, WHOLE, logged, row, track
-from tests.singer.test_widening_with_roles import apply_roles, execute
+from tests.singer.roles import apply_roles, execute
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])

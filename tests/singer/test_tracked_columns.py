@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from tests.singer.change_triggers import ONCE, TRIGGERS, logged, row, track
-from tests.singer.test_widening_with_roles import as_loader, execute
+from tests.singer.roles import as_loader, execute
 from tidemark.inspect.check import warehouse
 
 

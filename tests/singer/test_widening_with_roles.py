@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from dotenv import dotenv_values
 from psycopg import errors
 
 from tests.singer.conftest import INCREMENTAL
+from tests.singer.roles import apply_roles, as_loader, execute
 from tests.singer.test_drift import EXTRAS, MAKE_EXTRAS
-from tidemark import roles
 from tidemark.inspect.check import warehouse
 
 if TYPE_CHECKING:
@@ -69,25 +68,11 @@ def with_roles(pipe: Pipe, installed: Callable[[str], Checkout]) -> Pipe:
     return pipe
 
 
-def apply_roles(pipe: Pipe) -> None:
-    execute(pipe, roles.statements("warehouse"))
-
-
-def execute(pipe: Pipe, statements: str) -> None:
-    with pipe.warehouse() as connection:
-        connection.execute(statements.encode())
-
-
 def widened(pipe: Pipe, type_: str = "text") -> Synced:
     pipe.do(
         f"alter table orders alter note type {type_}; update orders set note = 'much longer now', updated_at = now()"
     )
     return pipe.sync(STREAMS, pipe.state)
-
-
-def as_loader(pipe: Pipe) -> psycopg.Connection[Any]:
-    user, password = pipe.target["user"], pipe.target["password"]
-    return psycopg.connect(pipe.warehouse_url, user=user, password=password)
 
 
 def test_views_of_dbts_role_are_recreated_unchanged_for_a_loader_without_rights_to_them(with_roles):
