@@ -55,10 +55,6 @@ airflow-down: setup ## stop Airflow from another terminal; its data stays
 monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9474")
 	@exec $(BIN)/tidemark monitor $(ARGS)
 
-.PHONY: schedules
-schedules: setup ## write orchestrate/schedules.json again; Airflow's DAGs are made from it
-	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
-
 .PHONY: secrets
 secrets: ## create the passwords, keys and certificates for docker compose in .secrets/; existing ones stay
 	@docker/secrets.sh
