@@ -74,7 +74,7 @@ def _load(project: Project, source: SourceDefinition, display: Display, done: Fi
     every = sources.with_pairs(project, source)
     blocks = [BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/") for each in every]
     outcome = _run(project, every, blocks, display)
-    for stream, rows in outcome.rows.items():
+    for stream, rows in (item for block in blocks for item in outcome.loaded(block).items()):
         name, _, plain = stream.partition("/")
         done.rows[name, plain] = rows["read"]
     _refuse(project, outcome)

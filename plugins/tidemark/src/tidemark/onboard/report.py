@@ -152,6 +152,9 @@ def _left(plan: Plan, applied: Applied) -> Iterator[str]:
     for each in late:
         stream = f"{each.pair or name}/{each.table.stream}"
         yield f"{each.table} has rows without its masks: tidemark backfill {stream} --all"
+    for each in proposal.tables:
+        if each.by_edited_file:
+            yield f"{each.table} is not read: {each.reason}"
     for path, what in applied.sql:
         yield f"{path}: {what}, for a person to run in the source"
     if plan.options.marts == "draft" and any("/marts/" in each.path for each in applied.written.files):
