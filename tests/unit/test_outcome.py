@@ -60,10 +60,13 @@ def failed(*events):
     return failure
 
 
-def test_the_reason_names_failed_models_or_tests_and_has_the_code_of_the_whole_failure():
-    nodes = [NodeDone(index, 5, "FAIL", f"test_{index}") for index in range(5)]
-    failure = failed(*nodes, Failure("test_0: got 3; …", "tests_failed", False, "Look at them."))
-    assert (failure.code, failure.message) == ("tests_failed", "test_0, test_1, test_2 and 2 more failed")
+def test_the_reason_is_dbts_own_error_and_names_what_failed_only_if_dbt_was_killed_before_it():
+    nodes = [NodeDone(index, 5, "ERROR", f"model_{index}") for index in range(5)]
+    own = Failure("model_0: it needs a unique_key; model_1: …", "models_failed", False, "Look at them.")
+    assert failed(*nodes, own) == own
+    failure = failed(*nodes)
+    assert (failure.code, failure.message.partition(",")[0]) == ("process_gone", "model_0")
+    assert "model_2 and 2 more failed" in failure.message
 
 
 def test_the_reason_is_the_error_that_ended_the_run_and_not_an_earlier_streams():
@@ -80,6 +83,7 @@ def test_the_last_log_line_is_the_reason_for_a_process_that_ends_without_an_erro
 
 def test_a_run_with_a_missing_table_loads_everything_else_and_fails():
     outcome = RunOutcome([BlockOutcome("Extract and load"), BlockOutcome("Test")])
+    outcome.take(StreamBegan("public-y", incremental=False))
     outcome.take(Failure("`metadata` names public-x", "table_missing", False, "", stream="public-x"))
     outcome.take(BlockDone(success=True, error=None))
     outcome.take(BlockDone(success=True, error=None))

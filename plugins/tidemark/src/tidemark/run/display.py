@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 class DisplayedStep:
-    """One step of the run, with a note that may change while it goes on."""
+    """One step of the run, with a note that may change while it goes on.
+
+    Attributes:
+        failed: it gets a cross.
+        is_empty: there was nothing to do, so it gets no tick.
+    """
 
     def __init__(self, title: str, progress: Progress | None) -> None:
         """Begin it."""
         self._progress = progress
         self.note = ""
         self.failed = False
+        self.is_empty = False
         self._task = progress.add_task(title, total=None, note="") if progress else None
 
     def say(self, note: str) -> None:
@@ -56,5 +62,5 @@ class Display:
             self.console.print(f"{title} …")
             step = DisplayedStep(title, None)
             yield step
-        mark = "[red]✗[/]" if step.failed else "[green]✓[/]"
+        mark = "[red]✗[/]" if step.failed else "[dim]·[/]" if step.is_empty else "[green]✓[/]"
         self.console.print(f"{mark} {title:<17} {step.note} [dim]{time.monotonic() - began:.1f} s[/]")

@@ -10,7 +10,7 @@ from tidemark.errors import UsageError
 from tidemark.project import yaml_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tidemark.project.directory import Project
 
@@ -18,23 +18,39 @@ if TYPE_CHECKING:
 _FIRST = ("fct_", "mart_", "dim_")
 
 
-def refuse_without_streams(project: Project) -> None:
-    """Raise if no tap selects any stream, as after `tidemark demo remove`.
+def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None) -> None:
+    """Raise if no tap selects any stream, as after `tidemark demo remove`; or one of those that are run.
+
+    Args:
+        blocks: arguments of `meltano run`; None for all taps.
 
     Raises:
         UsageError: there is nothing to read; or a file can't be read.
     """
     taps = [plugin for kind, plugin in yaml_files.read(project).plugins() if kind == "extractors"]
-    # without the key, Meltano selects every table
-    if not taps or any(tap.get("select", ["*"]) for tap in taps):
+    if blocks is not None:
+        for tap in taps:
+            if tap["name"] in blocks and not _selects(project, tap):
+                name = tap["name"].removeprefix("tap-")
+                raise UsageError(
+                    f"{tap['name']} selects no stream, so there is nothing to read. `tidemark onboard {name}` proposes "
+                    "streams for the tables of its database; docs/how-to/tables.md explains the entries by hand."
+                )
         return
-    if any(project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") for tap in taps):
+    if not taps or any(_selects(project, tap) for tap in taps):
         return
     raise UsageError(
         "No stream is selected, so there is nothing to read. `tidemark onboard` proposes streams for the tables of "
         "your database (TAP_POSTGRES_HOST in .env), `tidemark source add` adds another one, and `tidemark demo add` "
         "puts the demo shop back; docs/how-to/tables.md explains the entries in extract/extractors.meltano.yml."
     )
+
+
+def _selects(project: Project, tap: Mapping[str, Any]) -> bool:
+    # without the key, Meltano selects every table
+    if tap.get("select", ["*"]):
+        return True
+    return bool(project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT"))
 
 
 def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) -> list[str]:
