@@ -39,12 +39,14 @@ class FirstRun:
         compared: the comparison, by source and stream.
         models: how many models were built.
         tests: how many tests `passed` and `warned`.
+        failed: a step failed.
     """
 
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     compared: dict[tuple[str, str], ReconcileResult] = field(default_factory=dict)
     models: int = 0
     tests: dict[str, int] = field(default_factory=dict)
+    failed: bool = False
 
     @property
     def differing(self) -> list[str]:
@@ -59,6 +61,7 @@ def run(project: Project, source: SourceDefinition, display: Display, done: Firs
         try:
             step(project, source, display, done)
         except TidemarkError as error:
+            done.failed = True
             return StoppedError(error, so_far)
         so_far = f"{so_far}, {then}"
     return None

@@ -49,6 +49,10 @@ class Display:
         """Show a step that could not begin."""
         self.console.print(Text.assemble(("✗", "red"), f" {title:<17} {why}"), soft_wrap=True)
 
+    def nothing(self, title: str, why: str) -> None:
+        """Show a step that has nothing to do."""
+        self.console.print(Text.assemble(("·", "dim"), f" {title:<17} {why}"), soft_wrap=True)
+
     @contextmanager
     def step(self, title: str) -> Iterator[DisplayedStep]:
         """Show a step while the `with` block runs, then its note and time. If the block raises, show nothing more."""

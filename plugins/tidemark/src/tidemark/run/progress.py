@@ -100,6 +100,6 @@ class StepProgress:
                 step.say(f"{block.passed + block.warned} of {total}")
             elif step.failed and outcome.streams_of(block):
                 step.say(outcome.progress(block))
-            elif not (step.failed or total or outcome.streams_of(block)):
+            elif not (step.failed or total or (block.tap and outcome.streams_of(block))):
                 step.is_empty = True
                 step.say("no stream is selected" if block.tap else "there is nothing to do")

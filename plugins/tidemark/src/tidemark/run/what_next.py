@@ -7,12 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tidemark.errors import UsageError
-from tidemark.project import yaml_files
+from tidemark.project import sources, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 # of several marts, one that is likely to have something to see
 _FIRST = ("fct_", "mart_", "dim_")
@@ -29,13 +30,9 @@ def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None
     """
     taps = [plugin for kind, plugin in yaml_files.read(project).plugins() if kind == "extractors"]
     if blocks is not None:
-        for tap in taps:
-            if tap["name"] in blocks and not _selects(project, tap):
-                name = tap["name"].removeprefix("tap-")
-                raise UsageError(
-                    f"{tap['name']} selects no stream, so there is nothing to read. `tidemark onboard {name}` proposes "
-                    "streams for the tables of its database; docs/how-to/tables.md explains the entries by hand."
-                )
+        for source in sources.of_blocks(project, blocks):
+            if selects_nothing(project, source.tap):
+                raise UsageError(f"{source.tap} has nothing to read: {nothing_selected(source)}.")
         return
     if not taps or any(_selects(project, tap) for tap in taps):
         return
@@ -46,11 +43,26 @@ def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None
     )
 
 
+def selects_nothing(project: Project, tap: str) -> bool:
+    """Return whether a tap's `select` is an empty list."""
+    files = yaml_files.read(project)
+    # an environment of meltano.yml may have another one
+    return not files.only_meltano_knows("extractors", tap) and not _selects(project, files.plugin("extractors", tap))
+
+
+def nothing_selected(source: SourceDefinition) -> str:
+    """Return what to do about a source that selects no stream."""
+    return (
+        f"no stream is selected; `tidemark onboard {source.name}` proposes streams for its tables, `tidemark source "
+        f"retire {source.name}` gives it up"
+    )
+
+
 def _selects(project: Project, tap: Mapping[str, Any]) -> bool:
     # without the key, Meltano selects every table
     if tap.get("select", ["*"]):
         return True
-    return bool(project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT"))
+    return project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") not in {None, "[]"}
 
 
 def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) -> list[str]:
