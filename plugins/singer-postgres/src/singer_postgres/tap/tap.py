@@ -271,7 +271,7 @@ class TapPostgres(MeltanoLabsTap):
         self._check_selected()
         selected = [stream for stream in self.streams.values() if stream.selected]
         if not (selected or self._failed):
-            self._refuse_without_streams()
+            selected_streams.refuse_none()
         super().sync_all()
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
@@ -282,21 +282,6 @@ class TapPostgres(MeltanoLabsTap):
             raise StreamsFailedError(
                 msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]
             )
-
-    def _refuse_without_streams(self) -> None:
-        """Fail a run that would read nothing, unless `select` says so with patterns that only leave out.
-
-        Raises:
-            SettingInvalidError: no stream is selected.
-        """
-        patterns = selected_streams.selected_streams()
-        if patterns is not None and all(pattern.negated for pattern in patterns.select):
-            return
-        msg = (
-            "No stream is selected, so nothing is read: name the tables to read under `select`, as SCHEMA-TABLE.*, or "
-            "let `tidemark onboard` propose them."
-        )
-        raise SettingInvalidError(msg)
 
     def _check_names(self) -> None:
         """Refuse settings that misspell a stream's name.
