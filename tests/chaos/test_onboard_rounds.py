@@ -263,7 +263,8 @@ class Rounds:
         assert len(lines) == 1, done.stdout + done.stderr
         assert lines[0].startswith("error: "), lines
         assert "this is unexpected" not in lines[0], done.stdout + done.stderr
-        print(f"refused: {lines[0]}")  # noqa: T201 - for pytest -s
+        edited = ", ".join(sorted(each.name for each in self.person.left)) or "nothing"
+        print(f"refused, with {edited} edited: {lines[0]}")  # noqa: T201 - for pytest -s
         self.refused.append(lines[0])
         return False
 
