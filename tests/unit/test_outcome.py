@@ -110,3 +110,27 @@ def test_a_step_whose_tests_fail_says_how_many_of_them_succeeded():
     events = [NodeDone(index, len(statuses), status, f"test_{index}") for index, status in enumerate(statuses)]
     StepProgress(Display(printed)).follow(iter([*events, BlockDone(success=False, error="exit code: 1")]), outcome)
     assert "✗ Test              3 of 5 " in printed.file.getvalue()
+
+
+def shown(title, events, *, names="tap-postgres target-postgres", success=True):
+    printed = Console(file=StringIO(), width=80)
+    outcome = RunOutcome([BlockOutcome(names, title)])
+    StepProgress(Display(printed)).follow(iter([*events, BlockDone(success, None)]), outcome)
+    return printed.file.getvalue().splitlines()[-1]
+
+
+def test_counts_beside_a_cross_are_of_the_streams_that_were_loaded():
+    began = [StreamBegan(f"public-{name}", incremental=True) for name in "abc"]
+    read = [Rows(f"public-{name}", 10, "read") for name in "abc"]
+    one = Failure("It is refused", "column_retyped", False, "", stream="public-a")
+    whole = Failure("The source went away", "source_unreachable", True, "")
+    assert "✗ Load              20 rows of 2 of 3 streams" in shown("Load", [*began, *read, one], success=False)
+    # nothing says which streams were complete when the run ended
+    written = Rows("public-b", 4, "inserted")
+    assert "✗ Load              4 rows written" in shown("Load", [*began, *read, written, whole], success=False)
+    assert "✓ Load              0 rows of 3 streams" in shown("Load", began)
+
+
+def test_a_step_that_had_nothing_to_do_gets_no_tick():
+    assert "· Load              no stream is selected" in shown("Load", [])
+    assert "· Build models      there is nothing to do" in shown("Build models", [], names="dbt-postgres:run")
