@@ -39,7 +39,7 @@ down: setup ## stop the embedded servers; their data stays
 	@$(BIN)/tidemark down
 
 .PHONY: reset
-reset: setup ## delete the servers' data and the pipeline's state (asks first)
+reset: setup ## delete the embedded servers' data and the state of what was loaded (asks first)
 	@$(BIN)/tidemark reset
 
 .PHONY: airflow
