@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -58,12 +57,12 @@ def test_the_shop_leaves_the_users_files_and_comes_back_byte_for_byte(clone):
     assert "tidemark demo add" in said
     changed = {name for name, content in contents(clone.root).items() if content != before[name]}
     files = ("packages.yml", "package-lock.yml")
-    assert changed == {EXTRACTORS, *(f"transform/{name}" for name in files)}
+    assert changed == {EXTRACTORS, "orchestrate/schedules.json", *(f"transform/{name}" for name in files)}
     assert all(is_users(name) for name in changed)
     # without `select`, Meltano would read every table
     (tap,) = yaml.safe_load((clone.root / EXTRACTORS).read_text())["plugins"]["extractors"]
     assert tap == {"name": "tap-postgres", "variant": "tidemark", "select": []}
-    assert json.loads(clone.tidemark("schedules"))["streams"] == []
+    assert clone.tidemark("schedules") == (clone.root / "orchestrate/schedules.json").read_text()
     listed = clone.dbt("--quiet", "list", "--resource-type", "model")
     assert (listed.returncode, "shop" in listed.stdout) == (0, False), listed.stdout
 

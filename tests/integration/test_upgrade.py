@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import REPOSITORY, memory
+from tests.conftest import AS_CLONED, REPOSITORY, memory
 from tests.integration.conftest import OURS, SCALE, Checkout, copy_files, free_ports, make_checkout
 from tests.integration.marts import (
     BY_KEY,
@@ -205,7 +205,8 @@ def assert_upgrade_goes_on_from_there(project: Project) -> None:
     assert "public-visits" in project.tidemark("status")
     project.tidemark("check")
     project.tidemark("state", "check")
-    assert "hourly-sync-and-transform" in project.tidemark("schedules")
+    exported = (AS_CLONED / "orchestrate" / "schedules.json").read_text()
+    assert project.tidemark("schedules") == exported
 
 
 def project_of(commit: str) -> Iterator[Checkout]:

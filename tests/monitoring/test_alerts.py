@@ -100,7 +100,7 @@ def touch(table: str, rows: int) -> str:
 @contextmanager
 def scheduled(watched: Monitoring, **intervals: str) -> Iterator[None]:
     """Let schedules have other intervals, as if they had been started so often so far."""
-    path = watched.project.root / ".tidemark" / "schedules.json"
+    path = watched.project.root / "orchestrate" / "schedules.json"
     before = watched.project.tidemark("schedules")
     content = json.loads(before)
     build = {"name": "builds", "interval": "@manual", "env": {}, "tasks": ["dbt-postgres:run"]}

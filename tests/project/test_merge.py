@@ -94,6 +94,7 @@ def make_it_theirs(root: Path) -> None:
             (root / name).unlink()
         else:
             (root / name).write_text(text)
+    subprocess.run([TIDEMARK, "schedules"], cwd=root, check=True, capture_output=True)
     (root / ".env").write_text("TAP_POSTGRES_HOST=db.example.com\n")
 
 
@@ -112,7 +113,7 @@ def test_a_release_that_touches_every_shipped_file_merges_without_a_conflict(rep
 
 def test_the_files_of_the_user_are_those_that_the_page_names():
     page = (REPOSITORY / "docs" / "how-to" / "upgrading.md").read_text()
-    for name in ("meltano.yml", "extract/", "load/", "orchestrate/*.meltano.yml", "transform/", ".env"):
+    for name in ("meltano.yml", "extract/", "load/", "orchestrate/schedules.json", "transform/", ".env"):
         assert f"`{name}`" in page, name
     assert is_users("transform/models/marts/x.sql")
     assert is_users("orchestrate/jobs.meltano.yml")

@@ -19,7 +19,10 @@ console = Console(highlight=False)
 @airflow_app.command("up")
 def airflow_up() -> None:
     """Run Airflow until Ctrl-C: its database server, API server, scheduler, DAG processor and triggerer."""
+    from tidemark.project.schedules import refresh  # noqa: PLC0415
+
     project = Project.find()
+    refresh(project)
     with suppress(Interruption):
         # Ctrl-C is the normal end of this command
         raise typer.Exit(airflow.up(project))
@@ -32,7 +35,7 @@ def airflow_down() -> None:
 
 
 def schedules() -> None:
-    """Print Meltano's schedules as JSON, as Airflow's DAGs are made from them."""
+    """Print Meltano's schedules as JSON, as Airflow's DAGs are made from them, and write orchestrate/schedules.json."""
     from tidemark.project.schedules import current  # noqa: PLC0415
 
     sys.stdout.write(current(Project.find()))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidemark.errors import UsageError
-from tidemark.project import database_settings, sources, variables
+from tidemark.project import database_settings, schedules, sources, variables
 from tidemark.project.directory import Project
 from tidemark.project.file_locks import hold
 
@@ -48,6 +48,8 @@ def source_add(  # noqa: PLR0913 - the command's options
         connection["PASSWORD"] = password
     for change in new_source.add(project, new):
         _say(change)
+    if schedules.refresh(project):
+        _say(f"{schedules.FILE}: written, so Airflow loads it too")
     _say(f"Source {name} loads into schema {new.schema}. Next:")
     if missing := new_source.missing_variables(project, new):
         _say(f"  set {' and '.join(missing)} in .env")
@@ -97,6 +99,8 @@ def source_retire(
             if not _retired(project, each, stream or [], drop_tables=drop_tables, yes=yes):
                 _say("Nothing was changed.")
                 return
+    if schedules.refresh(project):
+        _say(f"{schedules.FILE}: written, so Airflow knows.")
 
 
 def _retired(project: Project, source: SourceDefinition, streams: list[str], *, drop_tables: bool, yes: bool) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tidemark.onboard import earlier, sql_files, write
-from tidemark.project import dotenv_file, new_source, resolved_settings, sources
+from tidemark.project import dotenv_file, new_source, resolved_settings, schedules, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +59,8 @@ def apply(project: Project, plan: Plan, *, dry_run: bool = False, remove_gone: b
             others += [f"job {job}: `{load}`" for job in new_source.jobs_without(project, load)]
         else:
             others += new_source.add_to_jobs(project, load)
+    if not dry_run and schedules.refresh(project):
+        others.append(schedules.FILE)
     sql = () if dry_run else tuple(_sql(project, proposal))
     return Applied(written, tuple(others), sql)
 

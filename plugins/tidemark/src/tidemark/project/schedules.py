@@ -1,8 +1,8 @@
 """Meltano's schedules as JSON, from which Airflow's DAGs and the metrics of lateness are made.
 
 Asking Meltano takes a second or two. So the answer is kept in a file, with a digest of the files that it came from.
-Whoever reads it compares the digest, and writes it again if it is another one: tidemark_airflow.current_schedules does it
-as this module does.
+Whoever reads it compares the digest, and writes it again if it is another one: tidemark_airflow.current_schedules does
+it as this module does.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases, demo
-from tidemark.project import demo_files, sources
+from tidemark.project import demo_files, schedules, sources
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
@@ -50,6 +50,11 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         RunFailedError: something failed. The message says what failed, and where to look.
     """
     what_next.refuse_without_streams(project)
+    try:
+        schedules.refresh(project)
+    except UsageError as error:
+        # this run needs no schedule
+        console.print(f"! {error}", style="yellow", soft_wrap=True, markup=False)
     began = time.monotonic()
     run_id = str(uuid.uuid4())
     in_use = sources.chosen(project, None)

@@ -20,7 +20,7 @@ _FIRST = ("fct_", "mart_", "dim_")
 
 
 def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None) -> None:
-    """Raise if no tap selects any stream, as after `tidemark demo remove`; or one of those that are run.
+    """Raise if no tap selects any stream, as after `tidemark demo remove`; or none of those that are run.
 
     Args:
         blocks: arguments of `meltano run`; None for all taps.
@@ -30,9 +30,10 @@ def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None
     """
     taps = [plugin for kind, plugin in yaml_files.read(project).plugins() if kind == "extractors"]
     if blocks is not None:
-        for source in sources.of_blocks(project, blocks):
-            if selects_nothing(project, source.tap):
-                raise UsageError(f"{source.tap} has nothing to read: {nothing_selected(source)}.")
+        read = sources.of_blocks(project, blocks)
+        # of several, the others are loaded, and the tap of this one says so
+        if read and all(selects_nothing(project, source.tap) for source in read):
+            raise UsageError(f"{read[0].tap} has nothing to read: {nothing_selected(read[0])}.")
         return
     if not taps or any(_selects(project, tap) for tap in taps):
         return
