@@ -51,10 +51,6 @@ airflow-down: setup ## stop Airflow from another terminal; its data stays
 monitor: setup ## export metrics until Ctrl-C, with Prometheus and Alertmanager if they are installed (ARGS="--port 9474")
 	@exec $(BIN)/tidemark monitor $(ARGS)
 
-.PHONY: schedules
-schedules: setup ## write orchestrate/schedules.json again; Airflow's DAGs are made from it
-	@$(BIN)/tidemark schedules > orchestrate/schedules.json.new && mv orchestrate/schedules.json.new orchestrate/schedules.json
-
 .PHONY: docs
 docs: setup ## build the models' documentation and serve it on http://127.0.0.1:8081
 	@$(BIN)/tidemark docs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemark.onboard import catalog, identifiers
 from tidemark.onboard.proposal import Method, Proposal, TableProposal
-from tidemark.onboard.propose import Facts, Wanted, propose
+from tidemark.onboard.rules import Facts, Wanted, propose
 from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable, ValueList
 from tidemark.project.connections import SNAPSHOT
 

@@ -12,8 +12,8 @@ _HEAD = """\
 # Metrics
 
 `tidemark metrics` serves these on http://127.0.0.1:9464/metrics, or writes them to a file for node_exporter with
-`--textfile`. It reads Tidemark's tables in the warehouse as `TIDEMARK_MONITOR_USER`, Meltano's state, the schedules in
-orchestrate/schedules.json and the backups. It changes nothing.
+`--textfile`. It reads Tidemark's tables in the warehouse as `TIDEMARK_MONITOR_USER`, Meltano's state, the schedules and
+the backups. It changes nothing.
 
 - The label `source` is the source's name, as in `tidemark source list`. `stream` is the Singer stream, as in
   `public-orders`.

@@ -43,7 +43,6 @@ def project(receiver: Receiver) -> Iterator[Airflow]:
     with contextmanager(make_checkout)() as checkout:
         jobs = checkout.root / "orchestrate" / "jobs.meltano.yml"
         jobs.write_text(jobs.read_text().replace('"@hourly"', '"@manual"') + SCHEDULES)
-        (checkout.root / "orchestrate" / "schedules.json").write_text(checkout.tidemark("schedules"))
         port = free_port()
         checkout.env |= {
             "AIRFLOW__API__PORT": str(port),

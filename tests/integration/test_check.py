@@ -73,7 +73,7 @@ def streams(**methods: str | None) -> dict[str, str]:
     }
 
 
-def check(checkout: Checkout, env: dict[str, str] | None = None) -> list[Told]:
+def check(checkout: Checkout, env: dict[str, str] | None = None, *, every: bool = False) -> list[Told]:
     """Return the findings of `tidemark check --json` that are not in order, without starting Meltano each time."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
@@ -81,7 +81,9 @@ def check(checkout: Checkout, env: dict[str, str] | None = None) -> list[Told]:
         for name, value in {**checkout.env, **(env or {})}.items():
             patch.setenv(name, value)
         findings = run.check(Project(checkout.root))
-    return [finding.as_dict() for finding in findings if finding.level is not Level.ok]
+    told = [finding.as_dict() for finding in findings if finding.level is not Level.ok]
+    # most of these tests select a few tables of many
+    return told if every else [finding for finding in told if "not selected" not in finding["what"]]
 
 
 def only(found: list[Told]) -> Told:
@@ -291,7 +293,7 @@ def test_types_of_extensions_that_the_warehouse_lacks_are_noted_there(checkout):
         ("changed bigint not null", ("note", "not a time")),
         ("changed numeric not null", ("note", "a row that changes but keeps its value is not read again")),
         ("changed uuid not null", ("note", "not a time")),
-        ("changed timestamp not null", ("note", "are read again while timestamp_timezone")),
+        ("changed timestamp not null", ("note", "so each run reads the last 12 hours again: set timestamp_timezone")),
     ],
     ids=["missing", "without-order", "a-number", "a-decimal", "an-identifier", "a-local-time"],
 )
@@ -308,6 +310,69 @@ def test_an_unsuitable_replication_key_is_reported(checkout, column, says):
     assert any("start_date is 'last year', not a date or an instant" in error for error in errors)
     doubted = [finding for finding in limited if "start_date does not limit it" in finding["what"]]
     assert len(doubted) == (says[0] == "note" and "timestamp" not in column)
+
+
+def test_a_time_zone_that_is_set_ends_the_note_and_a_date_of_the_business_is_warned_of(checkout):
+    tables = (
+        "create table shipments (id int primary key, shipped_on timestamp not null, changed timestamp not null)",
+        "create index on shipments (shipped_on)",
+        "create index on shipments (changed)",
+    )
+    zone = {"TAP_POSTGRES_TIMESTAMP_TIMEZONE": "UTC"}
+    with broken(checkout, "source", *tables, then=("drop table shipments",)):
+        assert check(checkout, {**streams(shipments="changed"), **zone}) == []
+        found = only(check(checkout, {**streams(shipments="shipped_on"), **zone}))
+    assert found["level"] == "warning"
+    assert "shipped_on sounds like a date of the business" in found["what"]
+
+
+@pytest.mark.parametrize(
+    ("masks", "says"),
+    [
+        ({"public-customers": {"email": "sha256"}}, "set mask_secret (TAP_POSTGRES_MASK_SECRET in .env"),
+        (
+            {"public-customers": {"email": "sha265"}},
+            "'sha265' of public-customers.email is no mask; did you mean sha256?",
+        ),
+        ({"public-customers": {"emial": "null"}}, "masks of public.customers name emial, and it has no such column"),
+        (
+            {"public-costumers": {"email": "null"}},
+            "masks names public-costumers, which the source does not have; public-cu",
+        ),
+        ({"public-customers": {"customer_id": "null"}}, "part of the key, and mask 'null' would make rows"),
+    ],
+    ids=["no secret", "a misspelt mask", "a misspelt column", "a misspelt stream", "a key"],
+)
+def test_a_mask_that_can_not_hold_is_one_line_from_the_check_and_from_the_run(checkout, masks, says):
+    env = {**streams(customers=None), "TAP_POSTGRES_MASKS": json.dumps(masks)}
+    found = only(check(checkout, env))
+    assert (found["level"], says in found["what"]) == ("error", True), found["what"]
+    run = checkout.run("tidemark", "run", "tap-postgres", "target-postgres", env=env)
+    assert run.returncode
+    (error,) = run.stderr.strip().splitlines()
+    assert says in error
+
+
+def test_tables_that_nothing_reads_and_those_without_a_rule_of_freshness_are_noted(checkout):
+    found = only(check(checkout, streams(customers=None), every=True))
+    assert (found["level"], found["what"]) == (
+        "note",
+        "3 tables are not selected: public-order_items, public-orders, public-products",
+    )
+    left_out = {"TAP_POSTGRES__SELECT": '["public-customers.*", "!public-order*.*", "!public-products.*"]'}
+    assert check(checkout, {**streams(customers=None), **left_out}, every=True) == []
+
+
+def test_xml_is_noted_where_the_warehouse_was_built_without_it(checkout):
+    with broken(checkout, "source", "create table paged (id int primary key, page xml)", then=("drop table paged",)):
+        found = check(checkout, streams(paged=None))
+        with checkout.connect("warehouse") as connection:
+            built_with = connection.execute(
+                "select count(*) from pg_config where setting like '%with-libxml%'"
+            ).fetchone()
+        assert [each["what"] for each in found] == (
+            [] if built_with != (0,) else ["its server was built without XML, so public-paged.page will become text"]
+        )
 
 
 def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkout):

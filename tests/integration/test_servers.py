@@ -169,9 +169,18 @@ def test_reset_asks_and_then_deletes_only_what_it_named(started):
     started.tidemark("demo", "load", "--scale", "0.001")
     assert "reset --yes" in started.refusal("reset")
     assert started.rows("source", "select count(*) > 0 from orders") == [(True,)]
+    started.extract_and_load()
+    before = {path for path in started.root.rglob("*") if not path.is_symlink()}
     printed = started.tidemark("reset", "--yes")
-    assert str(started.root / ".tidemark" / "postgres" / "source") in printed
-    assert (started.root / ".env").exists()
+    named = [Path(line.partition(": ")[2]) for line in printed.splitlines() if line.startswith("Will delete")]
+    assert len(named) == 3
+    gone = {path for path in before if not path.exists()}
+    left = {path for path in gone if not any(path.is_relative_to(each) for each in named)}
+    # files that SQLite has while its database is open
+    assert {path.name for path in left} <= {"meltano.db-wal", "meltano.db-shm"}
+    assert not any(path.exists() for path in named)
+    assert "State cleared: dev:tap-postgres-to-target-postgres." in printed
+    assert started.run("tidemark", "meltano", "state", "list").stdout.strip() == ""
     assert "nothing to delete" in started.tidemark("reset", "--yes")
 
 

@@ -101,7 +101,7 @@ def touch(table: str, rows: int) -> str:
 def scheduled(watched: Monitoring, **intervals: str) -> Iterator[None]:
     """Let schedules have other intervals, as if they had been started so often so far."""
     path = watched.project.root / "orchestrate" / "schedules.json"
-    before = path.read_text()
+    before = watched.project.tidemark("schedules")
     content = json.loads(before)
     build = {"name": "builds", "interval": "@manual", "env": {}, "tasks": ["dbt-postgres:run"]}
     content["schedules"] = [*content["schedules"], build]
@@ -289,13 +289,14 @@ def test_models_that_nobody_builds_or_that_are_skipped_are_reported(watched):
 @pytest.mark.monitoring
 def test_a_part_and_a_target_that_are_away_are_reported(watched):
     watched.forget()
-    schedules = watched.project.root / "orchestrate" / "schedules.json"
-    schedules.rename(schedules.with_suffix(".away"))
+    jobs = watched.project.root / "orchestrate" / "jobs.meltano.yml"
+    before = jobs.read_text()
+    jobs.write_text(f"{before}  - not a schedule")
     if shutil.which(EXPORTER):
         watched.kill("warehouse")
     message = watched.says("TidemarkPartUnreadable", "schedules")
     assert "runbook.md#exporter" in message.text
-    schedules.with_suffix(".away").rename(schedules)
+    jobs.write_text(before)
     watched.says("TidemarkPartUnreadable", resolved=True)
     if shutil.which(EXPORTER):
         watched.says("TargetDown", "(postgres)")

@@ -94,8 +94,7 @@ def make_it_theirs(root: Path) -> None:
             (root / name).unlink()
         else:
             (root / name).write_text(text)
-    written = subprocess.run([TIDEMARK, "schedules"], cwd=root, check=True, capture_output=True, text=True).stdout
-    (root / "orchestrate/schedules.json").write_text(written)
+    subprocess.run([TIDEMARK, "schedules"], cwd=root, check=True, capture_output=True)
     (root / ".env").write_text("TAP_POSTGRES_HOST=db.example.com\n")
 
 

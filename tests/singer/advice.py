@@ -20,7 +20,7 @@ _MOST = 6
 
 def refusals(synced: Synced) -> list[str]:
     """Return why streams could not be read or loaded, one line each."""
-    said = "failed; the other streams continue: "
+    said = "failed; the run continues: "
     lines = (synced.tap_log + synced.target_log).splitlines()
     return sorted({line.partition(said)[2] for line in lines if said in line})
 

@@ -44,7 +44,7 @@ def test_any_error_of_one_streams_statements_leaves_the_others_unaffected_and_is
     assert pipe.rows("select count(*) from raw.good") == [(2,)]
     last = synced.tap_log.strip().splitlines()[-1]
     for name in streams:
-        assert f"{name}: Reading {name} failed: " in last, synced.tap_log
+        assert f" {name}: " in last, synced.tap_log
     assert "is retried" not in synced.tap_log
     assert {failure["stream"]: failure["code"] for failure in synced.failures if "stream" in failure} == {
         **dict.fromkeys(streams, "statement_failed"),

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tidemark.errors import UsageError
+from tidemark.inspect.column_names import is_business_date, looks_like_modification
 from tidemark.onboard import cost, edit, personal_data, sql_files
 from tidemark.onboard.catalog import SourceCatalog
 from tidemark.onboard.methods import Answers
 from tidemark.onboard.proposal import Method, Proposal
-from tidemark.onboard.propose import Facts, Wanted, propose
+from tidemark.onboard.rules import Facts, Wanted, propose
 from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable
-from tidemark.onboard.stamps import is_business_date, looks_like_modification
 from tidemark.onboard.zones import hint
 
 LARGE = cost.CHEAP_BYTES + 1

@@ -217,6 +217,14 @@ def test_what_a_person_decided_is_proposed_again_without_being_asked(project):
     assert (found.method, found.replication_key, found.masks_confirmed) == (Method.incremental, "at", True)
     assert "public-child" not in {each.table.stream for each in again.tables}
     assert not write.write(project, earlier.with_left_out(again, before)).changes
+    # a no, too, which the file of what is on board keeps for a person to see and delete
+    refused = edit.answer(fresh, {"public-stamped"}, yes=False)
+    write.write(project, earlier.with_left_out(refused, before))
+    kept = Manifest.read(project.root / "extract/x.onboarded.json")
+    assert kept.declined == {"public-stamped": "at"}
+    assert edit.asked(earlier.as_before(fresh, kept)) == []
+    assert not write.write(project, earlier.with_left_out(earlier.as_before(fresh, kept), kept)).changes
+    assert edit.asked(earlier.as_before(fresh, kept, chosen={"public-stamped"}))
     # unless the command names it
     assert "public-child" in {
         each.table.stream for each in earlier.as_before(fresh, before, named={"public-child"}).read

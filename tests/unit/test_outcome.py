@@ -60,10 +60,13 @@ def failed(*events):
     return failure
 
 
-def test_the_reason_names_failed_models_or_tests_and_has_the_code_of_the_whole_failure():
-    nodes = [NodeDone(index, 5, "FAIL", f"test_{index}") for index in range(5)]
-    failure = failed(*nodes, Failure("test_0: got 3; …", "tests_failed", False, "Look at them."))
-    assert (failure.code, failure.message) == ("tests_failed", "test_0, test_1, test_2 and 2 more failed")
+def test_the_reason_is_dbts_own_error_and_names_what_failed_only_if_dbt_was_killed_before_it():
+    nodes = [NodeDone(index, 5, "ERROR", f"model_{index}") for index in range(5)]
+    own = Failure("model_0: it needs a unique_key; model_1: …", "models_failed", False, "Look at them.")
+    assert failed(*nodes, own) == own
+    failure = failed(*nodes)
+    assert (failure.code, failure.message.partition(",")[0]) == ("process_gone", "model_0")
+    assert "model_2 and 2 more failed" in failure.message
 
 
 def test_the_reason_is_the_error_that_ended_the_run_and_not_an_earlier_streams():
@@ -80,6 +83,7 @@ def test_the_last_log_line_is_the_reason_for_a_process_that_ends_without_an_erro
 
 def test_a_run_with_a_missing_table_loads_everything_else_and_fails():
     outcome = RunOutcome([BlockOutcome("Extract and load"), BlockOutcome("Test")])
+    outcome.take(StreamBegan("public-y", incremental=False))
     outcome.take(Failure("`metadata` names public-x", "table_missing", False, "", stream="public-x"))
     outcome.take(BlockDone(success=True, error=None))
     outcome.take(BlockDone(success=True, error=None))
@@ -106,3 +110,27 @@ def test_a_step_whose_tests_fail_says_how_many_of_them_succeeded():
     events = [NodeDone(index, len(statuses), status, f"test_{index}") for index, status in enumerate(statuses)]
     StepProgress(Display(printed)).follow(iter([*events, BlockDone(success=False, error="exit code: 1")]), outcome)
     assert "✗ Test              3 of 5 " in printed.file.getvalue()
+
+
+def shown(title, events, *, names="tap-postgres target-postgres", success=True):
+    printed = Console(file=StringIO(), width=80)
+    outcome = RunOutcome([BlockOutcome(names, title)])
+    StepProgress(Display(printed)).follow(iter([*events, BlockDone(success, None)]), outcome)
+    return printed.file.getvalue().splitlines()[-1]
+
+
+def test_counts_beside_a_cross_are_of_the_streams_that_were_loaded():
+    began = [StreamBegan(f"public-{name}", incremental=True) for name in "abc"]
+    read = [Rows(f"public-{name}", 10, "read") for name in "abc"]
+    one = Failure("It is refused", "column_retyped", False, "", stream="public-a")
+    whole = Failure("The source went away", "source_unreachable", True, "")
+    assert "✗ Load              20 rows of 2 of 3 streams" in shown("Load", [*began, *read, one], success=False)
+    # nothing says which streams were complete when the run ended
+    written = Rows("public-b", 4, "inserted")
+    assert "✗ Load              4 rows written" in shown("Load", [*began, *read, written, whole], success=False)
+    assert "✓ Load              0 rows of 3 streams" in shown("Load", began)
+
+
+def test_a_step_that_had_nothing_to_do_gets_no_tick():
+    assert "· Load              no stream is selected" in shown("Load", [])
+    assert "· Build models      there is nothing to do" in shown("Build models", [], names="dbt-postgres:run")

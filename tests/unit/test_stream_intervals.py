@@ -25,8 +25,7 @@ def test_an_excluded_stream_has_no_interval_and_a_stream_with_an_excluded_column
             }
         ],
     }
-    (tmp_path / "orchestrate").mkdir()
-    (tmp_path / schedules.FILE).write_text(json.dumps(content))
+    monkeypatch.setattr(schedules.schedules, "current", lambda _: json.dumps(content))
     samples = Samples()
     names = [("raw", "public-orders"), ("raw", "public-log_lines"), ("raw", "other-orders")]
     schedules.Schedules(SimpleNamespace(root=tmp_path)).tell(samples, names)

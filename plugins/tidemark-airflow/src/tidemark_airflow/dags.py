@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # any day in the past; there is no catch-up
 _START = pendulum.datetime(2024, 1, 1, tz="UTC")
 _DOCS = """
-This DAG comes from the schedule `{name}` in orchestrate/, through orchestrate/schedules.json. Its tasks, in order:
+This DAG comes from the schedule `{name}` in orchestrate/. Its tasks, in order:
 
 {tasks}
 

@@ -10,7 +10,7 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from tidemark_airflow import environment, logins, pools, schedules
+from tidemark_airflow import current_schedules, environment, logins, pools
 
 
 def prepare() -> None:
@@ -22,8 +22,7 @@ def prepare() -> None:
 
 def make_pools() -> None:
     """Create missing pools. Existing ones keep their slots, which somebody may have set."""
-    path = environment.project_root() / "orchestrate" / "schedules.json"
-    wanted = pools.descriptions(each.name for each in schedules.parse(path.read_text(encoding="utf-8")).sources)
+    wanted = pools.descriptions(each.name for each in current_schedules.read(environment.project_root()).sources)
     with create_session() as session:
         known = set(session.scalars(select(Pool.pool)))
         for name in wanted.keys() - known:

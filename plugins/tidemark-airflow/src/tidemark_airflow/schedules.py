@@ -1,4 +1,4 @@
-"""Reads orchestrate/schedules.json: Meltano's schedules, from which DAGs are made. Pure: no I/O here."""
+"""Parses what `tidemark schedules` prints: Meltano's schedules, from which DAGs are made. Pure: no I/O here."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Export:
-    """The whole file."""
+    """All schedules and sources."""
 
     schedules: tuple[Schedule, ...]
     sources: tuple[Source, ...] = field(default=())
 
 
 def parse(text: str) -> Export:
-    """Parse the file.
+    """Parse the schedules.
 
     Raises:
-        ValueError: it is not in the format of `make schedules`.
+        ValueError: they are not as `tidemark schedules` prints them.
     """
     try:
         content = json.loads(text)
@@ -66,10 +66,10 @@ def parse(text: str) -> Export:
         together = [frozenset(map(str, each)) for each in content.get("together", ())]
         schedules = tuple(_schedule(each, sources, together) for each in content["schedules"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        msg = f"orchestrate/schedules.json can't be read ({type(error).__name__}: {error}); run `make schedules`."
+        msg = f"The output of `tidemark schedules` can't be read ({type(error).__name__}: {error})."
         raise ValueError(msg) from error
     if twice := [name for name, count in Counter(each.name for each in schedules).items() if count > 1]:
-        msg = f"orchestrate/schedules.json has {twice[0]} twice; give each schedule its own name."
+        msg = f"The schedule {twice[0]} is there twice in orchestrate/; give each schedule its own name."
         raise ValueError(msg)
     return Export(tuple(sorted(schedules, key=lambda each: each.name)), sources)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,12 +16,12 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import ParamValidationError
 
-from tidemark_airflow import dags
+from tidemark_airflow import current_schedules, dags
 from tidemark_airflow.schedules import Source, parse
 
 ROOT = Path(__file__).resolve().parents[4]
 FOLDER = ROOT / "orchestrate" / "dags"
-EXPORT = parse((ROOT / "orchestrate" / "schedules.json").read_text())
+EXPORT = current_schedules.read(ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,30 @@ def test_each_schedule_is_a_dag_that_runs_its_tasks_in_order_and_backfill_is_the
         assert [task.arguments for task in tasks] == [["run", *step.options, *step.blocks] for step in schedule.steps]
         for task, step in zip(tasks, schedule.steps, strict=True):
             assert task.upstream_task_ids == set(step.after)
+
+
+def test_schedules_are_asked_for_again_only_after_a_file_of_meltanos_changed(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "meltano.yml", tmp_path)
+    for folder in ("extract", "load", "orchestrate", "transform"):
+        (tmp_path / folder).mkdir()
+        for file in (ROOT / folder).glob("*.meltano.yml"):
+            shutil.copy(file, tmp_path / folder)
+    (tmp_path / "plugins").symlink_to(ROOT / "plugins")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    monkeypatch.delenv("TIDEMARK_WORK_DIR", raising=False)
+    first = current_schedules.read(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(current_schedules, "_ask", lambda _: pytest.fail("nothing changed"))
+        assert current_schedules.read(tmp_path) == first
+    jobs = tmp_path / "orchestrate" / "jobs.meltano.yml"
+    jobs.write_text(jobs.read_text() + "  - {name: weekly, job: transform, interval: '@weekly'}\n")
+    assert {each.name for each in current_schedules.read(tmp_path).schedules} == {
+        "weekly",
+        *(each.name for each in first.schedules),
+    }
+    jobs.write_text(jobs.read_text() + "  - {name: odd, job: no-such-job, interval: '@weekly'}\n")
+    with pytest.raises(ValueError, match=r"error: .*no-such-job"):
+        current_schedules.read(tmp_path)
 
 
 def test_the_shops_schedule_loads_then_builds_then_tests_with_freshness(bag):

@@ -54,12 +54,12 @@ def test_a_tasks_blocks_say_what_it_does():
     ids=["empty", "nothing in it", "a list", "a number", "a schedule of nothing", "a task of nothing"],
 )
 def test_a_file_of_another_format_is_refused_in_one_line(text):
-    with pytest.raises(ValueError, match=r"^orchestrate/schedules\.json can't be read .*; run `make schedules`\.$"):
+    with pytest.raises(ValueError, match=r"^The output of `tidemark schedules` can't be read .*\.$"):
         schedules.parse(text)
 
 
 def test_two_schedules_with_one_name_are_refused():
     one = json.loads(export("tidemark:reconcile"))
     one["schedules"] *= 2
-    with pytest.raises(ValueError, match="has s twice"):
+    with pytest.raises(ValueError, match="The schedule s is there twice"):
         schedules.parse(json.dumps(one))

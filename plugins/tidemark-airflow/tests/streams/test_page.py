@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -168,7 +169,9 @@ def test_each_source_is_shown_by_its_name_and_with_its_own_schema(filled, tmp_pa
         {"name": name, "tap": f"tap-{name}", "schema": schema, "shown": []}
         for name, schema in (("postgres", "raw"), ("crm", "raw_crm"))
     ]
-    (tmp_path / "orchestrate/schedules.json").write_text(json.dumps({"schedules": [], "sources": sources}))
+    made_from = {"paths": [], "digest": hashlib.sha256().hexdigest()}
+    content = {"schedules": [], "sources": sources, "made_from": made_from}
+    (tmp_path / "orchestrate/schedules.json").write_text(json.dumps(content))
     monkeypatch.setenv("MELTANO_PROJECT_ROOT", str(tmp_path))
     other = """
         create schema raw_crm;

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -34,6 +36,8 @@ _load_profile = requires.load_profile
 _connection_keys = PostgresCredentials._connection_keys  # noqa: SLF001
 # replaces the exit status that dbt would choose
 _status: int | None = None
+# the role that dbt connects as, once the profile is known
+_role: str | None = None
 
 
 class Interruption(KeyboardInterrupt, DbtBaseException):
@@ -66,17 +70,31 @@ def _run() -> int:
     try:
         done = cli(prog_name="dbt", standalone_mode=False, obj={"callbacks": [reporting.on_event]})
     except ResultExit as end:
-        reporting.failed_results(getattr(end.result, "results", ()))
+        reporting.failed_results(getattr(end.result, "results", ()), _role)
+        _say_freshness_off()
         return int(end.exit_code)
     except ExceptionExit as end:
-        reporting.failed(end.exception)
+        reporting.failed(end.exception, _role)
         return int(end.exit_code)
     except click.ClickException as error:
         error.show()
-        reporting.failed(error)
+        reporting.failed(error, _role)
         return int(error.exit_code)
+    _say_freshness_off()
     # click returns a status if it ends the command itself, as for --help
     return done if isinstance(done, int) else 0
+
+
+def _say_freshness_off() -> None:
+    """After `source freshness`, say which tables it did not look at: dbt itself says nothing."""
+    flags = get_flags()
+    if getattr(flags, "WHICH", None) != "freshness":
+        return
+    with suppress(OSError, ValueError):
+        manifest = json.loads((Path(flags.TARGET_PATH or "target") / "manifest.json").read_text(encoding="utf-8"))
+        if said := reporting.freshness_off(manifest):
+            sys.stdout.write(f"{said}\n")
+            sys.stdout.flush()
 
 
 def _connection_keys_but_name(credentials: PostgresCredentials) -> tuple[str, ...]:
@@ -104,7 +122,7 @@ def _keep_manifest() -> None:
 
 
 def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
-    global _status  # noqa: PLW0603
+    global _status, _role  # noqa: PLW0603
     flags = get_flags()
     project = Path(flags.PROJECT_DIR)
     packages.install_missing(project)
@@ -112,6 +130,7 @@ def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
     profile = _load_profile(*args)
     if profile.credentials.type != "postgres":
         return profile
+    _role = profile.credentials.user
     if get_flags().WHICH in _READING:
         require_session(profile.credentials)
     if get_flags().WHICH in _WRITING:

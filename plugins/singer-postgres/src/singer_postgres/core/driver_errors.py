@@ -13,6 +13,7 @@ import backoff
 
 from singer_postgres.core import errors
 from singer_postgres.core.errors import one_line
+from singer_postgres.core.sql_compat import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ _UNDEFINED = frozenset({"42P01", "42883", "42704", "3F000"})
 _NO_TEXT = frozenset({"22021", "22P05"})
 # insufficient_privilege
 _DENIED = "42501"
-_DENIED_OBJECT = re.compile(r"permission denied for (function|view|table) (\S+)")
+_DENIED_OBJECT = re.compile(r"permission denied for (schema|function|view|table) ([^\n]+)")
 # Without a code, because the connection failed or broke: words in the messages of libpq and the server.
 _CROWDED = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _BUSY = (*_CROWDED, "starting up", "shutting down", "recovery mode", "not yet accepting")
@@ -159,18 +160,22 @@ def _is_of_client(error: BaseException) -> bool:
     return any(kind.__name__ == "DataError" for kind in type(error).__mro__)
 
 
-def wrap_driver_error(error: Exception, doing: str, more: str = "", *, side: Side, of_stream: bool) -> Exception:
+def wrap_driver_error(  # noqa: PLR0913 - each argument has a name
+    error: Exception, doing: str, more: str = "", *, side: Side, of_stream: bool, role: str | None = None
+) -> Exception:
     """Wrap a driver's error in one of ours that says what was being done. Return other errors unchanged.
 
     Args:
         more: further information for the message.
         side: the side whose server raised it.
         of_stream: the error ends only one stream.
+        role: the role that may lack a right; None if it is not known.
     """
     if not _is_of_driver(error):
         return error
-    what = one_line(error).rstrip(".")
-    ours = kind_of(error, side=side)(f"{doing} failed: {what}{more or _advice(error)}.")
+    # where in our statement it was is no help to somebody who lacks a right
+    what = one_line(str(error).partition("\nLINE ")[0] if _code(error) == _DENIED else error).rstrip(".")
+    ours = kind_of(error, side=side)(f"{doing} failed: {what}{more or _advice(error, role)}.")
     ours.ends_run = not of_stream
     ours.__cause__ = error
     return ours
@@ -215,7 +220,7 @@ def log_fields(error: BaseException, *, side: Side, stream: str | None = None) -
     return {"error": {**fields, "stream": stream} if stream else fields}
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, role: str | None) -> str:
     """Return what to do about an error, if the server's message doesn't say it."""
     code = _code(error)
     if code in _UNDEFINED and getattr(getattr(error, "diag", None), "internal_query", None):
@@ -228,12 +233,27 @@ def _advice(error: Exception) -> str:
             "; a value is not valid text in the encoding of its database, or can't be converted to UTF-8: correct it "
             "in the source, or deselect its column"
         )
-    if code == _DENIED and (found := _DENIED_OBJECT.search(str(error))):
-        kind, name = found.groups()
-        right = "EXECUTE ON FUNCTION" if kind == "function" else "SELECT ON"
-        schema = "pg_catalog." if name.startswith("pg_") else ""
-        return f": as a superuser of that database, GRANT {right} {schema}{name} TO its role"
+    if code == _DENIED:
+        return missing_grant(str(error), role)
     return ""
+
+
+def missing_grant(message: str, role: str | None) -> str:
+    """Return how to give a right, for the end of a message of the server that says which one is missing.
+
+    Args:
+        role: the role that lacks it; None if it is not known.
+    """
+    found = _DENIED_OBJECT.search(message)
+    if found is None:
+        return ""
+    kind, name = found[1], found[2].strip().rstrip(".")
+    to = quoted(role) if role else "its role"
+    if kind == "schema":
+        return f": as the schema's owner, GRANT USAGE ON SCHEMA {quoted(name)} TO {to}"
+    right = "EXECUTE ON FUNCTION" if kind == "function" else "SELECT ON"
+    schema = "pg_catalog." if name.startswith("pg_") else ""
+    return f": as a superuser of that database, GRANT {right} {schema}{name} TO {to}"
 
 
 def _is_of_driver(error: BaseException) -> bool:

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+# settings that map or list streams
+BY_STREAM = ("allow_duplicates", "masks", "stream_options", "where")
+# how similar a name must be to count as a misspelt stream; `public-order` and `public-orders` are similar enough
+_ALIKE = 0.85
+
 
 def settings(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each setting of a JSON schema with its full name, such as `ssh_tunnel.host`."""
@@ -27,6 +32,13 @@ def unknown(config: Mapping[str, Any], known: Collection[str]) -> list[tuple[str
         for name in _names(config, known)
         if name not in known
     ]
+
+
+def meant_stream(stream: str, known: Collection[str]) -> str | None:
+    """Return the stream whose name a setting seems to misspell; None if no name is similar."""
+    without_schema = {name.partition("-")[2]: name for name in known}
+    near = difflib.get_close_matches(stream, known, n=1, cutoff=_ALIKE)
+    return without_schema.get(stream) or next(iter(near), None)
 
 
 def _names(config: Mapping[str, Any], known: Collection[str], prefix: str = "") -> Iterator[str]:

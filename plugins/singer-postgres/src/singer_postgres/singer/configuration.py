@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import setting_names
@@ -38,30 +37,20 @@ def check(
         raise SettingInvalidError(msg)
 
 
-# settings that map or list streams
-BY_STREAM = ("allow_duplicates", "masks", "stream_options", "where")
-# how similar a name must be to count as a misspelt stream; `public-order` and `public-orders` are similar enough
-_ALIKE = 0.85
-
-
 def check_names(named: Iterable[tuple[str, str]], known: Collection[str], logger: logging.Logger) -> None:
     """Refuse misspelt stream names. Warn about other unknown ones, which a tap may have inherited from its parent.
 
     Args:
-        named: settings of `BY_STREAM`, each with a stream that it names.
+        named: settings of `setting_names.BY_STREAM`, each with a stream that it names.
         known: the names of all streams of the source.
 
     Raises:
         SettingInvalidError: a name is very similar to that of a stream.
     """
-    without_schema = {stream.partition("-")[2]: stream for stream in known}
     for setting, stream in named:
         if stream in known:
             continue
-        meant = without_schema.get(stream) or next(
-            iter(difflib.get_close_matches(stream, known, n=1, cutoff=_ALIKE)), None
-        )
-        if meant:
+        if meant := setting_names.meant_stream(stream, known):
             msg = (
                 f"{setting} names {stream}, which the source does not have; {meant} is one. Correct {setting}; if "
                 "this tap inherits it from another one, give this tap its own."

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import extensions, sql
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
@@ -163,8 +163,9 @@ class SourceQueries:
         """Wrap a driver's error in one of ours that names the stream. Return other errors unchanged."""
         of_stream = bool(more) or driver_errors.ends_one_stream(error) or self._is_reached()
         more = more or (NEEDED if driver_errors.is_out_of_connections(error) else "")
+        role = extensions.parse_dsn(self._source.dsn()).get("user")
         return driver_errors.wrap_driver_error(
-            error, f"Reading {plan.stream}", more, side="source", of_stream=of_stream
+            error, f"Reading {plan.stream}", more, side="source", of_stream=of_stream, role=role
         )
 
     def _is_reached(self) -> bool:

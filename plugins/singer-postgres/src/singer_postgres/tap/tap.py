@@ -22,7 +22,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres.core import driver_errors
+from singer_postgres.core import driver_errors, setting_names, shared_causes
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     SettingInvalidError,
@@ -32,7 +32,7 @@ from singer_postgres.core.errors import (
     one_line,
 )
 from singer_postgres.core.notices import Notices
-from singer_postgres.core.source import relations, selected_streams, start_date
+from singer_postgres.core.source import masks, relations, selected_streams, start_date
 from singer_postgres.core.source.replication_key import Lookback
 from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
@@ -57,6 +57,10 @@ if TYPE_CHECKING:
     from singer_sdk import Stream
 
     from singer_postgres.tap.stream_plan import StreamPlan
+
+
+# Meltano's variable for the plugin's name
+_NAME = "MELTANO_EXTRACTOR_NAME"
 
 
 class TapPostgres(MeltanoLabsTap):
@@ -120,13 +124,10 @@ class TapPostgres(MeltanoLabsTap):
     @cached_property
     def source(self) -> SourceConnector:
         """How to connect to the source."""
-        masks = (self.config.get("masks") or {}).values()
+        found = self.config.get("masks") or {}
         secret = self.config.get("mask_secret")
-        hashed = any(mask == "sha256" for stream in masks for mask in stream.values())
-        if hashed and not secret:
-            msg = "masks with sha256 need a key: set mask_secret (TAP_POSTGRES_MASK_SECRET in the environment)."
-            raise SettingInvalidError(msg)
-        return replace(self._catalogs, mask_key=mask_key_statement(secret) if hashed else None)
+        hashed = any("sha256" in stream.values() for stream in found.values())
+        return replace(self._catalogs, mask_key=mask_key_statement(secret) if hashed and secret else None)
 
     @cached_property
     def _catalogs(self) -> SourceConnector:
@@ -263,15 +264,21 @@ class TapPostgres(MeltanoLabsTap):
             SingerPostgresError, psycopg2.Error: some streams could not be read; the others were.
         """
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT)
+        variable = f"{os.environ.get(_NAME, 'tap-postgres').upper().replace('-', '_')}_MASK_SECRET"
+        masks.refuse(self.config.get("masks") or {}, self.config.get("mask_secret"), variable=variable)
         self._check_names()
         self._check_backfill()
         self._check_selected()
+        selected = [stream for stream in self.streams.values() if stream.selected]
+        if not (selected or self._failed):
+            selected_streams.refuse_none()
         super().sync_all()
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
         if self._failed:
-            each = " ".join(f"{stream}: {one_line(error)}" for stream, error in self._failed.items())
-            msg = f"{len(self._failed)} streams could not be read; the others were. {each}"
+            others = "; the others were" if {stream.name for stream in selected} - self._failed.keys() else ""
+            what = f"{len(self._failed)} streams could not be read{others}"
+            msg = f"{what}. {shared_causes.of_streams(self._failed)}"
             raise StreamsFailedError(
                 msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]
             )
@@ -282,7 +289,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             SingerPostgresError: a name is misspelt, so a mask or a condition would have no effect.
         """
-        named = {(name, stream) for name in configuration.BY_STREAM for stream in self.config.get(name) or ()}
+        named = {(name, stream) for name in setting_names.BY_STREAM for stream in self.config.get(name) or ()}
         known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
         if unknown := sorted(pair for pair in named if pair[1] not in known):
             # discovery may have left out streams that are not selected
@@ -315,7 +322,8 @@ class TapPostgres(MeltanoLabsTap):
 
         Warn about streams that `metadata` describes but the source does not have.
         """
-        selected = selected_streams.selected_streams() if self.input_catalog else None
+        # an empty catalog counts: every table of `select` may be gone
+        selected = selected_streams.selected_streams() if self.input_catalog is not None else None
         if selected is None:
             return
         known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
@@ -344,10 +352,13 @@ class TapPostgres(MeltanoLabsTap):
         """
         if self.config["on_stream_error"] != "continue" or not driver_errors.ends_one_stream(error):
             raise error
+        # streams that are read as records come with the driver's error
+        role = self.config.get("user")
+        error = driver_errors.wrap_driver_error(error, f"Reading {stream}", side="source", of_stream=True, role=role)
         self._failed[stream] = error
         what = one_line(error)
         self.logger.warning(
-            "Reading %s failed; the other streams continue: %s",
+            "Reading %s failed; the run continues: %s",
             stream,
             what,
             extra=log_fields(error, side="source", stream=stream),

@@ -187,7 +187,14 @@ class ChunkLoaders:
                     )
                     more = more or manual_changes.room(error, job.load.schema, job.load.table)
                     more = _CROWDED if driver_errors.is_out_of_connections(error) else more
-                    named = driver_errors.wrap_driver_error(error, doing, more, side="warehouse", of_stream=of_stream)
+                    named = driver_errors.wrap_driver_error(
+                        error,
+                        doing,
+                        more,
+                        side="warehouse",
+                        of_stream=of_stream,
+                        role=self._warehouse.parameters().get("user"),
+                    )
                     if not of_stream or not self._give_up(job, named):
                         self._fail(named)
                 finally:

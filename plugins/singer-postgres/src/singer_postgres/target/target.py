@@ -16,7 +16,7 @@ from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
-from singer_postgres.core import driver_errors
+from singer_postgres.core import driver_errors, shared_causes
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     MessageInvalidError,
@@ -329,7 +329,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if goes_on:
                 what = one_line(error)
                 self.logger.warning(
-                    "Loading %s failed; the other streams continue: %s",
+                    "Loading %s failed; the run continues: %s",
                     stream,
                     what,
                     extra=log_fields(error, side="warehouse", stream=stream),
@@ -384,8 +384,10 @@ class TargetPostgres(MeltanoLabsTarget):
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
         if self._failed:
-            each = " ".join(f"{stream}: {one_line(error)}" for stream, error in self._failed.items())
-            msg = f"{len(self._failed)} streams could not be loaded; the others were loaded. {each}"
+            loaded = {*self._loads, *(sink.stream_name for sink in self._sinks_active.values())} - self._failed.keys()
+            others = "; the others were" if loaded else ""
+            what = f"{len(self._failed)} streams could not be loaded{others}"
+            msg = f"{what}. {shared_causes.of_streams(self._failed)}"
             raise StreamsFailedError(
                 msg, [log_fields(error, side="warehouse")["error"] for error in self._failed.values()]
             )

@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI, HTTPException, status
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 
-from tidemark_airflow import schedules
+from tidemark_airflow import current_schedules
 from tidemark_airflow.environment import project_root
 from tidemark_airflow.errors import UsageError
 from tidemark_airflow.streams import show
@@ -54,8 +54,7 @@ def _look() -> StreamsPage | HistoryError:
 def _sources() -> tuple[Source, ...]:
     """Return the project's sources; none if the file can't be read, as Airflow says where it shows its DAGs."""
     try:
-        path = project_root() / "orchestrate" / "schedules.json"
-        return schedules.parse(path.read_text(encoding="utf-8")).sources
+        return current_schedules.read(project_root()).sources
     except (OSError, ValueError, UsageError):
         return ()
 

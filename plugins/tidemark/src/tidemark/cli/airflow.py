@@ -1,4 +1,4 @@
-"""The commands `tidemark airflow …`, and the export of schedules."""
+"""The commands `tidemark airflow …`, and `tidemark schedules`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def airflow_up() -> None:
     from tidemark.project.schedules import refresh  # noqa: PLC0415
 
     project = Project.find()
-    # somebody may have edited a job since it was written
     refresh(project)
     with suppress(Interruption):
         # Ctrl-C is the normal end of this command
@@ -36,7 +35,7 @@ def airflow_down() -> None:
 
 
 def schedules() -> None:
-    """Print Meltano's schedules in the form that Airflow's DAGs read; `make schedules` writes them to orchestrate/."""
-    from tidemark.project.schedules import export  # noqa: PLC0415
+    """Print Meltano's schedules as JSON, as Airflow's DAGs are made from them, and write orchestrate/schedules.json."""
+    from tidemark.project.schedules import current  # noqa: PLC0415
 
-    sys.stdout.write(export(Project.find()))
+    sys.stdout.write(current(Project.find()))

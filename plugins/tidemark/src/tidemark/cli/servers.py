@@ -92,6 +92,8 @@ def reset(
         return
     for server in doomed:
         console.print(f"Will delete the {server.side.side} server's data: {server.directory}", soft_wrap=True)
+    for copy in fleet.programs(project, doomed):
+        console.print(f"Will delete the copy of PostgreSQL's programs: {copy}", soft_wrap=True)
     ids = [each for each in state.ids(project) if _concerns(each, {server.side.side for server in doomed})]
     if ids:
         console.print(f"Will clear this state, so that the next run loads everything: {', '.join(ids)}", soft_wrap=True)

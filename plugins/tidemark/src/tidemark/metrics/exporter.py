@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Prometheus waits 10 s for a scrape. The warehouse and the models are read at once, and then the state.
 _CONNECT_S, _WAREHOUSE_S, _STATE_S, _BACKUPS_S = 3, 5.0, 2.0, 2.0
+# only if Meltano's files changed since the last scrape: Meltano is asked then
+_SCHEDULES_S = 5.0
 _READING = """
     set transaction isolation level repeatable read read only;
     set local statement_timeout = '3s'; set local lock_timeout = '1s'; set local timezone = 'UTC';
@@ -70,7 +72,7 @@ class Exporter(Collector):
             streams_held = parts["warehouse"].read(self._streams, samples, limit_s=_WAREHOUSE_S)
             parts["models"].end(samples, limit_s=0.5)
             found, held = streams_held or ([], {})
-            schedules = parts["schedules"].read(lambda own: self._schedules(own, found), samples, limit_s=1)
+            schedules = parts["schedules"].read(lambda own: self._schedules(own, found), samples, limit_s=_SCHEDULES_S)
             if schedules:
                 parts["state"].read(
                     lambda own: state.tell(self._project, schedules, held, own), samples, limit_s=_STATE_S

@@ -1,4 +1,4 @@
-"""How often each schedule runs, and so how often each stream is loaded: from orchestrate/schedules.json."""
+"""How often each schedule runs, and so how often each stream is loaded: from Meltano's schedules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from croniter import croniter
 
 from tidemark.errors import UsageError
 from tidemark.metrics import catalogue
-from tidemark.project import variables
+from tidemark.project import schedules, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tidemark.metrics.samples import Samples
     from tidemark.project.directory import Project
 
-FILE = "orchestrate/schedules.json"
 # Meltano's intervals for a schedule that is started by hand or once
 _NO_INTERVAL = {"", "@manual", "@none", "@once"}
 # a week with its nights and weekends, and a year of daily runs
@@ -31,14 +30,13 @@ class Schedules:
     """The schedules, and the sources that they load."""
 
     def __init__(self, project: Project) -> None:
-        """Read the file.
+        """Read them; if one of Meltano's files changed since the last time, Meltano is asked again.
 
         Raises:
-            UsageError: it is missing, or not in the format of `make schedules`.
+            UsageError: Meltano can't read its files, or an interval has no form of a schedule.
         """
-        path = project.root / FILE
+        content = json.loads(schedules.current(project))
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             self._intervals = {
                 str(each["name"]): seconds
                 for each in content["schedules"]
@@ -46,8 +44,8 @@ class Schedules:
             }
             self._job_tasks = {str(each["name"]): list(map(str, each["tasks"])) for each in content["schedules"]}
             self._sources = [_with_schema(project, source) for source in content["sources"]]
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{FILE} can't be read ({error}); write it with `make schedules`.") from error
+        except ValueError as error:
+            raise UsageError(f"A schedule's interval can't be read: {error}; see orchestrate/.") from error
 
     @property
     def names(self) -> dict[str, str]:

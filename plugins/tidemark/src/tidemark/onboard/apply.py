@@ -1,4 +1,4 @@
-"""Writes all that a source needs in the project: its files, its place in jobs and schedules, the key of its masks."""
+"""Writes all that a source needs in the project: its files, its place in jobs, the key of its masks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def apply(project: Project, plan: Plan, *, dry_run: bool = False, remove_gone: b
             others += [f"job {job}: `{load}`" for job in new_source.jobs_without(project, load)]
         else:
             others += new_source.add_to_jobs(project, load)
-    if not (dry_run and others) and schedules.refresh(project, dry_run=dry_run):
+    if not dry_run and schedules.refresh(project):
         others.append(schedules.FILE)
     sql = () if dry_run else tuple(_sql(project, proposal))
     return Applied(written, tuple(others), sql)

@@ -1,6 +1,7 @@
 """Carries over what a person decided in an earlier onboarding, so that the same command again proposes the same. Pure.
 
-The manifest has the decisions: replication keys that were confirmed, masks, tables that were left out, a time zone.
+The manifest has the decisions: replication keys that were confirmed or declined, masks, tables that were
+left out, a time zone.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tidemark.onboard import methods
+from tidemark.onboard import edit, methods
 from tidemark.onboard.proposal import MaskProposal, Method
-from tidemark.onboard.propose import whole, with_decision
+from tidemark.onboard.rules import whole, with_decision
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,20 +20,27 @@ if TYPE_CHECKING:
     from tidemark.onboard.proposal import Proposal, TableProposal
 
 
-def as_before(proposal: Proposal, before: Manifest, *, named: Collection[str] = ()) -> Proposal:
+def as_before(
+    proposal: Proposal, before: Manifest, *, named: Collection[str] = (), chosen: Collection[str] = ()
+) -> Proposal:
     """Return the proposal with the decisions of the last time.
 
     Args:
         named: streams that this command names, whatever was decided before.
+        chosen: streams that this command gives a method, whatever was decided before.
     """
     known = {stream: table for stream, table in before.tables.items() if not table.gone}
     left_out = set(before.left_out) - set(named)
-    tables = []
-    for each in proposal.tables:
-        if each.table.stream in left_out:
-            continue
-        is_known = each.method is not Method.left_out and each.table.stream in known
-        tables.append(_like(each, known[each.table.stream]) if is_known else each)
+
+    def decided(each: TableProposal) -> TableProposal:
+        stream = each.table.stream
+        if each.method is Method.left_out:
+            return each
+        if stream not in chosen:
+            each = _method(each, known.get(stream), before.declined.get(stream))
+        return _masks(each, known[stream]) if stream in known else each
+
+    tables = [decided(each) for each in proposal.tables if each.table.stream not in left_out]
     zone = proposal.timestamp_timezone if proposal.timezone_is_chosen else before.timezone
     if zone:
         proposal = replace(proposal, timestamp_timezone=zone, timezone_is_chosen=True)
@@ -48,12 +56,19 @@ def with_left_out(proposal: Proposal, before: Manifest) -> Proposal:
     return replace(proposal, left_out_by_choice=tuple(sorted(decided | kept | not_meant)))
 
 
-def _like(each: TableProposal, known: KnownTable) -> TableProposal:
-    key = known.replication_key
-    by_key = known.method == Method.incremental and key is not None and each.question is not None
-    if by_key and methods.why_not_incremental(each.table, str(key)) is None:
-        decision = methods.by_hand(each.table, Method.incremental, key)
-        each = with_decision(each, replace(decision, reason=known.reason or decision.reason))
+def _method(each: TableProposal, known: KnownTable | None, declined: str | None) -> TableProposal:
+    """Return a table's proposal with the method that a person chose: a replication key, or a no to one."""
+    if each.candidate and each.candidate == declined:
+        return edit.declined(each)
+    if known is None or known.method != Method.incremental or not methods.is_a_persons_word(known.reason):
+        return each
+    key = str(known.replication_key)
+    if key == each.replication_key or methods.why_not_incremental(each.table, key):
+        return each
+    return with_decision(each, replace(methods.by_hand(each.table, Method.incremental, key), reason=known.reason))
+
+
+def _masks(each: TableProposal, known: KnownTable) -> TableProposal:
     if known.masks:
         there = {column.name for column in each.table.columns} - each.left_out_columns.keys() - {each.replication_key}
         # what was masked stays masked; a new column that seems to hold personal data is masked with the others

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tidemark.errors import UsageError
 from tidemark.onboard import methods
 from tidemark.onboard.proposal import Method, Proposal
-from tidemark.onboard.propose import whole, with_decision
+from tidemark.onboard.rules import whole, with_decision
 from tidemark.onboard.words import listed
 
 if TYPE_CHECKING:
@@ -47,15 +47,24 @@ def change(proposal: Proposal, pattern: str, method: Method, replication_key: st
     """
     found = hits(proposal, pattern)
     for each in found:
-        if each.method is Method.left_out and not each.model and method is not Method.left_out:
+        is_closed = each.by_edited_file or not each.model
+        if each.method is Method.left_out and is_closed and method is not Method.left_out:
             raise UsageError(f"{each.table} can't be read: {each.reason}.")
         if method is Method.incremental and (why := methods.why_not_incremental(each.table, str(replication_key))):
             raise UsageError(f"{why}.")
-    return _each(
-        proposal,
-        {each.table.stream for each in found},
-        lambda each: with_decision(each, methods.by_hand(each.table, method, replication_key)),
-    )
+
+    def changed(each: TableProposal) -> TableProposal:
+        if method is Method.full_table:
+            return declined(each)
+        return with_decision(each, methods.by_hand(each.table, method, replication_key))
+
+    return _each(proposal, {each.table.stream for each in found}, changed)
+
+
+def declined(each: TableProposal) -> TableProposal:
+    """Return a table's proposal after a no to its replication key: it is read whole."""
+    decision = methods.by_hand(each.table, Method.full_table)
+    return replace(with_decision(each, decision), declined=each.candidate or each.declined)
 
 
 def asked(proposal: Proposal) -> list[TableProposal]:
@@ -69,7 +78,7 @@ def answer(proposal: Proposal, streams: set[str], *, yes: bool) -> Proposal:
     def answered(each: TableProposal) -> TableProposal:
         if each.question and yes:
             return with_decision(each, methods.confirm(each.table, each.question))
-        return replace(each, question=None)
+        return declined(each) if each.question else each
 
     return _each(proposal, streams, answered)
 

@@ -39,12 +39,14 @@ class FirstRun:
         compared: the comparison, by source and stream.
         models: how many models were built.
         tests: how many tests `passed` and `warned`.
+        failed: a step failed.
     """
 
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     compared: dict[tuple[str, str], ReconcileResult] = field(default_factory=dict)
     models: int = 0
     tests: dict[str, int] = field(default_factory=dict)
+    failed: bool = False
 
     @property
     def differing(self) -> list[str]:
@@ -59,6 +61,7 @@ def run(project: Project, source: SourceDefinition, display: Display, done: Firs
         try:
             step(project, source, display, done)
         except TidemarkError as error:
+            done.failed = True
             return StoppedError(error, so_far)
         so_far = f"{so_far}, {then}"
     return None
@@ -74,7 +77,7 @@ def _load(project: Project, source: SourceDefinition, display: Display, done: Fi
     every = sources.with_pairs(project, source)
     blocks = [BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/") for each in every]
     outcome = _run(project, every, blocks, display)
-    for stream, rows in outcome.rows.items():
+    for stream, rows in (item for block in blocks for item in outcome.loaded(block).items()):
         name, _, plain = stream.partition("/")
         done.rows[name, plain] = rows["read"]
     _refuse(project, outcome)

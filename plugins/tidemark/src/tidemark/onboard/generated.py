@@ -67,6 +67,11 @@ def staging_path(source: str, model: str) -> str:
     return f"{MODELS}/staging/{source}/{model}.sql"
 
 
+def sources_path(source: str) -> str:
+    """Return the path of the file that describes a source's tables for dbt."""
+    return f"{MODELS}/staging/{source}/_sources.yml"
+
+
 def generate(
     proposal: Proposal,
     options: Options,
@@ -103,7 +108,7 @@ def generate(
     targets = {proposal.raw_schema: meltano.target}
     targets |= {schema: meltano.target_of(pair) for pair, schema in proposal.pairs.items()}
     targets |= {each.raw_schema: meltano.target_of(each.pair) for each in old.values()}
-    files = {f"{folder}/_sources.yml": dbt_sources.sources(source, targets, gone=gone, described=described)}
+    files = {sources_path(proposal.source): dbt_sources.sources(source, targets, gone=gone, described=described)}
     streams = {}
     for table in source.tables.values():
         path = staging_path(proposal.source, table.model)

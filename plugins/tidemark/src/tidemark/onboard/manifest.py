@@ -94,6 +94,7 @@ class Manifest:
         schemas: the only schemas that are read; empty for all.
         marts_enabled: the drafted marts are built.
         timezone: the time zone that a person gave for replication keys without one.
+        declined: the replication key that a person said no to, by stream.
         writing: hashes of the files of a run that was killed while it wrote; each file has its old text or this one.
     """
 
@@ -105,6 +106,7 @@ class Manifest:
     schemas: tuple[str, ...] = ()
     marts_enabled: bool = False
     timezone: str | None = None
+    declined: Mapping[str, str] = field(default_factory=dict)
     writing: Mapping[str, KnownFile] = field(default_factory=dict)
 
     @classmethod
@@ -129,6 +131,7 @@ class Manifest:
                 tuple(found.get("schemas", ())),
                 found.get("marts_enabled", False),
                 found.get("timezone"),
+                dict(found.get("declined", {})),
                 {name: KnownFile(**each) for name, each in found.get("writing", {}).items()},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -144,6 +147,7 @@ class Manifest:
             **({"schemas": sorted(self.schemas)} if self.schemas else {}),
             **({"marts_enabled": True} if self.marts_enabled else {}),
             **({"timezone": self.timezone} if self.timezone else {}),
+            **({"declined": dict(sorted(self.declined.items()))} if self.declined else {}),
             "tables": {stream: asdict(each) for stream, each in sorted(self.tables.items())},
             "files": {name: asdict(each) for name, each in sorted(self.files.items())},
         }

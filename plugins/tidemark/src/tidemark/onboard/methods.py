@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core.source.relations import KINDS
 from singer_postgres.core.wire import OWN
+from tidemark.inspect.column_names import is_business_date, looks_like_modification
 from tidemark.onboard import cost
 from tidemark.onboard.proposal import Method, Question
-from tidemark.onboard.stamps import (
-    has_clock_default,
-    has_zone,
-    is_business_date,
-    is_timestamp,
-    looks_like_modification,
-)
+from tidemark.onboard.stamps import has_clock_default, has_zone, is_timestamp
 from tidemark.onboard.words import listed
 
 if TYPE_CHECKING:
@@ -30,6 +25,8 @@ _KEYLESS = (
     "no key: all its rows are written again if any differs, incremental models and snapshots can't be built on it, and "
     "no test can find a row that is there twice"
 )
+# how a reason ends if it is the word of a person
+_BY_HAND, _CONFIRMED, _TRUSTED = "was chosen explicitly", "as was confirmed", "(--trust-defaults)"
 BY_CHOICE = "left out by choice; name it with --tables to read it"
 _INTEGERS = ("smallint", "integer", "bigint")
 
@@ -73,7 +70,7 @@ def decide(table: SourceTable, answers: Answers, role: str) -> Decision:
     if table.kind in "vmf":
         return _whole(table, f"a {KINDS[table.kind]} that was named", warnings)
     if chosen := answers.incremental.get(table.stream):
-        return _incremental(table, table.column(chosen), f"{chosen} was chosen explicitly", warnings)
+        return _incremental(table, table.column(chosen), f"{chosen} {_BY_HAND}", warnings)
     if best := next(iter(_stamps(table)), None):
         return _by_stamp(table, best, answers, warnings)
     return _whole(table, "no column shows when a row changed", warnings, question=_insert_only(table))
@@ -96,13 +93,13 @@ def _by_stamp(table: SourceTable, column: SourceColumn, answers: Answers, warnin
             f"nothing in the database proves that {name} is set at each update: a row changed without it is missed"
         )
         warnings = [unproven, *warnings]
-    return _incremental(table, column, f"{name} is taken as set at each update (--trust-defaults)", warnings)
+    return _incremental(table, column, f"{name} is taken as set at each update {_TRUSTED}", warnings)
 
 
 def confirm(table: SourceTable, question: Question) -> Decision:
     """Return the decision after a person answered a question with yes."""
     what = "rows are never updated" if question.insert_only else "the application sets it at each update"
-    reason = f"{question.column}: {what}, as was confirmed"
+    reason = f"{question.column}: {what}, {_CONFIRMED}"
     return _incremental(table, table.column(question.column), reason, [*_about_kind(table), *_about_key(table)])
 
 
@@ -110,10 +107,15 @@ def by_hand(table: SourceTable, method: Method, replication_key: str | None = No
     """Return the decision for a method that a person chose."""
     warnings = [*_about_kind(table), *_about_key(table)]
     if method is Method.incremental and replication_key:
-        return _incremental(table, table.column(replication_key), f"{replication_key} was chosen explicitly", warnings)
+        return _incremental(table, table.column(replication_key), f"{replication_key} {_BY_HAND}", warnings)
     if method is Method.left_out:
         return Decision(Method.left_out, BY_CHOICE)
     return _whole(table, "chosen explicitly", warnings)
+
+
+def is_a_persons_word(reason: str) -> bool:
+    """Return whether a person made a table INCREMENTAL, and not what its catalogs prove."""
+    return reason.endswith((_BY_HAND, _CONFIRMED, _TRUSTED))
 
 
 def why_not_incremental(table: SourceTable, column: str) -> str | None:

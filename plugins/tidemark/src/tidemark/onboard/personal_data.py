@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tidemark.inspect.column_names import words
 from tidemark.onboard.proposal import MaskProposal
-from tidemark.onboard.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

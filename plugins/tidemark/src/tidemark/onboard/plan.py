@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from tidemark.errors import UsageError
-from tidemark.onboard import earlier, edit, existing_files
+from tidemark.onboard import earlier, edit, edited_files, existing_files, rules
 from tidemark.onboard.generated import MODELS, Options
 from tidemark.onboard.manifest import Manifest
 from tidemark.onboard.meltano_files import MeltanoSource
 from tidemark.onboard.methods import Answers
 from tidemark.onboard.proposal import Method
-from tidemark.onboard.propose import Wanted, matching
+from tidemark.onboard.rules import Wanted, matching
 from tidemark.onboard.staged_columns import dbt_source
 from tidemark.onboard.survey import survey
 from tidemark.project import database_settings
@@ -98,11 +98,13 @@ def make(project: Project, source: SourceDefinition, choices: Choices, *, began:
         proposal = replace(proposal, timestamp_timezone=choices.timezone, timezone_is_chosen=True)
     tables = [each.table for each in proposal.tables]
     named = {table.stream for table in matching(tables, choices.tables)} if choices.tables else set()
-    proposal = earlier.as_before(_not_described(project, proposal), before, named=named)
+    chosen = set(rules.chosen(tables, choices.answers))
+    proposal = earlier.as_before(_not_described(project, proposal), before, named=named, chosen=chosen)
     proposal = replace(proposal, schemas=tuple(sorted(schemas)))
     if choices.masks:
         proposal = edit.confirm_masks(proposal)
     meltano = MeltanoSource.of(source.name)
+    proposal = edited_files.without_missing(project, proposal, meltano, before)
     # of other schemas, this knows no table
     unmatched = () if schemas else tuple(existing_files.unmatched(project, proposal, meltano, before))
     options = Options(

@@ -61,9 +61,11 @@ class TableProposal:
         warnings: what a person should know or decide, one line each.
         cost: what a run reads, in words.
         question: what decides between INCREMENTAL and FULL_TABLE.
+        declined: the replication key that a person said no to; the table is read whole.
         offered_columns: columns that are read, and could well be left out, each with the reason.
         pair: the tap and target that load it, without `tap-` and `target-`; empty for the source's own.
         raw_schema: the warehouse's schema for it; empty for the source's own.
+        by_edited_file: it is left out because a file that a person edited does not have it.
     """
 
     table: SourceTable
@@ -81,6 +83,8 @@ class TableProposal:
     offered_columns: dict[str, str] = field(default_factory=dict)
     pair: str = ""
     raw_schema: str = ""
+    declined: str | None = None
+    by_edited_file: bool = False
 
     @property
     def candidate(self) -> str | None:

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemark.inspect.reconcile import show as reconcile_show
-from tidemark.onboard.proposal import Method
 from tidemark.onboard.words import listed
 from tidemark.onboard.write import Status
 
@@ -74,7 +73,7 @@ def show(console: Console, plan: Plan, applied: Applied, done: FirstRun | None, 
     files = Counter(file.status for file in applied.written.files)
     counts = ", ".join(f"{count} {status.value}" for status, count in files.items())
     _say(console, f"Files: {counts or 'none'}. {'; '.join(applied.others)}".rstrip())
-    left = list(_left(plan, applied))
+    left = list(_left(plan, applied, done))
     if left:
         console.print(Text("Left to you:", "bold"))
     for what in left:
@@ -128,7 +127,7 @@ def _figures(done: FirstRun) -> Iterator[str]:
         yield f"Tests: {', '.join(f'{count} {what}' for what, count in done.tests.items())}."
 
 
-def _left(plan: Plan, applied: Applied) -> Iterator[str]:
+def _left(plan: Plan, applied: Applied, done: FirstRun | None) -> Iterator[str]:
     """Yield what only a person can do."""
     proposal = plan.proposal
     name = proposal.source
@@ -140,18 +139,10 @@ def _left(plan: Plan, applied: Applied) -> Iterator[str]:
         )
     if masked := [mask for each in proposal.read if not each.masks_confirmed for mask in each.masks]:
         yield f"{_count(masked, 'mask')} to confirm: tidemark onboard {name} --masks"
-    # tables that are read whole are written again by the next run
-    late = [
-        each
-        for each in proposal.read
-        if each.masks_confirmed
-        and each.method is Method.incremental
-        and (known := plan.before.tables.get(each.table.stream))
-        and known.masks.keys() != {mask.column for mask in each.masks}
-    ]
-    for each in late:
-        stream = f"{each.pair or name}/{each.table.stream}"
-        yield f"{each.table} has rows without its masks: tidemark backfill {stream} --all"
+    yield from _late_masks(plan, is_loaded=done is not None and not done.failed)
+    for each in proposal.tables:
+        if each.by_edited_file:
+            yield f"{each.table} is not read: {each.reason}"
     for path, what in applied.sql:
         yield f"{path}: {what}, for a person to run in the source"
     if plan.options.marts == "draft" and any("/marts/" in each.path for each in applied.written.files):
@@ -163,6 +154,15 @@ def _left(plan: Plan, applied: Applied) -> Iterator[str]:
         yield f"{_count(gone, 'file')} of tables that are no longer read: tidemark onboard {name} --remove-gone"
     yield from proposal.warnings
     yield from applied.written.notes
+
+
+def _late_masks(plan: Plan, *, is_loaded: bool) -> Iterator[str]:
+    """Yield tables that were on board before their masks: the tap reads them from their beginning."""
+    for each in plan.proposal.read:
+        known = plan.before.tables.get(each.table.stream)
+        if known and each.masks_confirmed and known.masks.keys() != {mask.column for mask in each.masks}:
+            what = "reached all rows of the source" if is_loaded else "reach all rows of the source with the next run"
+            yield f"{each.table}: its masks {what}; rows that the source no longer has, and snapshots, keep old values"
 
 
 def _count(found: list[Any], what: str) -> str:

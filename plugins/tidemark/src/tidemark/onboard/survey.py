@@ -9,7 +9,7 @@ import psycopg
 from singer_postgres.core.errors import one_line
 from tidemark.errors import SourceUnreachableError, TidemarkError, UsageError
 from tidemark.onboard import catalog, sample, zones
-from tidemark.onboard.propose import Facts, Wanted, propose
+from tidemark.onboard.rules import Facts, Wanted, propose
 from tidemark.project.connections import SNAPSHOT, connect
 
 if TYPE_CHECKING:

@@ -1,25 +1,16 @@
-"""Splits names of tables and columns into words. Pure."""
+"""Writes names for files and for sentences. Pure."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING
+
+from tidemark.inspect.column_names import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
 _PLAIN = re.compile(r"[a-z0-9_]+")
-# letters that Unicode does not decompose
-_LETTERS = str.maketrans({"ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "ß": "ss", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"})
-
-
-def words(name: str) -> tuple[str, ...]:
-    """Return a name's words in lower case, without accents: `EmailAddress2` and `email_address_2` are the same."""
-    plain = unicodedata.normalize("NFKD", name.translate(_LETTERS))
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return tuple(match.lower() for match in _WORD.findall(plain))
 
 
 def snake_case(name: str) -> str:

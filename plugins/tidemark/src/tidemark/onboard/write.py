@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.onboard import existing_files, generated, table_changes
+from tidemark.onboard import existing_files, generated, manifest_diff
 from tidemark.onboard.generated import MODELS, Generated, Options
 from tidemark.onboard.manifest import KnownFile, Manifest, sha256
 from tidemark.onboard.proposal import Method
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from tidemark.onboard.manifest_diff import TableChange
     from tidemark.onboard.proposal import Proposal
-    from tidemark.onboard.table_changes import TableChange
     from tidemark.project.directory import Project
 
 _TEMPORARY = ".onboarding"
@@ -125,13 +125,16 @@ def write(
             not_read=tuple(
                 each.table.stream
                 for each in proposal.tables
-                if each.method is Method.left_out and each.table.stream not in proposal.left_out_by_choice
+                if each.method is Method.left_out
+                and not each.by_edited_file
+                and each.table.stream not in proposal.left_out_by_choice
             ),
             schemas=proposal.schemas,
             marts_enabled=bool(options and options.marts == "enabled"),
             timezone=proposal.timestamp_timezone if proposal.timezone_is_chosen else None,
+            declined=_declined(proposal, before),
         )
-        tables = tuple(table_changes.compare(before.tables, after.tables))
+        tables = tuple(manifest_diff.compare(before.tables, after.tables))
         if not dry_run:
             try:
                 _apply(project, before, after, files, content.files, path)
@@ -140,6 +143,13 @@ def write(
                     f"{error.filename or path} can't be written: {error.strerror}; run this again once it can."
                 ) from error
         return Written(tuple(files), tables, content.notes, before.text() != after.text())
+
+
+def _declined(proposal: Proposal, before: Manifest) -> dict[str, str]:
+    """Return what a person said no to: now, or earlier of tables that are not looked at now."""
+    looked_at = {each.table.stream for each in proposal.tables}
+    kept = {name: key for name, key in before.declined.items() if name in proposal.all_streams - looked_at}
+    return kept | {each.table.stream: each.declined for each in proposal.tables if each.declined}
 
 
 def _generate(

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PACKAGE = "../demo/shop"
 _EXTRACTORS = "extract/extractors.meltano.yml"
 _PACKAGES = "transform/packages.yml"
-_SCHEDULES = "orchestrate/schedules.json"
 _ANCHOR = re.compile(r": &(\w+)\s*$")
 Change = tuple[str, str]
 
@@ -99,13 +98,9 @@ def _change(project: Project, edits: dict[str, Edit], verb: str) -> list[Change]
     for path, text in written.items():
         _write(path, text)
     if written:
-        _export(project)
+        # it lists the streams
+        schedules.refresh(project)
     return changes
-
-
-def _export(project: Project) -> None:
-    """Write the file that Airflow reads again: it lists the streams."""
-    _write(project.root / _SCHEDULES, schedules.export(project))
 
 
 def _edited(path: Path, text: str, shop: str, edit: Edit) -> tuple[str, list[str]]:

@@ -1,17 +1,26 @@
-"""Exports Meltano's schedules to a file, from which Airflow's DAGs are made without a call to Meltano."""
+"""Meltano's schedules as JSON, from which Airflow's DAGs and the metrics of lateness are made.
+
+Asking Meltano takes a second or two. So the answer is kept in a file, with a digest of the files that it came from.
+Whoever reads it compares the digest, and writes it again if it is another one: tidemark_airflow.current_schedules does
+it as this module does.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
-from tidemark.project import meltano_project, model_sources, resolved_settings, sources
+from tidemark.project import meltano_project, model_sources, resolved_settings, sources, yaml_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from meltano.core.plugin.project_plugin import ProjectPlugin
     from meltano.core.project import Project as MeltanoProject
@@ -19,9 +28,58 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
 
-# what Airflow makes DAGs of
+# committed, because all machines of an Airflow must make the same DAGs
 FILE = "orchestrate/schedules.json"
 _SCHEMA = "default_target_schema"
+
+
+def current(project: Project) -> str:
+    """Return the schedules of Meltano's files as they are now: those of the last time, if no file changed since.
+
+    Raises:
+        UsageError: see `export`.
+    """
+    if (kept := _kept(project)) is not None:
+        return kept
+    path, text = project.root / FILE, export(project)
+    # where nothing can be written, Meltano is asked each time
+    with suppress(OSError):
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    return text
+
+
+def refresh(project: Project) -> bool:
+    """Write the file again if it is not current. Return whether it was not.
+
+    Raises:
+        UsageError: see `export`.
+    """
+    is_stale = _kept(project) is None
+    if is_stale:
+        current(project)
+    return is_stale
+
+
+def _kept(project: Project) -> str | None:
+    """Return the file's text; None if it is missing, or came from other files of Meltano's."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        text = (project.root / FILE).read_text(encoding="utf-8")
+        made_from = json.loads(text)["made_from"]
+        if made_from["digest"] == digest(project.root, made_from["paths"]):
+            return text
+    return None
+
+
+def digest(root: Path, paths: Iterable[str]) -> str:
+    """Return a digest of names and contents of the files that these patterns match."""
+    found = hashlib.sha256()
+    for path in sorted({path for pattern in paths for path in root.glob(pattern) if path.is_file()}):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(root)} {len(content)} ".encode())
+        found.update(content)
+    return found.hexdigest()
 
 
 def export(project: Project) -> str:
@@ -34,6 +92,9 @@ def export(project: Project) -> str:
     from meltano.core.schedule_service import ScheduleService  # noqa: PLC0415
     from meltano.core.task_sets_service import JobNotFoundError, TaskSetsService  # noqa: PLC0415
 
+    paths = ["meltano.yml", *map(str, yaml_files.read(project).documents[0].get("include_paths") or ())]
+    # before Meltano reads them, so that an edit meanwhile is noticed
+    made_from = {"paths": paths, "digest": digest(project.root, paths)}
     meltano = meltano_project.find(project)
     try:
         jobs = TaskSetsService(meltano)
@@ -50,30 +111,13 @@ def export(project: Project) -> str:
     listed = [_source(meltano, each) for each in known]
     pairs = sorted(set(_pairs(schedules)) - {(each.tap, each.target) for each in known})
     listed += [_other_tap(project, meltano, *pair) for pair in pairs]
-    content = {"schedules": schedules, "sources": listed, "together": model_sources.together(project)}
+    content = {
+        "schedules": schedules,
+        "sources": listed,
+        "together": model_sources.together(project),
+        "made_from": made_from,
+    }
     return json.dumps(content, indent=2) + "\n"
-
-
-def refresh(project: Project, *, dry_run: bool = False) -> bool:
-    """Write the file again if it is there and not current. Return whether it was not.
-
-    Args:
-        dry_run: only look.
-
-    Raises:
-        UsageError: see `export`; or the file can't be written.
-    """
-    path = project.root / FILE
-    if not path.exists() or path.read_text() == (text := export(project)):
-        return False
-    if not dry_run:
-        new = path.with_name(f"{path.name}.new")
-        try:
-            new.write_text(text)
-            new.replace(path)
-        except OSError as error:
-            raise UsageError(f"{FILE} can't be written: {error.strerror}; run `make schedules` once it can.") from None
-    return True
 
 
 def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases
-from tidemark.project import database_settings, sources
+from tidemark.project import database_settings, schedules, sources
 from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, runner, source_parts
+from tidemark.run import failed_streams, runner, source_parts, what_next
 from tidemark.run import loads as loading
 from tidemark.run.block_names import split
 from tidemark.run.logged import logged
@@ -48,7 +48,7 @@ def run(  # noqa: PLR0913 - each argument has a name
         moved_since: see `RunReport`.
 
     Raises:
-        UsageError: the blocks can't run in this order.
+        UsageError: the blocks can't run in this order, or a tap selects no stream.
         BusyError: another command is stopping the servers or running the whole pipeline.
         TidemarkError: a database can't be reached or started.
     """
@@ -58,6 +58,12 @@ def run(  # noqa: PLR0913 - each argument has a name
             expected = split(blocks)
         except ValueError as error:
             raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
+        what_next.refuse_without_streams(project, blocks)
+        try:
+            schedules.refresh(project)
+        except UsageError as error:
+            # this run needs no schedule
+            say("warning", str(error))
         # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
         with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
             with failed_streams.recorded(project, expected, run_id):

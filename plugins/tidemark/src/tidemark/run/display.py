@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 class DisplayedStep:
-    """One step of the run, with a note that may change while it goes on."""
+    """One step of the run, with a note that may change while it goes on.
+
+    Attributes:
+        failed: it gets a cross.
+        is_empty: there was nothing to do, so it gets no tick.
+    """
 
     def __init__(self, title: str, progress: Progress | None) -> None:
         """Begin it."""
         self._progress = progress
         self.note = ""
         self.failed = False
+        self.is_empty = False
         self._task = progress.add_task(title, total=None, note="") if progress else None
 
     def say(self, note: str) -> None:
@@ -43,6 +49,10 @@ class Display:
         """Show a step that could not begin."""
         self.console.print(Text.assemble(("✗", "red"), f" {title:<17} {why}"), soft_wrap=True)
 
+    def nothing(self, title: str, why: str) -> None:
+        """Show a step that has nothing to do."""
+        self.console.print(Text.assemble(("·", "dim"), f" {title:<17} {why}"), soft_wrap=True)
+
     @contextmanager
     def step(self, title: str) -> Iterator[DisplayedStep]:
         """Show a step while the `with` block runs, then its note and time. If the block raises, show nothing more."""
@@ -56,5 +66,5 @@ class Display:
             self.console.print(f"{title} …")
             step = DisplayedStep(title, None)
             yield step
-        mark = "[red]✗[/]" if step.failed else "[green]✓[/]"
+        mark = "[red]✗[/]" if step.failed else "[dim]·[/]" if step.is_empty else "[green]✓[/]"
         self.console.print(f"{mark} {title:<17} {step.note} [dim]{time.monotonic() - began:.1f} s[/]")

@@ -90,12 +90,10 @@ class BlockOutcome:
         """Return why the block failed: the first error that ended it, or else the first error of a stream."""
         found = [failure for failure in self.failures if failure.stream is None] or self.failures
         if found:
-            first = found[0]
-            if self.failed_nodes:
-                return Failure(f"{named(self.failed_nodes)} failed", first.code, first.transient, first.hint)
-            return first
+            return found[0]
         lines = [line.text.strip() for line in self.last_lines]
-        said = self.error or (lines[-1].splitlines()[0] if lines else "it ended without an error message")
+        failed = f"{named(self.failed_nodes)} failed, and dbt ended without saying why" if self.failed_nodes else ""
+        said = failed or self.error or (lines[-1].splitlines()[0] if lines else "it ended without an error message")
         gone = ProcessGoneError()
         return Failure(said.strip().rstrip("."), gone.code, gone.transient, gone.cure)
 
@@ -162,10 +160,28 @@ class RunOutcome:
             case _:
                 self.block.take(event)
 
-    def rows_of(self, block: BlockOutcome) -> tuple[int, int]:
-        """Return how many rows of how many streams a block has read so far."""
-        read = [rows["read"] for stream, rows in self.rows.items() if stream.startswith(block.source)]
-        return sum(read), len(read)
+    def streams_of(self, block: BlockOutcome) -> dict[str, Counter[str]]:
+        """Return the rows of each stream that a block has begun to read."""
+        return {stream: rows for stream, rows in self.rows.items() if stream.startswith(block.source)}
+
+    def loaded(self, block: BlockOutcome) -> dict[str, Counter[str]]:
+        """Return the rows of each stream of a block that was loaded, as far as its errors tell."""
+        failed = {f"{block.source}{failure.stream}" for failure in block.failures if failure.stream}
+        if block.success is False and not failed:
+            # the run ended, and nothing says how far each stream was
+            return {}
+        return {stream: rows for stream, rows in self.streams_of(block).items() if stream not in failed}
+
+    def progress(self, block: BlockOutcome) -> str:
+        """Return how far a load is, in words; of one that failed, what was loaded all the same."""
+        begun = self.streams_of(block)
+        if block.success is not False:
+            return f"{_read(begun):,} rows of {_count(len(begun), 'stream')}"
+        if any(failure.stream for failure in block.failures):
+            loaded = self.loaded(block)
+            return f"{_read(loaded):,} rows of {len(loaded)} of {_count(len(begun), 'stream')}"
+        written = sum(rows[what] for rows in begun.values() for what in ("inserted", "updated", "deleted"))
+        return f"{written:,} rows written"
 
     def add(self, later: RunOutcome) -> None:
         """Add the rows of a further `meltano run` with some of these blocks."""
@@ -184,9 +200,18 @@ class RunOutcome:
             return self.culprit.failure()
         if self.missing:
             kind = TableMissingError()
-            said = f"The source has no {', '.join(self.missing)}; all other streams were loaded"
+            others = "; all other streams were loaded" if self.rows.keys() - set(self.missing) else ""
+            said = f"The source has no {', '.join(self.missing)}{others}"
             return Failure(said, kind.code, kind.transient, kind.cure)
         return None
+
+
+def _read(streams: dict[str, Counter[str]]) -> int:
+    return sum(rows["read"] for rows in streams.values())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def named(nodes: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases, demo
-from tidemark.project import demo_files, sources
+from tidemark.project import demo_files, schedules, sources
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
 from tidemark.project.file_locks import hold
@@ -40,7 +40,7 @@ _DEMO_SCALE = 0.01
 def run(project: Project, console: Console, *, scale: float | None = None) -> None:
     """Run the whole job once: all sources, one after the other, then the models and their tests.
 
-    A source that fails stops only the models that stand on it.
+    A source that fails stops only the models that stand on it. One without streams is left out.
 
     Args:
         scale: the scale of the demo shop, if this run loads it.
@@ -50,9 +50,15 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         RunFailedError: something failed. The message says what failed, and where to look.
     """
     what_next.refuse_without_streams(project)
+    try:
+        schedules.refresh(project)
+    except UsageError as error:
+        # this run needs no schedule
+        console.print(f"! {error}", style="yellow", soft_wrap=True, markup=False)
     began = time.monotonic()
     run_id = str(uuid.uuid4())
-    read = sources.chosen(project, None)
+    in_use = sources.chosen(project, None)
+    read = [each for each in in_use if not what_next.selects_nothing(project, each.tap)]
     loads = {each: _load(each) for each in read}
     names = [*(block.names for block in loads.values()), *_MODELS]
     with (
@@ -60,6 +66,9 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         hold(project.pipeline_lock, doing="running the pipeline") as lock,
     ):
         display = Display(console)
+        for each in in_use:
+            if each not in read:
+                display.nothing(_load(each).title, what_next.nothing_selected(each))
         with failed_streams.recorded(project, names, run_id):
             settings, warehouse = _databases(project, display, loads, scale)
         failed_streams.record(project, warehouse, loads.values(), run_id)

@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.run.events import BlockDone, LeftOut, NodeDone, Rows, TextLine
+from tidemark.run.events import BlockDone, LeftOut, NodeDone, Rows, StreamBegan, TextLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +91,15 @@ class StepProgress:
                         step.say(f"{nodes} of {total}")
                     case BlockDone():
                         break
-                    case Rows():
-                        rows, streams = outcome.rows_of(block)
-                        step.say(f"{rows:,} rows of {streams} streams")
+                    case Rows() | StreamBegan():
+                        step.say(outcome.progress(block))
             # None means that Meltano ended without reporting the block's end
             block.success = bool(block.success)
             step.failed = not block.success
             if step.failed and total:
                 step.say(f"{block.passed + block.warned} of {total}")
+            elif step.failed and outcome.streams_of(block):
+                step.say(outcome.progress(block))
+            elif not (step.failed or total or (block.tap and outcome.streams_of(block))):
+                step.is_empty = True
+                step.say("no stream is selected" if block.tap else "there is nothing to do")

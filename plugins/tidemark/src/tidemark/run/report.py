@@ -66,7 +66,7 @@ class RunReport:
             yield f"not built, {self.why_left_out}: {named(self.left_out)}"
         for change in self.schema_changes:
             yield f"schema changed: {change}"
-        ended = f"failed ({self.error['code']}): {self.error['message']}" if self.error else "succeeded"
+        ended = f"failed ({self.error['code']}): {self.error['message'].rstrip('.')}" if self.error else "succeeded"
         yield f"Run {self.run_id} {ended}; {self.seconds:.1f} s"
 
 

@@ -7,34 +7,63 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tidemark.errors import UsageError
-from tidemark.project import yaml_files
+from tidemark.project import sources, yaml_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
 # of several marts, one that is likely to have something to see
 _FIRST = ("fct_", "mart_", "dim_")
 
 
-def refuse_without_streams(project: Project) -> None:
-    """Raise if no tap selects any stream, as after `tidemark demo remove`.
+def refuse_without_streams(project: Project, blocks: Sequence[str] | None = None) -> None:
+    """Raise if no tap selects any stream, as after `tidemark demo remove`; or none of those that are run.
+
+    Args:
+        blocks: arguments of `meltano run`; None for all taps.
 
     Raises:
         UsageError: there is nothing to read; or a file can't be read.
     """
     taps = [plugin for kind, plugin in yaml_files.read(project).plugins() if kind == "extractors"]
-    # without the key, Meltano selects every table
-    if not taps or any(tap.get("select", ["*"]) for tap in taps):
+    if blocks is not None:
+        read = sources.of_blocks(project, blocks)
+        # of several, the others are loaded, and the tap of this one says so
+        if read and all(selects_nothing(project, source.tap) for source in read):
+            raise UsageError(f"{read[0].tap} has nothing to read: {nothing_selected(read[0])}.")
         return
-    if any(project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") for tap in taps):
+    if not taps or any(_selects(project, tap) for tap in taps):
         return
     raise UsageError(
         "No stream is selected, so there is nothing to read. `tidemark onboard` proposes streams for the tables of "
         "your database (TAP_POSTGRES_HOST in .env), `tidemark source add` adds another one, and `tidemark demo add` "
         "puts the demo shop back; docs/how-to/tables.md explains the entries in extract/extractors.meltano.yml."
     )
+
+
+def selects_nothing(project: Project, tap: str) -> bool:
+    """Return whether a tap's `select` is an empty list."""
+    files = yaml_files.read(project)
+    # an environment of meltano.yml may have another one
+    return not files.only_meltano_knows("extractors", tap) and not _selects(project, files.plugin("extractors", tap))
+
+
+def nothing_selected(source: SourceDefinition) -> str:
+    """Return what to do about a source that selects no stream."""
+    return (
+        f"no stream is selected; `tidemark onboard {source.name}` proposes streams for its tables, `tidemark source "
+        f"retire {source.name}` gives it up"
+    )
+
+
+def _selects(project: Project, tap: Mapping[str, Any]) -> bool:
+    # without the key, Meltano selects every table
+    if tap.get("select", ["*"]):
+        return True
+    return project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") not in {None, "[]"}
 
 
 def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) -> list[str]:

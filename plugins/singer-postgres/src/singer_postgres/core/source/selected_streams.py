@@ -15,6 +15,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singer_postgres.core.errors import SettingInvalidError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -103,6 +105,22 @@ def selected_streams(environment: Mapping[str, str] = os.environ) -> SelectedStr
         )
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def refuse_none() -> None:
+    """Refuse a run that would read no stream, unless `select` says so with patterns that only leave out.
+
+    Raises:
+        SettingInvalidError: no stream is selected.
+    """
+    found = selected_streams()
+    if found is not None and all(pattern.negated for pattern in found.select):
+        return
+    msg = (
+        "No stream is selected, so nothing is read: name the tables to read under `select`, as SCHEMA-TABLE.*, or let "
+        "`tidemark onboard` propose them."
+    )
+    raise SettingInvalidError(msg)
 
 
 def selected_by_run() -> SelectedStreams | None:

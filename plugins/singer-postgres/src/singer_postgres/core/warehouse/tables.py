@@ -181,7 +181,7 @@ def types_here(connection: psycopg.Connection[Any], table: Table) -> dict[str, s
             types[column.name] = _extension_type(connection, column.type)
     # a server built without libxml has the type, but can't parse its values
     xml = {name: type_ for name, type_ in types.items() if type_.removesuffix("[]") == "xml"}
-    if xml and not _reads_xml(connection):
+    if xml and not reads_xml(connection):
         types |= {name: type_.replace("xml", "text") for name, type_ in xml.items()}
     return types
 
@@ -202,7 +202,8 @@ def _extension_type(connection: psycopg.Connection[Any], type_: str) -> str:
     return f"{row[0]}{rest}"
 
 
-def _reads_xml(connection: psycopg.Connection[Any]) -> bool:
+def reads_xml(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether this server was built with libxml."""
     try:
         with connection.transaction():
             connection.execute("select '<a/>'::pg_catalog.xml")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from singer_postgres.core.errors import SingerPostgresError, one_line
-from singer_postgres.core.source import sequences, start_date, table_limits
+from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError, one_line
+from singer_postgres.core.source import sequences, start_date, stream_query, table_limits
 from tidemark.errors import UnreachableError, UsageError
-from tidemark.inspect.check import relations, servers, settings, source, streams, warehouse, watching
+from tidemark.inspect.check import freshness, relations, servers, settings, source, streams, warehouse, watching
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local.postgres.server import Server
 from tidemark.project import database_settings, onboarded, resolved_settings, sources, yaml_files
@@ -110,16 +110,24 @@ def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
             types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
             seen.extensions = relations.extensions(connection, types)
         seen.findings += about_source
-        seen.findings += _new_tables(project, seen.definition, seen.relations)
+        seen.findings += _tables_not_read(project, seen, configuration)
 
 
-def _new_tables(project: Project, definition: SourceDefinition, found: Iterable[CheckedRelation]) -> Iterator[Finding]:
-    """Yield a note on tables that came after the source was onboarded."""
+def _tables_not_read(project: Project, seen: _SourceSeen, configuration: streams.Configuration) -> Iterator[Finding]:
+    """Yield a note on tables that nobody selected, or that came after the source was onboarded."""
+    definition = seen.definition
     # the tables of its pairs are in the file of the source
     decided = onboarded.decided_streams(project, definition.pair_of or definition.name)
     if decided is None:
+        found = {
+            name: each
+            for name, each in streams.discovered(configuration, seen.relations).items()
+            if name not in definition.retired_streams
+        }
+        yield from streams.not_selected(configuration, found, seen.streams)
         return
-    tables = [each for each in found if each.kind in "rp" and not each.is_partition]
+    tables = [each for each in seen.relations if each.kind in "rp" and not each.is_partition]
+    decided |= definition.retired_streams
     if new := sorted(each.stream for each in tables if each.stream not in decided):
         name = definition.pair_of or definition.name
         count = f"{len(new)} new table{'s' * (len(new) > 1)}"
@@ -150,6 +158,8 @@ def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
                 about = warehouse.read(connection, seen.definition.raw_schema, seen.streams, seen.extensions)
                 found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
     found += [finding for seen in looked_at if seen.server for finding in servers.clocks(seen.server, server)]
+    loaded = [(seen.definition.raw_schema, stream.relation.name) for seen in looked_at for stream in seen.streams]
+    found += freshness.findings(project.dbt_target / "manifest.json", loaded)
     # what concerns the whole warehouse was found with each source
     return list(dict.fromkeys(found))
 
@@ -173,6 +183,7 @@ def _source(
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
+        found += streams.settings_by_stream(configuration, all_relations)
     found += [Finding("source", Level.warning, str(each)) for each in left_out]
     try:
         start_date.parsed(configuration.start_date)
@@ -211,6 +222,14 @@ def _refusals(
     names = {*(column.name for column in stream.columns), *(stream.key or details.key)}
     columns = [column for column in relation.columns if column.name in names]
     found = []
+    if masks:
+        try:
+            stream_query.stream_query(relation, names, key=stream.key or details.key, masks=masks, where=())
+        except SettingInvalidError as error:
+            found.append(str(error).removeprefix(f"{relation} "))
+        except SingerPostgresError:
+            # another finding says so
+            pass
     try:
         table_limits.refuse(connection, relation, columns, masks)
     except SingerPostgresError as error:

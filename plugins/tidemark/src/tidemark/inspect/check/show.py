@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from tidemark.inspect.check.finding import Finding
 
+_NAMED = 6
 _MARKS = {
     Level.ok: ("✓ ok     ", "green"),
     Level.note: ("· note   ", "cyan"),
@@ -47,13 +49,19 @@ def _show_streams(console: Console, findings: Sequence[Finding], *, with_source:
     def name(finding: Finding) -> str | None:
         return f"{finding.source}/{finding.stream}" if with_source and finding.stream else finding.stream
 
-    # in the order of the findings
-    for stream in dict.fromkeys([None, *map(name, findings)]):
-        if stream:
-            console.print(Text(f"  {stream}", "bold"))
-        for finding in findings:
-            if name(finding) == stream:
-                _print(console, finding, indent="    " if stream else "  ")
+    for finding in findings:
+        if not finding.stream:
+            _print(console, finding, indent="  ")
+    # streams with the same findings are shown once, such as twenty views without a key
+    alike: dict[tuple[Finding, ...], list[str]] = {}
+    for stream in dict.fromkeys(filter(None, map(name, findings))):
+        own = tuple(replace(finding, stream=None) for finding in findings if name(finding) == stream)
+        alike.setdefault(own, []).append(stream)
+    for own, streams in alike.items():
+        more = f" and {len(streams) - _NAMED} more" if len(streams) > _NAMED else ""
+        console.print(Text(f"  {', '.join(streams[:_NAMED])}{more}", "bold"), soft_wrap=True)
+        for finding in own:
+            _print(console, finding, indent="    ")
 
 
 def _print(console: Console, finding: Finding, *, indent: str) -> None:

@@ -10,6 +10,7 @@ from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.wire import OWN
 from tidemark.inspect.check.finding import Finding, Level, statement
 from tidemark.inspect.check.streams import method_findings
+from tidemark.inspect.column_names import is_business_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,11 +164,21 @@ def _replication_key(
     if configuration.start_date and not is_time(column):
         what = f"start_date does not limit it, as its replication key {column.name} is of type {column.declared}"
         yield _finding(stream, Level.warning, f"{what}, not a time; limit it with `where`")
-    if not is_instant(column):
-        what = f"replication key {column.name} is of type {column.declared}, not timestamptz"
-        if not is_time(column):
-            what = f"replication key {column.name} is of type {column.declared}, not a time"
-        yield _finding(stream, Level.note, f"{what}: {_doubt(column)}")
+    if not is_time(column):
+        what = f"replication key {column.name} is of type {column.declared}, not a time"
+        yield _finding(stream, Level.note, f"{what}: a row that changes but keeps its value is not read again")
+    elif not is_instant(column) and not configuration.timestamp_timezone:
+        what = (
+            f"replication key {column.name} has no time zone (it is of type {column.declared}), so each run reads the "
+            "last 12 hours again: set timestamp_timezone if all writers use the same zone"
+        )
+        yield _finding(stream, Level.note, what)
+    if is_time(column) and is_business_date(column.name):
+        what = (
+            f"replication key {column.name} sounds like a date of the business: a row that changes later without a new "
+            "date is missed. Choose a column that every change moves, or read it whole (replication-method: FULL_TABLE)"
+        )
+        yield _finding(stream, Level.warning, what)
     if not column.not_null and stream.relation.kind in "rpf":
         what = f"replication key {column.name} can be null; such rows are read again at every run"
         fix = statement(
@@ -176,12 +187,6 @@ def _replication_key(
         yield _finding(stream, Level.note, what, fix)
     if stream.relation.kind in "rpm":
         yield from _index(stream, details, column)
-
-
-def _doubt(column: Column) -> str:
-    if is_time(column):
-        return "recent rows are read again while timestamp_timezone leaves their instant in doubt"
-    return "a row that changes but keeps its value is not read again"
 
 
 def _index(stream: Stream, details: Details, column: Column) -> Iterator[Finding]:

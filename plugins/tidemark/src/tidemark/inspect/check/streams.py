@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core import setting_names
+from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.source import masks
 from singer_postgres.core.source.relations import KINDS
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.project import meltano_project, resolved_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from singer_postgres.core.source.relations import Column
     from tidemark.inspect.check.relations import CheckedRelation
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _EXTRAS = ("_select", "_select_filter", "_metadata", "_catalog")
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
 _HISTORY_DAYS = 90
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Configuration:
         history_days: how long the history is kept; 0 for no history.
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
         path: the file with all this, for messages.
+        prefix: what the variables of the tap begin with.
     """
 
     select: tuple[str, ...]
@@ -58,6 +63,7 @@ class Configuration:
     history_days: float = _HISTORY_DAYS
     hard_delete: bool = False
     path: str = "extract/extractors.meltano.yml"
+    prefix: str = "TAP_POSTGRES"
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         history_days=_number(history_days),
         hard_delete=bool(hard_delete),
         path=source.path,
+        prefix=source.prefix,
     )
 
 
@@ -249,6 +256,42 @@ def unmatched(
         what = f"no stream is selected; see `select` and filter_schemas in {configuration.path}"
         findings[""] = Finding("source", Level.error, what)
     return list(findings.values())
+
+
+def settings_by_stream(configuration: Configuration, relations: Iterable[CheckedRelation]) -> Iterator[Finding]:
+    """Yield what the tap refuses of its masks, and names in settings by stream that the source does not have."""
+    try:
+        masks.refuse(configuration.masks, configuration.mask_secret, variable=f"{configuration.prefix}_MASK_SECRET")
+    except SingerPostgresError as error:
+        yield Finding("source", Level.error, str(error).rstrip("."))
+    known = {relation.stream for relation in relations}
+    for setting, names in (
+        ("masks", configuration.masks),
+        ("where", configuration.where),
+        ("allow_duplicates", configuration.allow_duplicates),
+    ):
+        for name in sorted(set(names) - known):
+            what = f"{setting} names {name}, which the source does not have"
+            if meant := setting_names.meant_stream(name, known):
+                yield Finding("source", Level.error, f"{what}; {meant} is one: correct it in {configuration.path}")
+            else:
+                yield Finding("source", Level.warning, f"{what}, so that has no effect; see {configuration.path}")
+
+
+def not_selected(
+    configuration: Configuration, found: Mapping[str, CheckedRelation], selected: Iterable[Stream]
+) -> Iterator[Finding]:
+    """Yield a note on tables that nothing reads, and that `select` does not leave out."""
+    read = {stream.name for stream in selected}
+    excluded = [each[1:].rpartition(".")[0] for each in configuration.select if each[:1] == "!" and each[-2:] == ".*"]
+    # without any stream, another finding says so
+    tables = [name for name, each in found.items() if each.kind in "rp"] if read else []
+    if left := sorted(
+        name for name in tables if name not in read and not any(fnmatch(name, pattern) for pattern in excluded)
+    ):
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        count = f"{len(left)} table{'s are' if len(left) > 1 else ' is'} not selected"
+        yield Finding("source", Level.note, f"{count}: {', '.join(left[:_NAMED])}{more}")
 
 
 def _is_glob(pattern: str) -> bool:

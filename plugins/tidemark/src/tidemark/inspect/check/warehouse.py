@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core.warehouse import dependent_views, state_table
+from singer_postgres.core.warehouse import tables as raw_tables
 from tidemark.inspect.check.finding import Finding, Level, statement
 from tidemark.inspect.check.relations import extension_type
 
@@ -85,6 +86,15 @@ def read(
             if column.target_type.extension:
                 type_ = extension_type(column)
                 wanted.setdefault((type_, extensions.get(type_)), []).append(f"{stream.name}.{column.name}")
+    xml = [
+        f"{stream.name}.{column.name}"
+        for stream in streams
+        for column in stream.columns
+        if (column.target_type.type or "").removesuffix("[]") == "xml"
+    ]
+    if xml and not raw_tables.reads_xml(connection):
+        what = f"its server was built without XML, so {', '.join(xml)} will become text"
+        yield Finding("warehouse", Level.note, what)
     has = {name for (name,) in connection.execute(_HAS_TYPES, [[type_ for type_, _ in wanted]])}
     brought = [extension for _, extension in wanted if extension]
     available = {name for (name,) in connection.execute(_AVAILABLE, [brought])}

@@ -14,6 +14,7 @@ from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
@@ -62,13 +63,20 @@ def stop(project: Project, sides: Sequence[DatabaseSettings]) -> list[DatabaseSe
         return [side for side in sides if Server(side, project).stop()]
 
 
+def programs(project: Project, servers: Sequence[Server]) -> list[Path]:
+    """Return the copies of PostgreSQL's programs that no server needs once these are deleted."""
+    directory, doomed = home.find(project), {server.side.side for server in servers}
+    if any((directory / side).exists() for side in get_args(ServerName) if side not in doomed):
+        return []
+    return sorted(directory.glob(f"{binaries.COPY}*"))
+
+
 def delete(project: Project, servers: Sequence[Server]) -> None:
-    """Stop servers and delete their data. With the last one, delete the copy of the programs too."""
+    """Stop servers and delete their data. With the last one, delete the copies of the programs too."""
     with exclusive(project):
+        copies = programs(project, servers)
         for server in servers:
             if server.exists():
                 server.delete()
-        directory = home.find(project)
-        if not any((directory / side).exists() for side in get_args(ServerName)):
-            for programs in directory.glob(f"{binaries.COPY}*"):
-                shutil.rmtree(programs)
+        for copy in copies:
+            shutil.rmtree(copy)

@@ -96,7 +96,7 @@ def propose(facts: Facts, wanted: Wanted) -> Proposal:
     tables = matching(facts.catalog.tables, wanted.patterns, wanted.also)
     exactly = {each for each in wanted.patterns if not set(each) & set("*?[")}
     named = {table.stream for table in tables if exactly & {table.name, str(table)} or table.stream in wanted.also}
-    answers = replace(wanted.answers, named=wanted.answers.named | named, incremental=_chosen(tables, wanted.answers))
+    answers = replace(wanted.answers, named=wanted.answers.named | named, incremental=chosen(tables, wanted.answers))
     role = facts.catalog.role
     proposed = [_table(table, methods.decide(table, answers, role)) for table in tables]
     named_tables = names.names(
@@ -170,7 +170,7 @@ def with_decision(proposed: TableProposal, decision: Decision) -> TableProposal:
     )
 
 
-def _chosen(tables: list[SourceTable], answers: Answers) -> dict[str, str]:
+def chosen(tables: Sequence[SourceTable], answers: Answers) -> dict[str, str]:
     """Return the explicit replication keys by stream."""
     found = {}
     for name, column in answers.incremental.items():
