@@ -36,7 +36,7 @@ COPIES = [
 # has another key
 _TOLD, _LEFT_OUT, _OTHER_KEY = 0.7, 0.1, 0.25
 # no entries are right for these
-NEVER_RIGHT = {"mx_latest_of_country", "mx_found", "mx_none_in", "mx_shadowed"}
+NEVER_RIGHT = {"mx_number_in", "mx_latest_of_country", "mx_found", "mx_none_in", "mx_shadowed"}
 IDS = ("order_id", "customer_id", "item_id", "product_id", "next_id", "buyer")
 BY_ORDER = {"model": "m_orders", "key": "order_id"}
 ITEMS_BY_ORDER = {"model": "m_items", "key": "order_id"}
@@ -212,6 +212,52 @@ SHAPES = {
         "on u.customer_id = o.customer_id",
         ("order_id", "customer_id", "what"),
         (BY_ORDER, CUSTOMER),
+    ),
+    "right_side_first": Shape(
+        "select coalesce(o.order_id, t.order_id) as order_id, status, n from orders as o full join "
+        "(select order_id, count(product_id) as n from items where order_id is not null group by order_id) as t "
+        "on t.order_id = o.order_id",
+        ("order_id", "status", "n"),
+        (BY_ORDER, ITEMS_BY_ORDER),
+    ),
+    "country_of_others": Shape(
+        "select orders.order_id, orders.customer_id, c.country, n.n from orders "
+        "left join customers as c on c.customer_id = orders.customer_id "
+        "left join (select country, count(*) as n from customers group by country) as n on n.country = c.country",
+        ("order_id", "customer_id", "country", "n"),
+        (BY_ORDER, CUSTOMER, CUSTOMER | {"key": "country"}),
+    ),
+    "having_in": Shape(
+        "select order_id, count(*) as n from items where order_id is not null group by order_id "
+        "having order_id in (select order_id from orders where status = 'a')",
+        ("order_id", "n"),
+        (ITEMS_BY_ORDER, BY_ORDER),
+    ),
+    "number_in": Shape(
+        "select order_id, status from orders "
+        "where order_id::numeric in (select order_id from items where quantity > 1) "
+        "or exists (select from items where items.order_id = orders.order_id and product_id = 1)",
+        ("order_id", "status"),
+        (BY_ORDER, ITEMS_BY_ORDER),
+    ),
+    "grouped_by_a_value": Shape(
+        "select o.order_id, (select max(i.quantity) from items as i where i.order_id = o.order_id) as most, "
+        "count(*) as n from orders as o group by 1, 2",
+        ("order_id", "most", "n"),
+        (BY_ORDER, ITEMS_BY_ORDER),
+    ),
+    "aliased": Shape(
+        "select o.order_id, o.customer_id, c.country from orders as o left join customers as c (id, country) "
+        "on c.id = o.customer_id",
+        ("order_id", "customer_id", "country"),
+        (BY_ORDER, CUSTOMER),
+    ),
+    "parts": Shape(
+        "select orders.order_id, t.n, u.n as more from orders left join (select order_id, count(*) as n from items "
+        "where order_id is not null group by 1) as t on t.order_id = orders.order_id left join (select order_id, "
+        "sum(quantity) as n from items group by 1) as u on u.order_id = t.order_id",
+        ("order_id", "n", "more"),
+        (BY_ORDER, ITEMS_BY_ORDER),
     ),
     "one_in_another": Shape(
         "select order_id, customer_id, (select count(*) from items where items.order_id = orders.order_id and exists "

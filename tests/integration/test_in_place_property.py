@@ -281,6 +281,29 @@ def test_texts_that_a_collation_calls_equal_reach_the_models(shop):
         assert_right(shop, shop.build())
 
 
+OPEN = Model(
+    *("m_open", ("order_id", "customer_id", "status"), ("order_id",), False),
+    "select order_id, customer_id, status from {{ ref('stg_orders') }} where customer_id not in "
+    "(select customer_id from {{ ref('stg_customers') }} where country = 'DE')",
+    {"materialized": "in_place_view"},
+)
+OF_OPEN = Model(
+    *("m_of_open", ("order_id", "status"), ("order_id",), True),
+    "select order_id, status from {{ ref('m_open') }}",
+    {"unique_key": "order_id", "changed_by": [{"model": "m_open", "key": "order_id"}]},
+)
+
+
+@pytest.mark.long
+def test_a_view_whose_condition_reads_another_table_is_followed(shop):
+    shop.begin(7, [OPEN, OF_OPEN])
+    assert_right(shop, shop.build())
+    for _ in range(3):
+        with shop.connect() as connection:
+            shop.change_column(connection, "customers", "country")
+        assert_right(shop, shop.build())
+
+
 OF_SOURCE = Model(
     *("m_of_source", ("order_id", "amount"), ("order_id",), True),
     "select order_id, amount from {{ source('shop', 'orders') }}",

@@ -46,6 +46,9 @@
 {% macro collect_scans(node, scans) %}
     {%- if node['Node Type'] == 'Append' -%}
         {%- for child in node['Plans'] -%}{{ in_place.collect_scans(child, scans) }}{%- endfor -%}
+    {%- elif node.get('Plans', []) | selectattr('Subplan Name', 'defined') | list or node.get('Subplan Name') -%}
+        {#- a subquery in its condition reads another table -#}
+        {%- do scans.append('SubPlan') -%}
     {%- elif node['Node Type'] in ['Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan'] -%}
         {%- do scans.append(node) -%}
     {%- else -%}

@@ -16,7 +16,7 @@
 
 
 {#-
-  The equations of an opened view, as seen by a scan: a list of {left, right, scope, kept} with texts.
+  The equations of an opened view, as seen by a scan: a list of {left, right, scope, missing} with texts.
 
   Arguments:
     at: the path of the scan; only views with UNION look different from different scans.
@@ -26,27 +26,28 @@
     {%- for query in opened.queries -%}
         {%- for part in query.conditions -%}
             {%- for equation in in_place.equations_in(part.condition, query) -%}
-                {%- set left, right = in_place.text_of(equation.left, query, at), in_place.text_of(equation.right, query, at) -%}
-                {%- do found.append({'left': left, 'right': right, 'scope': part.scope, 'kept': part.kept}) -%}
-                {%- if part.is_full -%}
+                {%- set left = in_place.without_casts(in_place.text_of(equation.left, query, at)) -%}
+                {%- set right = in_place.without_casts(in_place.text_of(equation.right, query, at)) -%}
+                {%- do found.append({'left': left, 'right': right, 'scope': part.scope, 'missing': part.missing}) -%}
+                {%- for side in part.sides -%}
                     {#- USING gives the value that is there -#}
-                    {%- for both in ['coalesce(' ~ left ~ ', ' ~ right ~ ')', 'coalesce(' ~ right ~ ', ' ~ left ~ ')'] -%}
-                        {%- for side, text in zip(part.kept[-2:], [left, right]) -%}
-                            {%- do found.append({'left': both, 'right': text, 'scope': part.scope, 'kept': part.kept[:-2] + (part.kept[-2:] | reject('equalto', side) | list)}) -%}
+                    {%- set own = [left, right] | select('in', in_place.columns_of_side([left, right], side, opened)) | list -%}
+                    {%- for text in own if own | length == 1 -%}
+                        {%- for both in ['coalesce(' ~ left ~ ', ' ~ right ~ ')', 'coalesce(' ~ right ~ ', ' ~ left ~ ')'] -%}
+                            {%- do found.append({'left': both, 'right': text, 'scope': part.scope, 'missing': part.missing | reject('in', part.sides) | list + [side]}) -%}
                         {%- endfor -%}
                     {%- endfor -%}
-                {%- endif -%}
+                {%- endfor -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- for link in query.subqueries if link.subLinkType == '2' and in_place.is_only_found(link, query) -%}
             {#- x in (select y …) -#}
-            {%- for equation in in_place.equations_in(link.testexpr, query) if equation.right.node == 'PARAM' or equation.right.arg.node == 'PARAM' -%}
-                {%- set number = (equation.right.paramid or equation.right.arg.paramid) | int -%}
+            {%- for equation in in_place.equations_in(link.testexpr, query) if in_place.parameter_of(equation.right) -%}
                 {%- do found.append({
-                    'left': in_place.text_of(equation.left, query, at),
-                    'right': in_place.text_of_output(link.subselect, number, at),
+                    'left': in_place.without_casts(in_place.text_of(equation.left, query, at)),
+                    'right': in_place.without_casts(in_place.text_of_output(link.subselect, in_place.parameter_of(equation.right), at)),
                     'scope': link.subselect.path,
-                    'kept': [],
+                    'missing': [],
                 }) -%}
             {%- endfor -%}
         {%- endfor -%}
@@ -55,18 +56,38 @@
 {% endmacro %}
 
 
+{#- The texts that are columns, or coalesce() of columns, of scans on one side of a join: they are null if the side is missing. -#}
+{% macro columns_of_side(texts, side, opened) %}
+    {%- set found = [] -%}
+    {%- for text in texts if modules.re.fullmatch('(?:coalesce\\()?[^(){}]+#\\d+\\.[^(){}]+\\)?', text) -%}
+        {%- set numbers, outside = modules.re.findall('#(\\d+)\\.', text), [] -%}
+        {%- for scan in opened.scans if scan.id | string in numbers and not scan.path.startswith(side) -%}{%- do outside.append(scan) -%}{%- endfor -%}
+        {%- if not outside -%}{%- do found.append(text) -%}{%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- The number of the column of a subquery that stands on a side of `x in (select y …)`; none if something is done with it first. -#}
+{% macro parameter_of(node) %}
+    {%- if node.node == 'RELABELTYPE' -%}{{ return(in_place.parameter_of(node.arg)) }}{%- endif -%}
+    {{ return(node.paramid | int if node.node == 'PARAM' else none) }}
+{% endmacro %}
+
+
 {#-
-  Whether a row of `x in (select y …)` matters to equal values of x alone. One whose y is null makes the whole null where it would be false,
-  which only a condition takes for the same.
+  Whether a row of `x in (select y …)` matters to equal values of x alone. If x or y is null, the whole is null where it would be false
+  without rows, which only a condition takes for the same.
 -#}
 {% macro is_only_found(link, query) %}
-    {%- for part in query.conditions -%}
+    {%- for part in query.conditions + [{'condition': query.havingQual}] -%}
         {%- set conditions = [part.condition] -%}
         {%- for condition in conditions if condition is mapping -%}
             {%- if condition is sameas link -%}{{ return(true) }}{%- endif -%}
             {%- if condition.node == 'BOOLEXPR' and condition.boolop in ['and', 'or'] -%}{%- do conditions.extend(condition.args) -%}{%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
+    {%- for equation in in_place.equations_in(link.testexpr, query) if not in_place.is_not_null(equation.left, query) -%}{{ return(false) }}{%- endfor -%}
     {%- set below = link.subselect -%}
     {%- set tests = [] -%}
     {%- for part in below.conditions -%}
@@ -96,20 +117,35 @@
 {% endmacro %}
 
 
-{#- Whether an equation holds for the rows of a scan. -#}
-{% macro holds_for(equation, path) %}
-    {%- for kept in equation.kept if path.startswith(kept) -%}{{ return(false) }}{%- endfor -%}
-    {{ return(path.startswith(equation.scope)) }}
+{#-
+  The equations that hold for the rows of a scan. One of the side of an outer join that may be missing holds if the side is there: for scans in
+  it, and for those that one of its columns equals, because null equals nothing.
+-#}
+{% macro equations_for(scan, equations, scans) %}
+    {%- set there, usable, others = [], [], [] -%}
+    {%- for equation in equations if scan.path.startswith(equation.scope) -%}{%- do others.append(equation) -%}{%- endfor -%}
+    {%- for path in others | map(attribute='missing') | sum(start=[]) | unique if scan.path.startswith(path) -%}{%- do there.append(path) -%}{%- endfor -%}
+    {%- for _ in range(others | length) -%}
+        {%- set before = usable | length -%}
+        {%- for equation in others if equation not in usable and not equation.missing | reject('in', there) | list -%}
+            {%- do usable.append(equation) -%}
+            {#- a column, and not what an expression makes of null -#}
+            {%- for number in modules.re.findall('^[^(){}:]*#(\\d+)\\.[^(){}]*$', equation.left) + modules.re.findall('^[^(){}:]*#(\\d+)\\.[^(){}]*$', equation.right) -%}
+                {%- do there.extend((scans | selectattr('id', 'equalto', number | int) | first).missing) -%}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- if usable | length == before -%}{{ return(usable) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(usable) }}
 {% endmacro %}
 
 
-{#- The texts that equal this one for the rows of a scan, itself included. -#}
-{% macro equal_texts(text, path, equations) %}
-    {%- set equal, usable = [text], [] -%}
-    {%- for equation in equations if in_place.holds_for(equation, path) -%}{%- do usable.append(equation) -%}{%- endfor -%}
+{#- The texts that equal this one by these equations, itself included. -#}
+{% macro equal_texts(text, equations) %}
+    {%- set equal = [text] -%}
     {#- the list grows while it is read -#}
     {%- for text in equal -%}
-        {%- for equation in usable -%}
+        {%- for equation in equations -%}
             {%- if equation.left == text and equation.right not in equal -%}{%- do equal.append(equation.right) -%}{%- endif -%}
             {%- if equation.right == text and equation.left not in equal -%}{%- do equal.append(equation.left) -%}{%- endif -%}
         {%- endfor -%}

@@ -32,7 +32,8 @@
     {%- elif kind == 'FUNCEXPR' -%}
         {%- if node.funcformat in ['1', '2'] -%}
             {#- the length or the precision of the type comes after the value -#}
-            {%- if arguments | length == 1 and in_place.is_lossless(node) -%}{{ return(arguments[0]) }}{%- endif -%}
+            {#- the mark says that a whole text may go without the cast: see in_place.without_casts() -#}
+            {%- if arguments | length == 1 and in_place.is_lossless(node) -%}{{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ '~') }}{%- endif -%}
             {{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ ('(' ~ arguments[1:] | join(', ') ~ ')' if arguments | length > 1 else '')) }}
         {%- endif -%}
         {{ return(query.names['f' ~ node.funcid] ~ '(' ~ arguments | join(', ') ~ ')') }}
@@ -85,17 +86,27 @@
 {% endmacro %}
 
 
+{#- A text without casts around it that change no equality: inside an expression, they may. -#}
+{% macro without_casts(text) %}
+    {{ return(modules.re.sub('(?:::[a-z ]+~)+$', '', text)) }}
+{% endmacro %}
+
+
 {#- Whether equal values are equal after a cast, and others are not: integers get wider, or a text is called another kind of text. -#}
 {% macro is_lossless(cast) %}
-    {#- int2, int4, int8, numeric; bpchar, text, varchar -#}
-    {%- set wider = {'21': ['23', '20', '1700'], '23': ['20', '1700'], '20': ['1700'], '1042': ['25', '1043'], '1043': ['25'], '25': ['1043']} -%}
+    {#- int2, int4, int8, numeric; text, varchar -#}
+    {%- set wider = {'21': ['23', '20', '1700'], '23': ['20', '1700'], '20': ['1700'], '1043': ['25'], '25': ['1043']} -%}
     {{ return(cast.funcresulttype in wider.get(in_place.type_of(cast.args[0]), [])) }}
 {% endmacro %}
 
 
-{#- Whether a value that is only called another type is of a domain of it, or of a type of PostgreSQL's own: citext has another =. -#}
+{#-
+  Whether a value that is only called another type is of a domain of it, or of a type of PostgreSQL's own: citext has another =, and so
+  has char(n), for which blanks at the end are nothing.
+-#}
 {% macro has_same_equality(node, query) %}
     {%- set types = [in_place.type_of(node.arg) or '0', node.resulttype] -%}
+    {%- if types[0] != types[1] and '1042' in types -%}{{ return(false) }}{%- endif -%}
     {%- for type in types if type | int >= 16384 and 'd' ~ type not in query.names -%}{{ return(false) }}{%- endfor -%}
     {{ return(true) }}
 {% endmacro %}

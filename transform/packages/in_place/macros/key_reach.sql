@@ -14,10 +14,10 @@
   Returns:
     What one key costs, as a share of the model's plan.
 -#}
-{% macro refuse_unreached_key(model_, full, plan, inputs) %}
+{% macro refuse_unreached_key(model_, opened, full, plan, inputs) %}
     {%- set found = [] -%}
     {#- the branches of null parts come last, and their conditions are `is null` -#}
-    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by) }}
+    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by, opened.queries | selectattr('limitCount') | list | length > 0) }}
     {%- if found -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ': a row may depend on rows of other keys, because PostgreSQL can\'t apply a condition on ' ~ model_.build_by | join(', ') ~ ' before '
@@ -63,10 +63,11 @@
 
 
 {#- Appends to `found` the parts of a plan that need the key below them and do not have all of it. -#}
-{% macro unreached_nodes(node, found, key) %}
+{% macro unreached_nodes(node, found, key, has_limit) %}
     {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
         or node.get('Subplan Name', '').startswith('InitPlan') -%}
-    {%- if needs -%}
+    {#- without one in the SELECT, it is how PostgreSQL gets a min() or max() from an index -#}
+    {%- if needs and not (node['Node Type'] == 'Limit' and not has_limit) -%}
         {%- set conditions = [] -%}
         {{ in_place.collect_conditions(node, conditions) }}
         {%- for column in key -%}
@@ -78,7 +79,7 @@
         {%- endfor -%}
     {%- endif -%}
     {%- for child in node.get('Plans', []) -%}
-        {{ in_place.unreached_nodes(child, found, key) }}
+        {{ in_place.unreached_nodes(child, found, key, has_limit) }}
     {%- endfor -%}
 {% endmacro %}
 

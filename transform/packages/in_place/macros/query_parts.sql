@@ -5,14 +5,14 @@
     path: where it is in the whole, such as `/0/l/`; what is in it has a path that begins with its.
     scope: the path below which its equations hold: they say nothing of rows outside a subquery for a value or a branch of UNION.
     parent: the query around it, for columns of outer queries.
-    conditions: a list of {condition, scope, kept}, of its WHERE and its joins. `kept` are the paths of the sides of outer joins whose
-      rows stay if they find no match, and for which the condition says nothing.
+    conditions: a list of {condition, scope, missing, sides}, of its WHERE and its joins. `missing` are the paths of the sides of outer joins
+      that may be missing in a row, and then the condition says nothing; `sides` are those of a FULL JOIN.
     branches: the queries that UNION, INTERSECT or EXCEPT combine.
     subqueries: its SUBLINK nodes; the query of each is its `subselect`.
     names: of operators, functions and types, as in_place.trees_below() gives them.
     texts, dependences: what was found out about its columns, by number.
 
-  An entry of its range table gets `scan`, a mapping of {id, alias, oid, path, columns, not_null, unique_indexes}; or `query`, which a
+  An entry of its range table gets `missing`, likewise; and `scan`, a mapping of {id, alias, oid, path, missing, columns, not_null, unique_indexes}; or `query`, which a
   subquery, a view or a CTE is. `extra` is for dependence.sql.
 -#}
 
@@ -20,11 +20,11 @@
   Opens a view's query.
 
   Returns:
-    {query, scans, queries, trees}: the query, and all scans and queries in it.
+    {query, scans, queries, views, trees}: the query, and all scans, queries and views {oid, path} in it.
 -#}
 {% macro open_view(view) %}
     {%- set oid = in_place.single_value("select '" ~ view ~ "'::regclass::oid::text") -%}
-    {%- set found = {'scans': [], 'queries': [], 'trees': in_place.trees_below(view)} -%}
+    {%- set found = {'scans': [], 'queries': [], 'views': [], 'trees': in_place.trees_below(view)} -%}
     {%- set query = in_place.tree_of(oid, found.trees) -%}
     {{ in_place.open_query(query, '/', '/', [], none, found) }}
     {%- do found.update({'query': query}) -%}
@@ -33,7 +33,7 @@
 
 
 {#- Gives a query and all that it reads their fields, and appends the scans and queries to what is found. -#}
-{% macro open_query(query, path, scope, kept, parent, found) %}
+{% macro open_query(query, path, scope, missing, parent, found) %}
     {%- do query.update({'path': path, 'scope': scope, 'parent': parent, 'conditions': [], 'branches': [], 'subqueries': [],
         'names': found.trees.names, 'texts': {}, 'dependences': {}}) -%}
     {#- an empty list is null -#}
@@ -41,43 +41,52 @@
         {%- do query.update({name: query[name] or []}) -%}
     {%- endfor -%}
     {%- do found.queries.append(query) -%}
-    {%- for entry in query.rtable -%}{%- do entry.update({'extra': []}) -%}{%- endfor -%}
+    {%- for entry in query.rtable -%}{%- do entry.update({'extra': [], 'missing': []}) -%}{%- endfor -%}
     {%- if query.setOperations -%}
         {%- for leaf in in_place.nodes_in(query.setOperations, ['RANGETBLREF']) -%}
             {%- set branch = query.rtable[leaf.rtindex | int - 1].subquery -%}
             {%- set own = path ~ 'u' ~ leaf.rtindex ~ '/' -%}
-            {{ in_place.open_query(branch, own, own, kept, query, found) }}
+            {{ in_place.open_query(branch, own, own, missing, query, found) }}
             {%- do query.branches.append(branch) -%}
         {%- endfor -%}
     {%- else -%}
-        {{ in_place.open_item(query.jointree, query, path, scope, kept, found) }}
+        {{ in_place.open_item(query.jointree, query, path, scope, missing, found) }}
     {%- endif -%}
     {%- for link in in_place.nodes_in(in_place.expressions_of(query), ['SUBLINK']) -%}
         {%- set own = path ~ 's' ~ loop.index ~ '/' -%}
-        {{ in_place.open_query(link.subselect, own, own, kept, query, found) }}
+        {{ in_place.open_query(link.subselect, own, own, missing, query, found) }}
         {%- do query.subqueries.append(link) -%}
     {%- endfor -%}
 {% endmacro %}
 
 
 {#- Opens what is in a FROM: a list with a WHERE, a join, or one relation. -#}
-{% macro open_item(item, query, path, scope, kept, found) %}
+{% macro open_item(item, query, path, scope, missing, found) %}
     {%- if item.node == 'FROMEXPR' -%}
         {%- for child in item.fromlist or [] -%}
-            {{ in_place.open_item(child, query, path ~ loop.index ~ '/', scope, kept, found) }}
+            {{ in_place.open_item(child, query, path ~ loop.index ~ '/', scope, missing, found) }}
         {%- endfor -%}
-        {%- do query.conditions.append({'condition': item.quals, 'scope': scope, 'kept': kept}) -%}
+        {%- do query.conditions.append({'condition': item.quals, 'scope': scope, 'missing': missing}) -%}
     {%- elif item.node == 'JOINEXPR' -%}
         {%- set left, right = path ~ 'l/', path ~ 'r/' -%}
-        {%- set stays = {'inner': [], 'left': [left], 'right': [right], 'full': [left, right]}[in_place.join_kind(item)] -%}
-        {{ in_place.open_item(item.larg, query, left, scope, kept + (stays | reject('equalto', left) | list), found) }}
-        {{ in_place.open_item(item.rarg, query, right, scope, kept + (stays | reject('equalto', right) | list), found) }}
-        {%- do query.conditions.append({'condition': item.quals, 'scope': scope, 'kept': kept + stays, 'is_full': stays | length == 2}) -%}
+        {%- set kind = in_place.join_kind(item) -%}
+        {%- set of_left = missing + ([left] if kind in ['right', 'full'] else []) -%}
+        {%- set of_right = missing + ([right] if kind in ['left', 'full'] else []) -%}
+        {{ in_place.open_item(item.larg, query, left, scope, of_left, found) }}
+        {{ in_place.open_item(item.rarg, query, right, scope, of_right, found) }}
+        {%- do query.conditions.append({
+            'condition': item.quals,
+            'scope': scope,
+            'missing': (of_left + of_right) | unique | list,
+            'sides': [left, right] if kind == 'full' else [],
+        }) -%}
     {%- else -%}
         {%- set entry = query.rtable[item.rtindex | int - 1] -%}
+        {%- do entry.update({'missing': missing}) -%}
         {%- if entry.rtekind == '0' and entry.relkind == 'v' -%}
             {%- do entry.update({'query': in_place.tree_of(entry.relid, found.trees)}) -%}
-            {{ in_place.open_query(entry.query, path, scope, kept, none, found) }}
+            {%- do found.views.append({'oid': entry.relid, 'path': path}) -%}
+            {{ in_place.open_query(entry.query, path, scope, missing, none, found) }}
         {%- elif entry.rtekind == '0' -%}
             {%- set number = found.scans | length + 1 -%}
             {%- do entry.update({'scan': {
@@ -85,14 +94,15 @@
                 'alias': in_place.readable(entry.eref.aliasname) ~ '#' ~ number,
                 'oid': entry.relid,
                 'path': path,
-                'columns': entry.eref.colnames or [],
+                'missing': missing,
+                'columns': found.trees.columns.get(entry.relid, []),
                 'not_null': found.trees.not_null.get(entry.relid, []),
                 'unique_indexes': found.trees.unique_indexes.get(entry.relid, []),
             }}) -%}
             {%- do found.scans.append(entry.scan) -%}
         {%- elif entry.rtekind == '1' -%}
             {%- do entry.update({'query': entry.subquery}) -%}
-            {{ in_place.open_query(entry.query, path, scope, kept, query, found) }}
+            {{ in_place.open_query(entry.query, path, scope, missing, query, found) }}
         {%- elif entry.rtekind == '6' and entry.self_reference == 'true' -%}
             {%- do entry.update({'all_scans': found.scans}) -%}
         {%- elif entry.rtekind == '6' -%}
@@ -100,7 +110,7 @@
             {%- set cte = owner.cteList | selectattr('ctename', 'equalto', entry.ctename) | first -%}
             {%- do entry.update({'query': fromjson(tojson(cte.ctequery))}) -%}
             {#- a recursive one adds to itself, so no equation in it is one outside -#}
-            {{ in_place.open_query(entry.query, path, path if cte.cterecursive == 'true' else scope, kept, owner, found) }}
+            {{ in_place.open_query(entry.query, path, path if cte.cterecursive == 'true' else scope, missing, owner, found) }}
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
@@ -129,7 +139,7 @@
 
 {#- What an entry of a range table that is neither a relation nor a query is made of. -#}
 {% macro expressions_of_entry(entry) %}
-    {{ return([entry.functions, entry.values_lists, entry.tablefunc, entry.tablesample] | select | list) }}
+    {{ return([entry.functions, entry.values_lists, entry.tablefunc, entry.tablesample, entry.groupexprs] | select | list) }}
 {% endmacro %}
 
 

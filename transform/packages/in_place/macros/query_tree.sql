@@ -8,9 +8,9 @@
   What is needed of a view's query and of the views below it.
 
   Returns:
-    {queries, names, unique_indexes, not_null}. `queries` has each view's tree as JSON, by its oid; `names` the names of operators,
-    functions, types and domains, by kind and oid, as in `o96`; `unique_indexes` a list of lists of columns and `not_null` a list of columns,
-    by the oid of the table.
+    {queries, names, columns, unique_indexes, not_null}. `queries` has each view's tree as JSON, by its oid; `names` the names of operators,
+    functions, types and domains, by kind and oid, as in `o96`; `columns` a list of all columns by number,
+    `unique_indexes` a list of lists of columns and `not_null` a list of columns, by the oid of the table.
 -#}
 {% macro trees_below(view) %}
     {%- set queries, oids = {}, {'o': ['0'], 'f': ['0'], 't': ['0'], 'r': ['0']} -%}
@@ -31,14 +31,27 @@
             'names', (
                 select json_object_agg(kind || oid, name)
                 from (
-                    select 'o' as kind, oid, oprname::text as name from pg_catalog.pg_operator where oid in ({{ oids.o | unique | join(', ') }})
+                    select
+                        'o' as kind, oid,
+                        concat(case when oprnamespace <> 'pg_catalog'::regnamespace and oprname <> '=' then oprnamespace::regnamespace || '.' end, oprname) as name
+                    from pg_catalog.pg_operator where oid in ({{ oids.o | unique | join(', ') }})
                     union all
-                    select 'f', oid, proname from pg_catalog.pg_proc where oid in ({{ oids.f | unique | join(', ') }})
+                    select 'f', oid, concat(case when pronamespace <> 'pg_catalog'::regnamespace then pronamespace::regnamespace || '.' end, proname)
+                    from pg_catalog.pg_proc where oid in ({{ oids.f | unique | join(', ') }})
                     union all
                     select kind, oid, format_type(oid, null)
                     from pg_catalog.pg_type, unnest(array['t', typtype::text]) as kind
                     where oid in ({{ oids.t | unique | join(', ') }}) and kind in ('t', 'd')
                 ) as names
+            ),
+            -- by number, with those that were dropped
+            'columns', (
+                select json_object_agg(attrelid, names)
+                from (
+                    select attrelid, json_agg(attname order by attnum) as names from pg_catalog.pg_attribute
+                    where attrelid in ({{ oids.r | unique | join(', ') }}) and attnum > 0
+                    group by attrelid
+                ) as columns
             ),
             'unique_indexes', (
                 select json_object_agg(indrelid, indexes)
@@ -70,6 +83,7 @@
     {{ return({
         'queries': queries,
         'names': facts.names or {},
+        'columns': facts.columns or {},
         'unique_indexes': facts.unique_indexes or {},
         'not_null': facts.not_null or {},
     }) }}

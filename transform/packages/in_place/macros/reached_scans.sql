@@ -13,24 +13,34 @@
     opened: the model's temporary view, opened; see query_parts.sql.
 
   Returns:
-    A list of {id, alias, oid, path, name, own, entries, gives_key, equations, outputs}. `own` are the entries for the table, `entries` the
-    inputs of those that reach the scan; `outputs` has the texts of the model's columns, by name.
+    A list of the scans with {name, own, entries, gives_key, equations, outputs, views}. `own` are the entries for the table, `entries` the
+    inputs of those that reach the scan; `equations` hold for its rows; `outputs` has the texts of the model's columns, by name.
 -#}
 {% macro reached_scans(model_, opened, inputs, names) %}
     {%- set entries, scans, views = in_place.entries_with_expressions(model_, inputs), [], {} -%}
+    {%- set whole = inputs | selectattr('kind', 'equalto', 'whole') | map(attribute='oid') | list -%}
     {%- set is_split = opened.queries | selectattr('branches') | list | length > 0 -%}
     {%- for scan in opened.scans -%}
         {%- set own = [] -%}
         {%- for entry in entries if scan.oid in entry.relations -%}{%- do own.append(entry) -%}{%- endfor -%}
-        {%- if own -%}
+        {#- all rows are computed if a view whose rows have no log was written -#}
+        {%- if own and not in_place.views_around(scan, opened) | select('in', whole) | list -%}
             {#- only a branch of UNION sees columns in its own way -#}
             {%- set at = scan.path if is_split else '' -%}
             {%- if at not in views -%}
                 {%- set outputs = {} -%}
-                {%- for name in names -%}{%- do outputs.update({name: in_place.text_of_output(opened.query, loop.index, at)}) -%}{%- endfor -%}
+                {%- for name in names -%}{%- do outputs.update({name: in_place.without_casts(in_place.text_of_output(opened.query, loop.index, at))}) -%}{%- endfor -%}
                 {%- do views.update({at: {'equations': in_place.equations_of(opened, at), 'outputs': outputs}}) -%}
             {%- endif -%}
-            {%- do scans.append(dict(scan, own=own, entries=[], name=scan.alias.split('#')[0], **views[at])) -%}
+            {%- do scans.append(dict(
+                scan,
+                own=own,
+                entries=[],
+                name=scan.alias.split('#')[0],
+                outputs=views[at].outputs,
+                equations=in_place.equations_for(scan, views[at].equations, opened.scans),
+                views=in_place.views_around(scan, opened),
+            )) -%}
         {%- endif -%}
     {%- endfor -%}
     {#- an entry with `through` is right if the scan that it goes through is reached by that one's entry, so it comes last -#}
@@ -48,10 +58,8 @@
 
 {#- Refuses a model with a scan of an input that no entry of `changed_by` reaches: changes there would be missed. -#}
 {% macro refuse_unreached_scans(model_, scans, inputs) %}
-    {%- if inputs | selectattr('kind', 'equalto', 'whole') | list or config.get('time_dependent') -%}
-        {#- all rows are computed if anything changed -#}
-        {{ return('') }}
-    {%- endif -%}
+    {#- it computes all rows at each build -#}
+    {%- if config.get('time_dependent') -%}{{ return('') }}{%- endif -%}
     {%- for scan in scans if not scan.entries -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ' reads ' ~ scan.own[0].input.name ~ ' (' ~ scan.name ~ ') ' ~ in_place.advice_for_scan(model_, scan) ~ ' Nothing was changed.'
@@ -60,15 +68,24 @@
 {% endmacro %}
 
 
+{#- The oids of the views that a scan is in. -#}
+{% macro views_around(scan, opened) %}
+    {%- set found = [] -%}
+    {%- for view in opened.views if scan.path.startswith(view.path) -%}{%- do found.append(view.oid) -%}{%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
 {#- Whether an entry gives the keys that a row of this scan makes stale. -#}
 {% macro reaches(entry, scan, scans) %}
     {%- for expressions in entry.relations[scan.oid] -%}
         {%- set equal = {} -%}
         {%- for column, expression in expressions.items() -%}
-            {%- do equal.update({column: in_place.equal_texts(expression | replace('@.', scan.alias ~ '.'), scan.path, scan.equations)}) -%}
+            {%- do equal.update({column: in_place.equal_texts(expression | replace('@.', scan.alias ~ '.'), scan.equations)}) -%}
         {%- endfor -%}
         {%- if entry.input.through is not none -%}
-            {%- for other in scans if entry.input.through in other.entries and in_place.is_together(scan, other) -%}
+            {#- the keys are found in the relation itself: a table is one, and what reads it by a view with a condition is another -#}
+            {%- for other in scans if entry.input.through in other.entries and in_place.is_together(scan, other) and entry.input.through.oid in [other.oid] + other.views -%}
                 {%- for columns in entry.through_relations.get(other.oid, []) -%}
                     {%- set missing = [] -%}
                     {%- for column in entry.columns if columns[column] | replace('@.', other.alias ~ '.') not in equal[column] -%}{%- do missing.append(column) -%}{%- endfor -%}
@@ -77,11 +94,32 @@
             {%- endfor -%}
         {%- else -%}
             {%- set missing = [] -%}
-            {%- for column in entry.columns if scan.outputs[column] not in equal[column] -%}{%- do missing.append(column) -%}{%- endfor -%}
+            {%- for column in entry.columns -%}
+                {%- set output = scan.outputs[column] -%}
+                {#- a constant may be null where it is read, so only the same one is equal -#}
+                {%- if output not in (equal[column] if '#' in output else equal[column][:1])
+                    or (entry.input.gives_key and in_place.hides_a_missing_side(column, scan)) -%}
+                    {%- do missing.append(column) -%}
+                {%- endif -%}
+            {%- endfor -%}
             {%- if not missing -%}{{ return(true) }}{%- endif -%}
         {%- endif -%}
     {%- endfor -%}
     {{ return(false) }}
+{% endmacro %}
+
+
+{#-
+  Whether a column of the key is another value than null, or may be null, where the side of an outer join that a scan is in is missing. A row
+  that appears there takes a row from that key, too.
+-#}
+{% macro hides_a_missing_side(column, scan) %}
+    {%- set output = scan.outputs[column] -%}
+    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{', output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {#- what USING gives is the same with both sides -#}
+    {{ return(output not in scan.equations | map(attribute='left')) }}
 {% endmacro %}
 
 
@@ -96,19 +134,19 @@
 {#- What an error says of a scan that no entry reaches. -#}
 {% macro advice_for_scan(model_, scan) %}
     {%- set own, said = '(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', [] -%}
-    {%- for equation in scan.equations if in_place.holds_for(equation, scan.path) -%}
+    {%- for equation in scan.equations -%}
         {%- for mine, other in [(equation.left, equation.right), (equation.right, equation.left)] -%}
-            {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and '{' not in mine ~ other -%}
-                {%- do said.append([modules.re.sub(own, '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.path, scan.equations)]) -%}
+            {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and not modules.re.search('[{\\[]', mine ~ other) -%}
+                {%- do said.append([modules.re.sub(own, '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for column in model_.build_by -%}
         {%- set mine = modules.re.sub(own, '', scan.outputs[column]) -%}
-        {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|\\{', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
+        {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
-        {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model.') }}
+        {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model; for a value in a list, write exists.') }}
     {%- endif -%}
     {%- set name, how = scan.own[0].input.name, said[0][0] ~ ' = ' ~ said[0][1] -%}
     {%- set columns = {} -%}
@@ -132,7 +170,7 @@
 
 {#- A text as people read it: without the numbers of scans, and without brackets around it. -#}
 {% macro without_numbers(text) %}
-    {%- set text = modules.re.sub('#\\d+', '', text) -%}
+    {%- set text = modules.re.sub('#\\d+|~', '', text) -%}
     {{ return(text[1:-1] if modules.re.fullmatch('\\([^()]*\\)', text) else text) }}
 {% endmacro %}
 
@@ -173,7 +211,7 @@
     {%- for scan in opened.scans -%}
         {%- set own = {} -%}
         {%- for column in expressions -%}
-            {%- set text = in_place.text_of_output(opened.query, loop.index, scan.path) -%}
+            {%- set text = in_place.without_casts(in_place.text_of_output(opened.query, loop.index, scan.path)) -%}
             {%- set text = modules.re.sub('(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', '@.', text) -%}
             {#- a column of another table's -#}
             {%- if not modules.re.search('#\\d+\\.', text) -%}{%- do own.update({column: text}) -%}{%- endif -%}

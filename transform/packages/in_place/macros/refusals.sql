@@ -16,7 +16,7 @@
     {%- set unlisted, unstable = run_query(query)[0].values() -%}
     {{ in_place.refuse_unlisted_inputs(unlisted) }}
     {{ in_place.refuse_clock(unstable) }}
-    {{ in_place.refuse_rounded_keys(model_, trial) }}
+    {{ in_place.refuse_rounded_keys(model_, trial, inputs) }}
     {%- set opened = in_place.open_view(trial) -%}
     {%- set scans = in_place.reached_scans(model_, opened, inputs, columns) -%}
     {%- if config.get('by_difference') -%}
@@ -30,7 +30,7 @@
     ) -%}
     {{ in_place.refuse_deciding_inputs(model_, opened, scans, columns) }}
     {{ in_place.refuse_untold_columns(opened, scans) }}
-    {%- set share = in_place.refuse_unreached_key(model_, full, of_keys, inputs) -%}
+    {%- set share = in_place.refuse_unreached_key(model_, opened, full, of_keys, inputs) -%}
     {{ in_place.refuse_unreached_scans(model_, scans, inputs) }}
     {{ return(share) }}
 {% endmacro %}
@@ -105,10 +105,12 @@
 
 {#-
   Refuses a contract whose type of a key rounds or cuts what the SELECT gives: the SELECT has no row with the key that the table has,
-  so the row would go when its key is built.
+  so the row would go when its key is built; and rows with another column by which they are looked up would not be found.
 -#}
-{% macro refuse_rounded_keys(model_, trial) %}
+{% macro refuse_rounded_keys(model_, trial, inputs) %}
     {%- if not config.get('contract').enforced -%}{{ return('') }}{%- endif -%}
+    {%- set names = model_.key | list -%}
+    {%- for input in inputs if not input.through -%}{%- do names.extend(input.key.keys()) -%}{%- endfor -%}
     {% call statement('shape') %}
         drop table if exists pg_temp.{{ model_.shape }};
         create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
@@ -123,7 +125,7 @@
             on wanted.attrelid = 'pg_temp.{{ model_.shape }}'::regclass and wanted.attname = selected.attname
         where
             selected.attrelid = '{{ trial }}'::regclass
-            and selected.attname::text = any({{ in_place.text_array(model_.key) }})
+            and selected.attname::text = any({{ in_place.text_array(names | unique | list) }})
             and (wanted.atttypid, wanted.atttypmod) <> (selected.atttypid, selected.atttypmod)
             -- it holds every value of the other one
             and not (
@@ -164,12 +166,6 @@
                     ~ ' out of the key. Nothing was changed.'
                 ) -%}
             {%- endfor -%}
-            {%- for name in input.key if scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) and scan.id not in deciding -%}
-                {%- do exceptions.raise_compiler_error(
-                    this ~ ': ' ~ name ~ ', by which rows are found when ' ~ input.name ~ ' changes, comes from ' ~ input.name ~ ' itself. Rows that find '
-                    ~ 'nothing there yet hold no value, and would be missed. Select it from the other side of the join. Nothing was changed.'
-                ) -%}
-            {%- endfor -%}
             {%- if scan.id in deciding -%}
                 {%- do exceptions.raise_compiler_error(
                     this ~ ': ' ~ input.name ~ ' decides which rows there are, and its entry in changed_by gives no key. Rows that are not in the '
@@ -178,7 +174,26 @@
                 ) -%}
             {%- endif -%}
         {%- endfor -%}
+        {%- set found = [] -%}
+        {%- for input in scan.entries if not in_place.columns_from(scan, opened, input.key, names) -%}{%- do found.append(input) -%}{%- endfor -%}
+        {%- if scan.entries and not found -%}
+            {%- set input = scan.entries[0] -%}
+            {%- do exceptions.raise_compiler_error(
+                this ~ ': ' ~ in_place.columns_from(scan, opened, input.key, names)[0] ~ ', by which rows are found when ' ~ input.name ~ ' changes, comes from '
+                ~ input.name ~ ' itself. Rows that find nothing there yet hold no value, and would be missed. Select it from the other side of the join. '
+                ~ 'Nothing was changed.'
+            ) -%}
+        {%- endif -%}
+        {%- do scan.update({'entries': found}) -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{#- Those of the model's columns that depend on a scan. -#}
+{% macro columns_from(scan, opened, columns, names) %}
+    {%- set found = [] -%}
+    {%- for name in columns if scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) -%}{%- do found.append(name) -%}{%- endfor -%}
+    {{ return(found) }}
 {% endmacro %}
 
 
@@ -194,21 +209,27 @@
 {% endmacro %}
 
 
-{#- Refuses a model that reads more columns of an input than its entries' `columns`: changes of the others would be missed. -#}
+{#-
+  Refuses a model that reads more columns of an input than an entry's `columns`: changes of the others would be missed. One entry must have all
+  that a scan reads, and give the key if one does: by another column, a row is not found if that is null or the row is new.
+-#}
 {% macro refuse_untold_columns(opened, scans) %}
     {%- set reads = in_place.column_reads(opened) -%}
     {#- of others, each change is known as a change of the row -#}
-    {%- for scan in scans if scan.entries and not scan.entries | rejectattr('columns') | list and scan.entries[0].kind == 'logged' -%}
-        {%- set input, expressions = scan.entries[0], [] -%}
-        {%- for entry in scan.entries -%}{%- do expressions.extend(entry.key.values() | list + entry.columns) -%}{%- endfor -%}
-        {%- set told = in_place.columns_in_use(input.relation, expressions) -%}
-        {%- set all = in_place.table_columns(input.relation) | map(attribute='name') -%}
-        {%- set read = all if '*' in reads[scan.id] else all | select('in', reads[scan.id]) -%}
-        {%- set untold = read | reject('in', told) | list -%}
-        {%- if untold -%}
+    {%- for scan in scans if scan.entries and scan.entries[0].kind == 'logged' -%}
+        {%- set input = scan.entries[0] -%}
+        {%- set all = in_place.table_columns(input.relation) | map(attribute='name') | list -%}
+        {%- set read = all if '*' in reads[scan.id] else all | select('in', reads[scan.id]) | list -%}
+        {%- set best = {'untold': all, 'entry': none} -%}
+        {%- for entry in scan.entries if entry.gives_key or not scan.gives_key -%}
+            {%- set told = in_place.columns_in_use(input.relation, entry.key.values() | list + entry.columns) if entry.columns else all -%}
+            {%- set untold = read | reject('in', told) | list -%}
+            {%- if untold | length < best.untold | length or best.entry is none -%}{%- do best.update({'untold': untold, 'entry': entry}) -%}{%- endif -%}
+        {%- endfor -%}
+        {%- if best.untold -%}
             {%- do exceptions.raise_compiler_error(
-                this ~ ' reads ' ~ untold | join(', ') ~ ' of ' ~ input.name ~ ", whose changes would be missed: its entry in changed_by has 'columns': "
-                ~ input.columns ~ '. Add what is missing, or leave columns out. Nothing was changed.'
+                this ~ ' reads ' ~ best.untold | join(', ') ~ ' of ' ~ input.name ~ ", whose changes would be missed: its entry in changed_by has 'columns': "
+                ~ best.entry.columns ~ '. Add what is missing, or leave columns out. Nothing was changed.'
             ) -%}
         {%- endif -%}
     {%- endfor -%}
