@@ -284,7 +284,8 @@ REFUSED = {
     "texts with and without blanks at the end": Refused(
         "by no equation that a build could follow",
         f"select o.order_id, o.status, c.n from {ORDERS} o left join "
-        f"(select country::char(3) as country, count(*) as n from {CUSTOMERS} group by 1) as c on c.country = o.status::char(3)",
+        f"(select country::char(3) as country, count(*) as n from {CUSTOMERS} group by 1) as c "
+        "on c.country = o.status::char(3)",
         "order_id",
         [BY_ORDER, {"model": "stg_customers", "key": {"status": "country"}}],
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
+from psycopg import errors
 
 from tests.integration.by_key_models import (
     Model,
@@ -260,12 +261,13 @@ OF_COUNTRY = Model(
 def test_texts_that_a_collation_calls_equal_reach_the_models(shop):
     shop.begin(6, [BY_COUNTRY, OF_COUNTRY])
     with shop.checkout.connect("warehouse") as connection:
-        if not connection.execute("select from pg_collation where collprovider = 'i' limit 1").fetchall():
+        connection.execute("create schema staging authorization tidemark_transformer; set role tidemark_transformer")
+        try:
+            connection.execute(
+                "create collation staging.no_case (provider=icu, locale='und-u-ks-level2', deterministic=false)"
+            )
+        except errors.FeatureNotSupported:
             pytest.skip("needs a PostgreSQL with ICU")
-        connection.execute(
-            "create schema staging authorization tidemark_transformer; set role tidemark_transformer; "
-            "create collation staging.no_case (provider=icu, locale='und-u-ks-level2', deterministic=false)"
-        )
     with shop.connect() as connection:
         connection.execute("update raw.customers set country = (array['a', 'A', 'b', 'B', 'c'])[customer_id]")
         connection.execute("update raw.orders set status = (array['a', 'A', 'b', 'B', null])[1 + order_id % 5]")
