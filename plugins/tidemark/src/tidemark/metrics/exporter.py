@@ -56,6 +56,8 @@ class Exporter(Collector):
         self._backups = Backups(project)
         self._parts = {name: Part(name, say) for name in ("warehouse", "models", "schedules", "state", "backups")}
         self._alone = threading.Lock()
+        # kept, so that a label stays the same while the schedules can't be read
+        self._names: dict[str, str] = {}
 
     def collect(self) -> Iterator[Family]:
         """Return the families of one scrape."""
@@ -78,7 +80,9 @@ class Exporter(Collector):
                     lambda own: state.tell(self._project, schedules, held, own), samples, limit_s=_STATE_S
                 )
             parts["backups"].read(lambda own: self._backups.tell(own, patience_s=_BACKUPS_S), samples, limit_s=3)
-            samples.name_sources(schedules.names if schedules else {})
+            if schedules:
+                self._names = schedules.names
+            samples.name_sources(self._names)
         return samples
 
     def _streams(self, samples: Samples) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str | None]]:
