@@ -30,11 +30,16 @@
                 {%- set right = in_place.without_casts(in_place.text_of(equation.right, query, at)) -%}
                 {%- do found.append({'left': left, 'right': right, 'scope': part.scope, 'missing': part.missing}) -%}
                 {%- for side in part.sides -%}
-                    {#- USING gives the value that is there -#}
-                    {%- set own = [left, right] | select('in', in_place.columns_of_side([left, right], side, opened)) | list -%}
-                    {%- for text in own if own | length == 1 -%}
+                    {#- USING gives the value that is there: for the rows of a side theirs, if the other one is null where it is missing -#}
+                    {%- set others = in_place.columns_of_side([left, right], part.sides | reject('equalto', side) | first, opened) -%}
+                    {%- for other in others if others | length == 1 -%}
                         {%- for both in ['coalesce(' ~ left ~ ', ' ~ right ~ ')', 'coalesce(' ~ right ~ ', ' ~ left ~ ')'] -%}
-                            {%- do found.append({'left': both, 'right': text, 'scope': part.scope, 'missing': part.missing | reject('in', part.sides) | list + [side]}) -%}
+                            {%- do found.append({
+                                'left': both,
+                                'right': right if other == left else left,
+                                'scope': part.scope,
+                                'missing': part.missing | reject('in', part.sides) | list + [side],
+                            }) -%}
                         {%- endfor -%}
                     {%- endfor -%}
                 {%- endfor -%}
@@ -58,8 +63,8 @@
 
 {#- The texts that are columns, or coalesce() of columns, of scans on one side of a join: they are null if the side is missing. -#}
 {% macro columns_of_side(texts, side, opened) %}
-    {%- set found = [] -%}
-    {%- for text in texts if modules.re.fullmatch('(?:coalesce\\()?[^(){}]+#\\d+\\.[^(){}]+\\)?', text) -%}
+    {%- set found, column = [], "[^(){},:'\\[\\]]+#\\d+\\.[^(){},:'\\[\\]]+" -%}
+    {%- for text in texts if modules.re.fullmatch(column ~ '|coalesce\\(' ~ column ~ '(?:, ' ~ column ~ ')*\\)', text) -%}
         {%- set numbers, outside = modules.re.findall('#(\\d+)\\.', text), [] -%}
         {%- for scan in opened.scans if scan.id | string in numbers and not scan.path.startswith(side) -%}{%- do outside.append(scan) -%}{%- endfor -%}
         {%- if not outside -%}{%- do found.append(text) -%}{%- endif -%}

@@ -137,12 +137,12 @@
     {%- for equation in scan.equations -%}
         {%- for mine, other in [(equation.left, equation.right), (equation.right, equation.left)] -%}
             {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and not modules.re.search('[{\\[]', mine ~ other) -%}
-                {%- do said.append([modules.re.sub(own, '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
+                {%- do said.append([modules.re.sub(own ~ '|~', '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for column in model_.build_by -%}
-        {%- set mine = modules.re.sub(own, '', scan.outputs[column]) -%}
+        {%- set mine = modules.re.sub(own ~ '|~', '', scan.outputs[column]) -%}
         {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
