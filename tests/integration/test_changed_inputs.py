@@ -127,6 +127,7 @@ def test_a_change_of_raw_by_hand_reaches_the_marts_by_the_next_build(project, ch
     assert_as_a_full_build_has_them(project)
 
 
+@pytest.mark.long
 def test_a_table_that_is_truncated_and_loaded_again_reaches_the_marts_by_the_next_build(project):
     with project.connect("warehouse") as connection, connection.transaction():
         connection.execute("create temporary table kept on commit drop as table raw.orders")

@@ -62,6 +62,7 @@ def alive(project: Checkout, session: int) -> bool:
     return project.rows("warehouse", f"select from pg_stat_activity where pid = {session}") != []
 
 
+@pytest.mark.long
 def test_a_second_run_says_which_run_excludes_it_and_has_its_own_exit_status(project, blocker):
     run, _, _ = blocked(project)
     second = project.run("meltano", *RUN)

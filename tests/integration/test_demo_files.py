@@ -131,6 +131,7 @@ def test_a_file_that_cannot_be_edited_is_refused_before_anything_changes(clone):
         path.write_text(kept)
 
 
+@pytest.mark.long
 def test_the_shops_tables_are_dropped_if_the_user_says_so_and_nothing_else(built):
     with built.connect("warehouse") as connection:
         connection.execute(

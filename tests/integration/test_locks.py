@@ -57,6 +57,7 @@ def altering(project: Checkout, side: str, table: str, *, once: str) -> Iterator
     assert took[0] < clocks.LONGEST_S, f"an ALTER waited {took[0]:.1f} s"
 
 
+@pytest.mark.long
 def test_a_comparison_yields_to_ddl_in_the_source_and_is_still_right(project):
     rows = project.rows("source", "select count(*) from products")[0][0]
     slowly = {"public-products": f"pg_sleep({6 / rows}) is not null"}

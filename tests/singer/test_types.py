@@ -66,6 +66,7 @@ def test_values_of_every_type_arrive_unchanged_whatever_the_settings_and_are_rew
         assert written == expected.get(sample.table, set())
 
 
+@pytest.mark.long
 def test_old_rows_get_a_default_of_every_type_without_being_read_again(pipe):
     with pipe.source(options=FIXED.replace("search_path=", "search_path=public")) as connection:
         connection.execute(SETUP)
