@@ -1,7 +1,8 @@
-"""The fence around core, as far as import-linter's contracts can't express it."""
+"""The fence around core that import-linter can't express, and what two environments have each for itself."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -52,3 +53,13 @@ def test_no_package_imports_another_by_a_string():
     named = re.compile(r"import_module\(|__import__\(")
     found = [str(path) for source in SOURCES for path in source.rglob("*.py") if named.search(path.read_text())]
     assert found == []
+
+
+def test_airflow_and_tidemark_take_the_same_digest_of_meltanos_files():
+    """Airflow's environment does not have tidemark, so the function is written twice."""
+    bodies = set()
+    for path in ("tidemark/src/tidemark/project/schedules", "tidemark-airflow/src/tidemark_airflow/current_schedules"):
+        nodes = ast.parse((REPOSITORY / "plugins" / f"{path}.py").read_text()).body
+        (digest,) = [each for each in nodes if isinstance(each, ast.FunctionDef) and each.name.lstrip("_") == "digest"]
+        bodies.add("\n".join(map(ast.unparse, digest.body)))
+    assert len(bodies) == 1
