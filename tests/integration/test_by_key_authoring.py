@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 ORDERS = "{{ ref('stg') }}"
 CHANGED_BY = "[{'model': 'stg', 'key': 'order_id'}]"
-PLAIN = f"select order_id, status, shipping_fee from {ORDERS}"
+PLAIN = f"select order_id, status, shipping_fee, shipping_fee * 1.0 as with_tax from {ORDERS}"
 FEES = """
     select status, count(*) as order_count, count(shipping_fee) as fee_count, sum(shipping_fee) as fees
     from {{ ref('plain') }} group by status
@@ -76,6 +76,16 @@ REFUSED = {
         BY_DIFFERENCE,
         TOTALS.replace(" from", ", row_number() over (order by status) as place from") + " group by status",
         "it is more than a GROUP BY of one table: a window function",
+    ),
+    "rounded": (
+        BY_DIFFERENCE,
+        FEES.replace("sum(shipping_fee)", "sum(shipping_fee)::numeric(12, 1)"),
+        "as numeric(12,1), which would round each difference",
+    ),
+    "digits": (
+        BY_DIFFERENCE,
+        FEES.replace("shipping_fee", "with_tax"),
+        "fees sums with_tax of type numeric, which keeps no fixed number of digits",
     ),
 }
 

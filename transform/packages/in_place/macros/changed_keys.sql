@@ -40,7 +40,8 @@
     {%- endset -%}
     {%- set count = in_place.single_value(query) | int -%}
     {%- do in_place.memory().update({'key_count': count}) -%}
-    {{ return(in_place.why_full_is_cheaper(count) if prepared.difference is none else none) }}
+    {%- if prepared.difference is none -%}{{ return(in_place.why_full_is_cheaper(count)) }}{%- endif -%}
+    {{ return('a sum is or was NaN' if in_place.meets_nan(model_, inputs[0], prepared.difference, snapshot, keys) else none) }}
 {% endmacro %}
 
 

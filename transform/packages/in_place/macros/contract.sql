@@ -28,6 +28,27 @@
 {% endmacro %}
 
 
+{#- Creates an empty temporary table with the columns and constraints of the contract. -#}
+{% macro create_shape(model_) %}
+    {% call statement('shape') %}
+        drop table if exists pg_temp.{{ model_.shape }};
+        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- The types of the contract's columns by their names, as PostgreSQL writes them; empty without a contract. -#}
+{% macro declared_types(model_) %}
+    {%- set types = {} -%}
+    {%- if config.get('contract').enforced -%}
+        {{ in_place.create_shape(model_) }}
+        {%- set query -%}select {{ in_place.columns_as_json("'pg_temp." ~ model_.shape ~ "'::regclass") }}{%- endset -%}
+        {%- for column in fromjson(in_place.single_value(query)) -%}{%- do types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- endif -%}
+    {{ return(types) }}
+{% endmacro %}
+
+
 {#-
   Refuses rows whose columns are not the contract's, with dbt's own message.
 

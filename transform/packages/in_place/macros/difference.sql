@@ -11,52 +11,107 @@
   Checks that the current model is of that kind, by PostgreSQL's plan of it.
 
   Returns:
-    {rows, sums, counts}: the column with count(*); for each column with a sum, the column that counts its values; the other counts.
+    {rows, sums, counts, numerics}: the column with count(*); for each column with a sum, the column that counts its values; the
+    other counts; for each column with a sum of numeric values, the input's column.
 -#}
 {% macro difference_settings(model_, trial, columns, inputs) %}
     {%- set types = {} -%}
     {%- for column in in_place.table_columns(trial) -%}{%- do types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- set declared = in_place.declared_types(model_) -%}
     {%- set plan = in_place.plan_of(
         in_place.set_for_now('max_parallel_workers_per_gather', 0) ~ '; explain (format json, verbose) select * from ' ~ trial
     ) -%}
     {%- set input = inputs[0] -%}
-    {%- if inputs | length != 1 or input.kind != 'logged' or in_place.tables_below(trial) | map(attribute='relation') | list != [input.relation] -%}
+    {%- set is_one_logged_table = inputs | length == 1 and input.kind == 'logged' -%}
+    {%- if not is_one_logged_table or in_place.tables_below(trial) | map(attribute='relation') | list != [input.relation] -%}
         {{ in_place.refuse_difference('it reads more than one table, or one that does not log its changes') }}
     {%- endif -%}
     {%- set nodes = [] -%}
     {{ in_place.collect_nodes(plan, nodes) }}
     {%- set others = nodes | rejectattr('Node Type', 'in', [
-        'Aggregate', 'Group', 'Sort', 'Incremental Sort', 'Append', 'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan', 'Bitmap Index Scan'
+        'Aggregate', 'Group', 'Sort', 'Incremental Sort', 'Append',
+        'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan', 'Bitmap Index Scan'
     ]) | list -%}
     {%- if plan['Node Type'] != 'Aggregate' or plan.get('Filter') or others or not plan.get('Group Key') -%}
-        {{ in_place.refuse_difference('it is more than a GROUP BY of one table: ' ~ (in_place.in_words(others[0]) if others else 'HAVING, or an expression over the sums')) }}
+        {{ in_place.refuse_difference(
+            'it is more than a GROUP BY of one table: '
+            ~ (in_place.in_words(others[0]) if others else 'HAVING, or an expression over the sums')
+        ) }}
     {%- endif -%}
-    {%- set found, aggregates = {'rows': none, 'sums': {}, 'counts': []}, {} -%}
+    {%- set found, aggregates = {'rows': none, 'sums': {}, 'counts': [], 'numerics': {}}, {} -%}
     {%- for name in columns if name not in model_.key -%}
         {%- set output = plan['Output'][columns.index(name)] -%}
-        {%- set parts = modules.re.fullmatch('\\(?(count|sum)\\((\\*|[\\w".]+)\\)\\)?(::(integer|bigint|numeric(\\([\\d,]+\\))?))?', output) -%}
-        {%- if not parts or not modules.re.match('smallint|integer|bigint|numeric', types[name]) -%}
-            {{ in_place.refuse_difference(name ~ ' is ' ~ output ~ ' of type ' ~ types[name] ~ ', and not a count or a sum of a column, of an integer or numeric type') }}
+        {%- set aggregate = modules.re.fullmatch(
+            '\\(?(count|sum)\\((\\*|[\\w".]+)\\)\\)?(::(integer|bigint|numeric(\\([\\d,]+\\))?))?', output
+        ) -%}
+        {%- if not aggregate or in_place.scale_of(types[name]) is none -%}
+            {{ in_place.refuse_difference(
+                name ~ ' is ' ~ output ~ ' of type ' ~ types[name]
+                ~ ', and not a count or a sum of a column, of an integer or numeric type'
+            ) }}
         {%- endif -%}
-        {%- do aggregates.update({name: [parts.group(1), parts.group(2)]}) -%}
-        {%- if parts.group(2) == '*' -%}{%- do found.update({'rows': name}) -%}{%- endif -%}
+        {%- do aggregates.update({name: [aggregate.group(1), aggregate.group(2)]}) -%}
+        {%- if aggregate.group(2) == '*' -%}{%- do found.update({'rows': name}) -%}{%- endif -%}
     {%- endfor -%}
-    {%- if found.rows is none -%}{{ in_place.refuse_difference('it has no count(*), which says when a group has no rows left') }}{%- endif -%}
+    {%- if found.rows is none -%}
+        {{ in_place.refuse_difference('it has no count(*), which says when a group has no rows left') }}
+    {%- endif -%}
     {%- for name, aggregate in aggregates.items() -%}
         {%- if aggregate[0] == 'count' -%}
             {%- do found.counts.append(name) -%}
         {%- else -%}
             {%- set counting = [] -%}
-            {%- for other, counted in aggregates.items() if counted == ['count', aggregate[1]] -%}{%- do counting.append(other) -%}{%- endfor -%}
-            {%- if not counting and in_place.is_never_null(input.relation, aggregate[1]) -%}{%- do counting.append(found.rows) -%}{%- endif -%}
+            {%- for other, counted in aggregates.items() if counted == ['count', aggregate[1]] -%}
+                {%- do counting.append(other) -%}
+            {%- endfor -%}
+            {%- set summed = in_place.printed_column(input.relation, aggregate[1]) -%}
+            {%- if not counting and summed.not_null -%}{%- do counting.append(found.rows) -%}{%- endif -%}
             {%- if not counting -%}
                 {{ in_place.refuse_difference(name ~ ' needs count(' ~ aggregate[1] ~ ') beside it, which says when the sum is null') }}
             {%- endif -%}
             {%- do found.sums.update({name: counting[0]}) -%}
+            {{ in_place.refuse_rounded_sum(name, summed, [types[name], declared.get(name) or types[name]]) }}
+            {%- if summed.type.startswith('numeric') -%}{%- do found.numerics.update({name: summed.name}) -%}{%- endif -%}
         {%- endif -%}
     {%- endfor -%}
     {{ in_place.refuse_untracked_columns(input, nodes) }}
     {{ return(found) }}
+{% endmacro %}
+
+
+{#- How many digits a type keeps after the point: `any` for numeric without a limit; none if it is no exact number. -#}
+{% macro scale_of(type) %}
+    {%- if type in ['smallint', 'integer', 'bigint'] -%}{{ return(0) }}{%- endif -%}
+    {%- set numeric = modules.re.fullmatch('numeric(?:\\(\\d+,(-?\\d+)\\))?', type) -%}
+    {{ return((numeric.group(1) | int if numeric.group(1) else 'any') if numeric else none) }}
+{% endmacro %}
+
+
+{#-
+  Refuses a sum that differs from the sum of its differences: if each of them is rounded, the roundings add up; and if values have no
+  fixed scale, a sum shows as many digits as its longest value, so 21.0 would not become 21 when 1.5 and 0.5 leave it.
+
+  Arguments:
+    summed: the input's column, of in_place.printed_column().
+    types: the sum's type in the SELECT, and that in the contract.
+-#}
+{% macro refuse_rounded_sum(name, summed, types) %}
+    {%- set scale = in_place.scale_of(summed.type) -%}
+    {%- if scale is none or scale == 'any' -%}
+        {{ in_place.refuse_difference(
+            name ~ ' sums ' ~ summed.name ~ ' of type ' ~ summed.type
+            ~ ', which keeps no fixed number of digits: cast it in the model that has it, as in ' ~ summed.name ~ '::numeric(18, 2)'
+        ) }}
+    {%- endif -%}
+    {%- for wanted in types -%}
+        {%- set kept = in_place.scale_of(wanted) -%}
+        {%- if kept is none or (kept != 'any' and kept < scale) -%}
+            {{ in_place.refuse_difference(
+                name ~ ' is a sum of ' ~ summed.type ~ ' as ' ~ wanted ~ ', which would round each difference: give it ' ~ scale
+                ~ ' digits after the point, and round it in a view above'
+            ) }}
+        {%- endif -%}
+    {%- endfor -%}
 {% endmacro %}
 
 
@@ -68,13 +123,54 @@
 {% endmacro %}
 
 
-{#- Whether a column, as a plan prints it, is declared not null. -#}
-{% macro is_never_null(relation, printed) %}
+{#- A relation's column, as a plan prints it: {name, type, not_null}. -#}
+{% macro printed_column(relation, printed) %}
     {%- set query -%}
-        select exists (
-            select from pg_catalog.pg_attribute
-            where attrelid = '{{ relation }}'::regclass and attnotnull and quote_ident(attname) = {{ in_place.text_literal(printed.split('.') | last) }}
-        )
+        select json_build_object('name', attname, 'type', format_type(atttypid, atttypmod), 'not_null', attnotnull)
+        from pg_catalog.pg_attribute
+        where
+            attrelid = '{{ relation }}'::regclass and attnum > 0 and not attisdropped
+            -- with the table's alias, or without
+            and right({{ in_place.text_literal('.' ~ printed) }}, length(quote_ident(attname)) + 1) = '.' || quote_ident(attname)
+    {%- endset -%}
+    {{ return(fromjson(in_place.single_value(query))) }}
+{% endmacro %}
+
+
+{#-
+  Whether a sum of a group that changed is NaN, or has a NaN that came or went: nothing can be taken away from NaN again.
+
+  Arguments:
+    keys: the table of the changed groups.
+-#}
+{% macro meets_nan(model_, input, settings, snapshot, keys) %}
+    {%- if not settings.numerics -%}{{ return(false) }}{%- endif -%}
+    {%- set query -%}
+        select
+            exists (
+                select from {{ input.schema }}._tidemark_changes as in_place_changes
+                where
+                    in_place_changes.model = {{ in_place.text_literal(input.identifier) }}
+                    and {{ in_place.is_later('in_place_changes.xid', snapshot) }}
+                    and 'NaN' in (
+                        {%- for column in settings.numerics.values() | unique %}
+                            in_place_changes.old ->> {{ in_place.text_literal(column) }},
+                            in_place_changes.new ->> {{ in_place.text_literal(column) }}{{ ',' if not loop.last }}
+                        {%- endfor %}
+                    )
+            )
+            or exists (
+                select
+                from {{ keys }} as in_place_keys
+                inner join {{ model_.relation }} as existing
+                    on {{ in_place.keys_equal(model_, model_.key, 'existing', 'in_place_keys', by_index=true) }}
+                where
+                    'NaN' in (
+                        {%- for name in settings.numerics %}
+                            existing.{{ adapter.quote(name) }}::numeric{{ ',' if not loop.last }}
+                        {%- endfor %}
+                    )
+            )
     {%- endset -%}
     {{ return(in_place.single_value(query)) }}
 {% endmacro %}
@@ -90,7 +186,9 @@
     {%- set tracked = in_place.columns_in_use(input.relation, input.key.values() | list + input.columns) -%}
     {%- set missing = in_place.columns_in_use(input.relation, texts) | reject('in', tracked) | list -%}
     {%- if missing -%}
-        {{ in_place.refuse_difference("changed_by must say all that it reads: add 'columns': " ~ (tracked + missing) | unique | list ~ ' to the entry of ' ~ input.name) }}
+        {{ in_place.refuse_difference(
+            "changed_by must say all that it reads: add 'columns': " ~ (tracked + missing) | unique | list ~ ' to the entry of ' ~ input.name
+        ) }}
     {%- endif -%}
 {% endmacro %}
 
@@ -154,7 +252,9 @@
         select
             {% for name in columns -%}
                 {% if name in settings.sums -%}
-                    case when {{ adapter.quote(settings.sums[name]) }} > 0 then {{ adapter.quote(name) }} end as {{ adapter.quote(name) }}
+                    case
+                        when {{ adapter.quote(settings.sums[name]) }} > 0 then {{ adapter.quote(name) }}
+                    end as {{ adapter.quote(name) }}
                 {%- else -%}
                     {{ adapter.quote(name) }}
                 {%- endif -%}
@@ -184,7 +284,8 @@
     {% call statement('cast') %}
         alter table {{ model_.stage }}
         {%- for column in in_place.table_columns(model_.relation) if column.name in columns %}
-            alter column {{ adapter.quote(column.name) }} type {{ column.type }} using {{ adapter.quote(column.name) }}::{{ column.type }}{{ ',' if not loop.last }}
+            alter column {{ adapter.quote(column.name) }} type {{ column.type }}
+            using {{ adapter.quote(column.name) }}::{{ column.type }}{{ ',' if not loop.last }}
         {%- endfor %}
     {% endcall %}
 {% endmacro %}

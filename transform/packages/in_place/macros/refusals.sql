@@ -111,10 +111,7 @@
     {%- if not config.get('contract').enforced -%}{{ return('') }}{%- endif -%}
     {%- set names = model_.key | list -%}
     {%- for input in inputs if not input.through -%}{%- do names.extend(input.key.keys()) -%}{%- endfor -%}
-    {% call statement('shape') %}
-        drop table if exists pg_temp.{{ model_.shape }};
-        create temporary table {{ model_.shape }} {{ get_table_columns_and_constraints() }}
-    {% endcall %}
+    {{ in_place.create_shape(model_) }}
     {%- set query -%}
         select
             quote_ident(selected.attname),
