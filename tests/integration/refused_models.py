@@ -69,8 +69,21 @@ REFUSED = {
         [{"model": "stg_orders", "key": {"a": "order_id", "ab": "customer_id"}}],
     ),
     "a limit": Refused(
-        "before LIMIT",
+        "before LIMIT or OFFSET",
         f"select order_id, amount from {ORDERS} order by amount limit 3",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "an offset": Refused(
+        "before LIMIT or OFFSET",
+        f"with o as (select * from {ORDERS} order by amount nulls last, order_id offset 2) select order_id, status from o",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "distinct on a column that a condition makes constant": Refused(
+        "before LIMIT or OFFSET",
+        f"with o as (select distinct on (status) * from {ORDERS} where status = 'a' order by status, amount, order_id) "
+        "select order_id, amount from o",
         "order_id",
         [BY_ORDER],
     ),
