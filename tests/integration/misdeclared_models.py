@@ -265,6 +265,25 @@ SHAPES = {
         ("order_id", "customer_id", "n"),
         (BY_ORDER, ITEMS_BY_ORDER, PRODUCT | {"through": "m_items"}),
     ),
+    "cut": Shape(
+        "select regexp_replace(status, '@.*', '') as status, count(*) as n from orders where status is not null group by 1",
+        ("status", "n"),
+        (BY_ORDER | {"key": {"status": "regexp_replace(status, '@.*', '')"}},),
+        "status",
+    ),
+    "keyword": Shape(
+        'select order_id as "user", count(*) as n, row_number() over (partition by order_id order by count(*)) as place '
+        "from items where order_id is not null group by order_id",
+        ("user", "n", "place"),
+        (ITEMS_BY_ORDER | {"key": {"user": "order_id"}},),
+        "user",
+    ),
+    "an_array": Shape(
+        "select array[customer_id] as customers, count(*) as n from orders where customer_id is not null group by 1",
+        ("customers", "n"),
+        (BY_ORDER | {"key": {"customers": "array[customer_id]"}},),
+        "customers",
+    ),
 }
 
 

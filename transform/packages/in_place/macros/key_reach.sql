@@ -71,9 +71,9 @@
         {%- set conditions = [] -%}
         {{ in_place.collect_conditions(node, conditions) }}
         {%- for column in key -%}
-            {%- set name = column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column) -%}
-            {#- the whole name: another column's may begin with it -#}
-            {%- if not modules.re.search('in_place_keys\\.' ~ modules.re.escape(name) ~ '(?![\\w$])', conditions | join(' ')) -%}
+            {%- set name = modules.re.escape(column) -%}
+            {#- the whole name: another column's may begin with it; PostgreSQL quotes it if it is a keyword, such as user -#}
+            {%- if not modules.re.search('in_place_keys\\.(?:' ~ name ~ '(?![\\w$])|' ~ modules.re.escape(adapter.quote(column)) ~ ')', conditions | join(' ')) -%}
                 {%- do found.append(in_place.in_words(node)) -%}
             {%- endif -%}
         {%- endfor -%}
