@@ -115,7 +115,7 @@
 -#}
 {% macro hides_a_missing_side(column, scan) %}
     {%- set output = scan.outputs[column] -%}
-    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{', output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
+    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{|' ~ in_place.mark_of_not_strict(), output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
         {{ return(false) }}
     {%- endif -%}
     {#- what USING gives is the same with both sides -#}
@@ -137,12 +137,12 @@
     {%- for equation in scan.equations -%}
         {%- for mine, other in [(equation.left, equation.right), (equation.right, equation.left)] -%}
             {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and not modules.re.search('[{\\[]', mine ~ other) -%}
-                {%- do said.append([modules.re.sub(own ~ '|~', '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
+                {%- do said.append([modules.re.sub(own ~ '|~|' ~ in_place.mark_of_not_strict(), '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for column in model_.build_by -%}
-        {%- set mine = modules.re.sub(own ~ '|~', '', scan.outputs[column]) -%}
+        {%- set mine = modules.re.sub(own ~ '|~|' ~ in_place.mark_of_not_strict(), '', scan.outputs[column]) -%}
         {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
@@ -170,7 +170,7 @@
 
 {#- A text as people read it: without the numbers of scans, and without brackets around it. -#}
 {% macro without_numbers(text) %}
-    {%- set text = modules.re.sub('#\\d+|~', '', text) -%}
+    {%- set text = modules.re.sub('#\\d+|~|' ~ in_place.mark_of_not_strict(), '', text) -%}
     {{ return(text[1:-1] if modules.re.fullmatch('\\([^()]*\\)', text) else text) }}
 {% endmacro %}
 
