@@ -267,6 +267,14 @@ REFUSED = {
             {"model": "stg_products", "key": {"known": "product_id"}},
         ],
     ),
+    "an equation below a total": Refused(
+        "by customer_id = orders.customer_id, and no entry of changed_by for it has that",
+        f"select o.order_id, o.customer_id, t.n, c.country from {ORDERS} o cross join lateral (select count(*) as n "
+        f"from {ITEMS} i where i.order_id = o.order_id and i.order_id = o.customer_id) t "
+        f"left join {CUSTOMERS} c on c.customer_id = o.customer_id",
+        "order_id",
+        [BY_ORDER, ITEMS_BY_ORDER, {"model": "stg_customers", "key": {"order_id": "customer_id"}}],
+    ),
     "a constant of a side that may be missing": Refused(
         "stg_products (products) by no equation",
         f"select o.order_id, o.customer_id, c.one as k, p.category from {ORDERS} o left join "
