@@ -185,6 +185,15 @@ REFUSED = {
         "order_id",
         [BY_ORDER, CUSTOMER],
     ),
+    "a window over a dimension, of which some rows come out": Refused(
+        "a window function gives values of stg_products to other rows than those that hold product_id",
+        "select order_id, product_id, before from (select i.order_id, i.product_id, "
+        "lag(p.category) over (partition by i.order_id order by i.item_id) as before, "
+        "row_number() over (partition by i.order_id order by i.item_id desc) as place "
+        f"from {ITEMS} i left join {PRODUCTS} p using (product_id) where i.order_id is not null) as t where place = 1",
+        "order_id",
+        [ITEMS_BY_ORDER, {"model": "stg_products", "key": "product_id"}],
+    ),
     "an order of rows by a dimension": Refused(
         "stg_products decides which rows there are",
         "select order_id, product_id, category from (select i.order_id, i.product_id, p.category, "
