@@ -97,7 +97,7 @@
             {%- for column in entry.columns -%}
                 {%- set output = scan.outputs[column] -%}
                 {#- a constant may be null where it is read, so only the same one is equal -#}
-                {%- if output not in (equal[column] if '#' in output else equal[column][:1])
+                {%- if output not in (equal[column] if '#' in output or '(column /' in output else equal[column][:1])
                     or (entry.input.gives_key and in_place.hides_a_missing_side(column, scan)) -%}
                     {%- do missing.append(column) -%}
                 {%- endif -%}

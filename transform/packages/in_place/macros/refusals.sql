@@ -158,8 +158,9 @@
     {%- set deciding = in_place.rows_depend_on(opened.query).rows -%}
     {%- for scan in scans if not scan.gives_key -%}
         {%- for input in scan.entries -%}
-            {{ in_place.refuse_part_of_key(model_, input) }}
-            {%- for name in names if name in model_.build_by and scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) and scan.id not in deciding -%}
+            {%- set from = in_place.columns_from(scan, opened, model_.build_by, names) -%}
+            {%- if from or scan.id in deciding -%}{{ in_place.refuse_part_of_key(model_, input) }}{%- endif -%}
+            {%- for name in from if scan.id not in deciding -%}
                 {%- do exceptions.raise_compiler_error(
                     this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
                     ~ 'rows new keys, which would be missed. Map the key to expressions over ' ~ input.name ~ ', or take ' ~ name
