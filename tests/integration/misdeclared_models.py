@@ -54,7 +54,7 @@ class Shape:
     query: str
     columns: tuple[str, ...]
     entries: tuple[dict[str, Any], ...]
-    key: str = "order_id"
+    key: str | tuple[str, ...] = "order_id"
 
 
 SHAPES = {
@@ -265,6 +265,48 @@ SHAPES = {
         ("order_id", "customer_id", "n"),
         (BY_ORDER, ITEMS_BY_ORDER, PRODUCT | {"through": "m_items"}),
     ),
+    "windowed": Shape(
+        "select order_id, product_id, before from (select items.order_id, items.product_id, "
+        "lag(category) over (partition by items.order_id order by item_id) as before, "
+        "row_number() over (partition by items.order_id order by item_id desc) as place from items "
+        "left join products on products.product_id = items.product_id where items.order_id is not null) as t where place = 1",
+        ("order_id", "product_id", "before"),
+        (ITEMS_BY_ORDER, PRODUCT | {"through": "m_items"}, PRODUCT),
+    ),
+    "of_all_ids": Shape(
+        "select ids.id as customer_id, count(orders.order_id) as n from generate_series(1, 6) as ids (id) "
+        "left join orders on orders.customer_id = ids.id group by 1",
+        ("customer_id", "n"),
+        ({"model": "m_orders", "key": "customer_id"},),
+        "customer_id",
+    ),
+    "part_of_the_key": Shape(
+        "select items.order_id, items.product_id, count(*) as n, max(category) as category from items "
+        "left join products on products.product_id = items.product_id "
+        "where items.order_id is not null and items.product_id is not null group by 1, 2",
+        ("order_id", "product_id", "n", "category"),
+        (ITEMS_BY_ORDER | {"key": {"order_id": "order_id", "product_id": "product_id"}}, PRODUCT),
+        ("order_id", "product_id"),
+    ),
+    "cut": Shape(
+        "select regexp_replace(status, '@.*', '') as status, count(*) as n from orders where status is not null group by 1",
+        ("status", "n"),
+        (BY_ORDER | {"key": {"status": "regexp_replace(status, '@.*', '')"}},),
+        "status",
+    ),
+    "keyword": Shape(
+        'select order_id as "user", count(*) as n, row_number() over (partition by order_id order by count(*)) as place '
+        "from items where order_id is not null group by order_id",
+        ("user", "n", "place"),
+        (ITEMS_BY_ORDER | {"key": {"user": "order_id"}},),
+        "user",
+    ),
+    "an_array": Shape(
+        "select array[customer_id] as customers, count(*) as n from orders where customer_id is not null group by 1",
+        ("customers", "n"),
+        (BY_ORDER | {"key": {"customers": "array[customer_id]"}},),
+        "customers",
+    ),
 }
 
 
@@ -281,8 +323,9 @@ def rightly_declared() -> list[Model]:
 
 
 def _model(name: str, shape: Shape, entries: Sequence[dict[str, Any]]) -> Model:
-    settings = {"unique_key": shape.key, "changed_by": list(entries)}
-    return Model(f"mx_{name}", shape.columns, (shape.key,), True, with_imports(shape.query), settings)
+    key = [shape.key] if isinstance(shape.key, str) else list(shape.key)
+    settings = {"unique_key": key, "changed_by": list(entries)}
+    return Model(f"mx_{name}", shape.columns, tuple(key), True, with_imports(shape.query), settings)
 
 
 def misdeclared(seed: int) -> list[Model]:

@@ -69,8 +69,22 @@ REFUSED = {
         [{"model": "stg_orders", "key": {"a": "order_id", "ab": "customer_id"}}],
     ),
     "a limit": Refused(
-        "before LIMIT",
+        "before LIMIT or OFFSET",
         f"select order_id, amount from {ORDERS} order by amount limit 3",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "an offset": Refused(
+        "before LIMIT or OFFSET",
+        f"with o as (select * from {ORDERS} order by amount nulls last, order_id offset 2) select order_id, status from o",
+        "order_id",
+        [BY_ORDER],
+    ),
+    "distinct on a column that a condition makes constant": Refused(
+        # PostgreSQL 15 calls it DISTINCT ON, later ones LIMIT
+        "can't apply a condition on order_id before",
+        f"with o as (select distinct on (status) * from {ORDERS} where status = 'a' order by status, amount, order_id) "
+        "select order_id, amount from o",
         "order_id",
         [BY_ORDER],
     ),
@@ -171,6 +185,15 @@ REFUSED = {
         "order_id",
         [BY_ORDER, CUSTOMER],
     ),
+    "a window over a dimension, of which some rows come out": Refused(
+        "a window function gives values of stg_products to other rows than those that hold product_id",
+        "select order_id, product_id, before from (select i.order_id, i.product_id, "
+        "lag(p.category) over (partition by i.order_id order by i.item_id) as before, "
+        "row_number() over (partition by i.order_id order by i.item_id desc) as place "
+        f"from {ITEMS} i left join {PRODUCTS} p using (product_id) where i.order_id is not null) as t where place = 1",
+        "order_id",
+        [ITEMS_BY_ORDER, {"model": "stg_products", "key": "product_id"}],
+    ),
     "an order of rows by a dimension": Refused(
         "stg_products decides which rows there are",
         "select order_id, product_id, category from (select i.order_id, i.product_id, p.category, "
@@ -253,6 +276,14 @@ REFUSED = {
             {"model": "stg_products", "key": {"known": "product_id"}},
         ],
     ),
+    "an equation below a total": Refused(
+        "by customer_id = orders.customer_id, and no entry of changed_by for it has that",
+        f"select o.order_id, o.customer_id, t.n, c.country from {ORDERS} o cross join lateral (select count(*) as n "
+        f"from {ITEMS} i where i.order_id = o.order_id and i.order_id = o.customer_id) t "
+        f"left join {CUSTOMERS} c on c.customer_id = o.customer_id",
+        "order_id",
+        [BY_ORDER, ITEMS_BY_ORDER, {"model": "stg_customers", "key": {"order_id": "customer_id"}}],
+    ),
     "a constant of a side that may be missing": Refused(
         "stg_products (products) by no equation",
         f"select o.order_id, o.customer_id, c.one as k, p.category from {ORDERS} o left join "
@@ -267,6 +298,20 @@ REFUSED = {
         f"left join {CUSTOMERS} c on c.customer_id = g.id group by 1",
         "country",
         [{"model": "stg_customers", "key": {"country": "coalesce(country, '?')"}}],
+    ),
+    "a key that a function makes of a side that may be missing": Refused(
+        "reads stg_customers (customers)",
+        "select md5(concat_ws('|', c.country, '?')) as k, count(*) as n from generate_series(1, 6) as g (id) "
+        f"left join {CUSTOMERS} c on c.customer_id = g.id group by 1",
+        "k",
+        [{"model": "stg_customers", "key": {"k": "md5(concat_ws('|', country, '?'))"}}],
+    ),
+    "a key that an operator makes of a side that may be missing": Refused(
+        "reads stg_customers (customers)",
+        "select array[0] || c.customer_id as k, count(*) as n from generate_series(1, 6) as g (id) "
+        f"left join {CUSTOMERS} c on c.customer_id = g.id group by 1",
+        "k",
+        [{"model": "stg_customers", "key": {"k": "array[0] || customer_id"}}],
     ),
     "a list in which null may be sought": Refused(
         "write exists",

@@ -306,6 +306,26 @@ def test_a_view_whose_condition_reads_another_table_is_followed(shop):
         assert_right(shop, shop.build())
 
 
+SUMMARY = Model(
+    *("m_summary", ("what", "n"), ("what",), True),
+    "select 'orders' as what, count(*) as n from {{ ref('stg_orders') }}",
+    {"unique_key": "what", "changed_by": [{"model": "stg_orders", "key": {"what": "'orders'"}}]},
+)
+
+
+@pytest.mark.long
+def test_a_key_that_is_a_constant_is_followed(shop):
+    shop.begin(8, [SUMMARY])
+    for _ in range(2):
+        shop.build()
+    for change in ("delete from raw.orders where order_id = 1", "update raw.orders set _sdc_deleted_at = now()"):
+        with shop.connect() as connection:
+            connection.execute(change)
+        printed = shop.build()
+        assert_right(shop, printed)
+        assert shop.evaluated(printed) == {"m_summary": 1}, printed
+
+
 OF_SOURCE = Model(
     *("m_of_source", ("order_id", "amount"), ("order_id",), True),
     "select order_id, amount from {{ source('shop', 'orders') }}",

@@ -30,10 +30,12 @@
         {%- if is_simple and (table.stamp is not none or node.resource_type == 'snapshot') -%}
             {%- set expressions = {} -%}
             {%- for column in used -%}{%- do expressions.update({column: scan['Output'][names.index(column)]}) -%}{%- endfor -%}
+            {#- a key that is a constant uses no column, and a log needs one -#}
             {%- do table.update({
                 'alias': adapter.quote(scan['Alias']),
                 'expressions': expressions,
-                'columns': in_place.columns_in_use(table.relation, expressions.values()),
+                'columns': in_place.columns_in_use(table.relation, expressions.values())
+                    or in_place.table_columns(table.relation)[:1] | map(attribute='name') | list,
             }) -%}
             {%- do found.append(table) -%}
         {%- endif -%}

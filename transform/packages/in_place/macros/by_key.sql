@@ -96,6 +96,9 @@
     {%- if not share or share < 0.01 or model_.build_by | length > 1 or model_.build_by[0] in model_.null_keys or in_place.memory().key_count < 2 -%}
         {{ return(false) }}
     {%- endif -%}
+    {#- an array can't be sought in an array -#}
+    {%- set types = in_place.table_columns('pg_temp.' ~ in_place.temp_name('trial')) | selectattr('name', 'equalto', model_.build_by[0]) | map(attribute='type') | list -%}
+    {%- if types[0].endswith('[]') -%}{{ return(false) }}{%- endif -%}
     {%- set costs = [] -%}
     {%- for query in [in_place.rows_of_keys(model_, keys), in_place.rows_by_key(model_, keys)] -%}
         {%- do costs.append(in_place.plan_of(in_place.set_for_now('random_page_cost', 1.1) ~ '; explain (format json) ' ~ query)['Total Cost']) -%}

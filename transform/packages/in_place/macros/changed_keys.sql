@@ -268,7 +268,8 @@
             {%- for column, expression in (table.expressions or {}).items() -%}
                 {{ expression }} as {{ adapter.quote(column) }}{{ ', ' if not loop.last }}
             {%- else -%}
-                {{ table.alias }}.*
+                {#- a key that is a constant needs no column -#}
+                {{ table.alias ~ '.*' if table.expressions is none else 'null' }}
             {%- endfor -%}
         {%- endset -%}
         select

@@ -210,3 +210,38 @@
     {%- endif -%}
     {{ return(found) }}
 {% endmacro %}
+
+
+{#-
+  Whether each row of a query is one of the whole: it is the outermost, or what is around it only joins something to its rows.
+
+  Arguments:
+    queries: all queries.
+-#}
+{% macro keeps_all_rows(query, queries) %}
+    {%- if query.distinctClause or query.limitCount or query.limitOffset -%}{{ return(false) }}{%- endif -%}
+    {%- for outer in queries if outer.path != query.path and query.path.startswith(outer.path) or outer is sameas query.parent -%}
+        {%- if outer.distinctClause or outer.limitCount or outer.limitOffset or outer.groupClause or outer.groupingSets or outer.hasAggs == 'true'
+            or in_place.combines_by_columns(outer) -%}
+            {{ return(false) }}
+        {%- endif -%}
+        {%- if not outer.branches and not query.path.startswith(in_place.kept_path(outer)) -%}{{ return(false) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(true) }}
+{% endmacro %}
+
+
+{#- The path of the part of a query's FROM each row of which is a row of the query; 'none' if there is no such part. -#}
+{% macro kept_path(query) %}
+    {%- set items = query.jointree.fromlist or [] -%}
+    {%- if items | length != 1 or query.jointree.quals -%}{{ return('none') }}{%- endif -%}
+    {%- set paths, joins = [query.path ~ '1/'], [items[0]] -%}
+    {#- the list grows while it is read -#}
+    {%- for item in joins if item.node == 'JOINEXPR' -%}
+        {%- set kind = in_place.join_kind(item) -%}
+        {%- if kind not in ['left', 'right'] -%}{{ return('none') }}{%- endif -%}
+        {%- do paths.append(paths[-1] ~ ('l/' if kind == 'left' else 'r/')) -%}
+        {%- do joins.append(item.larg if kind == 'left' else item.rarg) -%}
+    {%- endfor -%}
+    {{ return(paths[-1]) }}
+{% endmacro %}

@@ -30,7 +30,7 @@
     {%- if kind == 'OPEXPR' and arguments | length == 2 -%}
         {{ return('(' ~ arguments | join(' ' ~ query.names['o' ~ node.opno] ~ ' ') ~ ')') }}
     {%- elif kind == 'FUNCEXPR' -%}
-        {%- if node.funcformat in ['1', '2'] -%}
+        {%- if node.funcformat in ['1', '2'] and in_place.mark_of_not_strict() not in query.names['f' ~ node.funcid] -%}
             {#- the length or the precision of the type comes after the value -#}
             {#- the mark says that a whole text may go without the cast: see in_place.without_casts() -#}
             {%- if arguments | length == 1 and in_place.is_lossless(node) -%}{{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ '~') }}{%- endif -%}

@@ -50,7 +50,7 @@
 {% macro in_words(node) %}
     {%- set words = {
         'WindowAgg': 'a window function, whose partition by lacks the key',
-        'Limit': "LIMIT (for one row a key, write distinct on (the key) and order by the key first)",
+        'Limit': "LIMIT or OFFSET (for one row a key, write distinct on (the key) and order by the key first)",
         'SetOp': 'EXCEPT or INTERSECT',
         'Unique': 'DISTINCT ON other columns',
         'Recursive Union': 'WITH RECURSIVE',

@@ -17,7 +17,7 @@
 {% macro refuse_unreached_key(model_, opened, full, plan, inputs) %}
     {%- set found = [] -%}
     {#- the branches of null parts come last, and their conditions are `is null` -#}
-    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by, opened.queries | selectattr('limitCount') | list | length > 0) }}
+    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by, opened.queries | selectattr('limitCount') | list or opened.queries | selectattr('limitOffset') | list) }}
     {%- if found -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ': a row may depend on rows of other keys, because PostgreSQL can\'t apply a condition on ' ~ model_.build_by | join(', ') ~ ' before '
@@ -64,16 +64,16 @@
 
 {#- Appends to `found` the parts of a plan that need the key below them and do not have all of it. -#}
 {% macro unreached_nodes(node, found, key, has_limit) %}
-    {%- set needs = node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union']
-        or node.get('Subplan Name', '').startswith('InitPlan') -%}
-    {#- without one in the SELECT, it is how PostgreSQL gets a min() or max() from an index -#}
-    {%- if needs and not (node['Node Type'] == 'Limit' and not has_limit) -%}
+    {%- set is_total = node.get('Subplan Name', '').startswith('InitPlan') -%}
+    {%- set needs = is_total or node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union'] -%}
+    {#- without one in the SELECT, a LIMIT for one value is how PostgreSQL gets a min() or max() from an index; others are of DISTINCT ON constants -#}
+    {%- if needs and not (node['Node Type'] == 'Limit' and is_total and not has_limit) -%}
         {%- set conditions = [] -%}
         {{ in_place.collect_conditions(node, conditions) }}
         {%- for column in key -%}
-            {%- set name = column if modules.re.match('[a-z_][a-z0-9_]*$', column) else adapter.quote(column) -%}
-            {#- the whole name: another column's may begin with it -#}
-            {%- if not modules.re.search('in_place_keys\\.' ~ modules.re.escape(name) ~ '(?![\\w$])', conditions | join(' ')) -%}
+            {%- set name = modules.re.escape(column) -%}
+            {#- the whole name: another column's may begin with it; PostgreSQL quotes it if it is a keyword, such as user -#}
+            {%- if not modules.re.search('in_place_keys\\.(?:' ~ name ~ '(?![\\w$])|' ~ modules.re.escape(adapter.quote(column)) ~ ')', conditions | join(' ')) -%}
                 {%- do found.append(in_place.in_words(node)) -%}
             {%- endif -%}
         {%- endfor -%}

@@ -3,7 +3,7 @@
   table is one of its own, with what holds for its rows. A query gets these fields:
 
     path: where it is in the whole, such as `/0/l/`; what is in it has a path that begins with its.
-    scope: the path below which its equations hold: they say nothing of rows outside a subquery for a value or a branch of UNION.
+    scope: the path below which its equations hold: they say nothing of rows outside a subquery for a value, a total or a branch of UNION.
     parent: the query around it, for columns of outer queries.
     conditions: a list of {condition, scope, missing, sides}, of its WHERE and its joins. `missing` are the paths of the sides of outer joins
       that may be missing in a row, and then the condition says nothing; `sides` are those of a FULL JOIN.
@@ -34,6 +34,8 @@
 
 {#- Gives a query and all that it reads their fields, and appends the scans and queries to what is found. -#}
 {% macro open_query(query, path, scope, missing, parent, found) %}
+    {#- a total is there without any row that its conditions hold for -#}
+    {%- if query.groupingSets or query.hasAggs == 'true' and not query.groupClause -%}{%- set scope = path -%}{%- endif -%}
     {%- do query.update({'path': path, 'scope': scope, 'parent': parent, 'conditions': [], 'branches': [], 'subqueries': [],
         'names': found.trees.names, 'texts': {}, 'dependences': {}}) -%}
     {#- an empty list is null -#}

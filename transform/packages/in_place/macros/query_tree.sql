@@ -9,7 +9,7 @@
 
   Returns:
     {queries, names, columns, unique_indexes, not_null}. `queries` has each view's tree as JSON, by its oid; `names` the names of operators,
-    functions, types and domains, by kind and oid, as in `o96`; `columns` a list of all columns by number,
+    functions, types and domains, by kind and oid, as in `o96`, with in_place.mark_of_not_strict() behind those that may make a value of null; `columns` a list of all columns by number,
     `unique_indexes` a list of lists of columns and `not_null` a list of columns, by the oid of the table.
 -#}
 {% macro trees_below(view) %}
@@ -32,11 +32,20 @@
                 select json_object_agg(kind || oid, name)
                 from (
                     select
-                        'o' as kind, oid,
-                        concat(case when oprnamespace <> 'pg_catalog'::regnamespace and oprname <> '=' then oprnamespace::regnamespace || '.' end, oprname) as name
-                    from pg_catalog.pg_operator where oid in ({{ oids.o | unique | join(', ') }})
+                        'o' as kind, pg_operator.oid,
+                        concat(
+                            case when oprnamespace <> 'pg_catalog'::regnamespace and oprname <> '=' then oprnamespace::regnamespace || '.' end,
+                            oprname, case when not proisstrict then '{{ in_place.mark_of_not_strict() }}' end
+                        ) as name
+                    from pg_catalog.pg_operator inner join pg_catalog.pg_proc on pg_proc.oid = oprcode
+                    where pg_operator.oid in ({{ oids.o | unique | join(', ') }})
                     union all
-                    select 'f', oid, concat(case when pronamespace <> 'pg_catalog'::regnamespace then pronamespace::regnamespace || '.' end, proname)
+                    select
+                        'f', oid,
+                        concat(
+                            case when pronamespace <> 'pg_catalog'::regnamespace then pronamespace::regnamespace || '.' end,
+                            proname, case when not proisstrict then '{{ in_place.mark_of_not_strict() }}' end
+                        )
                     from pg_catalog.pg_proc where oid in ({{ oids.f | unique | join(', ') }})
                     union all
                     select kind, oid, format_type(oid, null)
@@ -117,6 +126,12 @@
         {%- do written.update({'text': modules.re.sub(pattern, replacement, written.text)}) -%}
     {%- endfor -%}
     {{ return(written.text) }}
+{% endmacro %}
+
+
+{#- A private use character that no name has, behind the names of operators and functions of which null is not always null. -#}
+{% macro mark_of_not_strict() %}
+    {{ return('\ue041') }}
 {% endmacro %}
 
 

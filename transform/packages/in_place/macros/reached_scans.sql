@@ -81,14 +81,14 @@
     {%- for expressions in entry.relations[scan.oid] -%}
         {%- set equal = {} -%}
         {%- for column, expression in expressions.items() -%}
-            {%- do equal.update({column: in_place.equal_texts(expression | replace('@.', scan.alias ~ '.'), scan.equations)}) -%}
+            {%- do equal.update({column: in_place.equal_texts(expression | replace('\ue040.', scan.alias ~ '.'), scan.equations)}) -%}
         {%- endfor -%}
         {%- if entry.input.through is not none -%}
             {#- the keys are found in the relation itself: a table is one, and what reads it by a view with a condition is another -#}
             {%- for other in scans if entry.input.through in other.entries and in_place.is_together(scan, other) and entry.input.through.oid in [other.oid] + other.views -%}
                 {%- for columns in entry.through_relations.get(other.oid, []) -%}
                     {%- set missing = [] -%}
-                    {%- for column in entry.columns if columns[column] | replace('@.', other.alias ~ '.') not in equal[column] -%}{%- do missing.append(column) -%}{%- endfor -%}
+                    {%- for column in entry.columns if columns[column] | replace('\ue040.', other.alias ~ '.') not in equal[column] -%}{%- do missing.append(column) -%}{%- endfor -%}
                     {%- if not missing -%}{{ return(true) }}{%- endif -%}
                 {%- endfor -%}
             {%- endfor -%}
@@ -97,7 +97,7 @@
             {%- for column in entry.columns -%}
                 {%- set output = scan.outputs[column] -%}
                 {#- a constant may be null where it is read, so only the same one is equal -#}
-                {%- if output not in (equal[column] if '#' in output else equal[column][:1])
+                {%- if output not in (equal[column] if '#' in output or '(column /' in output else equal[column][:1])
                     or (entry.input.gives_key and in_place.hides_a_missing_side(column, scan)) -%}
                     {%- do missing.append(column) -%}
                 {%- endif -%}
@@ -115,7 +115,7 @@
 -#}
 {% macro hides_a_missing_side(column, scan) %}
     {%- set output = scan.outputs[column] -%}
-    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{', output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
+    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{|' ~ in_place.mark_of_not_strict(), output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
         {{ return(false) }}
     {%- endif -%}
     {#- what USING gives is the same with both sides -#}
@@ -137,16 +137,16 @@
     {%- for equation in scan.equations -%}
         {%- for mine, other in [(equation.left, equation.right), (equation.right, equation.left)] -%}
             {%- if modules.re.search(own, mine) and not modules.re.search(own, other) and modules.re.search('#\\d+\\.', other) and not modules.re.search('[{\\[]', mine ~ other) -%}
-                {%- do said.append([modules.re.sub(own ~ '|~', '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
+                {%- do said.append([modules.re.sub(own ~ '|~|' ~ in_place.mark_of_not_strict(), '', mine), in_place.without_numbers(other), in_place.equal_texts(other, scan.equations)]) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for column in model_.build_by -%}
-        {%- set mine = modules.re.sub(own ~ '|~', '', scan.outputs[column]) -%}
+        {%- set mine = modules.re.sub(own ~ '|~|' ~ in_place.mark_of_not_strict(), '', scan.outputs[column]) -%}
         {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
-        {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model; for a value in a list, write exists.') }}
+        {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model; for a value in a list, write exists. Otherwise use in_place_table.') }}
     {%- endif -%}
     {%- set name, how = scan.own[0].input.name, said[0][0] ~ ' = ' ~ said[0][1] -%}
     {%- set columns = {} -%}
@@ -170,14 +170,14 @@
 
 {#- A text as people read it: without the numbers of scans, and without brackets around it. -#}
 {% macro without_numbers(text) %}
-    {%- set text = modules.re.sub('#\\d+|~', '', text) -%}
+    {%- set text = modules.re.sub('#\\d+|~|' ~ in_place.mark_of_not_strict(), '', text) -%}
     {{ return(text[1:-1] if modules.re.fullmatch('\\([^()]*\\)', text) else text) }}
 {% endmacro %}
 
 
 {#-
   The entries of `changed_by` with their keys over the tables themselves: a list of {input, columns, relations, through_relations}.
-  `relations` has for each table of the input, by its oid, a list of {column: text}, in which `@` is the table's alias.
+  `relations` has for each table of the input, by its oid, a list of {column: text}, in which a private use character, that no text has, is the table's alias.
   `through_relations` has the columns of the other model likewise.
 -#}
 {% macro entries_with_expressions(model_, inputs) %}
@@ -212,7 +212,7 @@
         {%- set own = {} -%}
         {%- for column in expressions -%}
             {%- set text = in_place.without_casts(in_place.text_of_output(opened.query, loop.index, scan.path)) -%}
-            {%- set text = modules.re.sub('(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', '@.', text) -%}
+            {%- set text = modules.re.sub('(?<![\\w.#])' ~ modules.re.escape(scan.alias) ~ '\\.', '\ue040.', text) -%}
             {#- a column of another table's -#}
             {%- if not modules.re.search('#\\d+\\.', text) -%}{%- do own.update({column: text}) -%}{%- endif -%}
         {%- endfor -%}

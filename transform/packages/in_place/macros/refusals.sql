@@ -155,8 +155,9 @@
     {%- set deciding = in_place.rows_depend_on(opened.query).rows -%}
     {%- for scan in scans if not scan.gives_key -%}
         {%- for input in scan.entries -%}
-            {{ in_place.refuse_part_of_key(model_, input) }}
-            {%- for name in names if name in model_.build_by and scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) and scan.id not in deciding -%}
+            {%- set from = in_place.columns_from(scan, opened, model_.build_by, names) -%}
+            {%- if from or scan.id in deciding -%}{{ in_place.refuse_part_of_key(model_, input) }}{%- endif -%}
+            {%- for name in from if scan.id not in deciding -%}
                 {%- do exceptions.raise_compiler_error(
                     this ~ ': the key ' ~ name ~ ' comes from ' ~ input.name ~ ', whose entry in changed_by gives no key. A change there gives '
                     ~ 'rows new keys, which would be missed. Map the key to expressions over ' ~ input.name ~ ', or take ' ~ name
@@ -182,6 +183,39 @@
             ) -%}
         {%- endif -%}
         {%- do scan.update({'entries': found}) -%}
+        {{ in_place.refuse_missed_windows(scan, opened) }}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#-
+  Refuses a model in which a window function gives what a scan has to rows that other values found, if the rows with these values may not come out:
+  nothing in the table says then that they need the scan.
+-#}
+{% macro refuse_missed_windows(scan, opened) %}
+    {%- for query in opened.queries if scan.entries and query.hasWindowFuncs == 'true' and not in_place.keeps_all_rows(query, opened.queries) -%}
+        {%- for function in in_place.nodes_in(query.targetList, ['WINDOWFUNC']) if scan.id in in_place.values_depend_on([function], query) -%}
+            {%- set window = query.windowClause | selectattr('winref', 'equalto', function.winref) | first -%}
+            {%- set shared, usable = [], [] -%}
+            {%- for expression in in_place.sorted_by(window.partitionClause or [], query) -%}
+                {%- do shared.extend(in_place.equal_texts(in_place.without_casts(in_place.text_of(expression, query, scan.path)), scan.equations)) -%}
+            {%- endfor -%}
+            {%- for entry in scan.entries -%}
+                {%- set columns = entry.key.keys() | list -%}
+                {%- set others = [] -%}
+                {%- for column in columns if scan.outputs[column] not in shared -%}{%- do others.append(column) -%}{%- endfor -%}
+                {%- if not others -%}{%- do usable.append(entry) -%}{%- endif -%}
+            {%- endfor -%}
+            {%- if not usable -%}
+                {%- set input = scan.entries[0] -%}
+                {%- do exceptions.raise_compiler_error(
+                    this ~ ': a window function gives values of ' ~ input.name ~ ' to other rows than those that hold ' ~ input.key.keys() | join(', ')
+                    ~ ', and these may not come out. Rows would be missed when ' ~ input.name ~ " changes. Find them 'through' a model that gives the key and holds "
+                    ~ input.key.keys() | join(', ') ~ ', or keep all rows. Nothing was changed.'
+                ) -%}
+            {%- endif -%}
+            {%- do scan.update({'entries': usable}) -%}
+        {%- endfor -%}
     {%- endfor -%}
 {% endmacro %}
 
