@@ -27,6 +27,17 @@ def test_a_tracked_column_is_widened_and_no_change_is_lost(tracked, streams):
     assert tracked.rows("select columns ->> 'id' from raw._tidemark_tracked where model = 'orders'") == since
 
 
+def test_columns_are_tracked_whatever_their_names_are(tracked):
+    # some are reserved in PL/pgSQL alone
+    names = ["by", "begin", "declare", "execute", "foreach", "if", "loop", "strict", "while", "end", 'a "b"', "C"]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    execute(tracked, "; ".join(f"alter table raw.orders add column {name} int" for name in quoted))
+    track(tracked, columns="{" + ",".join('"' + name.replace('"', '\\"') + '"' for name in names) + "}")
+    changes = ", ".join(f"{name} = 1" for name in quoted)
+    execute(tracked, f"update raw.orders set {changes}, _tidemark_loaded_xid = pg_current_xact_id() where id = 1")
+    assert logged(tracked) == [({**row(1), **dict.fromkeys(names)}, None)]
+
+
 def test_a_tracked_column_under_a_view_of_dbts_role_is_widened(tracked, streams):
     track(tracked, columns="{note}")
     execute(tracked, "set role tidemark_transformer; create view staging.stg as select id, note from raw.orders")

@@ -11,11 +11,15 @@
     {%- if not there -%}{{ return('the table is new') }}{%- endif -%}
     {%- if should_full_refresh() -%}{{ return('--full-refresh') }}{%- endif -%}
     {%- if config.get('time_dependent') -%}{{ return('it is time_dependent') }}{%- endif -%}
-    {%- if in_place.is_sampled() -%}{{ return('it is empty' if flags.EMPTY else 'it is a sample of the inputs with an event_time; others are read whole') }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}
+        {{ return('it is empty' if flags.EMPTY else 'it is a sample of the inputs with an event_time; others are read whole') }}
+    {%- endif -%}
     {%- set last, snapshot = in_place.last_build(), in_place.last_snapshot() -%}
     {%- set functions = in_place.memory().functions -%}
     {%- if functions -%}{{ return('it calls ' ~ functions ~ ', which may read anything') }}{%- endif -%}
-    {%- if snapshot is none -%}{{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}{%- endif -%}
+    {%- if snapshot is none -%}
+        {{ return('the last build did not note what it read: it was a sample, was of another kind, or ran in another cluster') }}
+    {%- endif -%}
     {#- a snapshot's versions are kept as they are -#}
     {%- if model.resource_type != 'snapshot' and last.definition != prepared.definition -%}
         {{ return('its SELECT, or a view or a function that it uses, changed') }}
@@ -313,9 +317,13 @@
 {% macro create_keys_table(model_, trial, there) %}
     {%- set keys = in_place.temp_name('changed') -%}
     {%- set types = {} -%}
-    {%- for column in in_place.table_columns(trial) if column.name in model_.build_by -%}{%- do types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- for column in in_place.table_columns(trial) if column.name in model_.build_by -%}
+        {%- do types.update({column.name: column.type}) -%}
+    {%- endfor -%}
     {%- set others = [] -%}
-    {%- for column in in_place.table_columns(model_.relation) if column.name in types and column.type != types[column.name] -%}{%- do others.append(column) -%}{%- endfor -%}
+    {%- for column in in_place.table_columns(model_.relation) if column.name in types and column.type != types[column.name] -%}
+        {%- do others.append(column) -%}
+    {%- endfor -%}
     {% call statement('keys') %}
         drop table if exists pg_temp.{{ keys }};
         create temporary table {{ keys }} as

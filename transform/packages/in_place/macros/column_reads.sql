@@ -25,14 +25,18 @@
         {%- endif -%}
         {%- for node in in_place.nodes_in(parts, ['VAR', 'SUBLINK']) -%}
             {%- if node.node == 'SUBLINK' -%}
-                {%- for target in node.subselect.targetList if node.subLinkType != '0' -%}{%- do wanted.append({'query': node.subselect, 'number': target.resno | int}) -%}{%- endfor -%}
+                {%- for target in node.subselect.targetList if node.subLinkType != '0' -%}
+                    {%- do wanted.append({'query': node.subselect, 'number': target.resno | int}) -%}
+                {%- endfor -%}
             {%- else -%}
                 {%- set owner, number = in_place.query_above(query, node.varlevelsup), node.varattno | int -%}
                 {%- set entry = owner.rtable[node.varno | int - 1] -%}
                 {%- if entry.scan -%}
                     {%- do reads[entry.scan.id].append(in_place.readable(entry.scan.columns[number - 1]) if number > 0 else '*') -%}
                 {%- elif entry.query -%}
-                    {%- for target in entry.query.targetList if number in [0, target.resno | int] -%}{%- do wanted.append({'query': entry.query, 'number': target.resno | int}) -%}{%- endfor -%}
+                    {%- for target in entry.query.targetList if number in [0, target.resno | int] -%}
+                        {%- do wanted.append({'query': entry.query, 'number': target.resno | int}) -%}
+                    {%- endfor -%}
                 {%- elif entry.rtekind == '2' -%}
                     {%- do wanted.append({'query': owner, 'parts': [entry.joinaliasvars[number - 1] if number > 0 else entry.joinaliasvars]}) -%}
                 {%- elif entry.rtekind == '9' -%}
@@ -50,7 +54,9 @@
     {%- set parts = [query.jointree, query.havingQual, query.limitOffset, query.limitCount] -%}
     {%- for entry in query.rtable -%}{%- do parts.extend(in_place.expressions_of_entry(entry)) -%}{%- endfor -%}
     {%- set clauses = query.groupClause + query.distinctClause + query.sortClause -%}
-    {%- for window in query.windowClause -%}{%- do clauses.extend((window.partitionClause or []) + (window.orderClause or [])) -%}{%- endfor -%}
+    {%- for window in query.windowClause -%}
+        {%- do clauses.extend((window.partitionClause or []) + (window.orderClause or [])) -%}
+    {%- endfor -%}
     {%- do parts.extend(in_place.sorted_by(clauses, query)) -%}
     {%- if query.hasTargetSRFs == 'true' -%}{%- do parts.append(query.targetList) -%}{%- endif -%}
     {{ return(parts) }}

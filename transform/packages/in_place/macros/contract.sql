@@ -61,7 +61,9 @@
     {%- set sides = [] -%}
     {%- for side in [columns, wanted or []] -%}
         {%- set texts = [] -%}
-        {%- for column in side -%}{%- do texts.append(column.name ~ ' ' ~ modules.re.sub('\\([\\d, -]+\\)', '', column.type)) -%}{%- endfor -%}
+        {%- for column in side -%}
+            {%- do texts.append(column.name ~ ' ' ~ modules.re.sub('\\([\\d, -]+\\)', '', column.type)) -%}
+        {%- endfor -%}
         {%- do sides.append(texts | sort) -%}
     {%- endfor -%}
     {%- if sides[0] != sides[1] -%}

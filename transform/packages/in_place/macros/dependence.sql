@@ -41,7 +41,9 @@
         {%- for target in query.targetList if query.branches or target.ressortgroupref != '0' -%}
             {%- do rows.extend(in_place.output_depends_on(query, target.resno | int)) -%}
         {%- endfor -%}
-        {%- if not query.branches -%}{%- do rows.extend(in_place.values_depend_on([query.limitCount, query.limitOffset], query)) -%}{%- endif -%}
+        {%- if not query.branches -%}
+            {%- do rows.extend(in_place.values_depend_on([query.limitCount, query.limitOffset], query)) -%}
+        {%- endif -%}
     {%- endif -%}
     {%- do query.dependences.update({'rows': {'rows': rows | unique | list, 'many': many | unique | list}}) -%}
     {{ return(query.dependences.rows) }}
@@ -199,11 +201,15 @@
     {%- endif -%}
     {%- set query, items = entry.query, entry.query.jointree.fromlist or [] -%}
     {#- one row at most -#}
-    {%- if query.hasAggs == 'true' and not query.groupClause or query.limitCount and in_place.text_of(query.limitCount, query, '') == '1' -%}{{ return([[]]) }}{%- endif -%}
+    {%- if query.hasAggs == 'true' and not query.groupClause or query.limitCount and in_place.text_of(query.limitCount, query, '') == '1' -%}
+        {{ return([[]]) }}
+    {%- endif -%}
     {%- set clauses = query.groupClause or (query.distinctClause if query.hasDistinctOn == 'true' else []) -%}
     {%- if clauses -%}
         {%- set texts = [] -%}
-        {%- for expression in in_place.sorted_by(clauses, query) -%}{%- do texts.append(in_place.text_of(expression, query, '')) -%}{%- endfor -%}
+        {%- for expression in in_place.sorted_by(clauses, query) -%}
+            {%- do texts.append(in_place.text_of(expression, query, '')) -%}
+        {%- endfor -%}
         {%- do found.append(texts) -%}
     {%- elif items | length == 1 and items[0].node == 'RANGETBLREF' -%}
         {{ return(in_place.unique_texts(query.rtable[items[0].rtindex | int - 1])) }}

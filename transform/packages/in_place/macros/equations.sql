@@ -66,7 +66,9 @@
     {%- set found, column = [], "[^(){},:'\\[\\]]+#\\d+\\.[^(){},:'\\[\\]]+" -%}
     {%- for text in texts if modules.re.fullmatch(column ~ '|coalesce\\(' ~ column ~ '(?:, ' ~ column ~ ')*\\)', text) -%}
         {%- set numbers, outside = modules.re.findall('#(\\d+)\\.', text), [] -%}
-        {%- for scan in opened.scans if scan.id | string in numbers and not scan.path.startswith(side) -%}{%- do outside.append(scan) -%}{%- endfor -%}
+        {%- for scan in opened.scans if scan.id | string in numbers and not scan.path.startswith(side) -%}
+            {%- do outside.append(scan) -%}
+        {%- endfor -%}
         {%- if not outside -%}{%- do found.append(text) -%}{%- endif -%}
     {%- endfor -%}
     {{ return(found) }}
@@ -89,21 +91,29 @@
         {%- set conditions = [part.condition] -%}
         {%- for condition in conditions if condition is mapping -%}
             {%- if condition is sameas link -%}{{ return(true) }}{%- endif -%}
-            {%- if condition.node == 'BOOLEXPR' and condition.boolop in ['and', 'or'] -%}{%- do conditions.extend(condition.args) -%}{%- endif -%}
+            {%- if condition.node == 'BOOLEXPR' and condition.boolop in ['and', 'or'] -%}
+                {%- do conditions.extend(condition.args) -%}
+            {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- for equation in in_place.equations_in(link.testexpr, query) if not in_place.is_not_null(equation.left, query) -%}{{ return(false) }}{%- endfor -%}
+    {%- for equation in in_place.equations_in(link.testexpr, query) if not in_place.is_not_null(equation.left, query) -%}
+        {{ return(false) }}
+    {%- endfor -%}
     {%- set below = link.subselect -%}
     {%- set tests = [] -%}
     {%- for part in below.conditions -%}
         {%- set conditions = [part.condition] -%}
         {%- for condition in conditions if condition is mapping -%}
-            {%- if condition.node == 'NULLTEST' and condition.nulltesttype == '1' -%}{%- do tests.append(in_place.text_of(condition.arg, below, '')) -%}{%- endif -%}
+            {%- if condition.node == 'NULLTEST' and condition.nulltesttype == '1' -%}
+                {%- do tests.append(in_place.text_of(condition.arg, below, '')) -%}
+            {%- endif -%}
             {%- if condition.node == 'BOOLEXPR' and condition.boolop == 'and' -%}{%- do conditions.extend(condition.args) -%}{%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for target in below.targetList if target.resjunk != 'true' -%}
-        {%- if in_place.text_of(target.expr, below, '') not in tests and not in_place.is_not_null(target.expr, below) -%}{{ return(false) }}{%- endif -%}
+        {%- if in_place.text_of(target.expr, below, '') not in tests and not in_place.is_not_null(target.expr, below) -%}
+            {{ return(false) }}
+        {%- endif -%}
     {%- endfor -%}
     {{ return(true) }}
 {% endmacro %}
@@ -113,7 +123,9 @@
 {% macro is_not_null(node, query) %}
     {%- if node.node != 'VAR' or node.varlevelsup != '0' -%}{{ return(false) }}{%- endif -%}
     {%- set entry = query.rtable[node.varno | int - 1] -%}
-    {%- if (query.jointree.fromlist or []) | map(attribute='node') | reject('equalto', 'RANGETBLREF') | list -%}{{ return(false) }}{%- endif -%}
+    {%- if (query.jointree.fromlist or []) | map(attribute='node') | reject('equalto', 'RANGETBLREF') | list -%}
+        {{ return(false) }}
+    {%- endif -%}
     {%- if entry.scan -%}{{ return(entry.scan.columns[node.varattno | int - 1] in entry.scan.not_null) }}{%- endif -%}
     {%- if entry.query and not entry.query.branches and not entry.query.groupingSets -%}
         {{ return(in_place.is_not_null(entry.query.targetList[node.varattno | int - 1].expr, entry.query)) }}
@@ -129,7 +141,9 @@
 {% macro equations_for(scan, equations, scans) %}
     {%- set there, usable, others = [], [], [] -%}
     {%- for equation in equations if scan.path.startswith(equation.scope) -%}{%- do others.append(equation) -%}{%- endfor -%}
-    {%- for path in others | map(attribute='missing') | sum(start=[]) | unique if scan.path.startswith(path) -%}{%- do there.append(path) -%}{%- endfor -%}
+    {%- for path in others | map(attribute='missing') | sum(start=[]) | unique if scan.path.startswith(path) -%}
+        {%- do there.append(path) -%}
+    {%- endfor -%}
     {%- for _ in range(others | length) -%}
         {%- set before = usable | length -%}
         {%- for equation in others if equation not in usable and not equation.missing | reject('in', there) | list -%}

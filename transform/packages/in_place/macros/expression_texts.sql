@@ -33,7 +33,9 @@
         {%- if node.funcformat in ['1', '2'] and in_place.mark_of_not_strict() not in query.names['f' ~ node.funcid] -%}
             {#- the length or the precision of the type comes after the value -#}
             {#- the mark says that a whole text may go without the cast: see in_place.without_casts() -#}
-            {%- if arguments | length == 1 and in_place.is_lossless(node) -%}{{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ '~') }}{%- endif -%}
+            {%- if arguments | length == 1 and in_place.is_lossless(node) -%}
+                {{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ '~') }}
+            {%- endif -%}
             {{ return(arguments[0] ~ '::' ~ query.names['t' ~ node.funcresulttype] ~ ('(' ~ arguments[1:] | join(', ') ~ ')' if arguments | length > 1 else '')) }}
         {%- endif -%}
         {{ return(query.names['f' ~ node.funcid] ~ '(' ~ arguments | join(', ') ~ ')') }}
@@ -44,7 +46,9 @@
         {%- if value is mapping -%}
             {%- do arguments.append(in_place.text_of(value, query, at)) -%}
         {%- elif value is sequence and value is not string -%}
-            {%- for part in value -%}{%- do arguments.append(in_place.text_of(part, query, at) if part is mapping else part | string) -%}{%- endfor -%}
+            {%- for part in value -%}
+                {%- do arguments.append(in_place.text_of(part, query, at) if part is mapping else part | string) -%}
+            {%- endfor -%}
         {%- elif value is not none -%}
             {%- do arguments.append(name ~ '=' ~ value) -%}
         {%- endif -%}

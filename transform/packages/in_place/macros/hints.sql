@@ -64,6 +64,8 @@
         'Result': 'a SELECT without a table',
         'Values Scan': 'VALUES',
     } -%}
-    {%- if node.get('Subplan Name', '').startswith('InitPlan') -%}{{ return('a total over all rows, or another subquery for one value') }}{%- endif -%}
+    {%- if node.get('Subplan Name', '').startswith('InitPlan') -%}
+        {{ return('a total over all rows, or another subquery for one value') }}
+    {%- endif -%}
     {{ return(words.get(node['Node Type'], node['Node Type'])) }}
 {% endmacro %}

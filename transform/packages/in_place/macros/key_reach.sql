@@ -17,7 +17,9 @@
 {% macro refuse_unreached_key(model_, opened, full, plan, inputs) %}
     {%- set found = [] -%}
     {#- the branches of null parts come last, and their conditions are `is null` -#}
-    {{ in_place.unreached_nodes(plan['Plans'][0] if plan['Node Type'] == 'Append' else plan, found, model_.build_by, opened.queries | selectattr('limitCount') | list or opened.queries | selectattr('limitOffset') | list) }}
+    {%- set of_key = plan['Plans'][0] if plan['Node Type'] == 'Append' else plan -%}
+    {%- set limited = opened.queries | selectattr('limitCount') | list or opened.queries | selectattr('limitOffset') | list -%}
+    {{ in_place.unreached_nodes(of_key, found, model_.build_by, limited) }}
     {%- if found -%}
         {%- do exceptions.raise_compiler_error(
             this ~ ': a row may depend on rows of other keys, because PostgreSQL can\'t apply a condition on ' ~ model_.build_by | join(', ') ~ ' before '
@@ -62,9 +64,17 @@
 {% endmacro %}
 
 
-{#- Appends to `found` the parts of a plan that need the key below them and do not have all of it. -#}
-{% macro unreached_nodes(node, found, key, has_limit) %}
+{#-
+  Appends to `found` the parts of a plan that need the key below them and do not have all of it.
+
+  Arguments:
+    cte: the CTE that the node is in, if PostgreSQL computes it as a whole because it is read twice.
+-#}
+{% macro unreached_nodes(node, found, key, has_limit, cte=none) %}
     {%- set is_total = node.get('Subplan Name', '').startswith('InitPlan') -%}
+    {%- if node.get('Subplan Name', '').startswith('CTE ') -%}
+        {%- set cte = node['Subplan Name'][4:] if node['Node Type'] != 'Recursive Union' else none -%}
+    {%- endif -%}
     {%- set needs = is_total or node['Node Type'] in ['WindowAgg', 'Limit', 'SetOp', 'Unique', 'Recursive Union'] -%}
     {#- without one in the SELECT, a LIMIT for one value is how PostgreSQL gets a min() or max() from an index; others are of DISTINCT ON constants -#}
     {%- if needs and not (node['Node Type'] == 'Limit' and is_total and not has_limit) -%}
@@ -74,12 +84,13 @@
             {%- set name = modules.re.escape(column) -%}
             {#- the whole name: another column's may begin with it; PostgreSQL quotes it if it is a keyword, such as user -#}
             {%- if not modules.re.search('in_place_keys\\.(?:' ~ name ~ '(?![\\w$])|' ~ modules.re.escape(adapter.quote(column)) ~ ')', conditions | join(' ')) -%}
-                {%- do found.append(in_place.in_words(node)) -%}
+                {%- set cure = ' (in the CTE ' ~ cte ~ ', which is read twice: write ' ~ cte ~ ' as not materialized)' -%}
+                {%- do found.append(in_place.in_words(node) ~ (cure if cte else '')) -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
     {%- for child in node.get('Plans', []) -%}
-        {{ in_place.unreached_nodes(child, found, key, has_limit) }}
+        {{ in_place.unreached_nodes(child, found, key, has_limit, cte) }}
     {%- endfor -%}
 {% endmacro %}
 

@@ -147,9 +147,10 @@ begin
         select row_name, string_agg(
             format(
                 case when atttypid = any('{bool,int2,int4,int8,numeric,uuid,date,timestamp,timestamptz,text,varchar,bpchar,json,jsonb}'::regtype[])
-                then '%2$L, %1$s.%2$I'
-                else '%2$L, case when %1$s.%2$I is distinct from null then pg_catalog.format(''%%s'', %1$s.%2$I) end' end,
-                row_name, attname
+                then '%2$L, %1$s.%3$s'
+                else '%2$L, case when %1$s.%3$s is distinct from null then pg_catalog.format(''%%s'', %1$s.%3$s) end' end,
+                -- always quoted: PL/pgSQL reserves words, such as by, that SQL does not
+                row_name, attname, '"' || replace(attname, '"', '""') || '"'
             ), ', ' order by attname
         ) as part
         from (

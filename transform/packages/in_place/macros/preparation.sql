@@ -16,7 +16,9 @@
 -#}
 {% macro prepare_by_key(model_, there) %}
     {#- what --empty and --sample add to the SELECT can't be built by key, and is built as a whole -#}
-    {%- if in_place.is_sampled() -%}{{ return({'inputs': [], 'columns': [], 'definition': none, 'share': none, 'difference': none}) }}{%- endif -%}
+    {%- if in_place.is_sampled() -%}
+        {{ return({'inputs': [], 'columns': [], 'definition': none, 'share': none, 'difference': none}) }}
+    {%- endif -%}
     {%- set trial = 'pg_temp.' ~ in_place.temp_name('trial') -%}
     {%- set query -%}
         {{ in_place.define_trial_view(model.compiled_code) }};

@@ -29,7 +29,9 @@
             {%- set at = scan.path if is_split else '' -%}
             {%- if at not in views -%}
                 {%- set outputs = {} -%}
-                {%- for name in names -%}{%- do outputs.update({name: in_place.without_casts(in_place.text_of_output(opened.query, loop.index, at))}) -%}{%- endfor -%}
+                {%- for name in names -%}
+                    {%- do outputs.update({name: in_place.without_casts(in_place.text_of_output(opened.query, loop.index, at))}) -%}
+                {%- endfor -%}
                 {%- do views.update({at: {'equations': in_place.equations_of(opened, at), 'outputs': outputs}}) -%}
             {%- endif -%}
             {%- do scans.append(dict(
@@ -88,7 +90,9 @@
             {%- for other in scans if entry.input.through in other.entries and in_place.is_together(scan, other) and entry.input.through.oid in [other.oid] + other.views -%}
                 {%- for columns in entry.through_relations.get(other.oid, []) -%}
                     {%- set missing = [] -%}
-                    {%- for column in entry.columns if columns[column] | replace('\ue040.', other.alias ~ '.') not in equal[column] -%}{%- do missing.append(column) -%}{%- endfor -%}
+                    {%- for column in entry.columns if columns[column] | replace('\ue040.', other.alias ~ '.') not in equal[column] -%}
+                        {%- do missing.append(column) -%}
+                    {%- endfor -%}
                     {%- if not missing -%}{{ return(true) }}{%- endif -%}
                 {%- endfor -%}
             {%- endfor -%}
@@ -143,7 +147,9 @@
     {%- endfor -%}
     {%- for column in model_.build_by -%}
         {%- set mine = modules.re.sub(own ~ '|~|' ~ in_place.mark_of_not_strict(), '', scan.outputs[column]) -%}
-        {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}{%- do said.append([mine, column, [scan.outputs[column]]]) -%}{%- endif -%}
+        {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}
+            {%- do said.append([mine, column, [scan.outputs[column]]]) -%}
+        {%- endif -%}
     {%- endfor -%}
     {%- if not said -%}
         {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model; for a value in a list, write exists. Otherwise use in_place_table.') }}
@@ -151,7 +157,9 @@
     {%- set name, how = scan.own[0].input.name, said[0][0] ~ ' = ' ~ said[0][1] -%}
     {%- set columns = {} -%}
     {%- for mine, other, equal in said -%}
-        {%- for column, output in scan.outputs.items() if output in equal and column not in columns -%}{%- do columns.update({column: mine}) -%}{%- endfor -%}
+        {%- for column, output in scan.outputs.items() if output in equal and column not in columns -%}
+            {%- do columns.update({column: mine}) -%}
+        {%- endfor -%}
     {%- endfor -%}
     {%- set keys = {} -%}
     {%- for column in model_.build_by if column in columns -%}{%- do keys.update({column: columns[column]}) -%}{%- endfor -%}

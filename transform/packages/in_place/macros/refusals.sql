@@ -173,7 +173,9 @@
             {%- endif -%}
         {%- endfor -%}
         {%- set found = [] -%}
-        {%- for input in scan.entries if not in_place.columns_from(scan, opened, input.key, names) -%}{%- do found.append(input) -%}{%- endfor -%}
+        {%- for input in scan.entries if not in_place.columns_from(scan, opened, input.key, names) -%}
+            {%- do found.append(input) -%}
+        {%- endfor -%}
         {%- if scan.entries and not found -%}
             {%- set input = scan.entries[0] -%}
             {%- do exceptions.raise_compiler_error(
@@ -223,7 +225,9 @@
 {#- Those of the model's columns that depend on a scan. -#}
 {% macro columns_from(scan, opened, columns, names) %}
     {%- set found = [] -%}
-    {%- for name in columns if scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) -%}{%- do found.append(name) -%}{%- endfor -%}
+    {%- for name in columns if scan.id in in_place.output_depends_on(opened.query, names.index(name) + 1) -%}
+        {%- do found.append(name) -%}
+    {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}
 
@@ -255,7 +259,9 @@
         {%- for entry in scan.entries if entry.gives_key or not scan.gives_key -%}
             {%- set told = in_place.columns_in_use(input.relation, entry.key.values() | list + entry.columns) if entry.columns else all -%}
             {%- set untold = read | reject('in', told) | list -%}
-            {%- if untold | length < best.untold | length or best.entry is none -%}{%- do best.update({'untold': untold, 'entry': entry}) -%}{%- endif -%}
+            {%- if untold | length < best.untold | length or best.entry is none -%}
+                {%- do best.update({'untold': untold, 'entry': entry}) -%}
+            {%- endif -%}
         {%- endfor -%}
         {%- if best.untold -%}
             {%- do exceptions.raise_compiler_error(
