@@ -135,7 +135,11 @@ def resume(parsed: Path) -> None:
 
 # modules that each program imports while it runs, except those that read the environment at import
 IMPORTS = {
-    "tap": ["singer_postgres.singer.command", "singer_postgres.tap.tap", "singer_postgres.tap.fast_discovery", "yaml"],
+    # the driver first, as the program does: see sql_compat
+    "tap": [
+        *("psycopg2", "singer_postgres.singer.command", "singer_postgres.tap.tap"),
+        *("singer_postgres.tap.fast_discovery", "psycopg.pq", "yaml"),
+    ],
     "target": ["singer_postgres.singer.command", "singer_postgres.target.target", "yaml"],
     "meltano": [
         *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.state_store.azure"),

@@ -13,7 +13,7 @@ BY_OUR_QUERY = {"stream_options", "max_record_count"}
 # they have streams sent as records, which the SDK maps
 BY_THE_SDK = {"stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth"}
 BY_THE_SDK |= {"flattening_max_key_length", "flattening_separator"}
-BY_LOG_BASED_STREAMS = {"replication_slot_name", "replication_idle_exit_seconds", "replication_max_run_seconds"}
+BY_LOG_BASED_STREAMS = {"replication_slot_name", "replication_idle_exit_seconds"}
 BY_LOG_BASED_STREAMS |= {"log_based_single_connection", "auto_bootstrap_log_based"}
 
 

@@ -548,3 +548,40 @@ class SourceStaleError(RunError):
     transient = False
     cure = "`tidemark status` says when each stream's last run was and how it ended."
     section = "freshness"
+
+
+# the source's log
+
+
+class SlotMissingError(RunError):
+    """The replication slot or the publication of LOG_BASED streams does not exist, or can't be used."""
+
+    code = "slot_missing"
+    cure = "Create it with `tidemark slots create`."
+    section = "slots"
+
+
+class SlotAheadError(RunError):
+    """The replication slot is ahead of the warehouse: changes between them would be missed."""
+
+    code = "slot_ahead"
+    transient = False
+    cure = "The message names the streams to read again."
+    section = "slots"
+
+
+class ReplicationError(RunError):
+    """The source ended or refused the session that streams its log."""
+
+    code = "replication_failed"
+    cure = "The message has the server's words; if nothing there has to change, run this again."
+    section = "slots"
+
+
+class LogUnfitError(SingerPostgresError):
+    """A table can't be read from the log as it is."""
+
+    code = "log_unfit"
+    transient = False
+    cure = "The message says what to change."
+    section = "slots"

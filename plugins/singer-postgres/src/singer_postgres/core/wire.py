@@ -2,8 +2,9 @@
 
 A stream's SCHEMA message carries a `pgcopy` object that describes its table (`Table`). Each BATCH message has an
 `encoding` and a `manifest`. The encoding describes a file of COPY data (`Chunk`), which the manifest names, or a range
-without rows (`EmptyRange`), or the end of the stream (`StreamEnd`). A mapper that changes a stream drops the SCHEMA's
-`pgcopy` object, and then the target refuses the files.
+without rows (`EmptyRange`), or the end of the stream (`StreamEnd`). Of LOG_BASED streams, there are also files of
+changes (`Changes`), and positions up to which all of them are to be committed together (`Cut`). A mapper that changes a
+stream drops the SCHEMA's `pgcopy` object, and then the target refuses the files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
 FORMAT = "pgcopy"
 VERSION = 1
 
-Method = Literal["INCREMENTAL", "FULL_TABLE"]
+Method = Literal["INCREMENTAL", "FULL_TABLE", "LOG_BASED"]
 
 # Keys of a stream's state. During its first load: [watermark, [[relfilenode, first, after], …]]. The values are lists,
 # empty ones in the end: states are merged key by key, so a key can't be removed.
@@ -25,6 +26,8 @@ FIRST_LOAD = "first_load"
 SHAPE = "shape"
 # for replication keys that are not times: the values that earlier runs saw, as KeyTrail.to_json() gives them
 KEY_TRAIL = "key_trail"
+# of LOG_BASED streams whose first load is complete: [slot, LSN up to which the warehouse has the stream]
+LOG = "log"
 
 # the prefix of the warehouse's own tables and columns
 OWN = "_tidemark_"
@@ -245,7 +248,68 @@ class StreamEnd(BatchOrigin):
         return {**self._encoding(last=True), "report": asdict(self.report)}
 
 
-Batch = Chunk | EmptyRange | StreamEnd
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """A file of a LOG_BASED stream's changes: rows of COPY with the columns of `change_columns`, and then the stream's.
+
+    Attributes:
+        binary: the rows have COPY's binary form.
+        has_unchanged: some rows lack TOASTed values that did not change.
+        has_moved: some rows have another key than before.
+        has_truncated: the table was truncated.
+    """
+
+    rows: int
+    bytes: int
+    crc32: int
+    binary: bool
+    has_unchanged: bool = False
+    has_moved: bool = False
+    has_truncated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `encoding` of a BATCH message."""
+        return {"format": FORMAT, "version": VERSION, "kind": "changes", **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A position in the log at which no transaction is open: all changes before it are committed together.
+
+    Attributes:
+        slot: the replication slot that the changes come from.
+        system: the source's system identifier.
+        timeline: the source's timeline.
+        start: the position of the cut before this one; at first, the slot's confirmed position.
+        end: the position up to which the log was read.
+        at: the instant of the last transaction, or of the source's clock if there was none; ISO 8601 in UTC.
+        streams: those whose changes are in it. Others that follow the slot have left the cut, and must be loaded again.
+        loading: those of them whose first load is not complete.
+        loaded: those whose first load has become complete at this position.
+        acknowledge: the path of a FIFO that takes the cut's end, once it is committed.
+        last: the run ends here.
+    """
+
+    slot: str
+    system: str
+    timeline: int
+    start: str
+    end: str
+    at: str
+    streams: tuple[str, ...] = ()
+    loading: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+    acknowledge: str = ""
+    last: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `encoding` of a BATCH message."""
+        return {"format": FORMAT, "version": VERSION, "kind": "cut", **asdict(self)}
+
+
+Batch = Chunk | EmptyRange | StreamEnd | Changes | Cut
+# the batches of a table that is read, and not its log
+ReadBatch = Chunk | EmptyRange | StreamEnd
 
 
 def batch_from_json(value: dict[str, Any]) -> Batch:
@@ -256,6 +320,10 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
     """
     _expect(value.get("format") == FORMAT, "format", value.get("format"))
     _expect(value.get("version") == VERSION, "version", value.get("version"))
+    kind = {"changes": Changes, "cut": Cut}.get(value.get("kind", ""))
+    if kind is not None:
+        members = {each.name: value[each.name] for each in fields(kind)}
+        return kind(**members | {name: tuple(each) for name, each in members.items() if isinstance(each, list)})
     origin = BatchOrigin(
         snapshot=value["snapshot"],
         snapshot_at=value["snapshot_at"],

@@ -9,23 +9,26 @@ import select
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.types import json_schema
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from singer_postgres.tap.block_ranges import merged
-from singer_postgres.tap.events import Empty, Event, Failed, Finished, Opened, Read
+from singer_postgres.tap.events import ChangesRead, CutReached, Empty, Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from singer_sdk.metrics import Counter
 
     from singer_postgres.core.source.stream_query import ReadColumns
-    from singer_postgres.core.wire import Batch, BatchOrigin, BlockRange, StreamEnd
+    from singer_postgres.core.wire import Batch, BatchOrigin, BlockRange, Cut, StreamEnd, Table, WireColumn
     from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.chunk_readers import ChunkReaders
+    from singer_postgres.tap.log.log_reader import LogReader
     from singer_postgres.tap.running import ChunkedStream, RunningTap
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -44,17 +47,32 @@ class BatchWriter:
     that the stream before them needs. Streams are counted in the order in which the SDK asks for them.
     """
 
-    def __init__(
-        self, tap: RunningTap, streams: Iterable[ChunkedStream], files: ChunkFiles, readers: ChunkReaders
+    def __init__(  # noqa: PLR0913 - the parts of a run
+        self,
+        tap: RunningTap,
+        streams: Iterable[ChunkedStream],
+        files: ChunkFiles,
+        readers: ChunkReaders,
+        *,
+        log: LogReader | None = None,
+        failed: Iterable[str] = (),
     ) -> None:
+        """Prepare to write.
+
+        Args:
+            log: the reader of LOG_BASED streams, if there are any.
+            failed: streams that have failed already.
+        """
         self._tap = tap
+        self._log = log
         self._streams = {stream.name: stream for stream in streams}
         self._files = files
         self._readers = readers
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
-        self._finished: set[str] = set()
+        self._finished: set[str] = set(failed) & self._streams.keys()
         self._closed = False
         self._columns: dict[str, ReadColumns] = {}
+        self._tables: dict[str, Table] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_written_at = False, -math.inf
 
@@ -94,24 +112,16 @@ class BatchWriter:
         """Return whether an event came after its stream's end, when nobody needs it; discard its file."""
         if event.plan is None or event.plan.stream not in self._finished:
             return False
-        if isinstance(event, Read):
+        if isinstance(event, Read | ChangesRead):
             self._files.discard(event.path)
         return True
 
     def _take(self, event: Event) -> None:
         match event:
-            case Opened(plan, table, columns, rows_estimate):
-                stream = self._streams[plan.stream]
-                self._columns[plan.stream] = columns
-                self._progress.opened(plan.stream, rows_estimate if plan.whole else None)
-                self._write(
-                    type="SCHEMA",
-                    stream=stream.name,
-                    schema=_schema(stream, [column.name for column in table.columns]),
-                    key_properties=list(table.key),
-                    bookmark_properties=[stream.replication_key] if stream.replication_key else [],
-                    pgcopy=table.to_json(),
-                )
+            case Opened():
+                self._open(event)
+            case ChangesRead() | CutReached():
+                self._take_of_log(event)
             case Read(plan, chunk, path, rows):
                 stream = self._streams[plan.stream]
                 self._files.announce(path)
@@ -127,20 +137,77 @@ class BatchWriter:
             case Finished(plan, end):
                 stream = self._streams[plan.stream]
                 self._write_batch(stream, end)
-                self._note_end(stream, plan, end)
                 self._progress.finished(stream.name)
+                if plan.method == "LOG_BASED":
+                    assert self._log
+                    # its changes go on
+                    self._log.loaded(plan.stream, end.lsn)
+                    return
+                self._note_end(stream, plan, end)
                 self._finished.add(stream.name)
             case Failed(error, plan):
-                if plan is None:
-                    self._files.stop()
-                    raise error
-                try:
-                    self._tap.stream_failed(plan.stream, error)
-                except Exception:
-                    self._files.stop()
-                    self._write_state()
-                    raise
-                self._finished.add(plan.stream)
+                self._fail(error, plan)
+
+    def _open(self, opened: Opened) -> None:
+        """Describe a stream's table to the target, unless it knows it."""
+        plan, table = opened.plan, opened.table
+        stream = self._streams[plan.stream]
+        if opened.rows_estimate is not None:
+            self._progress.opened(plan.stream, opened.rows_estimate if plan.whole else None)
+        if self._tables.get(plan.stream) == table:
+            # its log and its first load begin independently
+            return
+        self._tables[plan.stream], self._columns[plan.stream] = table, opened.columns
+        self._write(
+            type="SCHEMA",
+            stream=stream.name,
+            schema=_schema(stream, table.columns),
+            key_properties=list(table.key),
+            bookmark_properties=[stream.replication_key] if stream.replication_key else [],
+            pgcopy=table.to_json(),
+        )
+
+    def _fail(self, error: Exception, plan: StreamPlan | None) -> None:
+        """Go on without a stream.
+
+        Raises:
+            Exception: `error`, if the whole run is to end.
+        """
+        if plan is None:
+            self._files.stop()
+            raise error
+        try:
+            self._tap.stream_failed(plan.stream, error)
+        except Exception:
+            self._files.stop()
+            self._write_state()
+            raise
+        self._finished.add(plan.stream)
+        if self._log is not None and plan.method == "LOG_BASED":
+            self._log.loaded(plan.stream, None)
+
+    def _take_of_log(self, event: ChangesRead | CutReached) -> None:
+        if isinstance(event, CutReached):
+            self._note_cut(event.cut, event.plans)
+            return
+        stream = self._streams[event.plan.stream]
+        self._files.announce(event.path)
+        self._write_batch(stream, event.changes, event.path)
+        self._rows[stream.name] += event.changes.rows
+
+    def _note_cut(self, cut: Cut, plans: Sequence[StreamPlan]) -> None:
+        """Write that all changes up to a position are to be committed, and then that the streams are complete there."""
+        assert self._log
+        followed = [stream for stream in self._log.streams if stream not in self._finished]
+        if followed:
+            self._write_batch(self._streams[followed[0]], replace(cut, streams=tuple(followed)))
+        for plan in plans:
+            if plan.stream not in self._finished:
+                self._streams[plan.stream].set_log_position(cut.slot, cut.end, self._columns[plan.stream])
+        self._state_is_due = True
+        if cut.last:
+            self._write_state()
+            self._finished.update(followed)
 
     def _note_range(self, stream: ChunkedStream, origin: BatchOrigin, completed: BlockRange) -> None:
         """Write to the state at once that a range of a first load is complete."""
@@ -184,7 +251,7 @@ class BatchWriter:
         # a worker can only be reading a failed stream by now, whose chunks nobody takes
         self._files.stop()
         last_event_at = time.monotonic()
-        while self._files.on_their_way():
+        while self._files.on_their_way() or not (self._log is None or self._log.join(0)):
             time.sleep(_DRAIN_POLL_S)
             last_event_at = self._log_silence(last_event_at)
         self._files.close()
@@ -202,10 +269,16 @@ class BatchWriter:
         return time.monotonic()
 
 
-def _schema(stream: ChunkedStream, columns: list[str]) -> dict[str, Any]:
-    """Return the stream's JSON schema with only `columns`."""
+def _schema(stream: ChunkedStream, columns: Iterable[WireColumn]) -> dict[str, Any]:
+    """Return the stream's JSON schema with only `columns`. The log may have columns that the table lacks by now."""
     schema = stream.schema
-    return {**schema, "properties": {name: schema["properties"][name] for name in columns}}
+    known = schema["properties"]
+    properties = {
+        column.name: known.get(column.name)
+        or json_schema(column.type, nullable=True, json_as_object=False, dates_as_string=False)
+        for column in columns
+    }
+    return {**schema, "properties": properties}
 
 
 def watch_reader(files: ChunkFiles) -> None:

@@ -76,15 +76,27 @@ class ChunkFiles:
         Raises:
             ReadingStopped: the run is over, or the file is no longer needed.
         """
-        while not self._stopped.is_set() and not (gave_way and gave_way.is_set()):
-            with self._room:
-                if self.outstanding() < self.limit:
-                    self._count += 1
-                    path = self.directory / f"{self._count:06}.copy"
-                    self._existing.add(path)
-                    return path
+        while not (gave_way and gave_way.is_set()):
+            if (path := self.new_if_room()) is not None:
+                return path
             time.sleep(_POLL_S)
         raise ReadingStopped
+
+    def new_if_room(self) -> Path | None:
+        """Return the path of a new file; None if there is no room for one yet.
+
+        Raises:
+            ReadingStopped: the run is over.
+        """
+        if self._stopped.is_set():
+            raise ReadingStopped
+        with self._room:
+            if self.outstanding() >= self.limit:
+                return None
+            self._count += 1
+            path = self.directory / f"{self._count:06}.copy"
+            self._existing.add(path)
+            return path
 
     def outstanding(self) -> int:
         """Return the number of files that exist or will soon."""
@@ -175,8 +187,8 @@ def _sweep(base: Path) -> None:
 
 
 # COPY's binary form: the header of a file, and the trailer after its last row
-_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_BINARY_TRAILER = b"\xff\xff"
+BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+BINARY_TRAILER = b"\xff\xff"
 
 
 class ChunkFile:
@@ -191,7 +203,7 @@ class ChunkFile:
         except OSError as error:
             raise _unusable(path.parent.parent, error) from error
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`."""
         self.crc32 = zlib.crc32(data, self.crc32)
         self.bytes += len(data)
@@ -243,7 +255,7 @@ class ChunkWriter(io.RawIOBase):
         super().__init__()
         self._files = files
         self._chunk_bytes = chunk_bytes
-        self._header, self._trailer = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
+        self._header, self._trailer = (BINARY_HEADER, BINARY_TRAILER) if binary else (b"", b"")
         self._done = done
         self._may_roll = may_roll
         self._gave_way = gave_way

@@ -158,7 +158,7 @@ class ChunkReaders:
     def _announce_end(self, lease: RangeLease, last: ChunkFile | None, rows: int) -> None:
         """Announce the last file of the range, or that the range is empty."""
         plan = lease.stream.plan
-        first_load = plan.method == "INCREMENTAL" and plan.bookmark is None and plan.backfill is None
+        first_load = plan.method != "FULL_TABLE" and plan.bookmark is None and plan.backfill is None
         blocks = lease.range.blocks if first_load else None
         if last is not None:
             self._announce(lease, last, rows, blocks)

@@ -9,18 +9,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from singer_postgres.core.source.stream_query import ReadColumns
-    from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, Table
+    from singer_postgres.core.wire import Changes, Chunk, Cut, EmptyRange, StreamEnd, Table
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A stream is about to be read."""
+    """A stream is about to be read.
+
+    Attributes:
+        rows_estimate: the number of its rows; None if only its changes are read.
+    """
 
     plan: StreamPlan
     table: Table
     columns: ReadColumns
-    rows_estimate: float
+    rows_estimate: float | None
 
 
 @dataclass(frozen=True)
@@ -61,4 +65,26 @@ class Failed:
     plan: StreamPlan | None
 
 
-Event = Opened | Read | Empty | Finished | Failed
+@dataclass(frozen=True)
+class ChangesRead:
+    """A file of changes of a LOG_BASED stream is complete."""
+
+    plan: StreamPlan
+    changes: Changes
+    path: Path
+
+
+@dataclass(frozen=True)
+class CutReached:
+    """All LOG_BASED streams are read up to a position.
+
+    Attributes:
+        plans: the streams whose first load is complete at the cut.
+    """
+
+    cut: Cut
+    plans: tuple[StreamPlan, ...]
+    plan: None = None
+
+
+Event = Opened | Read | Empty | Finished | Failed | ChangesRead | CutReached

@@ -34,6 +34,9 @@ class ChunkedStream(Protocol):
     def forget_bookmark(self) -> bool:
         """Have the next incremental run read all rows; return whether the state changed."""
 
+    def set_log_position(self, slot: str, position: str, columns: ReadColumns) -> None:
+        """Store how far a LOG_BASED stream is complete."""
+
 
 class MessageWriter(Protocol):
     """Writes the messages of all streams."""

@@ -153,6 +153,34 @@ SETTINGS = th.PropertiesList(
         "including those without a value in the key. The stream must be loaded already, and its bookmark doesn't move.",
     ),
     th.Property(
+        "slot_name",
+        th.StringType,
+        title="Replication slot",
+        description="The slot from which LOG_BASED streams are read. Default: `tidemark_` and the name of the tap.",
+    ),
+    th.Property(
+        "publication_name",
+        th.StringType,
+        title="Publication",
+        description="The publication by which LOG_BASED streams are read. Default: the name of the slot.",
+    ),
+    th.Property(
+        "flush_seconds",
+        th.NumberType(exclusive_minimum=0, maximum=_MOST_SECONDS),
+        default=2,
+        title="Flush interval",
+        description="The longest time, in seconds, for which changes of LOG_BASED streams are gathered before they are "
+        "loaded.",
+    ),
+    th.Property(
+        "replication_max_run_seconds",
+        th.NumberType(minimum=0, maximum=_MOST_SECONDS),
+        default=0,
+        title="Time to follow",
+        description="For how long a run follows the log of LOG_BASED streams. With 0, it reads up to where the log was "
+        "when the run began, and ends.",
+    ),
+    th.Property(
         "statement_timeout",
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,

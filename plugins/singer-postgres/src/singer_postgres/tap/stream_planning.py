@@ -108,6 +108,9 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     if plan.method == "FULL_TABLE":
         _refuse_range(plan)
         return _opened(plan, selection, None, snapshot, _origin(snapshot, plan))
+    if plan.method == "LOG_BASED":
+        # what changes during and between its reads is in the log
+        return _opened(plan, selection, None, snapshot, _resumed(_origin(snapshot, plan), plan, snapshot))
     if plan.backfill is not None:
         key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
@@ -129,12 +132,17 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         plan = _checked(snapshot, selection, plan, key, notices, fills=chunks)
         bound = bound if plan.bookmark is not None else None
     origin = replace(_origin(snapshot, plan), end=end)
+    # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
+    return _opened(plan, selection, bound, snapshot, _resumed(origin, plan, snapshot))
+
+
+def _resumed(origin: BatchOrigin, plan: StreamPlan, snapshot: Snapshot) -> BatchOrigin:
+    """Return the origin of a first load, without what an earlier run has loaded if its files are still the same."""
     if plan.first_load and plan.first_load[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.first_load[1]} <= known:
-            # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
-            origin = replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
-    return _opened(plan, selection, bound, snapshot, origin)
+            return replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
+    return origin
 
 
 def _opened(

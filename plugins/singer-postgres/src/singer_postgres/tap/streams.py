@@ -16,7 +16,7 @@ from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
 from singer_postgres.core.source.stream_query import ReadColumns
-from singer_postgres.core.wire import FIRST_LOAD, FORMAT, KEY_TRAIL, SHAPE
+from singer_postgres.core.wire import FIRST_LOAD, FORMAT, KEY_TRAIL, LOG, SHAPE
 from singer_postgres.tap import records
 from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.stream_plan import StreamPlan
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import RecordMessage
 
-    from singer_postgres.core.wire import BlockRange
+    from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.running import RunningTap
 
+# the methods whose first load can be resumed
+_METHODS: dict[str, Method] = {"INCREMENTAL": "INCREMENTAL", "LOG_BASED": "LOG_BASED"}
 # the Singer SDK's name for it in a stream's state
 _BOOKMARK = "replication_key_value"
 
@@ -47,7 +49,7 @@ class CopyStream(PostgresStream):
 
     def sync(self, context: Context | None = None) -> None:
         """Read the stream. If that fails, the other streams continue, unless `on_stream_error` is `stop`."""
-        began = {"stream": self.name, "incremental": self.replication_method == "INCREMENTAL"}
+        began = {"stream": self.name, "incremental": self.replication_method in _METHODS}
         self.logger.info("Reading %s", self.name, extra={"stream_began": began})
         try:
             super().sync(context)
@@ -112,7 +114,7 @@ class CopyStream(PostgresStream):
             stream=self.name,
             schema=str(entry.metadata.root.schema_name),
             name=str(entry.table),
-            method="INCREMENTAL" if self.replication_method == "INCREMENTAL" else "FULL_TABLE",
+            method=_METHODS.get(str(self.replication_method), "FULL_TABLE"),
             columns=tuple(self.get_selected_schema()["properties"]),
             key=tuple(self.primary_keys),
             replication_key=self.replication_key,
@@ -158,7 +160,7 @@ class CopyStream(PostgresStream):
     @property
     def _first_load(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
         begun = self.get_context_state(None).get(FIRST_LOAD)
-        if not begun or self.replication_method != "INCREMENTAL":
+        if not begun or self.replication_method not in _METHODS:
             return None
         return first_load(begun)
 
@@ -205,6 +207,19 @@ class CopyStream(PostgresStream):
         if value is not None or _BOOKMARK in state:
             state["replication_key"] = self.replication_key
             state[_BOOKMARK] = value
+        state.update({key: [] for key in (FIRST_LOAD, LOG) if key in state})
+        self.state_manager.is_flushed = False
+
+    @property
+    def log_position(self) -> tuple[str, str] | None:
+        """The slot that the stream follows and the position that it has reached; None if it is not loaded yet."""
+        found = self.get_context_state(None).get(LOG)
+        return (str(found[0]), str(found[1])) if found else None
+
+    def set_log_position(self, slot: str, position: str, columns: ReadColumns) -> None:
+        """Store how far the stream is complete."""
+        state = self.get_context_state(None)
+        state[LOG], state[SHAPE] = [slot, position], columns.to_json()
         if FIRST_LOAD in state:
             state[FIRST_LOAD] = []
         self.state_manager.is_flushed = False
@@ -212,7 +227,7 @@ class CopyStream(PostgresStream):
     def forget_bookmark(self) -> bool:
         """Have the next incremental run read all rows, as after a whole read; return whether the state changed."""
         state = self.get_context_state(None)
-        unread: dict[str, Any] = {_BOOKMARK: None, FIRST_LOAD: []}
+        unread: dict[str, Any] = {_BOOKMARK: None, FIRST_LOAD: [], LOG: []}
         forgotten = {key: unread[key] for key in unread if state.get(key)}
         # not removed: Meltano merges some states into the one before
         state.update(forgotten)

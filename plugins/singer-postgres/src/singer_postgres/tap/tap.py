@@ -22,7 +22,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres.core import driver_errors, setting_names, shared_causes
+from singer_postgres.core import driver_errors, session, setting_names, shared_causes
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     SettingInvalidError,
@@ -32,7 +32,7 @@ from singer_postgres.core.errors import (
     one_line,
 )
 from singer_postgres.core.notices import Notices
-from singer_postgres.core.source import masks, relations, selected_streams, start_date
+from singer_postgres.core.source import log_tables, masks, relations, selected_streams, start_date
 from singer_postgres.core.source.replication_key import Lookback
 from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
@@ -45,6 +45,9 @@ from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.locks import LockedError, Pause, Watch
+from singer_postgres.tap.log import following
+from singer_postgres.tap.log.log_reader import LogReader, LogSettings
+from singer_postgres.tap.log.replication import Replication
 from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
@@ -56,6 +59,10 @@ if TYPE_CHECKING:
 
     from singer_sdk import Stream
 
+    from singer_postgres.core.wire import Table
+    from singer_postgres.tap.log.following import Following
+    from singer_postgres.tap.log.log_stream import LogStream
+    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -172,15 +179,19 @@ class TapPostgres(MeltanoLabsTap):
     def discover_streams(self) -> Sequence[Stream]:
         """Return the streams of the catalog; if it was given, only the selected ones."""
         return [
-            PostgresLogBasedStream(
-                self, entry, connection_parameters=self.connection_parameters, connector=self.connector
-            )
-            if entry.get("replication_method") == "LOG_BASED" and self.connector
-            else CopyStream(self, entry, connector=self.connector)
+            self._stream(entry)
             for entry in self.catalog_dict["streams"]
             # each costs a millisecond and two lines in the log, and a database may have thousands
             if not self.input_catalog or _is_selected(entry)
         ]
+
+    def _stream(self, entry: dict[str, Any]) -> Stream:
+        stream = CopyStream(self, entry, connector=self.connector)
+        if entry.get("replication_method") == "LOG_BASED" and stream.why_records is not None:
+            return PostgresLogBasedStream(
+                self, entry, connection_parameters=self.connection_parameters, connector=self.connector
+            )
+        return stream
 
     @cached_property
     def _notices(self) -> Notices:
@@ -251,11 +262,69 @@ class TapPostgres(MeltanoLabsTap):
                 lookback=self._lookback,
             )
             # all plans come first, because a stream's state changes while it is read
-            plans = [copy.deepcopy(stream.plan) for stream in streams]
+            plans = [copy.deepcopy(stream.plan) for stream in streams if stream.replication_method != "LOG_BASED"]
+            following = self._following([stream for stream in streams if stream.replication_method == "LOG_BASED"])
+            plans += [stream.plan for stream in following.streams if stream.is_loading] if following else []
             readers = ChunkReaders(self.source, plans, self._files, settings, self._notices)
-            self._batch_writer = BatchWriter(self, streams, self._files, readers)
+            log = self._log_reader(following, readers) if following and following.streams else None
+            self._batch_writer = BatchWriter(self, streams, self._files, readers, log=log, failed=self._failed)
+            if log is not None:
+                # its first cut comes before all rows
+                log.start()
             readers.start()
         return self._batch_writer
+
+    @property
+    def _slot(self) -> str:
+        return str(self.config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
+
+    @property
+    def _publication(self) -> str:
+        return str(self.config.get("publication_name") or self._slot)
+
+    def _following(self, streams: Sequence[CopyStream]) -> Following | None:
+        """Prepare to follow LOG_BASED streams; None if there are none."""
+        if not streams:
+            return None
+        with _closing(self._catalogs) as connection:
+            return following.prepare(
+                connection,
+                [(copy.deepcopy(stream.plan), stream.log_position) for stream in streams],
+                slot=self._slot,
+                publication=self._publication,
+                failed=self.stream_failed,
+                logger=self.logger,
+            )
+
+    def _log_reader(self, found: Following, readers: ChunkReaders) -> LogReader:
+        assert self._files
+        source = found.streams[0].table.source
+
+        def connect() -> Replication:
+            replication = Replication(self._dsn())
+            replication.set(session.SETTINGS)
+            return replication
+
+        def describe(stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
+            with _closing(self._catalogs) as connection:
+                return following.describe(connection, stream.plan, message, source)
+
+        return LogReader(
+            connect,
+            slot=self._slot,
+            publication=self._publication,
+            binary=found.binary,
+            streams=found.streams,
+            confirmed=found.confirmed,
+            end=found.end,
+            describe=describe,
+            mask_secret=self.config.get("mask_secret"),
+            files=self._files,
+            settings=LogSettings(
+                flush_s=float(self.config["flush_seconds"]), run_s=float(self.config["replication_max_run_seconds"])
+            ),
+            events=readers.events,
+        )
 
     def sync_all(self) -> None:
         """Read all streams.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.connections import WarehouseConnector
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_lock import RunLock
-    from singer_postgres.core.wire import Batch
+    from singer_postgres.core.wire import ReadBatch
     from singer_postgres.target.stream_load import StreamLoad
 
     Connection = psycopg.Connection[Any]
@@ -71,7 +71,7 @@ class _Stream:
 class _Job:
     number: int
     load: StreamLoad
-    batch: Batch
+    batch: ReadBatch
     path: Path | None
     stream: _Stream
     turn: int
@@ -104,7 +104,7 @@ class ChunkLoaders:
         lock: RunLock,
         *,
         parallel: int,
-        committed: Callable[[int, StreamLoad, Batch, RowCounts], None],
+        committed: Callable[[int, StreamLoad, ReadBatch, RowCounts], None],
         failed: Callable[[int, StreamLoad, Exception | None], bool],
     ) -> None:
         """Prepare the loaders. They start with the first chunk.
@@ -124,13 +124,13 @@ class ChunkLoaders:
         self._streams: dict[str, _Stream] = {}
         self._threads: list[threading.Thread] = []
         self._workers: list[_Worker] = []
-        self._opening, self._joining = threading.Lock(), threading.Lock()
+        self._joining = threading.Lock()
         self._begun, self._stopped, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._joined = 0
         self._error: Exception | None = None
         self._reached = False
 
-    def submit(self, number: int, load: StreamLoad, batch: Batch, path: Path | None) -> None:
+    def submit(self, number: int, load: StreamLoad, batch: ReadBatch, path: Path | None) -> None:
         """Queue a chunk.
 
         Raises:
@@ -268,14 +268,7 @@ class ChunkLoaders:
 
         if is_over():
             raise LoadingStopped
-        if job.turn == 0:
-            # one at a time: two workers that create the same schema at once would fail
-            try:
-                with self._opening:
-                    self._tried(worker, job, lambda connection, _: job.load.open(connection, job.batch))
-            finally:
-                self._begun.set()
-            job.load.opened.set()
+        self._open(worker, job)
         while not job.load.opened.wait(timeout=0.5):
             if is_over():
                 raise LoadingStopped
@@ -294,6 +287,8 @@ class ChunkLoaders:
                 ),
             )
         job.load.committed(job.batch, written)
+        if isinstance(batch, StreamEnd):
+            job.load.finished.set()
         # free the disk for the next chunk, because the rows are committed
         if job.path is not None:
             job.path.unlink(missing_ok=True)
@@ -301,6 +296,18 @@ class ChunkLoaders:
             job.stream.done += 1
             job.stream.changed.notify_all()
         self._committed(job.number, job.load, job.batch, written)
+
+    def _open(self, worker: _Worker, job: _Job) -> None:
+        """Open a stream with its first chunk. A LOG_BASED stream may be described again, and is opened again then."""
+        if job.turn and job.load.table.method != "LOG_BASED":
+            return
+        try:
+            with job.load.opening:
+                if not job.load.opened.is_set():
+                    self._tried(worker, job, lambda connection, _: job.load.open(connection, job.batch))
+                    job.load.opened.set()
+        finally:
+            self._begun.set()
 
     def _tried(self, worker: _Worker, job: _Job, step: Callable[[Connection, Attempt], None]) -> RowCounts:
         """Run a step, with retries, and return the rows that it wrote.

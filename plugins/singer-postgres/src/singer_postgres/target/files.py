@@ -12,7 +12,7 @@ from singer_postgres.core.errors import ChunkLostError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from singer_postgres.core.wire import Chunk
+    from singer_postgres.core.wire import Changes, Chunk
 
 _PIECE_BYTES = 2**18
 
@@ -30,7 +30,7 @@ def path_of(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def pieces(path: Path, chunk: Chunk) -> Iterator[bytes]:
+def pieces(path: Path, chunk: Chunk | Changes) -> Iterator[bytes]:
     """Yield the content of a chunk's file.
 
     Raises:

@@ -28,13 +28,14 @@ from singer_postgres.core.errors import (
 )
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
-from singer_postgres.core.wire import FORMAT, Chunk, StreamEnd, Table, batch_from_json
+from singer_postgres.core.wire import FORMAT, Changes, Chunk, Cut, StreamEnd, Table, batch_from_json
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
 from singer_postgres.target import files
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
 from singer_postgres.target.counters import WrittenCounters
+from singer_postgres.target.log_loader import LogJob, LogLoader
 from singer_postgres.target.messages import MessageReader
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_history import StreamRun
-    from singer_postgres.core.wire import Batch
+    from singer_postgres.core.wire import ReadBatch
 
 
 class TargetPostgres(MeltanoLabsTarget):
@@ -67,9 +68,10 @@ class TargetPostgres(MeltanoLabsTarget):
         self._begin()
         # guards the states and standard output
         self._telling = threading.Lock()
+        self._opening = threading.Lock()
         if threading.current_thread() is threading.main_thread():
             # a failed worker wakes the main thread, which may wait for input that never comes
-            signal.signal(signal.SIGUSR1, lambda *_: self._loading.raise_error())
+            signal.signal(signal.SIGUSR1, lambda *_: self._raise_error())
 
     def _begin(self) -> None:
         """Reset the target, which may listen several times. The last run has released its locks."""
@@ -83,7 +85,8 @@ class TargetPostgres(MeltanoLabsTarget):
         self._sinks_active.clear()
         self._sinks_to_clear.clear()
         self._latest_state = None
-        for name in ("lock", "pool", "run_id", "_loading"):
+        self._reading: dict[str, StreamLoad] = {}
+        for name in ("lock", "pool", "run_id", "_loading", "_log"):
             self.__dict__.pop(name, None)
 
     @property
@@ -129,6 +132,31 @@ class TargetPostgres(MeltanoLabsTarget):
         )
 
     @cached_property
+    def _log(self) -> LogLoader:
+        return LogLoader(
+            self.warehouse,
+            done=self.batch_committed,
+            counted=self._counted,
+            failed=lambda number, load, error: self.stream_failed(number, load.stream, load.history, error),
+            has_failed=self.has_failed,
+        )
+
+    def _raise_error(self) -> None:
+        for name in ("_loading", "_log"):
+            if name in vars(self):
+                vars(self)[name].raise_error()
+
+    def _counted(self, load: StreamLoad, written: RowCounts, *, last: bool) -> None:
+        """Count the rows of a stream in a cut; `last` is that of the run."""
+        with self._telling:
+            records, rows = self._counters[load.stream]
+            records.increment(written.read)
+            rows.count(written)
+            if last:
+                records.exit()
+                rows.close()
+
+    @cached_property
     def pool(self) -> ConnectionPool:
         """The connections that streams of records share."""
         return ConnectionPool(self.warehouse)
@@ -164,10 +192,11 @@ class TargetPostgres(MeltanoLabsTarget):
             self.initialized_at,
             bool(self.config.get("hard_delete")),
             self.config["history_days"],
+            self._opening,
         )
         load = StreamLoad(run, stream, Table.from_json(described))
         self._refuse_to_replace(load)
-        if stream in self._loads:
+        if stream in self._loads and load.table.method != "LOG_BASED":
             msg = f"{stream} was described twice in one run; the tap may send each stream once."
             raise MessageInvalidError(msg)
         self.claim(stream, load.schema, load.table.name)
@@ -223,13 +252,21 @@ class TargetPostgres(MeltanoLabsTarget):
             raise MessageInvalidError(msg)
         batch = batch_from_json(encoding)
         paths = [files.path_of(uri) for uri in message_dict["manifest"]]
-        named = 1 if isinstance(batch, Chunk) else 0
+        named = 1 if isinstance(batch, Chunk | Changes) else 0
         if len(paths) != named:
             kind = type(batch).__name__
             msg = f"A BATCH of {stream} names {len(paths)} files; a {kind} of format {FORMAT} names {named}."
             raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
+        if isinstance(batch, Changes | Cut):
+            described = {name: load for name, load in self._loads.items() if load.table.method == "LOG_BASED"}
+            of_cut = {"described": described, "reading": dict(self._reading)} if isinstance(batch, Cut) else {}
+            self._log.submit(LogJob(number, self._loads[stream], batch, paths[0] if paths else None, **of_cut))
+            return
+        if self._loads[stream].table.method == "LOG_BASED":
+            self._log.wait_until_begun()
+            self._reading[stream] = self._loads[stream]
         self._loading.submit(number, self._loads[stream], batch, paths[0] if paths else None)
 
     def _refuse_maps(self, stream: str) -> None:
@@ -297,13 +334,13 @@ class TargetPostgres(MeltanoLabsTarget):
             sys.stdout.write(json.dumps(state) + "\n")
             sys.stdout.flush()
 
-    def _chunk_committed(self, number: int, load: StreamLoad, batch: Batch, written: RowCounts) -> None:
+    def _chunk_committed(self, number: int, load: StreamLoad, batch: ReadBatch, written: RowCounts) -> None:
         with self._telling:
             self._states.commit(number)
             records, rows = self._counters[load.stream]
             records.increment(written.read)
             rows.count(written)
-            if isinstance(batch, StreamEnd):
+            if isinstance(batch, StreamEnd) and load.table.method != "LOG_BASED":
                 records.exit()
                 rows.close()
             self._tell()
@@ -379,6 +416,8 @@ class TargetPostgres(MeltanoLabsTarget):
         """
         if "_loading" in vars(self):
             self._loading.wait()
+        if "_log" in vars(self):
+            self._log.wait()
         super().process_endofpipe()
         self._ended = True
         if len(self._failed) == 1:

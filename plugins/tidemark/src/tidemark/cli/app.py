@@ -11,11 +11,13 @@ from tidemark.cli import backup, docs, init, inspect, metrics, monitor, onboard,
 from tidemark.cli.airflow import airflow_app, schedules
 from tidemark.cli.demo import demo_app
 from tidemark.cli.logs import logs_app
+from tidemark.cli.slots import slots_app
 from tidemark.cli.source import source_app
 from tidemark.cli.state import state_app
 
 app = typer.Typer(help=_about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(source_app, name="source")
+app.add_typer(slots_app, name="slots")
 app.add_typer(demo_app, name="demo")
 app.add_typer(airflow_app, name="airflow")
 app.add_typer(state_app, name="state")

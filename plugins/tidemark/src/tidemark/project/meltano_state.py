@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.wire import LOG
 from tidemark.errors import TidemarkError
 from tidemark.project import meltano_project, variables
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bookmark:
-    """A stream's replication key, and the value up to which the warehouse has all rows."""
+    """A stream's replication key, and the value up to which the warehouse has all rows; or its slot, and a position."""
 
     key: str
     value: Any
@@ -53,11 +54,13 @@ def state_id(meltano: MeltanoProject, source: SourceDefinition) -> str:
 
 def bookmarks(project: Project, source: SourceDefinition) -> dict[str, Bookmark]:
     """Return each stream's bookmark in Meltano's state. Streams without a replication key have none."""
-    return {
-        stream: Bookmark(entry["replication_key"], entry["replication_key_value"])
-        for stream, entry in entries(project, source).items()
-        if entry.get("replication_key_value") is not None
-    }
+    found = {}
+    for stream, entry in entries(project, source).items():
+        if log := entry.get(LOG):
+            found[stream] = Bookmark(*log)
+        elif entry.get("replication_key_value") is not None:
+            found[stream] = Bookmark(entry["replication_key"], entry["replication_key_value"])
+    return found
 
 
 def entries(project: Project, source: SourceDefinition) -> dict[str, dict[str, Any]]:

@@ -341,6 +341,24 @@ def _find(
     return found
 
 
+def column_types(connection: Connection, columns: Sequence[tuple[int, int]]) -> list[tuple[str, TargetType]]:
+    """Return each column's declared type and its type in the warehouse.
+
+    Args:
+        columns: the oid of each column's type, and its modifier.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TYPES, [sorted({oid for oid, _ in columns})])
+        types = {row[0]: Type(*row) for row in cursor.fetchall()}
+        cursor.execute(
+            "select pg_catalog.format_type(oid, modifier) from unnest(%s::bigint[]::oid[], %s::integer[]) "
+            "with ordinality each(oid, modifier, number) order by number",
+            [[oid for oid, _ in columns], [modifier for _, modifier in columns]],
+        )
+        declared = [row[0] for row in cursor.fetchall()]
+    return [(text, target_type(oid, text, types)) for text, (oid, _) in zip(declared, columns, strict=True)]
+
+
 def _columns(attributes: Iterable[tuple[Any, ...]], types: dict[int, Type]) -> dict[int, list[Column]]:
     columns: dict[int, list[Column]] = {}
     for relation, name, type_, declared, *rest in attributes:

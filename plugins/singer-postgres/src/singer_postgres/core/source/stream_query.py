@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.relations import Column, Leaf, Relation
     from singer_postgres.core.wire import BlockRange
 
-_REDACTED = "[redacted]"
+REDACTED = "[redacted]"
 # the mask key is in custom settings, so that no statement that other sessions can see contains it
 INNER, OUTER = "tidemark.mask_inner", "tidemark.mask_outer"
 
@@ -205,7 +205,7 @@ class StreamQuery:
             case "null":
                 return sql.SQL("NULL")
             case "redact":
-                return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, sql.Literal(_REDACTED))
+                return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, sql.Literal(REDACTED))
             case "sha256":
                 # HMAC (RFC 2104) with core functions, because pgcrypto is not available everywhere
                 return sql.SQL(

@@ -52,6 +52,10 @@ TABLE = SystemTable(
         ALTER TABLE {}
             ADD COLUMN position pg_lsn -- the source's WAL position when the stream was read
         """,
+        """
+        ALTER TABLE {}
+            ADD COLUMN slot text -- the replication slot whose changes keep the stream up to date; null for none
+        """,
     ),
 )
 
@@ -66,6 +70,7 @@ class LoadedState:
         first_load: the loaded block ranges of an unfinished first load.
         has_rows: rows have been loaded. If the table is empty now, it has lost them.
         columns: the columns that were read from the source's table, as `LoadedColumns.to_json` gives them.
+        slot: the replication slot whose changes keep the stream up to date, after its first load.
     """
 
     table: str
@@ -73,6 +78,7 @@ class LoadedState:
     first_load: tuple[BlockRange, ...] = ()
     has_rows: bool = False
     columns: dict[str, Any] | None = None
+    slot: str | None = None
 
     def in_table(self, *, empty: bool) -> LoadedState:
         """Treat nothing as loaded if the table was truncated or recreated."""
@@ -87,7 +93,9 @@ class LoadedState:
         if start is not None and (self.bookmark is None or not reaches(self.bookmark, start)):
             return "the rows between"
         # a run that was killed after the stream's last commit left a Meltano state that knows less than this table
-        complete = self.bookmark is not None and end is not None and reaches(self.bookmark, end)
+        complete = self.slot is not None or (
+            self.bookmark is not None and end is not None and reaches(self.bookmark, end)
+        )
         if not complete and not all(_covers(self.first_load, block_range) for block_range in resumed):
             return "parts of its first load"
         return None
@@ -140,9 +148,13 @@ class StateTable:
             sql.SQL(
                 "INSERT INTO {} AS state (source, stream, table_name, run_id, shape, position) "
                 "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
-                "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position"
+                "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position, "
+                "slot = CASE WHEN %s THEN state.slot END"
             ).format(self.in_statement),
-            [table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn],
+            [
+                *(table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn),
+                table.method == "LOG_BASED",
+            ],
         )
 
     def set_columns(
@@ -181,15 +193,15 @@ class StateTable:
         self, connection: psycopg.Connection[Any], source: str, stream: str | None = None
     ) -> dict[str, LoadedState]:
         """Return the loaded state of a source, or of one of its streams, by stream. The state table must exist."""
-        query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape FROM {} WHERE source = %s"
+        query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape, slot FROM {} WHERE source = %s"
         parameters = [source]
         if stream is not None:
             query += " AND stream = %s"
             parameters.append(stream)
         rows = connection.execute(sql.SQL(query).format(self.in_statement), parameters).fetchall()
         return {
-            stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, columns)
-            for stream, table, bookmark, first_load, has_rows, columns in rows
+            stream: LoadedState(table, bookmark, tuple(tuple(each) for each in first_load), has_rows, columns, slot)
+            for stream, table, bookmark, first_load, has_rows, columns, slot in rows
         }
 
     def begin(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
@@ -241,6 +253,46 @@ class StateTable:
                 "has_rows": has_rows,
             },
         )
+
+    def follows(self, connection: psycopg.Connection[Any], stream: str, table: Table, slot: str) -> bool:
+        """Return whether the stream is complete up to the slot's position in `_tidemark_slots`."""
+        row = connection.execute(
+            sql.SQL("SELECT FROM {} WHERE source = %s AND stream = %s AND slot = %s").format(self.in_statement),
+            [table.source, stream, slot],
+        ).fetchone()
+        return row is not None
+
+    def follow(
+        self, connection: psycopg.Connection[Any], stream: str, table: Table, *, slot: str | None, has_rows: bool
+    ) -> None:
+        """Note which slot keeps the stream up to date from now on; None for none."""
+        connection.execute(
+            sql.SQL(
+                # the ranges of its first load stay: a killed run may not have reported that it is complete
+                "UPDATE {} SET slot = %s, has_rows = has_rows OR %s, loaded_at = now() "
+                "WHERE source = %s AND stream = %s AND (slot IS DISTINCT FROM %s OR (%s AND NOT has_rows))"
+            ).format(self.in_statement),
+            [slot, has_rows, table.source, stream, slot, has_rows],
+        )
+
+    def load_again(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
+        """Forget what an unfinished first load has loaded: changes since then are missing."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s").format(self.in_statement),
+            [table.source, stream],
+        )
+
+    def leave_others(
+        self, connection: psycopg.Connection[Any], source: str, slot: str, followed: Sequence[str]
+    ) -> list[str]:
+        """Note that the slot goes on without other streams, and return these."""
+        rows = connection.execute(
+            sql.SQL(
+                "UPDATE {} SET slot = NULL WHERE source = %s AND slot = %s AND stream <> ALL (%s) RETURNING stream"
+            ).format(self.in_statement),
+            [source, slot, list(followed)],
+        ).fetchall()
+        return [stream for (stream,) in rows]
 
     def backfilled(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, has_rows: bool

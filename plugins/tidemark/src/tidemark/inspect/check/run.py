@@ -11,7 +11,17 @@ import psycopg
 from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError, one_line
 from singer_postgres.core.source import sequences, start_date, stream_query, table_limits
 from tidemark.errors import UnreachableError, UsageError
-from tidemark.inspect.check import freshness, relations, servers, settings, source, streams, warehouse, watching
+from tidemark.inspect.check import (
+    freshness,
+    log_based,
+    relations,
+    servers,
+    settings,
+    source,
+    streams,
+    warehouse,
+    watching,
+)
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.local.postgres.server import Server
 from tidemark.project import database_settings, onboarded, resolved_settings, sources, yaml_files
@@ -184,6 +194,9 @@ def _source(
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
         found += streams.settings_by_stream(configuration, all_relations)
+    of_log = list(log_based.findings(connection, configuration, selected))
+    found += of_log
+    unfit = {finding.stream for finding in of_log}
     found += [Finding("source", Level.warning, str(each)) for each in left_out]
     try:
         start_date.parsed(configuration.start_date)
@@ -200,7 +213,7 @@ def _source(
         )
         about += _refusals(connection, stream, details[stream.relation.oid], configuration)
         found += about
-        if not about:
+        if not about and stream.name not in unfit:
             in_order.append(stream.name)
     if in_order:
         count = f"{len(in_order)} stream{'s are' if len(in_order) > 1 else ' is'} in order"

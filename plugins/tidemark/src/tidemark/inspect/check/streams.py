@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
-from singer_postgres.core.source import masks
+from singer_postgres.core.source import log_tables, masks
 from singer_postgres.core.source.relations import KINDS
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
@@ -64,6 +64,8 @@ class Configuration:
     hard_delete: bool = False
     path: str = "extract/extractors.meltano.yml"
     prefix: str = "TAP_POSTGRES"
+    slot: str = "tidemark_tap_postgres"
+    publication: str = "tidemark_tap_postgres"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
             hard_delete = target.get("hard_delete", session=session)
     except (MeltanoError, ValueError) as error:
         raise meltano_project.unreadable(error) from error
+    slot = values.get("slot_name") or log_tables.name_of(source.tap)
     return Configuration(
         select=tuple(values["_select"]),
         select_filter=tuple(values["_select_filter"]),
@@ -132,6 +135,8 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         hard_delete=bool(hard_delete),
         path=source.path,
         prefix=source.prefix,
+        slot=slot,
+        publication=values.get("publication_name") or slot,
     )
 
 
@@ -314,9 +319,6 @@ def method_findings(stream: Stream) -> list[Finding]:
     if stream.method is not None and stream.method not in _METHODS:
         what = f"replication-method {stream.method!r} is unknown; known are {', '.join(_METHODS)}"
         return [Finding("source", Level.error, what, stream=stream.name)]
-    if stream.method == "LOG_BASED":
-        what = "LOG_BASED: this check does not look at what it needs (wal_level, a slot, wal2json)"
-        return [Finding("source", Level.note, what, stream=stream.name)]
     if stream.method is None and stream.replication_key:
         what = (
             f"has replication-key {stream.replication_key} and no replication-method, so it is read whole at every run"

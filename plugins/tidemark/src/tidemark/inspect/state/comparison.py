@@ -13,7 +13,7 @@ from singer_postgres.core.source import identity
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.state_ahead import past_bookmarks, rows_missed
 from singer_postgres.core.warehouse.state_table import TABLE, LoadedState, StateTable
-from singer_postgres.core.wire import FIRST_LOAD
+from singer_postgres.core.wire import FIRST_LOAD, LOG
 from tidemark.local import databases
 from tidemark.project import connections, meltano_state
 
@@ -64,7 +64,9 @@ class StateComparison:
 
     @property
     def bookmark(self) -> str | None:
-        """The bookmark from which the next run reads on."""
+        """The bookmark from which the next run reads on; of a LOG_BASED stream, its position in the log."""
+        if log := self.entry.get(LOG):
+            return str(log[1])
         value = self.entry.get("replication_key_value")
         return None if value is None else str(value)
 
@@ -143,6 +145,9 @@ class _Comparing:
         self, stream: str, entry: Mapping[str, Any], held: LoadedState
     ) -> tuple[Status, str] | tuple[Status, str, frozenset[str]]:
         """Return how the state fits, what the next run will do, and the earlier bookmarks if they matter."""
+        if log := entry.get(LOG):
+            fits = held.slot == log[0]
+            return (Status.fits, "") if fits else (Status.ahead, f"changes of the slot {log[0]} would be missed")
         value = entry.get("replication_key_value")
         start = None if value is None else str(value)
         watermark, resumed = entry.get(FIRST_LOAD) or (None, ())

@@ -12,7 +12,7 @@ from singer_postgres.core.source import stream_query
 from singer_postgres.core.warehouse import loaded_columns
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
-from singer_postgres.core.wire import FIRST_LOAD, SHAPE
+from singer_postgres.core.wire import FIRST_LOAD, LOG, SHAPE
 from tidemark.errors import BusyError, UsageError
 from tidemark.inspect import named_streams
 from tidemark.inspect.state.comparison import StateComparison, Status, compare
@@ -85,6 +85,10 @@ def _chosen(
 def _entry(compared: StateComparison, to: str | None) -> Mapping[str, Any] | None:
     """Return the entry that the tap will find; None for no entry, so that it reads from the beginning."""
     held = compared.held
+    if compared.entry.get(LOG):
+        if to not in {None, BEGINNING}:
+            raise UsageError(f"{compared.stream} follows the log, so it can only be rewound to `{BEGINNING}`.")
+        return None
     if to is None:
         # a bookmark of another kind belongs to an earlier replication key
         value = held.bookmark if held.bookmark and comparable(held.bookmark, compared.bookmark or "") else None

@@ -1,0 +1,201 @@
+"""What the log tells of the source's tables: the slot, the publication, and each table's identity in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import LogUnfitError, SlotMissingError
+from singer_postgres.core.sql_compat import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.source.relations import Relation
+
+# what the server takes as a slot's name
+_SLOT_CHARACTERS, _SLOT_LENGTH = re.compile(r"[^a-z0-9_]"), 63
+_SLOT = """
+    select plugin, database = current_database(), active_pid, confirmed_flush_lsn::text,
+        coalesce(wal_status, 'reserved'), pg_catalog.current_database()
+    from pg_catalog.pg_replication_slots where slot_name = %s
+"""
+# A table is published by its name, with its schema, or with all tables. A transaction that was open then may have
+# written rows that the log doesn't tell of: xmin is the transaction that published it.
+_PUBLISHED = """
+    select coalesce(rel.xmin, namespace.xmin, publication.xmin)::text, publication.pubviaroot,
+        publication.pubinsert and publication.pubupdate and publication.pubdelete and publication.pubtruncate,
+        rel.prqual is not null, rel.prattrs::text
+    from pg_catalog.pg_publication publication
+    left join pg_catalog.pg_publication_rel rel on rel.prpubid = publication.oid and rel.prrelid = %(oid)s::bigint::oid
+    left join pg_catalog.pg_publication_namespace namespace on namespace.pnpubid = publication.oid
+        and namespace.pnnspid = (select relnamespace from pg_catalog.pg_class where oid = %(oid)s::bigint::oid)
+    where publication.pubname = %(publication)s
+        and (publication.puballtables or rel.oid is not null or namespace.oid is not null)
+"""
+_IDENTITY = """
+    select relreplident::text, (
+        select array_agg(a.attname::text) from pg_catalog.pg_index i
+        join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey::int2[])
+        where i.indrelid = c.oid and i.indisvalid
+            and case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident else false end
+    )
+    from pg_catalog.pg_class c where c.oid = %(oid)s::bigint::oid
+        or c.oid in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
+"""
+# whether all transactions that were open then have ended; and those that we may see
+_OLDER = """
+    with oldest(xid) as (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::xid)
+    select age(%(xid)s::text::xid) > age(oldest.xid), (
+        select string_agg(who, ', ') from (
+            select format('pid %%s (%%s, %%s)', pid, usename, coalesce(nullif(application_name, ''), 'no name'))
+            from pg_catalog.pg_stat_activity where age(backend_xid) >= age(%(xid)s::text::xid)
+            union all
+            select format('the prepared transaction %%s', gid)
+            from pg_catalog.pg_prepared_xacts where age(transaction) >= age(%(xid)s::text::xid)
+        ) writers(who)
+    )
+    from oldest
+"""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot that can be streamed.
+
+    Attributes:
+        active_pid: the session that streams it now; None if none does.
+        confirmed: the position that was last confirmed, from which it will be streamed.
+    """
+
+    name: str
+    active_pid: int | None
+    confirmed: str
+
+
+def name_of(tap: str) -> str:
+    """Return the usual name of a tap's slot and publication.
+
+    >>> name_of("tap-postgres--crm")
+    'tidemark_tap_postgres__crm'
+    """
+    return _SLOT_CHARACTERS.sub("_", f"tidemark_{tap.lower()}")[:_SLOT_LENGTH]
+
+
+def slot(connection: Connection, name: str) -> Slot:
+    """Return the slot.
+
+    Raises:
+        SlotMissingError: there is no such slot, or it can't be used.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_SLOT, [name])
+        row = cursor.fetchone()
+    if row is None:
+        msg = f"The source has no replication slot {name}, from which LOG_BASED streams are read."
+        raise SlotMissingError(msg)
+    plugin, is_here, active_pid, confirmed, status, database = row
+    if plugin != "pgoutput" or not is_here:
+        what = f"of the plugin {plugin}" if is_here else "of another database"
+        msg = f"The replication slot {name} is {what}, not of pgoutput in {database}: drop it, or set slot_name."
+        raise SlotMissingError(msg)
+    if status == "lost":
+        msg = (
+            f"The source has removed WAL that the replication slot {name} needed (max_slot_wal_keep_size): drop the "
+            "slot and create it again; the streams are then loaded again."
+        )
+        raise SlotMissingError(msg)
+    return Slot(name, active_pid, confirmed)
+
+
+def published_by(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> str:
+    """Return the id of the transaction that published a table.
+
+    Raises:
+        SingerPostgresError: the publication does not exist or lacks the table, or the table's changes can't be
+            followed.
+    """
+    if relation.kind not in "rp":
+        msg = f"{relation} is no table, so it has no changes in the log: read it with FULL_TABLE or INCREMENTAL."
+        raise LogUnfitError(msg)
+    with connection.cursor() as cursor:
+        cursor.execute("select from pg_catalog.pg_publication where pubname = %s", [publication])
+        if cursor.fetchone() is None:
+            msg = f"The source has no publication {publication}, by which LOG_BASED streams are read."
+            raise SlotMissingError(msg)
+        cursor.execute(_PUBLISHED, {"oid": relation.oid, "publication": publication})
+        row = cursor.fetchone()
+        add = f"ALTER PUBLICATION {quoted(publication)} ADD TABLE {quoted(relation.schema, relation.name)};"
+        if row is None:
+            msg = f"{relation} is not in the publication {publication}: {add}"
+            raise LogUnfitError(msg)
+        xid, via_root, is_complete, has_filter, columns = row
+        if has_filter or columns is not None:
+            msg = f"The publication {publication} has only a part of {relation}: publish all its rows and columns."
+            raise LogUnfitError(msg)
+        if not is_complete or (relation.kind == "p" and not via_root):
+            options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+            alter = f"ALTER PUBLICATION {quoted(publication)} SET ({options});"
+            msg = f"The publication {publication} leaves changes out: {alter}"
+            raise LogUnfitError(msg)
+        cursor.execute(_IDENTITY, {"oid": relation.oid})
+        identities = cursor.fetchall()
+    _refuse_identity(relation, key, identities)
+    return str(xid)
+
+
+def _refuse_identity(
+    relation: Relation, key: Sequence[str], identities: Sequence[tuple[str, list[str] | None]]
+) -> None:
+    name = quoted(relation.schema, relation.name)
+    if not key:
+        msg = f"{relation} has no primary key, so changes in the log can't be matched with rows: give it one."
+        raise LogUnfitError(msg)
+    for identity, columns in identities:
+        if identity != "f" and not set(key) <= set(columns or ()):
+            msg = (
+                f"The log identifies rows of {relation} by {', '.join(columns or ()) or 'nothing'}, and the stream by "
+                f"{', '.join(key)}: ALTER TABLE {name} REPLICA IDENTITY DEFAULT; or, without a primary key, "
+                "REPLICA IDENTITY FULL."
+            )
+            raise LogUnfitError(msg)
+
+
+_NOT_SENT = """
+    select array_agg(a.attname::text order by a.attnum) from pg_catalog.pg_attribute a
+    join pg_catalog.pg_publication p on p.pubname = %(publication)s
+    where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
+        -- stored ones from version 18 on, if the publication says so
+        and not (a.attgenerated = 's' and coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's')
+"""
+
+
+def not_sent(connection: Connection, publication: str, relation: Relation) -> list[str]:
+    """Return the generated columns whose values are not in the log."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NOT_SENT, {"publication": publication, "oid": relation.oid})
+        row = cursor.fetchone()
+    return (row and row[0]) or []
+
+
+def older_writers(connection: Connection, xid: str) -> str | None:
+    """Return who still has a transaction that was open when `xid` was; None if nobody has."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDER, {"xid": xid})
+        row = cursor.fetchone()
+    assert row
+    is_over, writers = row
+    return None if is_over else writers or "sessions that this role may not see"
+
+
+def flush_lsn(connection: Connection) -> str:
+    """Return the position up to which the source's log is on its disk."""
+    # the position of inserts may be ahead, after an asynchronous commit
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_catalog.pg_current_wal_flush_lsn()::text")
+        row = cursor.fetchone()
+    assert row
+    return str(row[0])

@@ -1,0 +1,113 @@
+"""`_tidemark_slots`: up to where the warehouse has the changes of a replication slot, committed together with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import SlotAheadError
+from singer_postgres.core.sql_compat import sql
+from singer_postgres.core.warehouse.system_tables import SystemTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from singer_postgres.core.wire import Cut
+
+TABLE = SystemTable(
+    "_tidemark_slots",
+    (
+        """
+        -- One row per replication slot: its LOG_BASED streams have all transactions before the position, and no others.
+        -- Written by: the target, in the transaction that merges the changes.
+        -- Read by: the target, `tidemark status`, `tidemark slots`.
+        CREATE TABLE {} (
+            source text NOT NULL, -- the source database, as in `_tidemark_runs`
+            slot text NOT NULL, -- the slot's name
+            system_identifier text NOT NULL, -- of the source's server
+            timeline integer NOT NULL, -- of the source's server
+            position pg_lsn NOT NULL, -- all transactions that committed before it are here
+            committed_at timestamptz, -- when the last of them committed, by the source's clock
+            loaded_at timestamptz NOT NULL DEFAULT now(), -- when the row was last written
+            PRIMARY KEY (source, slot)
+        )
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SlotTable:
+    """The table of slots in one schema."""
+
+    schema: str
+
+    def ensure(self, connection: psycopg.Connection[Any]) -> None:
+        """Create the table, or migrate it to the current version."""
+        TABLE.ensure(connection, self.schema)
+
+    def position(
+        self, connection: psycopg.Connection[Any], source: str, cut: Cut, complete: Sequence[str]
+    ) -> str | None:
+        """Return up to where the warehouse has the slot's changes; None if the cut does not go on from there.
+
+        Args:
+            complete: the streams that must go on from there. The others are loaded from their beginning.
+
+        Raises:
+            SlotAheadError: the cut begins after it, or is of another server or timeline.
+        """
+        row = connection.execute(
+            sql.SQL(
+                "SELECT position::text, system_identifier, timeline, position < %s::pg_lsn FROM {} "
+                "WHERE source = %s AND slot = %s FOR UPDATE"
+            ).format(TABLE.in_statement(self.schema)),
+            [cut.start, source, cut.slot],
+        ).fetchone()
+        position, system, timeline, is_behind = row or (None, "", 0, True)
+        is_other = row is not None and (system, timeline) != (cut.system, cut.timeline)
+        if not (is_behind or is_other):
+            return str(position)
+        if complete and is_other:
+            msg = (
+                f"The warehouse followed the slot {cut.slot} up to {position} of the server {system}, timeline "
+                f"{timeline}, and it is now of {cut.system}, timeline {cut.timeline}: a standby was promoted, or the "
+                f"source was restored. {_again(complete)}"
+            )
+            raise SlotAheadError(msg)
+        if complete:
+            msg = (
+                f"The slot {cut.slot} begins at {cut.start}, and the warehouse has its changes up to "
+                f"{position or 'no position'}: those between would be missed. Was the slot made again, or the "
+                f"warehouse restored? {_again(complete)}"
+            )
+            raise SlotAheadError(msg)
+        self._forget(connection, source, cut.slot)
+        return None
+
+    def reached(self, connection: psycopg.Connection[Any], source: str, cut: Cut) -> None:
+        """Note that the warehouse has all changes up to the cut's end."""
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, position, committed_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, slot) DO UPDATE SET "
+                "position = greatest(slots.position, excluded.position), committed_at = excluded.committed_at, "
+                "loaded_at = now()"
+            ).format(TABLE.in_statement(self.schema)),
+            [source, cut.slot, cut.system, cut.timeline, cut.end, cut.at],
+        )
+
+    def _forget(self, connection: psycopg.Connection[Any], source: str, slot: str) -> None:
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE source = %s AND slot = %s").format(TABLE.in_statement(self.schema)),
+            [source, slot],
+        )
+
+
+def _again(streams: Sequence[str]) -> str:
+    each = " && ".join(f"tidemark state rewind {stream} --to beginning" for stream in streams)
+    return (
+        f"Read the streams again: `{each}`; `tidemark reconcile --repair` then finds rows that were deleted meanwhile."
+    )

@@ -1,0 +1,1 @@
+"""Reads LOG_BASED streams from the source's write-ahead log, by logical replication with pgoutput."""

@@ -1,0 +1,226 @@
+"""Prepares to follow the log: checks the slot and each table, and describes the streams."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import ColumnMissingError, LogUnfitError, SlotMissingError, TableMissingError
+from singer_postgres.core.source import log_tables, relations
+from singer_postgres.core.source.identity import identity
+from singer_postgres.core.source.relations import Column
+from singer_postgres.core.source.stream_query import StreamQuery, stream_query
+from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
+from singer_postgres.tap.log import masking
+from singer_postgres.tap.log.log_stream import LogStream
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.tap.stream_plan import StreamPlan
+
+_POLL_S = 0.2
+_TELL_EVERY_S = 30.0
+# how long a killed session may keep the slot until the server notices
+_SLOT_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Following:
+    """What is to be followed.
+
+    Attributes:
+        streams: those that can be followed.
+        binary: all values can travel in binary form.
+        confirmed: the position that the slot has confirmed.
+        end: the position of the log now.
+    """
+
+    streams: tuple[LogStream, ...]
+    binary: bool
+    confirmed: str
+    end: str
+
+
+def prepare(  # noqa: PLR0913 - each argument has a name
+    connection: Connection,
+    plans: Iterable[tuple[StreamPlan, tuple[str, str] | None]],
+    *,
+    slot: str,
+    publication: str,
+    failed: Callable[[str, Exception], None],
+    logger: logging.Logger,
+) -> Following:
+    """Check what the log needs, and wait until each new table's rows can be read without missing any.
+
+    Args:
+        plans: the streams, each with its slot and position in the state.
+        failed: takes the streams that can't be followed.
+
+    Raises:
+        SlotMissingError: the slot can't be used.
+    """
+    found = _free_slot(connection, slot)
+    source = identity(connection)
+    streams = []
+    for plan, position in plans:
+        try:
+            stream = _stream(
+                connection, plan, position, source=source, slot=slot, publication=publication, logger=logger
+            )
+        except (LogUnfitError, TableMissingError, ColumnMissingError) as error:
+            failed(plan.stream, error)
+        else:
+            streams.append(stream)
+    return Following(
+        tuple(streams),
+        all(stream.is_binary for stream in streams),
+        found.confirmed,
+        log_tables.flush_lsn(connection),
+    )
+
+
+def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
+    """Return the slot, once no session streams it."""
+    deadline = time.monotonic() + _SLOT_WAIT_S
+    while (found := log_tables.slot(connection, name)).active_pid is not None:
+        if time.monotonic() > deadline:
+            msg = f"Another session streams the slot {name} (pid {found.active_pid}): end it, and run this again."
+            raise SlotMissingError(msg)
+        time.sleep(_POLL_S)
+    return found
+
+
+def _stream(  # noqa: PLR0913 - each argument has a name
+    connection: Connection,
+    plan: StreamPlan,
+    position: tuple[str, str] | None,
+    *,
+    source: str,
+    slot: str,
+    publication: str,
+    logger: logging.Logger,
+) -> LogStream:
+    refuse_own_name(plan.stream, plan.name)
+    if plan.where:
+        msg = (
+            f"{plan.stream} has a condition (where), which the log does not apply: leave it out, or make the stream "
+            "INCREMENTAL."
+        )
+        raise LogUnfitError(msg)
+    relation = relations.find(connection, plan.schema, plan.name)
+    if relation is None:
+        msg = f"The source has no {plan.schema}.{plan.name}; correct `select`, or run discovery again."
+        raise TableMissingError(msg)
+    xid = log_tables.published_by(connection, publication, relation, plan.key)
+    generated = set(log_tables.not_sent(connection, publication, relation)) & set(plan.columns)
+    if generated:
+        names = ", ".join(sorted(generated))
+        logger.warning("%s is followed without %s: the log has no values of generated columns.", plan.stream, names)
+        plan = replace(plan, columns=tuple(name for name in plan.columns if name not in generated))
+    selection = stream_query(relation, plan.columns, key=plan.key, masks=plan.masks, where=())
+    table, columns, is_binary = _described(source, plan, selection)
+    before = plan.columns_before
+    is_loading = position is None or position[0] != slot or before is None
+    if before is not None and not is_loading and (why := selection.unread(before)) is not None:
+        logger.warning("Reading %s from its beginning: %s.", plan.stream, why)
+        plan, is_loading = replace(plan, first_load=None), True
+    if is_loading or before is None:
+        _wait_for_older(connection, plan, xid, logger)
+    elif before.columns != columns.columns:
+        # the log is still where the table was as it was before
+        table, columns = _as_before(table, before), before
+    return LogStream(plan, table, columns, is_binary, is_loading)
+
+
+def _as_before(table: Table, before: ReadColumns) -> Table:
+    """Return a description with the columns that the last run read."""
+    now = {column.attnum: column for column in table.columns}
+    columns = tuple(
+        replace(now[attnum], name=name)
+        if attnum in now and now[attnum].type == type_
+        else WireColumn(name, type_ or "text", attnum=attnum)
+        for name, attnum, _, type_ in before.columns
+    )
+    return replace(table, columns=columns, max_attnum=before.max_attnum)
+
+
+def _wait_for_older(connection: Connection, plan: StreamPlan, xid: str, logger: logging.Logger) -> None:
+    """Wait for transactions that were open when the table was published: the log may lack rows that they wrote."""
+    told_at = 0.0
+    while (writers := log_tables.older_writers(connection, xid)) is not None:
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            logger.warning(
+                "The first load of %s waits for transactions that began before it was published: %s",
+                plan.stream,
+                writers,
+            )
+        time.sleep(_POLL_S)
+
+
+def describe(
+    connection: Connection, plan: StreamPlan, message: RelationMessage, source: str
+) -> tuple[Table, ReadColumns, bool]:
+    """Describe a stream's table as the log has it from here on, which may not be how it is now.
+
+    Raises:
+        LogUnfitError: a key column is gone.
+    """
+    now = relations.find(connection, message.schema, message.name)
+    attributes = {column.name: column for column in now.columns} if now and now.oid == message.oid else {}
+    earlier = {name: attnum for name, attnum, *_ in plan.columns_before.columns} if plan.columns_before else {}
+    wanted = [column for column in message.columns if column.name in plan.columns or column.name not in attributes]
+    types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column in wanted])
+    columns = []
+    for column, (declared, type_) in zip(wanted, types, strict=True):
+        known = attributes.get(column.name)
+        is_same = known is not None and known.declared == declared
+        columns.append(
+            replace(known, not_null=False)
+            if known and is_same
+            else Column(
+                column.name,
+                declared,
+                type_,
+                not_null=False,
+                attnum=known.attnum if known else earlier.get(column.name, 0),
+            )
+        )
+    missing = set(plan.key) - {column.name for column in columns}
+    if missing:
+        msg = f"{plan.stream} lost {', '.join(sorted(missing))}, a part of its key: correct its key, and load it again."
+        raise LogUnfitError(msg)
+    assert now
+    selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks)
+    return _described(source, plan, selection)
+
+
+def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:
+    columns = selection.read_columns()
+    table = Table(
+        source,
+        plan.schema,
+        plan.name,
+        selection.wire_columns(),
+        plan.key,
+        plan.method,
+        selection.binary,
+        table_oid=columns.table_oid,
+        max_attnum=columns.max_attnum,
+    )
+    return table, columns, selection.binary and not _needs_text(selection)
+
+
+def _needs_text(selection: StreamQuery) -> bool:
+    """Return whether a mask needs the text of a value that is no text."""
+    return any(
+        selection.masks.get(column.name) == "sha256" and not masking.is_text(column.declared)
+        for column in selection.columns
+    )

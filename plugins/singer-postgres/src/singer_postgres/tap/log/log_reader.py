@@ -1,0 +1,359 @@
+"""Streams the log of one slot: writes changes into files, cuts at positions, and confirms what the warehouse has.
+
+It runs in one thread, beside the workers that read first loads. It never confirms a position that the target has not
+acknowledged, so after a kill the slot still has everything that the warehouse lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.wire import Changes, Cut
+from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
+from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
+from singer_postgres.tap.log import masking, pgoutput
+from singer_postgres.tap.log.change_rows import ChangeRows
+from singer_postgres.tap.log.replication import Replication, lsn_of, lsn_text
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.core.wire import Table
+    from singer_postgres.tap.chunk_files import ChunkFiles
+    from singer_postgres.tap.log.log_stream import LogStream
+    from singer_postgres.tap.log.pgoutput import RelationMessage
+
+_LOGGER = logging.getLogger("tap-postgres")
+_TICK_S = 0.2
+# the server ends a session that is silent for wal_sender_timeout, a minute by default
+_TELL_EVERY_S = 5.0
+_POLL_S = 0.005
+# how often the position is confirmed if no stream has changes
+_IDLE_S = 5.0
+_WRITE = {pgoutput.INSERT: ChangeRows.insert, pgoutput.UPDATE: ChangeRows.update, pgoutput.DELETE: ChangeRows.delete}
+# microseconds since this instant
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """How to follow the log.
+
+    Attributes:
+        cut_rows: the number of changes after which the next commit ends a cut.
+        buffer_bytes: the size of changes in memory, of all streams together, at which they go into files.
+        flush_s: the longest time from a change to its cut.
+        run_s: for how long to follow; 0 to end at the position that the log had at the start.
+        stall_s: how long the target may stand still until the session ends, which lets the source shut down.
+    """
+
+    cut_rows: int = 200_000
+    buffer_bytes: int = 16 * 2**20
+    flush_s: float = 2.0
+    run_s: float = 0.0
+    stall_s: float = 300.0
+
+
+class LogReader:
+    """Follows the log for the LOG_BASED streams of one run."""
+
+    def __init__(  # noqa: PLR0913 - each argument has a name
+        self,
+        connect: Callable[[], Replication],
+        *,
+        slot: str,
+        publication: str,
+        binary: bool,
+        streams: Sequence[LogStream],
+        confirmed: str,
+        end: str,
+        describe: Callable[[LogStream, RelationMessage], tuple[Table, ReadColumns, bool]],
+        mask_secret: str | None,
+        files: ChunkFiles,
+        settings: LogSettings,
+        events: queue.Queue[Event],
+    ) -> None:
+        """Prepare to follow.
+
+        Args:
+            confirmed: the position that the slot has confirmed.
+            end: the position to read up to, at least.
+            describe: returns a stream's description after its table was altered.
+            events: receives files and cuts.
+        """
+        self._connect = connect
+        self._slot, self._publication, self._binary = slot, publication, binary
+        self._streams = {stream.columns.table_oid: stream for stream in streams}
+        self._describe = describe
+        self._mask_secret = mask_secret
+        self._files = files
+        self._settings = settings
+        self._events = events
+        self._position = self._cut_at = self._acknowledged = lsn_of(confirmed)
+        self._end = lsn_of(end)
+        self._at = datetime.now(UTC)
+        self._number = self._rows_in_cut = 0
+        self._buffered = 0
+        self._commit_lsn, self._in_transaction = 0, False
+        self._first_change_at: float | None = None
+        self._progress_at = self._cut_made_at = time.monotonic()
+        self._loaded: dict[str, int | None] = {}
+        self._loading = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
+        self._system, self._timeline = "", 0
+        self._fifo = files.directory / "acknowledged"
+
+    def start(self) -> None:
+        """Connect, make the first cut, where the slot is, and start the thread.
+
+        Raises:
+            ReplicationError: the slot can't be streamed.
+        """
+        for stream in self._streams.values():
+            self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
+        os.mkfifo(self._fifo, 0o600)
+        # for writing too: otherwise it would be at its end whenever no target has it open
+        self._acknowledgements = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
+        self._replication = self._connect()
+        self._system, self._timeline = self._replication.identify()
+        self._replication.start(self._slot, self._publication, binary=self._binary)
+        self._cut(self._replication)
+        self._thread.start()
+
+    @property
+    def streams(self) -> list[str]:
+        """The names of the streams."""
+        return [stream.plan.stream for stream in self._streams.values()]
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until everything is confirmed; return whether it is."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def loaded(self, stream: str, lsn: str | None) -> None:
+        """Note that a stream's first load has ended at a position; or has failed, if it is None."""
+        with self._loading:
+            self._loaded[stream] = _reachable(lsn_of(lsn)) if lsn else None
+
+    # the thread
+
+    def _run(self) -> None:
+        try:
+            self._follow(self._replication)
+            self._settle(self._replication)
+        except ReadingStopped:
+            return
+        except Exception as error:  # noqa: BLE001 - the thread that takes the events reports any error
+            self._events.put(Failed(error, None))
+        finally:
+            self._replication.close()
+
+    def _follow(self, replication: Replication) -> None:
+        """Read until the end, and cut there."""
+        began = time.monotonic()
+        replication.confirm(0, ask=True)
+        while True:
+            message = replication.read(_TICK_S)
+            if isinstance(message, bytes):
+                self._take(replication, message)
+                if self._in_transaction or message[0] != pgoutput.COMMIT:
+                    continue
+            elif message is not None and not self._in_transaction:
+                self._position = max(self._position, message)
+                self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
+            self._tend(replication)
+            if self._in_transaction:
+                continue
+            if self._is_over(began):
+                self._cut(replication, last=True)
+                return
+            if self._is_due():
+                self._cut(replication)
+            elif message is None:
+                # the server tells its position when it is asked
+                replication.confirm(self._acknowledged, ask=True)
+
+    def _take(self, replication: Replication, message: bytes) -> None:
+        """Take a message of the log."""
+        tag = message[0]
+        if (write := _WRITE.get(tag)) is not None:
+            stream = self._streams.get(pgoutput.relation_id(message)[0])
+            if stream is not None:
+                assert stream.rows
+                self._number += 1
+                self._add(replication, stream, write(stream.rows, message, self._commit_lsn, self._number))
+        elif tag == pgoutput.BEGIN:
+            begin = pgoutput.parse_begin(message)
+            self._commit_lsn, self._in_transaction = begin.commit_lsn, True
+            self._at = _EPOCH + timedelta(microseconds=begin.committed_at)
+        elif tag == pgoutput.COMMIT:
+            self._position = pgoutput.parse_commit(message).end_lsn
+            self._in_transaction = False
+        elif tag == pgoutput.RELATION:
+            self._described(replication, pgoutput.parse_relation(message))
+        elif tag == pgoutput.TRUNCATE:
+            for stream in filter(None, map(self._streams.get, pgoutput.parse_truncate(message))):
+                assert stream.rows
+                self._number += 1
+                self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._number))
+
+    def _is_over(self, began: float) -> bool:
+        with self._loading:
+            for stream in self._streams.values():
+                if stream.is_loading and stream.plan.stream in self._loaded:
+                    stream.loaded_lsn = self._loaded[stream.plan.stream]
+            waiting = [s for s in self._streams.values() if s.is_loading and s.plan.stream not in self._loaded]
+            ends = [lsn for lsn in self._loaded.values() if lsn is not None]
+        if self._settings.run_s and time.monotonic() - began < self._settings.run_s:
+            return False
+        return not waiting and self._position >= max(self._end, *ends, 0)
+
+    def _is_due(self) -> bool:
+        if self._rows_in_cut >= self._settings.cut_rows:
+            return True
+        now = time.monotonic()
+        if self._first_change_at is None:
+            # changes of other tables, whose WAL the source need not keep
+            return self._position > self._cut_at and now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
+        return now - self._first_change_at >= self._settings.flush_s
+
+    def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
+        stream.buffer += row
+        stream.count += 1
+        self._buffered += len(row)
+        self._rows_in_cut += 1
+        if self._first_change_at is None:
+            self._first_change_at = time.monotonic()
+        if self._buffered >= self._settings.buffer_bytes:
+            for each in self._streams.values():
+                self._write(replication, each)
+
+    def _write(self, replication: Replication, stream: LogStream) -> None:
+        """Write a stream's changes into a file, and announce it."""
+        if not stream.count:
+            return
+        assert stream.rows
+        file = ChunkFile(self._room(replication))
+        if self._binary:
+            file.write(BINARY_HEADER)
+        file.write(stream.buffer)
+        if self._binary:
+            file.write(BINARY_TRAILER)
+        file.close()
+        rows = stream.rows
+        # an update of a key is two rows, so they are not counted here
+        changes = Changes(
+            rows=stream.count,
+            bytes=file.bytes,
+            crc32=file.crc32,
+            binary=self._binary,
+            has_unchanged=rows.has_unchanged,
+            has_moved=rows.has_moved,
+            has_truncated=rows.has_truncated,
+        )
+        rows.has_unchanged = rows.has_moved = rows.has_truncated = False
+        self._buffered -= len(stream.buffer)
+        stream.buffer, stream.count = bytearray(), 0
+        self._events.put(ChangesRead(stream.plan, changes, file.path))
+
+    def _room(self, replication: Replication) -> Path:
+        """Wait for room for a file, and keep the session alive meanwhile."""
+        while (path := self._files.new_if_room()) is None:
+            self._tend(replication)
+            if time.monotonic() - self._progress_at > self._settings.stall_s:
+                msg = (
+                    f"The target has loaded nothing for {self._settings.stall_s:.0f} s, so the session that streams "
+                    f"the slot {self._slot} was ended: otherwise the source could not shut down. Nothing is lost."
+                )
+                raise ReplicationError(msg)
+            time.sleep(_POLL_S)
+        self._progress_at = time.monotonic()
+        return path
+
+    def _cut(self, replication: Replication, *, last: bool = False) -> None:
+        for stream in self._streams.values():
+            self._write(replication, stream)
+        loaded = []
+        for stream in self._streams.values():
+            if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:
+                stream.is_loading = False
+                loaded.append(stream.plan.stream)
+        cut = Cut(
+            slot=self._slot,
+            system=self._system,
+            timeline=self._timeline,
+            start=lsn_text(self._cut_at),
+            end=lsn_text(self._position),
+            at=self._at.isoformat(),
+            loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
+            loaded=tuple(loaded),
+            acknowledge=str(self._fifo),
+            last=last,
+        )
+        complete = tuple(stream.plan for stream in self._streams.values() if not stream.is_loading)
+        self._events.put(CutReached(cut, complete))
+        self._cut_at = self._position
+        self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
+
+    def _settle(self, replication: Replication) -> None:
+        """Wait until the target has committed the last cut, and confirm it."""
+        while self._acknowledged < self._cut_at:
+            self._tend(replication)
+            replication.read(_POLL_S * 4)
+        replication.confirm(self._acknowledged)
+
+    def _tend(self, replication: Replication) -> None:
+        """Read acknowledgements, and tell the server of them now and then."""
+        acknowledged = self._acknowledged
+        try:
+            while data := os.read(self._acknowledgements, 4096):
+                # a line is written at once, so none is cut in two
+                self._acknowledged = max(self._acknowledged, *map(lsn_of, data.decode().split()))
+        except BlockingIOError:
+            pass
+        if self._acknowledged > acknowledged:
+            self._progress_at = time.monotonic()
+            replication.confirm(self._acknowledged)
+        elif time.monotonic() - replication.told_at > _TELL_EVERY_S:
+            replication.confirm(self._acknowledged)
+
+    def _described(self, replication: Replication, relation: RelationMessage) -> None:
+        """Take a table's description. The first one of a session usually says what is known."""
+        stream = self._streams.get(relation.oid)
+        if stream is None or stream.relation == relation:
+            return
+        table, columns, is_binary = self._describe(stream, relation)
+        if table != stream.table:
+            # its changes so far have the old columns
+            self._write(replication, stream)
+            stream.table, stream.columns = table, columns
+            self._events.put(Opened(stream.plan, table, columns, None))
+        if self._binary and not is_binary:
+            msg = (
+                f"{stream.plan.stream} got a column that travels as text only: run this again, which reads all as text."
+            )
+            raise ReplicationError(msg)
+        stream.relation = relation
+        stream.rows = ChangeRows(
+            relation,
+            [column.name for column in stream.table.columns],
+            stream.table.key,
+            binary=self._binary,
+            masks=masking.masked_by(relation.columns, stream.plan.masks, self._mask_secret),
+        )
+
+
+def _reachable(lsn: int) -> int:
+    """Return a position that the log reaches, although the position for the next record lies after a page's header."""
+    header = lsn % 8192
+    return lsn - header if header in {24, 40} else lsn

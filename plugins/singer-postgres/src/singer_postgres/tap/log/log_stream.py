@@ -1,0 +1,40 @@
+"""A LOG_BASED stream as it is followed: its table as the log has it now, and its changes that are in no file yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.core.wire import Table
+    from singer_postgres.tap.log.change_rows import ChangeRows
+    from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.tap.stream_plan import StreamPlan
+
+
+@dataclass(eq=False)
+class LogStream:
+    """One stream of the log.
+
+    Attributes:
+        table: its description for the target.
+        columns: its description for the state.
+        is_binary: its changes can travel in binary form.
+        is_loading: its first load is not complete, so its changes wait in the warehouse.
+        loaded_lsn: the position that its first load has reached; None while that is being read.
+        relation: how the log described the table last.
+        rows: writes its changes.
+        buffer: rows of changes that are not in a file yet.
+    """
+
+    plan: StreamPlan
+    table: Table
+    columns: ReadColumns
+    is_binary: bool
+    is_loading: bool
+    loaded_lsn: int | None = None
+    relation: RelationMessage | None = None
+    rows: ChangeRows | None = None
+    buffer: bytearray = field(default_factory=bytearray)
+    count: int = 0

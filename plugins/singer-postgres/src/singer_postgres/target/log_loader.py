@@ -1,0 +1,408 @@
+"""Loads the changes of LOG_BASED streams: stages them as they come, and merges all streams of a cut in one transaction.
+
+With the rows, that transaction commits the position that they reach. A reader sees the source as it was at one position
+of its log; and a position that was committed once is never applied again.
+
+A stream whose first load is not complete is not in the cut. Its changes wait in a table of their own, and are merged
+once the log has passed the position of the load's last snapshot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from singer_postgres.core import driver_errors
+from singer_postgres.core.change_columns import NUMBER
+from singer_postgres.core.errors import ChunkLostError, SingerPostgresError
+from singer_postgres.core.warehouse import merge, tables
+from singer_postgres.core.warehouse.row_counts import RowCounts
+from singer_postgres.core.warehouse.slot_table import SlotTable
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import Changes, Cut
+from singer_postgres.target import files
+from singer_postgres.target.flushing_writer import FlushingWriter
+from singer_postgres.target.full_stages import short_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from singer_postgres.core.warehouse.connections import WarehouseConnector
+    from singer_postgres.target.stream_load import StreamLoad
+
+    Connection = psycopg.Connection[Any]
+
+_LOGGER = logging.getLogger("target-postgres")
+_TICK_S = 0.5
+_PENDING = "_tidemark_pending_"
+
+
+def lsn_number(lsn: str) -> int:
+    """Return an LSN as a number."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) | int(low, 16)
+
+
+@dataclass
+class _Staged:
+    """The staged changes of one stream with one description of its table."""
+
+    load: StreamLoad
+    stage: sql.Identifier
+    rows: int = 0
+    bytes: int = 0
+    has_unchanged: bool = False
+    has_moved: bool = False
+    has_truncated: bool = False
+
+
+@dataclass(frozen=True)
+class LogJob:
+    """A file of changes, or a cut, in their order of arrival."""
+
+    number: int
+    load: StreamLoad
+    batch: Changes | Cut
+    path: Path | None
+    described: dict[str, StreamLoad] = field(default_factory=dict)
+    """For a cut: each stream by its latest description."""
+    reading: dict[str, StreamLoad] = field(default_factory=dict)
+    """For a cut: the first loads of this run."""
+
+
+class LogLoader:
+    """Loads the changes of one run, in one thread, on one connection."""
+
+    def __init__(
+        self,
+        warehouse: WarehouseConnector,
+        *,
+        done: Callable[[int], None],
+        counted: Callable[..., None],
+        failed: Callable[[int, StreamLoad, Exception], bool],
+        has_failed: Callable[[str], bool],
+    ) -> None:
+        """Start with nothing staged.
+
+        Args:
+            done: called for each file that is staged, and for each cut that is committed.
+            counted: called for each stream of a committed cut, with its load, its rows, and `last` for the run's last.
+            failed: called for a stream that can't be merged; returns whether the others go on.
+            has_failed: tells whether a stream has failed; it is not in later cuts.
+        """
+        self._warehouse = warehouse
+        self._done, self._counted, self._failed, self._has_failed = done, counted, failed, has_failed
+        self._jobs: queue.Queue[LogJob | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._stopped, self._began = threading.Event(), threading.Event()
+        self._staged: dict[str, list[_Staged]] = {}
+        self._made: dict[StreamLoad, sql.Identifier] = {}
+        self._open: set[StreamLoad] = set()
+        self._connection: Connection | None = None
+        self._is_ready = False
+
+    def submit(self, job: LogJob) -> None:
+        """Queue a file of changes, or a cut.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: an earlier one could not be loaded.
+        """
+        self.raise_error()
+        self._jobs.put(job)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="log-loader", daemon=True)
+            self._thread.start()
+
+    def wait_until_begun(self) -> None:
+        """Wait until the first cut is committed, which says where the changes of a first load begin.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: it could not be committed.
+        """
+        while not self._began.wait(_TICK_S):
+            self.raise_error()
+
+    def wait(self) -> None:
+        """Wait until everything is loaded.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: something could not be loaded.
+        """
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise the thread's error, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End the thread's waits."""
+        self._stopped.set()
+
+    # the thread
+
+    def _work(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                if isinstance(job.batch, Changes):
+                    self._stage(job, job.batch)
+                else:
+                    self._cut(job, job.batch)
+        except Exception as error:  # noqa: BLE001 - the main thread reports it
+            self._error = driver_errors.wrap_driver_error(
+                error,
+                "Loading changes of the log",
+                "",
+                side="warehouse",
+                of_stream=False,
+                role=self._warehouse.parameters().get("user"),
+            )
+            # it may be waiting for input that the tap can't write before the disk has room
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._warehouse.connect_once()
+        return self._connection
+
+    def _stage(self, job: LogJob, changes: Changes) -> None:
+        """Copy a file into a temporary table, in the cut's transaction, and free its disk."""
+        assert job.path
+        if self._has_failed(job.load.stream):
+            job.path.unlink(missing_ok=True)
+            self._done(job.number)
+            return
+        connection = self._connected()
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            connection.execute("BEGIN")
+        stage = self._made.get(job.load)
+        if stage is None:
+            name = f"log_{len(self._made)}_{short_digest(job.load.stream)}"
+            columns = job.load.log_stage(connection)
+            connection.execute(
+                sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DELETE ROWS").format(
+                    sql.Identifier(name), tables.definitions(columns)
+                )
+            )
+            stage = self._made[job.load] = sql.Identifier("pg_temp", name)
+        shapes = self._staged.setdefault(job.load.stream, [])
+        if not shapes or shapes[-1].load is not job.load:
+            shapes.append(_Staged(job.load, stage))
+        staged = shapes[-1]
+        self._copy(connection, staged, changes, job.path)
+        staged.bytes += changes.bytes
+        staged.has_unchanged |= changes.has_unchanged
+        staged.has_moved |= changes.has_moved
+        staged.has_truncated |= changes.has_truncated
+        job.path.unlink(missing_ok=True)
+        self._done(job.number)
+
+    def _copy(self, connection: Connection, staged: _Staged, changes: Changes, path: Path) -> None:
+        form = sql.SQL("binary" if changes.binary else "text")
+        copy = sql.SQL("COPY {} FROM STDIN (FORMAT {})").format(staged.stage, form)
+        with staged.load.effort.timed("copying"), connection.cursor() as cursor:
+            with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
+                for piece in files.pieces(path, changes):
+                    writer.write(piece)
+            staged.rows += cursor.rowcount
+
+    def _cut(self, job: LogJob, cut: Cut) -> None:
+        """Merge all staged changes, and commit them with the cut's position."""
+        for stream in cut.loaded:
+            self._wait_for_load(job.reading[stream])
+        self._open_streams(job, cut)
+        connection = self._connected()
+        schema, source = job.load.schema, job.load.table.source
+        slots, state = SlotTable(schema), StateTable(schema)
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            connection.execute("BEGIN")
+        counts: dict[StreamLoad, RowCounts] = {}
+        complete = [stream for stream in self._in(cut) if stream not in {*cut.loading, *cut.loaded}]
+        position = slots.position(connection, source, cut, complete)
+        if position is None:
+            for stream in self._in(cut):
+                load = job.described[stream]
+                state.load_again(connection, stream, load.table)
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_pending(load)))
+        for stream in self._in(cut):
+            load, shapes = job.described[stream], self._staged.get(stream, [])
+            with self._one_stream(job, load), connection.transaction():
+                if stream in cut.loading:
+                    state.follow(connection, stream, load.table, slot=None, has_rows=False)
+                    self._keep(connection, shapes)
+                else:
+                    counts[load] = self._merge(connection, cut, load, shapes, position)
+        for stream in state.leave_others(connection, source, cut.slot, self._in(cut)):
+            _LOGGER.warning("%s no longer follows the slot %s; load it again to do so.", stream, cut.slot)
+        slots.reached(connection, source, cut)
+        connection.execute("COMMIT")
+        self._staged.clear()
+        _acknowledge(cut)
+        for load, written in counts.items():
+            self._counted(load, written, last=cut.last)
+        self._done(job.number)
+        self._began.set()
+
+    def _in(self, cut: Cut) -> list[str]:
+        return [stream for stream in cut.streams if not self._has_failed(stream)]
+
+    @contextmanager
+    def _one_stream(self, job: LogJob, load: StreamLoad) -> Iterator[None]:
+        """Let a stream that fails leave the cut, which goes on without it."""
+        try:
+            yield
+        except (psycopg.Error, SingerPostgresError) as error:
+            named = driver_errors.wrap_driver_error(
+                error,
+                f"Loading {load.stream} into {load.schema}.{load.table.name}",
+                "",
+                side="warehouse",
+                of_stream=True,
+                role=self._warehouse.parameters().get("user"),
+            )
+            if not driver_errors.ends_one_stream(error, writing=True) or not self._failed(job.number, load, named):
+                raise
+
+    def _wait_for_load(self, load: StreamLoad) -> None:
+        while not load.finished.wait(_TICK_S) and not self._has_failed(load.stream):
+            if self._stopped.is_set():
+                msg = f"The first load of {load.stream} did not end."
+                raise ChunkLostError(msg)
+
+    def _open_streams(self, job: LogJob, cut: Cut) -> None:
+        """Prepare the tables of all streams in the cut, on a connection of its own, because tables may be altered."""
+        waiting = []
+        for stream in self._in(cut):
+            if stream not in cut.loading:
+                staged = [each.load for each in self._staged.get(stream, [])] if stream not in cut.loaded else []
+                waiting += [load for load in (*staged, job.described[stream]) if load not in self._open]
+        if not waiting and self._is_ready:
+            return
+        with self._warehouse.connect_once() as connection, job.load.opening:
+            tables.ensure_schema(connection, job.load.schema)
+            StateTable(job.load.schema).ensure(connection)
+            SlotTable(job.load.schema).ensure(connection)
+            self._is_ready = True
+            for load in dict.fromkeys(waiting):
+                with self._one_stream(job, load):
+                    load.open_log(connection, cut)
+                self._open.add(load)
+
+    def _keep(self, connection: Connection, shapes: list[_Staged]) -> None:
+        """Keep the changes of a stream whose first load is not complete."""
+        for staged in shapes:
+            columns = staged.load.log_stage(connection)
+            pending = _pending(staged.load)
+            connection.execute(
+                sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(pending, tables.definitions(columns))
+            )
+            self._widen(connection, pending, columns)
+            self._append(connection, pending, staged.stage, list(columns))
+
+    def _widen(self, connection: Connection, pending: sql.Identifier, columns: Mapping[str, str]) -> None:
+        """Add the columns that the source's table got since."""
+        added = [
+            sql.SQL("ADD COLUMN IF NOT EXISTS {}").format(tables.definitions({name: type_}))
+            for name, type_ in columns.items()
+        ]
+        connection.execute(sql.SQL("ALTER TABLE {} {}").format(pending, sql.SQL(", ").join(added)))
+
+    def _append(
+        self, connection: Connection, pending: sql.Identifier, stage: sql.Composable, columns: list[str]
+    ) -> None:
+        """Append changes after those that are there, in the order of the log."""
+        row = connection.execute(
+            sql.SQL("SELECT coalesce(max({}), 0) FROM {}").format(sql.Identifier(NUMBER), pending)
+        ).fetchone()
+        assert row
+        values = [
+            sql.SQL("{} + {}").format(sql.Identifier(name), sql.Literal(row[0]))
+            if name == NUMBER
+            else sql.Identifier(name)
+            for name in columns
+        ]
+        connection.execute(
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+                pending, merge.names(columns), sql.SQL(", ").join(values), stage
+            )
+        )
+
+    def _merge(
+        self, connection: Connection, cut: Cut, load: StreamLoad, shapes: list[_Staged], position: str | None
+    ) -> RowCounts:
+        """Merge a stream's changes into its table."""
+        pending = _pending(load)
+        is_loaded = load.stream in cut.loaded
+        if is_loaded:
+            self._keep(connection, shapes)
+            there = connection.execute("SELECT to_regclass(%s)", [pending.as_string(connection)]).fetchone()
+            if there and there[0] is not None:
+                self._widen(connection, pending, load.log_stage(connection))
+            shapes = (
+                [
+                    _Staged(
+                        load,
+                        pending,
+                        sum(each.rows for each in shapes),
+                        has_unchanged=True,
+                        has_moved=True,
+                        has_truncated=True,
+                    )
+                ]
+                if there and there[0] is not None
+                else []
+            )
+        written = RowCounts()
+        for staged in shapes:
+            merging = staged.load.log_merge(staged.stage)
+            with load.effort.timed("merging"):
+                if position is not None and not is_loaded:
+                    merging.forget_before(connection, lsn_number(position))
+                counts = merging.merge(
+                    connection,
+                    load.log_stamp(cut),
+                    has_unchanged=staged.has_unchanged,
+                    has_moved=staged.has_moved,
+                    has_truncated=staged.has_truncated,
+                )
+            written = RowCounts(
+                written.read + staged.rows,
+                written.inserted + counts.inserted,
+                written.updated + counts.updated,
+                written.deleted + counts.deleted,
+            )
+        if is_loaded:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pending))
+        load.merged(connection, cut, written, bytes_=sum(each.bytes for each in shapes))
+        return written
+
+
+def _pending(load: StreamLoad) -> sql.Identifier:
+    return sql.Identifier(load.schema, f"{_PENDING}{short_digest(load.stream)}")
+
+
+def _acknowledge(cut: Cut) -> None:
+    """Tell the tap that the cut is committed. If it is gone, it reads the slot's position at its next start."""
+    with suppress(OSError):
+        fifo = os.open(cut.acknowledge, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(fifo, f"{cut.end}\n".encode())
+        finally:
+            os.close(fifo)

@@ -1,0 +1,104 @@
+"""The commands `tidemark slots …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidemark.errors import UsageError
+from tidemark.inspect.tables import print_whole
+from tidemark.project import sources
+from tidemark.project.directory import Project
+
+slots_app = typer.Typer(help="Make, list and drop the replication slots of LOG_BASED streams.", no_args_is_help=True)
+console = Console(highlight=False)
+SourceArgument = Annotated[str | None, typer.Argument(help="The source; all by default.")]
+
+
+@slots_app.command("list")
+def slots_list(
+    source: SourceArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,  # noqa: FBT002
+) -> None:
+    """List the slots, with the WAL that each source keeps for them."""
+    from tidemark.inspect import slots  # noqa: PLC0415
+
+    project = Project.find()
+    found = [fact for each in sources.chosen(project, source) for fact in slots.facts(project, each)]
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(fact) for fact in found], indent=2) + "\n")
+        return
+    if not found:
+        _say("There are no slots; `tidemark slots create` makes those that LOG_BASED streams need.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("source", "slot", "used by", "WAL kept", "may grow by", "state", "confirmed", "warehouse has"):
+        table.add_column(heading, no_wrap=True)
+    for fact in found:
+        used = f"pid {fact.active_pid}" if fact.active_pid else "nobody now" if fact.is_ours else "nobody: left behind?"
+        table.add_row(
+            *(fact.source, fact.slot, used, _size(fact.retained_bytes), _size(fact.safe_bytes, "no limit")),
+            *(fact.wal_status or "", fact.confirmed or "", fact.warehouse or ""),
+        )
+    print_whole(console, table)
+
+
+@slots_app.command("create")
+def slots_create(
+    source: SourceArgument = None,
+    as_sql: Annotated[  # noqa: FBT002
+        bool, typer.Option("--sql", help="Print the statements for an administrator, and run nothing.")
+    ] = False,
+) -> None:
+    """Make the publication and the slot of the selected LOG_BASED streams, or bring the publication up to date."""
+    from tidemark.inspect import slots  # noqa: PLC0415
+
+    project = Project.find()
+    for each in sources.chosen(project, source):
+        done = [statement for statement, _ in slots.statements(project, each)] if as_sql else None
+        if done is not None:
+            sys.stdout.write("".join(f"{statement}\n" for statement in done))
+            continue
+        some = False
+        for line in slots.create(project, each):
+            _say(line)
+            some = True
+        if not some:
+            _say(f"Source {each.name} has all that its LOG_BASED streams need.")
+
+
+@slots_app.command("drop")
+def slots_drop(
+    slot: Annotated[str, typer.Argument(help="The slot.")],
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Its source.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,  # noqa: FBT002
+) -> None:
+    """Drop a slot and its publication: the source keeps no more WAL for it. Its streams then need a first load."""
+    from tidemark.inspect import slots  # noqa: PLC0415
+
+    project = Project.find()
+    among = sources.chosen(project, source)
+    of = [each for each in among if any(fact.slot == slot for fact in slots.facts(project, each))]
+    if len(of) != 1:
+        where = "no source has" if not of else f"{' and '.join(each.name for each in of)} have"
+        raise UsageError(
+            f"There is no one slot to drop: {where} {slot}. `tidemark slots list` shows all; name one by --source."
+        )
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Drop {slot} of source {of[0].name}?")):
+        raise UsageError("Nothing was dropped; --yes drops without asking.")
+    slots.drop(project, of[0], slot)
+    _say(f"Slot {slot} was dropped.")
+
+
+def _size(count: int | None, none: str = "") -> str:
+    return none if count is None else f"{count / 2**20:,.1f} MB"
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,191 @@
+"""`tidemark slots`: the replication slots and publications of LOG_BASED streams, and how much WAL they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from singer_postgres.core.errors import one_line
+from singer_postgres.core.source.identity import identity
+from singer_postgres.core.warehouse import slot_table
+from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect.check import relations, streams
+from tidemark.project import connections, database_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
+
+    Connection = psycopg.Connection[Any]
+
+_SLOTS = """
+    select slot_name::text, plugin::text, active_pid, wal_status, safe_wal_size, confirmed_flush_lsn::text,
+        (pg_wal_lsn_diff(
+            case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn
+        ))::bigint
+    from pg_catalog.pg_replication_slots
+    where database = current_database() and (slot_name = %s or starts_with(slot_name, 'tidemark_'))
+    order by slot_name
+"""
+_PUBLISHED = """
+    select n.nspname::text, c.relname::text from pg_catalog.pg_publication p
+    join pg_catalog.pg_publication_rel r on r.prpubid = p.oid join pg_catalog.pg_class c on c.oid = r.prrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = %s
+"""
+_RIGHTS = """
+    select current_setting('wal_level'), rolreplication or rolsuper, current_user::text
+    from pg_catalog.pg_roles where rolname = %s
+"""
+
+
+@dataclass(frozen=True)
+class SlotFacts:
+    """One slot of a source's database.
+
+    Attributes:
+        is_ours: the source's tap reads it; otherwise a project that may be gone has left it behind.
+        retained_bytes: the WAL that the source keeps for it.
+        safe_bytes: how much more WAL may be written before the server gives the slot up; None without a limit.
+        warehouse: the position up to which the warehouse has its changes; None if it has none.
+    """
+
+    source: str
+    slot: str
+    plugin: str
+    is_ours: bool
+    active_pid: int | None
+    wal_status: str | None
+    retained_bytes: int | None
+    safe_bytes: int | None
+    confirmed: str | None
+    warehouse: str | None
+
+
+def facts(project: Project, source: SourceDefinition) -> list[SlotFacts]:
+    """Return the slots of a source's database.
+
+    Raises:
+        TidemarkError: the source can't be reached.
+    """
+    name = streams.configuration(project, source).slot
+    with connections.connect(database_settings.source(project, source)) as connection:
+        rows = connection.execute(_SLOTS, [name]).fetchall()
+        positions = _positions(project, source, identity(connection))
+    return [
+        SlotFacts(source.name, slot, plugin, slot == name, pid, status, retained, safe, confirmed, positions.get(slot))
+        for slot, plugin, pid, status, safe, confirmed, retained in rows
+    ]
+
+
+def _positions(project: Project, source: SourceDefinition, identity_: str) -> dict[str, str]:
+    try:
+        with connections.connect(database_settings.warehouse(project, source)) as connection:
+            table = sql.Identifier(source.raw_schema, slot_table.TABLE.name)
+            there = connection.execute("select to_regclass(%s)", [table.as_string(connection)]).fetchone()
+            if not there or there[0] is None:
+                return {}
+            query = sql.SQL("select slot, position::text from {} where source = {}")
+            return dict(connection.execute(query.format(table, sql.Literal(identity_))).fetchall())
+    except TidemarkError:
+        # the slots are what matters here
+        return {}
+
+
+def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str, str]]:
+    """Yield what is missing for a source's LOG_BASED streams: an SQL statement, and what it does.
+
+    Raises:
+        UsageError: no stream is LOG_BASED.
+        TidemarkError: the source can't be reached.
+    """
+    configuration = streams.configuration(project, source)
+    slot, publication = configuration.slot, configuration.publication
+    side = database_settings.source(project, source)
+    with connections.connect(side) as connection:
+        with connection.transaction():
+            found, _ = relations.read(connection, configuration.schemas)
+        selected = streams.selected(configuration, {each.stream: each for each in found})
+        wanted = {(each.relation.schema, each.relation.name) for each in selected if each.method == "LOG_BASED"}
+        if not wanted:
+            raise UsageError(
+                f"No stream of source {source.name} is LOG_BASED: set that replication-method under `metadata` in "
+                f"{source.path}."
+            )
+        rights = connection.execute(_RIGHTS, [side.user]).fetchone()
+        there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()
+        published = {(schema, name) for schema, name in connection.execute(_PUBLISHED, [publication]).fetchall()}
+        has_slot = connection.execute(
+            "select from pg_catalog.pg_replication_slots where slot_name = %s", [slot]
+        ).fetchone()
+    level, may_replicate, _ = rights or ("", False, "")
+    if level != "logical":
+        yield "ALTER SYSTEM SET wal_level = logical;", f"wal_level is {level}; restart the server after this"
+    if not may_replicate:
+        yield f"ALTER ROLE {_quoted(side.user or '')} REPLICATION;", "the tap's role may stream the log"
+    name = _quoted(publication)
+    if there is None:
+        yield (
+            f"CREATE PUBLICATION {name} FOR TABLE {_tables(wanted)} WITH (publish_via_partition_root = true);",
+            f"publishes {len(wanted)} tables",
+        )
+    else:
+        if missing := wanted - published:
+            yield f"ALTER PUBLICATION {name} ADD TABLE {_tables(missing)};", f"publishes {len(missing)} more tables"
+        if left := published - wanted:
+            yield f"ALTER PUBLICATION {name} DROP TABLE {_tables(left)};", f"{len(left)} tables are no longer read"
+    if has_slot is None:
+        literal = "'" + slot.replace("'", "''") + "'"
+        yield (
+            f"SELECT pg_create_logical_replication_slot({literal}, 'pgoutput');",
+            "from here on the source keeps its WAL until it is read",
+        )
+
+
+def create(project: Project, source: SourceDefinition) -> Iterator[str]:
+    """Make what is missing, and yield each statement that was run.
+
+    Raises:
+        TidemarkError: this role may not; the message has the statements for an administrator.
+    """
+    wanted = list(statements(project, source))
+    side = database_settings.admin(project, database_settings.source(project, source))
+    with connections.connect(side) as connection:
+        for number, (statement, what) in enumerate(wanted):
+            try:
+                # a slot can't be made in a transaction that has written
+                connection.execute(statement.encode())
+            except psycopg.Error as error:
+                rest = " ".join(each for each, _ in wanted[number:])
+                raise TidemarkError(f"{one_line(error)}. Have an administrator run in {side}: {rest}") from error
+            yield f"{statement}  -- {what}"
+            if "wal_level" in statement:
+                restart = "`tidemark down` and `tidemark up`" if side.embedded else "restart it"
+                raise TidemarkError(f"wal_level needs a restart of the server: {restart}, then run this again.")
+
+
+def drop(project: Project, source: SourceDefinition, slot: str) -> None:
+    """Drop a slot, and the publication of its name if there is one.
+
+    Raises:
+        TidemarkError: there is no such slot, or it is in use.
+    """
+    side = database_settings.admin(project, database_settings.source(project, source))
+    with connections.connect(side) as connection:
+        try:
+            connection.execute("select pg_drop_replication_slot(%s)", [slot])
+            connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
+        except psycopg.Error as error:
+            raise TidemarkError(f"{one_line(error)}.") from error
+
+
+def _tables(wanted: set[tuple[str, str]]) -> str:
+    return ", ".join(f"{_quoted(schema)}.{_quoted(name)}" for schema, name in sorted(wanted))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

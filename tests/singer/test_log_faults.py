@@ -1,0 +1,197 @@
+"""What the log does not say, and what happens to the slot: nothing is missed in silence."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe, publish, same  # noqa: F401 - a fixture
+
+SIMPLE = """
+    create table things (id bigint primary key, name text);
+    insert into things select i, 'n' from generate_series(1, 9) i
+"""
+
+
+def lsn(pipe) -> tuple[int, int]:
+    """Return how many bytes the slot holds back, and how far its confirmed position is behind."""
+    with pipe.source() as connection:
+        return connection.execute(
+            "select pg_current_wal_lsn() - restart_lsn, pg_current_wal_lsn() - confirmed_flush_lsn "
+            "from pg_replication_slots where slot_name = %s",
+            [SLOT],
+        ).fetchone()
+
+
+def test_values_of_all_kinds_come_from_the_log_as_they_come_from_the_table(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(
+        "create type mood as enum ('sad', 'ok'); create domain code as varchar(5) check (value <> '');"
+        "create type pair as (a int, b text);"
+        "create table kinds (id int primary key, m mood, ms mood[], c code, p pair, j jsonb, js json, t timestamptz,"
+        " d date, n numeric, b bytea, r int4range, i interval, f float8, l bool, ch char(4), secret text, flag bool);"
+    )
+    row = (
+        "'ok', '{sad,ok}', 'x', '(1,\"a,b\")', '{\"k\": [1, null]}', '{\"z\":1,\"z\":2}', '2026-03-29 02:30+01',"
+        " '0044-03-15 BC', 1.500, '\\x00ff', '[1,5)', '1 mon -3 days 04:05:06.7', 'infinity', true,"
+        " 'ab', 's3cret', true"
+    )
+    pipe.do(f"insert into kinds values (1, {row})")
+    pipe.tap |= {"masks": {"public-kinds": {"secret": "sha256", "flag": "sha256", "ch": "redact"}}, "mask_secret": "s"}
+    publish(pipe, "kinds")
+    follow(pipe, "kinds")
+    pipe.do(
+        f"insert into kinds values (2, {row}); insert into kinds (id) values (3); update kinds set n = 2.0 where id = 1"
+    )
+    follow(pipe, "kinds")
+    columns = "m, ms, c, p, j, js::text, t, d::text, b, r, i, f, l, ch, secret, flag"
+    by_table, by_log, empty = (pipe.rows(f"select {columns} from raw.kinds where id = {n}") for n in (1, 2, 3))
+    assert by_table == by_log
+    assert set(empty[0]) == {None}
+    assert pipe.rows("select id, n::text from raw.kinds order by 1") == [(1, "2.0"), (2, "1.500"), (3, None)]
+    assert pipe.rows("select count(*) from raw.kinds where kinds::text like '%s3cret%'") == [(0,)]
+
+
+def test_a_new_table_is_loaded_while_the_others_go_on_and_a_writer_that_was_open_when_it_was_published_is_waited_for(
+    log_pipe,  # noqa: F811
+):
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create table later (id bigint primary key, name text)")
+    publish(pipe, "things")
+    follow(pipe, "things")
+    with psycopg.connect(pipe.source_url) as writer:
+        writer.execute("insert into later values (1, 'before it was published')")
+        pipe.do(f"alter publication {SLOT} add table later; update things set name = 'changed' where id = 1")
+        writer.execute("insert into later values (2, 'after')")
+        commit = threading.Timer(4, writer.commit)
+        commit.start()
+        done = follow(pipe, "things", "later")
+        commit.join()
+    assert "The first load of public-later waits for transactions that began before it was published" in done.tap_log
+    assert same(pipe, "things")
+    assert same(pipe, "later")
+
+
+def test_columns_that_come_and_go_are_followed_in_the_order_of_the_log(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do(
+        "insert into things values (10, 'before'); alter table things add column size int;"
+        "insert into things values (11, 'with', 5); alter table things alter column size type bigint;"
+        "insert into things values (12, 'large', 5000000000); alter table things drop column name;"
+        "insert into things values (13, 6)"
+    )
+    follow(pipe, "things")
+    assert pipe.rows("select id, name, size from raw.things where id > 9 order by id") == [
+        (10, "before", None),
+        (11, "with", 5),
+        (12, "large", 5000000000),
+        (13, None, 6),
+    ]
+
+
+def test_a_slot_that_was_made_again_is_refused_until_its_streams_are_read_again(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do(f"select pg_drop_replication_slot('{SLOT}')")
+    assert "has no replication slot" in pipe.sync({"public-things": LOG_BASED}, pipe.state).refused("slot_missing")
+    pipe.do("update things set name = 'missed'")
+    pipe.do(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    line = pipe.sync({"public-things": LOG_BASED}, pipe.state).refused("slot_ahead")
+    assert "tidemark state rewind public-things --to beginning" in line
+    pipe.state = None
+    follow(pipe, "things")
+    assert same(pipe, "things")
+
+
+def test_the_slot_moves_on_beside_a_busy_database_and_a_run_with_an_older_state_changes_nothing(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    older = pipe.state
+    pipe.do("update things set name = 'once' where id = 1")
+    follow(pipe, "things")
+    pipe.do("create table busy as select i, repeat('x', 500) t from generate_series(1, 40000) i; drop table busy")
+    assert lsn(pipe)[1] > 2**24
+    follow(pipe, "things")
+    assert lsn(pipe)[1] < 2**20, "the source keeps nothing that was read"
+    counts = "select sum(rows_inserted), sum(rows_updated), sum(rows_deleted) from raw._tidemark_runs"
+    before = pipe.rows(counts)
+    follow(pipe, "things", state=older)
+    assert pipe.rows(counts) == before
+
+
+def test_tables_that_the_log_can_not_identify_are_refused_and_the_others_go_on(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create table keyless (id int); create table unpublished (id int primary key)")
+    publish(pipe, "things", "keyless")
+    streams = {f"public-{name}": LOG_BASED for name in ("things", "keyless", "unpublished")}
+    done = pipe.sync(streams)
+    assert done.codes == {"log_unfit"}, done.tap_log
+    assert "public.keyless has no primary key" in done.tap_log
+    assert "ALTER PUBLICATION" in done.tap_log
+    assert same(pipe, "things")
+
+
+def test_streams_of_all_methods_live_in_one_run(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(
+        f"{SIMPLE}; create table stamped (id int primary key, updated_at timestamptz not null default now());"
+        "insert into stamped values (1); create table small (id int primary key); insert into small values (1)"
+    )
+    publish(pipe, "things")
+    streams = {"public-things": LOG_BASED, "public-stamped": INCREMENTAL, "public-small": FULL_TABLE}
+    first = pipe.sync(streams).ok()
+    pipe.do("insert into things values (100, 'x'); insert into stamped values (2); insert into small values (2)")
+    pipe.sync(streams, first.state).ok()
+    assert all(same(pipe, name) for name in ("things", "stamped", "small"))
+
+
+def test_a_stream_moves_to_the_log_and_back_by_changing_its_method(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(
+        "create table stamped (id int primary key, name text, updated_at timestamptz not null default now());"
+        "insert into stamped select i, 'n' from generate_series(1, 9) i"
+    )
+    streams = {"public-stamped": INCREMENTAL}
+    pipe.state = pipe.sync(streams).ok().state
+    publish(pipe, "stamped")
+    pipe.do("update stamped set name = 'unstamped' where id = 1")
+    follow(pipe, "stamped")
+    pipe.do("update stamped set name = 'by the log' where id = 2; delete from stamped where id = 3")
+    follow(pipe, "stamped")
+    assert same(pipe, "stamped")
+    pipe.do("update stamped set name = 'by its key', updated_at = now() where id = 4")
+    pipe.state = pipe.sync(streams, pipe.state).ok().state
+    assert same(pipe, "stamped")
+    pipe.do("update stamped set name = 'unstamped again' where id = 5")
+    follow(pipe, "stamped")
+    assert same(pipe, "stamped"), "it is loaded again, because the log did not keep its changes meanwhile"
+
+
+@pytest.mark.long
+def test_a_follower_has_changes_within_seconds_and_a_transaction_is_never_seen_in_part(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.tap |= {"replication_max_run_seconds": 15, "flush_seconds": 0.5}
+    processes = pipe.start({"public-things": LOG_BASED}, pipe.state)
+    time.sleep(3)
+    for number in range(100, 110):
+        pipe.do(f"insert into things values ({number}, 'followed')")
+        deadline = time.monotonic() + 5
+        while not pipe.rows(f"select from raw.things where id = {number}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    pipe.state = pipe.finish(processes).ok().state
+    assert same(pipe, "things")
