@@ -269,7 +269,8 @@ SHAPES = {
         "select order_id, product_id, before from (select items.order_id, items.product_id, "
         "lag(category) over (partition by items.order_id order by item_id) as before, "
         "row_number() over (partition by items.order_id order by item_id desc) as place from items "
-        "left join products on products.product_id = items.product_id where items.order_id is not null) as t where place = 1",
+        "left join products on products.product_id = items.product_id where items.order_id is not null) as t "
+        "where place = 1",
         ("order_id", "product_id", "before"),
         (ITEMS_BY_ORDER, PRODUCT | {"through": "m_items"}, PRODUCT),
     ),
@@ -289,13 +290,15 @@ SHAPES = {
         ("order_id", "product_id"),
     ),
     "cut": Shape(
-        "select regexp_replace(status, '@.*', '') as status, count(*) as n from orders where status is not null group by 1",
+        "select regexp_replace(status, '@.*', '') as status, count(*) as n "
+        "from orders where status is not null group by 1",
         ("status", "n"),
         (BY_ORDER | {"key": {"status": "regexp_replace(status, '@.*', '')"}},),
         "status",
     ),
     "keyword": Shape(
-        'select order_id as "user", count(*) as n, row_number() over (partition by order_id order by count(*)) as place '
+        'select order_id as "user", count(*) as n, '
+        "row_number() over (partition by order_id order by count(*)) as place "
         "from items where order_id is not null group by order_id",
         ("user", "n", "place"),
         (ITEMS_BY_ORDER | {"key": {"user": "order_id"}},),

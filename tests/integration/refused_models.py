@@ -76,7 +76,8 @@ REFUSED = {
     ),
     "an offset": Refused(
         "before LIMIT or OFFSET",
-        f"with o as (select * from {ORDERS} order by amount nulls last, order_id offset 2) select order_id, status from o",
+        f"with o as (select * from {ORDERS} order by amount nulls last, order_id offset 2) "
+        "select order_id, status from o",
         "order_id",
         [BY_ORDER],
     ),

@@ -41,8 +41,10 @@ REFUSED = {
     ),
     "twice": (
         "",
-        f"with w as (select *, row_number() over (partition by order_id order by status) as n from {ORDERS}) "
-        "select a.order_id, b.status from w as a inner join w as b on b.order_id = a.order_id and b.n = a.n",
+        (
+            f"with w as (select *, row_number() over (partition by order_id order by status) as n from {ORDERS}) "
+            "select a.order_id, b.status from w as a inner join w as b on b.order_id = a.order_id and b.n = a.n"
+        ),
         "(in the CTE w, which is read twice: write w as not materialized)",
     ),
     "first": ("", f"{PLAIN} order by shipping_fee limit 9", BEFORE + "LIMIT"),
