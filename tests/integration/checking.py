@@ -41,7 +41,7 @@ def quoted(name: str) -> str:
 def execute(checkout: Checkout, side: str, *statements: str) -> None:
     with checkout.connect(side) as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def check(checkout: Checkout, env: dict[str, str] | None = None, *, every: bool 
         for name, value in {**checkout.env, **(env or {})}.items():
             patch.setenv(name, value)
         findings = run.check(Project(checkout.root))
-    told = [finding.as_dict() for finding in findings if finding.level is not Level.ok]
+    told: list[Told] = [finding.as_dict() for finding in findings if finding.level is not Level.ok]
     # most of these tests select a few tables of many
     return told if every else [finding for finding in told if "not selected" not in finding["what"]]
 
