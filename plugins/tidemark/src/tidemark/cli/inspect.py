@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from tidemark.errors import Interruption, RowsDifferError, TidemarkError, UsageError
 from tidemark.inspect import status as status_
+from tidemark.project import sources
 from tidemark.project.directory import Project
 
 console = Console(highlight=False)
@@ -51,7 +53,7 @@ def check(
     from tidemark.inspect.check.finding import Level  # noqa: PLC0415
     from tidemark.inspect.check.run import check as run  # noqa: PLC0415
 
-    findings = run(Project.find(), source)
+    findings = run(Project.find(), source or os.environ.get(sources.ONLY))
     if as_json:
         sys.stdout.write(show.as_json(findings) + "\n")
     else:
@@ -82,6 +84,7 @@ def reconcile(  # noqa: PLR0913 - the command's options
     from tidemark.inspect.reconcile.run import ReconcileOptions, names  # noqa: PLC0415
     from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
 
+    source = source or os.environ.get(sources.ONLY)
     options = ReconcileOptions(tuple(stream or ()), source, repair, since, _percent(allow_deletes))
     with console.status("Comparing …") as status:
         results = run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tidemark.errors import UsageError
 from tidemark.local import databases
 from tidemark.project import database_settings, sources
 from tidemark.run import loads as loading
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tidemark.project.sources import SourceDefinition
     from tidemark.run.progress import Listener
 
+# commands that have an option --source
+_OF_ONE_SOURCE = ("tidemark:reconcile", "tidemark:check")
+
 
 def run(  # noqa: PLR0913 - each argument has a name
     project: Project,
@@ -30,6 +34,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     run_id: str,
     say: Listener,
     part: tuple[str, str] | None = None,
+    source: str | None = None,
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
     moved_since: datetime | None = None,
@@ -40,6 +45,7 @@ def run(  # noqa: PLR0913 - each argument has a name
 
     Args:
         part: limits dbt to a part of the models; see `source_parts.only`.
+        source: the only source that the blocks look at, which are commands of ours.
         more: variables for Meltano and its plugins.
         save_state: if false, Meltano neither reads nor changes the state.
         moved_since: see `RunReport`.
@@ -53,6 +59,8 @@ def run(  # noqa: PLR0913 - each argument has a name
 
     def plan(names: list[str]) -> RunPlan:
         limits = source_parts.only(project, *part) if part else {}
+        if source:
+            _refuse_source(project, names, source)
         read = sources.of_blocks(project, blocks)
         outcomes, loads = _outcomes(names, read)
         # a utility of ours looks at all sources, and a server that it started would end with it
@@ -67,12 +75,27 @@ def run(  # noqa: PLR0913 - each argument has a name
         for each in loading.failed(begun.plan.loads):
             failed = begun.plan.loads[each]
             say("error", f"{failed.title} failed: {failed.failures[0].message}")
+        more = {**(more or {}), **({sources.ONLY: source} if source else {})}
         begun.run(LineProgress(say), more=more, save_state=save_state)
         schemas = [each.raw_schema for each in begun.plan.loads]
         warehouse = begun.plan.databases[1]
         report = report_of(project, warehouse, begun.outcome, run_id=run_id, since=moved_since, schemas=schemas)
     report.seconds = round(time.monotonic() - began, 3)
     return report
+
+
+def _refuse_source(project: Project, names: Sequence[str], source: str) -> None:
+    """Raise if the blocks can't be limited to a source.
+
+    Raises:
+        UsageError: see above; or there is no such source.
+    """
+    if others := [name for name in names if name not in _OF_ONE_SOURCE]:
+        raise UsageError(
+            f"--source is for {' and '.join(_OF_ONE_SOURCE)}, not for {others[0]}: a load has its source in the names "
+            "of its tap and target, and --part takes the models of a source."
+        )
+    sources.chosen(project, source)
 
 
 def _outcomes(
