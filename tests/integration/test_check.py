@@ -183,3 +183,26 @@ def test_a_configuration_that_cannot_be_read_is_an_error_with_its_value(checkout
     with pytest.raises(UsageError, match=says) as raised:
         check(checkout, {variable: value})
     assert "public-orders" in str(raised.value)
+
+
+def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkout):
+    assert json.loads(checkout.tidemark("check", "--files", "--json")) == []
+    model = checkout.root / "transform/models/broken.sql"
+    model.write_text("select * from {{ ref('no_such_model') }}")
+    path = checkout.root / "orchestrate/jobs.meltano.yml"
+    before = path.read_text()
+    path.write_text(before.replace('"@hourly"', '"@daily"'))
+    try:
+        done = checkout.run("tidemark", "check", "--files", "--json")
+    finally:
+        model.unlink()
+        path.write_text(before)
+    assert done.returncode == 1
+    schedules, dbt = (each["what"] for each in json.loads(done.stdout))
+    assert (
+        schedules
+        == "orchestrate/schedules.json is not what Meltano's files say: `tidemark schedules` writes it again; commit it"
+    )
+    assert "dbt refuses the project: " in dbt
+    assert "no_such_model" in dbt
+    assert "--files looks at the files of all sources" in checkout.refusal("check", "--files", "--source", "postgres")

@@ -195,13 +195,32 @@ def test_a_project_made_by_init_and_a_clone_give_the_same_warehouse_and_pass_the
             made.shell("make", "pipeline")
             assert_same_warehouse(made, clone)
             assert "already" not in made.shell("make", "setup")
-            rules = [REPOSITORY / ".venv/bin/pytest", "-q", "-n0", REPOSITORY / "tests/project/test_users_project.py"]
-            made.shell(*rules, env={"TESTED_PROJECT": str(directory)})
+            assert_linted_and_tested(made)
             upgraded(made, build(tmp_path / "newer", version=NEWER))
             made.shell("make", "pipeline")
             assert_same_warehouse(made, clone)
         finally:
             made.kill_servers()
+
+
+def assert_linted_and_tested(made: Installed) -> None:
+    """Lint and test a project by its own targets, and see that both fail where they must."""
+    made.shell("git", "init", "--quiet")
+    assert "FAIL" not in made.shell("make", "lint")
+    assert made.shell("make", "test").endswith("All is in order.\n")
+    model, jobs = made.root / "transform/models/marts/odd.sql", made.root / "orchestrate/jobs.meltano.yml"
+    before = jobs.read_text()
+    model.write_text("SELECT 1 AS one\n")
+    jobs.write_text(f"{before}   # indented, and without an end of the line")
+    linted = made._run(["make", "lint"], None)
+    assert "transform/models/marts/odd.sql" in linted.stdout
+    assert linted.returncode
+    tested = made._run(["make", "test"], None)
+    assert "transform/models/marts/odd.sql has no key that is tested" in tested.stdout
+    assert tested.returncode
+    model.unlink()
+    assert "no new line character at the end of file" in made._run(["make", "lint"], None).stdout
+    jobs.write_text(before)
 
 
 def upgraded(made: Installed, newer: Path) -> None:
