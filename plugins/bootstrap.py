@@ -118,8 +118,13 @@ def generated_files():
     if stamp.text() == wanted:
         return
     # Python imports from a wheel as it is
-    written = run(sys.executable, "-m", "tidemark.release", ROOT, PYTHONPATH=wheel).splitlines()
+    said = run(sys.executable, "-m", "tidemark.release", ROOT, PYTHONPATH=wheel).splitlines()
     stamp.write(wanted)
+    # sentences, and paths, in which ours have no space
+    notes = [line for line in said if " " in line]
+    written = [line for line in said if line not in notes]
+    for line in notes:
+        print(line, flush=True)
     if written:
         print(
             f"Tidemark {VERSION.read_text().strip()} wrote its files ({len(written)} changed); commit them.", flush=True
