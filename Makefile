@@ -1,5 +1,6 @@
 # For developers of Tidemark, and for docker compose; what any project can do is in plugins/project.mk.
 include plugins/project.mk
+LINTED_SQL += demo
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
 .PHONY: setup-dev
@@ -62,8 +63,10 @@ compose-run: compose-ready secrets ## run a job in a container: make compose-run
 	@test -n "$(BLOCKS)" || { echo 'error: name what to run: make compose-run BLOCKS="tap-postgres target-postgres"' >&2; exit 1; }
 	@$(COMPOSE) run --rm etl tidemark run $(BLOCKS)
 
-.PHONY: test
-test: setup-dev ## run all tests, on separate servers and directories
+test: test-code ## run all tests, on separate servers and directories, then check this project's files
+
+.PHONY: test-code
+test-code: setup-dev
 	@$(BIN)/pytest
 
 .PHONY: test-long
@@ -116,16 +119,15 @@ bench-tracking: setup-dev ## time the loader's merge with and without change tra
 # files in git, and files that could be added
 LISTED := git ls-files --cached --others --exclude-standard
 
-.PHONY: lint
-lint: setup-dev ## check Python, types, SQL, YAML, workflows, docker files, shell scripts and rules of alerts
+lint: lint-code ## check Python, types, SQL, YAML, workflows, docker files, shell scripts and rules of alerts
+
+.PHONY: lint-code
+lint-code: setup-dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@said=$$(PYTHONPATH=plugins/tidemark-dbt/src:plugins/tidemark-airflow/src $(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; false; }
-	@$(BIN)/sqlfluff lint --disable-progress-bar transform demo
-	@$(BIN)/yamllint --strict .
 	@$(BIN)/python docs/build_site.py --to "$$(mktemp -d)"
-	@$(LISTED) '.github/workflows/*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows
 	@$(LISTED) '.github/dependabot.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot
 	@$(LISTED) 'docker-compose*.yml' | xargs -r $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jactionlint --strict-exit --no-online
@@ -173,7 +175,7 @@ security: setup-dev ## look for secrets in the files and their whole history, an
 format: setup-dev ## fix what lint can fix by itself
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
-	@$(BIN)/sqlfluff fix --disable-progress-bar --quiet transform demo
+	@$(BIN)/sqlfluff fix --disable-progress-bar --quiet $(LINTED_SQL)
 
 .PHONY: wheels
 wheels: setup ## build the packages of plugins/ into dist/, with the pinned build backend and without a network
@@ -191,6 +193,6 @@ COMPILED := --universal --python-version 3.11 --generate-hashes
 
 .PHONY: requirements
 requirements: setup ## compile plugins/requirements/*.in again (UPGRADE=1 for the newest versions)
-	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow dev singer-test; do \
+	@cd plugins/requirements && for name in uv project build tap-postgres target-postgres dbt-postgres airflow lint dev singer-test; do \
 		UV_CUSTOM_COMPILE_COMMAND="make requirements ($(COMPILED))" ../../$(BIN)/uv pip compile --quiet $(COMPILED) --no-annotate \
 			--no-emit-index-url $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt || exit; done

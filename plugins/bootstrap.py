@@ -34,6 +34,8 @@ WHEELHOUSE = ROOT / "wheelhouse"
 OURS = {"singer-postgres": "tidemark_singer_postgres-", "tidemark": "tidemark-"}
 # named after their pins; Airflow, the largest, is installed only where it is asked for
 PLUGINS = ["tap-postgres", "target-postgres", "dbt-postgres"]
+# what is in .venv: each has all of the one before it
+KINDS = ("project", "lint", "dev")
 # dbt-core 1.11 does not run on 3.14
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 # an environment's scripts contain its path, and its packages fit one Python version: if either changes, rebuild it
@@ -46,7 +48,8 @@ class SetupError(Exception):
 
 def main():
     parser = argparse.ArgumentParser(description="Install what the project needs.")
-    parser.add_argument("--dev", action="store_true", help="also install what `make test` and `make lint` need")
+    parser.add_argument("--lint", action="store_true", help="also install what `make lint` needs")
+    parser.add_argument("--dev", action="store_true", help="also install what developers of Tidemark need")
     parser.add_argument("--airflow", action="store_true", help="also install Airflow")
     arguments = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
@@ -58,7 +61,9 @@ def main():
     with locked():
         if VERSION.exists():
             generated_files()
-        made = environment(dev=arguments.dev) | plugins("the tap, the target and dbt", PLUGINS)
+        # a clone's linters are among what its developers need
+        kind = "dev" if arguments.dev or (arguments.lint and not VERSION.exists()) else "lint" * arguments.lint
+        made = environment(kind or "project") | plugins("the tap, the target and dbt", PLUGINS)
         if arguments.airflow or arguments.dev:
             made |= plugins("Airflow", ["airflow"])
         made |= dbt_packages()
@@ -113,8 +118,13 @@ def generated_files():
     if stamp.text() == wanted:
         return
     # Python imports from a wheel as it is
-    written = run(sys.executable, "-m", "tidemark.release", ROOT, PYTHONPATH=wheel).splitlines()
+    said = run(sys.executable, "-m", "tidemark.release", ROOT, PYTHONPATH=wheel).splitlines()
     stamp.write(wanted)
+    # sentences, and paths, in which ours have no space
+    notes = [line for line in said if " " in line]
+    written = [line for line in said if line not in notes]
+    for line in notes:
+        print(line, flush=True)
     if written:
         print(
             f"Tidemark {VERSION.read_text().strip()} wrote its files ({len(written)} changed); commit them.", flush=True
@@ -123,14 +133,18 @@ def generated_files():
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
 
-def environment(*, dev):
-    """Make .venv; return whether there was anything to do. Once installed, a developer's tools stay."""
+def environment(kind):
+    """Make .venv; return whether there was anything to do. Once installed, linters and a developer's tools stay.
+
+    Args:
+        kind: the name of the largest file of requirements, one of KINDS.
+    """
     stamp = Stamp(VENV / ".tidemark-setup")
-    dev = dev or stamp.kind() == "dev"
-    files = [REQUIREMENTS / "project.txt"] + [REQUIREMENTS / "dev.txt"] * dev
-    tools = [REQUIREMENTS / f"{TEST_TOOLS.name}.txt"] * dev
+    kind = max(kind, stamp.kind() if stamp.kind() in KINDS else kind, key=KINDS.index)
+    files = [REQUIREMENTS / f"{name}.txt" for name in dict.fromkeys(["project", kind])]
+    tools = [REQUIREMENTS / f"{TEST_TOOLS.name}.txt"] * (kind == "dev")
     wanted = stamp.wanted(
-        "dev" if dev else "project",
+        kind,
         [*files, *tools, *sorted((ROOT / "plugins").glob("*/pyproject.toml")), *wheels()],
     )
     usable = os.access(VENV / "bin" / "python", os.X_OK) and stamp.place() == HERE

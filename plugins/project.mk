@@ -8,7 +8,10 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' plugins/project.mk $(filter-out plugins/project.mk,$(MAKEFILE_LIST))
+	@# what the Makefile says of a target replaces what is said of it here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { if (!($$1 in said)) names[++n] = $$1; said[$$1] = $$2 } \
+		END { for (i = 1; i <= n; i++) printf "  make %-14s %s\n", names[i], said[names[i]] }' \
+		plugins/project.mk $(filter-out plugins/project.mk,$(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: python ## install everything into this directory (done by every target that needs it)
@@ -63,6 +66,23 @@ dbt: setup ## run dbt: make dbt ARGS="build --select +fct_sales"; set DBT_SCHEMA
 dbt-changed: setup ## build and test the models that changed since the last good run, and everything below them
 	@test -f .meltano/dbt/good/manifest.json || { echo "error: no whole run has succeeded yet, so there is nothing to compare with; run make pipeline first." >&2; exit 1; }
 	@$(BIN)/meltano invoke dbt-postgres:changed
+
+# the directories whose SQL `make lint` checks
+LINTED_SQL := transform
+
+.PHONY: lint
+lint: setup-lint ## check SQL, YAML and workflows, by the rules in .sqlfluff and .yamllint
+	@$(BIN)/sqlfluff lint --disable-progress-bar $(LINTED_SQL)
+	@$(BIN)/yamllint --strict .
+	@$(if $(wildcard .github/workflows/*.yml),$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml)
+
+.PHONY: setup-lint
+setup-lint: python
+	@$(PYTHON) plugins/bootstrap.py --lint
+
+.PHONY: test
+test: setup ## check that streams, jobs, schedules, variables, sources and models fit together; this asks no database
+	@$(BIN)/tidemark check --files
 
 .PHONY: clean
 clean: ## remove what was installed and built; data, state and settings stay

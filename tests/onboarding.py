@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tidemark.inspect.foreign_keys import ForeignKey
 from tidemark.onboard import catalog, identifiers
 from tidemark.onboard.proposal import Method, Proposal, TableProposal
 from tidemark.onboard.rules import Facts, Wanted, propose
-from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable, ValueList
+from tidemark.onboard.source_tables import SourceColumn, SourceTable, ValueList
 from tidemark.project.connections import SNAPSHOT
 
 if TYPE_CHECKING:

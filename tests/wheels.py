@@ -9,16 +9,20 @@ from tests.conftest import REPOSITORY
 from tests.integration.conftest import copy_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def build(copy: Path, *, version: str | None = None) -> Path:
+def build(copy: Path, *, version: str | None = None, more: Mapping[str, str] | None = None) -> Path:
     """Build all wheels in a copy of the repository, and return the directory that has them.
 
     Args:
         version: the version that they get, instead of the repository's.
+        more: files that this release has, and the repository does not.
     """
     copy_files(copy)
+    for name, text in (more or {}).items():
+        (copy / name).write_text(text)
     (copy / ".venv").symlink_to(REPOSITORY / ".venv")
     for file in copy.glob("plugins/*/pyproject.toml"):
         if version:

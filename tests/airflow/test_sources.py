@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
-WHOLE = "hourly-sync-and-transform"
+WHOLE, RECONCILE = "hourly-sync-and-transform", "nightly-reconcile"
 ON_CRM = {f"{task}_crm{more}" for task in ("dbt_run", "dbt_test") for more in ("", "_and_postgres")}
 OTHERS = {"extract_load_postgres", "dbt_run_postgres", "dbt_test_postgres"}
 
@@ -89,6 +89,28 @@ def test_a_source_that_fails_stops_only_what_stands_on_it(airflow, receiver):
         **dict.fromkeys(ON_CRM, ("success", 1)),
     }
     assert airflow.checkout.rows("warehouse", "select count(*) from staging.stg_crm_contacts") == [(11,)]
+    assert receiver.take() == []
+
+
+def test_a_source_that_fails_does_not_stop_the_comparison_of_another(airflow, receiver):
+    airflow.unpause(RECONCILE)
+    # it follows the run that Airflow starts of itself for the last night
+    assert airflow.tasks(RECONCILE, airflow.run(RECONCILE)) == dict.fromkeys(
+        ("reconcile_postgres", "reconcile_crm"), ("success", 1)
+    )
+    with airflow.checkout.connect("source", "postgres") as connection:
+        connection.execute("alter database crm allow_connections false")
+        run = airflow.trigger(RECONCILE)
+        assert airflow.wait(RECONCILE, run) == "failed"
+        connection.execute("alter database crm allow_connections true")
+    assert airflow.tasks(RECONCILE, run) == {"reconcile_postgres": ("success", 1), "reconcile_crm": ("failed", 2)}
+    (alert,) = until(receiver.take, "an alert")
+    assert "reconcile_crm" in alert["text"]
+    assert "public-orders" in str(airflow.log(RECONCILE, run, "reconcile_postgres"))
+    assert "public-contacts" not in str(airflow.log(RECONCILE, run, "reconcile_postgres"))
+    airflow.clear_failed(RECONCILE, run)
+    assert airflow.wait(RECONCILE, run) == "success", airflow.logs(RECONCILE, run)
+    assert airflow.tasks(RECONCILE, run) == {"reconcile_postgres": ("success", 1), "reconcile_crm": ("success", 3)}
     assert receiver.take() == []
 
 

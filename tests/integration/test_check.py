@@ -1,94 +1,24 @@
-"""`tidemark check` names what is broken, at the right level, with SQL that fixes it."""
+"""`tidemark check` names what is broken in selection, columns and replication keys, at the right level."""
 
 from __future__ import annotations
 
 import json
-import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.checking import broken, check, only, shops, streams
 from tidemark.errors import UsageError
-from tidemark.inspect.check import run
-from tidemark.inspect.check.finding import Level
-from tidemark.project.directory import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.conftest import Checkout
 
-Told = dict[str, Any]
-SIDES = ("source", "warehouse")
-READER = 'the "reader"'
-_READER_IS_SOURCE = {"TAP_POSTGRES_USER": READER, "TAP_POSTGRES_PASSWORD": "secret"}
-
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Checkout]:
     yield from shops()
-
-
-def shops() -> Iterator[Checkout]:
-    """Both servers, with the demo shop and roles without rights; each test restores what it breaks."""
-    for made in make_checkout(stage="up"):
-        made.tidemark("demo", "load", "--scale", "0.001")
-        for side in SIDES:
-            execute(made, side, f"create role {quoted(READER)} login password 'secret'")
-        execute(made, "source", f"grant select on all tables in schema public to {quoted(READER)}")
-        yield made
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def execute(checkout: Checkout, side: str, *statements: str) -> None:
-    with checkout.connect(side) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-
-@contextmanager
-def broken(checkout: Checkout, side: str, *statements: str, then: tuple[str, ...]) -> Iterator[None]:
-    try:
-        execute(checkout, side, *statements)
-        yield
-    finally:
-        execute(checkout, side, *then)
-
-
-def streams(**methods: str | None) -> dict[str, str]:
-    """Return variables that select these tables of schema public, each with its replication key, if any."""
-    metadata = {
-        f"public-{table}": {"replication-method": "INCREMENTAL", "replication-key": key}
-        for table, key in methods.items()
-        if key
-    }
-    return {
-        "TAP_POSTGRES__SELECT": json.dumps([f"public-{table}.*" for table in methods]),
-        "TAP_POSTGRES__METADATA": json.dumps(metadata),
-    }
-
-
-def check(checkout: Checkout, env: dict[str, str] | None = None, *, every: bool = False) -> list[Told]:
-    """Return the findings of `tidemark check --json` that are not in order, without starting Meltano each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ:
-            patch.delenv(name)
-        for name, value in {**checkout.env, **(env or {})}.items():
-            patch.setenv(name, value)
-        findings = run.check(Project(checkout.root))
-    told = [finding.as_dict() for finding in findings if finding.level is not Level.ok]
-    # most of these tests select a few tables of many
-    return told if every else [finding for finding in told if "not selected" not in finding["what"]]
-
-
-def only(found: list[Told]) -> Told:
-    assert len(found) == 1, json.dumps(found, indent=2)
-    return found[0]
 
 
 def test_the_demo_shop_is_in_order_and_says_so_in_a_line(checkout):
@@ -98,138 +28,12 @@ def test_the_demo_shop_is_in_order_and_says_so_in_a_line(checkout):
     assert printed.endswith("All is in order.\n")
 
 
-def test_each_broken_table_is_named_with_sql_that_fixes_it(checkout):
-    tables = (
-        "create table unkeyed (a int, updated_at timestamptz not null)",
-        'create table "Odd name" (id int primary key, "Changed at" timestamptz not null)',
-        "create table nullable (id int primary key, updated_at timestamptz)",
-        "create index on nullable (updated_at)",
-        "create table almost_keyed (a int unique, updated_at timestamptz not null)",
-        "create index on almost_keyed (updated_at)",
-    )
-    names = ("unkeyed", '"Odd name"', "nullable", "almost_keyed")
-    env = streams(**{"Odd name": "Changed at"}, unkeyed="updated_at", nullable="updated_at", almost_keyed="updated_at")
-    with broken(checkout, "source", *tables, then=tuple(f"drop table {name}" for name in names)):
-        before = check(checkout, env)
-        levels = sorted((finding["stream"], finding["level"]) for finding in before)
-        assert levels == [
-            ("public-Odd name", "note"),
-            ("public-almost_keyed", "error"),
-            ("public-nullable", "note"),
-            ("public-unkeyed", "error"),
-            ("public-unkeyed", "note"),
-        ]
-        assert {statement for finding in before for statement in finding["fix"]} == {
-            'CREATE INDEX CONCURRENTLY ON "public"."Odd name" ("Changed at");',
-            'ALTER TABLE "public"."almost_keyed" ALTER COLUMN "a" SET NOT NULL;',
-            'ALTER TABLE "public"."nullable" ALTER COLUMN "updated_at" SET NOT NULL;',
-            'ALTER TABLE "public"."unkeyed" ADD COLUMN "id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
-            'CREATE INDEX CONCURRENTLY ON "public"."unkeyed" ("updated_at");',
-        }
-        execute(checkout, "source", *(statement for finding in before for statement in finding["fix"]))
-        assert check(checkout, env) == []
-
-
-def test_a_full_table_stream_needs_no_key_and_duplicates_can_be_allowed(checkout):
-    with broken(
-        checkout,
-        "source",
-        "create table unkeyed (updated_at timestamptz not null)",
-        "create index on unkeyed (updated_at)",
-        then=("drop table unkeyed",),
-    ):
-        assert check(checkout, streams(unkeyed=None)) == []
-        allowed = {"TAP_POSTGRES_ALLOW_DUPLICATES": '["public-unkeyed"]'}
-        assert only(check(checkout, streams(unkeyed="updated_at") | allowed))["level"] == "note"
-
-
 def test_deletes_that_incremental_models_would_not_see_are_a_warning(checkout):
     env = streams(customers=None, products="updated_at")
     assert check(checkout, env) == []
     found = only(check(checkout, {**env, "TARGET_POSTGRES_HARD_DELETE": "true"}))
     assert (found["stream"], found["level"]) == ("public-customers", "warning")
     assert "set hard_delete: false" in found["what"]
-
-
-def test_a_large_table_without_an_index_is_a_warning_and_a_partial_index_does_not_count(checkout):
-    with broken(
-        checkout,
-        "source",
-        # large in bytes, not in rows
-        "create table large (id int primary key, updated_at timestamptz not null, filling text)",
-        "alter table large alter column filling set storage external",
-        "insert into large select n, now(), repeat('x', 1000000) from generate_series(1, 70) n",
-        "create index on large (id, updated_at)",
-        "create index on large (updated_at) where id > 5",
-        then=("drop table large",),
-    ):
-        found = only(check(checkout, streams(large="updated_at")))
-        assert found["level"] == "warning"
-        assert "MiB" in found["what"]
-
-
-def test_a_partitioned_table_is_indexed_without_blocking_its_writers(checkout):
-    with broken(
-        checkout,
-        "source",
-        "create table parted (id int, updated_at timestamptz not null, primary key (id)) partition by range (id)",
-        "create table parted_1 partition of parted for values from (1) to (10)",
-        "create table parted_2 partition of parted for values from (10) to (20)",
-        then=("drop table parted",),
-    ):
-        kind, index = check(checkout, streams(parted="updated_at"))
-        assert "each partition is read in ranges (2 partitions)" in kind["what"]
-        assert index["fix"][0] == 'CREATE INDEX CONCURRENTLY ON "public"."parted_1" ("updated_at");'
-        execute(checkout, "source", *index["fix"])
-        assert check(checkout, streams(parted="updated_at")) == [kind]
-        of_partition = only(check(checkout, streams(parted_1=None)))
-        assert of_partition["level"] == "error"
-        assert "part of its table" in of_partition["what"]
-
-
-def test_a_role_that_may_not_read_is_told_what_to_grant(checkout):
-    role = quoted(READER)
-    with broken(
-        checkout,
-        "source",
-        "create schema closed",
-        "create table closed.things (id int primary key)",
-        f"grant select on closed.things to {role}",
-        f"revoke select on orders from {role}",
-        f"grant select (order_id) on orders to {role}",
-        "alter table products enable row level security",
-        then=("drop schema closed cascade", "alter table products disable row level security"),
-    ):
-        env = _READER_IS_SOURCE | {
-            "TAP_POSTGRES_FILTER_SCHEMAS": '["public", "closed"]',
-            "TAP_POSTGRES__SELECT": (
-                '["public-orders.order_id", "public-products.*", "closed-*.*", "public-customers.*"]'
-            ),
-        }
-        before = check(checkout, env)
-        assert [(finding["stream"], finding["level"], finding["fix"]) for finding in before] == [
-            (None, "warning", [f"GRANT pg_read_all_stats TO {role};"]),
-            ("closed-things", "error", [f'GRANT USAGE ON SCHEMA "closed" TO {role};']),
-            ("public-orders", "error", [f'GRANT SELECT ("updated_at") ON "public"."orders" TO {role};']),
-            ("public-products", "error", [f"ALTER ROLE {role} BYPASSRLS;"]),
-        ]
-        execute(checkout, "source", *(statement for finding in before for statement in finding["fix"]))
-        found = only(check(checkout, env))
-        assert (found["stream"], found["level"]) == ("public-orders", "note")
-        assert "has SELECT on single columns" in found["what"]
-    execute(checkout, "source", f"alter role {role} nobypassrls", f"revoke pg_read_all_stats from {role}")
-
-
-def test_sessions_that_hide_their_transactions_are_reported(checkout):
-    with broken(
-        checkout,
-        "source",
-        f"alter role {quoted(READER)} set track_activities = off",
-        then=(f"alter role {quoted(READER)} reset track_activities",),
-    ):
-        found = only(check(checkout))
-        assert found["level"] == "warning"
-        assert found["fix"] == [f"ALTER ROLE {quoted(READER)} RESET track_activities;"]
 
 
 def test_types_that_change_are_noted_and_those_that_cannot_travel_are_errors(checkout):
@@ -326,33 +130,6 @@ def test_a_time_zone_that_is_set_ends_the_note_and_a_date_of_the_business_is_war
     assert "shipped_on sounds like a date of the business" in found["what"]
 
 
-@pytest.mark.parametrize(
-    ("masks", "says"),
-    [
-        ({"public-customers": {"email": "sha256"}}, "set mask_secret (TAP_POSTGRES_MASK_SECRET in .env"),
-        (
-            {"public-customers": {"email": "sha265"}},
-            "'sha265' of public-customers.email is no mask; did you mean sha256?",
-        ),
-        ({"public-customers": {"emial": "null"}}, "masks of public.customers name emial, and it has no such column"),
-        (
-            {"public-costumers": {"email": "null"}},
-            "masks names public-costumers, which the source does not have; public-cu",
-        ),
-        ({"public-customers": {"customer_id": "null"}}, "part of the key, and mask 'null' would make rows"),
-    ],
-    ids=["no secret", "a misspelt mask", "a misspelt column", "a misspelt stream", "a key"],
-)
-def test_a_mask_that_can_not_hold_is_one_line_from_the_check_and_from_the_run(checkout, masks, says):
-    env = {**streams(customers=None), "TAP_POSTGRES_MASKS": json.dumps(masks)}
-    found = only(check(checkout, env))
-    assert (found["level"], says in found["what"]) == ("error", True), found["what"]
-    run = checkout.run("tidemark", "run", "tap-postgres", "target-postgres", env=env)
-    assert run.returncode
-    (error,) = run.stderr.strip().splitlines()
-    assert says in error
-
-
 def test_tables_that_nothing_reads_and_those_without_a_rule_of_freshness_are_noted(checkout):
     found = only(check(checkout, streams(customers=None), every=True))
     assert (found["level"], found["what"]) == (
@@ -394,54 +171,6 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
     assert found == {("public-ordres", "error"), ("public-customers", "warning"), ("public-supplier", "warning")}
 
 
-def test_views_are_read_in_full_and_need_a_configured_key_otherwise(checkout):
-    with broken(checkout, "source", "create view recent as select * from orders", then=("drop view recent",)):
-        assert "is a view" in only(check(checkout, streams(recent=None)))["what"]
-        env = streams(recent="updated_at")
-        levels = [finding["level"] for finding in check(checkout, env)]
-        assert levels == ["note", "error"]
-        metadata = json.loads(env["TAP_POSTGRES__METADATA"])
-        metadata["public-recent"]["table-key-properties"] = ["order_id"]
-        assert only(check(checkout, env | {"TAP_POSTGRES__METADATA": json.dumps(metadata)}))["level"] == "note"
-
-
-def test_a_table_that_the_tap_refuses_is_reported_with_the_taps_message(checkout):
-    many = ", ".join(f"c{number} bool" for number in range(1592))
-    wide = ", ".join(f"c{number} bigint not null default 0" for number in range(1000))
-    tables = (
-        f"create table many (id int primary key, {many})",
-        f"create table wide (id int primary key, {wide})",
-        "create table bare ()",
-        "create table heir () inherits (orders)",
-        "create table unproven (id int, updated_at timestamptz not null)",
-        "create unique index on unproven (id)",
-        "create index on unproven (updated_at)",
-        "create table deferred (id int primary key deferrable, updated_at timestamptz not null)",
-        "create index on deferred (updated_at)",
-        "create table down (id int generated by default as identity (increment -1) primary key)",
-    )
-    names = ("many", "wide", "bare", "heir", "unproven", "deferred", "down")
-    env = streams(
-        **dict.fromkeys(["many", "wide", "bare"]),
-        **dict.fromkeys(["heir", "unproven", "deferred"], "updated_at"),
-        down="id",
-    )
-    with broken(checkout, "source", *tables, then=tuple(f"drop table {name}" for name in names)):
-        execute(checkout, "source", "alter table unproven add constraint known not null id not valid")
-        found = {each["stream"]: each for each in check(checkout, env) if each["level"] == "error"}
-        assert "has 1,593 selected columns, and the warehouse adds 8" in found["public-many"]["what"]
-        assert "take 8,208 bytes or more of a row" in found["public-wide"]["what"]
-        assert "has no column to read" in found["public-bare"]["what"]
-        assert "inherits from public.orders, whose primary key (order_id) does not hold" in found["public-heir"]["what"]
-        assert found["public-heir"]["fix"] == ['ALTER TABLE "public"."heir" ADD PRIMARY KEY ("order_id");']
-        assert found["public-unproven"]["fix"] == ['ALTER TABLE "public"."unproven" VALIDATE CONSTRAINT "known";']
-        assert "counts down, so new rows come below the bookmark" in found["public-down"]["what"]
-        assert "public-deferred" not in found
-        execute(checkout, "source", *(each for name in ("heir", "unproven") for each in found[f"public-{name}"]["fix"]))
-        found = {each["stream"] for each in check(checkout, env) if each["level"] == "error"}
-        assert found == {"public-many", "public-wide", "public-bare", "public-down"}
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
@@ -454,3 +183,26 @@ def test_a_configuration_that_cannot_be_read_is_an_error_with_its_value(checkout
     with pytest.raises(UsageError, match=says) as raised:
         check(checkout, {variable: value})
     assert "public-orders" in str(raised.value)
+
+
+def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkout):
+    assert json.loads(checkout.tidemark("check", "--files", "--json")) == []
+    model = checkout.root / "transform/models/broken.sql"
+    model.write_text("select * from {{ ref('no_such_model') }}")
+    path = checkout.root / "orchestrate/jobs.meltano.yml"
+    before = path.read_text()
+    path.write_text(before.replace('"@hourly"', '"@daily"'))
+    try:
+        done = checkout.run("tidemark", "check", "--files", "--json")
+    finally:
+        model.unlink()
+        path.write_text(before)
+    assert done.returncode == 1
+    schedules, dbt = (each["what"] for each in json.loads(done.stdout))
+    assert (
+        schedules
+        == "orchestrate/schedules.json is not what Meltano's files say: `tidemark schedules` writes it again; commit it"
+    )
+    assert "dbt refuses the project: " in dbt
+    assert "no_such_model" in dbt
+    assert "--files looks at the files of all sources" in checkout.refusal("check", "--files", "--source", "postgres")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration import pgbouncer
+from tests.integration.checking import READER, SIDES, broken, check, execute, quoted, shops
 from tests.integration.conftest import free_port
-from tests.integration.test_check import READER, SIDES, broken, check, execute, quoted, shops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

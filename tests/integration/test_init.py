@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 VERSION = metadata.version("tidemark")
 NEWER = "9.9.9"
+# files that the newer release does not have; the second one gets edited
+GONE = ("orchestrate/dags/gone.py", "orchestrate/dags/edited.py")
 TEMPLATES = {"Makefile", ".gitignore", "README.md", ".github/workflows/project.yml", write.VERSION_FILE}
 TEMPLATES |= {*contents.BEGUN_WITH}
 RELATIONS = """
@@ -172,7 +174,7 @@ def assert_same_warehouse(made: Checkout, clone: Checkout) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_project_made_by_init_and_a_clone_give_the_same_warehouse_and_pass_the_same_tests(directory, tmp_path):
-    release = build(tmp_path / "release")
+    release = build(tmp_path / "release", more=dict.fromkeys(GONE, "# of the older release\n"))
     tool = [REPOSITORY / ".venv/bin/uv", "tool", "run", "--from", release / definitions.wheel("tidemark", VERSION)]
     tool += ["--with", release / definitions.wheel("singer-postgres", VERSION)]
     made = Installed(directory, environment())
@@ -195,13 +197,32 @@ def test_a_project_made_by_init_and_a_clone_give_the_same_warehouse_and_pass_the
             made.shell("make", "pipeline")
             assert_same_warehouse(made, clone)
             assert "already" not in made.shell("make", "setup")
-            rules = [REPOSITORY / ".venv/bin/pytest", "-q", "-n0", REPOSITORY / "tests/project/test_users_project.py"]
-            made.shell(*rules, env={"TESTED_PROJECT": str(directory)})
+            assert_linted_and_tested(made)
             upgraded(made, build(tmp_path / "newer", version=NEWER))
             made.shell("make", "pipeline")
             assert_same_warehouse(made, clone)
         finally:
             made.kill_servers()
+
+
+def assert_linted_and_tested(made: Installed) -> None:
+    """Lint and test a project by its own targets, and see that both fail where they must."""
+    made.shell("git", "init", "--quiet")
+    assert "FAIL" not in made.shell("make", "lint")
+    assert made.shell("make", "test").endswith("All is in order.\n")
+    model, jobs = made.root / "transform/models/marts/odd.sql", made.root / "orchestrate/jobs.meltano.yml"
+    before = jobs.read_text()
+    model.write_text("SELECT 1 AS one\n")
+    jobs.write_text(f"{before}   # indented, and without an end of the line")
+    linted = made._run(["make", "lint"], None)
+    assert "transform/models/marts/odd.sql" in linted.stdout
+    assert linted.returncode
+    tested = made._run(["make", "test"], None)
+    assert "transform/models/marts/odd.sql has no key that is tested" in tested.stdout
+    assert tested.returncode
+    model.unlink()
+    assert "no new line character at the end of file" in made._run(["make", "lint"], None).stdout
+    jobs.write_text(before)
 
 
 def upgraded(made: Installed, newer: Path) -> None:
@@ -210,9 +231,18 @@ def upgraded(made: Installed, newer: Path) -> None:
     assert "copy the release's wheels there" in made.refusal("upgrade", "--to", NEWER)
     for wheel in newer.glob("*.whl"):
         shutil.copy(wheel, root / definitions.WHEELHOUSE)
+    (root / GONE[1]).write_text("# mine\n")
+    (root / "orchestrate/dags/own.py").write_text("# mine\n")
     users = {name: (root / name).read_bytes() for name in files(root) if is_users(name)}
     said = made.shell(".venv/bin/tidemark", "upgrade", "--to", NEWER)
     assert f"The files and what is installed are of version {NEWER}." in said
     assert (root / write.VERSION_FILE).read_text() == f"{NEWER}\n"
     assert f"-{NEWER}-" in (root / "plugins/loaders/target-postgres--tidemark.lock").read_text()
     assert {name: (root / name).read_bytes() for name in users} == users
+    assert f"Removed {GONE[0]}, which this release does not have." in said
+    assert f"Kept {GONE[1]}, which this release does not have, because somebody edited it" in said
+    assert sorted(path.name for path in (root / "orchestrate/dags").glob("*.py")) == [
+        "edited.py",
+        "own.py",
+        "tidemark.py",
+    ]

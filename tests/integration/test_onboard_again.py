@@ -47,6 +47,23 @@ def test_masks_that_come_after_the_first_load_reach_all_rows_with_the_next_run(a
     assert "its masks reach" not in app.onboard("app", "--yes", "--no-run")
 
 
+def test_a_new_table_that_refers_to_a_masked_column_is_warned_of_until_its_masks_are_confirmed(app):
+    with app.connect("app") as connection:
+        connection.execute("alter table person add unique (email)")
+        connection.execute("create table visit (id int primary key, who text references person (email))")
+    warning = (
+        "foreign key visit_who_fkey joins public-visit.who (not masked) with public-person.email (masked: sha256), so "
+        "a join of both finds no row: write `public-visit: {who: sha256}` under `masks` of the tap's `config` in "
+        f"{TAP}, or mask none of them"
+    )
+    said = app.onboard("app", "--yes", "--no-run")
+    assert f"public-visit: {warning}" in said
+    assert "1 mask to confirm: tidemark onboard app --masks" in said
+    assert warning in app.checkout.run("tidemark", "check", "--source", "app").stdout
+    assert warning not in app.onboard("app", "--yes", "--no-run", "--masks")
+    assert warning not in app.checkout.run("tidemark", "check", "--source", "app").stdout
+
+
 def test_a_table_that_an_edited_tap_does_not_select_gets_no_model_and_the_line_to_add(app):
     tap = app.checkout.root / TAP
     tap.write_text(f"{tap.read_text()}# mine\n")

@@ -105,6 +105,25 @@ def test_a_stream_of_two_sources_is_read_as_its_own_tap_says_and_needs_its_sourc
         extractors.write_text(text)
 
 
+def test_a_comparison_that_meltano_runs_can_be_of_one_source_and_no_other_block_can(crm):
+    checkout, source = crm
+    source.execute("insert into contacts values (999, 'never loaded', now() - interval '30 days')")
+    compared = checkout.run("tidemark", "run", "--source", "crm", "tidemark:reconcile")
+    assert compared.returncode != 0
+    assert "Source and warehouse differ; repair them: `tidemark reconcile --repair crm/public-contacts`" in (
+        compared.stdout + compared.stderr
+    )
+    assert "public-orders" not in compared.stdout
+    of_shop = run(checkout, "tidemark", "run", "--source", "postgres", "tidemark:reconcile")
+    assert "public-orders" in of_shop
+    assert "contacts" not in of_shop
+    source.execute("delete from contacts where id = 999")
+    assert "--source is for tidemark:reconcile and tidemark:check, not for tap-crm target-crm: " in checkout.refusal(
+        "run", "--source", "crm", "tap-crm", "target-crm"
+    )
+    assert "There is no source" in checkout.refusal("run", "--source", "cmr", "tidemark:reconcile")
+
+
 def test_a_source_without_an_address_reads_no_other_database_and_is_refused(crm):
     checkout, _ = crm
     checkout.tidemark("source", "add", "lost")

@@ -63,3 +63,15 @@ def test_airflow_and_tidemark_take_the_same_digest_of_meltanos_files():
         (digest,) = [each for each in nodes if isinstance(each, ast.FunctionDef) and each.name.lstrip("_") == "digest"]
         bodies.add("\n".join(map(ast.unparse, digest.body)))
     assert len(bodies) == 1
+
+
+def test_a_run_of_meltano_is_started_in_one_place():
+    """Its log, its lock and the history of its streams belong together, whatever starts it."""
+    starts = re.compile(r"\b(logged|failed_streams\.recorded|meltano_run\.run)\(")
+    package = REPOSITORY / "plugins/tidemark/src/tidemark"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if any(starts.search(line) and not line.startswith("def ") for line in path.read_text().splitlines())
+    }
+    assert found == {"run/runner.py"}

@@ -16,7 +16,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.wheels import build
-from tidemark.release import definitions, write
+from tidemark.release import contents, definitions, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,3 +117,56 @@ def test_a_wheel_writes_a_projects_files_with_nothing_but_python(wheels, tmp_pat
     assert {"plugins/bootstrap.py", "plugins/extractors/tap-postgres--tidemark.lock", ".env.example"} <= {*written}
     (tmp_path / "plugins/bootstrap.py").write_text("edited")
     assert (run(), run()) == (["plugins/bootstrap.py"], [])
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / write.RECORD).write_text(f"{hashlib.sha256(b'old').hexdigest()}  old.txt\n")
+    assert run() == [write.RECORD, "Removed old.txt, which this release does not have."]
+
+
+def test_an_upgrade_removes_only_files_of_the_older_release_that_nobody_edited(tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / write.VERSION_FILE).write_text("1.2.3\n")
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "a").write_text("of the release\n")
+    names = (
+        "deploy/old/a.yml",
+        "deploy/old/empty/a.yml",
+        "edited.txt",
+        "binary.txt",
+        "deleted.txt",
+        "again.txt",
+    )
+    shipped = list(contents.written(contents.root()))
+    with monkeypatch.context() as patch:
+        patch.setattr(contents, "written", lambda _: [*shipped, *((name, older / "a") for name in names)])
+        assert {*names, write.RECORD} <= {*write.write(root).written}
+    (root / "edited.txt").write_text("mine\n")
+    (root / "binary.txt").write_bytes(b"\xff")
+    (root / "deleted.txt").unlink()
+    own = {"own.txt": "of the release\n", "deploy/old/own.yml": "mine\n"}
+    for name, text in own.items():
+        (root / name).write_text(text)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("of the release\n")
+    (root / "linked").symlink_to(tmp_path)
+    digest = hashlib.sha256(b"of the release\n").hexdigest()
+    with (root / write.RECORD).open("a") as record:
+        for name in ("../outside.txt", str(outside), "linked/outside.txt", ".", ""):
+            record.write(f"{digest}  {name}\n")
+        record.write("a merge left this line\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(contents, "written", lambda _: [*shipped, ("again.txt", older / "a")])
+        done = write.write(root)
+        assert write.write(root) == ([], [], [])
+    assert (sorted(done.removed), sorted(done.kept)) == (
+        ["deploy/old/a.yml", "deploy/old/empty/a.yml"],
+        ["binary.txt", "edited.txt"],
+    )
+    assert done.written == [write.RECORD]
+    assert [line.partition(",")[0] for line in done.notes()][-1] == "Kept edited.txt"
+    assert (root / "edited.txt").read_text() == "mine\n"
+    assert {name: (root / name).read_text() for name in own} == own
+    assert (root / "again.txt").is_file()
+    assert outside.is_file()
+    assert not (root / "deploy/old/empty").exists()

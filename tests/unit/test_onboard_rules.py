@@ -8,12 +8,13 @@ import pytest
 
 from tidemark.errors import UsageError
 from tidemark.inspect.column_names import is_business_date, looks_like_modification
+from tidemark.inspect.foreign_keys import ForeignKey
 from tidemark.onboard import cost, edit, personal_data, sql_files
 from tidemark.onboard.catalog import SourceCatalog
 from tidemark.onboard.methods import Answers
 from tidemark.onboard.proposal import Method, Proposal
-from tidemark.onboard.rules import Facts, Wanted, propose
-from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable
+from tidemark.onboard.rules import Facts, Wanted, propose, whole
+from tidemark.onboard.source_tables import SourceColumn, SourceTable
 from tidemark.onboard.zones import hint
 
 LARGE = cost.CHEAP_BYTES + 1
@@ -233,6 +234,25 @@ def test_both_sides_of_a_masked_foreign_key_are_masked_alike_from_table_to_table
     with pytest.raises(UsageError, match="confirm the masks of both"):
         edit.confirm_masks(found, {people.stream})
     assert all(each.masks_confirmed for each in edit.confirm_masks(found).tables)
+
+
+def test_a_foreign_key_that_is_masked_on_one_side_is_a_warning_until_both_are():
+    people = replace(table(name="person"), columns=(column("email", "text", not_null=True),), key=("email",))
+    order = table(
+        column("who", "text"), name="orders", foreign_keys=(ForeignKey("f", ("who",), "public", "person", ("email",)),)
+    )
+    found = proposed(order, people)
+    assert found.warnings == ()
+    # as a person wrote it, or as it was when the table of orders was not there yet
+    by_hand = whole(replace(found, file_masks={people.stream: {"email": "sha256"}}))
+    (warning,) = by_hand.warnings
+    assert "public-orders.who (not masked) with public-person.email (masked: sha256)" in warning
+    assert (
+        "write `public-orders: {who: sha256}` under `masks` of the tap's `config` in extract/crm.meltano.yml" in warning
+    )
+    assert edit.confirm_masks(by_hand).warnings == ()
+    edited = edit.confirm_masks(replace(by_hand, tap_is_edited=True))
+    assert edited.warnings == (warning,), "confirmed masks don't get into a file that somebody edited"
 
 
 def test_a_mask_never_makes_rows_of_a_key_equal():

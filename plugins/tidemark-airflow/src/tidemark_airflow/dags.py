@@ -30,7 +30,8 @@ This DAG comes from the schedule `{name}` in orchestrate/. Its tasks, in order:
 
 Each task is one `tidemark run` of these blocks, and its log has the lines of that run. A run that ends at any point
 loses no row and doubles none: the next run continues from what the warehouse has. Sources are loaded side by side. A
-task with `--part` builds or tests what stands on these sources, so that one that fails stops nothing else.
+task with `--part` builds or tests what stands on these sources, and one with `--source` compares that source alone, so
+that a source that fails stops nothing else.
 [What to do when a task fails](docs/runbook.md).
 """
 

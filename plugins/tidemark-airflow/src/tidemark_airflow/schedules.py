@@ -64,7 +64,10 @@ def parse(text: str) -> Export:
         # taps that are not Tidemark's have no name there
         sources = tuple(_source(each) for each in content["sources"] if each.get("name"))
         together = [frozenset(map(str, each)) for each in content.get("together", ())]
-        schedules = tuple(_schedule(each, sources, together) for each in content["schedules"])
+        loaded = {block for each in content["schedules"] for task in each["tasks"] for block in str(task).split()}
+        # a source that selects nothing, and that no schedule loads, has nothing to compare
+        compared = [each.name for each in sources if not each.retired and (each.streams or each.tap in loaded)]
+        schedules = tuple(_schedule(each, sources, together, compared) for each in content["schedules"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"The output of `tidemark schedules` can't be read ({type(error).__name__}: {error})."
         raise ValueError(msg) from error
@@ -84,12 +87,14 @@ def _source(fields: Mapping[str, Any]) -> Source:
     )
 
 
-def _schedule(fields: Mapping[str, Any], sources: tuple[Source, ...], together: list[frozenset[str]]) -> Schedule:
+def _schedule(
+    fields: Mapping[str, Any], sources: tuple[Source, ...], together: list[frozenset[str]], compared: list[str]
+) -> Schedule:
     tasks = [tuple(str(task).split()) for task in fields["tasks"]]
     interval = fields["interval"] or ""
     return Schedule(
         name=str(fields["name"]),
         interval=None if interval in _BY_HAND else str(interval),
         env={str(key): str(value) for key, value in (fields.get("env") or {}).items()},
-        steps=steps.plan(tasks, {each.tap: each.name for each in sources}, together),
+        steps=steps.plan(tasks, {each.tap: each.name for each in sources}, together, compared),
     )

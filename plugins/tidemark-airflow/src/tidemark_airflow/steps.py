@@ -11,6 +11,8 @@ that a source that fails stops only what is built on it:
 
 A model is in the smallest part with all of its sources (`tidemark run --part`). There is a part for each source and one
 for all of them, so each model has one, also a model that is newer than this plan.
+
+If there are several sources, each is compared with the warehouse by a task of its own, which waits for no other source.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Part = frozenset[str]
 
 _BACKUP = "tidemark:backup"
+_RECONCILE = ("tidemark:reconcile",)
 # dbt's commands that may take some of the models at a time
 _SPLIT = {"run", "build", "test", "freshness", "snapshot"}
 # a task's id has at most 250 characters
@@ -38,7 +41,7 @@ class Step:
 
     Attributes:
         after: the names of the tasks that it follows.
-        source: the source that it loads, if it loads one of Tidemark's.
+        source: the source that it loads or compares, if that is one of Tidemark's.
         options: options of `tidemark run`.
         part: what its events are about: the source that it loads, or those that its models stand on.
     """
@@ -77,7 +80,7 @@ class _Stage:
 
     Attributes:
         before: what each of its loads follows.
-        loads: its loads by source.
+        loads: its loads and comparisons by source.
         parts: its steps by the sources that their models stand on.
     """
 
@@ -89,7 +92,10 @@ class _Stage:
 
 
 def plan(
-    tasks: Sequence[tuple[str, ...]], sources: Mapping[str, str], together: Collection[Part] = ()
+    tasks: Sequence[tuple[str, ...]],
+    sources: Mapping[str, str],
+    together: Collection[Part] = (),
+    compared: Collection[str] = (),
 ) -> tuple[Step, ...]:
     """Return the steps of a job's tasks.
 
@@ -97,6 +103,7 @@ def plan(
         tasks: the blocks of each task.
         sources: the names of the sources by their taps.
         together: sources on which some model stands together.
+        compared: the names of the sources that a comparison looks at.
 
     Raises:
         ValueError: a task has no blocks.
@@ -119,11 +126,33 @@ def plan(
             parts = {frozenset(step.part.split("+")): step.name for step in steps}
             stage = _Stage([step.name for step in steps], parts=parts)
             found += steps
+        elif blocks == _RECONCILE and len(compared) > 1:
+            steps = _comparisons(blocks, stage, compared, found)
+            stage = _Stage([step.name for step in steps], loads={str(step.source): step.name for step in steps})
+            found += steps
         else:
             own = _free(task_name(blocks), found)
             found.append(Step(own, blocks, tuple(stage.names)))
             stage = _Stage([own])
     return tuple(found)
+
+
+def _comparisons(
+    blocks: tuple[str, ...], stage: _Stage, compared: Collection[str], found: Collection[Step]
+) -> list[Step]:
+    """Return a comparison for each source. It follows what is done with this source, or with no single one."""
+    own = {**stage.loads, **{next(iter(part)): name for part, name in stage.parts.items() if len(part) == 1}}
+    others = [each for each in stage.names if each not in {*stage.loads.values(), *stage.parts.values()}]
+    return [
+        Step(
+            _free(f"{task_name(blocks)}_{_word(source)}", found),
+            blocks,
+            (*([own[source]] if source in own else []), *others),
+            source,
+            options=(f"--source={source}",),
+        )
+        for source in sorted(compared)
+    ]
 
 
 def _parts(blocks: tuple[str, ...], stage: _Stage, together: Collection[Part], found: Collection[Step]) -> list[Step]:

@@ -9,7 +9,7 @@ from tidemark_airflow import schedules
 
 def export(*tasks, interval="@daily", **more):
     return json.dumps(
-        {"schedules": [{"name": "s", "interval": interval, "env": {}, "tasks": tasks}], "sources": [], **more}
+        {"sources": [], **more, "schedules": [{"name": "s", "interval": interval, "env": {}, "tasks": tasks}]}
     )
 
 
@@ -63,3 +63,23 @@ def test_two_schedules_with_one_name_are_refused():
     one["schedules"] *= 2
     with pytest.raises(ValueError, match="The schedule s is there twice"):
         schedules.parse(json.dumps(one))
+
+
+def test_sources_that_are_in_use_are_compared_by_a_task_each():
+    def source(name, *streams, **more):
+        return {"name": name, "tap": f"tap-{name}", "schema": f"raw_{name}", "shown": list(streams), **more}
+
+    listed = [
+        source("postgres"),
+        source("crm", "crm/public-contacts"),
+        source("erp", "erp/public-orders"),
+        source("old", "old/public-orders", retired="2026-01-01"),
+    ]
+    found = schedules.parse(export("tidemark:reconcile", sources=listed)).schedules[0]
+    assert [step.name for step in found.steps] == ["reconcile_crm", "reconcile_erp"]
+    # without a list of streams, a source may still select all of its tables
+    loaded = export("tap-postgres target-postgres", "tidemark:reconcile", sources=listed[:2])
+    names = [step.name for step in schedules.parse(loaded).schedules[0].steps]
+    assert names == ["extract_load", "reconcile_crm", "reconcile_postgres"]
+    alone = schedules.parse(export("tidemark:reconcile", sources=listed[:1])).schedules[0]
+    assert [(step.name, step.options) for step in alone.steps] == [("reconcile", ())]

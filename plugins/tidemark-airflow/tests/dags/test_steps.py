@@ -11,9 +11,9 @@ LOADS = ("tap-postgres target-postgres", "tap-crm target-crm")
 DBT = ("dbt-postgres:run", "dbt-postgres:test dbt-postgres:freshness")
 
 
-def follows(*tasks, together=()):
+def follows(*tasks, together=(), compared=()):
     """Return what each task follows."""
-    planned = steps.plan([tuple(task.split()) for task in tasks], SOURCES, list(map(frozenset, together)))
+    planned = steps.plan([tuple(task.split()) for task in tasks], SOURCES, list(map(frozenset, together)), compared)
     assert len({step.name for step in planned}) == len(planned)
     return {step.name: set(step.after) for step in planned}
 
@@ -61,6 +61,36 @@ def test_of_three_sources_two_that_models_join_have_a_task_and_so_do_all():
 )
 def test_what_is_of_no_single_source_follows_everything_before_it(tasks, last):
     assert list(follows(*tasks).values())[-1] == last
+
+
+def test_each_of_several_sources_is_compared_by_a_task_of_its_own_that_follows_nothing_of_another():
+    assert follows("tidemark:reconcile", compared=["crm"]) == {"reconcile": set()}
+    assert follows("tidemark:reconcile", compared=SOURCES.values()) == {
+        "reconcile_crm": set(),
+        "reconcile_erp": set(),
+        "reconcile_postgres": set(),
+    }
+    # erp is loaded by another job, so its comparison follows no load of this one
+    assert follows(*LOADS, "tidemark:reconcile", DBT[0], compared=SOURCES.values()) == {
+        "extract_load_postgres": set(),
+        "extract_load_crm": set(),
+        "reconcile_crm": {"extract_load_crm"},
+        "reconcile_erp": set(),
+        "reconcile_postgres": {"extract_load_postgres"},
+        "dbt_run_crm": {"reconcile_crm"},
+        "dbt_run_erp": {"reconcile_erp"},
+        "dbt_run_postgres": {"reconcile_postgres"},
+        "dbt_run_crm_and_erp_and_postgres": {"dbt_run_crm", "dbt_run_erp", "dbt_run_postgres"},
+    }
+    after_models = follows(*LOADS, DBT[0], "tidemark:reconcile", "tidemark:backup", compared=["crm", "postgres"])
+    assert after_models["reconcile_crm"] == {"dbt_run_crm"}
+    assert after_models["backup"] == {"reconcile_crm", "reconcile_postgres"}
+
+
+def test_a_comparison_of_a_source_waits_in_the_pool_of_that_source_and_names_it():
+    one, other = steps.plan([("tidemark:reconcile",)], SOURCES, compared=["crm", "postgres"])
+    assert (one.source, one.options, one.reads_source) == ("crm", ("--source=crm",), True)
+    assert (other.source, other.options) == ("postgres", ("--source=postgres",))
 
 
 def test_models_of_a_source_also_follow_another_taps_load():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from tidemark.errors import Interruption, RowsDifferError, TidemarkError, UsageError
 from tidemark.inspect import status as status_
+from tidemark.project import sources
 from tidemark.project.directory import Project
 
 console = Console(highlight=False)
@@ -44,14 +46,22 @@ def status(
 
 def check(
     source: SourceOption = None,
+    files: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option("--files", help="Only look at the project's files, by rules for any project; ask no database."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,  # noqa: FBT002
 ) -> None:
     """List what would stop or spoil a run, in all databases and the project's YAML, with the SQL that fixes it."""
+    from tidemark.inspect.check import files as of_files  # noqa: PLC0415
     from tidemark.inspect.check import show  # noqa: PLC0415
     from tidemark.inspect.check.finding import Level  # noqa: PLC0415
     from tidemark.inspect.check.run import check as run  # noqa: PLC0415
 
-    findings = run(Project.find(), source)
+    if files and source:
+        raise UsageError("--files looks at the files of all sources, so it needs no --source: omit one of them.")
+    project = Project.find()
+    findings = of_files.check(project) if files else run(project, source or os.environ.get(sources.ONLY))
     if as_json:
         sys.stdout.write(show.as_json(findings) + "\n")
     else:
@@ -82,6 +92,7 @@ def reconcile(  # noqa: PLR0913 - the command's options
     from tidemark.inspect.reconcile.run import ReconcileOptions, names  # noqa: PLC0415
     from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
 
+    source = source or os.environ.get(sources.ONLY)
     options = ReconcileOptions(tuple(stream or ()), source, repair, since, _percent(allow_deletes))
     with console.status("Comparing …") as status:
         results = run(

@@ -55,6 +55,10 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
         str | None,
         typer.Option(metavar="LIST", help="All parts, such as crm,erp,crm+erp; a model is in the smallest that fits."),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Have tidemark:reconcile or tidemark:check look at this source alone."),
+    ] = None,
 ) -> None:
     """Run blocks of `meltano run`, then report the result."""
     from tidemark.run import blocks  # noqa: PLC0415
@@ -70,6 +74,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
         run_id=str(run_id or uuid4()),
         say=say,
         part=(part, parts) if part and parts else None,
+        source=source,
         moved_since=moved_since,
     )
     _tell(report, say, as_json)

@@ -29,8 +29,9 @@ def install(project: Project, version: str | None) -> NoReturn:
     path = project.root / write.VERSION_FILE
     with hold(project.pipeline_lock, doing="running the pipeline"):
         if version is None:
-            for name in write.write(project.root):
-                print(f"Wrote {name} again.", flush=True)  # noqa: T201 - as set-up, which follows
+            done = write.write(project.root)
+            for line in [*(f"Wrote {name} again." for name in done.written), *done.notes()]:
+                print(line, flush=True)  # noqa: T201 - as set-up, which follows
         else:
             wheelhouse = project.root / definitions.WHEELHOUSE
             for package in definitions.DISTRIBUTIONS:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.source import relations
+from tidemark.inspect import foreign_keys
 from tidemark.inspect.check import relations as checked
-from tidemark.onboard.source_tables import ForeignKey, SourceColumn, SourceTable, ValueList
+from tidemark.onboard.source_tables import SourceColumn, SourceTable, ValueList
 from tidemark.onboard.triggers import Trigger, kept_columns
 from tidemark.onboard.value_lists import value_list
 
@@ -58,21 +59,6 @@ _TYPES = """
         where domain.type = below.type and k.contype = 'c' and k.convalidated order by k.conname
     )
     from below order by below.type, below.depth desc
-"""
-# a foreign key to a partition counts as one to its table; those that PostgreSQL adds for partitions are left out
-_FOREIGN_KEYS = """
-    select k.conrelid::bigint, k.conname, n.nspname, c.relname, k.convalidated, array(
-        select a.attname::text from unnest(k.conkey) with ordinality u(attnum, position)
-        join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum order by u.position
-    ), array(
-        select a.attname::text from unnest(k.confkey) with ordinality u(attnum, position)
-        join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum order by u.position
-    )
-    from pg_catalog.pg_constraint k
-    join pg_catalog.pg_class c on c.oid = coalesce(pg_catalog.pg_partition_root(k.confrelid), k.confrelid)
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where k.contype = 'f' and k.conparentid = 0 and k.conrelid = any(%s::bigint[]::oid[])
-    order by k.conrelid, k.conname
 """
 _CHECKS = """
     select conrelid::bigint, pg_catalog.pg_get_constraintdef(oid) from pg_catalog.pg_constraint
@@ -157,7 +143,7 @@ class _Facts:
         self._tables = {row[0]: row[1:] for row in rows(_TABLES)}
         self._columns = {(row[0], row[1]): row[2:] for row in rows(_COLUMNS)}
         self._types = {row[0]: row[1:] for row in rows(_TYPES, sorted({row[0] for row in self._columns.values()}))}
-        self._foreign_keys = _by_table(rows(_FOREIGN_KEYS))
+        self._foreign_keys = _by_table(rows(foreign_keys.QUERY))
         self._checks = _by_table(rows(_CHECKS))
         self._unique = _by_table(rows(_UNIQUE))
         self._triggers = _by_table(rows(_TRIGGERS))
@@ -183,10 +169,7 @@ class _Facts:
             key=relation.key,
             has_primary_key=(True, relation.key) in unique,
             unique=tuple(dict.fromkeys(names for _, names in unique if names != relation.key)),
-            foreign_keys=tuple(
-                ForeignKey(name, tuple(own), schema, table, tuple(other), validated)
-                for name, schema, table, validated, own, other in self._foreign_keys[relation.oid]
-            ),
+            foreign_keys=tuple(map(foreign_keys.ForeignKey.of_row, self._foreign_keys[relation.oid])),
             value_lists=value_lists,
             indexed=_indexed(relation, details),
             kept_by_trigger=kept[0],

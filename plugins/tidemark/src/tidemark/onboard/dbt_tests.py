@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tidemark.onboard.source_tables import ForeignKey
+    from tidemark.inspect.foreign_keys import ForeignKey
     from tidemark.onboard.staged_columns import StagedColumn, StagedSource, StagedTable
 
 MAX_TESTS = 1000

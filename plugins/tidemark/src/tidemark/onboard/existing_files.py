@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,27 @@ def unmatched(project: Project, proposal: Proposal, source: MeltanoSource, befor
         if not pattern.startswith("!")
         and not any(fnmatchcase(stream, pattern.rpartition(".")[0]) for stream in proposal.all_streams)
     ]
+
+
+def with_masks(project: Project, proposal: Proposal, source: MeltanoSource, before: Manifest) -> Proposal:
+    """Return the proposal with the masks that the tap's file has, whoever wrote them."""
+    path = project.root / source.tap_path
+    if not path.exists():
+        return proposal
+    text = path.read_text(encoding="utf-8")
+    found: dict[str, dict[str, str]] = {}
+    # another check refuses a file that can't be read
+    with suppress(yaml.YAMLError, AttributeError, TypeError):
+        for tap in ((yaml.safe_load(text) or {}).get("plugins") or {}).get("extractors") or ():
+            for stream, masks in ((tap.get("config") or {}).get("masks") or {}).items():
+                found.setdefault(_plain(stream), {}).update({_plain(name): mask for name, mask in masks.items()})
+    is_edited = source.tap_path in before.files and not before.wrote(source.tap_path, text)
+    return replace(proposal, file_masks=found, tap_is_edited=is_edited)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the signs that keep Meltano from splitting it at its dots."""
+    return name.replace("\\.", ".")
 
 
 def _extended(text: str, generated: str, kind: str, path: str, change: _Change) -> str:

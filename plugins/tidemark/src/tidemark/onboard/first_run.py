@@ -12,12 +12,10 @@ from tidemark.local import databases
 from tidemark.onboard.generated import MODELS
 from tidemark.onboard.words import listed
 from tidemark.project import sources
-from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, loads, runner
 from tidemark.run.errors import RunFailedError
-from tidemark.run.logged import logged
-from tidemark.run.outcome import BlockOutcome, RunOutcome
+from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import StepProgress
+from tidemark.run.runner import RunPlan, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
     from tidemark.run.display import Display
+    from tidemark.run.outcome import RunOutcome
 
 _BUILD, _TEST = "dbt-postgres:touched", "dbt-postgres:touched-test"
 
@@ -74,10 +73,12 @@ def _load(project: Project, source: SourceDefinition, display: Display, done: Fi
         RunFailedError: a stream failed.
         TidemarkError: a database can't be reached.
     """
-    every = sources.with_pairs(project, source)
-    blocks = [BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/") for each in every]
-    outcome = _run(project, every, blocks, display)
-    for stream, rows in (item for block in blocks for item in outcome.loaded(block).items()):
+    loads = {
+        each: BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/")
+        for each in sources.with_pairs(project, source)
+    }
+    outcome = _run(project, loads, list(loads.values()), display)
+    for stream, rows in (item for block in loads.values() for item in outcome.loaded(block).items()):
         name, _, plain = stream.partition("/")
         done.rows[name, plain] = rows["read"]
     _refuse(project, outcome)
@@ -118,7 +119,7 @@ def _build(project: Project, source: SourceDefinition, display: Display, done: F
         BlockOutcome(_BUILD, "Build models", "models built"),
         BlockOutcome(_TEST, "Test", "tests passed"),
     ]
-    outcome = _run(project, [source], blocks, display, more={"DBT_TOUCHED": " ".join(there)})
+    outcome = _run(project, {}, blocks, display, more={"DBT_TOUCHED": " ".join(there)})
     built, tested = outcome.blocks
     done.models = built.passed
     done.tests = {"passed": tested.passed, "warned": tested.warned, "failed": len(tested.failed_nodes)}
@@ -127,37 +128,24 @@ def _build(project: Project, source: SourceDefinition, display: Display, done: F
 
 def _run(
     project: Project,
-    read: Sequence[SourceDefinition],
+    loads: Mapping[SourceDefinition, BlockOutcome],
     blocks: Sequence[BlockOutcome],
     display: Display,
     *,
     more: Mapping[str, str] | None = None,
 ) -> RunOutcome:
-    run_id = str(uuid.uuid4())
-    names = [block.names for block in blocks]
-    with (
-        logged(run_id, " ".join(names).split()) as log,
-        hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock,
-    ):
-        with failed_streams.recorded(project, names, run_id):
-            found, warehouse = databases.bring_up_all(project, read)
-            databases.try_own(project, read)
-        log.outcome = outcome = RunOutcome(list(blocks))
+    def plan(_: list[str]) -> RunPlan:
+        found, warehouse = databases.bring_up_all(project, loads)
+        databases.try_own(project, loads)
+        return RunPlan(blocks, loads, (found, warehouse))
 
-        def meltano(pending: Sequence[BlockOutcome]) -> RunOutcome:
-            return runner.run(
-                project,
-                pending,
-                " ".join(block.names for block in pending).split(),
-                databases=(found, warehouse),
-                run_id=run_id,
-                lock=lock,
-                view=StepProgress(display),
-                more=more,
-            )
+    def warn(text: str) -> None:
+        display.console.print(f"! {text}", style="yellow", soft_wrap=True, markup=False)
 
-        loads.in_turn(outcome, len(blocks) if blocks[0].tap else 0, meltano)
-    return outcome
+    arguments = " ".join(block.names for block in blocks).split()
+    with started(project, arguments, plan, run_id=str(uuid.uuid4()), warn=warn) as begun:
+        begun.run(StepProgress(display), more=more)
+    return begun.outcome
 
 
 def _refuse(project: Project, outcome: RunOutcome) -> None:

@@ -18,7 +18,7 @@ from tidemark.onboard.staged_columns import GROUPS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tidemark.onboard.source_tables import ForeignKey
+    from tidemark.inspect.foreign_keys import ForeignKey
     from tidemark.onboard.staged_columns import StagedColumn, StagedSource, StagedTable
 
 # descriptions and types of what a staging model adds

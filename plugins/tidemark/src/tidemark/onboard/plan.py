@@ -96,6 +96,8 @@ def make(project: Project, source: SourceDefinition, choices: Choices, *, began:
     proposal = survey(side, wanted, schemas=sorted(schemas), look_at_values=choices.sample, began=began)
     if choices.timezone:
         proposal = replace(proposal, timestamp_timezone=choices.timezone, timezone_is_chosen=True)
+    meltano = MeltanoSource.of(source.name)
+    proposal = existing_files.with_masks(project, proposal, meltano, before)
     tables = [each.table for each in proposal.tables]
     named = {table.stream for table in matching(tables, choices.tables)} if choices.tables else set()
     chosen = set(rules.chosen(tables, choices.answers))
@@ -103,8 +105,7 @@ def make(project: Project, source: SourceDefinition, choices: Choices, *, began:
     proposal = replace(proposal, schemas=tuple(sorted(schemas)))
     if choices.masks:
         proposal = edit.confirm_masks(proposal)
-    meltano = MeltanoSource.of(source.name)
-    proposal = edited_files.without_missing(project, proposal, meltano, before)
+    proposal = rules.whole(edited_files.without_missing(project, proposal, meltano, before))
     # of other schemas, this knows no table
     unmatched = () if schemas else tuple(existing_files.unmatched(project, proposal, meltano, before))
     options = Options(

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tidemark.onboard.source_tables import SourceTable
 
 
@@ -106,6 +108,8 @@ class Proposal:
         all_streams: all tables of the source as streams, also those that no proposal is made for.
         schemas: the only schemas that are read; empty for all.
         left_out_by_choice: streams that could be read, and a person left out.
+        file_masks: the masks in the tap's file, by stream and column.
+        tap_is_edited: somebody edited the tap's file, so it keeps its masks, and gets no others.
     """
 
     source: str
@@ -118,11 +122,18 @@ class Proposal:
     all_streams: frozenset[str] = frozenset()
     schemas: tuple[str, ...] = ()
     left_out_by_choice: tuple[str, ...] = ()
+    file_masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tap_is_edited: bool = False
 
     @property
     def read(self) -> tuple[TableProposal, ...]:
         """The tables that are read."""
         return tuple(each for each in self.tables if each.method is not Method.left_out)
+
+    def masks(self, each: TableProposal) -> dict[str, str]:
+        """Return the masks that a table is read with: those that are confirmed, and those in the tap's file."""
+        confirmed = {mask.column: mask.mask for mask in each.masks if each.masks_confirmed and not self.tap_is_edited}
+        return confirmed | dict(self.file_masks.get(each.table.stream) or {})
 
     @property
     def pairs(self) -> dict[str, str]:

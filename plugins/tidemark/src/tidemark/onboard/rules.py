@@ -7,7 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
+from tidemark.inspect import foreign_keys
 from tidemark.onboard import columns, methods, names, personal_data
+from tidemark.onboard.meltano_files import MeltanoSource
 from tidemark.onboard.methods import Answers
 from tidemark.onboard.proposal import Method, Proposal, TableProposal
 from tidemark.onboard.stamps import has_zone, is_timestamp
@@ -148,11 +150,23 @@ def whole(proposal: Proposal) -> Proposal:
     zone = next(iter(zones)) if len(zones) == 1 else None
     if proposal.timezone_is_chosen:
         zone = proposal.timestamp_timezone
-    found = [warning for warning in proposal.warnings if warning != _DELETES and _NO_ZONE not in warning]
+    follow = (_DELETES, _NO_ZONE, foreign_keys.NO_JOIN)
+    found = [warning for warning in proposal.warnings if not any(each in warning for each in follow)]
     if local and not zone:
         found.append(f"{listed(each.table for each in local)}: {_NO_ZONE}")
     if incremental:
         found.append(_DELETES)
+    masked = {
+        (each.table.schema, each.table.name): foreign_keys.MaskedTable(
+            each.table.stream,
+            {column.name for column in each.table.columns} - each.left_out_columns.keys(),
+            proposal.masks(each),
+            each.table.foreign_keys,
+        )
+        for each in proposal.read
+    }
+    path = MeltanoSource.of(proposal.source).tap_path
+    found += [f"{stream}: {what}" for stream, what in foreign_keys.masked_apart(masked, path)]
     return replace(proposal, warnings=tuple(found), timestamp_timezone=zone)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidemark.inspect.foreign_keys import ForeignKey
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,6 @@ class SourceColumn:
     warehouse_type: str | None = ""
     instead_of: str = ""
     of_extension: bool = False
-
-
-@dataclass(frozen=True)
-class ForeignKey:
-    """A foreign key, with its columns in the order of those that it refers to."""
-
-    name: str
-    columns: tuple[str, ...]
-    to_schema: str
-    to_table: str
-    to_columns: tuple[str, ...]
-    validated: bool = True
 
 
 @dataclass(frozen=True)

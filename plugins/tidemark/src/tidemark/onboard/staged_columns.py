@@ -10,8 +10,9 @@ from tidemark.onboard import identifiers, warehouse_types
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tidemark.inspect.foreign_keys import ForeignKey
     from tidemark.onboard.proposal import Proposal, TableProposal
-    from tidemark.onboard.source_tables import ForeignKey, SourceColumn
+    from tidemark.onboard.source_tables import SourceColumn
 
 # the order of a staging model's parts
 GROUPS = ("ids", "text", "numbers", "booleans", "dates", "timestamps")

@@ -23,10 +23,12 @@ class Definition:
     Attributes:
         settings: each setting's default, by name.
         program: the plugin's executable in its own virtual environment; None if it has no such environment.
+        commands: the names of its commands.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     program: Path | None = None
+    commands: frozenset[str] = frozenset()
 
 
 def read(project: Project, files: ProjectFiles, kind: str, name: str) -> Definition:
@@ -49,7 +51,8 @@ def read(project: Project, files: ProjectFiles, kind: str, name: str) -> Definit
         inherited = _made_of(project, kind, plugin)
     else:
         inherited = _made_of(project, kind, _lock(project, kind, parent or name, plugin.get("variant")))
-    return replace(inherited, settings=inherited.settings | _defaults(plugin))
+    commands = inherited.commands | {*(plugin.get("commands") or ())}
+    return replace(inherited, settings=inherited.settings | _defaults(plugin), commands=commands)
 
 
 def _made_of(project: Project, kind: str, definition: dict[str, Any]) -> Definition:
@@ -57,7 +60,7 @@ def _made_of(project: Project, kind: str, definition: dict[str, Any]) -> Definit
     if definition.get("pip_url"):
         name = definition["name"]
         program = project.plugins / kind / name / "venv" / "bin" / (definition.get("executable") or name)
-    return Definition(_defaults(definition), program)
+    return Definition(_defaults(definition), program, frozenset(definition.get("commands") or ()))
 
 
 def _defaults(definition: dict[str, Any]) -> dict[str, Any]:

@@ -56,10 +56,15 @@ def refresh(project: Project) -> bool:
     Raises:
         UsageError: see `export`.
     """
-    is_stale = _kept(project) is None
+    is_stale = not is_current(project)
     if is_stale:
         current(project)
     return is_stale
+
+
+def is_current(project: Project) -> bool:
+    """Return whether the file comes from Meltano's files as they are."""
+    return _kept(project) is not None
 
 
 def _kept(project: Project) -> str | None:

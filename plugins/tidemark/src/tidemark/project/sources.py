@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TAP, TARGET = "tap-postgres", "target-postgres"
 FIRST = TAP.removeprefix("tap-")
+# the only source that a command of ours looks at, as `tidemark run --source` tells it through Meltano
+ONLY = "TIDEMARK_ONLY_SOURCE"
 _SCHEMA = "default_target_schema"
 _EXTRACTORS, _LOADERS = "extractors", "loaders"
 # settings of a connection, as the ends of their variables

@@ -1,6 +1,7 @@
 """Writes the generated files into a project, for set-up and `make definitions`: `python -m tidemark.release DIRECTORY`.
 
-It prints the path of each file that was missing or different. With --link, it links the package's directories instead.
+It prints the path of each file that was missing or different, and a sentence about each that this release does not
+have. With --link, it links the package's directories instead.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ def main() -> None:
     if options == ["--link"]:
         write.link(Path(directory))
         return
-    for name in write.write(Path(directory)):
-        print(name)  # noqa: T201 - its caller reads it
+    done = write.write(Path(directory))
+    for line in [*done.written, *done.notes()]:
+        print(line)  # noqa: T201 - its caller reads it
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases
-from tidemark.project import database_settings, schedules, sources
-from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, runner, source_parts, what_next
+from tidemark.project import database_settings, sources
 from tidemark.run import loads as loading
-from tidemark.run.block_names import split
-from tidemark.run.logged import logged
-from tidemark.run.outcome import BlockOutcome, RunOutcome
+from tidemark.run import source_parts
+from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import LineProgress
 from tidemark.run.report import RunReport, report_of
+from tidemark.run.runner import RunPlan, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +23,9 @@ if TYPE_CHECKING:
     from tidemark.project.sources import SourceDefinition
     from tidemark.run.progress import Listener
 
+# commands that have an option --source
+_OF_ONE_SOURCE = ("tidemark:reconcile", "tidemark:check")
+
 
 def run(  # noqa: PLR0913 - each argument has a name
     project: Project,
@@ -33,6 +34,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     run_id: str,
     say: Listener,
     part: tuple[str, str] | None = None,
+    source: str | None = None,
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
     moved_since: datetime | None = None,
@@ -43,6 +45,7 @@ def run(  # noqa: PLR0913 - each argument has a name
 
     Args:
         part: limits dbt to a part of the models; see `source_parts.only`.
+        source: the only source that the blocks look at, which are commands of ours.
         more: variables for Meltano and its plugins.
         save_state: if false, Meltano neither reads nor changes the state.
         moved_since: see `RunReport`.
@@ -53,54 +56,46 @@ def run(  # noqa: PLR0913 - each argument has a name
         TidemarkError: a database can't be reached or started.
     """
     began = time.monotonic()
-    with logged(run_id, blocks) as log:
-        try:
-            expected = split(blocks)
-        except ValueError as error:
-            raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
-        what_next.refuse_without_streams(project, blocks)
-        try:
-            schedules.refresh(project)
-        except UsageError as error:
-            # this run needs no schedule
-            say("warning", str(error))
-        # shared, so that runs may overlap: the warehouse's own locks protect tables and models, on all machines
-        with hold(project.pipeline_lock, doing="running the pipeline", shared=True) as lock:
-            with failed_streams.recorded(project, expected, run_id):
-                limits = source_parts.only(project, *part) if part else {}
-                read = sources.of_blocks(project, blocks)
-                outcomes, loads = _outcomes(expected, read)
-                # a utility of ours looks at all sources, and a server that it started would end with it
-                if any(name.startswith("tidemark:") for name in blocks):
-                    databases.bring_up(project)
-                # before the others are tried: their databases may be on the first one's server
-                _, warehouse = databases.bring_up_all(project, [each for each in read if each.first])
-                found = [database_settings.source(project, each) for each in loading.try_own(project, loads)]
-            failed_streams.record(project, warehouse, loads.values(), run_id)
-            for each in loading.failed(loads):
-                say("error", f"{loads[each].title} failed: {loads[each].failures[0].message}")
-            log.outcome = outcome = RunOutcome(outcomes)
 
-            def meltano(pending: Sequence[BlockOutcome]) -> RunOutcome:
-                asked = {**limits, **source_parts.without(loading.failed(loads))}
-                return runner.run(
-                    project,
-                    pending,
-                    " ".join(block.names for block in pending).split(),
-                    databases=(found, warehouse),
-                    run_id=run_id,
-                    lock=lock,
-                    view=LineProgress(say),
-                    more={**(more or {}), **source_parts.variable(asked)},
-                    save_state=save_state,
-                )
+    def plan(names: list[str]) -> RunPlan:
+        limits = source_parts.only(project, *part) if part else {}
+        if source:
+            _refuse_source(project, names, source)
+        read = sources.of_blocks(project, blocks)
+        outcomes, loads = _outcomes(names, read)
+        # a utility of ours looks at all sources, and a server that it started would end with it
+        if any(name.startswith("tidemark:") for name in names):
+            databases.bring_up(project)
+        # before the others are tried: their databases may be on the first one's server
+        _, warehouse = databases.bring_up_all(project, [each for each in read if each.first])
+        found = [database_settings.source(project, each) for each in loading.try_own(project, loads)]
+        return RunPlan(outcomes, loads, (found, warehouse), limits)
 
-            first = next((place for place, block in enumerate(outcomes) if not block.tap), len(outcomes))
-            loading.in_turn(outcome, first, meltano)
-            schemas = [each.raw_schema for each in read]
-            report = report_of(project, warehouse, log.outcome, run_id=run_id, since=moved_since, schemas=schemas)
+    with started(project, blocks, plan, run_id=run_id, warn=lambda text: say("warning", text)) as begun:
+        for each in loading.failed(begun.plan.loads):
+            failed = begun.plan.loads[each]
+            say("error", f"{failed.title} failed: {failed.failures[0].message}")
+        more = {**(more or {}), **({sources.ONLY: source} if source else {})}
+        begun.run(LineProgress(say), more=more, save_state=save_state)
+        schemas = [each.raw_schema for each in begun.plan.loads]
+        warehouse = begun.plan.databases[1]
+        report = report_of(project, warehouse, begun.outcome, run_id=run_id, since=moved_since, schemas=schemas)
     report.seconds = round(time.monotonic() - began, 3)
     return report
+
+
+def _refuse_source(project: Project, names: Sequence[str], source: str) -> None:
+    """Raise if the blocks can't be limited to a source.
+
+    Raises:
+        UsageError: see above; or there is no such source.
+    """
+    if others := [name for name in names if name not in _OF_ONE_SOURCE]:
+        raise UsageError(
+            f"--source is for {' and '.join(_OF_ONE_SOURCE)}, not for {others[0]}: a load has its source in the names "
+            "of its tap and target, and --part takes the models of a source."
+        )
+    sources.chosen(project, source)
 
 
 def _outcomes(

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 from tidemark.errors import UsageError
 from tidemark.local import databases, demo
-from tidemark.project import demo_files, schedules, sources
+from tidemark.project import demo_files, sources
 from tidemark.project import meltano_state as state
 from tidemark.project.connections import connect
-from tidemark.project.file_locks import hold
-from tidemark.run import failed_streams, runner, source_parts, summary, what_next
 from tidemark.run import loads as loading
+from tidemark.run import summary, what_next
 from tidemark.run.display import Display
 from tidemark.run.errors import RunFailedError
-from tidemark.run.logged import logged
-from tidemark.run.outcome import BlockOutcome, RunOutcome
+from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import StepProgress
+from tidemark.run.runner import RunPlan, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
+    from tidemark.run.outcome import RunOutcome
 
 # by argument of `meltano run`: the Meltano block's title on the screen, and what its counts of dbt nodes mean
 _MODELS = {
@@ -50,44 +50,28 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
         RunFailedError: something failed. The message says what failed, and where to look.
     """
     what_next.refuse_without_streams(project)
-    try:
-        schedules.refresh(project)
-    except UsageError as error:
-        # this run needs no schedule
-        console.print(f"! {error}", style="yellow", soft_wrap=True, markup=False)
     began = time.monotonic()
     run_id = str(uuid.uuid4())
+    display = Display(console)
     in_use = sources.chosen(project, None)
     read = [each for each in in_use if not what_next.selects_nothing(project, each.tap)]
     loads = {each: _load(each) for each in read}
-    names = [*(block.names for block in loads.values()), *_MODELS]
-    with (
-        logged(run_id, " ".join(names).split()) as log,
-        hold(project.pipeline_lock, doing="running the pipeline") as lock,
-    ):
-        display = Display(console)
+    models = [BlockOutcome(name, title, counted) for name, (title, counted) in _MODELS.items()]
+    blocks = [*loads.values(), *models]
+
+    def plan(_: list[str]) -> RunPlan:
         for each in in_use:
             if each not in read:
                 display.nothing(_load(each).title, what_next.nothing_selected(each))
-        with failed_streams.recorded(project, names, run_id):
-            settings, warehouse = _databases(project, display, loads, scale)
-        failed_streams.record(project, warehouse, loads.values(), run_id)
-        models = [BlockOutcome(name, title, counted) for name, (title, counted) in _MODELS.items()]
-        log.outcome = outcome = RunOutcome([*loads.values(), *models])
+        return RunPlan(blocks, loads, _databases(project, display, loads, scale))
 
-        def meltano(blocks: Sequence[BlockOutcome]) -> RunOutcome:
-            return runner.run(
-                project,
-                blocks,
-                " ".join(block.names for block in blocks).split(),
-                databases=(settings, warehouse),
-                run_id=run_id,
-                lock=lock,
-                view=StepProgress(display),
-                more=source_parts.variable(source_parts.without(loading.failed(loads))),
-            )
+    def warn(text: str) -> None:
+        console.print(f"! {text}", style="yellow", soft_wrap=True, markup=False)
 
-        loading.in_turn(outcome, len(loads), meltano)
+    arguments = " ".join(block.names for block in blocks).split()
+    with started(project, arguments, plan, run_id=run_id, warn=warn, alone=True) as begun:
+        begun.run(StepProgress(display))
+        outcome = begun.outcome
         if outcome.rows and (outcome.ended_well or len(read) > 1):
             bookmarks = {
                 f"{block.source}{stream}": bookmark
@@ -95,7 +79,7 @@ def run(project: Project, console: Console, *, scale: float | None = None) -> No
                 for stream, bookmark in state.bookmarks(project, each).items()
             }
             reports = summary.stream_reports(outcome, bookmarks)
-            next_steps = _next(project, settings, outcome) if outcome.ended_well else []
+            next_steps = _next(project, begun.plan.databases[0], outcome) if outcome.ended_well else []
             summary.show(console, outcome, reports, seconds=time.monotonic() - began, next_steps=next_steps)
     if not outcome.ended_well or outcome.missing:
         path = next((each.path for each, block in loads.items() if block is outcome.culprit), read[0].path)

@@ -1,19 +1,26 @@
-"""Runs Meltano blocks: starts Meltano, follows its events to the end, and returns the outcome."""
+"""Runs Meltano blocks: takes the run's lock, starts Meltano, follows its events to the end, and keeps the outcome."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.project import database_settings
+from tidemark.errors import UsageError
+from tidemark.project import database_settings, schedules
+from tidemark.project.file_locks import hold
 from tidemark.project.variables import environment
-from tidemark.run import failed_streams, meltano_run
+from tidemark.run import failed_streams, loads, meltano_run, source_parts, what_next
+from tidemark.run.block_names import split
+from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
     from tidemark.run.events import Event
 
 
@@ -24,40 +31,117 @@ class View(Protocol):
         """Consume all events, add each to `outcome`, and show the useful ones."""
 
 
-def run(  # noqa: PLR0913 - each argument has a name
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run does, and the databases that it works on, which answer.
+
+    Attributes:
+        blocks: the expected blocks, in order.
+        loads: the block of each source that is loaded. It has failed already if the source is unreachable.
+        databases: the other sources, and the warehouse.
+        limits: limits dbt to a part of the models; see `source_parts.only`.
+    """
+
+    blocks: Sequence[BlockOutcome]
+    loads: Mapping[SourceDefinition, BlockOutcome]
+    databases: tuple[Sequence[Source], Warehouse]
+    limits: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run that has begun.
+
+    Attributes:
+        run_id: a UUID that all log lines carry.
+        outcome: what happened so far.
+        lock: the descriptor of the run's lock.
+    """
+
+    project: Project
+    run_id: str
+    plan: RunPlan
+    outcome: RunOutcome
+    lock: int
+
+    def run(self, view: View, *, more: Mapping[str, str] | None = None, save_state: bool = True) -> None:
+        """Run the blocks in order. Each begins after the previous one has succeeded.
+
+        If several loads come first, one that fails stops only the models that stand on its source.
+
+        Args:
+            more: variables for Meltano and its plugins.
+            save_state: if false, Meltano neither reads nor changes the state.
+
+        Raises:
+            TidemarkError: Meltano is not installed, or does not end.
+        """
+
+        def meltano(pending: Sequence[BlockOutcome]) -> RunOutcome:
+            asked = {**self.plan.limits, **source_parts.without(loads.failed(self.plan.loads))}
+            variables = {**(more or {}), **source_parts.variable(asked)}
+            return self._meltano(pending, view, variables, save_state=save_state)
+
+        blocks = self.outcome.blocks
+        first = next((place for place, block in enumerate(blocks) if not block.tap), len(blocks))
+        loads.in_turn(self.outcome, first, meltano)
+
+    def _meltano(
+        self, pending: Sequence[BlockOutcome], view: View, more: Mapping[str, str], *, save_state: bool
+    ) -> RunOutcome:
+        outcome = RunOutcome(pending)
+        names = " ".join(block.names for block in pending).split()
+        variables = {**_variables(self.project, *self.plan.databases), **more}
+        with meltano_run.run(
+            self.project, names, run_id=self.run_id, lock=self.lock, environment=variables, save_state=save_state
+        ) as events:
+            view.follow(events, outcome)
+        failed_streams.record(self.project, self.plan.databases[1], outcome.blocks, self.run_id)
+        return outcome
+
+
+@contextmanager
+def started(  # noqa: PLR0913 - each argument has a name
     project: Project,
-    blocks: Sequence[BlockOutcome],
-    names: Sequence[str],
+    arguments: Sequence[str],
+    plan: Callable[[list[str]], RunPlan],
     *,
-    databases: tuple[Sequence[Source], Warehouse],
     run_id: str,
-    lock: int,
-    view: View,
-    more: Mapping[str, str] | None = None,
-    save_state: bool = True,
-) -> RunOutcome:
-    """Run the blocks in order. Each begins after the previous one has succeeded.
+    warn: Callable[[str], None],
+    alone: bool = False,
+) -> Iterator[StartedRun]:
+    """Begin a run: log it, take its lock, and open its databases. The run ends with the `with` block.
 
     Args:
-        blocks: the expected blocks, in order.
-        names: the arguments of `meltano run`.
-        databases: the sources that the blocks read, and the warehouse.
-        run_id: a UUID that all log lines carry.
-        lock: the descriptor of the run's lock.
-        more: variables for Meltano and its plugins.
-        save_state: if false, Meltano neither reads nor changes the state.
+        arguments: those of `meltano run`.
+        plan: opens the databases, and returns what to run on them. It gets the names of the blocks. Its error is
+            recorded in the history of the streams.
+        warn: told about what does not stop the run.
+        alone: keep other runs out; by default runs may overlap, because the warehouse's own locks protect tables and
+            models, on all machines.
 
     Raises:
-        TidemarkError: Meltano is not installed, or does not end.
+        UsageError: the blocks can't run in this order, or a tap selects no stream.
+        BusyError: another command is stopping the servers or running the whole pipeline.
+        TidemarkError: a database can't be reached or started.
     """
-    outcome = RunOutcome(blocks)
-    variables = {**_variables(project, *databases), **(more or {})}
-    with meltano_run.run(
-        project, names, run_id=run_id, lock=lock, environment=variables, save_state=save_state
-    ) as events:
-        view.follow(events, outcome)
-    failed_streams.record(project, databases[1], outcome.blocks, run_id)
-    return outcome
+    with logged(run_id, arguments) as log:
+        try:
+            names = split(arguments)
+        except ValueError as error:
+            raise UsageError(f"{error}, as in `tidemark run tap-postgres target-postgres`.") from None
+        what_next.refuse_without_streams(project, arguments)
+        try:
+            schedules.refresh(project)
+        except UsageError as error:
+            # a run needs no schedule
+            warn(str(error))
+        with hold(project.pipeline_lock, doing="running the pipeline", shared=not alone) as lock:
+            with failed_streams.recorded(project, names, run_id):
+                planned = plan(names)
+            failed_streams.record(project, planned.databases[1], planned.loads.values(), run_id)
+            log.outcome = RunOutcome(planned.blocks)
+            yield StartedRun(project, run_id, planned, log.outcome, lock)
 
 
 def _variables(project: Project, sources: Sequence[Source], warehouse: Warehouse) -> dict[str, str]:

@@ -11,6 +11,7 @@ import psycopg
 from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError, one_line
 from singer_postgres.core.source import sequences, start_date, stream_query, table_limits
 from tidemark.errors import UnreachableError, UsageError
+from tidemark.inspect import foreign_keys
 from tidemark.inspect.check import (
     freshness,
     log_based,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.inspect.check.streams import Stream
+    from tidemark.inspect.foreign_keys import MaskedTable
     from tidemark.project.database_settings import DatabaseSettings, Source
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
@@ -56,6 +58,7 @@ def check(project: Project, source: str | None = None) -> list[Finding]:
     meant = sources.chosen(project, source)
     looked_at = [_look_at(project, each, alone=len(meant) == 1) for each in meant]
     found += [finding for seen in looked_at for finding in seen.findings]
+    found += _masked_apart(looked_at)
     return [*found, *_warehouse(project, looked_at)]
 
 
@@ -74,6 +77,7 @@ class _SourceSeen:
     Attributes:
         server: None if it could not be asked.
         extensions: the extension of each type of the streams' columns.
+        masked: the tables that are read with their masks, by schema and name.
     """
 
     definition: SourceDefinition
@@ -82,6 +86,7 @@ class _SourceSeen:
     streams: list[Stream] = field(default_factory=list)
     extensions: dict[str, str] = field(default_factory=dict)
     relations: list[CheckedRelation] = field(default_factory=list)
+    masked: dict[tuple[str, str], MaskedTable] = field(default_factory=dict)
 
 
 def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
@@ -119,6 +124,7 @@ def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
             seen.streams, about_source = _source(side, connection, configuration, seen.relations, left_out)
             types = {relations.extension_type(each) for stream in seen.streams for each in stream.columns}
             seen.extensions = relations.extensions(connection, types)
+            seen.masked = _masked(connection, configuration, seen.streams)
         seen.findings += about_source
         seen.findings += _tables_not_read(project, seen, configuration)
 
@@ -142,6 +148,38 @@ def _tables_not_read(project: Project, seen: _SourceSeen, configuration: streams
         name = definition.pair_of or definition.name
         count = f"{len(new)} new table{'s' * (len(new) > 1)}"
         yield Finding("source", Level.note, f"{count}: {', '.join(new)}; `tidemark onboard {name}` brings it on board")
+
+
+def _masked(
+    connection: psycopg.Connection[Any], configuration: streams.Configuration, selected: Iterable[Stream]
+) -> dict[tuple[str, str], MaskedTable]:
+    by_oid = {stream.relation.oid: stream for stream in selected}
+    keys = foreign_keys.read(connection, by_oid.keys())
+    return {
+        stream.relation.path: foreign_keys.MaskedTable(
+            stream.name,
+            # the tap reads the key's columns even if they are not selected
+            {*(column.name for column in stream.columns), *(stream.key or ()), *_described_key(stream)},
+            configuration.masks.get(stream.name) or {},
+            keys.get(oid, ()),
+        )
+        for oid, stream in by_oid.items()
+    }
+
+
+def _described_key(stream: Stream) -> tuple[str, ...]:
+    return stream.relation.described.key if stream.relation.described else ()
+
+
+def _masked_apart(looked_at: Iterable[_SourceSeen]) -> Iterator[Finding]:
+    """Yield a warning for each foreign key that is masked on one side, also between a source and its pairs."""
+    by_database: dict[str, list[_SourceSeen]] = {}
+    for seen in looked_at:
+        by_database.setdefault(seen.definition.pair_of or seen.definition.name, []).append(seen)
+    for name, group in by_database.items():
+        tables = {path: table for seen in group for path, table in seen.masked.items()}
+        for stream, what in foreign_keys.masked_apart(tables, group[0].definition.path):
+            yield Finding("source", Level.warning, what, stream=stream, source=name)
 
 
 def _not_running(project: Project, side: DatabaseSettings) -> Finding | None:
