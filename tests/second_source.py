@@ -39,7 +39,7 @@ _MODELS = {
 ON_CRM, ON_BOTH = "stg_crm_contacts", "int_contact_customers"
 
 
-_TABLES = """
+TABLES = """
     create table contacts (id int primary key, name text, updated_at timestamptz not null);
     create index on contacts (updated_at);
     insert into contacts select n, 'contact ' || n, now() - interval '1 day' from generate_series(1, 10) n;
@@ -64,7 +64,7 @@ def database(checkout: Checkout) -> Iterator[psycopg.Connection]:
     with psycopg.connect(**owner, autocommit=True) as connection:
         connection.execute("create database crm")
     with psycopg.connect(**{**owner, "dbname": "crm"}, autocommit=True) as connection:
-        connection.execute(_TABLES)
+        connection.execute(TABLES)
         yield connection
 
 

@@ -10,6 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dotenv import dotenv_values
+
 from tests.airflow.server import Airflow
 from tests.conftest import AS_CLONED, REPOSITORY
 from tests.integration.conftest import free_port
@@ -164,11 +166,14 @@ class Stack:
         return (self.root / ".secrets" / name).read_text().strip()
 
     def secrets(self) -> dict[str, str]:
-        """Return the secret texts: each file except certificates, and of a key its second line."""
-        found = {}
+        """Return the secret texts: files except certificates, a key's second line, and further sources' passwords."""
+        found: dict[str, str] = {}
         for file in (self.root / ".secrets").iterdir():
             text = file.read_text().strip()
-            if text and file.suffix not in {".crt", ".srl"}:
+            if file.suffix == ".env":
+                variables = dotenv_values(file).items()
+                found |= {name: value for name, value in variables if value and name.endswith("_PASSWORD")}
+            elif text and file.suffix not in {".crt", ".srl"}:
                 found[file.name] = text.splitlines()[1] if file.suffix == ".key" else text
         return found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from tests import second_source
 from tests.airflow.server import until
+from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.compose.stack import Stack
@@ -275,6 +278,46 @@ def test_a_backup_is_made_drilled_and_restored(stack):
         stack.make("compose-up")
     stack.make("compose-run", BLOCKS=JOB)
     assert_right(stack)
+
+
+def add_source(stack: Stack) -> None:
+    """Make a second database with a reader of its own, and add it with streams and models, as docs/compose.md says."""
+    password = token_hex(24)
+    for statement in (f"create role crm_reader login password '{password}'", "create database crm"):
+        stack.sql("source_db", "postgres", statement)
+    stack.sql("source_db", "crm", f"{second_source.TABLES}; grant select on all tables in schema public to crm_reader")
+    command = [str(REPOSITORY / ".venv" / "bin" / "tidemark"), "source", "add", "crm"]
+    address = ["--host", "source_db", "--port", "5433", "--user", "crm_reader", "--database", "crm"]
+    stack.ok("env", f"TAP_CRM_PASSWORD={password}", *command, *address)
+    second_source.select_streams(stack.root)
+    second_source.add_models(stack.root)
+
+
+def test_a_further_source_is_loaded_by_a_job_and_beside_the_first_by_the_dag(stack):
+    add_source(stack)
+    stack.make("compose-up")
+    assert "public-contacts: 10 read, 10 new" in stack.make("compose-run", BLOCKS="tap-crm target-crm")
+    stack.sql("source_db", "crm", "insert into contacts values (11, 'the new one', now())")
+
+    def tasks() -> set[str]:
+        return {task["task_id"] for task in stack.airflow.get(f"/dags/{DAG}/tasks")["tasks"]}
+
+    until(lambda: "extract_load_crm" in tasks(), "the new source's task", seconds=180)
+    quiet(stack)
+    run = stack.airflow.run(DAG)
+    states = stack.airflow.tasks(DAG, run)
+    assert {"extract_load_postgres", "extract_load_crm", "dbt_run_crm_and_postgres"} <= states.keys()
+    assert {state for state, _ in states.values()} == {"success"}
+    found = stack.airflow.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances")["task_instances"]
+    pools = {task["task_id"]: task["pool"] for task in found}
+    assert pools["extract_load_crm"] == "tidemark_source_crm"
+    assert stack.warehouse("select count(*) from raw_crm.contacts") == "11"
+    assert stack.warehouse("select count(*) from intermediate.int_contact_customers") == "11"
+    # a host named in .env has TLS, and its certificate is checked
+    wrong = {"TAP_CRM_SSL_CERTIFICATE_AUTHORITY": "/etc/ssl/certs/ca-certificates.crt"}
+    done = stack.run("etl", "tidemark", "run", "tap-crm", "target-crm", **wrong)
+    assert done.returncode
+    assert "certificate" in done.stdout + done.stderr
 
 
 def texts(stack: Stack) -> dict[str, bytes]:

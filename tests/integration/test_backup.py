@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
+from tests.conftest import REPOSITORY
 from tests.integration.backups import assert_well, back_up, change, copy, listed, locked, newest, waiting
 from tests.integration.conftest import Checkout, make_checkout
 from tests.servers import INSTALLATIONS
@@ -53,7 +54,8 @@ PICTURE = {
         from pg_class where relnamespace::regnamespace::text in ('raw', 'staging', 'intermediate', 'marts') order by 1
     """,
     "schemas": """
-        select nspname, nspowner::regrole::text, nspacl::text from pg_namespace where nspname !~ '^pg_' order by 1
+        select nspname, nspowner::regrole::text, coalesce(nspacl, acldefault('n', nspowner))::text
+        from pg_namespace where nspname !~ '^pg_' order by 1
     """,
     "defaults": """
         select defaclrole::regrole::text, defaclnamespace::regnamespace::text, defaclacl::text from pg_default_acl
@@ -282,3 +284,46 @@ def test_a_changed_byte_is_refused_by_every_command_that_would_use_it(project):
     assert listed(project)[backup.name] is False
     assert "was changed since it was written" in project.refusal("backup", "verify")
     shutil.rmtree(backup)
+
+
+@pytest.fixture
+def keeper(project) -> Iterator[dict[str, str]]:
+    """Yield the variables with which a role restores that is no superuser, on a server that is not Tidemark's."""
+    login = dotenv_values(project.root / ".env")
+    password = str(login["TARGET_POSTGRES_PASSWORD"])
+    with project.connect("warehouse") as connection:
+        connection.execute((REPOSITORY / "docker" / "postgres" / "keeper.sql").read_text())
+        connection.execute(f"alter role tidemark_keeper password '{password}'")
+        connection.execute("create function marts.given_away() returns int language sql return 1")
+        connection.execute("alter function marts.given_away() owner to tidemark_loader")
+    yield {
+        "TARGET_POSTGRES_HOST": "127.0.0.1",
+        "TARGET_POSTGRES_PASSWORD": password,
+        "TIDEMARK_BACKUP_USER": "tidemark_keeper",
+        "TIDEMARK_BACKUP_PASSWORD": password,
+    }
+    with project.connect("warehouse") as connection:
+        connection.execute("alter database warehouse owner to tidemark")
+        connection.execute("drop function marts.given_away")
+    with project.connect("warehouse", "postgres") as connection:
+        replaced = connection.execute(
+            "select datname from pg_database where datname like 'warehouse_before_%'"
+        ).fetchall()
+        for (name,) in replaced:
+            connection.execute(f"drop database {name}")
+        connection.execute("drop role tidemark_keeper")
+
+
+FUNCTIONS = """
+    select proname, proowner::regrole::text, coalesce(proacl, acldefault('f', proowner))::text, prosecdef
+    from pg_proc where pronamespace::regnamespace::text in ('tidemark', 'marts') order by 1
+"""
+
+
+def test_a_role_that_is_no_superuser_restores_all_owners_and_rights(project, keeper):
+    before = picture(project), project.rows("warehouse", FUNCTIONS)
+    # neither may create in the schema of what they own
+    assert {name for name, owner, *_ in before[1] if owner == "tidemark_loader"} >= {"given_away", "track_changes"}
+    project.tidemark("backup", env=keeper)
+    project.tidemark("restore", "latest", "--replace", "--yes", env=keeper)
+    assert (picture(project), project.rows("warehouse", FUNCTIONS)) == before

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,8 +19,7 @@ from tidemark.errors import BackupError, BusyError, UsageError
 from tidemark.project import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tidemark.backup.manifest import Database
     from tidemark.project.database_settings import DatabaseSettings
@@ -44,6 +46,12 @@ _NUMBERED = """
     where atttypid = 'xid8'::regtype and relkind = 'r' and attnum > 0 and not attisdropped
         and nspname !~ '^pg_' and relname <> '_tidemark_models'
     group by 1, 2
+"""
+# the rights on what a dump contains, in pg_restore's list
+_RIGHTS = re.compile(r"\d+; \d+ \d+ (DEFAULT )?ACL ")
+_MAY_CREATE = """
+    select nspname, rolname from pg_namespace cross join aclexplode(nspacl) join pg_roles r on r.oid = grantee
+    where privilege_type = 'CREATE' and grantee <> nspowner and rolname = any(%s)
 """
 
 
@@ -176,10 +184,17 @@ def _fill(connection: Connection, side: DatabaseSettings, was: Database, command
     row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
     elsewhere = row is None or row[0] != was.cluster
     # pg_restore parses a name that contains "=" as a connection string
-    base = [*command, f"--dbname={conninfo.make_conninfo(KEEPALIVES, dbname=connection.info.dbname)}", "--no-password"]
-    for section in ("pre-data", "data", "post-data"):
-        with Program([*base, f"--section={section}"], side, lock, full=f"the server of the {side}") as program:
+    into = f"--dbname={conninfo.make_conninfo(KEEPALIVES, dbname=connection.info.dbname)}", "--no-password"
+
+    def run(*options: str) -> None:
+        with Program([*command, *options], side, lock, full=f"the server of the {side}") as program:
             program.wait()
+
+    for section in ("pre-data", "data", "post-data"):
+        if section == "pre-data" and not _is_superuser(connection):
+            _define(connection, was, run, into)
+        else:
+            run(*into, f"--section={section}")
         if section == "pre-data" and elsewhere:
             connection.execute(_RENUMBER)
             for schema, table, values in connection.execute(_NUMBERED).fetchall():
@@ -191,6 +206,47 @@ def _fill(connection: Connection, side: DatabaseSettings, was: Database, command
                 )
         if section == "data" and elsewhere:
             connection.execute("set client_min_messages = warning; drop schema tidemark_restore cascade")
+
+
+def _is_superuser(connection: Connection) -> bool:
+    row = connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()
+    return row is not None and bool(row[0])
+
+
+def _define(connection: Connection, was: Database, run: Callable[..., None], into: tuple[str, ...]) -> None:
+    """Restore all definitions as a role that is no superuser.
+
+    It can give an object only to a role that may create in the object's schema, and some owners may not: the loader has
+    functions in `tidemark`, the schema of dbt's role. So all owners may, until the dump's rights are restored.
+    """
+    with tempfile.TemporaryDirectory(prefix="tidemark-restore-") as directory:
+        contents_file, rights_file = Path(directory, "contents"), Path(directory, "rights")
+        run("--list", "--section=pre-data", f"--file={contents_file}")
+        # an entry ends with its owner
+        entries = contents_file.read_text(errors="surrogateescape").splitlines()
+        rights = [entry for entry in entries if _RIGHTS.match(entry)]
+        rights_file.write_text("\n".join([*rights, ""]), errors="surrogateescape")
+        owners = [role for role in was.roles if any(entry.endswith(f" {role}") for entry in entries)]
+        _let_create(connection, owners)
+        run(*into, "--section=pre-data", "--no-privileges")
+        _no_longer_let_create(connection, owners)
+        if rights:
+            run(*into, f"--use-list={rights_file}")
+
+
+def _let_create(connection: Connection, roles: list[str]) -> None:
+    """Let roles create in the schema public, and in each schema that the connection's role creates from now on."""
+    for role in map(sql.Identifier, roles):
+        connection.execute(sql.SQL("alter default privileges grant create on schemas to {}").format(role))
+        connection.execute(sql.SQL("grant create on schema public to {}").format(role))
+
+
+def _no_longer_let_create(connection: Connection, roles: list[str]) -> None:
+    for role in map(sql.Identifier, roles):
+        connection.execute(sql.SQL("alter default privileges revoke create on schemas from {}").format(role))
+    for schema, role in connection.execute(_MAY_CREATE, [roles]).fetchall():
+        names = sql.Identifier(schema), sql.Identifier(role)
+        connection.execute(sql.SQL("revoke create on schema {} from {}").format(*names))
 
 
 def swap(side: DatabaseSettings, new: str, *, aside: str | None) -> None:
