@@ -100,6 +100,10 @@ bench: setup-dev ## time the same load through raw COPY, this project and its pe
 bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same rows (ROWS=10000000, ROUNDS=3)
 	@$(BIN)/python -m bench.reconcile
 
+.PHONY: bench-cdc
+bench-cdc: setup-dev ## time changes of the log: decoded, loaded, followed (ROWS=10000000, CHANGES=1000000, SECONDS=600, RATE=2000)
+	@$(BIN)/python -m bench.cdc
+
 .PHONY: bench-metrics
 bench-metrics: setup-dev ## time scrapes of `tidemark metrics` with a long history (STREAMS=400, RUNS=2500, SCRAPES=20)
 	@$(BIN)/python -m bench.metrics

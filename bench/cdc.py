@@ -51,8 +51,8 @@ _TABLE = """
     )
 """
 _FILL = """
-    insert into items select i, i / 3, i % 1000, i % 7 + 1, (i % 10000) / 100.0, (i % 100) / 100.0, now(), now()
-    from generate_series(%s::bigint, %s) i
+    insert into items select i, i / 3, mod(i, 1000), mod(i, 7) + 1, mod(i, 10000) / 100.0, mod(i, 100) / 100.0, now(), now()
+    from generate_series(%s::bigint, %s::bigint) i
 """
 # as many transactions as a busy application would make, at keys all over the table
 _CHANGE = """
@@ -167,6 +167,9 @@ def _decoded(pipe: Pipe, rows: int, changes: int) -> str:
             case Failed(error):
                 raise error
     took, cpu = time.monotonic() - began, time.process_time() - cpu
+    # nothing was loaded, so nothing is confirmed: the next measurement loads the same changes
+    with pipe.source() as connection:
+        connection.execute("select pg_terminate_backend(active_pid, 5000) from pg_replication_slots")
     files.stop()
     files.close()
     each = f"{cpu / count * 1e6:.1f} µs of CPU each"
@@ -185,7 +188,7 @@ def _backlog(pipe: Pipe, rows: int, changes: int, *, writing: bool) -> str:
         _write(pipe, rows, changes)
         writer.start()
     with pipe.warehouse() as connection:
-        row = connection.execute("select sum(rows_read) from raw._tidemark_runs").fetchone()
+        row = connection.execute("select sum(rows_read)::bigint from raw._tidemark_runs").fetchone()
         before = row[0] if row else 0
     began = time.monotonic()
     done = pipe.sync(_LOG_BASED, pipe.state).ok()
@@ -195,7 +198,7 @@ def _backlog(pipe: Pipe, rows: int, changes: int, *, writing: bool) -> str:
         writer.join()
     pipe.state = done.state
     with pipe.warehouse() as connection:
-        row = connection.execute("select sum(rows_read) from raw._tidemark_runs").fetchone()
+        row = connection.execute("select sum(rows_read)::bigint from raw._tidemark_runs").fetchone()
         count = (row[0] if row else 0) - before
     what = "a backlog while writers write" if writing else "a backlog"
     return f"{what}: {count / took:,.0f} changes/s ({count:,} in {took:.1f} s, with the start of tap and target)"
