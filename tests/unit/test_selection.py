@@ -11,6 +11,7 @@ import pytest
 from meltano.core.plugin.singer.catalog import ListSelectedExecutor, MetadataExecutor, select_metadata_rules
 
 from singer_postgres.core.source.selected_streams import selected_streams
+from tidemark.inspect.check import streams
 
 IDS = ["public-orders", "public-order_items", "public-a.b", "crm-contacts", "crm-Contacts"]
 SELECTS = [
@@ -81,3 +82,11 @@ def test_a_listing_of_selectable_streams_gets_all_streams():
     assert asked("select", "tap-postgres", "--list", "--all") == "False"
     assert asked("invoke", "tap-postgres", "--discover") == "False"
     assert asked("run", "tap-postgres", "target-postgres", MELTANO_EXTRACT__USE_CACHED_CATALOG="true") == "False"
+
+
+@pytest.mark.parametrize("select", SELECTS)
+def test_the_rules_of_a_stream_are_those_that_meltano_finds_in_their_order(select):
+    rules = [*select_metadata_rules(["!*.*"]), *select_metadata_rules(select), *select_metadata_rules(["crm-*.id"])]
+    of_stream = streams._by_stream(rules)
+    for name in IDS:
+        assert of_stream(name) == [rule for rule in rules if rule.match(name)]

@@ -99,6 +99,29 @@ def test_streams_that_end_before_the_sdk_asks_for_them_end_the_run(tmp_path: Pat
     assert not files.directory.exists()
 
 
+@pytest.mark.parametrize(("count", "least", "most"), [(20, 20, 21), (1000, 1, 3)])
+def test_the_state_of_many_streams_which_has_all_of_them_is_not_written_at_the_end_of_each(
+    tmp_path: Path, count: int, least: int, most: int
+) -> None:
+    plans = [StreamPlan(f"public-{n}", "public", str(n), "INCREMENTAL", ("id",), ("id",)) for n in range(count)]
+    written: list[object] = []
+    tap: Any = _Tap()
+    tap.state, tap.state_writer = {}, SimpleNamespace(write_state=written.append)
+    streams: list[Any] = [
+        SimpleNamespace(name=plan.stream, replication_key="id", set_bookmark=lambda *_: None) for plan in plans
+    ]
+    events: queue.Queue[Event] = queue.Queue()
+    reading: Any = SimpleNamespace(events=events, expire=lambda: None)
+    writer = BatchWriter(tap, streams, ChunkFiles(tmp_path, limit=4), reading)
+    for plan in plans:
+        writer._progress.opened(plan.stream, None)
+        writer._columns[plan.stream] = ReadColumns(1, 1, ())
+        events.put(Finished(plan, StreamEnd(end="1")))
+    for stream in streams:
+        writer.finish(stream, SimpleNamespace(increment=lambda _: None))  # type: ignore[arg-type]
+    assert least <= len(written) <= most
+
+
 def test_a_chunk_that_is_begun_while_the_run_ends_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

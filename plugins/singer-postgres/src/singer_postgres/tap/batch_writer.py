@@ -34,8 +34,12 @@ if TYPE_CHECKING:
 
 _TICK_S = 1.0
 # Each state message contains all streams. With hundreds of small streams, a message at the end of each would be much to
-# write, and much for target and Meltano to read.
+# write, and much for target and Meltano to read: Meltano takes 0.15 s for one of 1,000 streams.
 _STATE_EVERY_S = 1.0
+# up to this number of streams, a range and a first load are in the state as soon as they are complete; with more, the
+# state waits for this many seconds a stream
+_FEW_STREAMS = 50
+_STATE_EVERY_STREAM_S = 0.002
 _SILENCE_S = 60.0
 _DRAIN_POLL_S = 0.02
 
@@ -75,6 +79,8 @@ class BatchWriter:
         self._tables: dict[str, Table] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_written_at = False, -math.inf
+        many = len(self._streams) > _FEW_STREAMS
+        self._state_every_s = len(self._streams) * _STATE_EVERY_STREAM_S if many else 0.0
 
     def finish(self, stream: ChunkedStream, counter: Counter) -> None:
         """Write messages until all of `stream` is out.
@@ -94,8 +100,7 @@ class BatchWriter:
                 if not self._is_late(event):
                     self._take(event)
                 last_event_at = time.monotonic()
-            if time.monotonic() - self._state_written_at >= _STATE_EVERY_S:
-                self._write_state()
+            self._write_state_after(max(_STATE_EVERY_S, self._state_every_s))
             last_event_at = self._log_silence(last_event_at)
             self._count(stream, counter)
         if not self._closed and len(self._finished) == len(self._streams):
@@ -210,14 +215,14 @@ class BatchWriter:
             self._finished.update(followed)
 
     def _note_range(self, stream: ChunkedStream, origin: BatchOrigin, completed: BlockRange) -> None:
-        """Write to the state at once that a range of a first load is complete."""
+        """Write to the state that a range of a first load is complete."""
         state = stream.get_context_state(None)
         _, done = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
         state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks]]
         state[SHAPE] = self._columns[stream.name].to_json()
         self._state_is_due = True
-        self._write_state()
+        self._write_state_after(self._state_every_s)
 
     def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
         if plan.backfill is not None:
@@ -230,6 +235,11 @@ class BatchWriter:
         if plan.whole:
             # The last state says that the first load is unfinished. After a kill, the next run would resume the load
             # and leave rows that changed meanwhile to the run after it.
+            self._write_state_after(self._state_every_s)
+
+    def _write_state_after(self, seconds: float) -> None:
+        """Write the state if the last one was written so long ago."""
+        if time.monotonic() - self._state_written_at >= seconds:
             self._write_state()
 
     def _write_state(self) -> None:

@@ -7,11 +7,12 @@ import sys
 import psycopg2
 
 from singer_postgres.core.errors import SingerPostgresError
-from singer_postgres.singer import lazy_imports
+from singer_postgres.singer import lazy_imports, whole_messages
 
 
 def main() -> None:
     """Run the tap."""
+    whole_messages.buffer_output()
     # imported late, because an idle run is mostly imports
     from singer_postgres.tap import fast_discovery  # noqa: PLC0415
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
+import psycopg
+from psycopg import pq, sql
 
 from singer_postgres.core import poolers, session
 from singer_postgres.core.source import identity, relations, start_date, stream_query
@@ -23,8 +24,6 @@ from tidemark.project import connections, lock_watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import psycopg
 
     from tidemark.inspect.check.streams import Configuration, Stream
     from tidemark.project.database_settings import Source, Warehouse
@@ -85,6 +84,15 @@ class Endpoints:
                 source.execute(stream_query.mask_key_statement(self.configuration.mask_secret))
             warehouse.execute(session.statements(warehouse.info.server_version, lock_timeout_s=60))
             yield source, warehouse
+
+    @contextmanager
+    def sessions(self) -> Iterator[Sessions]:
+        """Keep the sessions of one stream for the next: to open them takes longer than to compare a small table."""
+        kept = Sessions(self)
+        try:
+            yield kept
+        finally:
+            kept.close()
 
     @contextmanager
     def giving_way(self, source: Connection, warehouse: Connection) -> Iterator[None]:
@@ -205,6 +213,41 @@ class Endpoints:
             zone=self.configuration.timestamp_timezone,
         )
         return ReplicationKey(columns[stream.replication_key], lookback)
+
+
+class Sessions:
+    """Sessions in both databases, which are opened again after an error."""
+
+    def __init__(self, ends: Endpoints) -> None:
+        """Open none yet."""
+        self._ends = ends
+        self._stack = ExitStack()
+        self._open: tuple[Connection, Connection] | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[tuple[Connection, Connection]]:
+        """Yield the sessions of `Endpoints.connected`. They must not be in a transaction at the end."""
+        try:
+            if self._open is None or not all(map(_answers, self._open)):
+                self.close()
+                self._open = self._stack.enter_context(self._ends.connected())
+            yield self._open
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the sessions."""
+        self._open = None
+        self._stack.close()
+
+
+def _answers(connection: Connection) -> bool:
+    """Return whether a session is still there, and in no transaction."""
+    with suppress(psycopg.Error):
+        connection.execute("select 1")
+        return connection.info.transaction_status is pq.TransactionStatus.IDLE
+    return False
 
 
 def _since(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tidemark.inspect.check.streams import Stream
+    from tidemark.inspect.reconcile.pairing import Sessions
     from tidemark.project.directory import Project
 
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -68,13 +69,16 @@ def reconcile(
             results.append(ReconcileResult(source, "*", error=one_line(error)))
             continue
         recorder = ReconcileRecorder(ends, since=options.since, warn=warn)
-        for name in names or sorted(ends.selected):
-            began(source.shown(name))
-            results.append(_result(ends, name, options, recorder))
+        with ends.sessions() as sessions:
+            for name in names or sorted(ends.selected):
+                began(source.shown(name))
+                results.append(_result(sessions, ends, name, options, recorder))
     return results
 
 
-def _result(ends: Endpoints, name: str, options: ReconcileOptions, recorder: ReconcileRecorder) -> ReconcileResult:
+def _result(
+    sessions: Sessions, ends: Endpoints, name: str, options: ReconcileOptions, recorder: ReconcileRecorder
+) -> ReconcileResult:
     """Compare a stream, repair it if asked to, and record the result.
 
     Raises:
@@ -82,7 +86,10 @@ def _result(ends: Endpoints, name: str, options: ReconcileOptions, recorder: Rec
     """
     source = ends.definition
     try:
-        result = _stream(ends, ends.selected[name], options)
+        result = _stream(sessions, ends, ends.selected[name], options)
+        if result.repaired:
+            # which may have changed settings of theirs
+            sessions.close()
     except LockedError as error:
         recorder.note(ReconcileResult(source, name, error=one_line(error)))
         raise BusyError(str(error)) from error
@@ -94,7 +101,7 @@ def _result(ends: Endpoints, name: str, options: ReconcileOptions, recorder: Rec
     return result
 
 
-def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
+def _stream(sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
     """Compare one stream and repair it. Begin again if another session waited to alter one of its tables.
 
     Raises:
@@ -103,7 +110,7 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
     who = "another session interrupted it"
     for attempt in range(1, lock_watch.ATTEMPTS + 1):
         try:
-            return _once(ends, stream, options)
+            return _once(sessions, ends, stream, options)
         except lock_watch.SessionEndedError as error:
             who = f"{error} waited for its table"
         except psycopg.errors.LockNotAvailable:
@@ -116,8 +123,8 @@ def _stream(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> Recon
     )
 
 
-def _once(ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
-    with ends.connected() as (source, warehouse), ends.giving_way(source, warehouse):
+def _once(sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
+    with sessions.connected() as (source, warehouse), ends.giving_way(source, warehouse):
         # the source's snapshot comes first, so that later rows in the warehouse can be told from extra ones
         source.execute(_SNAPSHOT)
         pair, table = ends.pair(source, warehouse, stream, since=options.since)
