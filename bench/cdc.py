@@ -51,7 +51,8 @@ _TABLE = """
     )
 """
 _FILL = """
-    insert into items select i, i / 3, mod(i, 1000), mod(i, 7) + 1, mod(i, 10000) / 100.0, mod(i, 100) / 100.0, now(), now()
+    insert into items
+    select i, i / 3, mod(i, 1000), mod(i, 7) + 1, mod(i, 10000) / 100.0, mod(i, 100) / 100.0, now(), now()
     from generate_series(%s::bigint, %s::bigint) i
 """
 # as many transactions as a busy application would make, at keys all over the table

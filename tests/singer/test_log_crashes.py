@@ -8,6 +8,7 @@ import threading
 import time
 
 import psycopg
+import pytest
 
 from tests.singer.conftest import kill
 from tests.singer.test_log_based import LOG_BASED, follow, log_pipe, publish, same  # noqa: F401 - a fixture
@@ -27,7 +28,7 @@ SETUP = f"""
 # whether both tables are in the cut, the money that there is, and transfers from accounts that are not there
 SEEN = """
     select
-        (select count(slot) from raw._tidemark_state where stream in ('public-accounts', 'public-transfers')) = 2,
+        (select count(*) from raw._tidemark_state where stream ~ 'accounts|transfers' and not is_loading) = 2,
         (select sum(balance) from raw.accounts),
         (select count(*) from raw.transfers t where not exists (select from raw.accounts a where a.id = t.sender))
 """
@@ -53,7 +54,7 @@ def transaction(draw: random.Random, number: int) -> list[str]:
         change = f"update notes set body = repeat('{amount}', 5000) where id = {a}"
         return ["savepoint s", *transfer, "rollback to savepoint s", change]
     if kind < 0.2:
-        return [f"delete from notes where id = {a}", f"update notes set id = {a} where id = {b + ACCOUNTS}"]
+        return [f"delete from notes where id = {a}", f"update notes set id = {number} where id = {b + ACCOUNTS}"]
     if kind < 0.22:
         first = number % 1000 + 1000
         return [
@@ -117,7 +118,9 @@ def test_after_kills_under_writers_every_row_is_there_and_no_reader_saw_a_part_o
             time.sleep(draw.random() * 4)
             kill(processes[draw.choice([0, -1])])
             done = pipe.finish(processes)
-            assert not done.codes & {"slot_ahead", "state_ahead", "unexpected"}, done.tap_log + done.target_log
+            log = done.tap_log + done.target_log
+            assert not done.codes & {"slot_ahead", "state_ahead"}, log
+            assert "Traceback" not in log
             pipe.state = done.state or pipe.state
     finally:
         ended.set()
@@ -127,3 +130,49 @@ def test_after_kills_under_writers_every_row_is_there_and_no_reader_saw_a_part_o
     follow(pipe, *TABLES)
     assert [name for name in TABLES if not same(pipe, name)] == []
     assert wrong == []
+
+
+def change_keys(url: str, seed: int, ended: threading.Event, *, again: bool) -> None:
+    """Give rows keys that no row had; with `again`, also keys that another row has just left."""
+    draw, number = random.Random(seed), seed * 1_000_000
+    with psycopg.connect(url, autocommit=True) as connection:
+        while not ended.wait(0.002):
+            number += 1
+            one, other = draw.randint(1, 2000), draw.randint(2001, 3000)
+            statements = [
+                f"update large set id = {number} where id = {one}",
+                f"update large set body = repeat('{number}', 1000) where id = {one}",
+                f"delete from large where id = {other}",
+                f"delete from large where id = {one}; update large set id = {one} where id = {other}",
+            ]
+            connection.execute(statements[draw.randint(0, 3 if again else 2)].encode())
+
+
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_rows_that_get_other_keys_while_they_are_read_for_the_first_time_keep_their_values(log_pipe, again):  # noqa: F811
+    pipe = log_pipe
+    pipe.do("create table large (id int primary key, body text); alter table large alter body set storage external")
+    pipe.do("insert into large select i, repeat(i::text, 1000) from generate_series(1, 3000) i")
+    publish(pipe, "large")
+    # many small chunks, under several snapshots
+    pipe.tap |= {"chunk_size_mb": 0.25, "snapshot_seconds": 0.5, "chunks_outstanding": 1}
+    ended = threading.Event()
+    threads = [
+        threading.Thread(target=change_keys, args=(pipe.source_url, seed, ended), kwargs={"again": again})
+        for seed in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        first = pipe.sync({"public-large": LOG_BASED})
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    if again and first.codes:
+        # the log can't always tell which row is which, and then nothing is merged
+        assert "got keys that other rows had" in first.refused("not_loaded_yet")
+        return
+    pipe.state = first.ok().state
+    follow(pipe, "large")
+    assert same(pipe, "large")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 
 import psycopg
 import pytest
 
-from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
 from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe, publish, same  # noqa: F401 - a fixture
 
 SIMPLE = """
@@ -142,6 +143,17 @@ def test_tables_that_the_log_can_not_identify_are_refused_and_the_others_go_on(l
     assert same(pipe, "things")
 
 
+def test_a_role_that_may_not_stream_the_log_is_refused_with_the_servers_words(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    pipe.do(f"{SIMPLE}; create role {role} login password 'reader'; grant pg_read_all_data to {role}")
+    publish(pipe, "things")
+    pipe.tap |= {"user": role, "password": "reader"}
+    line = pipe.sync({"public-things": LOG_BASED}).refused("replication_failed")
+    assert "permission denied to start WAL sender" in line
+    pipe.do(f"drop owned by {role}; drop role {role}")
+
+
 def test_streams_of_all_methods_live_in_one_run(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(
@@ -179,7 +191,7 @@ def test_a_stream_moves_to_the_log_and_back_by_changing_its_method(log_pipe):  #
 
 
 @pytest.mark.long
-def test_a_follower_has_changes_within_seconds_and_a_transaction_is_never_seen_in_part(log_pipe):  # noqa: F811
+def test_a_follower_has_changes_within_seconds(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)
     publish(pipe, "things")
@@ -195,3 +207,29 @@ def test_a_follower_has_changes_within_seconds_and_a_transaction_is_never_seen_i
             time.sleep(0.05)
     pipe.state = pipe.finish(processes).ok().state
     assert same(pipe, "things")
+
+
+def test_a_stream_that_was_left_out_while_it_was_loaded_is_not_completed_without_its_changes(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create table large (id int primary key, t text)")
+    pipe.do("insert into large select i, repeat('x', 500) from generate_series(1, 20000) i")
+    publish(pipe, "things", "large")
+    pipe.tap |= {"chunk_size_mb": 0.25}
+    catalog = pipe.catalog({"public-things": LOG_BASED, "public-large": LOG_BASED})
+    processes = pipe.start(catalog)
+    deadline = time.monotonic() + 30
+    while (pipe.directory / "states").read_text().count("\n") < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    kill(processes[-1])
+    killed = pipe.finish(processes)
+    assert killed.state["bookmarks"]["public-large"]["first_load"]
+    # its changes pass while nobody follows it
+    pipe.do("update large set t = 'missed' where id < 100")
+    state = pipe.sync({"public-things": LOG_BASED}, killed.state).ok().state
+    again = {"bookmarks": {**state["bookmarks"], "public-large": killed.state["bookmarks"]["public-large"]}}
+    line = pipe.sync(catalog, again).refused("state_ahead")
+    assert "parts of its first load would be missed" in line
+    del again["bookmarks"]["public-large"]
+    pipe.sync(catalog, again).ok()
+    assert same(pipe, "large")

@@ -206,6 +206,8 @@ class BatchWriter:
         followed = [stream for stream in self._log.streams if stream not in self._finished]
         if followed:
             self._write_batch(self._streams[followed[0]], replace(cut, streams=tuple(followed)))
+        else:
+            self._log.abandon()
         for plan in plans:
             if plan.stream not in self._finished:
                 self._streams[plan.stream].set_log_position(cut.slot, cut.end, self._columns[plan.stream])

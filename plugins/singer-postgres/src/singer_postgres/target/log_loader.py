@@ -22,9 +22,8 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.change_columns import NUMBER
 from singer_postgres.core.errors import ChunkLostError, SingerPostgresError
-from singer_postgres.core.warehouse import merge, tables
+from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
@@ -32,9 +31,10 @@ from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.target import files
 from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.full_stages import short_digest
+from singer_postgres.target.staged_changes import PendingChanges, StagedChanges, lsn_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from singer_postgres.core.warehouse.connections import WarehouseConnector
@@ -44,26 +44,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("target-postgres")
 _TICK_S = 0.5
-_PENDING = "_tidemark_pending_"
-
-
-def lsn_number(lsn: str) -> int:
-    """Return an LSN as a number."""
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) | int(low, 16)
-
-
-@dataclass
-class _Staged:
-    """The staged changes of one stream with one description of its table."""
-
-    load: StreamLoad
-    stage: sql.Identifier
-    rows: int = 0
-    bytes: int = 0
-    has_unchanged: bool = False
-    has_moved: bool = False
-    has_truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +69,7 @@ class LogLoader:
         *,
         done: Callable[[int], None],
         counted: Callable[..., None],
-        failed: Callable[[int, StreamLoad, Exception], bool],
+        failed: Callable[[StreamLoad, Exception], bool],
         has_failed: Callable[[str], bool],
     ) -> None:
         """Start with nothing staged.
@@ -106,7 +86,7 @@ class LogLoader:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._stopped, self._began = threading.Event(), threading.Event()
-        self._staged: dict[str, list[_Staged]] = {}
+        self._staged: dict[str, list[StagedChanges]] = {}
         self._made: dict[StreamLoad, sql.Identifier] = {}
         self._open: set[StreamLoad] = set()
         self._connection: Connection | None = None
@@ -204,7 +184,7 @@ class LogLoader:
             stage = self._made[job.load] = sql.Identifier("pg_temp", name)
         shapes = self._staged.setdefault(job.load.stream, [])
         if not shapes or shapes[-1].load is not job.load:
-            shapes.append(_Staged(job.load, stage))
+            shapes.append(StagedChanges(job.load, stage))
         staged = shapes[-1]
         self._copy(connection, staged, changes, job.path)
         staged.bytes += changes.bytes
@@ -214,7 +194,7 @@ class LogLoader:
         job.path.unlink(missing_ok=True)
         self._done(job.number)
 
-    def _copy(self, connection: Connection, staged: _Staged, changes: Changes, path: Path) -> None:
+    def _copy(self, connection: Connection, staged: StagedChanges, changes: Changes, path: Path) -> None:
         form = sql.SQL("binary" if changes.binary else "text")
         copy = sql.SQL("COPY {} FROM STDIN (FORMAT {})").format(staged.stage, form)
         with staged.load.effort.timed("copying"), connection.cursor() as cursor:
@@ -240,16 +220,17 @@ class LogLoader:
             for stream in self._in(cut):
                 load = job.described[stream]
                 state.load_again(connection, stream, load.table)
-                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_pending(load)))
+                PendingChanges(connection, schema, stream).drop()
         for stream in self._in(cut):
             load, shapes = job.described[stream], self._staged.get(stream, [])
-            with self._one_stream(job, load), connection.transaction():
+            with self._one_stream(load), connection.transaction():
                 if stream in cut.loading:
-                    state.follow(connection, stream, load.table, slot=None, has_rows=False)
-                    self._keep(connection, shapes)
+                    state.follow(connection, stream, load.table, slot=cut.slot, is_loading=True)
+                    PendingChanges(connection, schema, stream).keep(shapes)
                 else:
-                    counts[load] = self._merge(connection, cut, load, shapes, position)
+                    counts[load] = self._merge(connection, job, cut, stream, position)
         for stream in state.leave_others(connection, source, cut.slot, self._in(cut)):
+            PendingChanges(connection, schema, stream).drop()
             _LOGGER.warning("%s no longer follows the slot %s; load it again to do so.", stream, cut.slot)
         slots.reached(connection, source, cut)
         connection.execute("COMMIT")
@@ -264,7 +245,7 @@ class LogLoader:
         return [stream for stream in cut.streams if not self._has_failed(stream)]
 
     @contextmanager
-    def _one_stream(self, job: LogJob, load: StreamLoad) -> Iterator[None]:
+    def _one_stream(self, load: StreamLoad) -> Iterator[None]:
         """Let a stream that fails leave the cut, which goes on without it."""
         try:
             yield
@@ -277,7 +258,7 @@ class LogLoader:
                 of_stream=True,
                 role=self._warehouse.parameters().get("user"),
             )
-            if not driver_errors.ends_one_stream(error, writing=True) or not self._failed(job.number, load, named):
+            if not driver_errors.ends_one_stream(error, writing=True) or not self._failed(load, named):
                 raise
 
     def _wait_for_load(self, load: StreamLoad) -> None:
@@ -301,101 +282,43 @@ class LogLoader:
             SlotTable(job.load.schema).ensure(connection)
             self._is_ready = True
             for load in dict.fromkeys(waiting):
-                with self._one_stream(job, load):
+                with self._one_stream(load):
                     load.open_log(connection, cut)
                 self._open.add(load)
 
-    def _keep(self, connection: Connection, shapes: list[_Staged]) -> None:
-        """Keep the changes of a stream whose first load is not complete."""
-        for staged in shapes:
-            columns = staged.load.log_stage(connection)
-            pending = _pending(staged.load)
-            connection.execute(
-                sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(pending, tables.definitions(columns))
-            )
-            self._widen(connection, pending, columns)
-            self._append(connection, pending, staged.stage, list(columns))
+    def _merge(self, connection: Connection, job: LogJob, cut: Cut, stream: str, position: str | None) -> RowCounts:
+        """Merge a stream's changes into its table.
 
-    def _widen(self, connection: Connection, pending: sql.Identifier, columns: Mapping[str, str]) -> None:
-        """Add the columns that the source's table got since."""
-        added = [
-            sql.SQL("ADD COLUMN IF NOT EXISTS {}").format(tables.definitions({name: type_}))
-            for name, type_ in columns.items()
-        ]
-        connection.execute(sql.SQL("ALTER TABLE {} {}").format(pending, sql.SQL(", ").join(added)))
-
-    def _append(
-        self, connection: Connection, pending: sql.Identifier, stage: sql.Composable, columns: list[str]
-    ) -> None:
-        """Append changes after those that are there, in the order of the log."""
-        row = connection.execute(
-            sql.SQL("SELECT coalesce(max({}), 0) FROM {}").format(sql.Identifier(NUMBER), pending)
-        ).fetchone()
-        assert row
-        values = [
-            sql.SQL("{} + {}").format(sql.Identifier(name), sql.Literal(row[0]))
-            if name == NUMBER
-            else sql.Identifier(name)
-            for name in columns
-        ]
-        connection.execute(
-            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
-                pending, merge.names(columns), sql.SQL(", ").join(values), stage
-            )
-        )
-
-    def _merge(
-        self, connection: Connection, cut: Cut, load: StreamLoad, shapes: list[_Staged], position: str | None
-    ) -> RowCounts:
-        """Merge a stream's changes into its table."""
-        pending = _pending(load)
-        is_loaded = load.stream in cut.loaded
-        if is_loaded:
-            self._keep(connection, shapes)
-            there = connection.execute("SELECT to_regclass(%s)", [pending.as_string(connection)]).fetchone()
-            if there and there[0] is not None:
-                self._widen(connection, pending, load.log_stage(connection))
-            shapes = (
-                [
-                    _Staged(
-                        load,
-                        pending,
-                        sum(each.rows for each in shapes),
-                        has_unchanged=True,
-                        has_moved=True,
-                        has_truncated=True,
-                    )
-                ]
-                if there and there[0] is not None
-                else []
-            )
+        Args:
+            position: what the table has already.
+        """
+        load, staged = job.described[stream], self._staged.get(stream, [])
+        pending = PendingChanges(connection, load.schema, load.stream)
+        bytes_ = sum(each.bytes for each in staged)
+        if load.stream in cut.loaded:
+            staged, position = pending.with_staged(load, staged), None
         written = RowCounts()
-        for staged in shapes:
-            merging = staged.load.log_merge(staged.stage)
+        for each in staged:
             with load.effort.timed("merging"):
-                if position is not None and not is_loaded:
-                    merging.forget_before(connection, lsn_number(position))
-                counts = merging.merge(
+                counts = each.load.log_merge(each.stage).merge(
                     connection,
                     load.log_stamp(cut),
-                    has_unchanged=staged.has_unchanged,
-                    has_moved=staged.has_moved,
-                    has_truncated=staged.has_truncated,
+                    after=None if position is None else lsn_number(position),
+                    has_unchanged=each.has_unchanged,
+                    has_moved=each.has_moved,
+                    has_truncated=each.has_truncated,
+                    is_first_load=stream in cut.loaded,
                 )
             written = RowCounts(
-                written.read + staged.rows,
+                written.read + each.rows,
                 written.inserted + counts.inserted,
                 written.updated + counts.updated,
                 written.deleted + counts.deleted,
             )
-        if is_loaded:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pending))
-        load.merged(connection, cut, written, bytes_=sum(each.bytes for each in shapes))
+        if load.stream in cut.loaded:
+            pending.drop()
+        load.merged(connection, cut, written, bytes_=bytes_)
         return written
-
-
-def _pending(load: StreamLoad) -> sql.Identifier:
-    return sql.Identifier(load.schema, f"{_PENDING}{short_digest(load.stream)}")
 
 
 def _acknowledge(cut: Cut) -> None:

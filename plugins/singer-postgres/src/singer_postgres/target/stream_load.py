@@ -181,6 +181,7 @@ class StreamLoad:
     def log_merge(self, stage: sql.Composable) -> LogMerge:
         """Return the merge of this stream's changes from a stage."""
         return LogMerge(
+            self.stream,
             stage=stage,
             target=self._target,
             columns=self._columns,
@@ -203,7 +204,9 @@ class StreamLoad:
     def merged(self, connection: Connection, cut: Cut, written: RowCounts, *, bytes_: int) -> None:
         """Count the rows of a cut, in its transaction; note that the stream follows the slot."""
         self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
-        self._state.follow(connection, self.stream, self.table, slot=cut.slot, has_rows=written.inserted > 0)
+        self._state.follow(
+            connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
+        )
         if written != RowCounts():
             self.history.count(connection, written, bytes_=bytes_)
         if cut.last:

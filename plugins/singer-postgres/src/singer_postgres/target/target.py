@@ -137,9 +137,13 @@ class TargetPostgres(MeltanoLabsTarget):
             self.warehouse,
             done=self.batch_committed,
             counted=self._counted,
-            failed=lambda number, load, error: self.stream_failed(number, load.stream, load.history, error),
+            failed=self._left_the_cut,
             has_failed=self.has_failed,
         )
+
+    def _left_the_cut(self, load: StreamLoad, error: Exception) -> bool:
+        # a number of its own: the cut, whose number later states wait for, goes on without the stream
+        return self.stream_failed(self.batch_began(), load.stream, load.history, error, retries=load.effort.retries)
 
     def _raise_error(self) -> None:
         for name in ("_loading", "_log"):

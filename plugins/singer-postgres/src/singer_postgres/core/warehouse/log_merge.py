@@ -6,6 +6,7 @@ the change before, or else from the table's row. After an update of the key, tha
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import (
@@ -18,6 +19,7 @@ from singer_postgres.core.change_columns import (
     UPSERT,
     old_key,
 )
+from singer_postgres.core.errors import NotLoadedYetError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.merge import differs, matched, names
 from singer_postgres.core.warehouse.metadata_columns import METADATA
@@ -38,6 +40,7 @@ class LogMerge:
 
     def __init__(  # noqa: PLR0913 - each argument has a name
         self,
+        stream: str,
         *,
         stage: sql.Composable,
         target: sql.Composable,
@@ -54,7 +57,8 @@ class LogMerge:
             types: their types in the stage.
             casts: the table's types, by column name, for columns that cast the stream's values.
         """
-        self._stage, self._target = stage, target
+        self._stream, self._stage = stream, stage
+        self._olds = [old_key(number) for number in range(1, len(key) + 1)]
         self._columns, self._key = columns, key
         self._types, self._casts = types, casts
         self._hard_delete = hard_delete
@@ -62,6 +66,7 @@ class LogMerge:
             "stage": stage,
             "target": target,
             "key": names(key),
+            "lsn": sql.Identifier(COMMIT_LSN),
             "number": sql.Identifier(NUMBER),
             "operation": sql.Identifier(OPERATION),
             "unchanged": sql.Identifier(UNCHANGED),
@@ -69,24 +74,45 @@ class LogMerge:
             "moved": sql.Identifier(old_key(1)),
         }
 
-    def forget_before(self, connection: Connection, lsn: int) -> None:
-        """Drop changes of transactions that the table has already."""
-        connection.execute(
-            sql.SQL("DELETE FROM {} WHERE {} < {}").format(self._stage, sql.Identifier(COMMIT_LSN), sql.Literal(lsn))
-        )
-
-    def merge(
-        self, connection: Connection, stamp: Stamp, *, has_unchanged: bool, has_moved: bool, has_truncated: bool
+    def merge(  # noqa: PLR0913 - each argument has a name
+        self,
+        connection: Connection,
+        stamp: Stamp,
+        *,
+        after: int | None,
+        has_unchanged: bool,
+        has_moved: bool,
+        has_truncated: bool,
+        is_first_load: bool = False,
     ) -> RowCounts:
-        """Merge all staged changes; return how many rows they inserted, updated and deleted."""
+        """Merge all staged changes; return how many rows they inserted, updated and deleted.
+
+        Args:
+            after: the position up to which the table has all transactions; None if all changes are to be applied.
+            has_unchanged, has_moved, has_truncated: see `wire.Changes`.
+            is_first_load: the table was read while the changes were made, so it has the effect of some already.
+
+        Raises:
+            NotLoadedYetError: a change can't be merged, because nothing tells whether the first load saw it.
+        """
+        if after is not None:
+            before = self._sql("DELETE FROM {stage} WHERE {lsn} < {after}", after=sql.Literal(after))
+            connection.execute(before)
         deleted = self._truncate(connection, stamp) if has_truncated else 0
-        counts = RowCounts(deleted=deleted)
-        first = -1
-        if has_unchanged and has_moved:
-            while (after := self._next_part(connection, first)) is not None:
-                counts = self._merged(connection, stamp, first, after, counts, has_unchanged=True)
-                first = after
-        return self._merged(connection, stamp, first, None, counts, has_unchanged=has_unchanged)
+        if has_unchanged:
+            self._index(connection)
+            while has_moved and self._resolve_moved(connection, is_first_load=is_first_load):
+                pass
+            self._resolve(connection)
+        row = connection.execute(self._apply(stamp)).fetchone()
+        assert row
+        return RowCounts(inserted=row[0], updated=row[1], deleted=deleted + row[2])
+
+    def _index(self, connection: Connection) -> None:
+        """Index the stage by key: each value that is missing is looked up."""
+        name = sql.Identifier(f"by_key_{hashlib.sha256(self._stage.as_string().encode()).hexdigest()[:16]}")
+        connection.execute(self._sql("CREATE INDEX IF NOT EXISTS {name} ON {stage} ({key}, {number})", name=name))
+        connection.execute(self._sql("ANALYZE {stage} ({key})"))
 
     def _truncate(self, connection: Connection, stamp: Stamp) -> int:
         """Delete all rows if the table was truncated, and forget the changes before that. Return their number."""
@@ -101,104 +127,124 @@ class LogMerge:
         # TRUNCATE itself would empty the table for readers with an older snapshot, too
         return connection.execute(self._deletion(stamp)).rowcount
 
-    def _next_part(self, connection: Connection, first: int) -> int | None:
-        """Return the first change that must find what the changes since `first` did: see `_resolve`."""
-        row = connection.execute(
-            self._sql(
-                "SELECT min(s.{number}) FROM {stage} s WHERE s.{number} > {first} AND s.{moved} IS NOT NULL "
-                "AND s.{unchanged} IS NOT NULL AND EXISTS (SELECT FROM {stage} e WHERE {same} "
-                "AND e.{number} < s.{number} AND e.{number} > {first})",
-                first=sql.Literal(first),
-                same=self._equal("e", self._key, "s", [old_key(n) for n in range(1, len(self._key) + 1)]),
-            )
-        ).fetchone()
-        return None if not row or row[0] is None else int(row[0]) - 1
+    def _resolve_moved(self, connection: Connection, *, is_first_load: bool) -> bool:
+        """Find unchanged values of rows that got another key; return whether there were such rows.
 
-    def _merged(  # noqa: PLR0913 - one part of the stage
-        self,
-        connection: Connection,
-        stamp: Stamp,
-        first: int,
-        last: int | None,
-        counts: RowCounts,
-        *,
-        has_unchanged: bool,
-    ) -> RowCounts:
-        within = self._sql("s.{number} > {first}", first=sql.Literal(first))
-        if last is not None:
-            within += self._sql(" AND s.{number} <= {last}", last=sql.Literal(last))
-        if has_unchanged:
-            self._resolve(connection, within, first)
-        row = connection.execute(self._apply(within, stamp)).fetchone()
-        assert row
-        return RowCounts(
-            inserted=counts.inserted + row[0], updated=counts.updated + row[1], deleted=counts.deleted + row[2]
+        A row that got a key more than once takes as many steps. Its values are in the last change of its old key that
+        has them, or else in the table.
+
+        Raises:
+            NotLoadedYetError: see `_sort_out`.
+        """
+        rows = self._sql(
+            "s.{moved} IS NOT NULL AND s.{unchanged} IS NOT NULL AND NOT EXISTS (SELECT FROM {stage} e WHERE {same} "
+            "AND e.{number} < s.{number} AND e.{moved} IS NOT NULL AND e.{unchanged} IS NOT NULL)",
+            same=self._equal("e", self._key, "s", self._olds),
         )
+        if connection.execute(self._sql("SELECT FROM {stage} s WHERE {rows} LIMIT 1", rows=rows)).fetchone() is None:
+            return False
+        if is_first_load:
+            self._sort_out(connection, rows)
+        self._take(connection, rows, of_changes=self._olds, of_table=self._olds)
+        return True
 
-    def _resolve(self, connection: Connection, within: sql.Composable, first: int) -> None:
-        """Fill in the TOASTed values that did not change.
+    def _sort_out(self, connection: Connection, rows: sql.Composed) -> None:
+        """Find unchanged values of rows that got another key while the table was read for the first time.
 
-        First those of rows that got another key: no earlier change of this part had their old key, so the table has
-        them. Then those of all others: a change before has them, or else the table.
+        If the reader saw that, the row is under its new key in the table, and otherwise under its old one. That is
+        certain if no other row had these keys meanwhile; else another may be there, read under another snapshot.
+
+        Args:
+            rows: the condition on the rows.
+
+        Raises:
+            NotLoadedYetError: other rows had the keys.
+        """
+        is_staged = "EXISTS (SELECT FROM {stage} e WHERE {same} AND {when})"
+        of_new, of_old = self._equal("e", self._key, "s", self._key), self._equal("e", self._key, "s", self._olds)
+        upsert, delete = sql.Literal(UPSERT), sql.Literal(DELETE)
+        known = self._sql("{before} AND (e.{unchanged} IS NULL OR e.{moved} IS NOT NULL)", before=self._before())
+        at_new_key = self._sql(
+            "EXISTS (SELECT FROM {target} t WHERE {same} AND t._sdc_deleted_at IS NULL)",
+            same=self._equal("t", self._key, "s", self._key),
+        )
+        unknown = rows + self._sql(" AND NOT " + is_staged, same=of_old, when=known)
+        others = self._sql(
+            f"{is_staged} OR {is_staged.replace('{same}', '{same_old}').replace('{when}', '{when_old}')}",
+            same=of_new,
+            when=self._sql(
+                "(e.{number} < s.{number} OR e.{number} > s.{number} AND e.{operation} = {delete})", delete=delete
+            ),
+            same_old=of_old,
+            when_old=self._sql(
+                "(e.{number} < s.{number} AND e.{operation} = {delete} "
+                "OR e.{number} > s.{number} AND e.{operation} = {upsert})",
+                upsert=upsert,
+                delete=delete,
+            ),
+        )
+        doubt = self._sql(
+            "SELECT FROM {stage} s WHERE {unknown} AND ({others}) LIMIT 1", unknown=unknown, others=others
+        )
+        if connection.execute(doubt).fetchone() is not None:
+            msg = (
+                f"Rows of {self._stream} with large values that did not change got keys that other rows had, while it "
+                "was read for the first time, so the log can't tell which row is which. Load it again when its keys "
+                f"change less: `tidemark state rewind {self._stream} --to beginning`."
+            )
+            raise NotLoadedYetError(msg)
+        seen = self._sql("{unknown} AND {at_new_key}", unknown=unknown, at_new_key=at_new_key)
+        self._take(connection, seen, of_changes=self._olds, of_table=self._key)
+
+    def _resolve(self, connection: Connection) -> None:
+        """Find the unchanged values of all other rows: in a change before, or else in the table."""
+        self._take(connection, self._sql("s.{unchanged} IS NOT NULL"), of_changes=self._key, of_table=self._key)
+
+    def _take(
+        self, connection: Connection, rows: sql.Composed, *, of_changes: Sequence[str], of_table: Sequence[str]
+    ) -> None:
+        """Take unchanged values from the last change that has them, or else from the table.
+
+        Args:
+            rows: the condition on the rows that lack values.
+            of_changes: the columns with the key of the changes.
+            of_table: the columns with the key of the table's row.
         """
         toasted = connection.execute(
-            self._sql("SELECT DISTINCT unnest({unchanged}) FROM {stage} s WHERE ") + within
+            self._sql("SELECT DISTINCT unnest({unchanged}) FROM {stage} s WHERE {rows}", rows=rows)
         ).fetchall()
-        columns = [self._columns[number - 1] for (number,) in sorted(toasted)]
-        if not columns:
-            return
-        olds = [old_key(number) for number in range(1, len(self._key) + 1)]
-        for moved in (True, False):
-            there = olds if moved else list(self._key)
-            values = []
-            for column in columns:
-                number = self._columns.index(column) + 1
-                type_ = sql.SQL(self._types[column])
-                value = self._sql(
-                    "(SELECT t.{column}::{type} FROM {target} t WHERE {same})",
-                    column=sql.Identifier(column),
-                    type=type_,
-                    same=self._equal("t", self._key, "s", there),
-                )
-                if not moved:
-                    value = self._sql(
-                        "(SELECT e.{column} FROM (SELECT e.{number}, e.{column} FROM {stage} e WHERE {same} "
-                        "AND e.{number} < s.{number} AND e.{number} > {first} AND e.{operation} = {upsert} "
-                        "AND {place} <> ALL (coalesce(e.{unchanged}, '{{}}')) "
-                        "UNION ALL SELECT {first}, t.{column}::{type} FROM {target} t WHERE {same_there}) e "
-                        "ORDER BY e.{number} DESC LIMIT 1)",
-                        column=sql.Identifier(column),
-                        type=type_,
-                        same=self._equal("e", self._key, "s", self._key),
-                        same_there=self._equal("t", self._key, "s", self._key),
-                        first=sql.Literal(first),
-                        upsert=sql.Literal(UPSERT),
-                        place=sql.Literal(number),
-                    )
-                values.append(
-                    self._sql(
-                        "{column} = CASE WHEN {place} = ANY (s.{unchanged}) THEN {value} ELSE s.{column} END",
-                        column=sql.Identifier(column),
-                        place=sql.Literal(number),
-                        value=value,
-                    )
-                )
-            connection.execute(
-                self._sql("UPDATE {stage} s SET ")
-                + sql.SQL(", ").join(values)
-                + self._sql(", {unchanged} = NULL WHERE ")
-                + within
-                + self._sql(" AND s.{unchanged} IS NOT NULL")
-                + (self._sql(" AND s.{moved} IS NOT NULL") if moved else sql.SQL(""))
+        values = [
+            self._sql(
+                "{column} = CASE WHEN {place} = ANY (s.{unchanged}) THEN ("
+                "SELECT e.{column} FROM ("
+                "SELECT e.{number}, e.{column} FROM {stage} e WHERE {same} AND {before} "
+                "AND {place} <> ALL (coalesce(e.{unchanged}, '{{}}')) "
+                "UNION ALL SELECT -1, t.{column}::{type} FROM {target} t WHERE {same_there}"
+                ") e ORDER BY e.{number} DESC LIMIT 1) ELSE s.{column} END",
+                column=sql.Identifier(self._columns[place - 1]),
+                place=sql.Literal(place),
+                type=sql.SQL(self._types[self._columns[place - 1]]),
+                same=self._equal("e", self._key, "s", of_changes),
+                same_there=self._equal("t", self._key, "s", of_table),
+                before=self._before(),
             )
+            for (place,) in sorted(toasted)
+        ]
+        if values:
+            update = self._sql(
+                "UPDATE {stage} s SET {values}, {unchanged} = NULL WHERE {rows}",
+                values=sql.SQL(", ").join(values),
+                rows=rows,
+            )
+            connection.execute(update)
 
-    def _apply(self, within: sql.Composable, stamp: Stamp) -> sql.Composed:
+    def _apply(self, stamp: Stamp) -> sql.Composed:
         """Return the statement that applies each key's last change, and counts."""
         values = stamp.expressions()
         is_deleted = self._sql("s.{operation} = {delete} AND ", delete=sql.Literal(DELETE))
         deletion = self._deletion(stamp, is_deleted + matched(self._key))
         return self._sql(
-            "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation} FROM {stage} s WHERE {within} "
+            "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation} FROM {stage} s "
             "ORDER BY {key}, {number} DESC), "
             "deleted AS ({deletion} RETURNING 1), "
             "merged AS (INSERT INTO {target} AS t ({all}) SELECT {selected}, {values} FROM last s "
@@ -208,7 +254,6 @@ class LogMerge:
             "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted), "
             "(SELECT count(*) FROM deleted) FROM merged",
             fields=self._fields(),
-            within=within,
             deletion=deletion,
             all=names([*self._columns, *METADATA]),
             selected=names(self._columns, "s"),
@@ -249,6 +294,16 @@ class LogMerge:
             update + is_there
             if of_last is None
             else update + sql.SQL(" FROM last s") + is_there + sql.SQL(" AND ") + of_last
+        )
+
+    def _before(self) -> sql.Composed:
+        """Return the condition that `e` is an earlier change than `s`, and not one of a row that was deleted since."""
+        return self._sql(
+            "e.{number} < s.{number} AND e.{operation} = {upsert} AND NOT EXISTS (SELECT FROM {stage} d WHERE {same} "
+            "AND d.{number} > e.{number} AND d.{number} < s.{number} AND d.{operation} = {delete})",
+            same=self._equal("d", self._key, "e", self._key),
+            upsert=sql.Literal(UPSERT),
+            delete=sql.Literal(DELETE),
         )
 
     def _equal(self, left: str, ours: Sequence[str], right: str, theirs: Sequence[str]) -> sql.Composable:

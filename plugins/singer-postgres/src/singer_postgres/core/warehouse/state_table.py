@@ -54,7 +54,8 @@ TABLE = SystemTable(
         """,
         """
         ALTER TABLE {}
-            ADD COLUMN slot text -- the replication slot whose changes keep the stream up to date; null for none
+            ADD COLUMN slot text, -- the replication slot whose changes come to the stream; null for none
+            ADD COLUMN is_loading boolean -- its first load is not complete, so those changes wait in a table beside it
         """,
     ),
 )
@@ -193,7 +194,10 @@ class StateTable:
         self, connection: psycopg.Connection[Any], source: str, stream: str | None = None
     ) -> dict[str, LoadedState]:
         """Return the loaded state of a source, or of one of its streams, by stream. The state table must exist."""
-        query = "SELECT stream, table_name, bookmark, first_load, has_rows, shape, slot FROM {} WHERE source = %s"
+        query = (
+            "SELECT stream, table_name, bookmark, first_load, has_rows, shape, CASE WHEN NOT is_loading THEN slot END "
+            "FROM {} WHERE source = %s"
+        )
         parameters = [source]
         if stream is not None:
             query += " AND stream = %s"
@@ -257,22 +261,46 @@ class StateTable:
     def follows(self, connection: psycopg.Connection[Any], stream: str, table: Table, slot: str) -> bool:
         """Return whether the stream is complete up to the slot's position in `_tidemark_slots`."""
         row = connection.execute(
-            sql.SQL("SELECT FROM {} WHERE source = %s AND stream = %s AND slot = %s").format(self.in_statement),
+            sql.SQL("SELECT FROM {} WHERE source = %s AND stream = %s AND slot = %s AND NOT is_loading").format(
+                self.in_statement
+            ),
             [table.source, stream, slot],
         ).fetchone()
         return row is not None
 
-    def follow(
-        self, connection: psycopg.Connection[Any], stream: str, table: Table, *, slot: str | None, has_rows: bool
+    def follow(  # noqa: PLR0913 - each argument has a name
+        self,
+        connection: psycopg.Connection[Any],
+        stream: str,
+        table: Table,
+        *,
+        slot: str,
+        is_loading: bool,
+        has_rows: bool = False,
     ) -> None:
-        """Note which slot keeps the stream up to date from now on; None for none."""
+        """Note which slot's changes come to the stream from now on.
+
+        Args:
+            is_loading: its first load is not complete.
+        """
         connection.execute(
             sql.SQL(
                 # the ranges of its first load stay: a killed run may not have reported that it is complete
-                "UPDATE {} SET slot = %s, has_rows = has_rows OR %s, loaded_at = now() "
-                "WHERE source = %s AND stream = %s AND (slot IS DISTINCT FROM %s OR (%s AND NOT has_rows))"
+                "INSERT INTO {} AS state (source, stream, table_name, slot, is_loading, has_rows) "
+                "VALUES (%(source)s, %(stream)s, %(table)s, %(slot)s, %(is_loading)s, %(has_rows)s) "
+                "ON CONFLICT (source, stream) DO UPDATE SET slot = excluded.slot, is_loading = excluded.is_loading, "
+                "has_rows = state.has_rows OR excluded.has_rows, loaded_at = now() "
+                "WHERE (state.slot, state.is_loading) IS DISTINCT FROM (excluded.slot, excluded.is_loading) "
+                "OR (excluded.has_rows AND NOT state.has_rows)"
             ).format(self.in_statement),
-            [slot, has_rows, table.source, stream, slot, has_rows],
+            {
+                "source": table.source,
+                "stream": stream,
+                "table": table.name,
+                "slot": slot,
+                "is_loading": is_loading,
+                "has_rows": has_rows,
+            },
         )
 
     def load_again(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
@@ -285,10 +313,11 @@ class StateTable:
     def leave_others(
         self, connection: psycopg.Connection[Any], source: str, slot: str, followed: Sequence[str]
     ) -> list[str]:
-        """Note that the slot goes on without other streams, and return these."""
+        """Note that the slot goes on without its other streams, which must be loaded again, and return these."""
         rows = connection.execute(
             sql.SQL(
-                "UPDATE {} SET slot = NULL WHERE source = %s AND slot = %s AND stream <> ALL (%s) RETURNING stream"
+                "UPDATE {} SET slot = NULL, is_loading = NULL, first_load = '[]' "
+                "WHERE source = %s AND slot = %s AND stream <> ALL (%s) RETURNING stream"
             ).format(self.in_statement),
             [source, slot, list(followed)],
         ).fetchall()

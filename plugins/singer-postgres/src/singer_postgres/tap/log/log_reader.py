@@ -109,6 +109,7 @@ class LogReader:
         self._progress_at = self._cut_made_at = time.monotonic()
         self._loaded: dict[str, int | None] = {}
         self._loading = threading.Lock()
+        self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
         self._system, self._timeline = "", 0
         self._fifo = files.directory / "acknowledged"
@@ -139,6 +140,10 @@ class LogReader:
         """Wait until everything is confirmed; return whether it is."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Confirm nothing more: no stream is left that the target could acknowledge a cut of."""
+        self._abandoned.set()
 
     def loaded(self, stream: str, lsn: str | None) -> None:
         """Note that a stream's first load has ended at a position; or has failed, if it is None."""
@@ -307,7 +312,7 @@ class LogReader:
 
     def _settle(self, replication: Replication) -> None:
         """Wait until the target has committed the last cut, and confirm it."""
-        while self._acknowledged < self._cut_at:
+        while self._acknowledged < self._cut_at and not self._abandoned.is_set():
             self._tend(replication)
             replication.read(_POLL_S * 4)
         replication.confirm(self._acknowledged)
