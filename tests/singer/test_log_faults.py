@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from contextlib import suppress
 
+import psutil
 import psycopg
 import pytest
 
@@ -233,3 +235,24 @@ def test_a_stream_that_was_left_out_while_it_was_loaded_is_not_completed_without
     del again["bookmarks"]["public-large"]
     pipe.sync(catalog, again).ok()
     assert same(pipe, "large")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_transaction_of_any_size_needs_little_memory(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do("create table many (id int primary key, a text, b numeric(12,2), c timestamptz)")
+    publish(pipe, "many")
+    follow(pipe, "many")
+    pipe.do("insert into many select i, repeat('x', 60), i, now() from generate_series(1, 500000) i")
+    processes = pipe.start({"public-many": LOG_BASED}, pipe.state)
+    peak = 0.0
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                of_it = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                peak = max([peak, *(each.memory_info().rss / 2**20 for each in of_it)])
+        time.sleep(0.2)
+    pipe.finish(processes).ok()
+    assert pipe.rows("select count(*) from raw.many") == [(500_000,)]
+    assert peak < 200
