@@ -213,6 +213,9 @@ class LogLoader:
         slots, state = SlotTable(schema), StateTable(schema)
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             connection.execute("BEGIN")
+        # Rows of the tables are looked up by their keys. An empty table would be scanned once for each change, and is
+        # no longer empty then; and a batch is small beside a large one.
+        connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
         counts: dict[StreamLoad, RowCounts] = {}
         complete = [stream for stream in self._in(cut) if stream not in {*cut.loading, *cut.loaded}]
         position = slots.position(connection, source, cut, complete)

@@ -99,6 +99,8 @@ class LogMerge:
             before = self._sql("DELETE FROM {stage} WHERE {lsn} < {after}", after=sql.Literal(after))
             connection.execute(before)
         deleted = self._truncate(connection, stamp) if has_truncated else 0
+        # Without statistics, PostgreSQL expects few keys and a plan that reads the table again for each of them.
+        connection.execute(self._sql("ANALYZE {stage} ({key})"))
         if has_unchanged:
             self._index(connection)
             while has_moved and self._resolve_moved(connection, is_first_load=is_first_load):
@@ -112,7 +114,6 @@ class LogMerge:
         """Index the stage by key: each value that is missing is looked up."""
         name = sql.Identifier(f"by_key_{hashlib.sha256(self._stage.as_string().encode()).hexdigest()[:16]}")
         connection.execute(self._sql("CREATE INDEX IF NOT EXISTS {name} ON {stage} ({key}, {number})", name=name))
-        connection.execute(self._sql("ANALYZE {stage} ({key})"))
 
     def _truncate(self, connection: Connection, stamp: Stamp) -> int:
         """Delete all rows if the table was truncated, and forget the changes before that. Return their number."""
