@@ -304,6 +304,19 @@ SHAPES = {
         (ITEMS_BY_ORDER | {"key": {"user": "order_id"}},),
         "user",
     ),
+    "of_lists": Shape(
+        "select a, b, count(*) as n from "
+        "(select generate_series(1, quantity) as a, generate_series(product_id, 3) as b from items) as pairs "
+        "where a is not null and b is not null group by a, b",
+        ("a", "b", "n"),
+        (
+            {
+                "model": "m_items",
+                "key": {"a": "generate_series(1, quantity)", "b": "generate_series(product_id, 3)"},
+            },
+        ),
+        ("a", "b"),
+    ),
     "an_array": Shape(
         "select array[customer_id] as customers, count(*) as n from orders where customer_id is not null group by 1",
         ("customers", "n"),

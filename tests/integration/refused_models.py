@@ -363,4 +363,19 @@ REFUSED = {
         [{"model": "stg_orders", "key": {"amount": "amount * 1.0"}}],
         contract={"amount": "numeric(10, 1)", "n": "bigint"},
     ),
+    "two lists at two levels": Refused(
+        "by set-returning functions that it calls at several levels",
+        "select a, b, count(*) as n from (select a, generate_series(0, quantity) as b from (select quantity, "
+        f"generate_series(0, quantity) as a from {ITEMS}) as inner_) as outer_ group by a, b",
+        ["a", "b"],
+        [{"model": "stg_items", "key": {"a": "generate_series(0, quantity)", "b": "generate_series(0, quantity)"}}],
+    ),
+    "a list beside a longer one": Refused(
+        "or beside others where a part of the key may be null",
+        "select a, count(b) as n from (select generate_series(1, quantity) as a, generate_series(1, product_id) as b "
+        f"from {ITEMS}) as pairs group by a",
+        "a",
+        [{"model": "stg_items", "key": {"a": "generate_series(1, quantity)"}}],
+        {"null_keys": ["a"]},
+    ),
 }

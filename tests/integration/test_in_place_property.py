@@ -326,6 +326,51 @@ def test_a_key_that_is_a_constant_is_followed(shop):
         assert shop.evaluated(printed) == {"m_summary": 1}, printed
 
 
+# keys whose types hold less than the columns of an input that they are joined with
+NARROW = [
+    Model(
+        *("m_quantities", ("quantity", "n"), ("quantity",), True),
+        "select quantity, (select count(*) from {{ ref('stg_orders') }} as o where o.order_id = i.quantity) as n "
+        "from (select distinct quantity from {{ ref('stg_items') }} where quantity is not null) as i",
+        {
+            "unique_key": "quantity",
+            "changed_by": [
+                {"model": "stg_items", "key": "quantity"},
+                {"model": "stg_orders", "key": {"quantity": "order_id"}},
+            ],
+        },
+    ),
+    Model(
+        *("m_letters", ("letter", "n"), ("letter",), True),
+        "select letter, (select count(*) from {{ ref('stg_customers') }} as c where c.country = letter) as n "
+        "from (select distinct status::varchar(1) as letter from {{ ref('stg_orders') }} where status <> '') as o",
+        {
+            "unique_key": "letter",
+            "changed_by": [
+                {"model": "stg_orders", "key": {"letter": "status::varchar(1)"}},
+                {"model": "stg_customers", "key": {"letter": "country"}},
+            ],
+        },
+    ),
+]
+
+
+@pytest.mark.long
+def test_a_value_that_the_type_of_the_key_can_not_hold_stops_no_build(shop):
+    shop.begin(9, NARROW)
+    for _ in range(2):
+        shop.build()
+    for change in (
+        "update raw.orders set order_id = 5000000000 where order_id = 1; update raw.customers set country = 'long'",
+        "update raw.orders set order_id = 1 where order_id = 5000000000; update raw.customers set country = 'a'",
+    ):
+        with shop.connect() as connection:
+            connection.execute(change)
+        printed = shop.build()
+        assert_right(shop, printed)
+        assert None not in shop.evaluated(printed).values(), printed
+
+
 OF_SOURCE = Model(
     *("m_of_source", ("order_id", "amount"), ("order_id",), True),
     "select order_id, amount from {{ source('shop', 'orders') }}",

@@ -217,12 +217,16 @@
     {%- endif -%}
     {%- if input.gives_key -%}
         {%- set not_null = model_.build_by | reject('in', model_.null_keys) | list -%}
+        {%- set conditions = [] -%}
+        {#- the table has no row without a key -#}
+        {%- if not_null -%}{%- do conditions.append('num_nulls(' ~ in_place.column_list(not_null) ~ ') = 0') -%}{%- endif -%}
+        {%- for column in in_place.table_columns('pg_temp.' ~ in_place.temp_name('trial')) if column.name in model_.build_by -%}
+            {%- set condition = in_place.fits_type(adapter.quote(column.name), column.type) -%}
+            {%- if condition -%}{%- do conditions.append('(' ~ adapter.quote(column.name) ~ ' is null or ' ~ condition ~ ')') -%}{%- endif -%}
+        {%- endfor -%}
         select distinct {{ in_place.column_list(model_.build_by) }}
         from ({{ given }}) as given
-        {% if not_null -%}
-            -- the table has no row without a key
-            where num_nulls({{ in_place.column_list(not_null) }}) = 0
-        {%- endif %}
+        {{ 'where ' ~ conditions | join(' and ') if conditions }}
     {%- else -%}
         {#- it gives other columns than the key: the model's rows that have these values -#}
         {%- set given = in_place.with_collations(input.key.keys() | list, given) -%}
@@ -236,6 +240,27 @@
             inner join {{ model_.relation }} as existing on {{ in_place.columns_equal(input.key.keys() | list, 'existing', 'given') }}
         {%- endif %}
     {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  A condition: a value of the key's type can equal this one. An input's column may be wider than the key's, and no row has the key of a value
+  that is too long or too large, which the table of keys can't hold. Empty if the type holds all.
+-#}
+{% macro fits_type(column, type) %}
+    {%- set bytes = {'smallint': 2, 'integer': 4, 'bigint': 8}.get(type) -%}
+    {%- set typed = modules.re.fullmatch('(character varying|character|numeric)\\((\\d+)(?:,(-?\\d+))?\\)', type) -%}
+    {%- if bytes -%}
+        {%- set limit = 2 ** (8 * bytes - 1) -%}
+        {{ return(column ~ ' between -' ~ limit ~ ' and ' ~ (limit - 1)) }}
+    {%- elif typed and typed.group(1) == 'numeric' -%}
+        {%- set scale = typed.group(3) | int -%}
+        {%- set digits = typed.group(2) | int - scale -%}
+        {{ return('(' ~ column ~ "::text = 'NaN' or abs(round(" ~ column ~ '::numeric, ' ~ scale ~ ')) < 1e' ~ digits ~ ')') }}
+    {%- elif typed -%}
+        {{ return('length(' ~ column ~ ') <= ' ~ typed.group(2)) }}
+    {%- endif -%}
+    {{ return('') }}
 {% endmacro %}
 
 

@@ -13,8 +13,9 @@
     opened: the model's temporary view, opened; see query_parts.sql.
 
   Returns:
-    A list of the scans with {name, own, entries, gives_key, equations, outputs, views}. `own` are the entries for the table, `entries` the
-    inputs of those that reach the scan; `equations` hold for its rows; `outputs` has the texts of the model's columns, by name.
+    A list of the scans with {name, own, entries, gives_key, equations, outputs, views, sets}. `own` are the entries for the table, `entries` the
+    inputs of those that reach the scan; `equations` hold for its rows; `outputs` has the texts of the model's columns, by name; `sets` has how
+    many set-returning functions each SELECT list with such functions around it calls.
 -#}
 {% macro reached_scans(model_, opened, inputs, names) %}
     {%- set entries, scans, views = in_place.entries_with_expressions(model_, inputs), [], {} -%}
@@ -42,6 +43,7 @@
                 outputs=views[at].outputs,
                 equations=in_place.equations_for(scan, views[at].equations, opened.scans),
                 views=in_place.views_around(scan, opened),
+                sets=in_place.sets_around(scan, opened),
             )) -%}
         {%- endif -%}
     {%- endfor -%}
@@ -78,8 +80,53 @@
 {% endmacro %}
 
 
+{#- The set-returning functions in expressions; those in the arguments of others come after these. -#}
+{% macro sets_in(expressions) %}
+    {%- set found = [] -%}
+    {%- for node in in_place.nodes_in(expressions, ['FUNCEXPR', 'OPEXPR']) if 'true' in [node.funcretset, node.opretset] -%}
+        {%- do found.append(node) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- How many set-returning functions each SELECT list with such functions around a scan calls. -#}
+{% macro sets_around(scan, opened) %}
+    {%- set found = [] -%}
+    {%- for query in opened.queries if query.hasTargetSRFs == 'true' and scan.path.startswith(query.path) -%}
+        {%- do found.append(in_place.sets_in(query.targetList) | length) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#-
+  Whether an entry calls set-returning functions otherwise than the model. The entry calls all of them in one SELECT list, which pairs their
+  values: of two lists, the model has each pair. Where one of a list ends before another, its value is null, which an entry without the other lacks.
+-#}
+{% macro pairs_otherwise(entry, scan) %}
+    {%- if not entry.sets -%}{{ return(false) }}{%- endif -%}
+    {#- each in the arguments of the one before it -#}
+    {%- set is_chain = entry.sets == range(entry.sets | length) | reverse | list -%}
+    {%- if scan.sets | length > 1 and not is_chain -%}{{ return(true) }}{%- endif -%}
+    {%- for column in entry.columns if scan.sets and scan.sets | max > 1 -%}
+        {%- if column in in_place.as_list(config.get('null_keys')) or modules.re.search(in_place.hides_null(), scan.outputs[column] or '') -%}
+            {{ return(true) }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(false) }}
+{% endmacro %}
+
+
+{#- A pattern for a text that may be another value than null for null. -#}
+{% macro hides_null() %}
+    {{ return('coalesce\\(|\\{|' ~ in_place.mark_of_not_strict()) }}
+{% endmacro %}
+
+
 {#- Whether an entry gives the keys that a row of this scan makes stale. -#}
 {% macro reaches(entry, scan, scans) %}
+    {%- if in_place.pairs_otherwise(entry, scan) -%}{{ return(false) }}{%- endif -%}
     {%- for expressions in entry.relations[scan.oid] -%}
         {%- set equal = {} -%}
         {%- for column, expression in expressions.items() -%}
@@ -119,7 +166,7 @@
 -#}
 {% macro hides_a_missing_side(column, scan) %}
     {%- set output = scan.outputs[column] -%}
-    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search('coalesce\\(|\\{|' ~ in_place.mark_of_not_strict(), output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
+    {%- if not scan.missing or scan.alias ~ '.' not in output or (modules.re.search(in_place.hides_null(), output) is none and column not in in_place.as_list(config.get('null_keys'))) -%}
         {{ return(false) }}
     {%- endif -%}
     {#- what USING gives is the same with both sides -#}
@@ -150,6 +197,12 @@
         {%- if mine != scan.outputs[column] and not modules.re.search('#\\d+\\.|[{\\[]', mine) -%}
             {%- do said.append([mine, column, [scan.outputs[column]]]) -%}
         {%- endif -%}
+    {%- endfor -%}
+    {%- for entry in scan.own if in_place.pairs_otherwise(entry, scan) -%}
+        {{ return(
+            'by set-returning functions that it calls at several levels, or beside others where a part of the key may be null. The entry of changed_by '
+            ~ 'calls them side by side, so changes would be missed. Give the inner level a model of its own, with one function in its SELECT, and read that.'
+        ) }}
     {%- endfor -%}
     {%- if not said -%}
         {{ return('by no equation that a build could follow from a changed row to the key, so changes would be missed. Join it with = by the key, or by a column of the model; for a value in a list, write exists. Otherwise use in_place_table.') }}
@@ -186,28 +239,35 @@
 {#-
   The entries of `changed_by` with their keys over the tables themselves: a list of {input, columns, relations, through_relations}.
   `relations` has for each table of the input, by its oid, a list of {column: text}, in which a private use character, that no text has, is the table's alias.
-  `through_relations` has the columns of the other model likewise.
+  `through_relations` has the columns of the other model likewise. `sets` has an item for each set-returning function in the key: how many others
+  are in its arguments.
 -#}
 {% macro entries_with_expressions(model_, inputs) %}
     {%- set found = [] -%}
     {%- for input in inputs if input.kind != 'whole' -%}
         {%- set columns = model_.build_by if input.gives_key and not input.through else input.key.keys() | list -%}
-        {%- set expressions, others = {}, {} -%}
+        {%- set expressions, others, sets = {}, {}, [] -%}
         {%- for column in columns -%}{%- do expressions.update({column: input.key[column]}) -%}{%- endfor -%}
         {%- if input.through -%}{%- for column in columns -%}{%- do others.update({column: adapter.quote(column)}) -%}{%- endfor -%}{%- endif -%}
         {%- do found.append({
             'input': input,
             'columns': columns,
-            'relations': in_place.expressions_below(input, expressions),
-            'through_relations': in_place.expressions_below(input.through, others) if input.through else {},
+            'relations': in_place.expressions_below(input, expressions, sets),
+            'through_relations': in_place.expressions_below(input.through, others, []) if input.through else {},
+            'sets': sets,
         }) -%}
     {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}
 
 
-{#- What expressions over an input are over the tables below it: lists of {column: text}, by the tables' oids. -#}
-{% macro expressions_below(input, expressions) %}
+{#-
+  What expressions over an input are over the tables below it: lists of {column: text}, by the tables' oids.
+
+  Arguments:
+    sets: a list that gets an item for each set-returning function in them; see in_place.entries_with_expressions().
+-#}
+{% macro expressions_below(input, expressions, sets) %}
     {%- set view, found = in_place.temp_name('entry'), {} -%}
     {% call statement('entry') %}
         drop view if exists pg_temp.{{ view }};
@@ -216,6 +276,7 @@
         from {{ input.relation }} as {{ adapter.quote(input.name) }}
     {% endcall %}
     {%- set opened = in_place.open_view('pg_temp.' ~ view) -%}
+    {%- for node in in_place.sets_in(opened.query.targetList) -%}{%- do sets.append(in_place.sets_in(node.args) | length) -%}{%- endfor -%}
     {%- for scan in opened.scans -%}
         {%- set own = {} -%}
         {%- for column in expressions -%}
