@@ -23,6 +23,7 @@ from psycopg import sql
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import ChunkLostError, SingerPostgresError
+from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.slot_table import SlotTable
@@ -31,7 +32,7 @@ from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.target import files
 from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.full_stages import short_digest
-from singer_postgres.target.staged_changes import PendingChanges, StagedChanges, lsn_number
+from singer_postgres.target.staged_changes import PendingChanges, StagedChanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -306,7 +307,7 @@ class LogLoader:
                 counts = each.load.log_merge(each.stage).merge(
                     connection,
                     load.log_stamp(cut),
-                    after=None if position is None else lsn_number(position),
+                    after=None if position is None else lsn_of(position),
                     has_unchanged=each.has_unchanged,
                     has_moved=each.has_moved,
                     has_truncated=each.has_truncated,

@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 _PREFIX = "_tidemark_pending_"
 
 
-def lsn_number(lsn: str) -> int:
-    """Return an LSN as a number.
-
-    >>> lsn_number("1/0")
-    4294967296
-    """
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) | int(low, 16)
-
-
 @dataclass
 class StagedChanges:
     """The changes of one stream, with one description of its table.

@@ -6,7 +6,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import ColumnMissingError, LogUnfitError, SlotMissingError, TableMissingError
+from singer_postgres.core.errors import (
+    ColumnMissingError,
+    LockBusyError,
+    LogUnfitError,
+    SlotMissingError,
+    TableMissingError,
+)
 from singer_postgres.core.source import log_tables, relations
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.source.relations import Column
@@ -29,6 +35,8 @@ _POLL_S = 0.2
 _TELL_EVERY_S = 30.0
 # how long a killed session may keep the slot until the server notices
 _SLOT_WAIT_S = 60.0
+# how long all streams wait for a writer that was open when one of them was published
+_OLDER_WAIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def prepare(  # noqa: PLR0913 - each argument has a name
             stream = _stream(
                 connection, plan, position, source=source, slot=slot, publication=publication, logger=logger
             )
-        except (LogUnfitError, TableMissingError, ColumnMissingError) as error:
+        except (LogUnfitError, LockBusyError, TableMissingError, ColumnMissingError) as error:
             failed(plan.stream, error)
         else:
             streams.append(stream)
@@ -152,8 +160,12 @@ def _as_before(table: Table, before: ReadColumns) -> Table:
 
 
 def _wait_for_older(connection: Connection, plan: StreamPlan, xid: str, logger: logging.Logger) -> None:
-    """Wait for transactions that were open when the table was published: the log may lack rows that they wrote."""
-    told_at = 0.0
+    """Wait for transactions that were open when the table was published: the log may lack rows that they wrote.
+
+    Raises:
+        LockBusyError: they stay open. The other streams go on, and the next run waits again.
+    """
+    deadline, told_at = time.monotonic() + _OLDER_WAIT_S, 0.0
     while (writers := log_tables.older_writers(connection, xid)) is not None:
         if time.monotonic() - told_at > _TELL_EVERY_S:
             told_at = time.monotonic()
@@ -162,6 +174,10 @@ def _wait_for_older(connection: Connection, plan: StreamPlan, xid: str, logger: 
                 plan.stream,
                 writers,
             )
+        if time.monotonic() > deadline:
+            waited = f"The first load of {plan.stream} waited {_OLDER_WAIT_S:.0f} s"
+            msg = f"{waited} for {writers}: end them, or run this again."
+            raise LockBusyError(msg)
         time.sleep(_POLL_S)
 
 

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
 from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
 from singer_postgres.tap.log import masking, pgoutput
 from singer_postgres.tap.log.change_rows import ChangeRows
-from singer_postgres.tap.log.replication import Replication, lsn_of, lsn_text
 
 if TYPE_CHECKING:
     import queue
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.log.log_stream import LogStream
     from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.tap.log.replication import Replication
 
 _LOGGER = logging.getLogger("tap-postgres")
 _TICK_S = 0.2

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # the first byte of a message
 BEGIN, COMMIT, RELATION = ord("B"), ord("C"), ord("R")
@@ -157,9 +153,3 @@ def first_tuple(message: bytes) -> tuple[int, int]:
 def _text(message: bytes, at: int) -> tuple[str, int]:
     end = message.index(0, at)
     return message[at:end].decode(), end + 1
-
-
-def key_indexes(relation: RelationMessage, key: Sequence[str]) -> list[int]:
-    """Return where the columns of `key` are in the relation's tuples."""
-    names = [column.name for column in relation.columns]
-    return [names.index(name) for name in key]
