@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import one_line
+from singer_postgres.core.driver_errors import log_fields
+from singer_postgres.core.errors import StreamsFailedError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from singer_postgres.core.driver_errors import Side
 
 _NAMED = 3
 # which stream it is stands before it
@@ -39,6 +42,25 @@ def of_streams(failed: Mapping[str, Exception]) -> str:
     return " ".join(
         grouped((stream, bare[stream] if bare[stream] in several else cause) for stream, cause in causes.items())
     )
+
+
+def raise_failed(failed: Mapping[str, Exception], *, of: Iterable[str], could_not: str, side: Side) -> None:
+    """Raise the error of the streams that failed, if any did.
+
+    Args:
+        of: all streams.
+        could_not: what failed, such as `be read`.
+        side: the side that a driver's error came from.
+
+    Raises:
+        Exception: the only stream's own error, or one for all.
+    """
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        others = "; the others were" if set(of) - failed.keys() else ""
+        msg = f"{len(failed)} streams could not {could_not}{others}. {of_streams(failed)}"
+        raise StreamsFailedError(msg, [log_fields(error, side=side)["error"] for error in failed.values()])
 
 
 def _some(names: list[str]) -> str:

@@ -116,20 +116,7 @@ class SourceQueries:
 
     def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return the description of a stream for the target, and the one for the state."""
-        plan, selection = stream.plan, stream.selection
-        columns = selection.read_columns()
-        table = Table(
-            self._identity or "",
-            plan.schema,
-            plan.name,
-            selection.wire_columns(),
-            plan.key,
-            plan.method,
-            selection.binary,
-            table_oid=columns.table_oid,
-            max_attnum=columns.max_attnum,
-        )
-        return table, columns
+        return stream.plan.described(self._identity or "", stream.selection)
 
     def snapshot(self, stream: OpenStream) -> Snapshot:
         """Take another snapshot of a stream.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from singer_postgres.core.wire import Table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from singer_postgres.core.source.backfill import Backfill
-    from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.core.source.stream_query import ReadColumns, StreamQuery
     from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.key_trail import KeyTrail
 
@@ -51,3 +53,24 @@ class StreamPlan:
     def whole(self) -> bool:
         """Whether the plan is to read all rows."""
         return self.bookmark is None if self.backfill is None else self.backfill.is_all
+
+    def described(self, source: str, selection: StreamQuery) -> tuple[Table, ReadColumns]:
+        """Return the description of the stream for the target, and the one for the state.
+
+        Args:
+            source: the source's identity; see `identity.identity`.
+            selection: what is read of its table.
+        """
+        columns = selection.read_columns()
+        table = Table(
+            source,
+            self.schema,
+            self.name,
+            selection.wire_columns(),
+            self.key,
+            self.method,
+            selection.binary,
+            table_oid=columns.table_oid,
+            max_attnum=columns.max_attnum,
+        )
+        return table, columns

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -22,17 +22,16 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres.core import driver_errors, session, setting_names, shared_causes
+from singer_postgres.core import driver_errors, setting_names, shared_causes
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     SettingInvalidError,
     StateInvalidError,
-    StreamsFailedError,
     TableMissingError,
     one_line,
 )
 from singer_postgres.core.notices import Notices
-from singer_postgres.core.source import log_tables, masks, relations, selected_streams, start_date
+from singer_postgres.core.source import masks, relations, selected_streams, start_date
 from singer_postgres.core.source.replication_key import Lookback
 from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
 from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
@@ -45,9 +44,7 @@ from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.locks import LockedError, Pause, Watch
-from singer_postgres.tap.log import following
-from singer_postgres.tap.log.log_reader import LogReader, LogSettings
-from singer_postgres.tap.log.replication import Replication
+from singer_postgres.tap.log.log_run import LogRun
 from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
@@ -59,10 +56,6 @@ if TYPE_CHECKING:
 
     from singer_sdk import Stream
 
-    from singer_postgres.core.wire import Table
-    from singer_postgres.tap.log.following import Following
-    from singer_postgres.tap.log.log_stream import LogStream
-    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -168,7 +161,7 @@ class TapPostgres(MeltanoLabsTap):
         if self.input_catalog:
             return self.input_catalog.to_dict()
         if self._catalog_dict is None:
-            with _closing(self._catalogs) as connection:
+            with closing(self._catalogs.connect()) as connection:
                 schemas = self.config.get("filter_schemas") or ()
                 found, left_out = relations.in_schemas(connection, schemas, wanted=selected_streams.selected_by_run())
             for relation in left_out:
@@ -210,7 +203,7 @@ class TapPostgres(MeltanoLabsTap):
     def open_stream(self, plan: StreamPlan) -> Iterator[OpenStream]:
         """Open a stream to read it as records; wait if its table is locked."""
         limit_s = self.source.lock_timeout_s
-        with _closing(self.source) as connection:
+        with closing(self.source.connect()) as connection:
             pause = Pause()
             while True:
                 try:
@@ -263,68 +256,21 @@ class TapPostgres(MeltanoLabsTap):
             )
             # all plans come first, because a stream's state changes while it is read
             plans = [copy.deepcopy(stream.plan) for stream in streams if stream.replication_method != "LOG_BASED"]
-            following = self._following([stream for stream in streams if stream.replication_method == "LOG_BASED"])
-            plans += [stream.plan for stream in following.streams if stream.is_loading] if following else []
+            followed = [stream for stream in streams if stream.replication_method == "LOG_BASED"]
+            log_run = (
+                LogRun(self.config, self._catalogs, followed, failed=self.stream_failed, logger=self.logger)
+                if followed
+                else None
+            )
+            plans += log_run.loads if log_run else []
             readers = ChunkReaders(self.source, plans, self._files, settings, self._notices)
-            log = self._log_reader(following, readers) if following and following.streams else None
+            log = log_run.reader(self._files, readers.events) if log_run else None
             self._batch_writer = BatchWriter(self, streams, self._files, readers, log=log, failed=self._failed)
             if log is not None:
                 # its first cut comes before all rows
                 log.start()
             readers.start()
         return self._batch_writer
-
-    @property
-    def _slot(self) -> str:
-        return str(self.config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
-
-    @property
-    def _publication(self) -> str:
-        return str(self.config.get("publication_name") or self._slot)
-
-    def _following(self, streams: Sequence[CopyStream]) -> Following | None:
-        """Prepare to follow LOG_BASED streams; None if there are none."""
-        if not streams:
-            return None
-        with _closing(self._catalogs) as connection:
-            return following.prepare(
-                connection,
-                [(copy.deepcopy(stream.plan), stream.log_position) for stream in streams],
-                slot=self._slot,
-                publication=self._publication,
-                failed=self.stream_failed,
-                logger=self.logger,
-            )
-
-    def _log_reader(self, found: Following, readers: ChunkReaders) -> LogReader:
-        assert self._files
-        source = found.streams[0].table.source
-
-        def connect() -> Replication:
-            replication = Replication(self._dsn())
-            replication.set(session.SETTINGS)
-            return replication
-
-        def describe(stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
-            with _closing(self._catalogs) as connection:
-                return following.describe(connection, stream.plan, message, source)
-
-        return LogReader(
-            connect,
-            slot=self._slot,
-            publication=self._publication,
-            binary=found.binary,
-            streams=found.streams,
-            confirmed=found.confirmed,
-            end=found.end,
-            describe=describe,
-            mask_secret=self.config.get("mask_secret"),
-            files=self._files,
-            settings=LogSettings(
-                flush_s=float(self.config["flush_seconds"]), run_s=float(self.config["replication_max_run_seconds"])
-            ),
-            events=readers.events,
-        )
 
     def sync_all(self) -> None:
         """Read all streams.
@@ -342,15 +288,8 @@ class TapPostgres(MeltanoLabsTap):
         if not (selected or self._failed):
             selected_streams.refuse_none()
         super().sync_all()
-        if len(self._failed) == 1:
-            raise next(iter(self._failed.values()))
-        if self._failed:
-            others = "; the others were" if {stream.name for stream in selected} - self._failed.keys() else ""
-            what = f"{len(self._failed)} streams could not be read{others}"
-            msg = f"{what}. {shared_causes.of_streams(self._failed)}"
-            raise StreamsFailedError(
-                msg, [log_fields(error, side="source")["error"] for error in self._failed.values()]
-            )
+        names = [stream.name for stream in selected]
+        shared_causes.raise_failed(self._failed, of=names, could_not="be read", side="source")
 
     def _check_names(self) -> None:
         """Refuse settings that misspell a stream's name.
@@ -362,7 +301,7 @@ class TapPostgres(MeltanoLabsTap):
         known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
         if unknown := sorted(pair for pair in named if pair[1] not in known):
             # discovery may have left out streams that are not selected
-            with _closing(self._catalogs) as connection:
+            with closing(self._catalogs.connect()) as connection:
                 known |= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
             configuration.check_names(unknown, known, self.logger)
 
@@ -400,7 +339,7 @@ class TapPostgres(MeltanoLabsTap):
         described = set(selected.described) - known - set(missing)
         if not missing and not described:
             return
-        with _closing(self._catalogs) as connection:
+        with closing(self._catalogs.connect()) as connection:
             if described:
                 # discovery may have left out streams that are not selected
                 described -= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
@@ -438,15 +377,6 @@ class TapPostgres(MeltanoLabsTap):
         if self._files is not None:
             self._files.abort(128 + signum)
         os._exit(128 + signum)
-
-
-@contextmanager
-def _closing(source: SourceConnector) -> Iterator[Any]:
-    connection = source.connect()
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _is_selected(entry: dict[str, Any]) -> bool:

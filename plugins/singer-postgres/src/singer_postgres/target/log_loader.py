@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from singer_postgres.core.warehouse.connections import WarehouseConnector
-    from singer_postgres.target.stream_load import StreamLoad
+    from singer_postgres.target.log_stream_load import LogStreamLoad
 
     Connection = psycopg.Connection[Any]
 
@@ -52,12 +52,12 @@ class LogJob:
     """A file of changes, or a cut, in their order of arrival."""
 
     number: int
-    load: StreamLoad
+    load: LogStreamLoad
     batch: Changes | Cut
     path: Path | None
-    described: dict[str, StreamLoad] = field(default_factory=dict)
+    described: dict[str, LogStreamLoad] = field(default_factory=dict)
     """For a cut: each stream by its latest description."""
-    reading: dict[str, StreamLoad] = field(default_factory=dict)
+    reading: dict[str, LogStreamLoad] = field(default_factory=dict)
     """For a cut: the first loads of this run."""
 
 
@@ -70,7 +70,7 @@ class LogLoader:
         *,
         done: Callable[[int], None],
         counted: Callable[..., None],
-        failed: Callable[[StreamLoad, Exception], bool],
+        failed: Callable[[LogStreamLoad, Exception], bool],
         has_failed: Callable[[str], bool],
     ) -> None:
         """Start with nothing staged.
@@ -88,8 +88,8 @@ class LogLoader:
         self._error: Exception | None = None
         self._stopped, self._began = threading.Event(), threading.Event()
         self._staged: dict[str, list[StagedChanges]] = {}
-        self._made: dict[StreamLoad, sql.Identifier] = {}
-        self._open: set[StreamLoad] = set()
+        self._made: dict[LogStreamLoad, sql.Identifier] = {}
+        self._open: set[LogStreamLoad] = set()
         self._connection: Connection | None = None
         self._is_ready = False
 
@@ -217,7 +217,7 @@ class LogLoader:
         # Rows of the tables are looked up by their keys. An empty table would be scanned once for each change, and is
         # no longer empty then; and a batch is small beside a large one.
         connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
-        counts: dict[StreamLoad, RowCounts] = {}
+        counts: dict[LogStreamLoad, RowCounts] = {}
         complete = [stream for stream in self._in(cut) if stream not in {*cut.loading, *cut.loaded}]
         position = slots.position(connection, source, cut, complete)
         if position is None:
@@ -249,7 +249,7 @@ class LogLoader:
         return [stream for stream in cut.streams if not self._has_failed(stream)]
 
     @contextmanager
-    def _one_stream(self, load: StreamLoad) -> Iterator[None]:
+    def _one_stream(self, load: LogStreamLoad) -> Iterator[None]:
         """Let a stream that fails leave the cut, which goes on without it."""
         try:
             yield
@@ -265,7 +265,7 @@ class LogLoader:
             if not driver_errors.ends_one_stream(error, writing=True) or not self._failed(load, named):
                 raise
 
-    def _wait_for_load(self, load: StreamLoad) -> None:
+    def _wait_for_load(self, load: LogStreamLoad) -> None:
         while not load.finished.wait(_TICK_S) and not self._has_failed(load.stream):
             if self._stopped.is_set():
                 msg = f"The first load of {load.stream} did not end."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from singer_postgres.target.stream_load import StreamLoad
+    from singer_postgres.target.log_stream_load import LogStreamLoad
 
     Connection = psycopg.Connection[Any]
 
@@ -32,7 +32,7 @@ class StagedChanges:
         has_unchanged, has_moved, has_truncated: see `wire.Changes`.
     """
 
-    load: StreamLoad
+    load: LogStreamLoad
     stage: sql.Identifier
     rows: int = 0
     bytes: int = 0
@@ -58,7 +58,7 @@ class PendingChanges:
             self._widen(columns)
             self._append(each.stage, list(columns))
 
-    def with_staged(self, load: StreamLoad, staged: Sequence[StagedChanges]) -> list[StagedChanges]:
+    def with_staged(self, load: LogStreamLoad, staged: Sequence[StagedChanges]) -> list[StagedChanges]:
         """Return all changes since the stream was first read, to be merged into its loaded table."""
         self.keep(staged)
         row = self._connection.execute("SELECT to_regclass(%s)", [self._table.as_string(self._connection)]).fetchone()

@@ -21,9 +21,7 @@ from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     MessageInvalidError,
     NameTakenError,
-    SettingInvalidError,
     SingerPostgresError,
-    StreamsFailedError,
     one_line,
 )
 from singer_postgres.core.warehouse.connections import WarehouseConnector
@@ -31,11 +29,12 @@ from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FORMAT, Changes, Chunk, Cut, StreamEnd, Table, batch_from_json
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
-from singer_postgres.target import files
+from singer_postgres.target import files, unfit_settings
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
 from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.log_loader import LogJob, LogLoader
+from singer_postgres.target.log_stream_load import LogStreamLoad
 from singer_postgres.target.messages import MessageReader
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
@@ -43,6 +42,7 @@ from singer_postgres.target.state_order import StateOrder
 from singer_postgres.target.stream_load import LoadRun, StreamLoad
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -85,7 +85,7 @@ class TargetPostgres(MeltanoLabsTarget):
         self._sinks_active.clear()
         self._sinks_to_clear.clear()
         self._latest_state = None
-        self._reading: dict[str, StreamLoad] = {}
+        self._reading: dict[str, LogStreamLoad] = {}
         for name in ("lock", "pool", "run_id", "_loading", "_log"):
             self.__dict__.pop(name, None)
 
@@ -141,7 +141,7 @@ class TargetPostgres(MeltanoLabsTarget):
             has_failed=self.has_failed,
         )
 
-    def _left_the_cut(self, load: StreamLoad, error: Exception) -> bool:
+    def _left_the_cut(self, load: LogStreamLoad, error: Exception) -> bool:
         # a number of its own: the cut, whose number later states wait for, goes on without the stream
         return self.stream_failed(self.batch_began(), load.stream, load.history, error, retries=load.effort.retries)
 
@@ -150,7 +150,7 @@ class TargetPostgres(MeltanoLabsTarget):
             if name in vars(self):
                 vars(self)[name].raise_error()
 
-    def _counted(self, load: StreamLoad, written: RowCounts, *, last: bool) -> None:
+    def _counted(self, load: LogStreamLoad, written: RowCounts, *, last: bool) -> None:
         """Count the rows of a stream in a cut; `last` is that of the run."""
         with self._telling:
             records, rows = self._counters[load.stream]
@@ -188,7 +188,7 @@ class TargetPostgres(MeltanoLabsTarget):
             self._process_schema_of_records(message_dict)
             return
         stream = message_dict["stream"]
-        self._refuse_maps(stream)
+        unfit_settings.refuse_maps(self.config, stream)
         run = LoadRun(
             self.warehouse,
             self.lock,
@@ -198,8 +198,9 @@ class TargetPostgres(MeltanoLabsTarget):
             self.config["history_days"],
             self._opening,
         )
-        load = StreamLoad(run, stream, Table.from_json(described))
-        self._refuse_to_replace(load)
+        table = Table.from_json(described)
+        load = (LogStreamLoad if table.method == "LOG_BASED" else StreamLoad)(run, stream, table)
+        unfit_settings.refuse_to_replace(self.config, stream, table)
         if stream in self._loads and load.table.method != "LOG_BASED":
             msg = f"{stream} was described twice in one run; the tap may send each stream once."
             raise MessageInvalidError(msg)
@@ -263,33 +264,22 @@ class TargetPostgres(MeltanoLabsTarget):
             raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
+        load, path = self._loads[stream], paths[0] if paths else None
         if isinstance(batch, Changes | Cut):
-            described = {name: load for name, load in self._loads.items() if load.table.method == "LOG_BASED"}
-            of_cut = {"described": described, "reading": dict(self._reading)} if isinstance(batch, Cut) else {}
-            self._log.submit(LogJob(number, self._loads[stream], batch, paths[0] if paths else None, **of_cut))
+            assert isinstance(load, LogStreamLoad)
+            self._submit_of_log(number, load, batch, path)
             return
-        if self._loads[stream].table.method == "LOG_BASED":
+        if isinstance(load, LogStreamLoad):
             self._log.wait_until_begun()
-            self._reading[stream] = self._loads[stream]
-        self._loading.submit(number, self._loads[stream], batch, paths[0] if paths else None)
+            self._reading[stream] = load
+        self._loading.submit(number, load, batch, path)
 
-    def _refuse_maps(self, stream: str) -> None:
-        for setting in ("stream_maps", "flattening_enabled"):
-            if self.config.get(setting):
-                msg = (
-                    f"{stream} arrives as chunks, and {setting} of this target does not apply to them. "
-                    "Set use_copy of the tap to false, or set the maps in the tap."
-                )
-                raise SettingInvalidError(msg)
-
-    def _refuse_to_replace(self, load: StreamLoad) -> None:
-        for setting in ("activate_version", "process_activate_version_messages"):
-            if load.table.method == "FULL_TABLE" and self.config.get(setting) is False:
-                msg = (
-                    f"{load.stream} is read in full and arrives as chunks, which replace its rows, but {setting} "
-                    "is off: make the stream INCREMENTAL, or set use_copy of the tap to false."
-                )
-                raise SettingInvalidError(msg)
+    def _submit_of_log(self, number: int, load: LogStreamLoad, batch: Changes | Cut, path: Path | None) -> None:
+        of_cut: dict[str, dict[str, LogStreamLoad]] = {}
+        if isinstance(batch, Cut):
+            described = {name: each for name, each in self._loads.items() if isinstance(each, LogStreamLoad)}
+            of_cut = {"described": described, "reading": dict(self._reading)}
+        self._log.submit(LogJob(number, load, batch, path, **of_cut))
 
     # records
 
@@ -424,16 +414,8 @@ class TargetPostgres(MeltanoLabsTarget):
             self._log.wait()
         super().process_endofpipe()
         self._ended = True
-        if len(self._failed) == 1:
-            raise next(iter(self._failed.values()))
-        if self._failed:
-            loaded = {*self._loads, *(sink.stream_name for sink in self._sinks_active.values())} - self._failed.keys()
-            others = "; the others were" if loaded else ""
-            what = f"{len(self._failed)} streams could not be loaded{others}"
-            msg = f"{what}. {shared_causes.of_streams(self._failed)}"
-            raise StreamsFailedError(
-                msg, [log_fields(error, side="warehouse")["error"] for error in self._failed.values()]
-            )
+        names = [*self._loads, *(sink.stream_name for sink in self._sinks_active.values())]
+        shared_causes.raise_failed(self._failed, of=names, could_not="be loaded", side="warehouse")
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Exit at once. Open transactions roll back, and the next run loads their rows again."""

@@ -219,18 +219,7 @@ def describe(
 
 
 def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:
-    columns = selection.read_columns()
-    table = Table(
-        source,
-        plan.schema,
-        plan.name,
-        selection.wire_columns(),
-        plan.key,
-        plan.method,
-        selection.binary,
-        table_oid=columns.table_oid,
-        max_attnum=columns.max_attnum,
-    )
+    table, columns = plan.described(source, selection)
     return table, columns, selection.binary and not _needs_text(selection)
 
 

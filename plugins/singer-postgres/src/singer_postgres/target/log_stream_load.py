@@ -1,0 +1,102 @@
+"""The load of one LOG_BASED stream: its first load from chunks, and then the changes of the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
+from singer_postgres.core.errors import StateAheadError
+from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
+from singer_postgres.core.warehouse.log_merge import LogMerge
+from singer_postgres.core.warehouse.metadata_columns import Stamp
+from singer_postgres.core.warehouse.row_counts import RowCounts
+from singer_postgres.core.wire import ReadReport, refuse_own_name
+from singer_postgres.target.stream_load import StreamLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+    from psycopg import sql
+
+    from singer_postgres.core.warehouse.schema_changes import Change
+    from singer_postgres.core.wire import Cut
+
+    Connection = psycopg.Connection[Any]
+
+_LOGGER = logging.getLogger("target-postgres")
+
+
+class LogStreamLoad(StreamLoad):
+    """A LOG_BASED stream that is being loaded. Its changes are merged by `LogLoader`, with those of all others."""
+
+    def open_log(self, connection: Connection, cut: Cut) -> None:
+        """Prepare the table for changes of the log: the stream is loaded already.
+
+        Raises:
+            BusyError: another run loads the table.
+            SingerPostgresError: the table can't hold the rows, or has not been loaded.
+        """
+        refuse_own_name(self.stream, self.table.name)
+        self._run.lock.take(self.stream, self.schema, self.table.name)
+        self._state.ensure(connection)
+        schema_changes.TABLE.ensure(connection, self.schema)
+        self.history.ensure(connection)
+        changes = brief_locks.with_brief_locks(connection, lambda: self._open_log(connection, cut), table=self._target)
+        for change in changes:
+            _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
+
+    def _open_log(self, connection: Connection, cut: Cut) -> Sequence[Change]:
+        self._types = tables.types_here(connection, self.table)
+        if self.stream not in cut.loaded and not self._state.follows(connection, self.stream, self.table, cut.slot):
+            msg = (
+                f"State says that {self.stream} follows the slot {cut.slot}, and the warehouse does not have it up to "
+                f"there: load it again, `tidemark state rewind {self.stream} --to beginning`."
+            )
+            raise StateAheadError(msg)
+        before = self._state.columns(connection, self.stream, self.table)
+        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before)
+        self._state.claim_for_run(
+            connection, self.stream, self.table, run_id=self._run.id, columns=self._ensured.columns, lsn=cut.start
+        )
+        self.history.begin(connection, bookmark=cut.start)
+        schema_changes.record(connection, self.history, self._ensured.changes)
+        return self._ensured.changes
+
+    def log_merge(self, stage: sql.Composable) -> LogMerge:
+        """Return the merge of this stream's changes from a stage."""
+        return LogMerge(
+            self.stream,
+            stage=stage,
+            target=self._target,
+            columns=self._columns,
+            key=self.table.key,
+            types=self._types,
+            casts=self._casts,
+            hard_delete=self._run.hard_delete,
+        )
+
+    def log_stage(self, connection: Connection) -> dict[str, str]:
+        """Return the columns of a stage of changes, with their types."""
+        types = tables.types_here(connection, self.table)
+        old = {old_key(number): types[name] for number, name in enumerate(self.table.key, 1)}
+        return {**CHANGE_COLUMNS, **old, **types}
+
+    def log_stamp(self, cut: Cut) -> Stamp:
+        """Return the metadata of rows of a cut."""
+        return Stamp(cut.at, round(time.time() * 1000), self._run.sync_started_at)
+
+    def merged(self, connection: Connection, cut: Cut, written: RowCounts, *, bytes_: int) -> None:
+        """Count the rows of a cut, in its transaction; note that the stream follows the slot."""
+        self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+        self._state.follow(
+            connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
+        )
+        if written != RowCounts():
+            self.history.count(connection, written, bytes_=bytes_)
+        if cut.last:
+            self.history.end(
+                connection, bookmark=cut.end, extracted_at=cut.at, work=self.effort.with_report(ReadReport())
+            )
