@@ -109,7 +109,7 @@ def test_a_slot_that_was_made_again_is_refused_until_its_streams_are_read_again(
     pipe.do("update things set name = 'missed'")
     pipe.do(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
     line = pipe.sync({"public-things": LOG_BASED}, pipe.state).refused("slot_ahead")
-    assert "tidemark state rewind public-things --to beginning" in line
+    assert "`tidemark slots repair` makes the slot again" in line
     pipe.state = None
     follow(pipe, "things")
     assert same(pipe, "things")

@@ -9,7 +9,7 @@ stream drops the SCHEMA's `pgcopy` object, and then the target refuses the files
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
@@ -26,7 +26,8 @@ FIRST_LOAD = "first_load"
 SHAPE = "shape"
 # for replication keys that are not times: the values that earlier runs saw, as KeyTrail.to_json() gives them
 KEY_TRAIL = "key_trail"
-# of LOG_BASED streams whose first load is complete: [slot, LSN up to which the warehouse has the stream]
+# of LOG_BASED streams whose first load is complete: [slot, LSN up to which the warehouse has the stream, where the rows
+# were in the source when a run began (oids and relfilenodes)]
 LOG = "log"
 
 # the prefix of the warehouse's own tables and columns
@@ -280,12 +281,14 @@ class Cut:
         slot: the replication slot that the changes come from.
         system: the source's system identifier.
         timeline: the source's timeline.
+        history: the timelines before it, each with the position at which the next one began.
         start: the position of the cut before this one; at first, the slot's confirmed position.
         end: the position up to which the log was read.
         at: the instant of the last transaction, or of the source's clock if there was none; ISO 8601 in UTC.
         streams: those whose changes are in it. Others that follow the slot have left the cut, and must be loaded again.
         loading: those of them whose first load is not complete.
         loaded: those whose first load has become complete at this position.
+        doubts: why a stream's rows may differ from the source's, by stream; the log does not tell of all that happens.
         acknowledge: the path of a FIFO that takes the cut's end, once it is committed.
         last: the run ends here.
     """
@@ -299,6 +302,8 @@ class Cut:
     streams: tuple[str, ...] = ()
     loading: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
+    history: tuple[tuple[int, str], ...] = ()
+    doubts: dict[str, str] = field(default_factory=dict)
     acknowledge: str = ""
     last: bool = False
 
@@ -323,7 +328,7 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
     kind = {"changes": Changes, "cut": Cut}.get(value.get("kind", ""))
     if kind is not None:
         members = {each.name: value[each.name] for each in fields(kind)}
-        return kind(**members | {name: tuple(each) for name, each in members.items() if isinstance(each, list)})
+        return kind(**members | {name: _tuple(each) for name, each in members.items() if isinstance(each, list)})
     origin = BatchOrigin(
         snapshot=value["snapshot"],
         snapshot_at=value["snapshot_at"],
@@ -342,6 +347,10 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
     if blocks is not None and not value["bytes"]:
         return EmptyRange(**origin.common, blocks=blocks)
     return Chunk(**origin.common, rows=value["rows"], bytes=value["bytes"], crc32=value["crc32"], blocks=blocks)
+
+
+def _tuple(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(each) if isinstance(each, list) else each for each in values)
 
 
 def _to_wire(fields: dict[str, Any]) -> dict[str, Any]:

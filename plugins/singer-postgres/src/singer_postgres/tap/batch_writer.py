@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.chunk_readers import ChunkReaders
     from singer_postgres.tap.log.log_reader import LogReader
     from singer_postgres.tap.running import ChunkedStream, RunningTap
+    from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _TICK_S = 1.0
@@ -193,14 +194,14 @@ class BatchWriter:
 
     def _take_of_log(self, event: ChangesRead | CutReached) -> None:
         if isinstance(event, CutReached):
-            self._note_cut(event.cut, event.plans)
+            self._note_cut(event.cut, event.complete)
             return
         stream = self._streams[event.plan.stream]
         self._files.announce(event.path)
         self._write_batch(stream, event.changes, event.path)
         self._rows[stream.name] += event.changes.rows
 
-    def _note_cut(self, cut: Cut, plans: Sequence[StreamPlan]) -> None:
+    def _note_cut(self, cut: Cut, complete: Sequence[tuple[StreamPlan, Storage | None]]) -> None:
         """Write that all changes up to a position are to be committed, and then that the streams are complete there."""
         assert self._log
         followed = [stream for stream in self._log.streams if stream not in self._finished]
@@ -208,9 +209,10 @@ class BatchWriter:
             self._write_batch(self._streams[followed[0]], replace(cut, streams=tuple(followed)))
         else:
             self._log.abandon()
-        for plan in plans:
+        for plan, storage in complete:
             if plan.stream not in self._finished:
-                self._streams[plan.stream].set_log_position(cut.slot, cut.end, self._columns[plan.stream])
+                stream = self._streams[plan.stream]
+                stream.set_log_position(cut.slot, cut.end, self._columns[plan.stream], storage)
         self._state_is_due = True
         if cut.last:
             self._write_state()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Changes, Chunk, Cut, EmptyRange, StreamEnd, Table
+    from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -79,11 +80,11 @@ class CutReached:
     """All LOG_BASED streams are read up to a position.
 
     Attributes:
-        plans: the streams whose first load is complete at the cut.
+        complete: the streams whose first load is complete at the cut, each with its storage.
     """
 
     cut: Cut
-    plans: tuple[StreamPlan, ...]
+    complete: tuple[tuple[StreamPlan, Storage | None], ...]
     plan: None = None
 
 

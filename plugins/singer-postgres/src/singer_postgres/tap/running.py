@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.tap.key_trail import KeyTrail
     from singer_postgres.tap.locks import Watch
+    from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
     from singer_postgres.tap.stream_planning import OpenStream
 
@@ -34,7 +35,7 @@ class ChunkedStream(Protocol):
     def forget_bookmark(self) -> bool:
         """Have the next incremental run read all rows; return whether the state changed."""
 
-    def set_log_position(self, slot: str, position: str, columns: ReadColumns) -> None:
+    def set_log_position(self, slot: str, position: str, columns: ReadColumns, storage: Storage | None) -> None:
         """Store how far a LOG_BASED stream is complete."""
 
 

@@ -109,8 +109,9 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         _refuse_range(plan)
         return _opened(plan, selection, None, snapshot, _origin(snapshot, plan))
     if plan.method == "LOG_BASED":
+        plan, bound = _moved(snapshot, selection, plan, lookback, notices, fills=chunks)
         # what changes during and between its reads is in the log
-        return _opened(plan, selection, None, snapshot, _resumed(_origin(snapshot, plan), plan, snapshot))
+        return _opened(plan, selection, bound, snapshot, _resumed(_origin(snapshot, plan), plan, snapshot))
     if plan.backfill is not None:
         key = _replication_key(plan, selection.relation, lookback)
         bound = backfill.bound(snapshot.connection, plan.stream, key, plan.backfill)
@@ -134,6 +135,27 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     origin = replace(_origin(snapshot, plan), end=end)
     # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
     return _opened(plan, selection, bound, snapshot, _resumed(origin, plan, snapshot))
+
+
+def _moved(  # noqa: PLR0913 - what is read, and how
+    snapshot: Snapshot,
+    selection: StreamQuery,
+    plan: StreamPlan,
+    lookback: Lookback,
+    notices: Notices,
+    *,
+    fills: bool,
+) -> tuple[StreamPlan, sql.Composable | None]:
+    """Return how to read a LOG_BASED stream that was INCREMENTAL: once more from its bookmark, or else whole."""
+    if plan.bookmark is None:
+        return plan, None
+    known = {column.name for column in selection.relation.columns}
+    key = _replication_key(plan, selection.relation, lookback) if plan.replication_key in known else None
+    if key is None or not key.is_time:
+        # of other keys, only some runs' own trail of values tells which rows may have come late
+        return replace(plan, bookmark=None), None
+    plan = _checked(snapshot, selection, plan, key, notices, fills=fills)
+    return plan, key.bound(snapshot.connection, plan.bookmark) if plan.bookmark is not None else None
 
 
 def _resumed(origin: BatchOrigin, plan: StreamPlan, snapshot: Snapshot) -> BatchOrigin:

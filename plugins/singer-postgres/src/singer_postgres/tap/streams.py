@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.running import RunningTap
+    from singer_postgres.tap.storage import Storage
 
 # the methods whose first load can be resumed
 _METHODS: dict[str, Method] = {"INCREMENTAL": "INCREMENTAL", "LOG_BASED": "LOG_BASED"}
@@ -117,7 +118,7 @@ class CopyStream(PostgresStream):
             method=_METHODS.get(str(self.replication_method), "FULL_TABLE"),
             columns=tuple(self.get_selected_schema()["properties"]),
             key=tuple(self.primary_keys),
-            replication_key=self.replication_key,
+            replication_key=self._moved_from if self.replication_method == "LOG_BASED" else self.replication_key,
             bookmark=self._start if asked is None else None,
             first_load=self._first_load if asked is None else None,
             columns_before=self._columns_before if asked is None else None,
@@ -132,10 +133,12 @@ class CopyStream(PostgresStream):
     @property
     def _start(self) -> str | None:
         """The bookmark; None if it belongs to another column, or if a first load is unfinished."""
-        if self.replication_method != "INCREMENTAL" or self._first_load:
-            return None
         state = self.get_context_state(None)
         value = state.get(_BOOKMARK)
+        if self._moved_from:
+            return str(value)
+        if self.replication_method != "INCREMENTAL" or self._first_load:
+            return None
         if value is not None and state.get("replication_key") != self.replication_key:
             self.logger.warning(
                 "Reading from the beginning, because the replication key changed: stream=%s, was=%s, is=%s",
@@ -145,6 +148,16 @@ class CopyStream(PostgresStream):
             )
             return None
         return None if value is None else str(value)
+
+    @property
+    def _moved_from(self) -> str | None:
+        """The replication key with which a LOG_BASED stream was loaded before; None if it was not, or was read since.
+
+        Only the rows after its bookmark are read then, before the log is followed.
+        """
+        state = self.get_context_state(None)
+        is_loaded = self.replication_method == "LOG_BASED" and not (state.get(LOG) or state.get(FIRST_LOAD))
+        return state.get("replication_key") if is_loaded and state.get(_BOOKMARK) is not None else None
 
     @property
     def _columns_before(self) -> ReadColumns | None:
@@ -211,15 +224,18 @@ class CopyStream(PostgresStream):
         self.state_manager.is_flushed = False
 
     @property
-    def log_position(self) -> tuple[str, str] | None:
-        """The slot that the stream follows and the position that it has reached; None if it is not loaded yet."""
+    def log_position(self) -> tuple[str, str, Storage | None] | None:
+        """The slot that the stream follows, the position that it has reached, and its storage; None if not loaded."""
         found = self.get_context_state(None).get(LOG)
-        return (str(found[0]), str(found[1])) if found else None
+        return (str(found[0]), str(found[1]), found[2]) if found else None
 
-    def set_log_position(self, slot: str, position: str, columns: ReadColumns) -> None:
+    def set_log_position(self, slot: str, position: str, columns: ReadColumns, storage: Storage | None) -> None:
         """Store how far the stream is complete."""
         state = self.get_context_state(None)
-        state[LOG], state[SHAPE] = [slot, position], columns.to_json()
+        state[LOG], state[SHAPE] = [slot, position, storage], columns.to_json()
+        if _BOOKMARK in state:
+            # it is not kept up to date: a stream that moves back is read whole
+            state[_BOOKMARK] = None
         if FIRST_LOAD in state:
             state[FIRST_LOAD] = []
         self.state_manager.is_flushed = False

@@ -25,6 +25,7 @@ from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import ChunkLostError, SingerPostgresError
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.warehouse import tables
+from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
@@ -211,7 +212,7 @@ class LogLoader:
         self._open_streams(job, cut)
         connection = self._connected()
         schema, source = job.load.schema, job.load.table.source
-        slots, state = SlotTable(schema), StateTable(schema)
+        slots, followed = SlotTable(schema), FollowedStreams(schema)
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             connection.execute("BEGIN")
         # Rows of the tables are looked up by their keys. An empty table would be scanned once for each change, and is
@@ -223,19 +224,25 @@ class LogLoader:
         if position is None:
             for stream in self._in(cut):
                 load = job.described[stream]
-                state.load_again(connection, stream, load.table)
+                followed.load_again(connection, stream, load.table)
                 PendingChanges(connection, schema, stream).drop()
         for stream in self._in(cut):
             load, shapes = job.described[stream], self._staged.get(stream, [])
             with self._one_stream(load), connection.transaction():
                 if stream in cut.loading:
-                    state.follow(connection, stream, load.table, slot=cut.slot, is_loading=True)
+                    followed.follow(connection, stream, load.table, slot=cut.slot, is_loading=True)
                     PendingChanges(connection, schema, stream).keep(shapes)
                 else:
                     counts[load] = self._merge(connection, job, cut, stream, position)
-        for stream in state.leave_others(connection, source, cut.slot, self._in(cut)):
+        why = f"a run went on from {cut.start} without it"
+        for stream in followed.leave(connection, source, cut.slot, why=why, but=self._in(cut)):
             PendingChanges(connection, schema, stream).drop()
-            _LOGGER.warning("%s no longer follows the slot %s; load it again to do so.", stream, cut.slot)
+            back = f"`tidemark slots repair {stream}` brings it back"
+            _LOGGER.warning("%s no longer follows the slot %s: %s.", stream, cut.slot, back)
+        for stream, why in cut.doubts.items():
+            followed.doubt(connection, source, stream, why)
+            look = f"`tidemark slots repair {stream}` compares them"
+            _LOGGER.warning("Rows of %s may differ from the source's: %s; %s.", stream, why, look)
         slots.reached(connection, source, cut)
         connection.execute("COMMIT")
         self._staged.clear()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
 from singer_postgres.core.errors import StateAheadError
 from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
+from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.log_merge import LogMerge
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from singer_postgres.core.warehouse.schema_changes import Change
-    from singer_postgres.core.wire import Cut
+    from singer_postgres.core.wire import BatchOrigin, Cut
 
     Connection = psycopg.Connection[Any]
 
@@ -31,6 +32,19 @@ _LOGGER = logging.getLogger("target-postgres")
 
 class LogStreamLoad(StreamLoad):
     """A LOG_BASED stream that is being loaded. Its changes are merged by `LogLoader`, with those of all others."""
+
+    def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
+        changes = super()._open(connection, origin)
+        if not origin.resumed:
+            # a first load finds no rows that were deleted since an earlier one
+            is_empty = tables.is_empty(connection, self.schema, self.table.name)
+            why = None if is_empty else "rows that were deleted before it followed the log may be left"
+            self._followed.doubt(connection, self.table.source, self.stream, why)
+        return changes
+
+    @property
+    def _followed(self) -> FollowedStreams:
+        return FollowedStreams(self.schema)
 
     def open_log(self, connection: Connection, cut: Cut) -> None:
         """Prepare the table for changes of the log: the stream is loaded already.
@@ -50,10 +64,11 @@ class LogStreamLoad(StreamLoad):
 
     def _open_log(self, connection: Connection, cut: Cut) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
-        if self.stream not in cut.loaded and not self._state.follows(connection, self.stream, self.table, cut.slot):
+        if self.stream not in cut.loaded and not self._followed.follows(connection, self.stream, self.table, cut.slot):
             msg = (
                 f"State says that {self.stream} follows the slot {cut.slot}, and the warehouse does not have it up to "
-                f"there: load it again, `tidemark state rewind {self.stream} --to beginning`."
+                f"there: `tidemark slots repair {self.stream}` compares it with the source and brings it back, or "
+                f"`tidemark state rewind {self.stream} --to beginning` has it loaded again."
             )
             raise StateAheadError(msg)
         before = self._state.columns(connection, self.stream, self.table)
@@ -91,7 +106,7 @@ class LogStreamLoad(StreamLoad):
     def merged(self, connection: Connection, cut: Cut, written: RowCounts, *, bytes_: int) -> None:
         """Count the rows of a cut, in its transaction; note that the stream follows the slot."""
         self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
-        self._state.follow(
+        self._followed.follow(
             connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
         )
         if written != RowCounts():

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from singer_postgres.core.change_columns import NUMBER
 from singer_postgres.core.warehouse import merge, tables
-from singer_postgres.target.full_stages import short_digest
+from singer_postgres.core.warehouse.followed_streams import pending_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from singer_postgres.target.log_stream_load import LogStreamLoad
 
     Connection = psycopg.Connection[Any]
-
-_PREFIX = "_tidemark_pending_"
 
 
 @dataclass
@@ -47,7 +45,7 @@ class PendingChanges:
     def __init__(self, connection: Connection, schema: str, stream: str) -> None:
         self._connection = connection
         self._stream = stream
-        self._table = sql.Identifier(schema, f"{_PREFIX}{short_digest(stream)}")
+        self._table = pending_table(schema, stream)
 
     def keep(self, staged: Sequence[StagedChanges]) -> None:
         """Move staged changes into the table."""

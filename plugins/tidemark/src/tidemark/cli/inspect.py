@@ -93,7 +93,7 @@ def reconcile(  # noqa: PLR0913 - the command's options
     from tidemark.inspect.reconcile.run import reconcile as run  # noqa: PLC0415
 
     source = source or os.environ.get(sources.ONLY)
-    options = ReconcileOptions(tuple(stream or ()), source, repair, since, _percent(allow_deletes))
+    options = ReconcileOptions(tuple(stream or ()), source, repair, since, percent(allow_deletes))
     with console.status("Comparing …") as status:
         results = run(
             Project.find(),
@@ -129,11 +129,16 @@ def trace(
         tracing.show(console, places)
 
 
-def _percent(text: str) -> float:
+def percent(text: str) -> float:
+    """Return a percentage that the user wrote, such as 10%.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
-        percent = float(text.removesuffix("%"))
+        value = float(text.removesuffix("%"))
     except ValueError:
-        percent = -1
-    if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
+        value = -1
+    if not 0 <= value <= 100:  # noqa: PLR2004 - percent
         raise UsageError(f"--allow-deletes is {text!r}; write a percentage from 0 to 100, such as 10%.")
-    return percent
+    return value

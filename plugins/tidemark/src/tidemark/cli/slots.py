@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidemark.errors import UsageError
+from tidemark.cli.inspect import percent
+from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.tables import print_whole
 from tidemark.project import sources
 from tidemark.project.directory import Project
@@ -94,6 +95,36 @@ def slots_drop(
         raise UsageError("Nothing was dropped; --yes drops without asking.")
     slots.drop(project, of[0], slot)
     _say(f"Slot {slot} was dropped.")
+
+
+@slots_app.command("repair")
+def slots_repair(
+    stream: Annotated[list[str] | None, typer.Argument(help="LOG_BASED streams; by default, all that need it.")] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")] = None,
+    allow_deletes: Annotated[
+        str, typer.Option(metavar="PERCENT", help="How much of a stream may be marked as deleted.")
+    ] = "5%",
+) -> None:
+    """Bring streams back to their slot by comparing them with the source; make the slot again if it was lost."""
+    from tidemark.inspect import slot_repair  # noqa: PLC0415
+    from tidemark.inspect.reconcile import show  # noqa: PLC0415
+
+    options = slot_repair.RepairOptions(tuple(stream or ()), source, percent(allow_deletes))
+    with console.status("Comparing …") as status:
+        results = slot_repair.repair(
+            Project.find(),
+            options,
+            began=lambda name: status.update(f"Comparing {name} …"),
+            say=_say,
+            warn=lambda text: typer.echo(f"warning: {text}", err=True),
+        )
+    if not results:
+        _say("All LOG_BASED streams follow their slots, and nothing tells that their rows may differ.")
+        return
+    show.show(console, results)
+    if failed := [result.name for result in results if result.error]:
+        raise TidemarkError(f"{', '.join(failed)} could not be repaired; see above.")
+    _say("The next run goes on from there.")
 
 
 def _size(count: int | None, none: str = "") -> str:

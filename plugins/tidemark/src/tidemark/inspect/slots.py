@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core.errors import one_line
+from singer_postgres.core.lsn import is_in_history, parse_history
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.warehouse import slot_table
 from tidemark.errors import TidemarkError, UsageError
@@ -18,6 +19,7 @@ from tidemark.project import connections, database_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
 
@@ -166,6 +168,53 @@ def create(project: Project, source: SourceDefinition) -> Iterator[str]:
             if "wal_level" in statement:
                 restart = "`tidemark down` and `tidemark up`" if side.embedded else "restart it"
                 raise TidemarkError(f"wal_level needs a restart of the server: {restart}, then run this again.")
+
+
+def create_again(project: Project, source: SourceDefinition) -> Iterator[str]:
+    """Make what is missing, and the slot again if the source has removed WAL that it needed; yield each statement.
+
+    Raises:
+        TidemarkError: this role may not; the message has the statements for an administrator.
+    """
+    name = streams.configuration(project, source).slot
+    lost = next((fact for fact in facts(project, source) if fact.slot == name and fact.wal_status == "lost"), None)
+    if lost:
+        side = database_settings.admin(project, database_settings.source(project, source))
+        with connections.connect(side) as connection:
+            connection.execute("select pg_drop_replication_slot(%s)", [name])
+        yield f"SELECT pg_drop_replication_slot('{name}');  -- it was lost"
+    yield from create(project, source)
+
+
+@dataclass(frozen=True)
+class LogOrigin:
+    """Which server's log it is: its system identifier, its timeline, and the timelines before that with their ends."""
+
+    system: str
+    timeline: int
+    history: tuple[tuple[int, str], ...]
+
+    def has(self, position: str, system: str, timeline: int) -> bool:
+        """Return whether a position of a server's timeline is in this log."""
+        return system == self.system and is_in_history(position, timeline, now=self.timeline, history=self.history)
+
+
+def origin(side: DatabaseSettings) -> LogOrigin:
+    """Return which server's log a database has.
+
+    Raises:
+        TidemarkError: this role may not stream the log.
+    """
+    try:
+        with psycopg.connect(**connections.parameters(side), replication="database", autocommit=True) as connection:
+            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
+            assert row
+            system, timeline = str(row[0]), int(row[1])
+            history = connection.execute(f"TIMELINE_HISTORY {timeline}".encode()).fetchone() if timeline > 1 else None
+    except psycopg.Error as error:
+        raise TidemarkError(f"The log can't be streamed from {side}: {one_line(error)}.") from error
+    text = history[1] if history else ""
+    return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
 
 
 def drop(project: Project, source: SourceDefinition, slot: str) -> None:

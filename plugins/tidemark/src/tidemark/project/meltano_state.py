@@ -57,7 +57,7 @@ def bookmarks(project: Project, source: SourceDefinition) -> dict[str, Bookmark]
     found = {}
     for stream, entry in entries(project, source).items():
         if log := entry.get(LOG):
-            found[stream] = Bookmark(*log)
+            found[stream] = Bookmark(*log[:2])
         elif entry.get("replication_key_value") is not None:
             found[stream] = Bookmark(entry["replication_key"], entry["replication_key_value"])
     return found

@@ -46,20 +46,6 @@ _IDENTITY = """
     from pg_catalog.pg_class c where c.oid = %(oid)s::bigint::oid
         or c.oid in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
 """
-# whether all transactions that were open then have ended; and those that we may see
-_OLDER = """
-    with oldest(xid) as (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::xid)
-    select age(%(xid)s::text::xid) > age(oldest.xid), (
-        select string_agg(who, ', ') from (
-            select format('pid %%s (%%s, %%s)', pid, usename, coalesce(nullif(application_name, ''), 'no name'))
-            from pg_catalog.pg_stat_activity where age(backend_xid) >= age(%(xid)s::text::xid)
-            union all
-            select format('the prepared transaction %%s', gid)
-            from pg_catalog.pg_prepared_xacts where age(transaction) >= age(%(xid)s::text::xid)
-        ) writers(who)
-    )
-    from oldest
-"""
 
 
 @dataclass(frozen=True)
@@ -179,16 +165,6 @@ def not_sent(connection: Connection, publication: str, relation: Relation) -> li
         cursor.execute(_NOT_SENT, {"publication": publication, "oid": relation.oid})
         row = cursor.fetchone()
     return (row and row[0]) or []
-
-
-def older_writers(connection: Connection, xid: str) -> str | None:
-    """Return who still has a transaction that was open when `xid` was; None if nobody has."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OLDER, {"xid": xid})
-        row = cursor.fetchone()
-    assert row
-    is_over, writers = row
-    return None if is_over else writers or "sessions that this role may not see"
 
 
 def flush_lsn(connection: Connection) -> str:

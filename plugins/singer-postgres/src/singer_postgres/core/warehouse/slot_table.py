@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import SlotAheadError
+from singer_postgres.core.lsn import is_in_history
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Cut
 
+_AGAIN = "`tidemark slots repair` makes the slot again if it must, compares the streams with the source, and goes on."
 TABLE = SystemTable(
     "_tidemark_slots",
     (
@@ -67,21 +69,24 @@ class SlotTable:
             [cut.start, source, cut.slot],
         ).fetchone()
         position, system, timeline, is_behind = row or (None, "", 0, True)
-        is_other = row is not None and (system, timeline) != (cut.system, cut.timeline)
+        is_other = row is not None and not (
+            system == cut.system and is_in_history(str(position), timeline, now=cut.timeline, history=cut.history)
+        )
         if not (is_behind or is_other):
             return str(position)
         if complete and is_other:
             msg = (
                 f"The warehouse followed the slot {cut.slot} up to {position} of the server {system}, timeline "
-                f"{timeline}, and it is now of {cut.system}, timeline {cut.timeline}: a standby was promoted, or the "
-                f"source was restored. {_again(complete)}"
+                f"{timeline}, and it is now of {cut.system}, timeline {cut.timeline}, which does not have that "
+                "position in its history: the source was restored, or a standby was promoted that lacked it. "
+                f"{_AGAIN}"
             )
             raise SlotAheadError(msg)
         if complete:
             msg = (
                 f"The slot {cut.slot} begins at {cut.start}, and the warehouse has its changes up to "
                 f"{position or 'no position'}: those between would be missed. Was the slot made again, or the "
-                f"warehouse restored? {_again(complete)}"
+                f"warehouse restored? {_AGAIN}"
             )
             raise SlotAheadError(msg)
         self._forget(connection, source, cut.slot)
@@ -93,10 +98,32 @@ class SlotTable:
             sql.SQL(
                 "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, position, committed_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, slot) DO UPDATE SET "
-                "position = greatest(slots.position, excluded.position), committed_at = excluded.committed_at, "
-                "loaded_at = now()"
+                "position = greatest(slots.position, excluded.position), timeline = excluded.timeline, "
+                "committed_at = excluded.committed_at, loaded_at = now()"
             ).format(TABLE.in_statement(self.schema)),
             [source, cut.slot, cut.system, cut.timeline, cut.end, cut.at],
+        )
+
+    def found(self, connection: psycopg.Connection[Any], source: str, slot: str) -> tuple[str, str, int] | None:
+        """Return up to where the warehouse has a slot's changes, the system identifier and the timeline."""
+        row = connection.execute(
+            sql.SQL(
+                "SELECT position::text, system_identifier, timeline FROM {} WHERE source = %s AND slot = %s"
+            ).format(TABLE.in_statement(self.schema)),
+            [source, slot],
+        ).fetchone()
+        return row and (str(row[0]), str(row[1]), int(row[2]))
+
+    def begin(  # noqa: PLR0913, PLR0917 - the row
+        self, connection: psycopg.Connection[Any], source: str, slot: str, system: str, timeline: int, position: str
+    ) -> None:
+        """Note that streams follow a slot from its position on, whatever was there before."""
+        self._forget(connection, source, slot)
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} (source, slot, system_identifier, timeline, position) VALUES (%s, %s, %s, %s, %s)"
+            ).format(TABLE.in_statement(self.schema)),
+            [source, slot, system, timeline, position],
         )
 
     def _forget(self, connection: psycopg.Connection[Any], source: str, slot: str) -> None:
@@ -104,10 +131,3 @@ class SlotTable:
             sql.SQL("DELETE FROM {} WHERE source = %s AND slot = %s").format(TABLE.in_statement(self.schema)),
             [source, slot],
         )
-
-
-def _again(streams: Sequence[str]) -> str:
-    each = " && ".join(f"tidemark state rewind {stream} --to beginning" for stream in streams)
-    return (
-        f"Read the streams again: `{each}`; `tidemark reconcile --repair` then finds rows that were deleted meanwhile."
-    )

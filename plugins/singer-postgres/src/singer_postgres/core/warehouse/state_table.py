@@ -55,7 +55,8 @@ TABLE = SystemTable(
         """
         ALTER TABLE {}
             ADD COLUMN slot text, -- the replication slot whose changes come to the stream; null for none
-            ADD COLUMN is_loading boolean -- its first load is not complete, so those changes wait in a table beside it
+            ADD COLUMN is_loading boolean, -- its first load is not complete, so those changes wait in a table beside it
+            ADD COLUMN repair text -- why rows may differ from the source's although it follows its log, or null
         """,
     ),
 )
@@ -148,14 +149,21 @@ class StateTable:
         connection.execute(
             sql.SQL(
                 "INSERT INTO {} AS state (source, stream, table_name, run_id, shape, position) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, stream) DO UPDATE SET "
+                "VALUES (%(source)s, %(stream)s, %(table)s, %(run)s, %(shape)s, %(lsn)s) "
+                "ON CONFLICT (source, stream) DO UPDATE SET "
                 "run_id = excluded.run_id, shape = excluded.shape, position = excluded.position, "
-                "slot = CASE WHEN %s THEN state.slot END"
+                "slot = CASE WHEN %(follows)s THEN state.slot END, "
+                "repair = CASE WHEN %(follows)s THEN state.repair END"
             ).format(self.in_statement),
-            [
-                *(table.source, stream, table.name, run_id, json.dumps(columns.to_json()), lsn),
-                table.method == "LOG_BASED",
-            ],
+            {
+                "source": table.source,
+                "stream": stream,
+                "table": table.name,
+                "run": run_id,
+                "shape": json.dumps(columns.to_json()),
+                "lsn": lsn,
+                "follows": table.method == "LOG_BASED",
+            },
         )
 
     def set_columns(
@@ -257,71 +265,6 @@ class StateTable:
                 "has_rows": has_rows,
             },
         )
-
-    def follows(self, connection: psycopg.Connection[Any], stream: str, table: Table, slot: str) -> bool:
-        """Return whether the stream is complete up to the slot's position in `_tidemark_slots`."""
-        row = connection.execute(
-            sql.SQL("SELECT FROM {} WHERE source = %s AND stream = %s AND slot = %s AND NOT is_loading").format(
-                self.in_statement
-            ),
-            [table.source, stream, slot],
-        ).fetchone()
-        return row is not None
-
-    def follow(  # noqa: PLR0913 - each argument has a name
-        self,
-        connection: psycopg.Connection[Any],
-        stream: str,
-        table: Table,
-        *,
-        slot: str,
-        is_loading: bool,
-        has_rows: bool = False,
-    ) -> None:
-        """Note which slot's changes come to the stream from now on.
-
-        Args:
-            is_loading: its first load is not complete.
-        """
-        connection.execute(
-            sql.SQL(
-                # the ranges of its first load stay: a killed run may not have reported that it is complete
-                "INSERT INTO {} AS state (source, stream, table_name, slot, is_loading, has_rows) "
-                "VALUES (%(source)s, %(stream)s, %(table)s, %(slot)s, %(is_loading)s, %(has_rows)s) "
-                "ON CONFLICT (source, stream) DO UPDATE SET slot = excluded.slot, is_loading = excluded.is_loading, "
-                "has_rows = state.has_rows OR excluded.has_rows, loaded_at = now() "
-                "WHERE (state.slot, state.is_loading) IS DISTINCT FROM (excluded.slot, excluded.is_loading) "
-                "OR (excluded.has_rows AND NOT state.has_rows)"
-            ).format(self.in_statement),
-            {
-                "source": table.source,
-                "stream": stream,
-                "table": table.name,
-                "slot": slot,
-                "is_loading": is_loading,
-                "has_rows": has_rows,
-            },
-        )
-
-    def load_again(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> None:
-        """Forget what an unfinished first load has loaded: changes since then are missing."""
-        connection.execute(
-            sql.SQL("UPDATE {} SET first_load = '[]' WHERE source = %s AND stream = %s").format(self.in_statement),
-            [table.source, stream],
-        )
-
-    def leave_others(
-        self, connection: psycopg.Connection[Any], source: str, slot: str, followed: Sequence[str]
-    ) -> list[str]:
-        """Note that the slot goes on without its other streams, which must be loaded again, and return these."""
-        rows = connection.execute(
-            sql.SQL(
-                "UPDATE {} SET slot = NULL, is_loading = NULL, first_load = '[]' "
-                "WHERE source = %s AND slot = %s AND stream <> ALL (%s) RETURNING stream"
-            ).format(self.in_statement),
-            [source, slot, list(followed)],
-        ).fetchall()
-        return [stream for (stream,) in rows]
 
     def backfilled(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, has_rows: bool

@@ -13,11 +13,12 @@ from singer_postgres.core.errors import (
     SlotMissingError,
     TableMissingError,
 )
-from singer_postgres.core.source import log_tables, relations
+from singer_postgres.core.source import log_tables, older_writers, relations
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.source.relations import Column
 from singer_postgres.core.source.stream_query import StreamQuery, stream_query
 from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
+from singer_postgres.tap import storage
 from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.log_stream import LogStream
 
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _POLL_S = 0.2
-_TELL_EVERY_S = 30.0
 # how long a killed session may keep the slot until the server notices
 _SLOT_WAIT_S = 60.0
-# how long all streams wait for a writer that was open when one of them was published
-_OLDER_WAIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Following:
 
 def prepare(  # noqa: PLR0913 - each argument has a name
     connection: Connection,
-    plans: Iterable[tuple[StreamPlan, tuple[str, str] | None]],
+    plans: Iterable[tuple[StreamPlan, tuple[str, str, Storage | None] | None]],
     *,
     slot: str,
     publication: str,
@@ -68,7 +67,7 @@ def prepare(  # noqa: PLR0913 - each argument has a name
     """Check what the log needs, and wait until each new table's rows can be read without missing any.
 
     Args:
-        plans: the streams, each with its slot and position in the state.
+        plans: the streams, each with its slot, position and storage in the state.
         failed: takes the streams that can't be followed.
 
     Raises:
@@ -108,7 +107,7 @@ def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
 def _stream(  # noqa: PLR0913 - each argument has a name
     connection: Connection,
     plan: StreamPlan,
-    position: tuple[str, str] | None,
+    position: tuple[str, str, Storage | None] | None,
     *,
     source: str,
     slot: str,
@@ -140,11 +139,20 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         logger.warning("Reading %s from its beginning: %s.", plan.stream, why)
         plan, is_loading = replace(plan, first_load=None), True
     if is_loading or before is None:
-        _wait_for_older(connection, plan, xid, logger)
+        older_writers.wait(connection, xid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
         # the log is still where the table was as it was before
         table, columns = _as_before(table, before), before
-    return LogStream(plan, table, columns, is_binary, is_loading)
+    earlier = position[2] if position and not is_loading else None
+    return LogStream(
+        plan,
+        table,
+        columns,
+        is_binary,
+        is_loading,
+        storage=storage.of(relation.leaves),
+        doubt=storage.doubt(earlier, relation.leaves),
+    )
 
 
 def _as_before(table: Table, before: ReadColumns) -> Table:
@@ -157,28 +165,6 @@ def _as_before(table: Table, before: ReadColumns) -> Table:
         for name, attnum, _, type_ in before.columns
     )
     return replace(table, columns=columns, max_attnum=before.max_attnum)
-
-
-def _wait_for_older(connection: Connection, plan: StreamPlan, xid: str, logger: logging.Logger) -> None:
-    """Wait for transactions that were open when the table was published: the log may lack rows that they wrote.
-
-    Raises:
-        LockBusyError: they stay open. The other streams go on, and the next run waits again.
-    """
-    deadline, told_at = time.monotonic() + _OLDER_WAIT_S, 0.0
-    while (writers := log_tables.older_writers(connection, xid)) is not None:
-        if time.monotonic() - told_at > _TELL_EVERY_S:
-            told_at = time.monotonic()
-            logger.warning(
-                "The first load of %s waits for transactions that began before it was published: %s",
-                plan.stream,
-                writers,
-            )
-        if time.monotonic() > deadline:
-            waited = f"The first load of {plan.stream} waited {_OLDER_WAIT_S:.0f} s"
-            msg = f"{waited} for {writers}: end them, or run this again."
-            raise LockBusyError(msg)
-        time.sleep(_POLL_S)
 
 
 def describe(

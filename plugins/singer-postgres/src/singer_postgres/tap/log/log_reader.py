@@ -51,14 +51,15 @@ class LogSettings:
     """How to follow the log.
 
     Attributes:
-        cut_rows: the number of changes after which the next commit ends a cut.
+        cut_rows: the number of changes after which the next commit ends a cut. With large cuts, the warehouse writes
+            less: rows on one page share its image in the WAL.
         buffer_bytes: the size of changes in memory, of all streams together, at which they go into files.
-        flush_s: the longest time from a change to its cut.
+        flush_s: the longest time from a change to its cut, while the target keeps up.
         run_s: for how long to follow; 0 to end at the position that the log had at the start.
         stall_s: how long the target may stand still until the session ends, which lets the source shut down.
     """
 
-    cut_rows: int = 200_000
+    cut_rows: int = 500_000
     buffer_bytes: int = 16 * 2**20
     flush_s: float = 2.0
     run_s: float = 0.0
@@ -113,6 +114,7 @@ class LogReader:
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
         self._system, self._timeline = "", 0
+        self._history: tuple[tuple[int, str], ...] = ()
         self._fifo = files.directory / "acknowledged"
 
     def start(self) -> None:
@@ -128,6 +130,7 @@ class LogReader:
         self._acknowledgements = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
         self._replication = self._connect()
         self._system, self._timeline = self._replication.identify()
+        self._history = self._replication.history(self._timeline)
         self._replication.start(self._slot, self._publication, binary=self._binary)
         self._cut(self._replication)
         self._thread.start()
@@ -210,6 +213,7 @@ class LogReader:
         elif tag == pgoutput.TRUNCATE:
             for stream in filter(None, map(self._streams.get, pgoutput.parse_truncate(message))):
                 assert stream.rows
+                stream.truncated()
                 self._number += 1
                 self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._number))
 
@@ -228,6 +232,9 @@ class LogReader:
         if self._rows_in_cut >= self._settings.cut_rows:
             return True
         now = time.monotonic()
+        if self._acknowledged < self._cut_at:
+            # the target merges the cut before: what comes meanwhile makes one larger cut
+            return False
         if self._first_change_at is None:
             # changes of other tables, whose WAL the source need not keep
             return self._position > self._cut_at and now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
@@ -303,10 +310,12 @@ class LogReader:
             at=self._at.isoformat(),
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
+            history=self._history,
+            doubts={stream.plan.stream: stream.doubt.why for stream in self._streams.values() if last and stream.doubt},
             acknowledge=str(self._fifo),
             last=last,
         )
-        complete = tuple(stream.plan for stream in self._streams.values() if not stream.is_loading)
+        complete = tuple((stream.plan, stream.storage) for stream in self._streams.values() if not stream.is_loading)
         self._events.put(CutReached(cut, complete))
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.wire import Table
     from singer_postgres.tap.log.change_rows import ChangeRows
     from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.tap.storage import Doubt, Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 
 
@@ -22,6 +23,8 @@ class LogStream:
         columns: its description for the state.
         is_binary: its changes can travel in binary form.
         is_loading: its first load is not complete, so its changes wait in the warehouse.
+        storage: where its rows are in the source, for the state; None if a TRUNCATE is changing that.
+        doubt: why its rows may differ from the source's, although the log is followed; None if nothing says so.
         loaded_lsn: the position that its first load has reached; None while that is being read.
         relation: how the log described the table last.
         rows: writes its changes.
@@ -33,8 +36,16 @@ class LogStream:
     columns: ReadColumns
     is_binary: bool
     is_loading: bool
+    storage: Storage | None = None
+    doubt: Doubt | None = None
     loaded_lsn: int | None = None
     relation: RelationMessage | None = None
     rows: ChangeRows | None = None
     buffer: bytearray = field(default_factory=bytearray)
     count: int = 0
+
+    def truncated(self) -> None:
+        """Note that the log tells of a TRUNCATE, which gives the table other files."""
+        self.storage = None
+        if self.doubt and self.doubt.is_rewrite:
+            self.doubt = None

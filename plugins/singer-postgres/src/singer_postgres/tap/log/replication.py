@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core import session
 from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.lsn import parse_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,13 @@ class Replication:
         """Return the server's system identifier and its timeline."""
         row = self._command("IDENTIFY_SYSTEM")
         return _value(row, 0), int(_value(row, 1))
+
+    def history(self, timeline: int) -> tuple[tuple[int, str], ...]:
+        """Return the timelines before one, each with the position at which the next one began."""
+        if timeline == 1:
+            return ()
+        # the file's name, and its text
+        return parse_history(_value(self._command(f"TIMELINE_HISTORY {timeline}"), 1))
 
     def start(self, slot: str, publication: str, *, binary: bool) -> None:
         """Begin to stream from the slot's confirmed position.

@@ -72,21 +72,30 @@ def reconcile(
         with ends.sessions() as sessions:
             for name in names or sorted(ends.selected):
                 began(source.shown(name))
-                results.append(_result(sessions, ends, name, options, recorder))
+                results.append(result_of(sessions, ends, name, options, recorder))
     return results
 
 
-def _result(
-    sessions: Sessions, ends: Endpoints, name: str, options: ReconcileOptions, recorder: ReconcileRecorder
+def result_of(  # noqa: PLR0913 - each argument has a name
+    sessions: Sessions,
+    ends: Endpoints,
+    name: str,
+    options: ReconcileOptions,
+    recorder: ReconcileRecorder,
+    *,
+    is_locked: bool = False,
 ) -> ReconcileResult:
     """Compare a stream, repair it if asked to, and record the result.
+
+    Args:
+        is_locked: the caller holds the stream's lock.
 
     Raises:
         BusyError: a run loads a stream that is to be repaired.
     """
     source = ends.definition
     try:
-        result = _stream(sessions, ends, ends.selected[name], options)
+        result = _stream(sessions, ends, ends.selected[name], options, is_locked=is_locked)
         if result.repaired:
             # which may have changed settings of theirs
             sessions.close()
@@ -101,7 +110,9 @@ def _result(
     return result
 
 
-def _stream(sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
+def _stream(
+    sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions, *, is_locked: bool
+) -> ReconcileResult:
     """Compare one stream and repair it. Begin again if another session waited to alter one of its tables.
 
     Raises:
@@ -110,7 +121,7 @@ def _stream(sessions: Sessions, ends: Endpoints, stream: Stream, options: Reconc
     who = "another session interrupted it"
     for attempt in range(1, lock_watch.ATTEMPTS + 1):
         try:
-            return _once(sessions, ends, stream, options)
+            return _once(sessions, ends, stream, options, is_locked=is_locked)
         except lock_watch.SessionEndedError as error:
             who = f"{error} waited for its table"
         except psycopg.errors.LockNotAvailable:
@@ -123,7 +134,9 @@ def _stream(sessions: Sessions, ends: Endpoints, stream: Stream, options: Reconc
     )
 
 
-def _once(sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions) -> ReconcileResult:
+def _once(
+    sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions, *, is_locked: bool
+) -> ReconcileResult:
     with sessions.connected() as (source, warehouse), ends.giving_way(source, warehouse):
         # the source's snapshot comes first, so that later rows in the warehouse can be told from extra ones
         source.execute(_SNAPSHOT)
@@ -144,7 +157,8 @@ def _once(sessions: Sessions, ends: Endpoints, stream: Stream, options: Reconcil
             )
         lock = RunLock(TargetWarehouse(lambda: connections.parameters(ends.warehouse), pair.schema))
         try:
-            lock.take(stream.name, pair.schema, table.name)
+            if not is_locked:
+                lock.take(stream.name, pair.schema, table.name)
             # check again, now that no run can change the table
             found = recheck(source, warehouse, pair, found)
             refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)

@@ -1,0 +1,245 @@
+"""`tidemark slots repair`: brings streams back to their slot by comparing them with the source, instead of a copy.
+
+A slot may be lost, or may have gone on without a stream. Then the log no longer tells what changed between the
+warehouse's position and the slot's. The slot comes first: it has everything from its position on. What is compared
+after that lies after the slot's position, so the stream is complete once the log has passed it, as after a first load.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_postgres.core.errors import BusyError as LockedError
+from singer_postgres.core.errors import SingerPostgresError, SlotMissingError, one_line
+from singer_postgres.core.lsn import lsn_of
+from singer_postgres.core.source import log_tables, older_writers, relations
+from singer_postgres.core.warehouse.connections import WarehouseConnector
+from singer_postgres.core.warehouse.followed_streams import FollowedStreams, pending_table
+from singer_postgres.core.warehouse.run_lock import RunLock
+from singer_postgres.core.warehouse.slot_table import SlotTable
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import FIRST_LOAD, LOG
+from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.inspect import named_streams, slots
+from tidemark.inspect.reconcile.pairing import Endpoints
+from tidemark.inspect.reconcile.recorder import ReconcileRecorder
+from tidemark.inspect.reconcile.run import ReconcileOptions, result_of
+from tidemark.project import connections, meltano_state
+from tidemark.project.file_locks import hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from singer_postgres.core.source.relations import Leaf
+    from tidemark.inspect.check.streams import Stream
+    from tidemark.inspect.reconcile.pairing import Sessions
+    from tidemark.inspect.reconcile.result import ReconcileResult
+    from tidemark.inspect.slots import LogOrigin
+    from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """The user's options: the streams, or by default all that need it; and how much may be marked as deleted."""
+
+    streams: tuple[str, ...] = ()
+    source: str | None = None
+    allowed_percent: float = 5
+
+
+def repair(
+    project: Project,
+    options: RepairOptions,
+    *,
+    began: Callable[[str], None],
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> list[ReconcileResult]:
+    """Bring back streams that no longer follow their slot, and compare those whose rows may differ.
+
+    Args:
+        began: called with each stream's name before its comparison.
+        say: takes what is done to the slot.
+        warn: called once, with the reason, if results can't be recorded; and with who is waited for.
+
+    Raises:
+        UsageError: a named stream is not LOG_BASED.
+        BusyError: a run is active.
+        TidemarkError: the slot can't be made, or a database can't be reached or used.
+    """
+    meant = named_streams.by_source(project, options.streams, options.source)
+    results: list[ReconcileResult] = []
+    with hold(project.pipeline_lock, doing="running the pipeline"):
+        for source, names in meant.items():
+            ends = Endpoints.of(project, source, names)
+            followed = {name: each for name, each in ends.selected.items() if each.method == "LOG_BASED"}
+            if unfit := [source.shown(name) for name in names if name not in followed]:
+                raise UsageError(f"{', '.join(unfit)}: not LOG_BASED, so `tidemark reconcile --repair` compares it.")
+            if followed:
+                results += _Repair(project, source, ends, followed, options).run(names, began, say, warn)
+    return results
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """The repair of one source's streams."""
+
+    project: Project
+    source: SourceDefinition
+    ends: Endpoints
+    followed: dict[str, Stream]
+    options: RepairOptions
+
+    @property
+    def _schema(self) -> str:
+        return self.ends.warehouse.default_target_schema
+
+    @property
+    def _slot(self) -> str:
+        return self.ends.configuration.slot
+
+    def run(
+        self,
+        names: Sequence[str],
+        began: Callable[[str], None],
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> list[ReconcileResult]:
+        """Repair the named streams, or all that need it; see `repair`."""
+        entries = meltano_state.entries(self.project, self.source)
+        with self._locked():
+            self._fit_slot(names, say)
+            outside, doubted = self._to_repair(entries, names)
+            recorder = ReconcileRecorder(self.ends, since=None, warn=warn)
+            results, back = [], {}
+            with self.ends.sessions() as sessions:
+                for name in [*outside, *doubted]:
+                    began(self.source.shown(name))
+                    leaves = self._published(sessions, self.followed[name], warn) if name in outside else ()
+                    result = self._compared(sessions, name, recorder)
+                    results.append(result)
+                    if name in outside and result.error is None and not result.why:
+                        back[name] = self._bring_back(name, leaves)
+            if back:
+                changed = {name: {**entries.get(name, {}), LOG: [], FIRST_LOAD: state} for name, state in back.items()}
+                meltano_state.put(self.project, self.source, changed)
+        return results
+
+    @contextmanager
+    def _locked(self) -> Iterator[RunLock]:
+        """Keep out runs on other machines."""
+        lock = RunLock(WarehouseConnector(lambda: connections.parameters(self.ends.warehouse), self._schema))
+        try:
+            for name, stream in self.followed.items():
+                lock.take(name, self._schema, stream.relation.name)
+            yield lock
+        except LockedError as error:
+            raise BusyError(str(error)) from error
+        finally:
+            lock.close()
+
+    def _fit_slot(self, names: Sequence[str], say: Callable[[str], None]) -> None:
+        """Make the slot again if it can't go on from the warehouse's position, and have its streams begin there.
+
+        Raises:
+            UsageError: only some streams were named, and all need it.
+        """
+        with connections.connect(self.ends.warehouse) as connection:
+            StateTable(self._schema).ensure(connection)
+            SlotTable(self._schema).ensure(connection)
+            held = SlotTable(self._schema).found(connection, self.ends.source_id, self._slot)
+        origin = slots.origin(self.ends.source)
+        why = self._unfit(held, origin)
+        if why is None:
+            return
+        if names and set(names) < self.followed.keys():
+            raise UsageError(f"{why} That concerns all LOG_BASED streams: leave out the names.")
+        say(f"{why} Its streams begin again where the slot is.")
+        for line in slots.create_again(self.project, self.source):
+            say(line)
+        with connections.connect(self.ends.source) as connection:
+            try:
+                position = log_tables.slot(connection, self._slot).confirmed
+            except SlotMissingError as error:
+                raise TidemarkError(str(error)) from error
+        followed = FollowedStreams(self._schema)
+        with connections.connect(self.ends.warehouse) as connection, connection.transaction():
+            for name in followed.leave(connection, self.ends.source_id, self._slot, why=why):
+                connection.execute(b"DROP TABLE IF EXISTS " + pending_table(self._schema, name).as_bytes(connection))
+            SlotTable(self._schema).begin(
+                connection, self.ends.source_id, self._slot, origin.system, origin.timeline, position
+            )
+
+    def _unfit(self, held: tuple[str, str, int] | None, origin: LogOrigin) -> str | None:
+        """Return why the slot can't go on from the warehouse's position; None if it can."""
+        try:
+            with connections.connect(self.ends.source) as connection:
+                found = log_tables.slot(connection, self._slot)
+        except SlotMissingError as error:
+            return str(error)
+        if held is None:
+            return f"The warehouse has no position of the slot {self._slot}."
+        position, system, timeline = held
+        if not origin.has(position, system, timeline):
+            return (
+                f"The warehouse followed the slot {self._slot} up to {position} of the server {system}, timeline "
+                f"{timeline}; it is now of {origin.system}, timeline {origin.timeline}, which does not have that."
+            )
+        if lsn_of(found.confirmed) > lsn_of(position):
+            return f"The slot {self._slot} is at {found.confirmed}, and the warehouse has its changes up to {position}."
+        return None
+
+    def _to_repair(self, entries: dict[str, dict[str, Any]], names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the streams that follow nothing although they were loaded, and those whose rows are in doubt."""
+        with connections.connect(self.ends.warehouse) as connection:
+            held = StateTable(self._schema).loaded_state(connection, self.ends.source_id)
+            doubts = FollowedStreams(self._schema).to_repair(connection, self.ends.source_id)
+        outside, doubted = [], []
+        for name in sorted(self.followed):
+            loaded = held.get(name)
+            if (names and name not in names) or loaded is None or not loaded.has_rows:
+                # the next run loads it
+                continue
+            follows = loaded.slot == self._slot and entries.get(name, {}).get(LOG)
+            if not follows and (name in names or name in doubts or entries.get(name, {}).get(LOG)):
+                outside.append(name)
+            elif follows and (name in names or name in doubts):
+                doubted.append(name)
+        return outside, doubted
+
+    def _published(self, sessions: Sessions, stream: Stream, warn: Callable[[str], None]) -> Sequence[Leaf]:
+        """Wait until the log tells of all later changes of a table; return the files that a first load would read."""
+        with sessions.connected() as (source, _):
+            relation = relations.find(source, *stream.relation.path)
+            if relation is None:
+                return ()
+            try:
+                xid = log_tables.published_by(
+                    source, self.ends.configuration.publication, relation, stream.key or relation.key
+                )
+                older_writers.wait(source, xid, stream=stream.name, warn=warn)
+            except SingerPostgresError as error:
+                raise TidemarkError(one_line(error)) from error
+            return relation.leaves
+
+    def _compared(self, sessions: Sessions, name: str, recorder: ReconcileRecorder) -> ReconcileResult:
+        options = ReconcileOptions((name,), repair=True, allowed_percent=self.options.allowed_percent)
+        return result_of(sessions, self.ends, name, options, recorder, is_locked=True)
+
+    def _bring_back(self, name: str, leaves: Sequence[Leaf]) -> list[Any]:
+        """Have the next run complete the stream as a first load of which all is read; return its state for the tap."""
+        blocks = [(leaf.relfilenode, 0, None) for leaf in leaves]
+        with connections.connect(self.ends.warehouse) as connection, connection.transaction():
+            connection.execute(b"DROP TABLE IF EXISTS " + pending_table(self._schema, name).as_bytes(connection))
+            FollowedStreams(self._schema).compared(
+                connection,
+                self.ends.source_id,
+                name,
+                table=self.followed[name].relation.name,
+                slot=self._slot,
+                blocks=blocks,
+            )
+        return [None, [list(each) for each in blocks]]

@@ -1,0 +1,122 @@
+"""`tidemark slots repair` brings LOG_BASED streams back by comparing them with the source, and copies only differences."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.conftest import Checkout, make_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOT = "tidemark_tap_postgres"
+FOLLOWED = ("orders", "order_items", "events")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """Yield the demo, of which some tables follow the log, one of them in partitions."""
+    for checkout in make_checkout(stage="loaded"):
+        definition = checkout.root / "extract" / "extractors.meltano.yml"
+        text = definition.read_text()
+        for name in ("orders", "order_items"):
+            text = text.replace(f"public-{name}: *incremental", f"public-{name}: {{replication-method: LOG_BASED}}")
+        rule = "        public-events: {replication-method: LOG_BASED}\n"
+        text = text.replace("        public-orders:", rule + "        public-orders:", 1)
+        text = text.replace("        - public-orders.*\n", "        - public-orders.*\n        - public-events.*\n", 1)
+        definition.write_text(text)
+        with checkout.connect("source") as connection:
+            connection.execute("alter system set wal_level = logical")
+            connection.execute("""
+                create table events (id int, day int, name text, primary key (id, day)) partition by list (day);
+                create table events_1 partition of events for values in (1);
+                create table events_2 partition of events for values in (2);
+                insert into events select i, 1 + mod(i, 2), 'e' from generate_series(1, 100) i;
+            """)
+        checkout.tidemark("down")
+        checkout.tidemark("up")
+        checkout.tidemark("slots", "create")
+        checkout.extract_and_load()
+        yield checkout
+
+
+def change(project: Checkout, *statements: str) -> None:
+    with project.connect("source") as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def assert_equal(project: Checkout) -> None:
+    for found in json.loads(project.tidemark("reconcile", "--json")):
+        assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
+    fits = {each["stream"]: each["fit"] for each in json.loads(project.tidemark("state", "check", "--json"))}
+    assert set(fits.values()) == {"fits"}
+
+
+def rows_read(project: Checkout) -> int:
+    ((count,),) = project.rows(
+        "warehouse", "select coalesce(sum(rows_read), 0)::int from raw._tidemark_runs where stream like 'public-order%'"
+    )
+    return int(count)
+
+
+@pytest.mark.long
+def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
+    project.tidemark("slots", "drop", SLOT, "--yes")
+    change(
+        project,
+        "update orders set shipping_fee = 77 where order_id = 4",
+        "delete from order_items where order_id = 3",
+        "delete from events where id = 5",
+    )
+    before = rows_read(project)
+    said = project.tidemark("slots", "repair")
+    assert "pg_create_logical_replication_slot" in said
+    change(project, "update orders set shipping_fee = 78 where order_id = 5")
+    project.extract_and_load()
+    assert_equal(project)
+    assert rows_read(project) - before < 20
+    assert "follow their slots" in project.tidemark("slots", "repair")
+
+
+@pytest.mark.long
+def test_a_stream_that_left_the_cut_comes_back_while_the_others_go_on(project):
+    with project.connect("warehouse") as connection:
+        connection.execute("alter table raw.orders add constraint cheap check (shipping_fee < 1000) not valid")
+    change(project, "update orders set shipping_fee = 2000 where order_id = 6", "delete from order_items where order_id = 7")
+    assert "cheap" in project.run("meltano", "run", "tap-postgres", "target-postgres").stderr
+    assert project.rows("warehouse", "select from raw.order_items where order_id = 7 and _sdc_deleted_at is null") == []
+    with project.connect("warehouse") as connection:
+        connection.execute("alter table raw.orders drop constraint cheap")
+    assert "tidemark slots repair public-orders" in project.run("meltano", "run", "tap-postgres", "target-postgres").stderr
+    project.tidemark("slots", "repair", "public-orders")
+    project.extract_and_load()
+    assert_equal(project)
+
+
+@pytest.mark.long
+def test_what_the_log_does_not_tell_of_is_found_and_repaired(project):
+    change(
+        project,
+        "truncate events_2",
+        "create table events_3 (like events including all)",
+        "insert into events_3 values (500, 3, 'attached')",
+        "alter table events attach partition events_3 for values in (3)",
+        "alter table orders alter column shipping_fee type numeric(12, 2) using shipping_fee + 1",
+    )
+    project.extract_and_load()
+    doubts = dict(project.rows("warehouse", "select stream, repair from raw._tidemark_state where repair is not null"))
+    assert doubts == {
+        "public-events": "events_2 was rewritten or truncated and events_3 was attached",
+        "public-orders": "orders was rewritten or truncated",
+    }
+    project.tidemark("slots", "repair", "--allow-deletes", "100%")
+    assert_equal(project)
+    change(project, "truncate order_items", "insert into events values (501, 3, 'later')")
+    project.extract_and_load()
+    project.extract_and_load()
+    assert project.rows("warehouse", "select stream from raw._tidemark_state where repair is not null") == []
+    assert_equal(project)
