@@ -174,13 +174,18 @@ def test_a_stream_moves_to_the_log_and_back_by_changing_its_method(log_pipe):  #
     pipe = log_pipe
     pipe.do(
         "create table stamped (id int primary key, name text, updated_at timestamptz not null default now());"
-        "insert into stamped select i, 'n' from generate_series(1, 9) i"
+        "insert into stamped select i, 'n', now() - interval '1 day' from generate_series(1, 9) i"
     )
     streams = {"public-stamped": INCREMENTAL}
     pipe.state = pipe.sync(streams).ok().state
     publish(pipe, "stamped")
     pipe.do("update stamped set name = 'unstamped' where id = 1")
     follow(pipe, "stamped")
+    read = (
+        "select rows_read, repair from raw._tidemark_runs join raw._tidemark_state using (stream) order by started_at"
+    )
+    assert pipe.rows(read)[-1][0] < 9, "only what came after its bookmark is read, and what the log has"
+    assert "deleted before" in pipe.rows(read)[-1][1]
     pipe.do("update stamped set name = 'by the log' where id = 2; delete from stamped where id = 3")
     follow(pipe, "stamped")
     assert same(pipe, "stamped")

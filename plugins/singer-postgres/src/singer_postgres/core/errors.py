@@ -557,7 +557,7 @@ class SlotMissingError(RunError):
     """The replication slot or the publication of LOG_BASED streams does not exist, or can't be used."""
 
     code = "slot_missing"
-    cure = "Create it with `tidemark slots create`."
+    cure = "`tidemark slots create` makes it; if it was lost, `tidemark slots repair` brings its streams back."
     section = "slots"
 
 
@@ -566,7 +566,7 @@ class SlotAheadError(RunError):
 
     code = "slot_ahead"
     transient = False
-    cure = "The message names the streams to read again."
+    cure = "`tidemark slots repair` compares its streams with the source, and goes on from there."
     section = "slots"
 
 

@@ -90,8 +90,8 @@ def slot(connection: Connection, name: str) -> Slot:
         raise SlotMissingError(msg)
     if status == "lost":
         msg = (
-            f"The source has removed WAL that the replication slot {name} needed (max_slot_wal_keep_size): drop the "
-            "slot and create it again; the streams are then loaded again."
+            f"The source has removed WAL that the replication slot {name} needed (max_slot_wal_keep_size): "
+            "`tidemark slots repair` makes it again, and compares its streams with the source."
         )
         raise SlotMissingError(msg)
     return Slot(name, active_pid, confirmed)

@@ -102,6 +102,13 @@ class FollowedStreams:
             self._sql("UPDATE {} SET repair = %s WHERE source = %s AND stream = %s"), [why, source, stream]
         )
 
+    def settle(self, connection: Connection, source: str, stream: str, why: str) -> None:
+        """Note that a doubt is over, unless another has come meanwhile."""
+        connection.execute(
+            self._sql("UPDATE {} SET repair = NULL WHERE source = %s AND stream = %s AND repair = %s"),
+            [source, stream, why],
+        )
+
     def compared(  # noqa: PLR0913 - each argument has a name
         self, connection: Connection, source: str, stream: str, *, table: str, slot: str, blocks: Sequence[BlockRange]
     ) -> None:

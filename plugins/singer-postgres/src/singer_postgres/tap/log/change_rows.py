@@ -11,12 +11,12 @@ import struct
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.change_columns import DELETE, TRUNCATE, UPSERT
-from singer_postgres.tap.log import pgoutput
+from singer_postgres.core.source import pgoutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from singer_postgres.tap.log.pgoutput import RelationMessage
+    from singer_postgres.core.source.pgoutput import RelationMessage
 
 _NULL_BINARY, _NULL_TEXT = b"\xff\xff\xff\xff", b"\\N"
 # the number of fields, and the first three, which are never null: smallint, bigint, bigint

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.core.source.pgoutput import RelationMessage
     from singer_postgres.core.source.stream_query import ReadColumns
-    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 

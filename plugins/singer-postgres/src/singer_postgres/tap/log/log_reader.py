@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import ReplicationError
 from singer_postgres.core.lsn import lsn_of, lsn_text
+from singer_postgres.core.source import pgoutput
 from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
 from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
-from singer_postgres.tap.log import masking, pgoutput
+from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.change_rows import ChangeRows
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from singer_postgres.core.source.pgoutput import RelationMessage
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Table
     from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.log.log_stream import LogStream
-    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.log.replication import Replication
 
 _LOGGER = logging.getLogger("tap-postgres")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Mapping, Sequence
 
+    from singer_postgres.core.source.pgoutput import RelationMessage
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Table
     from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.events import Event
     from singer_postgres.tap.log.log_stream import LogStream
-    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.stream_plan import StreamPlan
     from singer_postgres.tap.streams import CopyStream
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from singer_postgres.core.source.pgoutput import RelationMessage
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.core.wire import Table
     from singer_postgres.tap.log.change_rows import ChangeRows
-    from singer_postgres.tap.log.pgoutput import RelationMessage
     from singer_postgres.tap.storage import Doubt, Storage
     from singer_postgres.tap.stream_plan import StreamPlan
 

@@ -11,7 +11,7 @@ from singer_postgres.core.source.stream_query import REDACTED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from singer_postgres.tap.log.pgoutput import RelationColumn
+    from singer_postgres.core.source.pgoutput import RelationColumn
 
 _BOOL, _BPCHAR = 16, 1042
 # a cast to text differs from the type's output, which the log has

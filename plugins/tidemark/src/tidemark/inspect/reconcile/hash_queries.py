@@ -133,6 +133,15 @@ class ComparedStream:
         same = self._type(column) == self.raw_types[column.name]
         return name if same else sql.SQL("{}::text").format(name)
 
+    def key_texts(self, table: str) -> sql.Composable:
+        """Return the expressions that write keys as the comparison does, of texts `k0`, `k1`, … in a table."""
+        texts = []
+        for number, column in enumerate(self._key_columns):
+            value = sql.SQL("{}::{}").format(sql.Identifier(table, f"k{number}"), sql.SQL(self._type(column)))
+            is_numeric = self._type(column).startswith("numeric")
+            texts.append(sql.SQL("trim_scale({})::text" if is_numeric else "{}::text").format(value))
+        return sql.SQL(", ").join(texts)
+
     def _key_text(self, column: Column) -> sql.Composable:
         name = sql.Identifier(column.name)
         # 1.0 and 1.00 are the same key

@@ -13,7 +13,7 @@ from psycopg import pq, sql
 from singer_postgres.core import poolers, session
 from singer_postgres.core.source import identity, relations, start_date, stream_query
 from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
-from singer_postgres.core.warehouse import state_table, tables
+from singer_postgres.core.warehouse import other_source, state_table, tables
 from singer_postgres.core.wire import Table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations as checked
@@ -179,7 +179,8 @@ class Endpoints:
         if own is None and rows:
             raise TidemarkError(
                 f"{name}: {schema}.{table} was loaded from another database ({rows[0][0]}; this one is {source_id}): "
-                f"point {self.definition.prefix}_HOST and _DATABASE at that one."
+                f"point {self.definition.prefix}_HOST and _DATABASE at that one; or, if it is the same and moved: "
+                + other_source.moved(schema, now=source_id, was=rows[0][0])
             )
         if own is None:
             raise TidemarkError(f"{name} has not been loaded into {schema}.{table}; run the pipeline first.")

@@ -15,6 +15,7 @@ from singer_postgres.core.warehouse.run_lock import RunLock
 from tidemark.errors import BusyError, TidemarkError, UnreachableError, UsageError
 from tidemark.inspect import named_streams
 from tidemark.inspect.reconcile.compare import compare, recheck
+from tidemark.inspect.reconcile.following import Following
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.inspect.reconcile.recorder import ReconcileRecorder
 from tidemark.inspect.reconcile.repair import obstacle, refuse_deletes, repair
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tidemark.inspect.check.streams import Stream
+    from tidemark.inspect.reconcile.compare import Difference
     from tidemark.inspect.reconcile.pairing import Sessions
     from tidemark.project.directory import Project
 
@@ -138,6 +140,7 @@ def _once(
     sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions, *, is_locked: bool
 ) -> ReconcileResult:
     with sessions.connected() as (source, warehouse), ends.giving_way(source, warehouse):
+        followed = Following.of(ends, warehouse, stream)
         # the source's snapshot comes first, so that later rows in the warehouse can be told from extra ones
         source.execute(_SNAPSHOT)
         pair, table = ends.pair(source, warehouse, stream, since=options.since)
@@ -146,9 +149,22 @@ def _once(
         found = compare(source, warehouse, pair)
         source.execute("ROLLBACK")
         warehouse.execute("ROLLBACK")
-        if pair.key:
+        is_all = True
+
+        def again(found: Difference) -> Difference:
+            nonlocal is_all
             found = recheck(source, warehouse, pair, found)
+            if followed is not None:
+                found, is_all = followed.without_unloaded(
+                    source, warehouse, pair, found, recheck=lambda each: recheck(source, warehouse, pair, each)
+                )
+            return found
+
+        if pair.key:
+            found = again(found)
         if not options.repair or found.equal:
+            if followed is not None and found.equal and is_all:
+                followed.is_right(warehouse)
             return ReconcileResult(ends.definition, stream.name, found)
         if not pair.key:
             raise TidemarkError(
@@ -159,12 +175,17 @@ def _once(
         try:
             if not is_locked:
                 lock.take(stream.name, pair.schema, table.name)
-            # check again, now that no run can change the table
-            found = recheck(source, warehouse, pair, found)
+            # Check again, now that no run can change the table, and under one snapshot: of a stream that is followed,
+            # rows that change from now on come by the log.
+            source.execute(_SNAPSHOT)
+            found = again(found)
             refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)
             written = repair(source, warehouse, pair, table, stream=stream.name, found=found)
-            left = recheck(source, warehouse, pair, found)
+            source.execute("ROLLBACK")
+            left = again(found)
             why = "" if left.equal else obstacle(warehouse, pair, table)
+            if followed is not None and left.equal and is_all:
+                followed.is_right(warehouse)
         finally:
             lock.close()
     return ReconcileResult(ends.definition, stream.name, found, written, left, why)

@@ -1,0 +1,156 @@
+"""Compares LOG_BASED streams, of which the warehouse has everything up to a position: later changes are pending.
+
+Only rows that the log does not tell of after that position are repaired. So the warehouse stays as of that position.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from singer_postgres.core.lsn import lsn_of
+from singer_postgres.core.source import unloaded_changes
+from singer_postgres.core.warehouse.followed_streams import FollowedStreams
+from singer_postgres.core.warehouse.slot_table import SlotTable
+from singer_postgres.core.warehouse.state_table import StateTable
+from tidemark.errors import TidemarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from tidemark.inspect.check.streams import Stream
+    from tidemark.inspect.reconcile.compare import Difference
+    from tidemark.inspect.reconcile.hash_queries import ComparedStream, Key
+    from tidemark.inspect.reconcile.pairing import Endpoints
+
+    Connection = psycopg.Connection[Any]
+
+# how long a run that streams the slot may take to load what was changed before now, and how often to compare again
+_LOADED_WITHIN_S = 60.0
+_POLL_S = 0.5
+_COMPARISONS = 3
+_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class Following:
+    """A LOG_BASED stream that is complete up to its slot's position.
+
+    Attributes:
+        doubt: why its rows may differ from the source's; None if nothing says so.
+    """
+
+    ends: Endpoints
+    stream: str
+    slot: str
+    doubt: str | None
+
+    @classmethod
+    def of(cls, ends: Endpoints, warehouse: Connection, stream: Stream) -> Following | None:
+        """Return the stream as it is followed; None if it is not."""
+        if stream.method != "LOG_BASED":
+            return None
+        state = StateTable(ends.warehouse.default_target_schema)
+        held = state.loaded_state(warehouse, ends.source_id, stream.name).get(stream.name)
+        if held is None or held.slot is None:
+            return None
+        doubts = FollowedStreams(state.schema).to_repair(warehouse, ends.source_id)
+        return cls(ends, stream.name, held.slot, doubts.get(stream.name))
+
+    @property
+    def _schema(self) -> str:
+        return self.ends.warehouse.default_target_schema
+
+    def _position(self, warehouse: Connection) -> str:
+        held = SlotTable(self._schema).found(warehouse, self.ends.source_id, self.slot)
+        if held is None:
+            raise TidemarkError(f"The warehouse has no position of the slot {self.slot}: `tidemark slots repair`.")
+        return held[0]
+
+    def without_unloaded(
+        self,
+        source: Connection,
+        warehouse: Connection,
+        pair: ComparedStream,
+        found: Difference,
+        *,
+        recheck: Callable[[Difference], Difference],
+    ) -> tuple[Difference, bool]:
+        """Return the differences that are none of changes which a run has yet to load, and whether they are all.
+
+        If a run streams the slot, wait until it has loaded them, and compare again.
+
+        Args:
+            recheck: compares the rows of a difference again.
+        """
+        for _ in range(_COMPARISONS):
+            if found.equal:
+                return found, not found.pending
+            if not self._is_streamed(source):
+                return self._sorted(source, warehouse, pair, found)
+            self._wait(source, warehouse)
+            found = recheck(found)
+        return found, found.equal and not found.pending
+
+    def _sorted(
+        self, source: Connection, warehouse: Connection, pair: ComparedStream, found: Difference
+    ) -> tuple[Difference, bool]:
+        changed = unloaded_changes.changed_rows(
+            source,
+            slot=self.slot,
+            publication=self.ends.configuration.publication,
+            table_oid=pair.selection.relation.oid,
+            key=pair.key,
+            after=self._position(warehouse),
+        )
+        if changed.truncated or (changed.keys and any(name in pair.selection.masks for name in pair.key)):
+            # of masked keys, only the source knows which row is which
+            return replace(found, missing=[], extra=[], different=[], pending=sum(found.counts)), False
+        keys, partial = _as_compared(source, pair, changed.keys), _as_compared(source, pair, changed.partial)
+        lists = found.missing, found.extra, found.different
+        missing, extra, different = ([key for key in each if key not in keys] for each in lists)
+        pending = sum(found.counts) - len(missing) - len(extra) - len(different)
+        is_all = not any(key in partial for each in lists for key in each)
+        settled = replace(found, missing=missing, extra=extra, different=different, pending=found.pending + pending)
+        return settled, is_all
+
+    def _is_streamed(self, source: Connection) -> bool:
+        row = source.execute(
+            "select active_pid from pg_catalog.pg_replication_slots where slot_name = %s", [self.slot]
+        ).fetchone()
+        return row is not None and row[0] is not None
+
+    def _wait(self, source: Connection, warehouse: Connection) -> None:
+        row = source.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+        assert row
+        deadline = time.monotonic() + _LOADED_WITHIN_S
+        while lsn_of(self._position(warehouse)) < lsn_of(row[0]) and self._is_streamed(source):
+            if time.monotonic() > deadline:
+                raise TidemarkError(
+                    f"{self.stream}: a run streams the slot {self.slot}, and did not load what was changed up to "
+                    f"{row[0]} within {_LOADED_WITHIN_S:.0f} s; compare again when it has caught up."
+                )
+            time.sleep(_POLL_S)
+
+    def is_right(self, warehouse: Connection) -> None:
+        """Note that all rows are the source's, whatever the log did not tell of before this comparison."""
+        if self.doubt is not None:
+            FollowedStreams(self._schema).settle(warehouse, self.ends.source_id, self.stream, self.doubt)
+
+
+def _as_compared(source: Connection, pair: ComparedStream, keys: Collection[Key]) -> set[Key]:
+    """Return keys of the log as the comparison writes them."""
+    texts, found = sorted(keys), set()
+    names = [f"k{number}" for number in range(len(pair.key))]
+    for first in range(0, len(texts), _AT_ONCE):
+        some = texts[first : first + _AT_ONCE]
+        arrays = [sql.SQL("{}::text[]").format(sql.Literal([key[n] for key in some])) for n in range(len(names))]
+        query = sql.SQL("select {} from unnest({}) w ({})").format(
+            pair.key_texts("w"), sql.SQL(", ").join(arrays), sql.SQL(", ").join(map(sql.Identifier, names))
+        )
+        found.update(source.execute(query).fetchall())
+    return found
