@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
+from singer_postgres.core.log_origin import History, LogOrigin
 
 FORMAT = "pgcopy"
 VERSION = 1
@@ -279,9 +280,7 @@ class Cut:
 
     Attributes:
         slot: the replication slot that the changes come from.
-        system: the source's system identifier.
-        timeline: the source's timeline.
-        history: the timelines before it, each with the position at which the next one began.
+        system, timeline, history: the log's origin; see `LogOrigin`.
         start: the position of the cut before this one; at first, the slot's confirmed position.
         end: the position up to which the log was read.
         at: the instant of the last transaction, or of the source's clock if there was none; ISO 8601 in UTC.
@@ -302,10 +301,15 @@ class Cut:
     streams: tuple[str, ...] = ()
     loading: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
-    history: tuple[tuple[int, str], ...] = ()
+    history: History = ()
     doubts: dict[str, str] = field(default_factory=dict)
     acknowledge: str = ""
     last: bool = False
+
+    @property
+    def origin(self) -> LogOrigin:
+        """Which log it is a position in."""
+        return LogOrigin(self.system, self.timeline, self.history)
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""

@@ -32,11 +32,11 @@ from tidemark.project.file_locks import hold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from singer_postgres.core.log_origin import LogOrigin
     from singer_postgres.core.source.relations import Leaf
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.pairing import Sessions
     from tidemark.inspect.reconcile.result import ReconcileResult
-    from tidemark.inspect.slots import LogOrigin
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
 
@@ -169,11 +169,9 @@ class _Repair:
         with connections.connect(self.ends.warehouse) as connection, connection.transaction():
             for name in followed.leave(connection, self.ends.source_id, self._slot, why=why):
                 connection.execute(b"DROP TABLE IF EXISTS " + pending_table(self._schema, name).as_bytes(connection))
-            SlotTable(self._schema).begin(
-                connection, self.ends.source_id, self._slot, origin.system, origin.timeline, position
-            )
+            SlotTable(self._schema).begin(connection, self.ends.source_id, self._slot, origin, position)
 
-    def _unfit(self, held: tuple[str, str, int] | None, origin: LogOrigin) -> str | None:
+    def _unfit(self, held: tuple[str, LogOrigin] | None, origin: LogOrigin) -> str | None:
         """Return why the slot can't go on from the warehouse's position; None if it can."""
         try:
             with connections.connect(self.ends.source) as connection:
@@ -182,11 +180,11 @@ class _Repair:
             return str(error)
         if held is None:
             return f"The warehouse has no position of the slot {self._slot}."
-        position, system, timeline = held
-        if not origin.has(position, system, timeline):
+        position, then = held
+        if not origin.goes_on_from(position, then):
             return (
-                f"The warehouse followed the slot {self._slot} up to {position} of the server {system}, timeline "
-                f"{timeline}; it is now of {origin.system}, timeline {origin.timeline}, which does not have that."
+                f"The warehouse followed the slot {self._slot} up to {position} of the server {then.system}, timeline "
+                f"{then.timeline}; it is now of {origin.system}, timeline {origin.timeline}, which does not have that."
             )
         if lsn_of(found.confirmed) > lsn_of(position):
             return f"The slot {self._slot} is at {found.confirmed}, and the warehouse has its changes up to {position}."

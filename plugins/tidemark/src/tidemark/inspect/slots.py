@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core.errors import one_line
-from singer_postgres.core.lsn import is_in_history, parse_history
+from singer_postgres.core.log_origin import LogOrigin, parse_history
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.warehouse import slot_table
 from tidemark.errors import TidemarkError, UsageError
@@ -43,6 +43,9 @@ _RIGHTS = """
     select current_setting('wal_level'), rolreplication or rolsuper, current_user::text
     from pg_catalog.pg_roles where rolname = %s
 """
+
+
+_FAILOVER_VERSION = 170000
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
                 f"{source.path}."
             )
         rights = connection.execute(_RIGHTS, [side.user]).fetchone()
+        version = connection.info.server_version
         there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()
         published = {(schema, name) for schema, name in connection.execute(_PUBLISHED, [publication]).fetchall()}
         has_slot = connection.execute(
@@ -142,8 +146,10 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
             yield f"ALTER PUBLICATION {name} DROP TABLE {_tables(left)};", f"{len(left)} tables are no longer read"
     if has_slot is None:
         literal = "'" + slot.replace("'", "''") + "'"
+        # standbys that synchronize slots then have it, so that it survives a promotion
+        also = ", failover => true" if version >= _FAILOVER_VERSION else ""
         yield (
-            f"SELECT pg_create_logical_replication_slot({literal}, 'pgoutput');",
+            f"SELECT pg_create_logical_replication_slot({literal}, 'pgoutput'{also});",
             "from here on the source keeps its WAL until it is read",
         )
 
@@ -184,19 +190,6 @@ def create_again(project: Project, source: SourceDefinition) -> Iterator[str]:
             connection.execute("select pg_drop_replication_slot(%s)", [name])
         yield f"SELECT pg_drop_replication_slot('{name}');  -- it was lost"
     yield from create(project, source)
-
-
-@dataclass(frozen=True)
-class LogOrigin:
-    """Which server's log it is: its system identifier, its timeline, and the timelines before that with their ends."""
-
-    system: str
-    timeline: int
-    history: tuple[tuple[int, str], ...]
-
-    def has(self, position: str, system: str, timeline: int) -> bool:
-        """Return whether a position of a server's timeline is in this log."""
-        return system == self.system and is_in_history(position, timeline, now=self.timeline, history=self.history)
 
 
 def origin(side: DatabaseSettings) -> LogOrigin:

@@ -78,6 +78,10 @@ def slot(connection: Connection, name: str) -> Slot:
         SlotMissingError: there is no such slot, or it can't be used.
     """
     with connection.cursor() as cursor:
+        cursor.execute("select pg_catalog.pg_is_in_recovery()")
+        if cursor.fetchone() == (True,):
+            msg = "The source is a standby, and LOG_BASED streams follow the log of a primary: set its host."
+            raise SlotMissingError(msg)
         cursor.execute(_SLOT, [name])
         row = cursor.fetchone()
     if row is None:

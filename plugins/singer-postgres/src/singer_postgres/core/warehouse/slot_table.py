@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import SlotAheadError
-from singer_postgres.core.lsn import is_in_history
+from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.system_tables import SystemTable
 
@@ -30,6 +31,7 @@ TABLE = SystemTable(
             slot text NOT NULL, -- the slot's name
             system_identifier text NOT NULL, -- of the source's server
             timeline integer NOT NULL, -- of the source's server
+            history jsonb NOT NULL, -- the timelines before that, each with the position at which the next one began
             position pg_lsn NOT NULL, -- all transactions that committed before it are here
             committed_at timestamptz, -- when the last of them committed, by the source's clock
             loaded_at timestamptz NOT NULL DEFAULT now(), -- when the row was last written
@@ -63,15 +65,13 @@ class SlotTable:
         """
         row = connection.execute(
             sql.SQL(
-                "SELECT position::text, system_identifier, timeline, position < %s::pg_lsn FROM {} "
+                "SELECT position::text, system_identifier, timeline, history, position < %s::pg_lsn FROM {} "
                 "WHERE source = %s AND slot = %s FOR UPDATE"
             ).format(TABLE.in_statement(self.schema)),
             [cut.start, source, cut.slot],
         ).fetchone()
-        position, system, timeline, is_behind = row or (None, "", 0, True)
-        is_other = row is not None and not (
-            system == cut.system and is_in_history(str(position), timeline, now=cut.timeline, history=cut.history)
-        )
+        position, system, timeline, history, is_behind = row or (None, "", 0, [], True)
+        is_other = row is not None and not cut.origin.goes_on_from(str(position), _origin(system, timeline, history))
         if not (is_behind or is_other):
             return str(position)
         if complete and is_other:
@@ -96,34 +96,35 @@ class SlotTable:
         """Note that the warehouse has all changes up to the cut's end."""
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, position, committed_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, slot) DO UPDATE SET "
+                "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, history, position, committed_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source, slot) DO UPDATE SET "
                 "position = greatest(slots.position, excluded.position), timeline = excluded.timeline, "
-                "committed_at = excluded.committed_at, loaded_at = now()"
+                "history = excluded.history, committed_at = excluded.committed_at, loaded_at = now()"
             ).format(TABLE.in_statement(self.schema)),
-            [source, cut.slot, cut.system, cut.timeline, cut.end, cut.at],
+            [source, cut.slot, cut.system, cut.timeline, json.dumps(cut.history), cut.end, cut.at],
         )
 
-    def found(self, connection: psycopg.Connection[Any], source: str, slot: str) -> tuple[str, str, int] | None:
-        """Return up to where the warehouse has a slot's changes, the system identifier and the timeline."""
+    def found(self, connection: psycopg.Connection[Any], source: str, slot: str) -> tuple[str, LogOrigin] | None:
+        """Return up to where the warehouse has a slot's changes, and of which log; None if it has none."""
         row = connection.execute(
             sql.SQL(
-                "SELECT position::text, system_identifier, timeline FROM {} WHERE source = %s AND slot = %s"
+                "SELECT position::text, system_identifier, timeline, history FROM {} WHERE source = %s AND slot = %s"
             ).format(TABLE.in_statement(self.schema)),
             [source, slot],
         ).fetchone()
-        return row and (str(row[0]), str(row[1]), int(row[2]))
+        return row and (str(row[0]), _origin(*row[1:]))
 
-    def begin(  # noqa: PLR0913, PLR0917 - the row
-        self, connection: psycopg.Connection[Any], source: str, slot: str, system: str, timeline: int, position: str
+    def begin(
+        self, connection: psycopg.Connection[Any], source: str, slot: str, origin: LogOrigin, position: str
     ) -> None:
         """Note that streams follow a slot from its position on, whatever was there before."""
         self._forget(connection, source, slot)
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} (source, slot, system_identifier, timeline, position) VALUES (%s, %s, %s, %s, %s)"
+                "INSERT INTO {} (source, slot, system_identifier, timeline, history, position) "
+                "VALUES (%s, %s, %s, %s, %s, %s)"
             ).format(TABLE.in_statement(self.schema)),
-            [source, slot, system, timeline, position],
+            [source, slot, origin.system, origin.timeline, json.dumps(origin.history), position],
         )
 
     def _forget(self, connection: psycopg.Connection[Any], source: str, slot: str) -> None:
@@ -131,3 +132,7 @@ class SlotTable:
             sql.SQL("DELETE FROM {} WHERE source = %s AND slot = %s").format(TABLE.in_statement(self.schema)),
             [source, slot],
         )
+
+
+def _origin(system: str, timeline: int, history: list[list[Any]]) -> LogOrigin:
+    return LogOrigin(system, timeline, tuple((number, end) for number, end in history))

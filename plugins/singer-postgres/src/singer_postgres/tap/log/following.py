@@ -10,9 +10,11 @@ from singer_postgres.core.errors import (
     ColumnMissingError,
     LockBusyError,
     LogUnfitError,
+    SlotAheadError,
     SlotMissingError,
     TableMissingError,
 )
+from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import log_tables, older_writers, relations
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.source.relations import Column
@@ -76,6 +78,8 @@ def prepare(  # noqa: PLR0913 - each argument has a name
     found = _free_slot(connection, slot)
     source = identity(connection)
     streams = []
+    plans = list(plans)
+    _refuse_shorter_log(connection, slot, [position for _, position in plans if position and position[0] == slot])
     for plan, position in plans:
         try:
             stream = _stream(
@@ -102,6 +106,23 @@ def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
             raise SlotMissingError(msg)
         time.sleep(_POLL_S)
     return found
+
+
+def _refuse_shorter_log(connection: Connection, slot: str, positions: list[tuple[str, str, Storage | None]]) -> None:
+    """Refuse a server whose log ends before what was read of it.
+
+    Raises:
+        SlotAheadError: it does.
+    """
+    end = log_tables.flush_lsn(connection)
+    if beyond := max((lsn_of(position) for _, position, _ in positions), default=0):
+        if beyond > lsn_of(end):
+            msg = (
+                f"The warehouse has changes of the slot {slot} up to {lsn_text(beyond)}, and the source's log ends at "
+                f"{end}: the source was restored, or a standby was promoted that lacked them. `tidemark slots repair` "
+                "compares the streams with the source, and goes on from there."
+            )
+            raise SlotAheadError(msg)
 
 
 def _stream(  # noqa: PLR0913 - each argument has a name

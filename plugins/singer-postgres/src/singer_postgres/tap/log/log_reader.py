@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
 from singer_postgres.core.wire import Changes, Cut
@@ -114,8 +115,7 @@ class LogReader:
         self._loading = threading.Lock()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
-        self._system, self._timeline = "", 0
-        self._history: tuple[tuple[int, str], ...] = ()
+        self._origin = LogOrigin("", 0)
         self._fifo = files.directory / "acknowledged"
 
     def start(self) -> None:
@@ -130,8 +130,7 @@ class LogReader:
         # for writing too: otherwise it would be at its end whenever no target has it open
         self._acknowledgements = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
         self._replication = self._connect()
-        self._system, self._timeline = self._replication.identify()
-        self._history = self._replication.history(self._timeline)
+        self._origin = self._replication.identify()
         self._replication.start(self._slot, self._publication, binary=self._binary)
         self._cut(self._replication)
         self._thread.start()
@@ -304,14 +303,14 @@ class LogReader:
                 loaded.append(stream.plan.stream)
         cut = Cut(
             slot=self._slot,
-            system=self._system,
-            timeline=self._timeline,
+            system=self._origin.system,
+            timeline=self._origin.timeline,
+            history=self._origin.history,
             start=lsn_text(self._cut_at),
             end=lsn_text(self._position),
             at=self._at.isoformat(),
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
-            history=self._history,
             doubts={stream.plan.stream: stream.doubt.why for stream in self._streams.values() if last and stream.doubt},
             acknowledge=str(self._fifo),
             last=last,

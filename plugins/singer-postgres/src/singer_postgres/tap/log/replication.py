@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core import session
 from singer_postgres.core.errors import ReplicationError
-from singer_postgres.core.lsn import parse_history
+from singer_postgres.core.log_origin import LogOrigin, parse_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,17 +60,14 @@ class Replication:
         """Change settings of the session."""
         self._command(session.as_sql(settings))
 
-    def identify(self) -> tuple[str, int]:
-        """Return the server's system identifier and its timeline."""
+    def identify(self) -> LogOrigin:
+        """Return which log the server has."""
         row = self._command("IDENTIFY_SYSTEM")
-        return _value(row, 0), int(_value(row, 1))
-
-    def history(self, timeline: int) -> tuple[tuple[int, str], ...]:
-        """Return the timelines before one, each with the position at which the next one began."""
+        system, timeline = _value(row, 0), int(_value(row, 1))
         if timeline == 1:
-            return ()
-        # the file's name, and its text
-        return parse_history(_value(self._command(f"TIMELINE_HISTORY {timeline}"), 1))
+            return LogOrigin(system, timeline)
+        # the history file's name, and its text
+        return LogOrigin(system, timeline, parse_history(_value(self._command(f"TIMELINE_HISTORY {timeline}"), 1)))
 
     def start(self, slot: str, publication: str, *, binary: bool) -> None:
         """Begin to stream from the slot's confirmed position.
