@@ -115,14 +115,14 @@ def _refuse_shorter_log(connection: Connection, slot: str, positions: list[tuple
         SlotAheadError: it does.
     """
     end = log_tables.flush_lsn(connection)
-    if beyond := max((lsn_of(position) for _, position, _ in positions), default=0):
-        if beyond > lsn_of(end):
-            msg = (
-                f"The warehouse has changes of the slot {slot} up to {lsn_text(beyond)}, and the source's log ends at "
-                f"{end}: the source was restored, or a standby was promoted that lacked them. `tidemark slots repair` "
-                "compares the streams with the source, and goes on from there."
-            )
-            raise SlotAheadError(msg)
+    beyond = max((lsn_of(position) for _, position, _ in positions), default=0)
+    if beyond > lsn_of(end):
+        msg = (
+            f"The warehouse has changes of the slot {slot} up to {lsn_text(beyond)}, and the source's log ends at "
+            f"{end}: the source was restored, or a standby was promoted that lacked them. `tidemark slots repair` "
+            "compares the streams with the source, and goes on from there."
+        )
+        raise SlotAheadError(msg)
 
 
 def _stream(  # noqa: PLR0913 - each argument has a name
