@@ -188,9 +188,7 @@ def _backlog(pipe: Pipe, rows: int, changes: int, *, writing: bool) -> str:
     if writing:
         _write(pipe, rows, changes)
         writer.start()
-    with pipe.warehouse() as connection:
-        row = connection.execute("select sum(rows_read)::bigint from raw._tidemark_runs").fetchone()
-        before = row[0] if row else 0
+    before = _totals(pipe)
     began = time.monotonic()
     done = pipe.sync(_LOG_BASED, pipe.state).ok()
     took = time.monotonic() - began
@@ -198,11 +196,21 @@ def _backlog(pipe: Pipe, rows: int, changes: int, *, writing: bool) -> str:
     if writing:
         writer.join()
     pipe.state = done.state
-    with pipe.warehouse() as connection:
-        row = connection.execute("select sum(rows_read)::bigint from raw._tidemark_runs").fetchone()
-        count = (row[0] if row else 0) - before
+    count, copying, merging = (after - at_start for after, at_start in zip(_totals(pipe), before, strict=True))
     what = "a backlog while writers write" if writing else "a backlog"
-    return f"{what}: {count / took:,.0f} changes/s ({count:,} in {took:.1f} s, with the start of tap and target)"
+    parts = f"with the start of tap and target; staging {copying:.1f} s, merging {merging:.1f} s"
+    return f"{what}: {count / took:,.0f} changes/s ({count:,.0f} in {took:.1f} s, {parts})"
+
+
+def _totals(pipe: Pipe) -> tuple[float, float, float]:
+    """Return the rows that all runs have read, and the seconds for which they staged and merged them."""
+    with pipe.warehouse() as connection:
+        row = connection.execute(
+            "select sum(rows_read)::bigint, coalesce(sum(seconds_copying), 0), coalesce(sum(seconds_merging), 0) "
+            "from raw._tidemark_runs"
+        ).fetchone()
+    assert row
+    return row
 
 
 def _write_until(pipe: Pipe, rows: int, ended: threading.Event, rate: int | None) -> None:

@@ -61,7 +61,7 @@ class LogSettings:
         stall_s: how long the target may stand still until the session ends, which lets the source shut down.
     """
 
-    cut_rows: int = 500_000
+    cut_rows: int = 1_000_000
     buffer_bytes: int = 16 * 2**20
     flush_s: float = 2.0
     run_s: float = 0.0
