@@ -162,6 +162,8 @@ def test_a_repair_of_a_table_that_dbt_tracks_logs_the_values_that_it_replaces(lo
     # the inserted row and the marked one have a new transaction; so have the new values
     assert loaded.rows("warehouse", log) == [(3, -1, None)]
     assert_equal(loaded)
+    kinds = ("insert", "update", "delete", "truncate")
+    do(loaded, "warehouse", *(f"drop trigger _tidemark_logs_{kind} on raw.plain" for kind in kinds))
 
 
 @pytest.mark.long
