@@ -317,7 +317,8 @@ class TapPostgres(MeltanoLabsTap):
             if stream is None:
                 msg = f"`backfill` names {name}, which is not selected; selected are {', '.join(sorted(selected))}."
                 raise SettingInvalidError(msg)
-            why = stream.why_records if isinstance(stream, CopyStream) else "it is LOG_BASED"
+            is_followed = stream.replication_method == "LOG_BASED" or not isinstance(stream, CopyStream)
+            why = "it is LOG_BASED" if is_followed else stream.why_records
             if why is not None:
                 what = f"{name} can't be backfilled, because it isn't sent in chunks: {why}"
                 msg = f"{what}. Change that, or leave out `backfill`."
