@@ -71,14 +71,20 @@ def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
         "update orders set shipping_fee = 77 where order_id = 4",
         "delete from order_items where order_id = 3",
         "delete from events where id = 5",
+        "alter table events add place text default 'here'",
     )
     before = rows_read(project)
     said = project.tidemark("slots", "repair")
     assert "pg_create_logical_replication_slot" in said
+    assert "public-events has new columns, place: the next run reads it whole" in said
     change(project, "update orders set shipping_fee = 78 where order_id = 5")
     project.extract_and_load()
-    assert_equal(project)
     assert rows_read(project) - before < 20
+    # its deleted row
+    project.tidemark("slots", "repair", "public-events")
+    assert_equal(project)
+    places = "select distinct place from raw.events where _sdc_deleted_at is null"
+    assert project.rows("warehouse", places) == [("here",)]
     assert "follow their slots" in project.tidemark("slots", "repair")
 
 

@@ -110,15 +110,21 @@ def slots_repair(
     from tidemark.inspect.reconcile import show  # noqa: PLC0415
 
     options = slot_repair.RepairOptions(tuple(stream or ()), source, percent(allow_deletes))
+    done: list[str] = []
+
+    def say(text: str) -> None:
+        done.append(text)
+        _say(text)
+
     with console.status("Comparing …") as status:
         results = slot_repair.repair(
             Project.find(),
             options,
             began=lambda name: status.update(f"Comparing {name} …"),
-            say=_say,
+            say=say,
             warn=lambda text: typer.echo(f"warning: {text}", err=True),
         )
-    if not results:
+    if not results and not done:
         _say("All LOG_BASED streams follow their slots, and nothing tells that their rows may differ.")
         return
     show.show(console, results)

@@ -8,13 +8,14 @@ after that lies after the slot's position, so the stream is complete once the lo
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.errors import SingerPostgresError, SlotMissingError, one_line
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import log_tables, older_writers, relations
+from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams, pending_table
 from singer_postgres.core.warehouse.run_lock import RunLock
@@ -119,6 +120,10 @@ class _Repair:
                 for name in [*outside, *doubted]:
                     began(self.source.shown(name))
                     leaves = self._published(sessions, self.followed[name], warn) if name in outside else ()
+                    if name in outside and (columns := self._new_columns(sessions, self.followed[name])):
+                        say(f"{self.source.shown(name)} has new columns, {columns}: the next run reads it whole.")
+                        back[name] = self._bring_back(name, ())
+                        continue
                     result = self._compared(sessions, name, recorder)
                     results.append(result)
                     if name in outside and result.error is None and not result.why:
@@ -223,9 +228,19 @@ class _Repair:
                 raise TidemarkError(one_line(error)) from error
             return relation.leaves
 
+    def _new_columns(self, sessions: Sessions, stream: Stream) -> str:
+        """Return the names of selected columns that the warehouse does not have yet, and so can't be compared."""
+        with sessions.connected() as (_, warehouse):
+            there = tables.columns_of(warehouse, self._schema, stream.relation.name)
+        return ", ".join(column.name for column in stream.columns if column.name not in there)
+
     def _compared(self, sessions: Sessions, name: str, recorder: ReconcileRecorder) -> ReconcileResult:
         options = ReconcileOptions((name,), repair=True, allowed_percent=self.options.allowed_percent)
-        return result_of(sessions, self.ends, name, options, recorder, is_locked=True)
+        result = result_of(sessions, self.ends, name, options, recorder, is_locked=True)
+        if result.error is None:
+            return result
+        instead = f"`tidemark state rewind {self.source.shown(name)} --to beginning` has the next run read it whole."
+        return replace(result, error=f"{result.error.rstrip('.')}. Or {instead}")
 
     def _bring_back(self, name: str, leaves: Sequence[Leaf]) -> list[Any]:
         """Have the next run complete the stream as a first load of which all is read; return its state for the tap."""
