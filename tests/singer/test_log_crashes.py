@@ -55,7 +55,7 @@ def test_after_kills_under_writers_every_row_is_there_and_no_reader_saw_a_part_o
         connection.execute(f"alter database {connection.info.dbname} set synchronous_commit = off".encode())
     pipe.tap |= {"flush_seconds": 0.2, "chunk_size_mb": 0.25, "replication_max_run_seconds": 3}
     catalog = pipe.catalog({f"public-{name}": LOG_BASED for name in TABLES})
-    killed = dict.fromkeys(VICTIMS, 0)
+    killed, logs = dict.fromkeys(VICTIMS, 0), [""]
     with LogTraffic(pipe) as traffic:
         for number in range(CRASHES):
             victim = VICTIMS[number % len(VICTIMS)]
@@ -68,8 +68,9 @@ def test_after_kills_under_writers_every_row_is_there_and_no_reader_saw_a_part_o
             killed[victim] += 1
             done = pipe.finish(processes)
             log = done.tap_log + done.target_log
-            assert not done.codes & {"slot_ahead", "state_ahead"}, log
+            assert not done.codes & {"slot_ahead", "state_ahead"}, logs[-1] + log
             assert "Traceback" not in log, log
+            logs.append(f"{victim} was killed:\n{log}")
             pipe.state = done.state or pipe.state
     pipe.tap["replication_max_run_seconds"] = 0
     follow(pipe, *TABLES)

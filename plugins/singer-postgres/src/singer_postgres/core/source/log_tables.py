@@ -23,10 +23,9 @@ _SLOT = """
         coalesce(wal_status, 'reserved'), pg_catalog.current_database()
     from pg_catalog.pg_replication_slots where slot_name = %s
 """
-# A table is published by its name, with its schema, or with all tables. A transaction that was open then may have
-# written rows that the log doesn't tell of: xmin is the transaction that published it.
+# a table is published by its name, with its schema, or with all tables
 _PUBLISHED = """
-    select coalesce(rel.xmin, namespace.xmin, publication.xmin)::text, publication.pubviaroot,
+    select publication.pubviaroot,
         publication.pubinsert and publication.pubupdate and publication.pubdelete and publication.pubtruncate,
         rel.prqual is not null, rel.prattrs::text
     from pg_catalog.pg_publication publication
@@ -101,8 +100,8 @@ def slot(connection: Connection, name: str) -> Slot:
     return Slot(name, active_pid, confirmed)
 
 
-def published_by(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> str:
-    """Return the id of the transaction that published a table.
+def require_published(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> None:
+    """Check that the log has all changes of a table.
 
     Raises:
         SingerPostgresError: the publication does not exist or lacks the table, or the table's changes can't be
@@ -122,7 +121,7 @@ def published_by(connection: Connection, publication: str, relation: Relation, k
         if row is None:
             msg = f"{relation} is not in the publication {publication}: {add}"
             raise LogUnfitError(msg)
-        xid, via_root, is_complete, has_filter, columns = row
+        via_root, is_complete, has_filter, columns = row
         if has_filter or columns is not None:
             msg = f"The publication {publication} has only a part of {relation}: publish all its rows and columns."
             raise LogUnfitError(msg)
@@ -134,7 +133,6 @@ def published_by(connection: Connection, publication: str, relation: Relation, k
         cursor.execute(_IDENTITY, {"oid": relation.oid})
         identities = cursor.fetchall()
     _refuse_identity(relation, key, identities)
-    return str(xid)
 
 
 def _refuse_identity(

@@ -146,7 +146,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     if relation is None:
         msg = f"The source has no {plan.schema}.{plan.name}; correct `select`, or run discovery again."
         raise TableMissingError(msg)
-    xid = log_tables.published_by(connection, publication, relation, plan.key)
+    log_tables.require_published(connection, publication, relation, plan.key)
     generated = set(log_tables.not_sent(connection, publication, relation)) & set(plan.columns)
     if generated:
         names = ", ".join(sorted(generated))
@@ -160,7 +160,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         logger.warning("Reading %s from its beginning: %s.", plan.stream, why)
         plan, is_loading = replace(plan, first_load=None), True
     if is_loading or before is None:
-        older_writers.wait(connection, xid, stream=plan.stream, warn=logger.warning)
+        older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
         # the log is still where the table was as it was before
         table, columns = _as_before(table, before), before
