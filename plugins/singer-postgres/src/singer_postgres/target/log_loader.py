@@ -311,7 +311,7 @@ class LogLoader:
         written = RowCounts()
         for each in staged:
             with load.effort.timed("merging"):
-                counts = each.load.log_merge(each.stage).merge(
+                counts = each.load.log_merge(connection, each.stage, load).merge(
                     connection,
                     load.log_stamp(cut),
                     after=None if position is None else lsn_of(position),

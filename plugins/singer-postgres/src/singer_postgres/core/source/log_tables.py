@@ -169,6 +169,17 @@ def not_sent(connection: Connection, publication: str, relation: Relation) -> li
     return (row and row[0]) or []
 
 
+def generated(connection: Connection, table_oid: int) -> frozenset[int]:
+    """Return the attnums of a table's generated columns."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select attnum from pg_catalog.pg_attribute "
+            "where attrelid = %s::bigint::oid and attnum > 0 and attgenerated <> ''",
+            [table_oid],
+        )
+        return frozenset(attnum for (attnum,) in cursor.fetchall())
+
+
 def flush_lsn(connection: Connection) -> str:
     """Return the position up to which the source's log is on its disk."""
     # the position of inserts may be ahead, after an asynchronous commit

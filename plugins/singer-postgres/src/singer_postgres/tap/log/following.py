@@ -21,7 +21,7 @@ from singer_postgres.core.source.relations import Column
 from singer_postgres.core.source.stream_query import StreamQuery, stream_query
 from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.tap import storage
-from singer_postgres.tap.log import masking
+from singer_postgres.tap.log import masking, message_columns
 from singer_postgres.tap.log.log_stream import LogStream
 
 if TYPE_CHECKING:
@@ -185,7 +185,9 @@ def _as_before(table: Table, before: ReadColumns) -> Table:
         else WireColumn(name, type_ or "text", attnum=attnum)
         for name, attnum, _, type_ in before.columns
     )
-    return replace(table, columns=columns, max_attnum=before.max_attnum)
+    names = {now[column.attnum].name: column.name for column in columns if column.attnum in now}
+    key = tuple(names.get(name, name) for name in table.key)
+    return replace(table, columns=columns, key=key, max_attnum=before.max_attnum)
 
 
 def describe(
@@ -197,30 +199,40 @@ def describe(
         LogUnfitError: a key column is gone.
     """
     now = relations.find(connection, message.schema, message.name)
-    attributes = {column.name: column for column in now.columns} if now and now.oid == message.oid else {}
+    attributes = {column.attnum: column for column in now.columns} if now and now.oid == message.oid else {}
     earlier = {name: attnum for name, attnum, *_ in plan.columns_before.columns} if plan.columns_before else {}
-    wanted = [column for column in message.columns if column.name in plan.columns or column.name not in attributes]
-    types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column in wanted])
+    attnums = message_columns.attnums(
+        [column.name for column in message.columns],
+        {column.name: attnum for attnum, column in attributes.items()},
+        earlier,
+        log_tables.generated(connection, message.oid),
+    )
+    # Nobody said that a column is to be read which came after the last run, and is gone by now.
+    wanted = [
+        (column, attributes.get(attnum), attnum)
+        for column, attnum in zip(message.columns, attnums, strict=True)
+        if (attributes[attnum].name in plan.columns if attnum in attributes else column.name in earlier)
+    ]
+    types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column, *_ in wanted])
     columns = []
-    for column, (declared, type_) in zip(wanted, types, strict=True):
-        known = attributes.get(column.name)
+    for (column, known, attnum), (declared, type_) in zip(wanted, types, strict=True):
         is_same = known is not None and known.declared == declared
         columns.append(
-            replace(known, not_null=False)
+            replace(known, name=column.name, not_null=False)
             if known and is_same
-            else Column(
-                column.name,
-                declared,
-                type_,
-                not_null=False,
-                attnum=known.attnum if known else earlier.get(column.name, 0),
-            )
+            else Column(column.name, declared, type_, not_null=False, attnum=attnum)
         )
-    missing = set(plan.key) - {column.name for column in columns}
-    if missing:
+    # key and masks are those of the columns, under the names that the log has
+    names = {known.name: column.name for column, known, _ in wanted if known}
+    if missing := set(plan.key) - names.keys():
         msg = f"{plan.stream} lost {', '.join(sorted(missing))}, a part of its key: correct its key, and load it again."
         raise LogUnfitError(msg)
     assert now
+    plan = replace(
+        plan,
+        key=tuple(names[name] for name in plan.key),
+        masks={**plan.masks, **{names[name]: mask for name, mask in plan.masks.items() if name in names}},
+    )
     selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks)
     return _described(source, plan, selection)
 

@@ -359,12 +359,13 @@ class LogReader:
             )
             raise ReplicationError(msg)
         stream.relation = relation
+        masks = {name: mask for name, _, mask, _ in stream.columns.columns if mask}
         stream.rows = ChangeRows(
             relation,
             [column.name for column in stream.table.columns],
             stream.table.key,
             binary=self._binary,
-            masks=masking.masked_by(relation.columns, stream.plan.masks, self._mask_secret),
+            masks=masking.masked_by(relation.columns, masks, self._mask_secret),
         )
 
 
