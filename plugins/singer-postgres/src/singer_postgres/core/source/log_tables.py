@@ -23,9 +23,10 @@ _SLOT = """
         coalesce(wal_status, 'reserved'), pg_catalog.current_database()
     from pg_catalog.pg_replication_slots where slot_name = %s
 """
-# a table is published by its name, with its schema, or with all tables
+# A table is published by its name, with its schema, or with all tables. A transaction that was open then may have
+# written rows that the log doesn't tell of: xmin is the transaction that published it.
 _PUBLISHED = """
-    select publication.pubviaroot,
+    select coalesce(rel.xmin, namespace.xmin, publication.xmin)::text, publication.pubviaroot,
         publication.pubinsert and publication.pubupdate and publication.pubdelete and publication.pubtruncate,
         rel.prqual is not null, rel.prattrs::text
     from pg_catalog.pg_publication publication
@@ -44,6 +45,16 @@ _IDENTITY = """
     )
     from pg_catalog.pg_class c where c.oid = %(oid)s::bigint::oid
         or c.oid in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
+"""  # a generated column that makes updates fail, from version 18 on
+_NOT_IN_IDENTITY = """
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
+        and pg_catalog.current_setting('server_version_num')::int >= 180000
+        and not (a.attgenerated = 's' and exists (
+            select from pg_catalog.pg_publication p
+            where p.pubname = %(publication)s and to_jsonb(p) ->> 'pubgencols' = 's'
+        ))
+    limit 1
 """
 
 
@@ -100,8 +111,8 @@ def slot(connection: Connection, name: str) -> Slot:
     return Slot(name, active_pid, confirmed)
 
 
-def require_published(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> None:
-    """Check that the log has all changes of a table.
+def published_by(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> str:
+    """Return the id of the transaction that published a table.
 
     Raises:
         SingerPostgresError: the publication does not exist or lacks the table, or the table's changes can't be
@@ -121,7 +132,7 @@ def require_published(connection: Connection, publication: str, relation: Relati
         if row is None:
             msg = f"{relation} is not in the publication {publication}: {add}"
             raise LogUnfitError(msg)
-        via_root, is_complete, has_filter, columns = row
+        xid, via_root, is_complete, has_filter, columns = row
         if has_filter or columns is not None:
             msg = f"The publication {publication} has only a part of {relation}: publish all its rows and columns."
             raise LogUnfitError(msg)
@@ -130,9 +141,32 @@ def require_published(connection: Connection, publication: str, relation: Relati
             alter = f"ALTER PUBLICATION {quoted(publication)} SET ({options});"
             msg = f"The publication {publication} leaves changes out: {alter}"
             raise LogUnfitError(msg)
+    require_identity(connection, publication, relation, key)
+    return str(xid)
+
+
+def require_identity(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> None:
+    """Check that the log identifies a table's rows. Where it can't, publishing the table makes its UPDATEs fail.
+
+    Args:
+        publication: its name; it need not exist.
+
+    Raises:
+        LogUnfitError: the log doesn't identify rows, or not by the stream's key.
+    """
+    with connection.cursor() as cursor:
         cursor.execute(_IDENTITY, {"oid": relation.oid})
         identities = cursor.fetchall()
-    _refuse_identity(relation, key, identities)
+        _refuse_identity(relation, key, identities)
+        if any(identity == "f" for identity, _ in identities):
+            cursor.execute(_NOT_IN_IDENTITY, {"oid": relation.oid, "publication": publication})
+            if row := cursor.fetchone():
+                msg = (
+                    f"The REPLICA IDENTITY of {relation} is FULL, and the publication {publication} lacks its "
+                    f"generated column {row[0]}, so UPDATE and DELETE fail in the source: give the table another "
+                    "identity, or have stored columns published (publish_generated_columns = stored)."
+                )
+                raise LogUnfitError(msg)
 
 
 def _refuse_identity(

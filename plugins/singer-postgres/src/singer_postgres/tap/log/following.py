@@ -146,7 +146,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     if relation is None:
         msg = f"The source has no {plan.schema}.{plan.name}; correct `select`, or run discovery again."
         raise TableMissingError(msg)
-    log_tables.require_published(connection, publication, relation, plan.key)
+    log_tables.published_by(connection, publication, relation, plan.key)
     generated = set(log_tables.not_sent(connection, publication, relation)) & set(plan.columns)
     if generated:
         names = ", ".join(sorted(generated))

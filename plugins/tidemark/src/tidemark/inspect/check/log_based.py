@@ -75,7 +75,7 @@ def _stream(connection: Connection, configuration: Configuration, stream: Stream
         what = "has a condition (where), which the log does not apply: leave it out, or make it INCREMENTAL"
         yield Finding("source", Level.error, what, stream=stream.name)
     try:
-        log_tables.require_published(
+        log_tables.published_by(
             connection,
             configuration.publication,
             described,
