@@ -27,10 +27,15 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 VICTIMS = ("tap", "target", "source", "warehouse")
 
 
+def server_of(checkout: Checkout, side: str) -> psutil.Process:
+    """Return a server's first process."""
+    pid_file = checkout.root / ".tidemark" / "postgres" / side / "data" / "postmaster.pid"
+    return psutil.Process(int(pid_file.read_text().split()[0]))
+
+
 def kill_server(checkout: Checkout, side: str) -> None:
     """Kill a server as in a crash, and start it again: it recovers from its WAL."""
-    pid_file = checkout.root / ".tidemark" / "postgres" / side / "data" / "postmaster.pid"
-    server = psutil.Process(int(pid_file.read_text().split()[0]))
+    server = server_of(checkout, side)
     family = [server, *server.children()]
     server.kill()
     # they end by themselves once they notice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import uuid
@@ -13,13 +14,12 @@ import pytest
 
 from singer_postgres.core.errors import LockBusyError
 from singer_postgres.core.lsn import lsn_of
-from singer_postgres.core.source import older_writers
-from singer_postgres.tap.log import pgoutput
+from singer_postgres.core.source import older_writers, pgoutput
 from singer_postgres.tap.log.replication import Replication
 from tests.servers import INSTALLATIONS, major
 from tests.singer.test_crashes import wait_for
 from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe, log_source, publish, same  # noqa: F401 - a fixture
-from tests.singer.test_log_crashes import kill_server
+from tests.singer.test_log_crashes import kill_server, server_of
 from tests.singer.test_log_faults import SIMPLE
 
 if TYPE_CHECKING:
@@ -117,6 +117,35 @@ def test_a_session_that_waits_for_its_target_outlives_the_servers_timeout(log_pi
         pipe.do("insert into things values (100, 'later')")
         assert b"later" in read_until(replication, pgoutput.INSERT)
     assert confirmed(pipe) == before
+
+
+def test_a_follower_does_not_stop_the_source_from_shutting_down(log_pipe, installed):  # noqa: F811
+    pipe, checkout = log_pipe, installed("embedded")
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.tap["replication_max_run_seconds"] = 60
+    processes = pipe.start({"public-things": LOG_BASED}, pipe.state)
+    pipe.do("insert into things values (100, 'followed')")
+    wait_for(lambda: pipe.rows("select id from raw.things where id = 100"))
+    pipe.do("insert into things values (101, 'too')")
+    began = time.monotonic()
+    server = server_of(checkout, "source")
+    # a fast shutdown, which waits until the session has confirmed all
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(30)
+        took = time.monotonic() - began
+    finally:
+        checkout.tidemark("up")
+    ended = pipe.finish(processes)
+    assert "replication_failed" in ended.codes
+    assert "Traceback" not in ended.tap_log + ended.target_log
+    assert took < 15
+    pipe.tap["replication_max_run_seconds"] = 0
+    pipe.state = ended.state or pipe.state
+    follow(pipe, "things")
+    assert same(pipe, "things")
 
 
 def test_a_slot_that_somebody_moved_on_is_refused(log_pipe):  # noqa: F811
