@@ -100,3 +100,17 @@ def test_keys_and_masks_are_those_of_a_column_under_its_earlier_name_too(log_pip
     pipe.state = pipe.sync(streams, pipe.state).ok().state
     assert pipe.rows("select number, code from raw.people order by 1") == [(1, "c"), (2, "last"), (3, "c")]
     assert pipe.rows("select count(*) from raw.people where people::text ~ 's3cret|h1dden'") == [(0,)]
+
+
+def test_a_column_that_only_travels_as_text_can_be_dropped(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create type pair as (a int, b text); alter table things add p pair")
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do(
+        "update things set p = (1, 'b') where id = 1; alter table things drop column p;"
+        "update things set name = 'without' where id = 2"
+    )
+    follow(pipe, "things")
+    assert same(pipe, "things")
+    assert pipe.rows("select p::text from raw.things where id = 1") == [("(1,b)",)]

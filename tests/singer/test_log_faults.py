@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import uuid
@@ -14,6 +16,8 @@ import pytest
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
 from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe, publish, same  # noqa: F401 - a fixture
 
+# the rows of a large transaction
+LARGE = int(os.environ.get("TRANSACTION_ROWS", "500000"))
 SIMPLE = """
     create table things (id bigint primary key, name text);
     insert into things select i, 'n' from generate_series(1, 9) i
@@ -250,15 +254,20 @@ def test_a_transaction_of_any_size_needs_little_memory(log_pipe):  # noqa: F811
     pipe.do("create table many (id int primary key, a text, b numeric(12,2), c timestamptz)")
     publish(pipe, "many")
     follow(pipe, "many")
-    pipe.do("insert into many select i, repeat('x', 60), i, now() from generate_series(1, 500000) i")
+    pipe.do(f"insert into many select i, repeat('x', 60), i, now() from generate_series(1, {LARGE}) i")
     processes = pipe.start({"public-many": LOG_BASED}, pipe.state)
-    peak = 0.0
+    peaks, began = [0.0] * len(processes), time.monotonic()
     while any(process.poll() is None for process in processes):
-        for process in processes:
+        for number, process in enumerate(processes):
             with suppress(psutil.NoSuchProcess):
                 of_it = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-                peak = max([peak, *(each.memory_info().rss / 2**20 for each in of_it)])
+                peaks[number] = max([peaks[number], *(each.memory_info().rss / 2**20 for each in of_it)])
         time.sleep(0.2)
+    took = time.monotonic() - began
     pipe.finish(processes).ok()
-    assert pipe.rows("select count(*) from raw.many") == [(500_000,)]
-    assert peak < 200
+    assert pipe.rows("select count(*) from raw.many") == [(LARGE,)]
+    assert max(peaks) < 200
+    if "TRANSACTION_ROWS" in os.environ:
+        tap, target = peaks
+        line = f"{LARGE} rows in one transaction: tap {tap:.0f} MB, target {target:.0f} MB at most, {took:.0f} s\n"
+        sys.__stderr__.write(line)

@@ -23,6 +23,7 @@ from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.tap import storage
 from singer_postgres.tap.log import masking, message_columns
 from singer_postgres.tap.log.log_stream import LogStream
+from singer_postgres.tap.storage import Doubt
 
 if TYPE_CHECKING:
     import logging
@@ -162,7 +163,10 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     if is_loading or before is None:
         older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
-        # the log is still where the table was as it was before
+        # The log is still where the table was as it was before. Text suits also columns that are gone by now.
+        is_binary &= {(attnum, type_) for _, attnum, _, type_ in before.columns} <= {
+            (attnum, type_) for _, attnum, _, type_ in columns.columns
+        }
         table, columns = _as_before(table, before), before
     earlier = position[2] if position and not is_loading else None
     return LogStream(
@@ -172,6 +176,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_binary,
         is_loading,
         storage=storage.of(relation.leaves),
+        earlier_storage=earlier,
         doubt=storage.doubt(earlier, relation.leaves),
     )
 
@@ -190,14 +195,15 @@ def _as_before(table: Table, before: ReadColumns) -> Table:
     return replace(table, columns=columns, key=key, max_attnum=before.max_attnum)
 
 
-def describe(
-    connection: Connection, plan: StreamPlan, message: RelationMessage, source: str
-) -> tuple[Table, ReadColumns, bool]:
+def describe(connection: Connection, stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
     """Describe a stream's table as the log has it from here on, which may not be how it is now.
+
+    If it can't be told which column is which, the stream's rows are in doubt from here on.
 
     Raises:
         LogUnfitError: a key column is gone.
     """
+    plan = stream.plan
     now = relations.find(connection, message.schema, message.name)
     attributes = {column.attnum: column for column in now.columns} if now and now.oid == message.oid else {}
     earlier = {name: attnum for name, attnum, *_ in plan.columns_before.columns} if plan.columns_before else {}
@@ -213,6 +219,13 @@ def describe(
         for column, attnum in zip(message.columns, attnums, strict=True)
         if (attributes[attnum].name in plan.columns if attnum in attributes else column.name in earlier)
     ]
+    unknown = [column.name for column, attnum in zip(message.columns, attnums, strict=True) if not attnum]
+    unseen = [
+        column.name for attnum, column in attributes.items() if attnum not in attnums and column.name in plan.columns
+    ]
+    if unknown and unseen and not stream.doubt:
+        why = f"{', '.join(unknown)} was dropped, or renamed to {' or '.join(unseen)}"
+        stream.doubt = Doubt(why, is_rewrite=False)
     types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column, *_ in wanted])
     columns = []
     for (column, known, attnum), (declared, type_) in zip(wanted, types, strict=True):
@@ -234,7 +247,7 @@ def describe(
         masks={**plan.masks, **{names[name]: mask for name, mask in plan.masks.items() if name in names}},
     )
     selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks)
-    return _described(source, plan, selection)
+    return _described(stream.table.source, plan, selection)
 
 
 def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:
