@@ -124,10 +124,8 @@ def test_rows_that_get_other_keys_while_they_are_read_for_the_first_time_keep_th
         ended.set()
         for thread in threads:
             thread.join()
-    if again and first.codes:
-        # the log can't always tell which row is which, and then nothing is merged
-        assert "got keys that other rows had" in first.refused("not_loaded_yet")
-        return
     pipe.state = first.ok().state
     follow(pipe, "large")
-    assert same(pipe, "large")
+    # the log can't always tell which row is which, and then the warehouse says so
+    doubts = pipe.rows("select repair from raw._tidemark_state where repair ~ 'got keys that other rows had'")
+    assert same(pipe, "large") or (again and doubts)

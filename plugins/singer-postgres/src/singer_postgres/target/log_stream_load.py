@@ -99,7 +99,6 @@ class LogStreamLoad(StreamLoad):
                 for each, now in ((types, latest._types), (casts, latest._casts))
             )
         return LogMerge(
-            self.stream,
             stage=stage,
             target=self._target,
             columns=columns,
@@ -118,6 +117,12 @@ class LogStreamLoad(StreamLoad):
     def log_stamp(self, cut: Cut) -> Stamp:
         """Return the metadata of rows of a cut."""
         return Stamp(cut.at, round(time.time() * 1000), self._run.sync_started_at)
+
+    def doubted(self, connection: Connection, why: str) -> None:
+        """Note that rows may differ from the source's, although all changes were merged."""
+        self._followed.doubt(connection, self.table.source, self.stream, why)
+        repair = f"`tidemark slots repair {self.stream}` compares them"
+        _LOGGER.warning("Rows of %s may differ from the source's: %s; %s.", self.stream, why, repair)
 
     def merged(self, connection: Connection, cut: Cut, written: RowCounts, *, bytes_: int) -> None:
         """Count the rows of a cut, in its transaction; note that the stream follows the slot."""

@@ -92,7 +92,10 @@ class Replication:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            size, data = self._connection.get_copy_data(1)
+            try:
+                size, data = self._connection.get_copy_data(1)
+            except self._broken as error:
+                raise ReplicationError(one_line(error)) from error
             if size > 0:
                 if data[0] == _DATA:
                     return bytes(data[_DATA_HEADER_BYTES:])
