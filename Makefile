@@ -86,11 +86,17 @@ test-compose: setup-dev ## build the images, start all services and test them, w
 	@$(BIN)/pytest -m compose --numprocesses=0 --timeout=1800 tests/compose
 
 .PHONY: chaos
-chaos: setup-dev ## repeat the crashes, races and delays of `make test` many times (CRASHES=30, KILLS=200)
+chaos: setup-dev ## repeat the crashes, races and delays of `make test` many times (CRASHES=30, or 200 for the log; KILLS=200)
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 tests/chaos \
 		tests/singer/test_crashes.py tests/singer/test_two_runs.py tests/singer/test_late_commits.py
 	@CRASHES=$(or $(CRASHES),30) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m long \
 		tests/integration/test_any_way.py tests/integration/test_in_place_property.py
+	@CRASHES=$(or $(CRASHES),200) EXAMPLES=$(or $(EXAMPLES),50) $(BIN)/pytest --numprocesses=1 --timeout=7200 -m "long or not long" \
+		tests/singer/test_log_crashes.py tests/singer/test_log_property.py
+
+.PHONY: test-log
+test-log: setup-dev ## run all tests of LOG_BASED streams, the long ones too; TIDEMARK_POSTGRES_BIN names the servers' version
+	@$(BIN)/pytest --numprocesses=1 --timeout=900 -m "long or not long" $(wildcard tests/singer/test_log_*.py)
 
 .PHONY: bench
 bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=)

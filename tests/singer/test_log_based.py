@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,15 @@ SLOT = "tidemark_tap_postgres"
 @pytest.fixture
 def log_pipe(installed: Callable[[str], Checkout], make_pipe: Callable[..., Pipe]) -> Iterator[Pipe]:
     """A pipe from a server that writes a logical log."""
+    with log_source(installed, make_pipe) as pipe:
+        yield pipe
+
+
+@contextmanager
+def log_source(
+    installed: Callable[[str], Checkout], make_pipe: Callable[..., Pipe], warehouse: str = "embedded"
+) -> Iterator[Pipe]:
+    """Yield a pipe from a server that writes a logical log; drop its slots at the end."""
     checkout = installed("embedded")
     with checkout.connect("source", "postgres") as connection:
         has = connection.execute("show wal_level").fetchone()
@@ -27,7 +37,7 @@ def log_pipe(installed: Callable[[str], Checkout], make_pipe: Callable[..., Pipe
     if has != ("logical",):
         checkout.tidemark("down")
         checkout.tidemark("up")
-    pipe = make_pipe()
+    pipe = make_pipe(warehouse=warehouse)
     yield pipe
     with pipe.source() as connection:
         connection.execute(

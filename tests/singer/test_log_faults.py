@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import uuid
@@ -14,6 +16,8 @@ import pytest
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
 from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe, publish, same  # noqa: F401 - a fixture
 
+# the rows of a large transaction
+LARGE = int(os.environ.get("TRANSACTION_ROWS", "500000"))
 SIMPLE = """
     create table things (id bigint primary key, name text);
     insert into things select i, 'n' from generate_series(1, 9) i
@@ -74,7 +78,7 @@ def test_a_new_table_is_loaded_while_the_others_go_on_and_a_writer_that_was_open
         commit.start()
         done = follow(pipe, "things", "later")
         commit.join()
-    assert "The first load of public-later waits for transactions that began before it was published" in done.tap_log
+    assert "The first load of public-later waits for transactions that have written to its table" in done.tap_log
     assert same(pipe, "things")
     assert same(pipe, "later")
 
@@ -152,7 +156,8 @@ def test_a_role_that_may_not_stream_the_log_is_refused_with_the_servers_words(lo
     publish(pipe, "things")
     pipe.tap |= {"user": role, "password": "reader"}
     line = pipe.sync({"public-things": LOG_BASED}).refused("replication_failed")
-    assert "permission denied to start WAL sender" in line
+    # in the words of 15, and of 16 and later
+    assert "must be superuser or replication role" in line or "permission denied to start WAL sender" in line
     pipe.do(f"drop owned by {role}; drop role {role}")
 
 
@@ -249,15 +254,20 @@ def test_a_transaction_of_any_size_needs_little_memory(log_pipe):  # noqa: F811
     pipe.do("create table many (id int primary key, a text, b numeric(12,2), c timestamptz)")
     publish(pipe, "many")
     follow(pipe, "many")
-    pipe.do("insert into many select i, repeat('x', 60), i, now() from generate_series(1, 500000) i")
+    pipe.do(f"insert into many select i, repeat('x', 60), i, now() from generate_series(1, {LARGE}) i")
     processes = pipe.start({"public-many": LOG_BASED}, pipe.state)
-    peak = 0.0
+    peaks, began = [0.0] * len(processes), time.monotonic()
     while any(process.poll() is None for process in processes):
-        for process in processes:
+        for number, process in enumerate(processes):
             with suppress(psutil.NoSuchProcess):
                 of_it = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-                peak = max([peak, *(each.memory_info().rss / 2**20 for each in of_it)])
+                peaks[number] = max([peaks[number], *(each.memory_info().rss / 2**20 for each in of_it)])
         time.sleep(0.2)
+    took = time.monotonic() - began
     pipe.finish(processes).ok()
-    assert pipe.rows("select count(*) from raw.many") == [(500_000,)]
-    assert peak < 200
+    assert pipe.rows("select count(*) from raw.many") == [(LARGE,)]
+    assert max(peaks) < 200
+    if "TRANSACTION_ROWS" in os.environ:
+        tap, target = peaks
+        line = f"{LARGE} rows in one transaction: tap {tap:.0f} MB, target {target:.0f} MB at most, {took:.0f} s\n"
+        sys.__stderr__.write(line)

@@ -31,6 +31,9 @@ KEY_TRAIL = "key_trail"
 # were in the source when a run began (oids and relfilenodes)]
 LOG = "log"
 
+# in the `pgcopy` object: the log describes the table, as it was where the changes that follow were made
+OF_LOG = "of_log"
+
 # the prefix of the warehouse's own tables and columns
 OWN = "_tidemark_"
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.types import json_schema
-from singer_postgres.core.wire import FIRST_LOAD, SHAPE
+from singer_postgres.core.wire import FIRST_LOAD, OF_LOG, SHAPE
 from singer_postgres.tap.block_ranges import merged
 from singer_postgres.tap.events import ChangesRead, CutReached, Empty, Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
@@ -77,7 +77,8 @@ class BatchWriter:
         self._finished: set[str] = set(failed) & self._streams.keys()
         self._closed = False
         self._columns: dict[str, ReadColumns] = {}
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[tuple[str, bool], Table] = {}
+        self._columns_of_log: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
         self._state_is_due, self._state_written_at = False, -math.inf
         many = len(self._streams) > _FEW_STREAMS
@@ -160,17 +161,19 @@ class BatchWriter:
         stream = self._streams[plan.stream]
         if opened.rows_estimate is not None:
             self._progress.opened(plan.stream, opened.rows_estimate if plan.whole else None)
-        if self._tables.get(plan.stream) == table:
-            # its log and its first load begin independently
+        # a first load goes on with the table as it is, while the log still has it as it was
+        of_log = opened.rows_estimate is None
+        (self._columns_of_log if of_log else self._columns)[plan.stream] = opened.columns
+        if self._tables.get((plan.stream, of_log)) == table:
             return
-        self._tables[plan.stream], self._columns[plan.stream] = table, opened.columns
+        self._tables[plan.stream, of_log] = table
         self._write(
             type="SCHEMA",
             stream=stream.name,
             schema=_schema(stream, table.columns),
             key_properties=list(table.key),
             bookmark_properties=[stream.replication_key] if stream.replication_key else [],
-            pgcopy=table.to_json(),
+            pgcopy={**table.to_json(), **({OF_LOG: True} if of_log else {})},
         )
 
     def _fail(self, error: Exception, plan: StreamPlan | None) -> None:
@@ -211,8 +214,8 @@ class BatchWriter:
             self._log.abandon()
         for plan, storage in complete:
             if plan.stream not in self._finished:
-                stream = self._streams[plan.stream]
-                stream.set_log_position(cut.slot, cut.end, self._columns[plan.stream], storage)
+                columns = self._columns_of_log[plan.stream]
+                self._streams[plan.stream].set_log_position(cut.slot, cut.end, columns, storage)
         self._state_is_due = True
         if cut.last:
             self._write_state()

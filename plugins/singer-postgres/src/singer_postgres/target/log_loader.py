@@ -240,9 +240,7 @@ class LogLoader:
             back = f"`tidemark slots repair {stream}` brings it back"
             _LOGGER.warning("%s no longer follows the slot %s: %s.", stream, cut.slot, back)
         for stream, why in cut.doubts.items():
-            followed.doubt(connection, source, stream, why)
-            look = f"`tidemark slots repair {stream}` compares them"
-            _LOGGER.warning("Rows of %s may differ from the source's: %s; %s.", stream, why, look)
+            job.described[stream].doubted(connection, why)
         slots.reached(connection, source, cut)
         connection.execute("COMMIT")
         self._staged.clear()
@@ -308,10 +306,11 @@ class LogLoader:
         bytes_ = sum(each.bytes for each in staged)
         if load.stream in cut.loaded:
             staged, position = pending.with_staged(load, staged), None
-        written = RowCounts()
+        written, doubt = RowCounts(), None
         for each in staged:
             with load.effort.timed("merging"):
-                counts = each.load.log_merge(each.stage).merge(
+                merge = each.load.log_merge(connection, each.stage, load)
+                counts = merge.merge(
                     connection,
                     load.log_stamp(cut),
                     after=None if position is None else lsn_of(position),
@@ -320,6 +319,7 @@ class LogLoader:
                     has_truncated=each.has_truncated,
                     is_first_load=stream in cut.loaded,
                 )
+            doubt = doubt or merge.doubt
             written = RowCounts(
                 written.read + each.rows,
                 written.inserted + counts.inserted,
@@ -329,6 +329,8 @@ class LogLoader:
         if load.stream in cut.loaded:
             pending.drop()
         load.merged(connection, cut, written, bytes_=bytes_)
+        if doubt:
+            load.doubted(connection, doubt)
         return written
 
 

@@ -14,6 +14,7 @@ from singer_postgres.core.warehouse.log_merge import LogMerge
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.wire import ReadReport, refuse_own_name
+from singer_postgres.target import stage_columns
 from singer_postgres.target.stream_load import StreamLoad
 
 if TYPE_CHECKING:
@@ -80,16 +81,30 @@ class LogStreamLoad(StreamLoad):
         schema_changes.record(connection, self.history, self._ensured.changes)
         return self._ensured.changes
 
-    def log_merge(self, stage: sql.Composable) -> LogMerge:
-        """Return the merge of this stream's changes from a stage."""
+    def log_merge(self, connection: Connection, stage: sql.Composable, latest: LogStreamLoad) -> LogMerge:
+        """Return the merge of this stream's changes from a stage.
+
+        Args:
+            latest: the stream by its latest description, to which the table is altered by now.
+        """
+        columns, key, types, casts = self._columns, self.table.key, self._types, self._casts
+        if latest is not self:
+            stage_columns.follow(connection, stage, self.table, latest.table, latest._types)
+            names = stage_columns.renamed(self.table, latest.table)
+            later = [column.name for column in stage_columns.added(self.table, latest.table)]
+            columns = [*(names.get(name, name) for name in columns), *later]
+            key = tuple(names.get(name, name) for name in key)
+            types, casts = (
+                {**{names.get(name, name): type_ for name, type_ in each.items()}, **now}
+                for each, now in ((types, latest._types), (casts, latest._casts))
+            )
         return LogMerge(
-            self.stream,
             stage=stage,
             target=self._target,
-            columns=self._columns,
-            key=self.table.key,
-            types=self._types,
-            casts=self._casts,
+            columns=columns,
+            key=key,
+            types=types,
+            casts=casts,
             hard_delete=self._run.hard_delete,
         )
 
@@ -102,6 +117,12 @@ class LogStreamLoad(StreamLoad):
     def log_stamp(self, cut: Cut) -> Stamp:
         """Return the metadata of rows of a cut."""
         return Stamp(cut.at, round(time.time() * 1000), self._run.sync_started_at)
+
+    def doubted(self, connection: Connection, why: str) -> None:
+        """Note that rows may differ from the source's, although all changes were merged."""
+        self._followed.doubt(connection, self.table.source, self.stream, why)
+        repair = f"`tidemark slots repair {self.stream}` compares them"
+        _LOGGER.warning("Rows of %s may differ from the source's: %s; %s.", self.stream, why, repair)
 
     def merged(self, connection: Connection, cut: Cut, written: RowCounts, *, bytes_: int) -> None:
         """Count the rows of a cut, in its transaction; note that the stream follows the slot."""

@@ -26,7 +26,7 @@ from singer_postgres.core.errors import (
 )
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
-from singer_postgres.core.wire import FORMAT, Changes, Chunk, Cut, StreamEnd, Table, batch_from_json
+from singer_postgres.core.wire import FORMAT, OF_LOG, Changes, Chunk, Cut, StreamEnd, Table, batch_from_json
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
 from singer_postgres.target import files, unfit_settings
@@ -76,6 +76,7 @@ class TargetPostgres(MeltanoLabsTarget):
     def _begin(self) -> None:
         """Reset the target, which may listen several times. The last run has released its locks."""
         self._loads: dict[str, StreamLoad] = {}
+        self._followed: dict[str, LogStreamLoad] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
         self._ended = False
@@ -205,7 +206,11 @@ class TargetPostgres(MeltanoLabsTarget):
             msg = f"{stream} was described twice in one run; the tap may send each stream once."
             raise MessageInvalidError(msg)
         self.claim(stream, load.schema, load.table.name)
-        self._loads[stream] = load
+        if described.get(OF_LOG):
+            assert isinstance(load, LogStreamLoad)
+            self._followed[stream] = load
+        else:
+            self._loads[stream] = load
         self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
 
     def _process_schema_of_records(self, message_dict: dict[str, Any]) -> None:
@@ -242,14 +247,15 @@ class TargetPostgres(MeltanoLabsTarget):
             self.batch_committed(number)
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
-        if self.has_failed(message_dict["stream"]) and message_dict["stream"] not in self._loads:
+        known = {*self._loads, *self._followed}
+        if self.has_failed(message_dict["stream"]) and message_dict["stream"] not in known:
             return
         encoding = message_dict["encoding"]
         if encoding.get("format") != FORMAT:
             super()._process_batch_message(message_dict)
             return
         stream = message_dict["stream"]
-        if stream not in self._loads:
+        if stream not in known:
             msg = (
                 f"{stream} arrived as chunks without a description of its table: something between tap and target (a "
                 "mapper?) changed its SCHEMA message but not its chunks. Set use_copy of the tap to false."
@@ -264,11 +270,11 @@ class TargetPostgres(MeltanoLabsTarget):
             raise MessageInvalidError(msg)
         with self._telling:
             number = self._states.submit()
-        load, path = self._loads[stream], paths[0] if paths else None
+        path = paths[0] if paths else None
         if isinstance(batch, Changes | Cut):
-            assert isinstance(load, LogStreamLoad)
-            self._submit_of_log(number, load, batch, path)
+            self._submit_of_log(number, self._followed[stream], batch, path)
             return
+        load = self._loads[stream]
         if isinstance(load, LogStreamLoad):
             self._log.wait_until_begun()
             self._reading[stream] = load
@@ -277,8 +283,7 @@ class TargetPostgres(MeltanoLabsTarget):
     def _submit_of_log(self, number: int, load: LogStreamLoad, batch: Changes | Cut, path: Path | None) -> None:
         of_cut: dict[str, dict[str, LogStreamLoad]] = {}
         if isinstance(batch, Cut):
-            described = {name: each for name, each in self._loads.items() if isinstance(each, LogStreamLoad)}
-            of_cut = {"described": described, "reading": dict(self._reading)}
+            of_cut = {"described": dict(self._followed), "reading": dict(self._reading)}
         self._log.submit(LogJob(number, load, batch, path, **of_cut))
 
     # records
@@ -387,7 +392,8 @@ class TargetPostgres(MeltanoLabsTarget):
         try:
             super().listen(file_input)
         except Exception as error:
-            begun = [(load.history, load.effort.retries) for load in self._loads.values() if load.opened.is_set()]
+            loads = [*self._loads.values(), *self._followed.values()]
+            begun = [(load.history, load.effort.retries) for load in loads if load.opened.is_set()]
             begun += [
                 (sink.history, sink.retries) for sink in self._sinks_active.values() if isinstance(sink, RecordSink)
             ]
@@ -414,7 +420,7 @@ class TargetPostgres(MeltanoLabsTarget):
             self._log.wait()
         super().process_endofpipe()
         self._ended = True
-        names = [*self._loads, *(sink.stream_name for sink in self._sinks_active.values())]
+        names = [*{**self._loads, **self._followed}, *(sink.stream_name for sink in self._sinks_active.values())]
         shared_causes.raise_failed(self._failed, of=names, could_not="be loaded", side="warehouse")
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -220,10 +220,10 @@ class _Repair:
             if relation is None:
                 return ()
             try:
-                xid = log_tables.published_by(
+                log_tables.published_by(
                     source, self.ends.configuration.publication, relation, stream.key or relation.key
                 )
-                older_writers.wait(source, xid, stream=stream.name, warn=warn)
+                older_writers.wait(source, relation.oid, stream=stream.name, warn=warn)
             except SingerPostgresError as error:
                 raise TidemarkError(one_line(error)) from error
             return relation.leaves

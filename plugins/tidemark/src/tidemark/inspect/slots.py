@@ -10,6 +10,7 @@ from psycopg import sql
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
+from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.warehouse import slot_table
 from tidemark.errors import TidemarkError, UsageError
@@ -106,6 +107,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
 
     Raises:
         UsageError: no stream is LOG_BASED.
+        LogUnfitError: the log can't identify rows of a table.
         TidemarkError: the source can't be reached.
     """
     configuration = streams.configuration(project, source)
@@ -121,6 +123,10 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
                 f"No stream of source {source.name} is LOG_BASED: set that replication-method under `metadata` in "
                 f"{source.path}."
             )
+        for each in selected:
+            if each.method == "LOG_BASED" and (described := each.relation.described) is not None:
+                # before anything is changed: the application could no longer update such a table
+                log_tables.require_identity(connection, publication, described, each.key or described.key)
         rights = connection.execute(_RIGHTS, [side.user]).fetchone()
         version = connection.info.server_version
         there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()

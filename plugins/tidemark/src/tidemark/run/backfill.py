@@ -73,8 +73,8 @@ def _checked(project: Project, definition: SourceDefinition, streams: Sequence[s
                     raise UsageError(str(error)) from error
             elif stream.method == "LOG_BASED":
                 raise UsageError(
-                    f"{stream.name} is LOG_BASED, so its log has all changes: `tidemark reconcile {stream.name} --repair` "
-                    "compares its rows and writes those that differ; name other streams here."
+                    f"{stream.name} is LOG_BASED, so its log has all changes: `tidemark reconcile {stream.name} "
+                    "--repair` compares its rows and writes those that differ; name other streams here."
                 )
             elif not asked.is_all:
                 raise UsageError(f"{stream.name} is read in full at every run; use --all, or name others.")

@@ -45,6 +45,16 @@ _IDENTITY = """
     )
     from pg_catalog.pg_class c where c.oid = %(oid)s::bigint::oid
         or c.oid in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
+"""  # a generated column that makes updates fail, from version 18 on
+_NOT_IN_IDENTITY = """
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
+        and pg_catalog.current_setting('server_version_num')::int >= 180000
+        and not (a.attgenerated = 's' and exists (
+            select from pg_catalog.pg_publication p
+            where p.pubname = %(publication)s and to_jsonb(p) ->> 'pubgencols' = 's'
+        ))
+    limit 1
 """
 
 
@@ -131,10 +141,32 @@ def published_by(connection: Connection, publication: str, relation: Relation, k
             alter = f"ALTER PUBLICATION {quoted(publication)} SET ({options});"
             msg = f"The publication {publication} leaves changes out: {alter}"
             raise LogUnfitError(msg)
+    require_identity(connection, publication, relation, key)
+    return str(xid)
+
+
+def require_identity(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> None:
+    """Check that the log identifies a table's rows. Where it can't, publishing the table makes its UPDATEs fail.
+
+    Args:
+        publication: its name; it need not exist.
+
+    Raises:
+        LogUnfitError: the log doesn't identify rows, or not by the stream's key.
+    """
+    with connection.cursor() as cursor:
         cursor.execute(_IDENTITY, {"oid": relation.oid})
         identities = cursor.fetchall()
-    _refuse_identity(relation, key, identities)
-    return str(xid)
+        _refuse_identity(relation, key, identities)
+        if any(identity == "f" for identity, _ in identities):
+            cursor.execute(_NOT_IN_IDENTITY, {"oid": relation.oid, "publication": publication})
+            if row := cursor.fetchone():
+                msg = (
+                    f"The REPLICA IDENTITY of {relation} is FULL, and the publication {publication} lacks its "
+                    f"generated column {row[0]}, so UPDATE and DELETE fail in the source: give the table another "
+                    "identity, or have stored columns published (publish_generated_columns = stored)."
+                )
+                raise LogUnfitError(msg)
 
 
 def _refuse_identity(
@@ -169,6 +201,17 @@ def not_sent(connection: Connection, publication: str, relation: Relation) -> li
         cursor.execute(_NOT_SENT, {"publication": publication, "oid": relation.oid})
         row = cursor.fetchone()
     return (row and row[0]) or []
+
+
+def generated(connection: Connection, table_oid: int) -> frozenset[int]:
+    """Return the attnums of a table's generated columns."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select attnum from pg_catalog.pg_attribute "
+            "where attrelid = %s::bigint::oid and attnum > 0 and attgenerated <> ''",
+            [table_oid],
+        )
+        return frozenset(attnum for (attnum,) in cursor.fetchall())
 
 
 def flush_lsn(connection: Connection) -> str:

@@ -1,4 +1,9 @@
-"""Waits for transactions that were open when a table was published: the log may lack rows that they wrote."""
+"""Waits for transactions that had written to a table before it is loaded and followed: the log may lack their rows.
+
+The log lacks what a transaction wrote before the table was published. It also lacks a transaction whose commit lies
+before the slot's position, and that no snapshot sees yet, because it waits for a synchronous standby. Both still hold
+their lock on the table, which every role can see in `pg_locks`. Writers that come later need no wait.
+"""
 
 from __future__ import annotations
 
@@ -16,49 +21,58 @@ _POLL_S = 0.2
 _TELL_EVERY_S = 30.0
 # the other streams wait with it
 _WAIT_S = 300.0
-# whether all transactions that were open then have ended; and those that we may see
-_OLDER = """
-    with oldest(xid) as (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::xid)
-    select age(%(xid)s::text::xid) > age(oldest.xid), (
-        select string_agg(who, ', ') from (
+# A prepared transaction keeps the virtual id that its session had, and has no session.
+_WRITERS = """
+    select l.virtualtransaction, coalesce(
+        (
             select format('pid %%s (%%s, %%s)', pid, usename, coalesce(nullif(application_name, ''), 'no name'))
-            from pg_catalog.pg_stat_activity where age(backend_xid) >= age(%(xid)s::text::xid)
-            union all
-            select format('the prepared transaction %%s', gid)
-            from pg_catalog.pg_prepared_xacts where age(transaction) >= age(%(xid)s::text::xid)
-        ) writers(who)
+            from pg_catalog.pg_stat_activity a where a.pid = l.pid
+        ),
+        (
+            select format('the prepared transaction %%s', p.gid) from pg_catalog.pg_prepared_xacts p
+            join pg_catalog.pg_locks x on x.locktype = 'transactionid' and x.transactionid = p.transaction
+            where x.virtualtransaction = l.virtualtransaction limit 1
+        ),
+        'an unknown session'
     )
-    from oldest
+    from pg_catalog.pg_locks l
+    where l.locktype = 'relation' and l.granted
+        and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+        and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+        and (
+            l.relation = %(oid)s::bigint::oid
+            or l.relation in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
+        )
 """
 
 
-def wait(connection: Connection, xid: str, *, stream: str, warn: Callable[[str], None]) -> None:
-    """Wait until no transaction is open that is as old as the one that published a stream's table.
+def wait(connection: Connection, table_oid: int, *, stream: str, warn: Callable[[str], None]) -> None:
+    """Wait until all transactions have ended that have written to a stream's table by now.
 
     Args:
-        xid: that transaction.
+        connection: in autocommit.
         warn: takes a line now and then that names who is waited for.
 
     Raises:
         LockBusyError: they stay open. The other streams go on, and the next run waits again.
     """
+    waited_for = _find(connection, table_oid)
     deadline, told_at = time.monotonic() + _WAIT_S, 0.0
-    while (writers := find(connection, xid)) is not None:
+    while waited_for:
+        writers = ", ".join(sorted(set(waited_for.values())))
         if time.monotonic() - told_at > _TELL_EVERY_S:
             told_at = time.monotonic()
-            warn(f"The first load of {stream} waits for transactions that began before it was published: {writers}")
+            warn(f"The first load of {stream} waits for transactions that have written to its table: {writers}")
         if time.monotonic() > deadline:
             waited = f"The first load of {stream} waited {_WAIT_S:.0f} s"
-            msg = f"{waited} for {writers}: end them, or run this again."
+            msg = f"{waited} for transactions that have written to its table: {writers}. End them, or run this again."
             raise LockBusyError(msg)
         time.sleep(_POLL_S)
+        waited_for = {id_: who for id_, who in _find(connection, table_oid).items() if id_ in waited_for}
 
 
-def find(connection: Connection, xid: str) -> str | None:
-    """Return who still has a transaction that was open when `xid` was; None if nobody has."""
+def _find(connection: Connection, table_oid: int) -> dict[str, str]:
+    """Return the writers of a table: their virtual transaction ids, and who they are."""
     with connection.cursor() as cursor:
-        cursor.execute(_OLDER, {"xid": xid})
-        row = cursor.fetchone()
-    assert row
-    is_over, writers = row
-    return None if is_over else writers or "sessions that this role may not see"
+        cursor.execute(_WRITERS, {"oid": table_oid})
+        return dict(cursor.fetchall())

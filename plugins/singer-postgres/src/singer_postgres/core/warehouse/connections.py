@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("target-postgres")
 # the server notices within half a minute that a client's machine is gone
 _KEEPALIVES = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+# Once a commit is acknowledged, Meltano and the source's slot go on from there: a crash must not undo it.
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 # how long the server may take to end a transaction after its connection broke
 _SETTLE_S = 60.0
 _PROGRAM = "tidemark target-postgres"
@@ -63,6 +65,7 @@ class WarehouseConnector:
                 lock_timeout_s=self.lock_timeout_s,
             )
         )
+        connection.execute(_DURABLE)
         # a statement would otherwise run on, with its locks, after its client is gone; some platforms can't check
         with suppress(Error):
             connection.execute("SET client_connection_check_interval = '1s'")

@@ -19,7 +19,6 @@ from singer_postgres.core.change_columns import (
     UPSERT,
     old_key,
 )
-from singer_postgres.core.errors import NotLoadedYetError
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.merge import differs, matched, names
 from singer_postgres.core.warehouse.metadata_columns import METADATA
@@ -36,11 +35,14 @@ if TYPE_CHECKING:
 
 
 class LogMerge:
-    """Merges the changes of one stream from a stage into its table."""
+    """Merges the changes of one stream from a stage into its table.
+
+    Attributes:
+        doubt: why rows may differ from the source's after the merge; None if they can't.
+    """
 
     def __init__(  # noqa: PLR0913 - each argument has a name
         self,
-        stream: str,
         *,
         stage: sql.Composable,
         target: sql.Composable,
@@ -57,7 +59,8 @@ class LogMerge:
             types: their types in the stage.
             casts: the table's types, by column name, for columns that cast the stream's values.
         """
-        self._stream, self._stage = stream, stage
+        self.doubt: str | None = None
+        self._stage = stage
         self._olds = [old_key(number) for number in range(1, len(key) + 1)]
         self._columns, self._key = columns, key
         self._types, self._casts = types, casts
@@ -91,9 +94,6 @@ class LogMerge:
             after: the position up to which the table has all transactions; None if all changes are to be applied.
             has_unchanged, has_moved, has_truncated: see `wire.Changes`.
             is_first_load: the table was read while the changes were made, so it has the effect of some already.
-
-        Raises:
-            NotLoadedYetError: a change can't be merged, because nothing tells whether the first load saw it.
         """
         if after is not None:
             before = self._sql("DELETE FROM {stage} WHERE {lsn} < {after}", after=sql.Literal(after))
@@ -133,9 +133,6 @@ class LogMerge:
 
         A row that got a key more than once takes as many steps. Its values are in the last change of its old key that
         has them, or else in the table.
-
-        Raises:
-            NotLoadedYetError: see `_sort_out`.
         """
         rows = self._sql(
             "s.{moved} IS NOT NULL AND s.{unchanged} IS NOT NULL AND NOT EXISTS (SELECT FROM {stage} e WHERE {same} "
@@ -153,13 +150,11 @@ class LogMerge:
         """Find unchanged values of rows that got another key while the table was read for the first time.
 
         If the reader saw that, the row is under its new key in the table, and otherwise under its old one. That is
-        certain if no other row had these keys meanwhile; else another may be there, read under another snapshot.
+        certain if no other row had these keys meanwhile. Else another may be there, read under another snapshot, and
+        the values are a guess: `doubt` says so.
 
         Args:
             rows: the condition on the rows.
-
-        Raises:
-            NotLoadedYetError: other rows had the keys.
         """
         is_staged = "EXISTS (SELECT FROM {stage} e WHERE {same} AND {when})"
         of_new, of_old = self._equal("e", self._key, "s", self._key), self._equal("e", self._key, "s", self._olds)
@@ -188,12 +183,7 @@ class LogMerge:
             "SELECT FROM {stage} s WHERE {unknown} AND ({others}) LIMIT 1", unknown=unknown, others=others
         )
         if connection.execute(doubt).fetchone() is not None:
-            msg = (
-                f"Rows of {self._stream} with large values that did not change got keys that other rows had, while it "
-                "was read for the first time, so the log can't tell which row is which. Load it again when its keys "
-                f"change less: `tidemark state rewind {self._stream} --to beginning`."
-            )
-            raise NotLoadedYetError(msg)
+            self.doubt = "rows with large values got keys that other rows had while it was first loaded"
         seen = self._sql("{unknown} AND {at_new_key}", unknown=unknown, at_new_key=at_new_key)
         self._take(connection, seen, of_changes=self._olds, of_table=self._key)
 

@@ -313,7 +313,8 @@ class SchemaDrift:
         if self._by_attnum is None:
             was = self._before.columns.get(column.name)
             return was is not None and was.read
-        return any(was.read and was.attnum == column.attnum for was in self._by_attnum.columns.values())
+        # the attnum of a column that the log had, and that the source has dropped since, is unknown
+        return any(was.read and 0 != was.attnum == column.attnum for was in self._by_attnum.columns.values())
 
     def drop(self) -> None:
         """Note the columns that are no longer read. The warehouse keeps them."""

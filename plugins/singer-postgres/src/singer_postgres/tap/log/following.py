@@ -21,8 +21,9 @@ from singer_postgres.core.source.relations import Column
 from singer_postgres.core.source.stream_query import StreamQuery, stream_query
 from singer_postgres.core.wire import Table, WireColumn, refuse_own_name
 from singer_postgres.tap import storage
-from singer_postgres.tap.log import masking
+from singer_postgres.tap.log import masking, message_columns
 from singer_postgres.tap.log.log_stream import LogStream
+from singer_postgres.tap.storage import Doubt
 
 if TYPE_CHECKING:
     import logging
@@ -146,7 +147,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     if relation is None:
         msg = f"The source has no {plan.schema}.{plan.name}; correct `select`, or run discovery again."
         raise TableMissingError(msg)
-    xid = log_tables.published_by(connection, publication, relation, plan.key)
+    log_tables.published_by(connection, publication, relation, plan.key)
     generated = set(log_tables.not_sent(connection, publication, relation)) & set(plan.columns)
     if generated:
         names = ", ".join(sorted(generated))
@@ -160,9 +161,12 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         logger.warning("Reading %s from its beginning: %s.", plan.stream, why)
         plan, is_loading = replace(plan, first_load=None), True
     if is_loading or before is None:
-        older_writers.wait(connection, xid, stream=plan.stream, warn=logger.warning)
+        older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
-        # the log is still where the table was as it was before
+        # The log is still where the table was as it was before. Text suits also columns that are gone by now.
+        is_binary &= {(attnum, type_) for _, attnum, _, type_ in before.columns} <= {
+            (attnum, type_) for _, attnum, _, type_ in columns.columns
+        }
         table, columns = _as_before(table, before), before
     earlier = position[2] if position and not is_loading else None
     return LogStream(
@@ -172,6 +176,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_binary,
         is_loading,
         storage=storage.of(relation.leaves),
+        earlier_storage=earlier,
         doubt=storage.doubt(earlier, relation.leaves),
     )
 
@@ -185,44 +190,64 @@ def _as_before(table: Table, before: ReadColumns) -> Table:
         else WireColumn(name, type_ or "text", attnum=attnum)
         for name, attnum, _, type_ in before.columns
     )
-    return replace(table, columns=columns, max_attnum=before.max_attnum)
+    names = {now[column.attnum].name: column.name for column in columns if column.attnum in now}
+    key = tuple(names.get(name, name) for name in table.key)
+    return replace(table, columns=columns, key=key, max_attnum=before.max_attnum)
 
 
-def describe(
-    connection: Connection, plan: StreamPlan, message: RelationMessage, source: str
-) -> tuple[Table, ReadColumns, bool]:
+def describe(connection: Connection, stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
     """Describe a stream's table as the log has it from here on, which may not be how it is now.
+
+    If it can't be told which column is which, the stream's rows are in doubt from here on.
 
     Raises:
         LogUnfitError: a key column is gone.
     """
+    plan = stream.plan
     now = relations.find(connection, message.schema, message.name)
-    attributes = {column.name: column for column in now.columns} if now and now.oid == message.oid else {}
+    attributes = {column.attnum: column for column in now.columns} if now and now.oid == message.oid else {}
     earlier = {name: attnum for name, attnum, *_ in plan.columns_before.columns} if plan.columns_before else {}
-    wanted = [column for column in message.columns if column.name in plan.columns or column.name not in attributes]
-    types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column in wanted])
+    attnums = message_columns.attnums(
+        [column.name for column in message.columns],
+        {column.name: attnum for attnum, column in attributes.items()},
+        earlier,
+        log_tables.generated(connection, message.oid),
+    )
+    # Nobody said that a column is to be read which came after the last run, and is gone by now.
+    wanted = [
+        (column, attributes.get(attnum), attnum)
+        for column, attnum in zip(message.columns, attnums, strict=True)
+        if (attributes[attnum].name in plan.columns if attnum in attributes else column.name in earlier)
+    ]
+    unknown = [column.name for column, attnum in zip(message.columns, attnums, strict=True) if not attnum]
+    unseen = [
+        column.name for attnum, column in attributes.items() if attnum not in attnums and column.name in plan.columns
+    ]
+    if unknown and unseen and not stream.doubt:
+        why = f"{', '.join(unknown)} was dropped, or renamed to {' or '.join(unseen)}"
+        stream.doubt = Doubt(why, is_rewrite=False)
+    types = relations.column_types(connection, [(column.type_oid, column.type_modifier) for column, *_ in wanted])
     columns = []
-    for column, (declared, type_) in zip(wanted, types, strict=True):
-        known = attributes.get(column.name)
+    for (column, known, attnum), (declared, type_) in zip(wanted, types, strict=True):
         is_same = known is not None and known.declared == declared
         columns.append(
-            replace(known, not_null=False)
+            replace(known, name=column.name, not_null=False)
             if known and is_same
-            else Column(
-                column.name,
-                declared,
-                type_,
-                not_null=False,
-                attnum=known.attnum if known else earlier.get(column.name, 0),
-            )
+            else Column(column.name, declared, type_, not_null=False, attnum=attnum)
         )
-    missing = set(plan.key) - {column.name for column in columns}
-    if missing:
+    # key and masks are those of the columns, under the names that the log has
+    names = {known.name: column.name for column, known, _ in wanted if known}
+    if missing := set(plan.key) - names.keys():
         msg = f"{plan.stream} lost {', '.join(sorted(missing))}, a part of its key: correct its key, and load it again."
         raise LogUnfitError(msg)
     assert now
+    plan = replace(
+        plan,
+        key=tuple(names[name] for name in plan.key),
+        masks={**plan.masks, **{names[name]: mask for name, mask in plan.masks.items() if name in names}},
+    )
     selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks)
-    return _described(source, plan, selection)
+    return _described(stream.table.source, plan, selection)
 
 
 def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:

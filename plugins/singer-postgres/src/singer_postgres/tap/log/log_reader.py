@@ -112,6 +112,7 @@ class LogReader:
         self._first_change_at: float | None = None
         self._progress_at = self._cut_made_at = time.monotonic()
         self._loaded: dict[str, int | None] = {}
+        self._doubts: dict[str, str] = {}
         self._loading = threading.Lock()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
@@ -301,6 +302,8 @@ class LogReader:
             if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:
                 stream.is_loading = False
                 loaded.append(stream.plan.stream)
+        told = {stream: stream.told(last=last) for stream in self._streams.values()}
+        doubts = {stream.plan.stream: why for stream, (why, _) in told.items() if why}
         cut = Cut(
             slot=self._slot,
             system=self._origin.system,
@@ -311,11 +314,12 @@ class LogReader:
             at=self._at.isoformat(),
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
-            doubts={stream.plan.stream: stream.doubt.why for stream in self._streams.values() if last and stream.doubt},
+            doubts={name: why for name, why in doubts.items() if self._doubts.get(name) != why},
             acknowledge=str(self._fifo),
             last=last,
         )
-        complete = tuple((stream.plan, stream.storage) for stream in self._streams.values() if not stream.is_loading)
+        self._doubts = doubts
+        complete = tuple((stream.plan, storage) for stream, (_, storage) in told.items() if not stream.is_loading)
         self._events.put(CutReached(cut, complete))
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
@@ -359,12 +363,13 @@ class LogReader:
             )
             raise ReplicationError(msg)
         stream.relation = relation
+        masks = {name: mask for name, _, mask, _ in stream.columns.columns if mask}
         stream.rows = ChangeRows(
             relation,
             [column.name for column in stream.table.columns],
             stream.table.key,
             binary=self._binary,
-            masks=masking.masked_by(relation.columns, stream.plan.masks, self._mask_secret),
+            masks=masking.masked_by(relation.columns, masks, self._mask_secret),
         )
 
 

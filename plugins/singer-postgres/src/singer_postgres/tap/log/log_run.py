@@ -101,4 +101,4 @@ class LogRun:
 
     def _describe(self, stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
         with closing(self._source.connect()) as connection:
-            return following.describe(connection, stream.plan, message, stream.table.source)
+            return following.describe(connection, stream, message)

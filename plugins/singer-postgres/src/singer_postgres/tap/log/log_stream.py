@@ -24,6 +24,7 @@ class LogStream:
         is_binary: its changes can travel in binary form.
         is_loading: its first load is not complete, so its changes wait in the warehouse.
         storage: where its rows are in the source, for the state; None if a TRUNCATE is changing that.
+        earlier_storage: that of the last run; None if unknown.
         doubt: why its rows may differ from the source's, although the log is followed; None if nothing says so.
         loaded_lsn: the position that its first load has reached; None while that is being read.
         relation: how the log described the table last.
@@ -37,6 +38,7 @@ class LogStream:
     is_binary: bool
     is_loading: bool
     storage: Storage | None = None
+    earlier_storage: Storage | None = None
     doubt: Doubt | None = None
     loaded_lsn: int | None = None
     relation: RelationMessage | None = None
@@ -49,3 +51,13 @@ class LogStream:
         self.storage = None
         if self.doubt and self.doubt.is_rewrite:
             self.doubt = None
+
+    def told(self, *, last: bool) -> tuple[str | None, Storage | None]:
+        """Return what a cut tells of the stream: why its rows may differ, and the storage for the state.
+
+        A TRUNCATE that explains a rewrite may still come, up to the last cut. Until then, the state has the storage of
+        the run before: if this one is killed, the next one finds the rewrite again.
+        """
+        if self.doubt is None or (self.doubt.is_rewrite and not last):
+            return None, self.storage if self.doubt is None else self.earlier_storage
+        return self.doubt.why, self.storage

@@ -10,14 +10,15 @@ from __future__ import annotations
 import select
 import struct
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from singer_postgres.core import session
-from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.errors import ReplicationError, one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -46,9 +47,9 @@ class Replication:
             ReplicationError: the server refuses the connection.
         """
         # imported late: only LOG_BASED streams need it, and sql_compat takes the driver that was imported first
-        from psycopg import pq  # noqa: PLC0415
+        from psycopg import OperationalError, pq  # noqa: PLC0415
 
-        self._pq = pq
+        self._pq, self._broken = pq, OperationalError
         parameters = f"{dsn} replication=database application_name='{session.application_name(session.TAP)}'"
         self._connection: PGconn = pq.PGconn.connect(parameters.encode())
         if self._connection.status != self._pq.ConnStatus.OK:
@@ -91,7 +92,10 @@ class Replication:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            size, data = self._connection.get_copy_data(1)
+            try:
+                size, data = self._connection.get_copy_data(1)
+            except self._broken as error:
+                raise ReplicationError(one_line(error)) from error
             if size > 0:
                 if data[0] == _DATA:
                     return bytes(data[_DATA_HEADER_BYTES:])
@@ -104,7 +108,8 @@ class Replication:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or not select.select([self._connection.socket], [], [], left_s)[0]:
                     return None
-                self._connection.consume_input()
+                with self._as_ours():
+                    self._connection.consume_input()
             else:
                 raise ReplicationError(_error(self._connection, self._connection.get_result()))
 
@@ -113,19 +118,29 @@ class Replication:
 
         Args:
             ask: have the server answer with its own position.
+
+        Raises:
+            ReplicationError: the server ended the session.
         """
         self.confirmed = max(self.confirmed, lsn)
         now = time.time_ns() // 1000 - _EPOCH_2000_US
         # written, flushed, applied
         message = _status(b"r", self.confirmed, self.confirmed, self.confirmed, now, int(ask))
-        if self._connection.put_copy_data(message) < 0:
-            raise ReplicationError(_error(self._connection))
-        self._connection.flush()
+        with self._as_ours():
+            self._connection.put_copy_data(message)
+            self._connection.flush()
         self.told_at = time.monotonic()
 
     def close(self) -> None:
         """End the session, so that another may stream the slot."""
         self._connection.finish()
+
+    @contextmanager
+    def _as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except self._broken as error:
+            raise ReplicationError(one_line(error)) from error
 
     def _command(self, command: str) -> PGresult:
         result = self._connection.exec_(command.encode())
