@@ -210,7 +210,7 @@ def _totals(pipe: Pipe) -> tuple[float, float, float]:
             "from raw._tidemark_runs"
         ).fetchone()
     assert row
-    return row
+    return row[0], row[1], row[2]
 
 
 def _write_until(pipe: Pipe, rows: int, ended: threading.Event, rate: int | None) -> None:

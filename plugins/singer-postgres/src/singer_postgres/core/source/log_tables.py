@@ -45,7 +45,8 @@ _IDENTITY = """
     )
     from pg_catalog.pg_class c where c.oid = %(oid)s::bigint::oid
         or c.oid in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
-"""  # a generated column that makes updates fail, from version 18 on
+"""
+# a generated column that makes updates fail, from version 18 on
 _NOT_IN_IDENTITY = """
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
