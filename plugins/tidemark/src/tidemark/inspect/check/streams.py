@@ -10,6 +10,7 @@ from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import log_tables, masks
 from singer_postgres.core.source.relations import KINDS
+from singer_postgres.core.source.slot_wal import SlotBudget
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.project import meltano_project, resolved_settings
@@ -66,6 +67,7 @@ class Configuration:
     prefix: str = "TAP_POSTGRES"
     slot: str = "tidemark_tap_postgres"
     publication: str = "tidemark_tap_postgres"
+    slot_budget: SlotBudget = field(default_factory=SlotBudget)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         prefix=source.prefix,
         slot=slot,
         publication=values.get("publication_name") or slot,
+        slot_budget=SlotBudget.of(values),
     )
 
 
