@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOT = "tidemark_tap_postgres"
+ORPHAN = "tidemark_of_a_removed_project"
 
 
 @pytest.fixture
@@ -24,13 +25,30 @@ def slots(project: Checkout) -> list[dict[str, object]]:
     return json.loads(project.tidemark("slots", "list", "--json"))
 
 
-@pytest.mark.long
-def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
+def edit_streams(project: Checkout) -> None:
     definition = project.root / "extract" / "extractors.meltano.yml"
     text = definition.read_text()
     for name in ("orders", "order_items"):
         text = text.replace(f"public-{name}: *incremental", f"public-{name}: {{replication-method: LOG_BASED}}")
     definition.write_text(text)
+
+
+@pytest.fixture
+def following(project: Checkout) -> Checkout:
+    """A project whose orders and order_items follow the log."""
+    edit_streams(project)
+    with project.connect("source", "postgres") as connection:
+        connection.execute("alter system set wal_level = logical")
+    project.tidemark("down")
+    project.tidemark("up")
+    project.tidemark("slots", "create")
+    project.extract_and_load()
+    return project
+
+
+@pytest.mark.long
+def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
+    edit_streams(project)
     assert "LOG_BASED streams need wal_level logical" in project.run("tidemark", "check").stdout
     assert "wal_level needs a restart" in project.refusal("slots", "create")
     project.tidemark("down")
@@ -60,3 +78,46 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
     project.tidemark("slots", "drop", SLOT, "--yes")
     assert slots(project) == []
     assert "has no replication slot" in project.run("tidemark", "check").stdout
+
+
+@pytest.mark.long
+def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do(following):
+    project = following
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 99 where order_id = 4")
+        connection.execute(f"select pg_create_logical_replication_slot('{ORPHAN}', 'pgoutput')")
+        connection.execute("alter system set wal_sender_timeout = 0")
+        connection.execute("select pg_reload_conf()")
+        wal = "select count(pg_logical_emit_message(false, 'test', repeat('x', 100000))) from generate_series(1, 400)"
+        connection.execute(wal)
+    own, orphan = sorted(slots(project), key=lambda each: str(each["slot"]), reverse=True)
+    assert (own["slot"], own["is_ours"], own["streams"]) == (SLOT, True, ["public-order_items", "public-orders"])
+    assert not orphan["is_ours"]
+    found = project.run("tidemark", "check").stdout
+    assert f"{ORPHAN} keeps" in found
+    assert "wal_sender_timeout is 0" in found
+
+    # no run has to happen
+    over = {"TAP_POSTGRES_MAX_SLOT_WAL_MB": "20"}
+    assert "max_slot_wal_mb allows for tidemark_tap_postgres" in project.refusal("slots", "list", env=over)
+    assert "max_slot_wal_mb allows 20 MB" in project.run("tidemark", "check", env=over).stdout
+    assert "run its tap, or drop it" in project.refusal("slots", "enforce", env=over)
+    project.tidemark("slots", "enforce")
+
+    assert "Nothing was advanced; --yes advances" in project.refusal("slots", "advance", SLOT)
+    assert "is not between" in project.refusal("slots", "advance", SLOT, "--to", "0/1", "--yes")
+    said = project.tidemark("slots", "advance", SLOT, "--yes")
+    assert "must be repaired then: public-order_items, public-orders" in said
+    failed = project.run("tidemark", "run", "tap-postgres", "target-postgres")
+    assert failed.returncode
+    assert "slot_ahead" in failed.stdout + failed.stderr
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
+
+    over["TAP_POSTGRES_MAX_SLOT_WAL_ACTION"] = "drop"
+    with project.connect("source") as writer, writer.transaction():
+        writer.execute("create table held (id int)")
+        with project.connect("source") as connection:
+            connection.execute(wal)
+        assert "it was dropped; `tidemark slots repair" in project.refusal("slots", "enforce", env=over)
+    assert [each["is_ours"] for each in slots(project)] == [False]
+    project.tidemark("slots", "drop", ORPHAN, "--yes")

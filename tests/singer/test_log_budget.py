@@ -55,7 +55,7 @@ def test_a_run_that_ends_over_the_wal_budget_has_loaded_all_and_fails_with_who_h
         assert has_slot(budgeted)
         budgeted.tap["max_slot_wal_action"] = "drop"
         line = budgeted.sync(THINGS, budgeted.state).refused("slot_wal_exceeded")
-        assert f"The slot was dropped (max_slot_wal_action); `tidemark slots repair {SLOT}`" in line
+        assert "The slot was dropped (max_slot_wal_action); `tidemark slots repair`" in line
         assert not has_slot(budgeted)
         budgeted.sync(THINGS, budgeted.state).refused("slot_missing")
 

@@ -125,7 +125,7 @@ def slots_advance(
         _say(
             f"The warehouse lacks the changes in {_size(planned.lost_bytes)} of WAL before {planned.to}, and will not "
             f"get them from the log. These streams must be repaired then: {', '.join(planned.streams)}. Until "
-            f"`tidemark slots repair {slot}` has done that, runs refuse to follow the slot."
+            f"`tidemark slots repair` has done that, runs refuse to follow the slot."
         )
     else:
         _say(f"The warehouse has all changes of its streams before {planned.to}: no stream needs a repair.")

@@ -38,7 +38,7 @@ def enforce(project: Project, source: SourceDefinition) -> Iterator[str]:
         if wal.active_pid is not None:
             yield f"{what}; a run reads it (pid {wal.active_pid}), and its end decides"
         elif budget.drops and slot_wal.drop(connection, slot):
-            yield f"{what}: it was dropped; `tidemark slots repair {slot}` makes it again and brings its streams back"
+            yield f"{what}: it was dropped; `tidemark slots repair` makes it again and brings its streams back"
         else:
             oldest = slot_wal.oldest_writer(connection)
             held = f"; the oldest transaction is of {oldest.who}, {oldest.seconds:.0f} s old" if oldest else ""

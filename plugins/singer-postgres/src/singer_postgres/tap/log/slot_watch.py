@@ -81,7 +81,7 @@ class SlotWatch:
         if failure is not None:
             what = f"{what}, after this: {one_line(failure).rstrip('.')}"
         if self._budget.drops and slot_wal.drop(connection, self._slot):
-            then = f"The slot was dropped (max_slot_wal_action); `tidemark slots repair {self._slot}` makes it again"
+            then = "The slot was dropped (max_slot_wal_action); `tidemark slots repair` makes it again"
             return SlotWalError(f"{what[0].upper()}{what[1:]}. {then} and brings its streams back.")
         oldest = slot_wal.oldest_writer(connection)
         held = f"; the oldest transaction is of {oldest.who}, {oldest.seconds:.0f} s old" if oldest else ""
