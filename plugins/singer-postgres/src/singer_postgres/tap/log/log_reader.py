@@ -44,6 +44,8 @@ _TELL_EVERY_S = 5.0
 _POLL_S = 0.005
 # how often the position is confirmed if no stream has changes
 _IDLE_S = 5.0
+# how often a cut is made where the source writes nothing at all
+_QUIET_S = 60.0
 # After so much WAL the position is confirmed too. While a server reads far behind, what it keeps follows the confirmed
 # positions one by one, so few of them would leave it with much.
 _IDLE_BYTES = 2**28
@@ -259,7 +261,9 @@ class LogReader:
             # changes of other tables, whose WAL the source need not keep
             is_far = self._position - self._cut_at >= _IDLE_BYTES
             is_late = now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
-            return self._position > self._cut_at and (is_far or is_late)
+            # where nothing was written, the warehouse is as fresh as the source's clock
+            is_quiet = now - self._cut_made_at >= max(_QUIET_S, self._settings.flush_s)
+            return is_quiet or (self._position > self._cut_at and (is_far or is_late))
         return now - self._first_change_at >= self._settings.flush_s
 
     def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
