@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,25 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
     assert slot["confirmed"] == slot["warehouse"]
     fits = {each["stream"]: each["fit"] for each in json.loads(project.tidemark("state", "check", "--json"))}
     assert set(fits.values()) == {"fits"}
+    status = [json.loads(line) for line in project.tidemark("status", "--json").splitlines()]
+    (log,) = [each for each in status if each.get("side") == "log"]
+    assert (log["slot"], log["position"]) == (SLOT, slot["warehouse"])
+    assert (log["lag_bytes"] < 2**20, log["lag_seconds"] < 600) == (True, True)
+    assert {each["stream"]: each["state"] for each in log["streams"]} == {
+        "public-order_items": "following",
+        "public-orders": "following",
+    }
+    assert "following" in project.tidemark("status")
+    project.tidemark("metrics", "--textfile", str(project.root / "x.prom"))
+    metrics = (project.root / "x.prom").read_text()
+    states = re.findall(r'tidemark_stream_log_state\{.*state="following",stream="([^"]*)"\} 1.0', metrics)
+    assert sorted(states) == ["public-order_items", "public-orders"]
+    assert re.search(rf'tidemark_slot_lag_seconds\{{.*slot="{SLOT}".*\}}', metrics)
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 98 where order_id = 4")
+    raw = json.loads(project.tidemark("trace", "public-orders", "4", "--json"))[1]
+    assert "differs: the next run may read it from the log" in raw["said"]
+    assert "LOG_BASED, following: the slot is" in raw["said"]
 
     project.tidemark("slots", "drop", SLOT, "--yes")
     assert slots(project) == []

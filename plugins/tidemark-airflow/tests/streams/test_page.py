@@ -101,7 +101,9 @@ def test_a_stream_that_follows_the_log_is_as_fresh_as_its_slot_and_one_that_left
         "update raw._tidemark_state set slot = 's', is_loading = true where stream = 'public-orders';"
         "update raw._tidemark_state set repair = 'its merge failed' where stream = 'public-order_items'"
     )
-    back = "drop table raw._tidemark_slots; update raw._tidemark_state set slot = null, is_loading = null, repair = null"
+    back = (
+        "drop table raw._tidemark_slots; update raw._tidemark_state set slot = null, is_loading = null, repair = null"
+    )
     with for_a_while(filled, slots, back):
         customers, orders, items = (stream(f"public-{name}") for name in ("customers", "orders", "order_items"))
         html = body(page.page())
