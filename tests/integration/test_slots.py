@@ -141,3 +141,27 @@ def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do
         assert "it was dropped; `tidemark slots repair" in project.refusal("slots", "enforce", env=over)
     assert [each["is_ours"] for each in slots(project)] == [False]
     project.tidemark("slots", "drop", ORPHAN, "--yes")
+
+
+@pytest.mark.long
+def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_does_not_move_the_slot(following):
+    project = following
+    project.tidemark("backup")
+    (before,) = slots(project)
+    said = project.tidemark("backup", "drill")
+    assert "No sync of 2 LOG_BASED streams of " in said
+    assert "The drill succeeded" in said
+    (after,) = slots(project)
+    assert (after["confirmed"], after["warehouse"]) == (before["confirmed"], before["warehouse"])
+
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 99 where order_id = 4")
+    project.extract_and_load()
+    project.tidemark("restore", "latest", "--replace", "--yes")
+    (slot,) = slots(project)
+    assert slot["warehouse"] == before["warehouse"]
+    failed = project.run("tidemark", "run", "tap-postgres", "target-postgres")
+    assert failed.returncode
+    assert "slot_ahead" in failed.stdout + failed.stderr
+    assert "Was the slot made again, or the warehouse restored?" in failed.stdout + failed.stderr
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
