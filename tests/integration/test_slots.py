@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,3 +166,31 @@ def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_d
     assert "slot_ahead" in failed.stdout + failed.stderr
     assert "Was the slot made again, or the warehouse restored?" in failed.stdout + failed.stderr
     assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
+
+
+@pytest.mark.long
+def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_seconds(following):
+    project = following
+    fee = "update orders set shipping_fee = {} where order_id = 4"
+    follower = project.start("follow", "--seconds", "600")
+    for number in range(1, 4):
+        with project.connect("source") as connection:
+            connection.execute(fee.format(number))
+        deadline = time.monotonic() + 40
+        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    with project.connect("source") as connection:
+        connection.execute(fee.format(4))
+    # as long as it takes to arrive, and less than a flush
+    time.sleep(0.5)
+    asked = time.monotonic()
+    follower.terminate()
+    printed, _ = follower.communicate(timeout=60)
+    assert (follower.returncode, time.monotonic() - asked < 15) == (0, True), printed
+    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(4,)]
+    status = [json.loads(line) for line in project.tidemark("status", "--json").splitlines()]
+    outcomes = {each["stream"]: each["outcome"] for each in status if "outcome" in each}
+    assert set(outcomes.values()) == {"succeeded"}
+    (slot,) = slots(project)
+    assert slot["confirmed"] == slot["warehouse"]

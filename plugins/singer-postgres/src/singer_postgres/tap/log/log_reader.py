@@ -18,6 +18,7 @@ from singer_postgres.core.errors import ReplicationError
 from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
+from singer_postgres.core.stop_file import StopFile
 from singer_postgres.core.wire import ALIVE, Changes, Cut
 from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
 from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
@@ -112,6 +113,7 @@ class LogReader:
         self._settings = settings
         self._events = events
         self._slot_watch = slot_watch
+        self._stop_file = StopFile()
         self._failure: Exception | None = None
         self._position = self._cut_at = self._acknowledged = lsn_of(confirmed)
         self._end = lsn_of(end)
@@ -246,7 +248,10 @@ class LogReader:
                     stream.loaded_lsn = self._loaded[stream.plan.stream]
             waiting = [s for s in self._streams.values() if s.is_loading and s.plan.stream not in self._loaded]
             ends = [lsn for lsn in self._loaded.values() if lsn is not None]
-        if self._settings.run_s and time.monotonic() - began < self._settings.run_s:
+        if self._stop_file.is_there() and not any(stream.is_loading for stream in self._streams.values()):
+            # the next run reads on from here
+            return True
+        if self._settings.run_s and time.monotonic() - began < self._settings.run_s and not self._stop_file.is_there():
             return False
         return not waiting and self._position >= max(self._end, *ends, 0)
 
