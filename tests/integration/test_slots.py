@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.test_onboard_whole import DATA, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,3 +195,29 @@ def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_sec
     assert set(outcomes.values()) == {"succeeded"}
     (slot,) = slots(project)
     assert slot["confirmed"] == slot["warehouse"]
+
+
+@pytest.mark.long
+def test_onboarding_has_a_table_follow_the_log_once_an_administrator_has_run_what_it_prints():
+    with strangers() as all_:
+        with all_.connect("postgres") as connection:
+            connection.execute("alter system set wal_level = logical")
+        all_.checkout.tidemark("down")
+        all_.checkout.tidemark("up")
+        all_.make("music", DATA / "music.sql")
+        options = ("music", *all_.address("music"), "--yes", "--log-based", "Album", "--log-based", "Track")
+        refused = all_.checkout.refusal("onboard", *options)
+        assert "Have an administrator run in" in refused
+        assert "CREATE PUBLICATION" in refused
+        with all_.connect("music") as connection:
+            for statement in all_.checkout.tidemark("slots", "create", "music", "--sql").splitlines():
+                connection.execute(statement.encode())
+        all_.is_on_board("music", all_.onboard(*options), 11)
+        (slot,) = json.loads(all_.checkout.tidemark("slots", "list", "music", "--json"))
+        assert slot["streams"] == ["public-Album", "public-Track"]
+        with all_.connect("music") as connection:
+            connection.execute("""update "Album" set "Title" = 'by the log' where "AlbumId" = 1""")
+        all_.checkout.tidemark("run", "tap-music", "target-music")
+        assert all_.checkout.rows("warehouse", """select "Title" from raw_music."Album" where "AlbumId" = 1""") == [
+            ("by the log",)
+        ]

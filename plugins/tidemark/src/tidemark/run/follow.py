@@ -5,7 +5,6 @@ Each run lasts for a while and not for ever, so that its outcome comes into the 
 
 from __future__ import annotations
 
-import json
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -60,7 +59,7 @@ def _source(project: Project, name: str | None) -> SourceDefinition:
     if len(chosen) > 1:
         raise UsageError(f"Name the source to follow: {', '.join(each.name for each in chosen)}.")
     (source,) = chosen
-    if '"LOG_BASED"' not in json.dumps(dict(streams.configuration(project, source).metadata), default=str):
+    if not streams.follows_log(streams.configuration(project, source)):
         raise UsageError(
             f"No stream of source {source.name} is LOG_BASED, so there is nothing to follow: set that "
             f"replication-method under `metadata` in {source.path}."

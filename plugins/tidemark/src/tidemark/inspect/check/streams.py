@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,11 @@ def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
     for stream, condition in (values.get("where") or {}).items():
         where.setdefault(stream, []).append(condition)
     return where
+
+
+def follows_log(configuration: Configuration) -> bool:
+    """Return whether `metadata` makes any stream LOG_BASED."""
+    return '"LOG_BASED"' in json.dumps(dict(configuration.metadata), default=str)
 
 
 def discovered(configuration: Configuration, relations: Iterable[CheckedRelation]) -> dict[str, CheckedRelation]:
