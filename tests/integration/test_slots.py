@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.integration.conftest import Checkout, make_checkout
@@ -140,9 +143,28 @@ def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do
         writer.execute("create table held (id int)")
         with project.connect("source") as connection:
             connection.execute(wal)
+            connection.execute(wal)
+        # the server has to keep what the open transaction may have written
+        project.tidemark("slots", "advance", SLOT, "--yes")
+        found = " ".join(project.run("tidemark", "check").stdout.split())
+        assert re.search(r"each start of a run reads \d+ MB of the log again", found)
+        assert "the oldest open transaction is of pid" in found
         assert "it was dropped; `tidemark slots repair" in project.refusal("slots", "enforce", env=over)
     assert [each["is_ours"] for each in slots(project)] == [False]
     project.tidemark("slots", "drop", ORPHAN, "--yes")
+
+    with project.connect("source") as connection:
+        connection.execute(
+            "select pg_create_physical_replication_slot('taken_' || i) "
+            "from generate_series(1, current_setting('max_replication_slots')::int) i"
+        )
+        assert "(max_replication_slots) are in use" in " ".join(project.run("tidemark", "check").stdout.split())
+        connection.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+        connection.execute(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    none = {"TAP_POSTGRES__METADATA": '{"*": {"replication-method": "FULL_TABLE"}}'}
+    found = " ".join(project.run("tidemark", "check", env=none).stdout.split())
+    assert "nobody reads it" in found
+    assert "because no stream is LOG_BASED" in found
 
 
 @pytest.mark.long
@@ -195,6 +217,45 @@ def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_sec
     assert set(outcomes.values()) == {"succeeded"}
     (slot,) = slots(project)
     assert slot["confirmed"] == slot["warehouse"]
+
+
+def shut_down_source(project: Checkout, *, within_s: float) -> None:
+    """Have the source's server shut down, as a package manager would, and start it again."""
+    (directory,) = project.rows("source", "show data_directory")
+    server = psutil.Process(int((Path(directory[0]) / "postmaster.pid").read_text().split()[0]))
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=within_s)
+
+
+@pytest.mark.long
+def test_the_source_can_shut_down_while_a_run_follows_also_if_the_target_stands_still(following):
+    project = following
+    fee = "update orders set shipping_fee = {} where order_id = 4"
+    for number, stops in enumerate((False, True), start=1):
+        follower = project.start("follow", "--seconds", "600", env={"TAP_POSTGRES_STALL_SECONDS": "10"})
+        with project.connect("source") as connection:
+            connection.execute(fee.format(number))
+        deadline = time.monotonic() + 40
+        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        if stops:
+            of_it = psutil.Process(follower.pid).children(recursive=True)
+            target = next(each for each in of_it if "target-postgres" in " ".join(each.cmdline()[:3]))
+            target.suspend()
+            with project.connect("source") as connection:
+                connection.execute(fee.format(99))
+        try:
+            shut_down_source(project, within_s=30)
+        finally:
+            if stops:
+                target.resume()
+        printed, _ = follower.communicate(timeout=90)
+        assert follower.returncode, printed
+        assert ("replication_failed" in printed) or ("source_unreachable" in printed), printed
+        project.tidemark("up")
+        project.extract_and_load()
+    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(99,)]
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,16 @@ def facts(project: Project, source: SourceDefinition) -> list[SlotFacts]:
 
 def _of_others(project: Project, source: SourceDefinition) -> frozenset[str]:
     """Return the slots of the project's other sources, which may read the same database."""
-    others = [each for each in sources.read_with_faults(project)[0] if each.name != source.name]
+    # that of a retired one is left behind
+    others = [each for each in sources.active(project) if each.name != source.name]
     return frozenset(streams.configuration(project, each).slot for each in others)
+
+
+def left_by(project: Project, source: SourceDefinition) -> SlotFacts | None:
+    """Return the slot of a source that was given up; None if it has none, or can't be reached."""
+    with suppress(TidemarkError):
+        return next((fact for fact in facts(project, source) if fact.is_ours), None)
+    return None
 
 
 def in_warehouse(project: Project, source: SourceDefinition, source_id: str) -> dict[str, tuple[str, tuple[str, ...]]]:

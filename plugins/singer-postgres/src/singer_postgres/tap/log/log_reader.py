@@ -205,6 +205,8 @@ class LogReader:
                 self._position = max(self._position, message)
                 self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
             self._tend(replication)
+            if self._acknowledged < self._cut_at:
+                self._refuse_standstill()
             if self._in_transaction:
                 continue
             if self._is_over(began):
@@ -353,6 +355,9 @@ class LogReader:
         )
         complete = tuple((stream.plan, stream.storage) for stream in self._streams.values() if not stream.is_loading)
         self._events.put(CutReached(cut, complete))
+        if self._acknowledged >= self._cut_at:
+            # until now the target had nothing to do
+            self._progress_at = time.monotonic()
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
 
