@@ -127,7 +127,10 @@ def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do
     assert "max_slot_wal_mb allows for tidemark_tap_postgres" in project.refusal("slots", "list", env=over)
     assert "max_slot_wal_mb allows 20 MB" in project.run("tidemark", "check", env=over).stdout
     assert "run its tap, or drop it" in project.refusal("slots", "enforce", env=over)
-    project.tidemark("slots", "enforce")
+    # as Airflow runs it
+    failed = project.run("tidemark", "run", "tidemark:slots", env=over)
+    assert (failed.returncode, "slot_wal_exceeded" in failed.stderr) == (1, True), failed.stderr
+    project.tidemark("run", "tidemark:slots")
 
     assert "Nothing was advanced; --yes advances" in project.refusal("slots", "advance", SLOT)
     assert "is not between" in project.refusal("slots", "advance", SLOT, "--to", "0/1", "--yes")
@@ -282,3 +285,6 @@ def test_onboarding_has_a_table_follow_the_log_once_an_administrator_has_run_wha
         assert all_.checkout.rows("warehouse", """select "Title" from raw_music."Album" where "AlbumId" = 1""") == [
             ("by the log",)
         ]
+        said = all_.checkout.tidemark("source", "retire", "music")
+        assert "`tidemark slots drop tidemark_tap_music --source music`" in said
+        all_.checkout.tidemark("slots", "drop", "tidemark_tap_music", "--source", "music", "--yes")

@@ -104,8 +104,10 @@ def slots_drop(
     of = _source_of(project, slot, source)
     if not yes and not (sys.stdin.isatty() and typer.confirm(f"Drop {slot} of source {of.name}?")):
         raise UsageError("Nothing was dropped; --yes drops without asking.")
-    slots.drop(project, of, slot)
+    left = slots.drop(project, of, slot)
     _say(f"Slot {slot} was dropped.")
+    if left:
+        _say(f"Its publication stays, which costs nothing; an administrator may drop it: {left}")
 
 
 @slots_app.command("advance")

@@ -263,8 +263,8 @@ def origin(side: DatabaseSettings) -> LogOrigin:
     return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
 
 
-def drop(project: Project, source: SourceDefinition, slot: str) -> None:
-    """Drop a slot, and the publication of its name if there is one.
+def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
+    """Drop a slot, and the publication of its name if there is one and this role may. Otherwise return its statement.
 
     Raises:
         TidemarkError: there is no such slot, or it is in use.
@@ -273,9 +273,14 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> None:
     with connections.connect(side) as connection:
         try:
             connection.execute("select pg_drop_replication_slot(%s)", [slot])
-            connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
         except psycopg.Error as error:
             raise TidemarkError(f"{one_line(error)}.") from error
+        try:
+            connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
+        except psycopg.Error:
+            # a role that only reads may drop a slot; a publication costs nothing
+            return f"DROP PUBLICATION {_quoted(slot)};"
+    return None
 
 
 def _tables(wanted: set[tuple[str, str]]) -> str:
