@@ -105,6 +105,21 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
     assert "has no replication slot" in project.run("tidemark", "check").stdout
 
 
+def check_names_what_leaves_no_room(project: Checkout) -> None:
+    with project.connect("source") as connection:
+        connection.execute(
+            "select pg_create_physical_replication_slot('taken_' || i) "
+            "from generate_series(1, current_setting('max_replication_slots')::int) i"
+        )
+        assert "(max_replication_slots) are in use" in " ".join(project.run("tidemark", "check").stdout.split())
+        connection.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+        connection.execute(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    none = {"TAP_POSTGRES__METADATA": '{"*": {"replication-method": "FULL_TABLE"}}'}
+    found = " ".join(project.run("tidemark", "check", env=none).stdout.split())
+    assert "nobody reads it" in found
+    assert "because no stream is LOG_BASED" in found
+
+
 @pytest.mark.long
 def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do(following):
     project = following
@@ -155,19 +170,7 @@ def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do
         assert "it was dropped; `tidemark slots repair" in project.refusal("slots", "enforce", env=over)
     assert [each["is_ours"] for each in slots(project)] == [False]
     project.tidemark("slots", "drop", ORPHAN, "--yes")
-
-    with project.connect("source") as connection:
-        connection.execute(
-            "select pg_create_physical_replication_slot('taken_' || i) "
-            "from generate_series(1, current_setting('max_replication_slots')::int) i"
-        )
-        assert "(max_replication_slots) are in use" in " ".join(project.run("tidemark", "check").stdout.split())
-        connection.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
-        connection.execute(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
-    none = {"TAP_POSTGRES__METADATA": '{"*": {"replication-method": "FULL_TABLE"}}'}
-    found = " ".join(project.run("tidemark", "check", env=none).stdout.split())
-    assert "nobody reads it" in found
-    assert "because no stream is LOG_BASED" in found
+    check_names_what_leaves_no_room(project)
 
 
 @pytest.mark.long
