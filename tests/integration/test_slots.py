@@ -105,6 +105,14 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
     assert "has no replication slot" in project.run("tidemark", "check").stdout
 
 
+def comes_back(project: Checkout) -> None:
+    """Repair the slot's streams, and go on; then all is equal."""
+    project.tidemark("slots", "repair")
+    project.extract_and_load()
+    for found in json.loads(project.tidemark("reconcile", "--json")):
+        assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
+
+
 def check_names_what_leaves_no_room(project: Checkout) -> None:
     with project.connect("source") as connection:
         connection.execute(
@@ -156,6 +164,7 @@ def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do
     assert "slot_ahead" in failed.stdout + failed.stderr
     assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
 
+    comes_back(project)
     over["TAP_POSTGRES_MAX_SLOT_WAL_ACTION"] = "drop"
     with project.connect("source") as writer, writer.transaction():
         writer.execute("create table held (id int)")
@@ -195,6 +204,16 @@ def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_d
     assert "slot_ahead" in failed.stdout + failed.stderr
     assert "Was the slot made again, or the warehouse restored?" in failed.stdout + failed.stderr
     assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
+    assert "`tidemark slots repair`" in failed.stdout + failed.stderr
+    comes_back(project)
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(1,)]
+
+    # a pause
+    project.tidemark("slots", "drop", SLOT, "--yes")
+    with project.connect("source") as connection:
+        connection.execute("delete from order_items where order_id = 5")
+    assert "slot_missing" in project.run("tidemark", "run", "tap-postgres", "target-postgres").stderr
+    comes_back(project)
 
 
 @pytest.mark.long
