@@ -10,11 +10,10 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import psycopg2
-
-from singer_postgres.core.errors import SlotWalError, one_line
+from singer_postgres.core.errors import SingerPostgresError, SlotWalError, one_line
 from singer_postgres.core.source import slot_wal
 from singer_postgres.core.source.slot_wal import Level, SlotBudget, SlotWal, megabytes
+from singer_postgres.core.sql_compat import Error
 
 if TYPE_CHECKING:
     import logging
@@ -56,8 +55,8 @@ class SlotWatch:
         try:
             with closing(self._connect()) as connection:
                 self.look(connection)
-        except psycopg2.Error as error:
-            self._logger.warning("Can't see how much WAL is kept for the slot %s: %s", self._slot, one_line(error))
+        except (Error, SingerPostgresError) as error:
+            self._say_unseen(error)
 
     def at_end(self, failure: Exception | None) -> Exception | None:
         """Return the error with which the run ends, and drop the slot if it is over the budget and is to be dropped.
@@ -73,8 +72,12 @@ class SlotWatch:
                 if wal is None or self._budget.level(wal) is not Level.over:
                     return failure
                 return self._spent(connection, wal, failure)
-        except psycopg2.Error as error:
-            return failure or error
+        except (Error, SingerPostgresError) as error:
+            self._say_unseen(error)
+            return failure
+
+    def _say_unseen(self, error: Exception) -> None:
+        self._logger.warning("Can't see how much WAL is kept for the slot %s: %s", self._slot, one_line(error))
 
     def _spent(self, connection: Connection, wal: SlotWal, failure: Exception | None) -> SlotWalError:
         what = self._budget.describe(self._slot, wal)
