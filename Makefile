@@ -19,11 +19,11 @@ compose-ready:
 # Profiles of this call, and those of the environment or .env. Each is exported only if it is set here: an empty variable would
 # override .env.
 COMMA := ,
-CALLED := $(if $(WORKERS),celery) $(if $(MONITORING),monitoring) $(if $(LOGS),logs)
+CALLED := $(if $(WORKERS),celery) $(if $(MONITORING),monitoring) $(if $(LOGS),logs) $(if $(FOLLOW),follow)
 KEPT := $(subst $(COMMA), ,$(or $(COMPOSE_PROFILES),$(shell sed -n 's/^COMPOSE_PROFILES=//p' .env 2>/dev/null | tr -d '"')))
 # the demo shop's dashboards, where its models are a package of the project
 export DEMO_DASHBOARDS ?= $(if $(shell grep -s '/demo/shop' transform/packages.yml | grep -v '^ *\#'),./demo/shop/dashboards,./monitoring/grafana/none)
-OPTIONAL := --profile celery --profile monitoring --profile logs
+OPTIONAL := --profile celery --profile monitoring --profile logs --profile follow
 
 .PHONY: compose-up
 ifneq ($(strip $(CALLED)),)
@@ -32,7 +32,7 @@ endif
 ifdef WORKERS
 compose-up: export AIRFLOW_EXECUTOR := CeleryExecutor
 endif
-compose-up: compose-ready secrets ## build and start all services, and wait until they are healthy (WORKERS=2, MONITORING=1, LOGS=1)
+compose-up: compose-ready secrets ## build and start all services, and wait until they are healthy (WORKERS=2, MONITORING=1, LOGS=1, FOLLOW=1)
 	@# one image after the other, because the second is built on the first
 	@if $(COMPOSE) config --images | grep -q -e '-airflow:local$$'; then \
 		$(COMPOSE) build --quiet etl && $(COMPOSE) build --quiet airflow-init pgbouncer; \

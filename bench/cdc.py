@@ -27,11 +27,13 @@ from tests.singer.conftest import Pipe
 from bench import report
 from singer_postgres.core import session
 from singer_postgres.core.source import log_tables
+from singer_postgres.core.source.slot_wal import SlotBudget
 from singer_postgres.tap.chunk_files import ChunkFiles
 from singer_postgres.tap.events import ChangesRead, CutReached, Failed
 from singer_postgres.tap.log import following
 from singer_postgres.tap.log.log_reader import LogReader, LogSettings
 from singer_postgres.tap.log.replication import Replication
+from singer_postgres.tap.log.slot_watch import SlotWatch
 from singer_postgres.tap.stream_plan import StreamPlan
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ def _decoded(pipe: Pipe, rows: int, changes: int) -> str:
         files=files,
         settings=LogSettings(),
         events=events,
+        slot_watch=SlotWatch(SlotBudget(), _SLOT, pipe.source, logging.getLogger(__name__)),
     )
     reader.loaded("public-items", found.end)
     count, began, cpu = 0, time.monotonic(), time.process_time()

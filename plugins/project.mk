@@ -41,6 +41,10 @@ down: setup ## stop the embedded servers; their data stays
 reset: setup ## delete the servers' data and the pipeline's state (asks first)
 	@$(BIN)/tidemark reset
 
+.PHONY: follow
+follow: setup ## follow the log of LOG_BASED streams until Ctrl-C, with changes after seconds (SOURCE=crm)
+	@exec $(BIN)/tidemark follow $(SOURCE)
+
 .PHONY: airflow
 airflow: python ## run Airflow on http://127.0.0.1:8080 with a DAG for each schedule, until Ctrl-C
 	@$(PYTHON) plugins/bootstrap.py --airflow

@@ -38,7 +38,7 @@ services:
     f"  {name}: {{build: {{network: host}}}}\n"
     for name in (
         "etl", "dbt", "pgbouncer", "airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor",
-        "airflow-triggerer", "airflow-worker", "tidemark-metrics", "log-shipper",
+        "airflow-triggerer", "airflow-worker", "follow", "tidemark-metrics", "log-shipper",
     )
 )  # fmt: skip
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.test_onboard_whole import DATA, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOT = "tidemark_tap_postgres"
+ORPHAN = "tidemark_of_a_removed_project"
 
 
 @pytest.fixture
@@ -24,13 +31,36 @@ def slots(project: Checkout) -> list[dict[str, object]]:
     return json.loads(project.tidemark("slots", "list", "--json"))
 
 
-@pytest.mark.long
-def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
+def log_of(project: Checkout) -> dict[str, Any]:
+    status = [json.loads(line) for line in project.tidemark("status", "--json").splitlines()]
+    (log,) = [each for each in status if each.get("side") == "log"]
+    return log
+
+
+def edit_streams(project: Checkout) -> None:
     definition = project.root / "extract" / "extractors.meltano.yml"
     text = definition.read_text()
     for name in ("orders", "order_items"):
         text = text.replace(f"public-{name}: *incremental", f"public-{name}: {{replication-method: LOG_BASED}}")
     definition.write_text(text)
+
+
+@pytest.fixture
+def following(project: Checkout) -> Checkout:
+    """A project whose orders and order_items follow the log."""
+    edit_streams(project)
+    with project.connect("source", "postgres") as connection:
+        connection.execute("alter system set wal_level = logical")
+    project.tidemark("down")
+    project.tidemark("up")
+    project.tidemark("slots", "create")
+    project.extract_and_load()
+    return project
+
+
+@pytest.mark.long
+def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
+    edit_streams(project)
     assert "LOG_BASED streams need wal_level logical" in project.run("tidemark", "check").stdout
     assert "wal_level needs a restart" in project.refusal("slots", "create")
     project.tidemark("down")
@@ -48,6 +78,9 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
         connection.execute("delete from order_items where order_id = 3")
         connection.execute("update orders set shipping_fee = 99 where order_id = 4")
     project.extract_and_load()
+    # they were INCREMENTAL, which does not see deletes, until a comparison finds them equal
+    assert {each["state"] for each in log_of(project)["streams"]} == {"to be repaired"}
+    assert "rows that were deleted before it followed the log" in project.tidemark("status")
     for found in json.loads(project.tidemark("reconcile", "--json")):
         assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
     assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(99,)]
@@ -56,7 +89,232 @@ def test_the_shop_follows_its_log_after_the_steps_of_the_page(project):
     assert slot["confirmed"] == slot["warehouse"]
     fits = {each["stream"]: each["fit"] for each in json.loads(project.tidemark("state", "check", "--json"))}
     assert set(fits.values()) == {"fits"}
+    log = log_of(project)
+    assert (log["slot"], log["position"]) == (SLOT, slot["warehouse"])
+    assert (log["lag_bytes"] < 2**20, log["lag_seconds"] < 600) == (True, True)
+    assert {each["stream"]: each["state"] for each in log["streams"]} == {
+        "public-order_items": "following",
+        "public-orders": "following",
+    }
+    assert "following" in project.tidemark("status")
+    project.tidemark("metrics", "--textfile", str(project.root / "x.prom"))
+    metrics = (project.root / "x.prom").read_text()
+    states = re.findall(r'tidemark_stream_log_state\{.*state="following",stream="([^"]*)"\} 1.0', metrics)
+    assert sorted(states) == ["public-order_items", "public-orders"]
+    assert re.search(rf'tidemark_slot_lag_seconds\{{.*slot="{SLOT}".*\}}', metrics)
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 98 where order_id = 4")
+    raw = json.loads(project.tidemark("trace", "public-orders", "4", "--json"))[1]
+    assert "differs: the next run may read it from the log" in raw["said"]
+    assert "LOG_BASED, following: the slot is" in raw["said"]
 
     project.tidemark("slots", "drop", SLOT, "--yes")
     assert slots(project) == []
     assert "has no replication slot" in project.run("tidemark", "check").stdout
+
+
+def comes_back(project: Checkout) -> None:
+    """Repair the slot's streams, and go on; then all is equal."""
+    project.tidemark("slots", "repair")
+    project.extract_and_load()
+    for found in json.loads(project.tidemark("reconcile", "--json")):
+        assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
+
+
+def check_names_what_leaves_no_room(project: Checkout) -> None:
+    with project.connect("source") as connection:
+        connection.execute(
+            "select pg_create_physical_replication_slot('taken_' || i) "
+            "from generate_series(1, current_setting('max_replication_slots')::int) i"
+        )
+        assert "(max_replication_slots) are in use" in " ".join(project.run("tidemark", "check").stdout.split())
+        connection.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+        connection.execute(f"select pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    none = {"TAP_POSTGRES__METADATA": '{"*": {"replication-method": "FULL_TABLE"}}'}
+    found = " ".join(project.run("tidemark", "check", env=none).stdout.split())
+    assert "nobody reads it" in found
+    assert "because no stream is LOG_BASED" in found
+
+
+@pytest.mark.long
+def test_a_slot_that_was_advanced_or_keeps_too_much_wal_is_named_with_what_to_do(following):
+    project = following
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 99 where order_id = 4")
+        connection.execute(f"select pg_create_logical_replication_slot('{ORPHAN}', 'pgoutput')")
+        connection.execute("alter system set wal_sender_timeout = 0")
+        connection.execute("select pg_reload_conf()")
+        wal = "select count(pg_logical_emit_message(false, 'test', repeat('x', 100000))) from generate_series(1, 400)"
+        connection.execute(wal)
+    own, orphan = sorted(slots(project), key=lambda each: str(each["slot"]), reverse=True)
+    assert (own["slot"], own["is_ours"], own["streams"]) == (SLOT, True, ["public-order_items", "public-orders"])
+    assert not orphan["is_ours"]
+    found = project.run("tidemark", "check").stdout
+    assert f"{ORPHAN} keeps" in found
+    assert "wal_sender_timeout is 0" in found
+
+    # no run has to happen
+    over = {"TAP_POSTGRES_MAX_SLOT_WAL_MB": "20"}
+    assert "max_slot_wal_mb allows for tidemark_tap_postgres" in project.refusal("slots", "list", env=over)
+    assert "max_slot_wal_mb allows 20 MB" in project.run("tidemark", "check", env=over).stdout
+    assert "run its tap, or drop it" in project.refusal("slots", "enforce", env=over)
+    # as Airflow runs it
+    failed = project.run("tidemark", "run", "tidemark:slots", env=over)
+    assert (failed.returncode, "slot_wal_exceeded" in failed.stderr) == (1, True), failed.stderr
+    project.tidemark("run", "tidemark:slots")
+
+    assert "Nothing was advanced; --yes advances" in project.refusal("slots", "advance", SLOT)
+    assert "is not between" in project.refusal("slots", "advance", SLOT, "--to", "0/1", "--yes")
+    said = project.tidemark("slots", "advance", SLOT, "--yes")
+    assert "must be repaired then: public-order_items, public-orders" in said
+    failed = project.run("tidemark", "run", "tap-postgres", "target-postgres")
+    assert failed.returncode
+    assert "slot_ahead" in failed.stdout + failed.stderr
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
+
+    comes_back(project)
+    over["TAP_POSTGRES_MAX_SLOT_WAL_ACTION"] = "drop"
+    with project.connect("source") as writer, writer.transaction():
+        writer.execute("create table held (id int)")
+        with project.connect("source") as connection:
+            connection.execute(wal)
+            connection.execute(wal)
+        # the server has to keep what the open transaction may have written
+        project.tidemark("slots", "advance", SLOT, "--yes")
+        found = " ".join(project.run("tidemark", "check").stdout.split())
+        assert re.search(r"each start of a run reads \d+ MB of the log again", found)
+        assert "the oldest open transaction is of pid" in found
+        assert "it was dropped; `tidemark slots repair" in project.refusal("slots", "enforce", env=over)
+    assert [each["is_ours"] for each in slots(project)] == [False]
+    project.tidemark("slots", "drop", ORPHAN, "--yes")
+    check_names_what_leaves_no_room(project)
+
+
+@pytest.mark.long
+def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_does_not_move_the_slot(following):
+    project = following
+    project.tidemark("backup")
+    (before,) = slots(project)
+    said = project.tidemark("backup", "drill")
+    assert "No sync of 2 LOG_BASED streams of " in said
+    assert "The drill succeeded" in said
+    (after,) = slots(project)
+    assert (after["confirmed"], after["warehouse"]) == (before["confirmed"], before["warehouse"])
+
+    with project.connect("source") as connection:
+        connection.execute("update orders set shipping_fee = 99 where order_id = 4")
+    project.extract_and_load()
+    project.tidemark("restore", "latest", "--replace", "--yes")
+    (slot,) = slots(project)
+    assert slot["warehouse"] == before["warehouse"]
+    failed = project.run("tidemark", "run", "tap-postgres", "target-postgres")
+    assert failed.returncode
+    assert "slot_ahead" in failed.stdout + failed.stderr
+    assert "Was the slot made again, or the warehouse restored?" in failed.stdout + failed.stderr
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(0,)]
+    assert "`tidemark slots repair`" in failed.stdout + failed.stderr
+    comes_back(project)
+    assert project.rows("warehouse", "select count(*) from raw.orders where shipping_fee = 99") == [(1,)]
+
+    # a pause
+    project.tidemark("slots", "drop", SLOT, "--yes")
+    with project.connect("source") as connection:
+        connection.execute("delete from order_items where order_id = 5")
+    assert "slot_missing" in project.run("tidemark", "run", "tap-postgres", "target-postgres").stderr
+    comes_back(project)
+
+
+@pytest.mark.long
+def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_seconds(following):
+    project = following
+    fee = "update orders set shipping_fee = {} where order_id = 4"
+    follower = project.start("follow", "--seconds", "600")
+    for number in range(1, 4):
+        with project.connect("source") as connection:
+            connection.execute(fee.format(number))
+        deadline = time.monotonic() + 40
+        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    with project.connect("source") as connection:
+        connection.execute(fee.format(4))
+    # as long as it takes to arrive, and less than a flush
+    time.sleep(0.5)
+    asked = time.monotonic()
+    follower.terminate()
+    printed, _ = follower.communicate(timeout=60)
+    assert (follower.returncode, time.monotonic() - asked < 15) == (0, True), printed
+    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(4,)]
+    status = [json.loads(line) for line in project.tidemark("status", "--json").splitlines()]
+    outcomes = {each["stream"]: each["outcome"] for each in status if "outcome" in each}
+    assert set(outcomes.values()) == {"succeeded"}
+    (slot,) = slots(project)
+    assert slot["confirmed"] == slot["warehouse"]
+
+
+def shut_down_source(project: Checkout, *, within_s: float) -> None:
+    """Have the source's server shut down, as a package manager would, and start it again."""
+    (directory,) = project.rows("source", "show data_directory")
+    server = psutil.Process(int((Path(directory[0]) / "postmaster.pid").read_text().split()[0]))
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=within_s)
+
+
+@pytest.mark.long
+def test_the_source_can_shut_down_while_a_run_follows_also_if_the_target_stands_still(following):
+    project = following
+    fee = "update orders set shipping_fee = {} where order_id = 4"
+    for number, stops in enumerate((False, True), start=1):
+        follower = project.start("follow", "--seconds", "600", env={"TAP_POSTGRES_STALL_SECONDS": "10"})
+        with project.connect("source") as connection:
+            connection.execute(fee.format(number))
+        deadline = time.monotonic() + 40
+        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        if stops:
+            of_it = psutil.Process(follower.pid).children(recursive=True)
+            target = next(each for each in of_it if "target-postgres" in " ".join(each.cmdline()[:3]))
+            target.suspend()
+            with project.connect("source") as connection:
+                connection.execute(fee.format(99))
+        try:
+            shut_down_source(project, within_s=30)
+        finally:
+            if stops:
+                target.resume()
+        printed, _ = follower.communicate(timeout=90)
+        assert follower.returncode, printed
+        assert ("replication_failed" in printed) or ("source_unreachable" in printed), printed
+        project.tidemark("up")
+        project.extract_and_load()
+    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(99,)]
+
+
+@pytest.mark.long
+def test_onboarding_has_a_table_follow_the_log_once_an_administrator_has_run_what_it_prints():
+    with strangers() as all_:
+        with all_.connect("postgres") as connection:
+            connection.execute("alter system set wal_level = logical")
+        all_.checkout.tidemark("down")
+        all_.checkout.tidemark("up")
+        all_.make("music", DATA / "music.sql")
+        options = ("music", *all_.address("music"), "--yes", "--log-based", "Album", "--log-based", "Track")
+        refused = all_.checkout.refusal("onboard", *options)
+        assert "Have an administrator run in" in refused
+        assert "CREATE PUBLICATION" in refused
+        with all_.connect("music") as connection:
+            for statement in all_.checkout.tidemark("slots", "create", "music", "--sql").splitlines():
+                connection.execute(statement.encode())
+        all_.is_on_board("music", all_.onboard(*options), 11)
+        (slot,) = json.loads(all_.checkout.tidemark("slots", "list", "music", "--json"))
+        assert slot["streams"] == ["public-Album", "public-Track"]
+        with all_.connect("music") as connection:
+            connection.execute("""update "Album" set "Title" = 'by the log' where "AlbumId" = 1""")
+        all_.checkout.tidemark("run", "tap-music", "target-music")
+        assert all_.checkout.rows("warehouse", """select "Title" from raw_music."Album" where "AlbumId" = 1""") == [
+            ("by the log",)
+        ]
+        said = all_.checkout.tidemark("source", "retire", "music")
+        assert "`tidemark slots drop tidemark_tap_music --source music`" in said
+        all_.checkout.tidemark("slots", "drop", "tidemark_tap_music", "--source", "music", "--yes")

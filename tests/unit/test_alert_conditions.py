@@ -57,6 +57,8 @@ def test_nothing_is_shown_while_all_is_well():
     [
         ("StreamFailed", {"outcome": "failed", "code": "lock_busy"}),
         ("StreamFailed", {"outcome": "killed"}),
+        ("StreamNeedsRepair", {"log_state": "left the log"}),
+        ("StreamNeedsRepair", {"log_state": "to be repaired"}),
         ("StreamSchemaRefused", {"outcome": "failed", "code": "column_retyped"}),
         ("StreamNotStarted", {"started": NOW - 1.6 * HOUR}),
         ("StreamNoSuccessfulRun", {"succeeded": NOW - 2.1 * HOUR}),

@@ -37,7 +37,8 @@ def table(*columns: SourceColumn, name: str = "t", **more) -> SourceTable:
 def proposed(*tables: SourceTable, source: str = "crm", **answers) -> Proposal:
     """Return the proposal for tables."""
     patterns = answers.pop("patterns", ())
-    return propose(Facts(SourceCatalog(tables, (), "me")), Wanted(source, patterns, Answers(**answers)))
+    catalog = SourceCatalog(tables, (), "me", has_log=answers.pop("has_log", False))
+    return propose(Facts(catalog), Wanted(source, patterns, Answers(**answers)))
 
 
 def only(*tables: SourceTable, **answers):
@@ -48,6 +49,24 @@ def test_a_column_that_a_trigger_keeps_is_the_replication_key():
     each = only(table(STAMP, kept_by_trigger={"updated_at": "touch"}))
     assert (each.method, each.replication_key, each.question) == (Method.incremental, "updated_at", None)
     assert each.reason == "updated_at is NOT NULL, and trigger touch sets it at each update"
+
+
+def test_a_large_table_without_a_replication_key_is_offered_to_follow_the_log_where_the_source_writes_one():
+    offer = "LOG_BASED would read only its changes, deletes too (--log-based public.t)"
+    large = table(bytes=LARGE)
+    assert any(offer in warning for warning in only(large, has_log=True).warnings)
+    for one, has_log in (
+        (large, False),
+        (table(), True),
+        (table(bytes=LARGE, has_primary_key=False), True),
+        (table(STAMP, bytes=LARGE, kept_by_trigger={"updated_at": "touch"}), True),
+    ):
+        assert not any("LOG_BASED" in warning for warning in only(one, has_log=has_log).warnings)
+    chosen = only(large, log_based=frozenset({"t"}))
+    assert (chosen.method, chosen.reason) == (Method.log_based, "following the log was chosen explicitly")
+    assert edit.change(proposed(large), "t", Method.log_based).tables[0].method is Method.log_based
+    with pytest.raises(UsageError, match=r"public\.t has no primary key, which identifies rows in the log"):
+        only(table(has_primary_key=False), log_based=frozenset({"t"}))
 
 
 NO_PROOF = {

@@ -57,7 +57,7 @@ def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
         task_id=step.name,
         arguments=["run", *step.options, *step.blocks],
         env=env,
-        pool=reading or (pools.NONE if step.only_backs_up else pools.WAREHOUSE),
+        pool=reading or (pools.NONE if step.is_apart else pools.WAREHOUSE),
         doc_md=f"`tidemark run {' '.join([*step.options, *step.blocks])}`",
         asset=RAW if step.loads else MARTS if step.tests else None,
         part=step.part,

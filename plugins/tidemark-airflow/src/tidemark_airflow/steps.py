@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     Part = frozenset[str]
 
-_BACKUP = "tidemark:backup"
+# they put no load on a source worth a slot of its pool, and block no run and no build
+_APART = {"tidemark:backup", "tidemark:slots"}
 _RECONCILE = ("tidemark:reconcile",)
 # dbt's commands that may take some of the models at a time
 _SPLIT = {"run", "build", "test", "freshness", "snapshot"}
@@ -61,12 +62,12 @@ class Step:
     @property
     def reads_source(self) -> bool:
         """Whether it puts load on a source database."""
-        return self.loads or any(block.startswith("tidemark:") for block in self.blocks if block != _BACKUP)
+        return self.loads or any(block.startswith("tidemark:") for block in set(self.blocks) - _APART)
 
     @property
-    def only_backs_up(self) -> bool:
-        """Whether it is only a backup, which blocks no run and no build."""
-        return set(self.blocks) == {_BACKUP}
+    def is_apart(self) -> bool:
+        """Whether it waits for no run and no build: a backup, or a look at the slots, which may be urgent."""
+        return set(self.blocks) <= _APART
 
     @property
     def tests(self) -> bool:

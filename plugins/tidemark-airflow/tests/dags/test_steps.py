@@ -109,3 +109,10 @@ def test_names_stay_short_enough_for_airflow():
     planned = steps.plan([*((tap, tap.replace("tap", "target")) for tap in taps), ("dbt-postgres:run",)], taps)
     assert planned[-1].name == "dbt_run_12_sources_13"
     assert max(len(step.name) for step in planned) < 250
+
+
+def test_a_look_at_the_slots_waits_for_no_run_that_reads_the_source():
+    (step,) = steps.plan([("tidemark:slots",)], {})
+    assert (step.name, step.reads_source, step.is_apart) == ("slots", False, True)
+    (step,) = steps.plan([("tidemark:slots", "tidemark:check")], {})
+    assert (step.reads_source, step.is_apart) == (True, False)

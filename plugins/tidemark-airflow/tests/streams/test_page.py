@@ -91,6 +91,30 @@ def test_without_run_records_lag_and_bookmark_come_from_the_state(filled):
     assert customers["bookmark"]
 
 
+def test_a_stream_that_follows_the_log_is_as_fresh_as_its_slot_and_one_that_left_it_says_why(filled):
+    filled.do("alter table raw._tidemark_state add column if not exists repair text")
+    slots = (
+        "create table raw._tidemark_slots as select source, 's'::text as slot, '0/15D4E10'::pg_lsn as position, "
+        "now() - interval '5 seconds' as committed_at from raw._tidemark_state limit 1;"
+        "grant select on raw._tidemark_slots to tidemark_watcher;"
+        "update raw._tidemark_state set slot = 's', is_loading = false where stream = 'public-customers';"
+        "update raw._tidemark_state set slot = 's', is_loading = true where stream = 'public-orders';"
+        "update raw._tidemark_state set repair = 'its merge failed' where stream = 'public-order_items'"
+    )
+    back = (
+        "drop table raw._tidemark_slots; update raw._tidemark_state set slot = null, is_loading = null, repair = null"
+    )
+    with for_a_while(filled, slots, back):
+        customers, orders, items = (stream(f"public-{name}") for name in ("customers", "orders", "order_items"))
+        html = body(page.page())
+    assert (customers["log"], customers["bookmark"]) == ("following", "0/15D4E10")
+    assert 5 <= customers["lag_seconds"] < 60
+    assert (orders["log"], items["log"], items["repair"]) == ("loading", "left the log", "its merge failed")
+    assert "LOG_BASED, left the log: its merge failed. `tidemark slots repair` brings it back." in html
+    assert "Its first load from the table is not complete" in html
+    assert stream("public-customers")["log"] is None
+
+
 def test_a_failed_stream_says_why_and_its_lag_counts_from_its_last_success():
     products = stream("public-products")
     assert products["outcome"] == "failed"

@@ -67,6 +67,14 @@ class RowsDifferError(TidemarkError):
     section = "reconcile"
 
 
+class SlotWalError(TidemarkError):
+    """The source keeps more WAL for a replication slot than `max_slot_wal_mb` allows."""
+
+    code = errors.SlotWalError.code
+    cure = errors.SlotWalError.cure
+    section = errors.SlotWalError.section
+
+
 class BackupError(TidemarkError):
     """A backup could not be made, verified, drilled or restored."""
 

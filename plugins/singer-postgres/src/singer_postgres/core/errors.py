@@ -570,6 +570,14 @@ class SlotAheadError(RunError):
     section = "slots"
 
 
+class SlotWalError(RunError):
+    """The source keeps more WAL for the replication slot than `max_slot_wal_mb` allows, also at the end of a run."""
+
+    code = "slot_wal_exceeded"
+    cure = "Run it more often, end old transactions of the source, or raise max_slot_wal_mb; the message has figures."
+    section = "slots"
+
+
 class ReplicationError(RunError):
     """The source ended or refused the session that streams its log."""
 

@@ -33,6 +33,8 @@ LOG = "log"
 
 # in the `pgcopy` object: the log describes the table, as it was where the changes that follow were made
 OF_LOG = "of_log"
+# what the target writes into a cut's FIFO while it works on it, beside the positions that it has committed
+ALIVE = "alive"
 
 # the prefix of the warehouse's own tables and columns
 OWN = "_tidemark_"
@@ -291,7 +293,7 @@ class Cut:
         loading: those of them whose first load is not complete.
         loaded: those whose first load has become complete at this position.
         doubts: why a stream's rows may differ from the source's, by stream; the log does not tell of all that happens.
-        acknowledge: the path of a FIFO that takes the cut's end, once it is committed.
+        acknowledge: the path of a FIFO that takes a line with the cut's end once it is committed, and `ALIVE` before.
         last: the run ends here.
     """
 

@@ -268,7 +268,8 @@ class BatchWriter:
         # a worker can only be reading a failed stream by now, whose chunks nobody takes
         self._files.stop()
         last_event_at = time.monotonic()
-        while self._files.on_their_way() or not (self._log is None or self._log.join(0)):
+        # the log first: if its reader has failed, nobody may take the files any more
+        while not (self._log is None or self._log.join(0)) or self._files.on_their_way():
             time.sleep(_DRAIN_POLL_S)
             last_event_at = self._log_silence(last_event_at)
         self._files.close()

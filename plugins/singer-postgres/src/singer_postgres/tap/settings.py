@@ -181,6 +181,32 @@ SETTINGS = th.PropertiesList(
         "when the run began, and ends.",
     ),
     th.Property(
+        "max_slot_wal_mb",
+        th.NumberType(exclusive_minimum=0),
+        title="WAL kept for the slot",
+        description="How much WAL, in MiB, the source may keep for the slot of LOG_BASED streams. Half of it is warned "
+        "of. A run that ends while there is more fails; one that catches up does not. Default: no limit. The server "
+        "keeps that of half a minute in any case.",
+    ),
+    th.Property(
+        "max_slot_wal_action",
+        th.StringType,
+        allowed_values=["fail", "drop"],
+        default="fail",
+        title="When it keeps more",
+        description="What happens at the end of a run when the source keeps more than `max_slot_wal_mb`, and by "
+        "`tidemark slots enforce`: `fail`, or also `drop` the slot, so that the source's disk does not fill. Its "
+        "streams must then be repaired.",
+    ),
+    th.Property(
+        "stall_seconds",
+        th.NumberType(minimum=10, maximum=_MOST_SECONDS),
+        default=300,
+        title="Longest standstill",
+        description="How long the target of LOG_BASED streams may stand still before the session that streams the log "
+        "ends, because the source can't shut down while it is open. A long merge is no standstill.",
+    ),
+    th.Property(
         "statement_timeout",
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,

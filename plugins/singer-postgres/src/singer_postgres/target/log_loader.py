@@ -10,11 +10,10 @@ once the log has passed the position of the load's last snapshot.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.target import files
+from singer_postgres.target.acknowledgements import LifeSigns, acknowledge
 from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.full_stages import short_digest
 from singer_postgres.target.staged_changes import PendingChanges, StagedChanges
@@ -93,6 +93,7 @@ class LogLoader:
         self._open: set[LogStreamLoad] = set()
         self._connection: Connection | None = None
         self._is_ready = False
+        self._life = LifeSigns(warehouse)
 
     def submit(self, job: LogJob) -> None:
         """Queue a file of changes, or a cut.
@@ -142,7 +143,9 @@ class LogLoader:
             while (job := self._jobs.get()) is not None:
                 if isinstance(job.batch, Changes):
                     self._stage(job, job.batch)
-                else:
+                    continue
+                self._life.fifo = job.batch.acknowledge
+                with self._life.during(self._connected()):
                     self._cut(job, job.batch)
         except Exception as error:  # noqa: BLE001 - the main thread reports it
             self._error = driver_errors.wrap_driver_error(
@@ -244,7 +247,7 @@ class LogLoader:
         slots.reached(connection, source, cut)
         connection.execute("COMMIT")
         self._staged.clear()
-        _acknowledge(cut)
+        acknowledge(cut)
         for load, written in counts.items():
             self._counted(load, written, last=cut.last)
         self._done(job.number)
@@ -332,13 +335,3 @@ class LogLoader:
         if doubt:
             load.doubted(connection, doubt)
         return written
-
-
-def _acknowledge(cut: Cut) -> None:
-    """Tell the tap that the cut is committed. If it is gone, it reads the slot's position at its next start."""
-    with suppress(OSError):
-        fifo = os.open(cut.acknowledge, os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(fifo, f"{cut.end}\n".encode())
-        finally:
-            os.close(fifo)

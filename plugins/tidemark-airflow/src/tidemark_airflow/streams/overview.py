@@ -65,7 +65,10 @@ class StreamEntry(BaseModel):
         database: identifies the database that it was last read from.
         into: the schema that it is loaded into.
         table: its table with the schema; None while that is unknown.
+        bookmark: its bookmark; of a LOG_BASED stream, its position in the log.
         lag_seconds: the age of the source's state that the warehouse has in full; None if it was never loaded.
+        log: how a LOG_BASED stream stands: following, loading, to be repaired, or left the log; None for others.
+        repair: why a LOG_BASED stream must be repaired.
         runs: the latest runs, oldest first.
     """
 
@@ -76,6 +79,8 @@ class StreamEntry(BaseModel):
     table: str | None = None
     bookmark: str | None = None
     lag_seconds: float | None = None
+    log: str | None = None
+    repair: str | None = None
     runs: list[RunEntry] = []
     comparison: Comparison | None = None
 
@@ -94,8 +99,8 @@ class StreamEntry(BaseModel):
 
     @property
     def troubled(self) -> bool:
-        """Whether someone should look at it: it failed, was never loaded, rejected rows, or differs from its source."""
-        failed = self.outcome in {"failed", "killed", "never loaded"}
+        """Whether someone should look at it: it failed, rejected rows, must be repaired, or differs from its source."""
+        failed = self.outcome in {"failed", "killed", "never loaded"} or self.repair is not None
         rejected = bool(self.last and self.last.rows_rejected)
         return failed or rejected or bool(self.comparison and self.comparison.outcome in {"failed", "different"})
 

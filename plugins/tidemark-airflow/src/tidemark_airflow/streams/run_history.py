@@ -31,7 +31,9 @@ _READING = """
     set local statement_timeout = '10s'; set local lock_timeout = '5s';
     set local timezone = 'UTC'; set local datestyle = 'ISO'
 """
-RUNS, STATE, CHANGES, RECONCILES = (f"_tidemark_{name}" for name in ("runs", "state", "schema_changes", "reconciles"))
+RUNS, STATE, SLOTS, CHANGES, RECONCILES = (
+    f"_tidemark_{name}" for name in ("runs", "state", "slots", "schema_changes", "reconciles")
+)
 MODEL_RUNS = "_tidemark_model_runs"
 _TABLES = """
     select nspname as schema, relname as name,
@@ -53,8 +55,17 @@ _RUNS = """
     ) as run
     where nth <= 20 order by started_at
 """
+# an older warehouse lacks the columns of LOG_BASED streams
 _STATE = """
-    select source, stream, table_name, bookmark, extract(epoch from now() - extracted_at)::float as lag_seconds from {}
+    select source, stream, table_name, bookmark, extract(epoch from now() - extracted_at)::float as lag_seconds,
+        to_jsonb(state) ->> 'slot' as slot, coalesce((to_jsonb(state) ->> 'is_loading')::boolean, false) as is_loading,
+        to_jsonb(state) ->> 'repair' as repair
+    from {} state
+"""
+_SLOTS = """
+    select source, slot, position::text as position,
+        greatest(0, extract(epoch from now() - committed_at))::float as lag_seconds
+    from {}
 """
 _RECONCILES = "select distinct on (source, stream) * from {} order by source, stream, compared_at desc"
 _CHANGES = """
@@ -84,7 +95,7 @@ def overview(warehouse: WarehouseSettings, monitor: Monitor, sources: Sequence[S
         HistoryError: the warehouse can't be reached, or does not answer in time.
     """
     with _reading(warehouse, monitor) as connection:
-        tables = connection.execute(_TABLES, [[RUNS, STATE, CHANGES, RECONCILES, MODEL_RUNS]]).fetchall()
+        tables = connection.execute(_TABLES, [[RUNS, STATE, SLOTS, CHANGES, RECONCILES, MODEL_RUNS]]).fetchall()
         history = _HistoryTables(
             connection, {(row["schema"], row["name"]): row["readable"] for row in tables}, monitor.user
         )
@@ -190,6 +201,10 @@ def _streams(history: _HistoryTables, schema: str, source: str) -> list[StreamEn
                 found[key] = StreamEntry(source=source, database=key[0], stream=key[1], into=schema)
             yield found[key], row
 
+    positions = {
+        (row["source"], row["slot"]): (row["position"], row["lag_seconds"])
+        for row in history.rows(schema, SLOTS, _SLOTS)
+    }
     for stream, row in each(RUNS, _RUNS):
         stream.table = f"{schema}.{row['table_name']}"
         stream.lag_seconds = row["lag_seconds"]
@@ -199,6 +214,15 @@ def _streams(history: _HistoryTables, schema: str, source: str) -> list[StreamEn
         stream.bookmark = row["bookmark"]
         # for a warehouse that keeps no run records
         stream.lag_seconds = stream.lag_seconds if stream.runs else row["lag_seconds"]
+        stream.repair = row["repair"]
+        if row["slot"]:
+            stream.log = "loading" if row["is_loading"] else "following" if row["repair"] is None else "to be repaired"
+            position = positions.get((stream.database, row["slot"]))
+            if position and not row["is_loading"]:
+                # a run may follow the log for hours, and its streams are as fresh as the slot
+                stream.bookmark, stream.lag_seconds = position
+        elif row["repair"] is not None:
+            stream.log = "left the log"
     for stream, row in each(RECONCILES, _RECONCILES):
         stream.comparison = Comparison(**row)
     latest = {stream.stream: stream for stream in sorted(found.values(), key=_activity)}

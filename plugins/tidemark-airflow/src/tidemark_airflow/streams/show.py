@@ -62,6 +62,10 @@ def _said(stream: StreamEntry) -> list[str]:
         lines.append(first_line(last.error) or "")
     if last and last.rows_rejected:
         lines.append(f"{last.rows_rejected:,} records were put aside into {stream.into}._tidemark_rejects.")
+    if stream.log == "loading":
+        lines.append("Its first load from the table is not complete; then it follows the log.")
+    if stream.repair:
+        lines.append(f"LOG_BASED, {stream.log}: {first_line(stream.repair)}. `tidemark slots repair` brings it back.")
     if found and found.error:
         lines.append(f"Not compared: {first_line(found.error)}")
     elif found:

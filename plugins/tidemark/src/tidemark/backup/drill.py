@@ -26,6 +26,7 @@ from tidemark.backup import database
 from tidemark.backup.manifest import AIRFLOW, DRILL, STATE, WAREHOUSE
 from tidemark.backup.restore import fetched
 from tidemark.errors import BackupError, TidemarkError, UnreachableError, UsageError
+from tidemark.inspect.check import relations, streams
 from tidemark.local import databases
 from tidemark.local.postgres import binaries
 from tidemark.local.postgres.account import account_for
@@ -196,6 +197,8 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
 ) -> None:
     """Prove that the next run after a restore resumes without a gap, with all sources that can be reached."""
     reached = _reached(project, say)
+    filters = {source: _without_log(project, source, say) for source in reached}
+    reached = {source: side for source, side in reached.items() if filters[source] is not None}
     if not reached:
         return
     password = secrets.token_urlsafe(24)
@@ -208,6 +211,7 @@ def _go_on(  # noqa: PLR0913, PLR0917 - everything that it needs
         project,
         {
             **{name: value for source in reached.values() for name, value in source.variables().items()},
+            **{name: value for found in filters.values() if found for name, value in found.items()},
             **target.variables(),
             "TARGET_POSTGRES_SSL_ENABLE": "false",
             # a scratch state, wherever the project keeps its own
@@ -246,6 +250,26 @@ def _reached(project: Project, say: Say) -> dict[SourceDefinition, Source]:
         else:
             found[definition] = source
     return found
+
+
+def _without_log(project: Project, source: SourceDefinition, say: Say) -> dict[str, str] | None:
+    """Return the variables that leave a source's LOG_BASED streams out; None if it has no others.
+
+    The drill would read their slot and confirm positions that the real warehouse does not have.
+    """
+    configuration = streams.configuration(project, source)
+    with connections.connect(database_settings.source(project, source)) as connection:
+        with connection.transaction():
+            found, _ = relations.read(connection, configuration.schemas)
+        selected = streams.selected(configuration, streams.discovered(configuration, found))
+    of_log = [stream.name for stream in selected if stream.method == "LOG_BASED"]
+    if not of_log:
+        return {}
+    say(f"No sync of {len(of_log)} LOG_BASED streams of {source.name} was tried: it would move their replication slot")
+    if len(of_log) == len(selected):
+        return None
+    filters = [*configuration.select_filter, *(f"!{name}" for name in of_log)]
+    return {f"{source.prefix}__SELECT_FILTER": json.dumps(filters)}
 
 
 @dataclass(frozen=True)

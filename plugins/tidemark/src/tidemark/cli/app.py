@@ -47,6 +47,7 @@ for _command, _settings in (
     (run.pipeline, {}),
     (run.meltano, _PASSED_ON | {"help_option_names": []}),
     (run.run, {}),
+    (run.follow, {}),
     (run.backfill, {}),
     (backup.restore, {}),
     (onboard.onboard, {}),

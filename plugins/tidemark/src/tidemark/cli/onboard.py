@@ -41,6 +41,10 @@ def onboard(  # noqa: PLR0913 - the options of a command
         list[str] | None,
         typer.Option(metavar="TABLE=COLUMN", help="Read a table by this column, which each update moves: you know it."),
     ] = None,
+    log_based: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TABLE", help="Have a table follow the source's log, also in later runs of this command."),
+    ] = None,
     trust_defaults: Annotated[
         bool, typer.Option("--trust-defaults", help="The application sets modification stamps that no trigger sets.")
     ] = False,
@@ -89,7 +93,7 @@ def onboard(  # noqa: PLR0913 - the options of a command
     choices = Choices(
         tables=_names(tables),
         schemas=_names(schemas),
-        answers=Answers(trust_defaults, dict(map(_choice, incremental or ()))),
+        answers=Answers(trust_defaults, dict(map(_choice, incremental or ())), frozenset(_names(log_based))),
         masks=masks,
         timezone=_timezone(timezone),
         sample=sample,

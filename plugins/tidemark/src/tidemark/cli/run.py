@@ -80,6 +80,21 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     _tell(report, say, as_json)
 
 
+def follow(
+    source: Annotated[str | None, typer.Argument(help="The source; not needed if there is one.")] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long each run lasts; its outcome is in the history then.")
+    ] = 3600,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Follow the log of a source's LOG_BASED streams, run after run, until SIGTERM, which ends it within seconds."""
+    from tidemark.run.follow import follow as run_  # noqa: PLC0415
+
+    say = _listener(as_json)
+    for report in run_(Project.find(), source, seconds=seconds, say=say):
+        _tell(report, say, as_json)
+
+
 def backfill(  # noqa: PLR0913 - the command's options
     stream: Annotated[list[str], typer.Argument(help="Such as public-orders or crm/public-orders.")],
     *,

@@ -90,6 +90,8 @@ def source_retire(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before tables are dropped.")] = False,  # noqa: FBT002
 ) -> None:
     """Give up a source, or some of its streams: no job reads them. Tables and state stay, unless you drop them."""
+    from tidemark.inspect import slots  # noqa: PLC0415
+
     project = Project.find()
     source = sources.find(project, name)
     # a pair reads the database of its source
@@ -101,6 +103,12 @@ def source_retire(
                 return
     if schedules.refresh(project):
         _say(f"{schedules.FILE}: written, so Airflow knows.")
+    for each in [] if stream else doomed:
+        if slot := slots.left_by(project, each):
+            _say(
+                f"The source keeps its WAL for the slot {slot.slot}, which nobody reads now: "
+                f"`tidemark slots drop {slot.slot} --source {each.name}`."
+            )
 
 
 def _retired(project: Project, source: SourceDefinition, streams: list[str], *, drop_tables: bool, yes: bool) -> bool:

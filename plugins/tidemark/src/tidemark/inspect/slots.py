@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,12 @@ from psycopg import sql
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
-from singer_postgres.core.source import log_tables
+from singer_postgres.core.source import log_tables, slot_wal
 from singer_postgres.core.source.identity import identity
-from singer_postgres.core.warehouse import slot_table
+from singer_postgres.core.warehouse import slot_table, state_table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations, streams
-from tidemark.project import connections, database_settings
+from tidemark.project import connections, database_settings, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _SLOTS = """
-    select slot_name::text, plugin::text, active_pid, wal_status, safe_wal_size, confirmed_flush_lsn::text,
-        (pg_wal_lsn_diff(
-            case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn
-        ))::bigint
+    select slot_name::text, plugin::text, active_pid, wal_status, safe_wal_size, confirmed_flush_lsn::text
     from pg_catalog.pg_replication_slots
     where database = current_database() and (slot_name = %s or starts_with(slot_name, 'tidemark_'))
     order by slot_name
+"""
+_FOLLOWED = """
+    select state.slot, array_agg(state.stream order by state.stream) from {} state
+    where state.source = {} and state.slot is not null group by state.slot
 """
 _PUBLISHED = """
     select n.nspname::text, c.relname::text from pg_catalog.pg_publication p
@@ -56,8 +58,13 @@ class SlotFacts:
     Attributes:
         is_ours: the source's tap reads it; otherwise a project that may be gone has left it behind.
         retained_bytes: the WAL that the source keeps for it.
+        behind_bytes: what was written since the position that was confirmed last.
+        read_again_bytes: what each start of a run reads again, because of transactions that were open then.
+        budget_bytes: how much may be kept (max_slot_wal_mb); None for no limit.
+        is_over: more than that is kept.
         safe_bytes: how much more WAL may be written before the server gives the slot up; None without a limit.
         warehouse: the position up to which the warehouse has its changes; None if it has none.
+        streams: the streams that follow it in the warehouse.
     """
 
     source: str
@@ -67,38 +74,83 @@ class SlotFacts:
     active_pid: int | None
     wal_status: str | None
     retained_bytes: int | None
+    behind_bytes: int | None
+    read_again_bytes: int | None
+    budget_bytes: int | None
+    is_over: bool
     safe_bytes: int | None
     confirmed: str | None
     warehouse: str | None
+    streams: tuple[str, ...]
 
 
 def facts(project: Project, source: SourceDefinition) -> list[SlotFacts]:
-    """Return the slots of a source's database.
+    """Return the slots of a source's database, apart from those that other sources of the project read.
 
     Raises:
         TidemarkError: the source can't be reached.
     """
-    name = streams.configuration(project, source).slot
+    configuration = streams.configuration(project, source)
+    name, budget = configuration.slot, configuration.slot_budget
     with connections.connect(database_settings.source(project, source)) as connection:
         rows = connection.execute(_SLOTS, [name]).fetchall()
-        positions = _positions(project, source, identity(connection))
-    return [
-        SlotFacts(source.name, slot, plugin, slot == name, pid, status, retained, safe, confirmed, positions.get(slot))
-        for slot, plugin, pid, status, safe, confirmed, retained in rows
-    ]
+        kept = {row[0]: slot_wal.measure(connection, row[0]) for row in rows}
+        here = in_warehouse(project, source, identity(connection))
+    others = _of_others(project, source) if len(rows) > 1 else frozenset()
+    found = []
+    for slot, plugin, pid, status, safe, confirmed in rows:
+        if slot in others:
+            continue
+        wal, is_ours = kept[slot], slot == name
+        position, followed = here.get(slot, (None, ()))
+        found.append(
+            SlotFacts(
+                *(source.name, slot, plugin, is_ours, pid, status),
+                retained_bytes=wal.retained_bytes if wal else None,
+                behind_bytes=wal.behind_bytes if wal else None,
+                read_again_bytes=wal.read_again_bytes if wal else None,
+                budget_bytes=None if budget.mb is None or not is_ours else round(budget.mb * 2**20),
+                is_over=is_ours and budget.level(wal) is slot_wal.Level.over,
+                safe_bytes=safe,
+                confirmed=confirmed,
+                warehouse=position,
+                streams=followed,
+            )
+        )
+    return found
 
 
-def _positions(project: Project, source: SourceDefinition, identity_: str) -> dict[str, str]:
+def _of_others(project: Project, source: SourceDefinition) -> frozenset[str]:
+    """Return the slots of the project's other sources, which may read the same database."""
+    # that of a retired one is left behind
+    others = [each for each in sources.active(project) if each.name != source.name]
+    return frozenset(streams.configuration(project, each).slot for each in others)
+
+
+def left_by(project: Project, source: SourceDefinition) -> SlotFacts | None:
+    """Return the slot of a source that was given up; None if it has none, or can't be reached."""
+    with suppress(TidemarkError):
+        return next((fact for fact in facts(project, source) if fact.is_ours), None)
+    return None
+
+
+def in_warehouse(project: Project, source: SourceDefinition, source_id: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return up to where the warehouse has each slot's changes, and the streams that follow it, by slot.
+
+    Without a warehouse that answers there are none: the slots are what matters here.
+    """
     try:
         with connections.connect(database_settings.warehouse(project, source)) as connection:
-            table = sql.Identifier(source.raw_schema, slot_table.TABLE.name)
-            there = connection.execute("select to_regclass(%s)", [table.as_string(connection)]).fetchone()
-            if not there or there[0] is None:
-                return {}
+            names = [sql.Identifier(source.raw_schema, each.TABLE.name) for each in (slot_table, state_table)]
+            for name in names:
+                there = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
+                if not there or there[0] is None:
+                    return {}
             query = sql.SQL("select slot, position::text from {} where source = {}")
-            return dict(connection.execute(query.format(table, sql.Literal(identity_))).fetchall())
+            positions = connection.execute(query.format(names[0], sql.Literal(source_id))).fetchall()
+            followed = dict(connection.execute(sql.SQL(_FOLLOWED).format(names[1], sql.Literal(source_id))).fetchall())
+            return {slot: (position, tuple(followed.get(slot, ()))) for slot, position in positions}
     except TidemarkError:
-        # the slots are what matters here
         return {}
 
 
@@ -216,8 +268,8 @@ def origin(side: DatabaseSettings) -> LogOrigin:
     return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
 
 
-def drop(project: Project, source: SourceDefinition, slot: str) -> None:
-    """Drop a slot, and the publication of its name if there is one.
+def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
+    """Drop a slot, and the publication of its name if there is one and this role may. Otherwise return its statement.
 
     Raises:
         TidemarkError: there is no such slot, or it is in use.
@@ -226,9 +278,14 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> None:
     with connections.connect(side) as connection:
         try:
             connection.execute("select pg_drop_replication_slot(%s)", [slot])
-            connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
         except psycopg.Error as error:
             raise TidemarkError(f"{one_line(error)}.") from error
+        try:
+            connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
+        except psycopg.Error:
+            # a role that only reads may drop a slot; a publication costs nothing
+            return f"DROP PUBLICATION {_quoted(slot)};"
+    return None
 
 
 def _tables(wanted: set[tuple[str, str]]) -> str:

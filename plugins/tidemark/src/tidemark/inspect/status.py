@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from tidemark.errors import UnreachableError, UsageError
-from tidemark.inspect import runs
+from tidemark.inspect import log_status, runs
+from tidemark.inspect.log_status import LogState
 from tidemark.inspect.tables import print_whole
 from tidemark.local.postgres.server import Server
 from tidemark.project import connections, database_settings, sources
@@ -17,6 +21,7 @@ from tidemark.project import connections, database_settings, sources
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tidemark.inspect.log_status import LogStatus
     from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
@@ -50,21 +55,55 @@ def show_servers(console: Console, project: Project, *, source: str | None = Non
 
 
 def show_runs(console: Console, project: Project, *, source: str | None = None, as_json: bool = False) -> None:
-    """Print the latest run of each stream from the history, if the warehouse answers."""
+    """Print how far the logs of LOG_BASED streams are loaded, and the latest run of each stream from the history.
+
+    Nothing is printed if the warehouse does not answer.
+    """
     meant = _meant(project, source)
     try:
+        logs = [status for each in meant if not each.retired for status in log_status.of_source(project, each)]
         with connections.connect(database_settings.warehouse(project)) as connection:
             found = [run for each in meant for run in runs.latest(connection, each)]
     except (UnreachableError, UsageError):
         # show_servers has already said so
         return
+    # a run may follow the log for hours, and its stream is as fresh as its slot
+    ages = {
+        (status.source, each.stream): timedelta(seconds=status.lag_seconds)
+        for status in logs
+        if status.lag_seconds is not None
+        for each in status.streams
+        if each.state in log_status.FRESH
+    }
+    found = [replace(run, age=ages.get((run.source, run.stream), run.age)) for run in found]
     if as_json:
-        for run in found:
-            sys.stdout.write(json.dumps(run.as_dict()) + "\n")
-    elif found:
+        for facts in (*(status.as_dict() for status in logs), *(run.as_dict() for run in found)):
+            sys.stdout.write(json.dumps(facts) + "\n")
+        return
+    if logs:
+        console.print()
+        print_whole(console, _log_table(logs))
+        for status in logs:
+            for stream in status.streams:
+                if stream.why:
+                    name = f"{status.source}/{stream.stream}"
+                    console.print(f"! {name} {stream.state.value}: {stream.why}", style="yellow", soft_wrap=True)
+    if found:
         console.print()
         several = len(sources.read_with_faults(project)[0]) > 1
         print_whole(console, runs.table(found, several=several))
+
+
+def _log_table(logs: list[LogStatus]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("log of", "slot", "position", "behind", *(state.value for state in LogState)):
+        table.add_column(heading, no_wrap=True)
+    for status in logs:
+        counts = Counter(stream.state for stream in status.streams)
+        table.add_row(
+            status.source, status.slot, status.position, status.lag, *(str(counts[each]) for each in LogState)
+        )
+    return table
 
 
 def _meant(project: Project, source: str | None) -> list[SourceDefinition]:

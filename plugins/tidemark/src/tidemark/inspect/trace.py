@@ -12,8 +12,9 @@ from rich.table import Table as Columns
 
 from singer_postgres.core.warehouse import run_history
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.inspect import named_streams
+from tidemark.inspect import log_status, named_streams
 from tidemark.inspect.lineage import models_of
+from tidemark.inspect.log_status import FRESH
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import database_settings
 from tidemark.project.connections import connect
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.wire import Table
     from tidemark.inspect.lineage import DownstreamModel
+    from tidemark.inspect.log_status import LogStatus, LogStream
     from tidemark.inspect.reconcile.hash_queries import ComparedStream
     from tidemark.project.directory import Project
+    from tidemark.project.sources import SourceDefinition
 
     Connection = psycopg.Connection[Any]
     Row = dict[str, Any]
@@ -72,7 +75,7 @@ def trace(project: Project, stream: str, key: Sequence[str], *, source: str | No
         if len(key) != len(pair.key):
             names = ", ".join(pair.key) or "empty, so its rows can't be traced"
             raise UsageError(f"The key of {stream} is {names}; give a value for each of its columns.")
-        row = _Row(there, here, pair, table, stream, tuple(key))
+        row = _Row(there, here, pair, table, stream, tuple(key), _log_of(project, definition, stream))
         try:
             places = [row.in_source(), row.in_raw()]
         except psycopg.DataError as error:
@@ -98,6 +101,8 @@ class _Row:
     table: Table
     stream: str
     key: tuple[str, ...]
+    log: tuple[LogStream, LogStatus] | None = None
+    """How the stream stands in its source's log, if it is LOG_BASED."""
 
     def in_source(self) -> TracedRow:
         query = sql.SQL("SELECT to_jsonb(r) FROM ({}) r").format(self.pair.rows_of([self.key]))
@@ -113,21 +118,37 @@ class _Row:
         # the row's hash, and whether the next run will read it
         there = next((row[width:] for row in self.source.execute(pair.source_rows([self.key]))), None)
         if not rows:
-            said = "the next run reads it" if there and there[1] else "missing: see `tidemark reconcile`"
-            return TracedRow("raw", name, 0, [], said)
+            said = "the next run reads it" if there and there[1] else f"missing: {self._advice()}"
+            return TracedRow("raw", name, 0, [], f"{said}{self._of_log()}")
         row = rows[0]
         here = next((row[width:] for row in self.warehouse.execute(pair.raw_rows([self.key]))), None)
         if here is None:
             said = f"marked as deleted {row['_sdc_deleted_at']}"
         elif there is None:
-            said = "not in the source: see `tidemark reconcile`"
+            said = f"not in the source: {self._advice()}"
         elif there[0] == here[0]:
             said = "as in the source"
         else:
-            said = "differs, and the next run reads it" if there[1] else "differs: see `tidemark reconcile`"
+            said = "differs, and the next run reads it" if there[1] else f"differs: {self._advice()}"
         run = self._run(row["_sdc_sync_started_at"])
         who = f"run {run['run_id']}, {run['outcome']}" if run else "a run that is no longer in the history"
-        return TracedRow("raw", name, len(rows), rows, f"{said}; read {row['_sdc_extracted_at']} by {who}", run)
+        said = f"{said}; read {row['_sdc_extracted_at']} by {who}{self._of_log()}"
+        return TracedRow("raw", name, len(rows), rows, said, run)
+
+    def _advice(self) -> str:
+        """Return what to do about a difference."""
+        if self.log and self.log[0].state in FRESH and self.log[1].lag_bytes:
+            return "the next run may read it from the log; if it does not, see `tidemark reconcile`"
+        if self.log and self.log[0].why:
+            return "see `tidemark slots repair`"
+        return "see `tidemark reconcile`"
+
+    def _of_log(self) -> str:
+        if self.log is None:
+            return ""
+        stream, status = self.log
+        why = f" ({stream.why})" if stream.why else ""
+        return f"; LOG_BASED, {stream.state.value}{why}: the slot is {status.lag} behind"
 
     def _run(self, sync_started_at: int) -> Row | None:
         name = sql.Identifier(self.pair.schema, run_history.TABLE.name)
@@ -163,6 +184,14 @@ class _Row:
         rows = models.execute(query.format(relation, condition, sql.Literal(_MOST_ROWS))).fetchall()
         count = rows[0][0] if rows else 0
         return TracedRow(model.schema, f"{model.schema}.{model.name}", count, [row[1] for row in rows])
+
+
+def _log_of(project: Project, source: SourceDefinition, stream: str) -> tuple[LogStream, LogStatus] | None:
+    for status in log_status.of_source(project, source):
+        for each in status.streams:
+            if each.stream == stream:
+                return each, status
+    return None
 
 
 def _names(table: str, column: str) -> list[str]:

@@ -31,6 +31,8 @@ SCHEMA_CODES = frozenset(
         "warehouse_altered",
     }
 )
+# of LOG_BASED streams
+_NOT_WELL = {"left the log", "to be repaired"}
 _HOUR_S = 3600.0
 _DAY_S = 24 * _HOUR_S
 _BACKUP_S = 26 * _HOUR_S
@@ -83,6 +85,8 @@ def _of_runs(stream: StreamOverview, now: float) -> Iterator[tuple[str, str]]:
         yield "StreamStale", f"{duration(stream.lag)} behind the source, though runs succeed"
     if stream.locked and ran > 2 * interval:
         yield "StreamLocked", f"its last run began {duration(ran)} ago"
+    if stream.log_state in _NOT_WELL:
+        yield "StreamNeedsRepair", f"LOG_BASED: {stream.log_state}"
     if stream.interval is not None and stream.held > min(interval, _HOUR_S):
         yield "StreamBookmarkHeld", f"for {duration(stream.held)} by {stream.held_by}"
 

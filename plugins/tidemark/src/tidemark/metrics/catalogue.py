@@ -170,6 +170,13 @@ STREAM_HELD = Metric(
     (*_STREAM, "by"),
     _PER_STREAM,
 )
+STREAM_LOG = Metric(
+    "tidemark_stream_log_state",
+    "1, with how a LOG_BASED stream stands: following, loading (its first load is not complete), to be repaired (its "
+    "rows may differ from the source's), or left the log (it gets no changes any more).",
+    (*_STREAM, "state"),
+    _PER_STREAM,
+)
 STREAM_LOCKED = Metric("tidemark_stream_locked", "Whether a session holds the stream's run lock.", _STREAM, _PER_STREAM)
 STREAM_STATE = Metric(
     "tidemark_stream_state_behind_seconds",
@@ -192,6 +199,15 @@ STREAM_DIFFERENCES = Metric(
     "Rows that it found missing, different or extra in the warehouse, and that it did not repair.",
     (*_STREAM, "difference"),
     "3 a stream",
+)
+
+# --- the logs of LOG_BASED streams
+SLOT_LAG_SECONDS = Metric(
+    "tidemark_slot_lag_seconds",
+    "The age of the source's state that the warehouse has of the streams of a replication slot. How much WAL the "
+    "source keeps for it is in postgres_exporter's metrics of the source, and in `tidemark slots list --json`.",
+    ("source", "slot"),
+    "1 a slot",
 )
 
 # --- models

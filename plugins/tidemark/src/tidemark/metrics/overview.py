@@ -27,6 +27,7 @@ class StreamOverview:
     held: float = 0
     held_by: str = ""
     locked: bool = False
+    log_state: str | None = None
     running_rows: float | None = None
     rows: float | None = None
     usual_rows: float | None = None
@@ -101,6 +102,7 @@ def _streams(samples: Samples) -> list[StreamOverview]:
     running, locked = samples.of(catalogue.STREAM_RUNNING_ROWS), samples.of(catalogue.STREAM_LOCKED)
     reconciled = samples.of(catalogue.STREAM_COMPARED_OK)
     outcomes = {labels[:2]: labels[2:] for labels in samples.of(catalogue.STREAM_LAST_RUN)}
+    log_states = {labels[:2]: labels[2] for labels in samples.of(catalogue.STREAM_LOG)}
     held = {labels[:2]: (seconds, labels[2]) for labels, seconds in samples.of(catalogue.STREAM_HELD).items()}
     differences: Counter[tuple[str, ...]] = Counter()
     for labels, count in samples.of(catalogue.STREAM_DIFFERENCES).items():
@@ -122,6 +124,7 @@ def _streams(samples: Samples) -> list[StreamOverview]:
                 held=seconds,
                 held_by=by,
                 locked=bool(locked.get(key)),
+                log_state=log_states.get(key),
                 running_rows=running.get(key),
                 rows=rows.get(key),
                 usual_rows=usual.get(key),

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core import advisory_locks
-from singer_postgres.core.warehouse import reconcile_history, rejects, run_history, state_table, stream_totals
+from singer_postgres.core.warehouse import (
+    reconcile_history,
+    rejects,
+    run_history,
+    slot_table,
+    state_table,
+    stream_totals,
+)
 from singer_postgres.core.warehouse.system_tables import version_of
+from tidemark.inspect import log_status
 from tidemark.metrics import catalogue
 
 if TYPE_CHECKING:
@@ -130,6 +138,11 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             samples.add(catalogue.STREAM_REJECTS, waiting.get(stream, 0), schema, stream)
             found.append((schema, stream))
             _tell_totals(samples, (schema, stream), row)
+        followed = _tell_log(connection, tables, schema, totals, samples)
+        for stream, row in totals.items():
+            # a run may follow the log for hours, and its stream is as fresh as its slot
+            lag = followed.get((row["source"], stream), row["lag"])
+            samples.add(catalogue.STREAM_LAG, lag, schema, stream)
         for row in _of(totals, runs):
             _tell_runs(samples, (schema, row["stream"]), row)
             if row["table_name"] is not None:
@@ -138,6 +151,30 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
         if tables.version(schema, reconcile_history.TABLE.name):
             for row in _of(totals, _rows(connection, _RECONCILES, names)):
                 _tell_reconcile(samples, (schema, row["stream"]), row)
+    return found
+
+
+def _tell_log(
+    connection: Connection, tables: SystemTables, schema: str, totals: dict[str, dict[str, Any]], samples: Samples
+) -> dict[tuple[str, str], float]:
+    """Add how LOG_BASED streams stand. Return the lag of those that follow a slot, by database and stream."""
+    if not all(tables.version(schema, each.TABLE.name) for each in (slot_table, state_table)):
+        return {}
+    lags: dict[tuple[str, str], float] = {}
+    for row in log_status.slot_rows(connection, schema):
+        # those that were loaded last come first
+        if row["slot"] not in {slot for _, slot in lags}:
+            samples.add(catalogue.SLOT_LAG_SECONDS, row["lag_seconds"], schema, row["slot"])
+        if row["lag_seconds"] is not None:
+            lags[row["source"], row["slot"]] = row["lag_seconds"]
+    found = {}
+    for row in log_status.stream_rows(connection, schema):
+        stream = row["stream"]
+        if stream in totals and totals[stream]["source"] == row["source"]:
+            state = log_status.state_of(row["slot"], row["repair"], is_loading=row["is_loading"])
+            samples.add(catalogue.STREAM_LOG, 1, schema, stream, state.value)
+            if state in log_status.FRESH and (row["source"], row["slot"]) in lags:
+                found[row["source"], stream] = lags[row["source"], row["slot"]]
     return found
 
 
@@ -180,7 +217,6 @@ def _of(totals: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Iterat
 
 def _tell_totals(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -> None:
     samples.add(catalogue.STREAM_LAST_SUCCESS, row["last_success"], *stream)
-    samples.add(catalogue.STREAM_LAG, row["lag"], *stream)
     written = {name: row[f"rows_{name}"] for name in ("inserted", "updated", "deleted", "rejected")}
     unchanged = row["rows_read"] - row["rows_inserted"] - row["rows_updated"] - row["rows_rejected"]
     for operation, count in {**written, "unchanged": max(unchanged, 0)}.items():

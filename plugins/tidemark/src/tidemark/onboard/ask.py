@@ -72,7 +72,7 @@ def _edited(console: Console, proposal: Proposal) -> Proposal | None:
 def _method(console: Console, proposal: Proposal) -> Proposal:
     pattern = Prompt.ask("Tables (TABLE or SCHEMA.TABLE, * and ?)", console=console)
     found = edit.hits(proposal, pattern)
-    choices = [Method.incremental.value, Method.full_table.value, Method.left_out.value]
+    choices = [each.value for each in Method]
     method = Method(Prompt.ask("Method", console=console, choices=choices, default=found[0].method.value))
     key = None
     if method is Method.incremental:

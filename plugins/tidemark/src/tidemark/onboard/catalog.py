@@ -100,11 +100,13 @@ class SourceCatalog:
         tables: in the order of their names, without partitions.
         undescribed: relations that can't be described, each with the reason.
         role: the role that read them.
+        has_log: the server writes a logical log (wal_level), from which LOG_BASED streams are read.
     """
 
     tables: tuple[SourceTable, ...]
     undescribed: tuple[str, ...]
     role: str
+    has_log: bool = False
 
 
 def read(connection: psycopg.Connection[Any], schemas: Sequence[str] | None = None) -> SourceCatalog:
@@ -118,11 +120,12 @@ def read(connection: psycopg.Connection[Any], schemas: Sequence[str] | None = No
     details = checked.details(connection, described, lacks=False)
     oids = list(details)
     facts = _Facts(connection, oids, sorted({each.schema for each in described}))
-    row = connection.execute("select current_user").fetchone()
+    row = connection.execute("select current_user, current_setting('wal_level') = 'logical'").fetchone()
     return SourceCatalog(
         tuple(facts.table(relation, details[relation.oid]) for relation in described),
         tuple(f"{each.name} can't be described: {each.why}" for each in undescribed),
         role=row[0] if row else "",
+        has_log=bool(row and row[1]),
     )
 
 

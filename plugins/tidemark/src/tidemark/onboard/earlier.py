@@ -57,9 +57,11 @@ def with_left_out(proposal: Proposal, before: Manifest) -> Proposal:
 
 
 def _method(each: TableProposal, known: KnownTable | None, declined: str | None) -> TableProposal:
-    """Return a table's proposal with the method that a person chose: a replication key, or a no to one."""
+    """Return a table's proposal with the method that a person chose: a replication key, a no to one, or the log."""
     if each.candidate and each.candidate == declined:
         return edit.declined(each)
+    if known is not None and known.method == Method.log_based and methods.why_not_log_based(each.table) is None:
+        return with_decision(each, methods.by_hand(each.table, Method.log_based))
     if known is None or known.method != Method.incremental or not methods.is_a_persons_word(known.reason):
         return each
     key = str(known.replication_key)

@@ -52,6 +52,8 @@ def change(proposal: Proposal, pattern: str, method: Method, replication_key: st
             raise UsageError(f"{each.table} can't be read: {each.reason}.")
         if method is Method.incremental and (why := methods.why_not_incremental(each.table, str(replication_key))):
             raise UsageError(f"{why}.")
+        if method is Method.log_based and (why := methods.why_not_log_based(each.table)):
+            raise UsageError(f"{why}.")
 
     def changed(each: TableProposal) -> TableProposal:
         if method is Method.full_table:

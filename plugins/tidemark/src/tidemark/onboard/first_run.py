@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidemark.errors import RowsDifferError, TidemarkError
+from tidemark.inspect import slots
+from tidemark.inspect.check import streams
 from tidemark.inspect.reconcile.run import ReconcileOptions, reconcile
 from tidemark.local import databases
 from tidemark.onboard.generated import MODELS
@@ -67,12 +69,17 @@ def run(project: Project, source: SourceDefinition, display: Display, done: Firs
 
 
 def _load(project: Project, source: SourceDefinition, display: Display, done: FirstRun) -> None:
-    """Load a source and its pairs.
+    """Load a source and its pairs. What their LOG_BASED streams need in the source is made first.
 
     Raises:
         RunFailedError: a stream failed.
         TidemarkError: a database can't be reached.
     """
+    for each in sources.with_pairs(project, source):
+        if streams.follows_log(streams.configuration(project, each)):
+            with display.step("Make slot") as step:
+                made = list(slots.create(project, each))
+                step.say(f"{len(made)} statements were run" if made else "it is there")
     loads = {
         each: BlockOutcome(each.blocks, f"Load {each.name}", source=f"{each.name}/")
         for each in sources.with_pairs(project, source)

@@ -5,7 +5,7 @@ No row may be missed. FULL_TABLE is always right, so INCREMENTAL needs proof, wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.source.relations import KINDS
@@ -38,11 +38,13 @@ class Answers:
     Attributes:
         trust_defaults: the application sets each modification stamp at each update.
         incremental: replication keys by stream, each an explicit choice.
+        log_based: streams that are to follow the source's log, each an explicit choice.
         named: streams that were named exactly; views and foreign tables are read only then.
     """
 
     trust_defaults: bool = False
     incremental: Mapping[str, str] = field(default_factory=dict)
+    log_based: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
 
 
@@ -58,17 +60,32 @@ class Decision:
     cost: str = ""
 
 
-def decide(table: SourceTable, answers: Answers, role: str) -> Decision:
+def decide(table: SourceTable, answers: Answers, role: str, *, has_log: bool = False) -> Decision:
     """Choose a method.
 
     Args:
         role: the role that the tap connects as.
+        has_log: the source writes a logical log.
     """
+    decision = _decided(table, answers, role)
+    is_dear = decision.method is Method.full_table and not cost.is_cheap(table)
+    if has_log and is_dear and why_not_log_based(table) is None:
+        offer = (
+            f"the source writes a logical log, and {table} has a primary key: LOG_BASED would read only its changes, "
+            f"deletes too (--log-based {table})"
+        )
+        return replace(decision, warnings=(offer, *decision.warnings))
+    return decision
+
+
+def _decided(table: SourceTable, answers: Answers, role: str) -> Decision:
     if reason := _why_unreadable(table, role) or _why_unwanted(table, answers):
         return Decision(Method.left_out, reason)
     warnings = [*_about_kind(table), *_about_key(table)]
     if table.kind in "vmf":
         return _whole(table, f"a {KINDS[table.kind]} that was named", warnings)
+    if table.stream in answers.log_based:
+        return _log_based(_BY_HAND, warnings)
     if chosen := answers.incremental.get(table.stream):
         return _incremental(table, table.column(chosen), f"{chosen} {_BY_HAND}", warnings)
     if best := next(iter(_stamps(table)), None):
@@ -108,6 +125,8 @@ def by_hand(table: SourceTable, method: Method, replication_key: str | None = No
     warnings = [*_about_kind(table), *_about_key(table)]
     if method is Method.incremental and replication_key:
         return _incremental(table, table.column(replication_key), f"{replication_key} {_BY_HAND}", warnings)
+    if method is Method.log_based:
+        return _log_based(_BY_HAND, warnings)
     if method is Method.left_out:
         return Decision(Method.left_out, BY_CHOICE)
     return _whole(table, "chosen explicitly", warnings)
@@ -129,6 +148,17 @@ def why_not_incremental(table: SourceTable, column: str) -> str | None:
         return f"{table}.{column} can't be read"
     if not is_timestamp(found) and found.base_type not in {*_INTEGERS, "date"}:
         return f"{table}.{column} is of type {found.type}; a replication key is a timestamp, date or integer"
+    return None
+
+
+def why_not_log_based(table: SourceTable) -> str | None:
+    """Return why a table can't follow the source's log; None if it can."""
+    if table.kind not in "rp":
+        return f"{table} is a {KINDS[table.kind]}, which has no changes in the log"
+    if table.has_children and table.kind == "r":
+        return f"{table} has tables that inherit from it, whose rows are not its own in the log"
+    if not table.has_primary_key:
+        return f"{table} has no primary key, which identifies rows in the log"
     return None
 
 
@@ -259,6 +289,12 @@ def _whole(table: SourceTable, reason: str, warnings: list[str], question: Quest
         verdict = "only reading it whole is right"
     reason = f"{reason}; {verdict}"
     return Decision(Method.full_table, reason, question=question, warnings=tuple(warnings), cost=price)
+
+
+def _log_based(reason: str, warnings: list[str]) -> Decision:
+    found = ["needs a slot and a publication in the source, which the first run makes, or prints for an administrator"]
+    price = "its changes in the source's log"
+    return Decision(Method.log_based, f"following the log {reason}", warnings=(*found, *warnings), cost=price)
 
 
 def _incremental(table: SourceTable, column: SourceColumn, reason: str, warnings: list[str]) -> Decision:

@@ -100,7 +100,7 @@ def make(project: Project, source: SourceDefinition, choices: Choices, *, began:
     proposal = existing_files.with_masks(project, proposal, meltano, before)
     tables = [each.table for each in proposal.tables]
     named = {table.stream for table in matching(tables, choices.tables)} if choices.tables else set()
-    chosen = set(rules.chosen(tables, choices.answers))
+    chosen = {*rules.chosen(tables, choices.answers), *rules.following(tables, choices.answers)}
     proposal = earlier.as_before(_not_described(project, proposal), before, named=named, chosen=chosen)
     proposal = replace(proposal, schemas=tuple(sorted(schemas)))
     if choices.masks:

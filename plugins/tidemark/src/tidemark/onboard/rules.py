@@ -98,9 +98,14 @@ def propose(facts: Facts, wanted: Wanted) -> Proposal:
     tables = matching(facts.catalog.tables, wanted.patterns, wanted.also)
     exactly = {each for each in wanted.patterns if not set(each) & set("*?[")}
     named = {table.stream for table in tables if exactly & {table.name, str(table)} or table.stream in wanted.also}
-    answers = replace(wanted.answers, named=wanted.answers.named | named, incremental=chosen(tables, wanted.answers))
-    role = facts.catalog.role
-    proposed = [_table(table, methods.decide(table, answers, role)) for table in tables]
+    answers = replace(
+        wanted.answers,
+        named=wanted.answers.named | named,
+        incremental=chosen(tables, wanted.answers),
+        log_based=following(tables, wanted.answers),
+    )
+    role, has_log = facts.catalog.role, facts.catalog.has_log
+    proposed = [_table(table, methods.decide(table, answers, role, has_log=has_log)) for table in tables]
     named_tables = names.names(
         wanted.source,
         [each.table for each in proposed if each.method is not Method.left_out],
@@ -188,14 +193,30 @@ def chosen(tables: Sequence[SourceTable], answers: Answers) -> dict[str, str]:
     """Return the explicit replication keys by stream."""
     found = {}
     for name, column in answers.incremental.items():
-        hits = [table for table in tables if name in {table.name, str(table), table.stream}]
-        if len(hits) != 1:
-            what = "no table" if not hits else f"several tables ({listed(hits)})"
-            raise UsageError(f"--incremental: {name!r} names {what}; write SCHEMA.TABLE=COLUMN.")
-        if why := methods.why_not_incremental(hits[0], column):
+        table = _named(tables, name, "--incremental", "SCHEMA.TABLE=COLUMN")
+        if why := methods.why_not_incremental(table, column):
             raise UsageError(f"--incremental: {why}.")
-        found[hits[0].stream] = column
+        found[table.stream] = column
     return found
+
+
+def following(tables: Sequence[SourceTable], answers: Answers) -> frozenset[str]:
+    """Return the streams that were chosen to follow the log."""
+    found = set()
+    for name in answers.log_based:
+        table = _named(tables, name, "--log-based", "SCHEMA.TABLE")
+        if why := methods.why_not_log_based(table):
+            raise UsageError(f"--log-based: {why}.")
+        found.add(table.stream)
+    return frozenset(found)
+
+
+def _named(tables: Sequence[SourceTable], name: str, option: str, form: str) -> SourceTable:
+    hits = [table for table in tables if name in {table.name, str(table), table.stream}]
+    if len(hits) != 1:
+        what = "no table" if not hits else f"several tables ({listed(hits)})"
+        raise UsageError(f"{option}: {name!r} names {what}; write {form}.")
+    return hits[0]
 
 
 def _table(table: SourceTable, decision: Decision) -> TableProposal:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
     from tidemark.onboard.proposal import Proposal, TableProposal
 
-_STYLES = {Method.incremental: "green", Method.full_table: "cyan", Method.left_out: "dim"}
+_STYLES = {
+    Method.incremental: "green",
+    Method.full_table: "cyan",
+    Method.log_based: "magenta",
+    Method.left_out: "dim",
+}
 # warnings that many tables share are said once below the table
 _SHARED = 3
 

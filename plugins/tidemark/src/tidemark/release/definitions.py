@@ -99,6 +99,10 @@ _TIDEMARK_COMMANDS = {
     "backup": ("backup", "Back up the warehouse, the state and Airflow's metadata to TIDEMARK_BACKUP_TO."),
     "drill": ("backup drill", "Restore the latest backup into a separate server, and run from there."),
     "check": ("check", "List what either database lacks for a run."),
+    "slots": (
+        "slots enforce",
+        "Fail if a source keeps more WAL than max_slot_wal_mb; drop the slot if max_slot_wal_action says so.",
+    ),
 }
 
 

@@ -18,7 +18,8 @@ from singer_postgres.core.errors import ReplicationError
 from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
-from singer_postgres.core.wire import Changes, Cut
+from singer_postgres.core.stop_file import StopFile
+from singer_postgres.core.wire import ALIVE, Changes, Cut
 from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
 from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
 from singer_postgres.tap.log import masking
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.chunk_files import ChunkFiles
     from singer_postgres.tap.log.log_stream import LogStream
     from singer_postgres.tap.log.replication import Replication
+    from singer_postgres.tap.log.slot_watch import SlotWatch
 
 _LOGGER = logging.getLogger("tap-postgres")
 _TICK_S = 0.2
@@ -43,6 +45,11 @@ _TELL_EVERY_S = 5.0
 _POLL_S = 0.005
 # how often the position is confirmed if no stream has changes
 _IDLE_S = 5.0
+# how often a cut is made where the source writes nothing at all
+_QUIET_S = 60.0
+# After so much WAL the position is confirmed too. While a server reads far behind, what it keeps follows the confirmed
+# positions one by one, so few of them would leave it with much.
+_IDLE_BYTES = 2**28
 _WRITE = {pgoutput.INSERT: ChangeRows.insert, pgoutput.UPDATE: ChangeRows.update, pgoutput.DELETE: ChangeRows.delete}
 # microseconds since this instant
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -86,6 +93,7 @@ class LogReader:
         files: ChunkFiles,
         settings: LogSettings,
         events: queue.Queue[Event],
+        slot_watch: SlotWatch,
     ) -> None:
         """Prepare to follow.
 
@@ -94,6 +102,7 @@ class LogReader:
             end: the position to read up to, at least.
             describe: returns a stream's description after its table was altered.
             events: receives files and cuts.
+            slot_watch: tells how much WAL the source keeps meanwhile.
         """
         self._connect = connect
         self._slot, self._publication, self._binary = slot, publication, binary
@@ -103,6 +112,9 @@ class LogReader:
         self._files = files
         self._settings = settings
         self._events = events
+        self._slot_watch = slot_watch
+        self._stop_file = StopFile()
+        self._failure: Exception | None = None
         self._position = self._cut_at = self._acknowledged = lsn_of(confirmed)
         self._end = lsn_of(end)
         self._at = datetime.now(UTC)
@@ -142,9 +154,17 @@ class LogReader:
         return [stream.plan.stream for stream in self._streams.values()]
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until everything is confirmed; return whether it is."""
+        """Wait until everything is confirmed; return whether it is.
+
+        Raises:
+            SingerPostgresError: reading ended with an error.
+        """
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
 
     def abandon(self) -> None:
         """Confirm nothing more: no stream is left that the target could acknowledge a cut of."""
@@ -164,9 +184,13 @@ class LogReader:
         except ReadingStopped:
             return
         except Exception as error:  # noqa: BLE001 - the thread that takes the events reports any error
-            self._events.put(Failed(error, None))
+            self._failure = error
         finally:
             self._replication.close()
+        self._failure = self._slot_watch.at_end(self._failure)
+        if self._failure is not None:
+            # after the last cut nobody takes events, but `join` raises it
+            self._events.put(Failed(self._failure, None))
 
     def _follow(self, replication: Replication) -> None:
         """Read until the end, and cut there."""
@@ -182,6 +206,8 @@ class LogReader:
                 self._position = max(self._position, message)
                 self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
             self._tend(replication)
+            if self._acknowledged < self._cut_at:
+                self._refuse_standstill()
             if self._in_transaction:
                 continue
             if self._is_over(began):
@@ -225,7 +251,10 @@ class LogReader:
                     stream.loaded_lsn = self._loaded[stream.plan.stream]
             waiting = [s for s in self._streams.values() if s.is_loading and s.plan.stream not in self._loaded]
             ends = [lsn for lsn in self._loaded.values() if lsn is not None]
-        if self._settings.run_s and time.monotonic() - began < self._settings.run_s:
+        if self._stop_file.is_there() and not any(stream.is_loading for stream in self._streams.values()):
+            # the next run reads on from here
+            return True
+        if self._settings.run_s and time.monotonic() - began < self._settings.run_s and not self._stop_file.is_there():
             return False
         return not waiting and self._position >= max(self._end, *ends, 0)
 
@@ -238,7 +267,11 @@ class LogReader:
             return False
         if self._first_change_at is None:
             # changes of other tables, whose WAL the source need not keep
-            return self._position > self._cut_at and now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
+            is_far = self._position - self._cut_at >= _IDLE_BYTES
+            is_late = now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
+            # where nothing was written, the warehouse is as fresh as the source's clock
+            is_quiet = now - self._cut_made_at >= max(_QUIET_S, self._settings.flush_s)
+            return is_quiet or (self._position > self._cut_at and (is_far or is_late))
         return now - self._first_change_at >= self._settings.flush_s
 
     def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
@@ -282,17 +315,22 @@ class LogReader:
 
     def _room(self, replication: Replication) -> Path:
         """Wait for room for a file, and keep the session alive meanwhile."""
+        self._progress_at = time.monotonic()
         while (path := self._files.new_if_room()) is None:
             self._tend(replication)
-            if time.monotonic() - self._progress_at > self._settings.stall_s:
-                msg = (
-                    f"The target has loaded nothing for {self._settings.stall_s:.0f} s, so the session that streams "
-                    f"the slot {self._slot} was ended: otherwise the source could not shut down. Nothing is lost."
-                )
-                raise ReplicationError(msg)
+            self._refuse_standstill()
             time.sleep(_POLL_S)
-        self._progress_at = time.monotonic()
         return path
+
+    def _refuse_standstill(self) -> None:
+        """Raise an error if the target has given no sign of life for too long."""
+        if time.monotonic() - self._progress_at > self._settings.stall_s:
+            msg = (
+                f"The target has loaded nothing for {self._settings.stall_s:.0f} s (stall_seconds), so the session "
+                f"that streams the slot {self._slot} was ended: otherwise the source could not shut down. Nothing is "
+                "lost: find out what the target waits for, and run this again."
+            )
+            raise ReplicationError(msg)
 
     def _cut(self, replication: Replication, *, last: bool = False) -> None:
         for stream in self._streams.values():
@@ -321,13 +359,18 @@ class LogReader:
         self._doubts = doubts
         complete = tuple((stream.plan, storage) for stream, (_, storage) in told.items() if not stream.is_loading)
         self._events.put(CutReached(cut, complete))
+        if self._acknowledged >= self._cut_at:
+            # until now the target had nothing to do
+            self._progress_at = time.monotonic()
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
 
     def _settle(self, replication: Replication) -> None:
         """Wait until the target has committed the last cut, and confirm it."""
+        self._progress_at = time.monotonic()
         while self._acknowledged < self._cut_at and not self._abandoned.is_set():
             self._tend(replication)
+            self._refuse_standstill()
             replication.read(_POLL_S * 4)
         replication.confirm(self._acknowledged)
 
@@ -337,13 +380,13 @@ class LogReader:
         try:
             while data := os.read(self._acknowledgements, 4096):
                 # a line is written at once, so none is cut in two
-                self._acknowledged = max(self._acknowledged, *map(lsn_of, data.decode().split()))
+                said = data.decode().split()
+                self._acknowledged = max([self._acknowledged, *(lsn_of(each) for each in said if each != ALIVE)])
+                self._progress_at = time.monotonic()
         except BlockingIOError:
             pass
-        if self._acknowledged > acknowledged:
-            self._progress_at = time.monotonic()
-            replication.confirm(self._acknowledged)
-        elif time.monotonic() - replication.told_at > _TELL_EVERY_S:
+        self._slot_watch.now_and_then()
+        if self._acknowledged > acknowledged or time.monotonic() - replication.told_at > _TELL_EVERY_S:
             replication.confirm(self._acknowledged)
 
     def _described(self, replication: Replication, relation: RelationMessage) -> None:

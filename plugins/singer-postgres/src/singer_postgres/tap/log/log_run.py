@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import session
 from singer_postgres.core.source import log_tables
+from singer_postgres.core.source.slot_wal import SlotBudget
 from singer_postgres.tap.log import following
 from singer_postgres.tap.log.log_reader import LogReader, LogSettings
 from singer_postgres.tap.log.replication import Replication
+from singer_postgres.tap.log.slot_watch import SlotWatch
 
 if TYPE_CHECKING:
     import logging
@@ -56,7 +58,9 @@ class LogRun:
         self._config, self._source = config, source
         self._slot = str(config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
         self._publication = str(config.get("publication_name") or self._slot)
+        self._watch = SlotWatch(SlotBudget.of(config), self._slot, source.connect_once, logger)
         with closing(source.connect()) as connection:
+            self._watch.look(connection)
             self._found = following.prepare(
                 connection,
                 # a stream's state changes while it is read
@@ -89,9 +93,12 @@ class LogRun:
             mask_secret=config.get("mask_secret"),
             files=files,
             settings=LogSettings(
-                flush_s=float(config["flush_seconds"]), run_s=float(config["replication_max_run_seconds"])
+                flush_s=float(config["flush_seconds"]),
+                run_s=float(config["replication_max_run_seconds"]),
+                stall_s=float(config["stall_seconds"]),
             ),
             events=events,
+            slot_watch=self._watch,
         )
 
     def _connect(self) -> Replication:

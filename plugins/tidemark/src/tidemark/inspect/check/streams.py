@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import log_tables, masks
 from singer_postgres.core.source.relations import KINDS
+from singer_postgres.core.source.slot_wal import SlotBudget
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
 from tidemark.project import meltano_project, resolved_settings
@@ -66,6 +68,7 @@ class Configuration:
     prefix: str = "TAP_POSTGRES"
     slot: str = "tidemark_tap_postgres"
     publication: str = "tidemark_tap_postgres"
+    slot_budget: SlotBudget = field(default_factory=SlotBudget)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         prefix=source.prefix,
         slot=slot,
         publication=values.get("publication_name") or slot,
+        slot_budget=SlotBudget.of(values),
     )
 
 
@@ -156,6 +160,11 @@ def _where(values: Mapping[str, Any]) -> dict[str, list[str]]:
     for stream, condition in (values.get("where") or {}).items():
         where.setdefault(stream, []).append(condition)
     return where
+
+
+def follows_log(configuration: Configuration) -> bool:
+    """Return whether `metadata` makes any stream LOG_BASED."""
+    return '"LOG_BASED"' in json.dumps(dict(configuration.metadata), default=str)
 
 
 def discovered(configuration: Configuration, relations: Iterable[CheckedRelation]) -> dict[str, CheckedRelation]:
