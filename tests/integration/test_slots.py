@@ -318,3 +318,41 @@ def test_onboarding_has_a_table_follow_the_log_once_an_administrator_has_run_wha
         said = all_.checkout.tidemark("source", "retire", "music")
         assert "`tidemark slots drop tidemark_tap_music --source music`" in said
         all_.checkout.tidemark("slots", "drop", "tidemark_tap_music", "--source", "music", "--yes")
+
+
+@pytest.mark.long
+def test_slots_create_publishes_the_conditions_of_streams_and_brings_them_up_to_date(project):
+    definition = project.root / "extract" / "extractors.meltano.yml"
+    text = definition.read_text()
+    for name in ("orders", "order_items"):
+        text = text.replace(f"public-{name}: *incremental", f"public-{name}: {{replication-method: LOG_BASED}}")
+    definition.write_text(text)
+    project.refusal("slots", "create")
+    project.tidemark("down")
+    project.tidemark("up")
+
+    def where(condition: str) -> None:
+        with (project.root / ".env").open("a") as file:
+            file.write(f"TAP_POSTGRES_WHERE='{json.dumps({'public-orders': condition})}'\n")
+
+    where("shipping_fee > 1")
+    assert "uses shipping_fee, which the log does not have for each change" in project.refusal("slots", "create")
+    where("now() is not null")
+    assert "mutable functions are not allowed" in project.refusal("slots", "create")
+    where("order_id > 10")
+    assert 'FOR TABLE "public"."order_items", "public"."orders" WHERE ((order_id > 10))' in project.tidemark(
+        "slots", "create"
+    )
+    assert "has all that its LOG_BASED streams need" in project.tidemark("slots", "create")
+    project.extract_and_load()
+    project.tidemark("reconcile", "--repair")
+    assert project.rows("warehouse", "select min(order_id) from raw.orders where _sdc_deleted_at is null") == [(11,)]
+
+    published = "select prrelid::regclass::text, xmin::text from pg_publication_rel"
+    before = dict(project.rows("source", published))
+    where("order_id > 5")
+    assert "publishes 2 tables, 1 of them with another condition" in project.tidemark("slots", "create")
+    after = dict(project.rows("source", published))
+    assert {name for name in after if before[name] != after[name]} == {"orders"}
+    project.extract_and_load()
+    assert project.rows("warehouse", "select min(order_id) from raw.orders where _sdc_deleted_at is null") == [(6,)]

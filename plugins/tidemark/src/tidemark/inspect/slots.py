@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 
-from singer_postgres.core.errors import one_line
+from singer_postgres.core.errors import LogUnfitError, one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
-from singer_postgres.core.source import log_tables, slot_wal
+from singer_postgres.core.source import log_tables, row_filters, slot_wal
 from singer_postgres.core.source.identity import identity
+from singer_postgres.core.source.relations import find
 from singer_postgres.core.warehouse import slot_table, state_table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations, streams
 from tidemark.project import connections, database_settings, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from tidemark.inspect.check.streams import Configuration, Stream
     from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
@@ -38,7 +40,12 @@ _FOLLOWED = """
     where state.source = {} and state.slot is not null group by state.slot
 """
 _PUBLISHED = """
-    select n.nspname::text, c.relname::text from pg_catalog.pg_publication p
+    select n.nspname::text, c.relname::text, pg_get_expr(r.prqual, r.prrelid), case when r.prattrs is not null then
+        array(
+            select attname::text from pg_catalog.pg_attribute
+            where attrelid = c.oid and attnum = any(r.prattrs::int2[]) order by attnum
+        ) end
+    from pg_catalog.pg_publication p
     join pg_catalog.pg_publication_rel r on r.prpubid = p.oid join pg_catalog.pg_class c on c.oid = r.prrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = %s
 """
@@ -82,6 +89,30 @@ class SlotFacts:
     confirmed: str | None
     warehouse: str | None
     streams: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a publication.
+
+    Attributes:
+        condition: the row filter; None for all rows.
+        columns: the published columns; None for all.
+    """
+
+    schema: str
+    name: str
+    condition: str | None = None
+    columns: tuple[str, ...] | None = None
+
+    def whole(self) -> PublishedTable:
+        """Return the table with all rows and columns."""
+        return PublishedTable(self.schema, self.name)
+
+    def __str__(self) -> str:
+        columns = f" ({', '.join(map(_quoted, self.columns))})" if self.columns else ""
+        where = f" WHERE ({self.condition})" if self.condition else ""
+        return f"{_quoted(self.schema)}.{_quoted(self.name)}{columns}{where}"
 
 
 def facts(project: Project, source: SourceDefinition) -> list[SlotFacts]:
@@ -169,7 +200,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
         with connection.transaction():
             found, _ = relations.read(connection, configuration.schemas)
         selected = streams.selected(configuration, {each.stream: each for each in found})
-        wanted = {(each.relation.schema, each.relation.name) for each in selected if each.method == "LOG_BASED"}
+        wanted = _wanted(connection, configuration, selected)
         if not wanted:
             raise UsageError(
                 f"No stream of source {source.name} is LOG_BASED: set that replication-method under `metadata` in "
@@ -182,7 +213,11 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
         rights = connection.execute(_RIGHTS, [side.user]).fetchone()
         version = connection.info.server_version
         there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()
-        published = {(schema, name) for schema, name in connection.execute(_PUBLISHED, [publication]).fetchall()}
+        published = {
+            (schema, name): PublishedTable(schema, name, filter_, tuple(listed) if listed else None)
+            for schema, name, filter_, listed in connection.execute(_PUBLISHED, [publication]).fetchall()
+        }
+        changed = _changed(connection, wanted, published)
         has_slot = connection.execute(
             "select from pg_catalog.pg_replication_slots where slot_name = %s", [slot]
         ).fetchone()
@@ -194,13 +229,19 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
     name = _quoted(publication)
     if there is None:
         yield (
-            f"CREATE PUBLICATION {name} FOR TABLE {_tables(wanted)} WITH (publish_via_partition_root = true);",
+            f"CREATE PUBLICATION {name} FOR TABLE {_tables(wanted.values())} WITH (publish_via_partition_root = true);",
             f"publishes {len(wanted)} tables",
         )
+    elif changed:
+        # the only statement that changes a table's condition. It leaves the tables alone that stay as they are.
+        yield (
+            f"ALTER PUBLICATION {name} SET TABLE {_tables((wanted | published | changed)[path] for path in wanted)};",
+            f"publishes {len(wanted)} tables, {len(changed)} of them with another condition",
+        )
     else:
-        if missing := wanted - published:
+        if missing := [wanted[path] for path in wanted.keys() - published.keys()]:
             yield f"ALTER PUBLICATION {name} ADD TABLE {_tables(missing)};", f"publishes {len(missing)} more tables"
-        if left := published - wanted:
+        if left := [published[path].whole() for path in published.keys() - wanted.keys()]:
             yield f"ALTER PUBLICATION {name} DROP TABLE {_tables(left)};", f"{len(left)} tables are no longer read"
     if has_slot is None:
         literal = "'" + slot.replace("'", "''") + "'"
@@ -212,6 +253,48 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
         )
 
 
+def _wanted(
+    connection: Connection, configuration: Configuration, selected: Iterable[Stream]
+) -> dict[tuple[str, str], PublishedTable]:
+    """Return the tables to publish.
+
+    Raises:
+        UsageError: the log can't apply the condition of a stream.
+    """
+    wanted = {}
+    for stream in selected:
+        relation = stream.relation.described
+        if stream.method != "LOG_BASED" or relation is None:
+            continue
+        condition = row_filters.condition(configuration.where.get(stream.name, ()))
+        if condition is not None:
+            identity = log_tables.identity_columns(log_tables.identities(connection, relation))
+            try:
+                row_filters.refuse(connection, relation, condition, identity=identity)
+            except LogUnfitError as error:
+                raise UsageError(str(error)) from error
+        wanted[relation.schema, relation.name] = PublishedTable(relation.schema, relation.name, condition)
+    return wanted
+
+
+def _changed(
+    connection: Connection,
+    wanted: Mapping[tuple[str, str], PublishedTable],
+    published: Mapping[tuple[str, str], PublishedTable],
+) -> dict[tuple[str, str], PublishedTable]:
+    """Return the published tables whose conditions are others now, each with the columns that are published."""
+    changed = {}
+    for path, table in wanted.items():
+        before = published.get(path)
+        if before is None or before.condition == table.condition:
+            continue
+        relation = find(connection, *path)
+        assert relation
+        if not row_filters.equal(connection, relation, before.condition, table.condition):
+            changed[path] = replace(table, columns=before.columns)
+    return changed
+
+
 def create(project: Project, source: SourceDefinition) -> Iterator[str]:
     """Make what is missing, and yield each statement that was run.
 
@@ -221,6 +304,7 @@ def create(project: Project, source: SourceDefinition) -> Iterator[str]:
     wanted = list(statements(project, source))
     side = database_settings.admin(project, database_settings.source(project, source))
     with connections.connect(side) as connection:
+        _try_publishing(connection, [statement for statement, _ in wanted])
         for number, (statement, what) in enumerate(wanted):
             try:
                 # a slot can't be made in a transaction that has written
@@ -268,6 +352,28 @@ def origin(side: DatabaseSettings) -> LogOrigin:
     return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
 
 
+def _try_publishing(connection: Connection, statements: Iterable[str]) -> None:
+    """Find out whether the server takes all conditions, before anything is changed.
+
+    Raises:
+        UsageError: it does not.
+    """
+    for statement in statements:
+        if "PUBLICATION" not in statement:
+            continue
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute(statement.encode())
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidObjectDefinition) as error:
+            raise UsageError(
+                f"A condition (where) is none that the log can apply: {one_line(error)} Correct it, or make the stream "
+                f"INCREMENTAL. Tried was: {statement}"
+            ) from error
+        except psycopg.Error:
+            # what is run next says so, with the statements for an administrator
+            return
+
+
 def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
     """Drop a slot, and the publication of its name if there is one and this role may. Otherwise return its statement.
 
@@ -288,8 +394,8 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
     return None
 
 
-def _tables(wanted: set[tuple[str, str]]) -> str:
-    return ", ".join(f"{_quoted(schema)}.{_quoted(name)}" for schema, name in sorted(wanted))
+def _tables(tables: Iterable[PublishedTable]) -> str:
+    return ", ".join(map(str, sorted(tables, key=lambda table: (table.schema, table.name))))
 
 
 def _quoted(name: str) -> str:
