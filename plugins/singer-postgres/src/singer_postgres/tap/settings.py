@@ -129,7 +129,7 @@ SETTINGS = th.PropertiesList(
         default={},
         title="Where",
         description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that no longer meets its "
-        "condition stays unchanged in the warehouse.",
+        "condition stays unchanged in the warehouse; of LOG_BASED streams, it is deleted.",
     ),
     th.Property(
         "start_date",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import LogUnfitError, SlotMissingError
+from singer_postgres.core.source import row_filters
 from singer_postgres.core.sql_compat import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -28,7 +29,12 @@ _SLOT = """
 _PUBLISHED = """
     select coalesce(rel.xmin, namespace.xmin, publication.xmin)::text, publication.pubviaroot,
         publication.pubinsert and publication.pubupdate and publication.pubdelete and publication.pubtruncate,
-        rel.prqual is not null, rel.prattrs::text
+        -- those of a table have no effect if its schema is published
+        case when namespace.oid is null then pg_catalog.pg_get_expr(rel.prqual, rel.prrelid) end,
+        case when namespace.oid is null and rel.prattrs is not null then array(
+            select attname::text from pg_catalog.pg_attribute
+            where attrelid = rel.prrelid and attnum = any(rel.prattrs::int2[]) order by attnum
+        ) end
     from pg_catalog.pg_publication publication
     left join pg_catalog.pg_publication_rel rel on rel.prpubid = publication.oid and rel.prrelid = %(oid)s::bigint::oid
     left join pg_catalog.pg_publication_namespace namespace on namespace.pnpubid = publication.oid
@@ -112,8 +118,20 @@ def slot(connection: Connection, name: str) -> Slot:
     return Slot(name, active_pid, confirmed)
 
 
-def published_by(connection: Connection, publication: str, relation: Relation, key: Sequence[str]) -> str:
+def published_by(  # noqa: PLR0913 - each argument has a name
+    connection: Connection,
+    publication: str,
+    relation: Relation,
+    key: Sequence[str],
+    *,
+    columns: Iterable[str],
+    where: Sequence[str],
+) -> str:
     """Return the id of the transaction that published a table.
+
+    Args:
+        columns: the stream's columns.
+        where: the stream's conditions.
 
     Raises:
         SingerPostgresError: the publication does not exist or lacks the table, or the table's changes can't be
@@ -133,16 +151,26 @@ def published_by(connection: Connection, publication: str, relation: Relation, k
         if row is None:
             msg = f"{relation} is not in the publication {publication}: {add}"
             raise LogUnfitError(msg)
-        xid, via_root, is_complete, has_filter, columns = row
-        if has_filter or columns is not None:
-            msg = f"The publication {publication} has only a part of {relation}: publish all its rows and columns."
-            raise LogUnfitError(msg)
+        xid, via_root, is_complete, filter_, listed = row
         if not is_complete or (relation.kind == "p" and not via_root):
             options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
             alter = f"ALTER PUBLICATION {quoted(publication)} SET ({options});"
             msg = f"The publication {publication} leaves changes out: {alter}"
             raise LogUnfitError(msg)
     require_identity(connection, publication, relation, key)
+    found = identities(connection, relation)
+    wanted = row_filters.condition(where)
+    if wanted is not None:
+        row_filters.refuse(connection, relation, wanted, identity=identity_columns(found))
+    if not row_filters.equal(connection, relation, wanted, filter_):
+        msg = (
+            f"The stream has {_rows(wanted)} (where), and the publication {publication} has {_rows(filter_)} of "
+            f"{relation}: `tidemark slots create` brings it up to date."
+        )
+        raise LogUnfitError(msg)
+    if listed is not None:
+        unsent = not_sent(connection, publication, relation)
+        _refuse_list(relation, publication, listed, {*columns, *key} - {*unsent}, found)
     return str(xid)
 
 
@@ -155,11 +183,10 @@ def require_identity(connection: Connection, publication: str, relation: Relatio
     Raises:
         LogUnfitError: the log doesn't identify rows, or not by the stream's key.
     """
+    found = identities(connection, relation)
+    _refuse_identity(relation, key, found)
     with connection.cursor() as cursor:
-        cursor.execute(_IDENTITY, {"oid": relation.oid})
-        identities = cursor.fetchall()
-        _refuse_identity(relation, key, identities)
-        if any(identity == "f" for identity, _ in identities):
+        if any(identity == "f" for identity, _ in found):
             cursor.execute(_NOT_IN_IDENTITY, {"oid": relation.oid, "publication": publication})
             if row := cursor.fetchone():
                 msg = (
@@ -168,6 +195,42 @@ def require_identity(connection: Connection, publication: str, relation: Relatio
                     "identity, or have stored columns published (publish_generated_columns = stored)."
                 )
                 raise LogUnfitError(msg)
+
+
+def identities(connection: Connection, relation: Relation) -> list[tuple[str, list[str] | None]]:
+    """Return REPLICA IDENTITY and its columns of a table and each of its partitions."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IDENTITY, {"oid": relation.oid})
+        return list(cursor.fetchall())
+
+
+def identity_columns(found: Sequence[tuple[str, list[str] | None]]) -> set[str] | None:
+    """Return the columns that the log has of each row that was changed; None for all."""
+    parts = [set(columns or ()) for identity, columns in found if identity != "f"]
+    return set.intersection(*parts) if parts else None
+
+
+def _rows(condition: str | None) -> str:
+    return "all rows" if condition is None else f"those with {condition}"
+
+
+def _refuse_list(
+    relation: Relation,
+    publication: str,
+    listed: Sequence[str],
+    wanted: set[str],
+    found: Sequence[tuple[str, list[str] | None]],
+) -> None:
+    """Refuse a list of columns that lacks some of the stream, or that makes UPDATE fail in the source."""
+    what = f"The publication {publication} has only the columns {', '.join(listed)} of {relation}"
+    if missing := sorted(wanted - {*listed}):
+        msg = f"{what}: publish {', '.join(missing)} too, or deselect what is missing."
+        raise LogUnfitError(msg)
+    identity = identity_columns(found)
+    if identity is None or any(kind == "f" for kind, _ in found) or not identity <= {*listed}:
+        which = "all" if identity is None else ", ".join(sorted(identity))
+        msg = f"{what}, and rows are identified by {which}, so UPDATE and DELETE fail in the source: publish all."
+        raise LogUnfitError(msg)
 
 
 def _refuse_identity(
@@ -191,8 +254,12 @@ _NOT_SENT = """
     select array_agg(a.attname::text order by a.attnum) from pg_catalog.pg_attribute a
     join pg_catalog.pg_publication p on p.pubname = %(publication)s
     where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
-        -- stored ones from version 18 on, if the publication says so
+        -- stored ones from version 18 on, if the publication says so, or lists them
         and not (a.attgenerated = 's' and coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's')
+        and not exists (
+            select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and r.prrelid = a.attrelid
+                and a.attnum = any(r.prattrs::int2[])
+        )
 """
 
 

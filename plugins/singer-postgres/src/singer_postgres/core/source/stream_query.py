@@ -40,6 +40,7 @@ class ReadColumns:
         columns: name, attnum, mask and type of each column that was read; no type in states of earlier releases.
         where: the conditions on the rows.
         seen: a transaction id of the source; the run saw all older transactions. None in states of earlier releases.
+        published: the transaction that published the table; None if the stream is not LOG_BASED.
     """
 
     table_oid: int
@@ -47,19 +48,22 @@ class ReadColumns:
     columns: tuple[tuple[str, int, str | None, str | None], ...]
     where: tuple[str, ...] = ()
     seen: str | None = None
+    published: str | None = None
 
     def to_json(self) -> list[Any]:
         """Return the value for the state. It is a list, because states merge objects key by key but replace lists."""
-        return [self.table_oid, self.max_attnum, [list(column) for column in self.columns], list(self.where), self.seen]
+        columns = [list(column) for column in self.columns]
+        published = [self.published] if self.published else []
+        return [self.table_oid, self.max_attnum, columns, list(self.where), self.seen, *published]
 
     @classmethod
     def from_json(cls, value: Any) -> ReadColumns:
         """Parse a value of `to_json`."""
         table_oid, max_attnum, columns, where, *more = value
         # earlier releases wrote four members, and no types
-        (seen,) = more or (None,)
+        seen, published = (*more, None, None)[:2]
         read = tuple((name, attnum, mask, *(type_ or [None])) for name, attnum, mask, *type_ in columns)
-        return cls(table_oid, max_attnum, read, tuple(where), None if seen is None else str(int(seen)))
+        return cls(table_oid, max_attnum, read, tuple(where), None if seen is None else str(int(seen)), published)
 
 
 @dataclass(frozen=True)

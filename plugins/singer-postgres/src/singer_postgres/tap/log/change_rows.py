@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.change_columns import DELETE, TRUNCATE, UPSERT
+from singer_postgres.core.errors import LogUnfitError
 from singer_postgres.core.source import pgoutput
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ChangeRows:
             binary: the session is binary, and so are the rows.
             masks: by column, a function that masks a value without its length; it returns None for a null.
         """
+        self._table = f"{relation.schema}.{relation.name}"
         names = [column.name for column in relation.columns]
         self._wanted = [names.index(name) for name in columns]
         self._is_all = self._wanted == list(range(len(names)))
@@ -64,8 +66,21 @@ class ChangeRows:
         self.has_unchanged = self.has_moved = self.has_truncated = False
 
     def insert(self, message: bytes, lsn: int, number: int) -> bytes:
-        """Return the row of an INSERT."""
-        values, _ = pgoutput.tuple_at(message, 6, self._null, [])
+        """Return the row of an INSERT.
+
+        Raises:
+            LogUnfitError: it lacks a value. An UPDATE by which a row comes to meet the publication's condition is sent
+                as an INSERT, without TOASTed values that did not change.
+        """
+        unchanged: list[int] = []
+        values, _ = pgoutput.tuple_at(message, 6, self._null, unchanged)
+        if unchanged and not self._numbers.keys().isdisjoint(unchanged):
+            msg = (
+                f"A row of {self._table} came to meet the stream's condition (where), and the log lacks its large "
+                f"values that did not change: ALTER TABLE {self._table} REPLICA IDENTITY FULL; and load it again, "
+                f"`tidemark state rewind {self._table.replace('.', '-')} --to beginning`."
+            )
+            raise LogUnfitError(msg)
         return self._row(UPSERT, lsn, number, values)
 
     def update(self, message: bytes, lsn: int, number: int) -> bytes:

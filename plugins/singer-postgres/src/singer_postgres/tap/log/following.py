@@ -137,28 +137,30 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     logger: logging.Logger,
 ) -> LogStream:
     refuse_own_name(plan.stream, plan.name)
-    if plan.where:
-        msg = (
-            f"{plan.stream} has a condition (where), which the log does not apply: leave it out, or make the stream "
-            "INCREMENTAL."
-        )
-        raise LogUnfitError(msg)
     relation = relations.find(connection, plan.schema, plan.name)
     if relation is None:
         msg = f"The source has no {plan.schema}.{plan.name}; correct `select`, or run discovery again."
         raise TableMissingError(msg)
-    log_tables.published_by(connection, publication, relation, plan.key)
+    xid = log_tables.published_by(connection, publication, relation, plan.key, columns=plan.columns, where=plan.where)
     generated = set(log_tables.not_sent(connection, publication, relation)) & set(plan.columns)
     if generated:
         names = ", ".join(sorted(generated))
         logger.warning("%s is followed without %s: the log has no values of generated columns.", plan.stream, names)
         plan = replace(plan, columns=tuple(name for name in plan.columns if name not in generated))
-    selection = stream_query(relation, plan.columns, key=plan.key, masks=plan.masks, where=())
+    selection = stream_query(relation, plan.columns, key=plan.key, masks=plan.masks, where=plan.where)
     table, columns, is_binary = _described(source, plan, selection)
+    columns = replace(columns, published=xid)
     before = plan.columns_before
     is_loading = position is None or position[0] != slot or before is None
-    if before is not None and not is_loading and (why := selection.unread(before)) is not None:
-        logger.warning("Reading %s from its beginning: %s.", plan.stream, why)
+    # of a first load that is not complete, too
+    is_begun = before is not None and (not is_loading or bool(plan.first_load))
+    if before and is_begun and (why := _why_again(selection, before, xid)) is not None:
+        logger.warning(
+            "Reading %s from its beginning: %s. Rows that no longer belong to it stay until `tidemark reconcile "
+            "--repair`.",
+            plan.stream,
+            why,
+        )
         plan, is_loading = replace(plan, first_load=None), True
     if is_loading or before is None:
         older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
@@ -167,7 +169,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_binary &= {(attnum, type_) for _, attnum, _, type_ in before.columns} <= {
             (attnum, type_) for _, attnum, _, type_ in columns.columns
         }
-        table, columns = _as_before(table, before), before
+        table, columns = _as_before(table, before), replace(before, published=xid)
     earlier = position[2] if position and not is_loading else None
     return LogStream(
         plan,
@@ -179,6 +181,15 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         earlier_storage=earlier,
         doubt=storage.doubt(earlier, relation.leaves),
     )
+
+
+def _why_again(selection: StreamQuery, before: ReadColumns, xid: str) -> str | None:
+    """Return why a stream must be loaded again; None if it need not."""
+    if before.published not in {None, xid}:
+        if before.where != tuple(selection.where):
+            return "its condition (where) was changed"
+        return "it was published again, and the log lacks what changed meanwhile"
+    return selection.unread(before)
 
 
 def _as_before(table: Table, before: ReadColumns) -> Table:
@@ -246,8 +257,9 @@ def describe(connection: Connection, stream: LogStream, message: RelationMessage
         key=tuple(names[name] for name in plan.key),
         masks={**plan.masks, **{names[name]: mask for name, mask in plan.masks.items() if name in names}},
     )
-    selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks)
-    return _described(stream.table.source, plan, selection)
+    selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks, plan.where)
+    table, read, is_binary = _described(stream.table.source, plan, selection)
+    return table, replace(read, published=stream.columns.published), is_binary
 
 
 def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:

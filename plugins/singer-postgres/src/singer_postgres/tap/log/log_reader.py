@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import ReplicationError
+from singer_postgres.core.errors import LogUnfitError, ReplicationError
 from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
@@ -227,7 +227,12 @@ class LogReader:
             if stream is not None:
                 assert stream.rows
                 self._number += 1
-                self._add(replication, stream, write(stream.rows, message, self._commit_lsn, self._number))
+                try:
+                    row = write(stream.rows, message, self._commit_lsn, self._number)
+                except LogUnfitError as error:
+                    self._leave(stream, error)
+                else:
+                    self._add(replication, stream, row)
         elif tag == pgoutput.BEGIN:
             begin = pgoutput.parse_begin(message)
             self._commit_lsn, self._in_transaction = begin.commit_lsn, True
@@ -243,6 +248,13 @@ class LogReader:
                 stream.truncated()
                 self._number += 1
                 self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._number))
+
+    def _leave(self, stream: LogStream, error: Exception) -> None:
+        """Go on without a stream."""
+        self._buffered -= len(stream.buffer)
+        # other threads read the streams
+        self._streams = {oid: each for oid, each in self._streams.items() if each is not stream}
+        self._events.put(Failed(error, stream.plan))
 
     def _is_over(self, began: float) -> bool:
         with self._loading:

@@ -124,15 +124,14 @@ def _stream(connection: Connection, configuration: Configuration, stream: Stream
     described = stream.relation.described
     if described is None:
         return
-    if configuration.where.get(stream.name):
-        what = "has a condition (where), which the log does not apply: leave it out, or make it INCREMENTAL"
-        yield Finding("source", Level.error, what, stream=stream.name)
     try:
         log_tables.published_by(
             connection,
             configuration.publication,
             described,
             stream.key or described.key,
+            columns=[column.name for column in stream.columns],
+            where=configuration.where.get(stream.name, ()),
         )
     except LogUnfitError as error:
         yield Finding("source", Level.error, str(error).rstrip("."), stream=stream.name)
