@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
+from singer_postgres.tap.settings import OF_ANOTHER_SLOT, SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.tap import TapPostgres
 
 CONNECTION = {"host", "port", "user", "password", "database", "sqlalchemy_url", "ssh_tunnel", "ssl_enable", "ssl_mode"}
@@ -13,13 +13,11 @@ BY_OUR_QUERY = {"stream_options", "max_record_count"}
 # they have streams sent as records, which the SDK maps
 BY_THE_SDK = {"stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth"}
 BY_THE_SDK |= {"flattening_max_key_length", "flattening_separator"}
-BY_LOG_BASED_STREAMS = {"replication_slot_name", "replication_idle_exit_seconds"}
-BY_LOG_BASED_STREAMS |= {"log_based_single_connection", "auto_bootstrap_log_based"}
 
 
 def test_each_setting_of_the_meltanolabs_tap_and_the_sdk_is_honoured_or_refused():
     schema = {"properties": dict(TapPostgres.config_jsonschema["properties"])}
     TapPostgres.append_builtin_config(schema)
     others = set(schema["properties"]) - set(SETTINGS["properties"])
-    refused = {name for name, _ in WITHOUT_EFFECT}
-    assert others == CONNECTION | BY_DISCOVERY | BY_OUR_QUERY | BY_THE_SDK | BY_LOG_BASED_STREAMS | refused
+    refused = {name for name, _ in WITHOUT_EFFECT.keys() - OF_ANOTHER_SLOT}
+    assert others == CONNECTION | BY_DISCOVERY | BY_OUR_QUERY | BY_THE_SDK | refused

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.lsn import lsn_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # the timelines before one, each with the position at which the next one began
 History = tuple[tuple[int, str], ...]
@@ -23,6 +27,16 @@ class LogOrigin:
     system: str
     timeline: int
     history: History = ()
+
+    def to_json(self) -> list[object]:
+        """Return the value for a state."""
+        return [self.system, self.timeline, [list(each) for each in self.history]]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> LogOrigin:
+        """Parse a value of `to_json`."""
+        system, timeline, history = value
+        return cls(str(system), int(timeline), tuple((int(number), str(end)) for number, end in history))
 
     def goes_on_from(self, position: str, then: LogOrigin) -> bool:
         """Return whether this log has all that an earlier one had up to a position, and goes on from there.

@@ -199,15 +199,18 @@ def _read(  # noqa: PLR0913 - each is a part of one query
             rows = cursor.fetchall()
             for row in rows:
                 if row[-1] is not None:
-                    relation = f"{selection.relation}.{row[-1]}"
-                    msg = (
-                        f"{relation} has a value that records can't represent (infinity, NaN, a number above 1.8e308, "
-                        f"an array with bounds of its own): set use_copy, mask it, or deselect {row[-1]}."
-                    )
-                    raise TypeUnsupportedError(msg)
+                    raise TypeUnsupportedError(uncarried(str(selection.relation), row[-1]))
             yield [dict(zip(names, row[:-1], strict=True)) for row in rows]
             if len(rows) < _FETCH_ROWS:
                 return
+
+
+def uncarried(relation: str, column: str) -> str:
+    """Return the message for a value that JSON or the driver would alter."""
+    return (
+        f"{relation}.{column} has a value that records can't represent (infinity, NaN, a number above 1.8e308, "
+        f"an array with bounds of its own): set use_copy, mask it, or deselect {column}."
+    )
 
 
 def _uncarried(types: Mapping[str, str]) -> sql.Composable:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import logging
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
 
     from singer_sdk.metrics import Counter
 
+    from singer_postgres.core.log_origin import LogOrigin
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.tap.key_trail import KeyTrail
     from singer_postgres.tap.locks import Watch
@@ -46,6 +48,55 @@ class MessageWriter(Protocol):
         """Write messages until the stream is complete."""
 
 
+class RecordsOfLog(Protocol):
+    """The LOG_BASED streams that are sent as records."""
+
+    def to_load(self, stream: str) -> StreamPlan | None:
+        """Return how to read a stream from its table; None if it is only followed, or can't be."""
+
+
+class LogBasedStream(Protocol):
+    """A LOG_BASED stream of the SDK."""
+
+    name: str
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of its table."""
+
+    @property
+    def plan(self) -> StreamPlan:
+        """What to read of it."""
+
+    @property
+    def log_position(self) -> tuple[str, str, Storage | None] | None:
+        """The slot that it follows, the position that it has reached, and its storage; None if not loaded."""
+
+    @property
+    def log_origin(self) -> LogOrigin | None:
+        """The log of that position, if it is known."""
+
+    def tell_of_other_slot(self) -> None:
+        """Warn if its state is of another slot."""
+
+    def set_log_position(
+        self,
+        slot: str,
+        position: str,
+        columns: ReadColumns,
+        storage: Storage | None,
+        *,
+        origin: LogOrigin | None = None,
+    ) -> None:
+        """Store how far it is complete."""
+
+    def write_change(self, record: dict[str, Any], at: datetime) -> None:
+        """Send a record that comes from the log."""
+
+    def get_record_counter(self) -> Counter:
+        """Return the counter of its records."""
+
+
 class RunningTap(Protocol):
     """The tap, as its streams use it."""
 
@@ -66,6 +117,10 @@ class RunningTap(Protocol):
 
     def open_stream(self, plan: StreamPlan) -> AbstractContextManager[OpenStream]:
         """Open a stream on a connection of its own, to read it as records."""
+
+    @property
+    def log_records(self) -> RecordsOfLog:
+        """The LOG_BASED streams that are sent as records."""
 
     def stream_failed(self, stream: str, error: Exception) -> None:
         """Record that a stream can't be read.

@@ -9,6 +9,16 @@ _OF_STREAMS = "by stream, such as `public-orders`"
 _MOST_SECONDS, _MOST_TIMEOUT_SECONDS, _MOST_MB = 366 * 86_400, 2_147_483, 1_048_576
 _KEY_VALUE = th.CustomType({"type": ["string", "number", "null"]})
 
+_SLOT = "LOG_BASED streams follow the slot of slot_name, which `tidemark slots create` makes; leave this out"
+# settings of the MeltanoLabs tap's own LOG_BASED streams
+OF_ANOTHER_SLOT: dict[tuple[str, str | None], str] = {
+    ("replication_slot_name", None): _SLOT,
+    ("replication_idle_exit_seconds", None): "a run ends where the log was when it began, or after "
+    "replication_max_run_seconds; leave this out",
+    ("log_based_single_connection", None): "all LOG_BASED streams are followed together; leave this out",
+    ("auto_bootstrap_log_based", None): "a new LOG_BASED stream is always read from its table first; leave this out",
+}
+
 # settings of the MeltanoLabs tap and the SDK, by name and value; value None stands for any
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
     ("batch_config", None): "set use_copy for files of COPY data, or leave it out for records",
@@ -17,6 +27,7 @@ WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
         f'{{"*": {{"replication-method": "{method}", "replication-key": …}}}}'
         for method in ("INCREMENTAL", "LOG_BASED")
     },
+    **OF_ANOTHER_SLOT,
     ("use_singer_decimal", None): "leave it out, because numbers are sent with all their digits",
 }
 

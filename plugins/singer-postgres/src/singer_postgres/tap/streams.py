@@ -13,12 +13,14 @@ from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, Storag
 from tap_postgres.client import PostgresStream
 
 from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
 from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.wire import FIRST_LOAD, FORMAT, KEY_TRAIL, LOG, SHAPE
 from singer_postgres.tap import records
 from singer_postgres.tap.key_trail import KeyTrail
+from singer_postgres.tap.log import change_records, log_records
 from singer_postgres.tap.stream_plan import StreamPlan
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from singer_sdk.helpers.types import Context
-    from singer_sdk.singerlib import RecordMessage
+    from singer_sdk.singerlib import RecordMessage, SelectionMask
 
     from singer_postgres.core.wire import BlockRange, Method
     from singer_postgres.tap.running import RunningTap
@@ -179,16 +181,40 @@ class CopyStream(PostgresStream):
 
     # records
 
+    @property
+    def mask(self) -> SelectionMask:
+        """Which columns are sent."""
+        mask = super().mask
+        if self.replication_method == "LOG_BASED":
+            mask.update({("properties", column): True for column in log_records.COLUMNS})
+        return mask
+
+    @property
+    def effective_schema(self) -> dict[str, Any]:
+        """The schema of records."""
+        schema: dict[str, Any] = super().effective_schema
+        if self.replication_method != "LOG_BASED":
+            return schema
+        return {**schema, "properties": {**schema["properties"], **log_records.COLUMNS}}
+
     def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:  # noqa: ARG002
-        """Yield the rows as records; set the bookmark when all are read."""
-        limits = [self.max_record_count()]
+        """Yield the rows as records; set the bookmark when all are read. Changes of the log come later."""
+        plan, is_of_log = self.plan, self.replication_method == "LOG_BASED"
+        if is_of_log:
+            to_load = self._tap.log_records.to_load(self.name)
+            if to_load is None:
+                return
+            plan = to_load
+            self.forget_bookmark()
+        # a part of the rows would be followed as if it were all
+        limits = [None if is_of_log else self.max_record_count()]
         if self.ABORT_AT_RECORD_COUNT is not None:
             limits.append(self.ABORT_AT_RECORD_COUNT + 1)
         limit = min((limit for limit in limits if limit), default=None)
         reading = records.Records(
             self._tap.open_stream,
             self._tap.lock_watch,
-            self.plan,
+            plan,
             properties=self.schema["properties"],
             keyed=all(map_.transformed_key_properties for map_ in self.stream_maps),
             limit=limit,
@@ -196,7 +222,9 @@ class CopyStream(PostgresStream):
         )
         for row in reading:
             self._extracted_at = reading.extracted_at
-            yield row
+            yield {**row, **dict.fromkeys(log_records.COLUMNS)} if is_of_log else row
+        if is_of_log:
+            return
         if self.replication_method == "INCREMENTAL":
             # rows come in the order of the replication key, so at the limit the last row has the bookmark
             last, first = reading.last, reading.first
@@ -210,6 +238,11 @@ class CopyStream(PostgresStream):
             # as for chunks: the instant of the snapshot, by the source's clock
             message.time_extracted = self._extracted_at
             yield message
+
+    def write_change(self, record: dict[str, Any], at: datetime) -> None:
+        """Send a record that comes from the log, committed at an instant."""
+        self._extracted_at = at
+        self._write_record_message(record)
 
     def set_bookmark(self, value: str | None, columns: ReadColumns, trail: KeyTrail | None) -> None:
         """Store how far the stream is complete. The value may lie before the last bookmark, or be None."""
@@ -229,10 +262,36 @@ class CopyStream(PostgresStream):
         found = self.get_context_state(None).get(LOG)
         return (str(found[0]), str(found[1]), found[2]) if found else None
 
-    def set_log_position(self, slot: str, position: str, columns: ReadColumns, storage: Storage | None) -> None:
+    def tell_of_other_slot(self) -> None:
+        """Warn if the state is of the MeltanoLabs tap's own LOG_BASED streams."""
+        state = self.get_context_state(None)
+        if state.get("replication_key") == change_records.LSN and not state.get(LOG):
+            self.logger.warning(
+                "The state of %s has a position of the MeltanoLabs tap's slot, which is another one, so the stream is "
+                "read from its beginning. Then drop that slot, or the source keeps all its WAL: select "
+                "pg_drop_replication_slot(slot_name) from pg_replication_slots where plugin = 'wal2json'",
+                self.name,
+            )
+
+    @property
+    def log_origin(self) -> LogOrigin | None:
+        """The log of that position, if it is known. A warehouse of ours has it in its own table."""
+        _, _, _, *origin = self.get_context_state(None).get(LOG) or (None, None, None)
+        return LogOrigin.from_json(origin[0]) if origin else None
+
+    def set_log_position(
+        self,
+        slot: str,
+        position: str,
+        columns: ReadColumns,
+        storage: Storage | None,
+        *,
+        origin: LogOrigin | None = None,
+    ) -> None:
         """Store how far the stream is complete."""
         state = self.get_context_state(None)
-        state[LOG], state[SHAPE] = [slot, position, storage], columns.to_json()
+        state[LOG] = [slot, position, storage, *([origin.to_json()] if origin else [])]
+        state[SHAPE] = columns.to_json()
         if _BOOKMARK in state:
             # it is not kept up to date: a stream that moves back is read whole
             state[_BOOKMARK] = None

@@ -1,13 +1,12 @@
 """The tap: the MeltanoLabs tap with its data path replaced.
 
-The MeltanoLabs tap provides connection settings, SSH tunnels, LOG_BASED streams and stream maps. This package provides
-discovery, and reads INCREMENTAL and FULL_TABLE streams.
+The MeltanoLabs tap provides connection settings, SSH tunnels and stream maps. This package provides discovery, and
+reads all streams.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import os
 import tempfile
 import time
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import make_dsn, parse_dsn
-from tap_postgres.client import PostgresLogBasedStream
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
 from singer_postgres.core import driver_errors, setting_names, shared_causes
@@ -34,27 +32,29 @@ from singer_postgres.core.notices import Notices
 from singer_postgres.core.source import masks, relations, selected_streams, start_date
 from singer_postgres.core.source.replication_key import Lookback
 from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
-from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.core.wire import SHAPE
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
+from singer_postgres.tap import earlier_state
 from singer_postgres.tap.batch_writer import BatchWriter, watch_reader
 from singer_postgres.tap.chunk_files import ChunkFiles
 from singer_postgres.tap.chunk_readers import ChunkReaders
 from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
-from singer_postgres.tap.key_trail import KeyTrail
 from singer_postgres.tap.locks import LockedError, Pause, Watch
+from singer_postgres.tap.log import log_records
 from singer_postgres.tap.log.log_run import LogRun
-from singer_postgres.tap.settings import SETTINGS, WITHOUT_EFFECT
+from singer_postgres.tap.settings import OF_ANOTHER_SLOT, SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
-from singer_postgres.tap.streams import CopyStream, first_load
+from singer_postgres.tap.streams import CopyStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from singer_sdk import Stream
+    from singer_sdk.singerlib import Catalog
 
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -69,7 +69,14 @@ class TapPostgres(MeltanoLabsTap):
     package_name = "tidemark-singer-postgres"
     config_jsonschema = {  # noqa: RUF012 - the SDK's way to declare settings
         **MeltanoLabsTap.config_jsonschema,
-        "properties": {**without_password(MeltanoLabsTap.config_jsonschema["properties"]), **SETTINGS["properties"]},
+        "properties": {
+            **{
+                name: value
+                for name, value in without_password(MeltanoLabsTap.config_jsonschema["properties"]).items()
+                if (name, None) not in OF_ANOTHER_SLOT
+            },
+            **SETTINGS["properties"],
+        },
     }
 
     _catalog_dict: dict[str, Any] | None
@@ -81,7 +88,7 @@ class TapPostgres(MeltanoLabsTap):
         self._failed: dict[str, Exception] = {}
         # the SDK treats any empty value as no state
         if (state := kwargs.get("state")) is not None and not isinstance(state, dict):
-            msg = f"The state is {_shown(state)}, not an object; correct or clear it."
+            msg = f"The state is {earlier_state.shown(state)}, not an object; correct or clear it."
             raise StateInvalidError(msg)
         with settings_reported():
             super().__init__(*args, **kwargs)
@@ -95,28 +102,7 @@ class TapPostgres(MeltanoLabsTap):
         Raises:
             SingerPostgresError: the state is not valid, or has a form that this release does not write.
         """
-        bookmarks = state.get("bookmarks", {})
-        if not isinstance(bookmarks, dict):
-            msg = f"The state's bookmarks are {_shown(bookmarks)}, not an object; correct or clear the state."
-            raise StateInvalidError(msg)
-        for stream, entry in bookmarks.items():
-            if not isinstance(entry, dict):
-                msg = f"The state of {stream} is {_shown(entry)}, not an object; correct it, or clear the state."
-                raise StateInvalidError(msg)
-            for key, read in (
-                (SHAPE, ReadColumns.from_json),
-                (FIRST_LOAD, first_load),
-                (KEY_TRAIL, KeyTrail.from_json),
-            ):
-                try:
-                    entry.get(key) and read(entry[key])
-                except (ValueError, TypeError) as error:
-                    msg = (
-                        f"The state of {stream} has {key} {_shown(entry[key])}, which this release can't parse: a "
-                        "newer release wrote it, or someone edited it. Correct it, or read the stream again: "
-                        f"`tidemark state rewind {stream} --to beginning`."
-                    )
-                    raise StateInvalidError(msg) from error
+        earlier_state.refuse(state)
         super().load_state(state)
 
     # the source
@@ -172,19 +158,34 @@ class TapPostgres(MeltanoLabsTap):
     def discover_streams(self) -> Sequence[Stream]:
         """Return the streams of the catalog; if it was given, only the selected ones."""
         return [
-            self._stream(entry)
+            CopyStream(self, entry, connector=self.connector)
             for entry in self.catalog_dict["streams"]
             # each costs a millisecond and two lines in the log, and a database may have thousands
             if not self.input_catalog or _is_selected(entry)
         ]
 
-    def _stream(self, entry: dict[str, Any]) -> Stream:
-        stream = CopyStream(self, entry, connector=self.connector)
-        if entry.get("replication_method") == "LOG_BASED" and stream.why_records is not None:
-            return PostgresLogBasedStream(
-                self, entry, connection_parameters=self.connection_parameters, connector=self.connector
-            )
-        return stream
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, with LOG_BASED streams as their records are."""
+        return log_records.described(super(MeltanoLabsTap, self).catalog)
+
+    @cached_property
+    def log_records(self) -> log_records.LogRecords:
+        """The LOG_BASED streams that are sent as records."""
+        streams = [
+            stream
+            for stream in self.streams.values()
+            if isinstance(stream, CopyStream) and stream.selected and stream.replication_method == "LOG_BASED"
+        ]
+        return log_records.LogRecords(
+            LogRun(self.config, self._catalogs, streams, failed=self.stream_failed, logger=self.logger),
+            self._catalogs,
+            streams,
+            failed=self.stream_failed,
+            has_failed=self._failed.__contains__,
+            write_state=lambda: self.state_writer.write_state(self.state),
+            logger=self.logger,
+        )
 
     @cached_property
     def _notices(self) -> Notices:
@@ -288,6 +289,10 @@ class TapPostgres(MeltanoLabsTap):
         if not (selected or self._failed):
             selected_streams.refuse_none()
         super().sync_all()
+        if "log_records" in self.__dict__:
+            self.log_records.follow(
+                run_s=float(self.config["replication_max_run_seconds"]), flush_s=float(self.config["flush_seconds"])
+            )
         names = [stream.name for stream in selected]
         shared_causes.raise_failed(self._failed, of=names, could_not="be read", side="source")
 
@@ -388,8 +393,3 @@ def _is_selected(entry: dict[str, Any]) -> bool:
     return any(
         each.get("selected") is not False for each in own if each.get("selected", each.get("selected-by-default"))
     )
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004 - enough to recognize it

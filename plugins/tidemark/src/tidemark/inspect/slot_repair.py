@@ -15,13 +15,14 @@ from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.errors import SingerPostgresError, SlotMissingError, one_line
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import log_tables, older_writers, relations
+from singer_postgres.core.source.stream_query import ReadColumns
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams, pending_table
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
-from singer_postgres.core.wire import FIRST_LOAD, LOG
+from singer_postgres.core.wire import FIRST_LOAD, LOG, SHAPE
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.inspect import named_streams, slots
 from tidemark.inspect.reconcile.pairing import Endpoints
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from singer_postgres.core.log_origin import LogOrigin
-    from singer_postgres.core.source.relations import Leaf
+    from singer_postgres.core.source.relations import Leaf, Relation
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.pairing import Sessions
     from tidemark.inspect.reconcile.result import ReconcileResult
@@ -119,18 +120,20 @@ class _Repair:
             with self.ends.sessions() as sessions:
                 for name in [*outside, *doubted]:
                     began(self.source.shown(name))
-                    leaves = self._published(sessions, self.followed[name], warn) if name in outside else ()
+                    found = self._published(sessions, self.followed[name], warn) if name in outside else None
                     if name in outside and (columns := self._new_columns(sessions, self.followed[name])):
                         say(f"{self.source.shown(name)} has new columns, {columns}: the next run reads it whole.")
-                        back[name] = self._bring_back(name, ())
+                        back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: self._bring_back(name, ())}
                         continue
                     result = self._compared(sessions, name, recorder)
                     results.append(result)
                     if name in outside and result.error is None and not result.why:
-                        back[name] = self._bring_back(name, leaves)
+                        state = self._bring_back(name, found[0].leaves if found else ())
+                        back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: state}
+                        if found and back[name].get(SHAPE):
+                            back[name][SHAPE] = self._as_compared(name, back[name][SHAPE], found[1])
             if back:
-                changed = {name: {**entries.get(name, {}), LOG: [], FIRST_LOAD: state} for name, state in back.items()}
-                meltano_state.put(self.project, self.source, changed)
+                meltano_state.put(self.project, self.source, back)
         return results
 
     @contextmanager
@@ -213,20 +216,32 @@ class _Repair:
                 doubted.append(name)
         return outside, doubted
 
-    def _published(self, sessions: Sessions, stream: Stream, warn: Callable[[str], None]) -> Sequence[Leaf]:
-        """Wait until the log tells of all later changes of a table; return the files that a first load would read."""
+    def _published(
+        self, sessions: Sessions, stream: Stream, warn: Callable[[str], None]
+    ) -> tuple[Relation, str] | None:
+        """Wait until the log tells of all later changes of a table; return it, and which transaction published it."""
         with sessions.connected() as (source, _):
             relation = relations.find(source, *stream.relation.path)
             if relation is None:
-                return ()
+                return None
             try:
-                log_tables.published_by(
-                    source, self.ends.configuration.publication, relation, stream.key or relation.key
+                xid = log_tables.published_by(
+                    source,
+                    self.ends.configuration.publication,
+                    relation,
+                    stream.key or relation.key,
+                    columns=[column.name for column in stream.columns],
+                    where=self.ends.configuration.where.get(stream.name, ()),
                 )
                 older_writers.wait(source, relation.oid, stream=stream.name, warn=warn)
             except SingerPostgresError as error:
                 raise TidemarkError(one_line(error)) from error
-            return relation.leaves
+            return relation, xid
+
+    def _as_compared(self, name: str, shape: Any, published: str) -> Any:
+        """Return what the state says of how a stream was read: it is compared by the condition that it has now."""
+        where = tuple(self.ends.configuration.where.get(name, ()))
+        return replace(ReadColumns.from_json(shape), where=where, published=published).to_json()
 
     def _new_columns(self, sessions: Sessions, stream: Stream) -> str:
         """Return the names of selected columns that the warehouse does not have yet, and so can't be compared."""

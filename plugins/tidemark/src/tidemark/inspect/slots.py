@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from singer_postgres.core.errors import LogUnfitError, one_line
+from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
 from singer_postgres.core.source import log_tables, row_filters, slot_wal
 from singer_postgres.core.source.identity import identity
@@ -190,7 +190,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
 
     Raises:
         UsageError: no stream is LOG_BASED.
-        LogUnfitError: the log can't identify rows of a table.
+        LogUnfitError: the log can't identify rows of a table, or can't apply the condition of a stream.
         TidemarkError: the source can't be reached.
     """
     configuration = streams.configuration(project, source)
@@ -206,10 +206,6 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
                 f"No stream of source {source.name} is LOG_BASED: set that replication-method under `metadata` in "
                 f"{source.path}."
             )
-        for each in selected:
-            if each.method == "LOG_BASED" and (described := each.relation.described) is not None:
-                # before anything is changed: the application could no longer update such a table
-                log_tables.require_identity(connection, publication, described, each.key or described.key)
         rights = connection.execute(_RIGHTS, [side.user]).fetchone()
         version = connection.info.server_version
         there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()
@@ -259,20 +255,19 @@ def _wanted(
     """Return the tables to publish.
 
     Raises:
-        UsageError: the log can't apply the condition of a stream.
+        LogUnfitError: the log can't identify rows of a table, or can't apply the condition of a stream.
     """
     wanted = {}
     for stream in selected:
         relation = stream.relation.described
         if stream.method != "LOG_BASED" or relation is None:
             continue
+        # before anything is changed: the application could no longer update such a table
+        log_tables.require_identity(connection, configuration.publication, relation, stream.key or relation.key)
         condition = row_filters.condition(configuration.where.get(stream.name, ()))
         if condition is not None:
             identity = log_tables.identity_columns(log_tables.identities(connection, relation))
-            try:
-                row_filters.refuse(connection, relation, condition, identity=identity)
-            except LogUnfitError as error:
-                raise UsageError(str(error)) from error
+            row_filters.refuse(connection, relation, condition, identity=identity)
         wanted[relation.schema, relation.name] = PublishedTable(relation.schema, relation.name, condition)
     return wanted
 

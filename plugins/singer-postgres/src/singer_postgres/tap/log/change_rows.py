@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from singer_postgres.core.change_columns import DELETE, TRUNCATE, UPSERT
 from singer_postgres.core.errors import LogUnfitError
 from singer_postgres.core.source import pgoutput
+from singer_postgres.core.sql_compat import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,7 @@ class ChangeRows:
             binary: the session is binary, and so are the rows.
             masks: by column, a function that masks a value without its length; it returns None for a null.
         """
-        self._table = f"{relation.schema}.{relation.name}"
+        self._relation = relation
         names = [column.name for column in relation.columns]
         self._wanted = [names.index(name) for name in columns]
         self._is_all = self._wanted == list(range(len(names)))
@@ -75,12 +76,7 @@ class ChangeRows:
         unchanged: list[int] = []
         values, _ = pgoutput.tuple_at(message, 6, self._null, unchanged)
         if unchanged and not self._numbers.keys().isdisjoint(unchanged):
-            msg = (
-                f"A row of {self._table} came to meet the stream's condition (where), and the log lacks its large "
-                f"values that did not change: ALTER TABLE {self._table} REPLICA IDENTITY FULL; and load it again, "
-                f"`tidemark state rewind {self._table.replace('.', '-')} --to beginning`."
-            )
-            raise LogUnfitError(msg)
+            raise incomplete(self._relation)
         return self._row(UPSERT, lsn, number, values)
 
     def update(self, message: bytes, lsn: int, number: int) -> bytes:
@@ -151,6 +147,16 @@ class ChangeRows:
             else:
                 values[index] = struct.pack(">I", len(masked)) + masked if self._binary else masked
         return values
+
+
+def incomplete(relation: RelationMessage) -> LogUnfitError:
+    """Return the error for an INSERT that lacks values."""
+    msg = (
+        f"A row of {relation.schema}.{relation.name} came to meet the stream's condition (where), and the log lacks "
+        f"its large values that did not change: ALTER TABLE {quoted(relation.schema, relation.name)} REPLICA IDENTITY "
+        f"FULL; and load it again, `tidemark state rewind {relation.schema}-{relation.name} --to beginning`."
+    )
+    return LogUnfitError(msg)
 
 
 def _binary_array(numbers: Sequence[int]) -> bytes:

@@ -27,21 +27,25 @@ if TYPE_CHECKING:
     from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.events import Event
     from singer_postgres.tap.log.log_stream import LogStream
+    from singer_postgres.tap.running import LogBasedStream
     from singer_postgres.tap.stream_plan import StreamPlan
-    from singer_postgres.tap.streams import CopyStream
 
 # Meltano's variable for the plugin's name
 _NAME = "MELTANO_EXTRACTOR_NAME"
 
 
 class LogRun:
-    """The LOG_BASED streams of one run."""
+    """The LOG_BASED streams of one run.
+
+    Attributes:
+        found: the streams that can be followed, and where the slot is.
+    """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         source: SourceConnector,
-        streams: Sequence[CopyStream],
+        streams: Sequence[LogBasedStream],
         *,
         failed: Callable[[str, Exception], None],
         logger: logging.Logger,
@@ -56,17 +60,19 @@ class LogRun:
             SlotMissingError: the slot can't be used.
         """
         self._config, self._source = config, source
-        self._slot = str(config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
-        self._publication = str(config.get("publication_name") or self._slot)
-        self._watch = SlotWatch(SlotBudget.of(config), self._slot, source.connect_once, logger)
+        self.slot = str(config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
+        self.publication = str(config.get("publication_name") or self.slot)
+        self.watch = SlotWatch(SlotBudget.of(config), self.slot, source.connect_once, logger)
+        for stream in streams:
+            stream.tell_of_other_slot()
         with closing(source.connect()) as connection:
-            self._watch.look(connection)
-            self._found = following.prepare(
+            self.watch.look(connection)
+            self.found = following.prepare(
                 connection,
                 # a stream's state changes while it is read
                 [(copy.deepcopy(stream.plan), stream.log_position) for stream in streams],
-                slot=self._slot,
-                publication=self._publication,
+                slot=self.slot,
+                publication=self.publication,
                 failed=failed,
                 logger=logger,
             )
@@ -74,23 +80,23 @@ class LogRun:
     @property
     def loads(self) -> list[StreamPlan]:
         """The plans of the streams that are to be read from their tables first."""
-        return [stream.plan for stream in self._found.streams if stream.is_loading]
+        return [stream.plan for stream in self.found.streams if stream.is_loading]
 
     def reader(self, files: ChunkFiles, events: queue.Queue[Event]) -> LogReader | None:
         """Return the reader of the log; None if no stream can be followed."""
-        if not self._found.streams:
+        if not self.found.streams:
             return None
         config = self._config
         return LogReader(
-            self._connect,
-            slot=self._slot,
-            publication=self._publication,
-            binary=self._found.binary,
-            streams=self._found.streams,
-            confirmed=self._found.confirmed,
-            end=self._found.end,
-            describe=self._describe,
-            mask_secret=config.get("mask_secret"),
+            self.connect,
+            slot=self.slot,
+            publication=self.publication,
+            binary=self.found.binary,
+            streams=self.found.streams,
+            confirmed=self.found.confirmed,
+            end=self.found.end,
+            describe=self.describe,
+            mask_secret=self.mask_secret,
             files=files,
             settings=LogSettings(
                 flush_s=float(config["flush_seconds"]),
@@ -98,14 +104,21 @@ class LogRun:
                 stall_s=float(config["stall_seconds"]),
             ),
             events=events,
-            slot_watch=self._watch,
+            slot_watch=self.watch,
         )
 
-    def _connect(self) -> Replication:
+    @property
+    def mask_secret(self) -> str | None:
+        """The key of sha256 masks."""
+        return self._config.get("mask_secret")
+
+    def connect(self) -> Replication:
+        """Return a session that can stream the slot."""
         replication = Replication(self._source.dsn())
         replication.set(session.SETTINGS)
         return replication
 
-    def _describe(self, stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
+    def describe(self, stream: LogStream, message: RelationMessage) -> tuple[Table, ReadColumns, bool]:
+        """Describe a stream's table as a message of the log has it."""
         with closing(self._source.connect()) as connection:
             return following.describe(connection, stream, message)
