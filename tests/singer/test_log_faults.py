@@ -90,7 +90,8 @@ def test_columns_that_come_and_go_are_followed_in_the_order_of_the_log(log_pipe)
     follow(pipe, "things")
     pipe.do(
         "insert into things values (10, 'before'); alter table things add column size int;"
-        "insert into things values (11, 'with', 5); alter table things alter column size type bigint;"
+        "insert into things values (11, 'with', 5); update things set size = 1 where id = 1;"
+        "alter table things alter column size type bigint;"
         "insert into things values (12, 'large', 5000000000); alter table things drop column name;"
         "insert into things values (13, 6)"
     )
