@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 # settings that map or list streams
-BY_STREAM = ("allow_duplicates", "masks", "stream_options", "where")
+BY_STREAM = ("allow_duplicates", "change_history", "commit_columns", "masks", "stream_options", "where")
 # how similar a name must be to count as a misspelt stream; `public-order` and `public-orders` are similar enough
 _ALIKE = 0.85
 

@@ -88,6 +88,8 @@ class Table:
             the text form, which works for every type and version.
         table_oid: the oid of the source's table, which differs for another table of the same name; 0 for a view.
         max_attnum: the largest attnum that the source's table has used.
+        commits: rows are to have the commit that changed them last (`metadata_columns.COMMITS`); of LOG_BASED streams.
+        history: all changes are to be kept in a table beside it (`change_history`); of LOG_BASED streams.
     """
 
     source: str
@@ -99,6 +101,8 @@ class Table:
     binary: bool = False
     table_oid: int = 0
     max_attnum: int = 0
+    commits: bool = False
+    history: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the `pgcopy` object of a SCHEMA message."""
@@ -122,6 +126,9 @@ class Table:
             binary=value["binary"],
             table_oid=value["relation"],
             max_attnum=value["width"],
+            # an older tap does not say
+            commits=value.get("commits", False),
+            history=value.get("history", False),
         )
 
 

@@ -56,9 +56,17 @@ class RecordsOfLog(Protocol):
 
 
 class LogBasedStream(Protocol):
-    """A LOG_BASED stream of the SDK."""
+    """A stream of the SDK that can be LOG_BASED."""
 
     name: str
+
+    @property
+    def replication_method(self) -> str:
+        """FULL_TABLE, INCREMENTAL or LOG_BASED."""
+
+    @property
+    def why_records(self) -> str | None:
+        """Why the stream is sent as RECORD messages; None if it is sent in chunks."""
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -176,6 +176,21 @@ SETTINGS = th.PropertiesList(
         description="The publication by which LOG_BASED streams are read. Default: the name of the slot.",
     ),
     th.Property(
+        "commit_columns",
+        th.ArrayType(th.StringType),
+        default=[],
+        title="Streams with their commits",
+        description="LOG_BASED streams whose rows have the transaction that changed them last: `_sdc_lsn`, the "
+        "position of its commit, and `_sdc_committed_at`. Both are null until a row changes after its first load.",
+    ),
+    th.Property(
+        "change_history",
+        th.ArrayType(th.StringType),
+        default=[],
+        title="Streams with a history of changes",
+        description="LOG_BASED streams whose changes are all kept, in a table `<table>_changes` beside theirs.",
+    ),
+    th.Property(
         "flush_seconds",
         th.NumberType(exclusive_minimum=0, maximum=_MOST_SECONDS),
         default=2,

@@ -30,6 +30,7 @@ class StreamPlan:
         trail: the values of a non-timestamp replication key that earlier runs saw; once the stream is open, those for
             the next state.
         backfill: the rows to read instead; None in a normal run.
+        commits, history: see `wire.Table`.
     """
 
     stream: str
@@ -48,6 +49,8 @@ class StreamPlan:
     start_date: datetime | None = None
     allow_duplicates: bool = False
     backfill: Backfill | None = None
+    commits: bool = False
+    history: bool = False
 
     @property
     def whole(self) -> bool:
@@ -72,5 +75,7 @@ class StreamPlan:
             selection.binary,
             table_oid=columns.table_oid,
             max_attnum=columns.max_attnum,
+            commits=self.commits,
+            history=self.history,
         )
         return table, columns

@@ -130,6 +130,8 @@ class CopyStream(PostgresStream):
             start_date=start_date.parsed(self.config.get("start_date")),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
             backfill=None if asked is None else Backfill.of(asked),
+            commits=self.name in self.config["commit_columns"],
+            history=self.name in self.config["change_history"],
         )
 
     @property

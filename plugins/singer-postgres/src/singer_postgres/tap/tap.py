@@ -43,7 +43,7 @@ from singer_postgres.tap.connections import SourceConnector
 from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.locks import LockedError, Pause, Watch
 from singer_postgres.tap.log import log_records
-from singer_postgres.tap.log.log_run import LogRun
+from singer_postgres.tap.log.log_run import LogRun, refuse_without_log
 from singer_postgres.tap.settings import OF_ANOTHER_SLOT, SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
@@ -288,6 +288,7 @@ class TapPostgres(MeltanoLabsTap):
         selected = [stream for stream in self.streams.values() if stream.selected]
         if not (selected or self._failed):
             selected_streams.refuse_none()
+        refuse_without_log(self.config, [stream for stream in selected if isinstance(stream, CopyStream)])
         super().sync_all()
         if "log_records" in self.__dict__:
             self.log_records.follow(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
 from singer_postgres.core.errors import StateAheadError
 from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
+from singer_postgres.core.warehouse.change_history import ChangeHistory
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.log_merge import LogMerge
 from singer_postgres.core.warehouse.metadata_columns import Stamp
@@ -74,12 +76,23 @@ class LogStreamLoad(StreamLoad):
             raise StateAheadError(msg)
         before = self._state.columns(connection, self.stream, self.table)
         self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before)
+        if self._changes is not None:
+            self._changes.ensure(connection, self._types)
+            if self.stream not in cut.loaded:
+                self._changes.go_on(connection, cut)
+        else:
+            ChangeHistory(self.schema, self.table).end(connection, cut)
         self._state.claim_for_run(
             connection, self.stream, self.table, run_id=self._run.id, columns=self._ensured.columns, lsn=cut.start
         )
         self.history.begin(connection, bookmark=cut.start)
         schema_changes.record(connection, self.history, self._ensured.changes)
         return self._ensured.changes
+
+    @cached_property
+    def _changes(self) -> ChangeHistory | None:
+        """The history of the stream's changes, if it is to be kept."""
+        return ChangeHistory(self.schema, self.table) if self.table.history else None
 
     def log_merge(self, connection: Connection, stage: sql.Composable, latest: LogStreamLoad) -> LogMerge:
         """Return the merge of this stream's changes from a stage.
@@ -98,6 +111,12 @@ class LogStreamLoad(StreamLoad):
                 {**{names.get(name, name): type_ for name, type_ in each.items()}, **now}
                 for each, now in ((types, latest._types), (casts, latest._casts))
             )
+            # columns that were widened since
+            casts |= {
+                now: latest._types[now]
+                for name, type_ in self._types.items()
+                if (now := names.get(name, name)) not in casts and latest._types.get(now, type_) != type_
+            }
         return LogMerge(
             stage=stage,
             target=self._target,
@@ -106,6 +125,8 @@ class LogStreamLoad(StreamLoad):
             types=types,
             casts=casts,
             hard_delete=self._run.hard_delete,
+            commits=latest.table.commits,
+            history=latest._changes,
         )
 
     def log_stage(self, connection: Connection) -> dict[str, str]:
@@ -130,6 +151,11 @@ class LogStreamLoad(StreamLoad):
         self._followed.follow(
             connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
         )
+        if self._changes is not None:
+            if self.stream in cut.loaded:
+                self._changes.begin(connection, cut.end, cut.at)
+            if cut.last:
+                self._changes.expire(connection, cut, self._run.change_history_days)
         if written != RowCounts():
             self.history.count(connection, written, bytes_=bytes_)
         if cut.last:

@@ -44,6 +44,14 @@ SETTINGS = th.PropertiesList(
         description="How long `_tidemark_runs` keeps the outcome of each stream in a run; 0 keeps no history.",
     ),
     th.Property(
+        "change_history_days",
+        th.NumberType(minimum=0, maximum=_MOST_DAYS),
+        default=0,
+        title="Days of changes",
+        description="How long the tables `<table>_changes` keep a change of a LOG_BASED stream (`change_history` of "
+        "the tap); 0 keeps all.",
+    ),
+    th.Property(
         "run_id",
         th.StringType,
         title="Run id",

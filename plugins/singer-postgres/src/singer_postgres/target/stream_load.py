@@ -58,6 +58,7 @@ class LoadRun:
     sync_started_at: int
     hard_delete: bool
     history_days: float
+    change_history_days: float
     opening: threading.Lock
 
 

@@ -197,6 +197,7 @@ class TargetPostgres(MeltanoLabsTarget):
             self.initialized_at,
             bool(self.config.get("hard_delete")),
             self.config["history_days"],
+            self.config["change_history_days"],
             self._opening,
         )
         table = Table.from_json(described)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import (
     COMMIT_LSN,
+    COMMITTED_AT,
     DELETE,
     NUMBER,
     OPERATION,
@@ -21,7 +22,7 @@ from singer_postgres.core.change_columns import (
 )
 from singer_postgres.core.sql_compat import sql
 from singer_postgres.core.warehouse.merge import differs, matched, names
-from singer_postgres.core.warehouse.metadata_columns import METADATA
+from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from singer_postgres.core.warehouse.change_history import ChangeHistory
     from singer_postgres.core.warehouse.metadata_columns import Stamp
 
     Connection = psycopg.Connection[Any]
@@ -51,6 +53,8 @@ class LogMerge:
         types: Mapping[str, str],
         casts: Mapping[str, str],
         hard_delete: bool,
+        commits: bool = False,
+        history: ChangeHistory | None = None,
     ) -> None:
         """Prepare the statements.
 
@@ -58,9 +62,13 @@ class LogMerge:
             columns: the stream's columns.
             types: their types in the stage.
             casts: the table's types, by column name, for columns that cast the stream's values.
+            commits: the table has the columns COMMITS.
+            history: keeps all changes.
         """
         self.doubt: str | None = None
         self._stage = stage
+        self._commits = COMMITS if commits else {}
+        self._history = history
         self._olds = [old_key(number) for number in range(1, len(key) + 1)]
         self._columns, self._key = columns, key
         self._types, self._casts = types, casts
@@ -70,6 +78,7 @@ class LogMerge:
             "target": target,
             "key": names(key),
             "lsn": sql.Identifier(COMMIT_LSN),
+            "committed_at": sql.Identifier(COMMITTED_AT),
             "number": sql.Identifier(NUMBER),
             "operation": sql.Identifier(OPERATION),
             "unchanged": sql.Identifier(UNCHANGED),
@@ -98,7 +107,9 @@ class LogMerge:
         if after is not None:
             before = self._sql("DELETE FROM {stage} WHERE {lsn} < {after}", after=sql.Literal(after))
             connection.execute(before)
-        deleted = self._truncate(connection, stamp) if has_truncated else 0
+        keeps_all = self._history is not None and not is_first_load
+        # the history has the changes before a TRUNCATE, too, and their values are looked up before it
+        deleted = self._truncate(connection, stamp) if has_truncated and not keeps_all else 0
         # Without statistics, PostgreSQL expects few keys and a plan that reads the table again for each of them.
         connection.execute(self._sql("ANALYZE {stage} ({key})"))
         if has_unchanged:
@@ -106,6 +117,9 @@ class LogMerge:
             while has_moved and self._resolve_moved(connection, is_first_load=is_first_load):
                 pass
             self._resolve(connection)
+        if self._history is not None and keeps_all:
+            self._history.append(connection, self._stage, self._parts["target"], columns=self._columns, key=self._key)
+            deleted = self._truncate(connection, stamp) if has_truncated else 0
         row = connection.execute(self._apply(stamp)).fetchone()
         assert row
         return RowCounts(inserted=row[0], updated=row[1], deleted=deleted + row[2])
@@ -119,14 +133,16 @@ class LogMerge:
         """Delete all rows if the table was truncated, and forget the changes before that. Return their number."""
         row = connection.execute(
             self._sql(
-                "SELECT max({number}) FROM {stage} WHERE {operation} = {truncate}", truncate=sql.Literal(TRUNCATE)
+                "SELECT {number}, {lsn}, {committed_at} FROM {stage} WHERE {operation} = {truncate} "
+                "ORDER BY {number} DESC LIMIT 1",
+                truncate=sql.Literal(TRUNCATE),
             )
         ).fetchone()
-        if not row or row[0] is None:
+        if row is None:
             return 0
         connection.execute(self._sql("DELETE FROM {stage} WHERE {number} <= {last}", last=sql.Literal(row[0])))
         # TRUNCATE itself would empty the table for readers with an older snapshot, too
-        return connection.execute(self._deletion(stamp)).rowcount
+        return connection.execute(self._deletion(stamp, commit=(sql.Literal(row[1]), sql.Literal(row[2])))).rowcount
 
     def _resolve_moved(self, connection: Connection, *, is_first_load: bool) -> bool:
         """Find unchanged values of rows that got another key; return whether there were such rows.
@@ -235,7 +251,8 @@ class LogMerge:
         is_deleted = self._sql("s.{operation} = {delete} AND ", delete=sql.Literal(DELETE))
         deletion = self._deletion(stamp, is_deleted + matched(self._key))
         return self._sql(
-            "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation} FROM {stage} s "
+            "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation}, {lsn}, {committed_at} "
+            "FROM {stage} s "
             "ORDER BY {key}, {number} DESC), "
             "deleted AS ({deletion} RETURNING 1), "
             "merged AS (INSERT INTO {target} AS t ({all}) SELECT {selected}, {values} FROM last s "
@@ -246,17 +263,26 @@ class LogMerge:
             "(SELECT count(*) FROM deleted) FROM merged",
             fields=self._fields(),
             deletion=deletion,
-            all=names([*self._columns, *METADATA]),
+            all=names([*self._columns, *METADATA, *self._commits]),
             selected=names(self._columns, "s"),
-            values=sql.SQL(", ").join(values[name] for name in METADATA),
+            values=sql.SQL(", ").join([*(values[name] for name in METADATA), *self._commit().values()]),
             matched=matched(self._key),
             upsert=sql.Literal(UPSERT),
             first_key=sql.Identifier(self._key[0]),
             differs=differs(self._columns),
             updates=sql.SQL(", ").join(
-                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in [*self._columns, *METADATA]
+                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
+                for name in [*self._columns, *METADATA, *self._commits]
             ),
         )
+
+    def _commit(self, commit: tuple[sql.Composable, sql.Composable] | None = None) -> dict[str, sql.Composable]:
+        """Return the values of the columns of a commit: of a position and a time, or those of `s`."""
+        of = commit or (sql.Identifier("s", COMMIT_LSN), sql.Identifier("s", COMMITTED_AT))
+        return {
+            name: sql.SQL(expression).format(column=column)
+            for (name, (_, expression)), column in zip(self._commits.items(), of, strict=False)
+        }
 
     def _fields(self) -> sql.Composable:
         fields = []
@@ -266,11 +292,18 @@ class LogMerge:
             fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
         return sql.SQL(", ").join(fields)
 
-    def _deletion(self, stamp: Stamp, of_last: sql.Composed | None = None) -> sql.Composed:
+    def _deletion(
+        self,
+        stamp: Stamp,
+        of_last: sql.Composed | None = None,
+        *,
+        commit: tuple[sql.Composable, sql.Composable] | None = None,
+    ) -> sql.Composed:
         """Return the statement that deletes rows of the table, or marks them as deleted.
 
         Args:
             of_last: the condition that joins them with `last` AS s; None for all rows.
+            commit: the position and time of the commit; None for those of `s`.
         """
         if self._hard_delete:
             delete = self._sql("DELETE FROM {target} t")
@@ -280,6 +313,8 @@ class LogMerge:
             "_tidemark_loaded_xid = pg_current_xact_id()",
             at=stamp.expressions()["_sdc_extracted_at"],
         )
+        for name, value in self._commit(commit).items():
+            update += sql.SQL(", {} = {}").format(sql.Identifier(name), value)
         is_there = sql.SQL(" WHERE t._sdc_deleted_at IS NULL")
         return (
             update + is_there

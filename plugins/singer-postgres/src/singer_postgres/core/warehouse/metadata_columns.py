@@ -21,6 +21,21 @@ METADATA: dict[str, tuple[str, str]] = {
 }
 
 
+# Columns of LOG_BASED streams that ask for them: the transaction that changed the row last. The values are those of
+# change_columns.
+COMMITS: dict[str, tuple[str, str]] = {
+    "_sdc_lsn": ("bigint", "{column}"),
+    "_sdc_committed_at": (
+        "timestamp with time zone",
+        # each product is exact
+        (
+            "('2000-01-01 00:00:00+00'::timestamptz + {column} / 1000000 * interval '1 second' "
+            "+ {column} % 1000000 * interval '1 microsecond')"
+        ),
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Stamp:
     """The values of a chunk's metadata columns that the server doesn't know.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
-from singer_postgres.core.warehouse.metadata_columns import METADATA
+from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
 from singer_postgres.core.warehouse.schema_changes import LOADED_XID, SchemaDrift
 from singer_postgres.core.wire import OWN
 
@@ -73,14 +73,14 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     Raises:
         SingerPostgresError: the table can't hold the stream's rows unchanged.
     """
-    ours = sorted(column.name for column in table.columns if column.name in METADATA or column.name.startswith(OWN))
+    ours = sorted(column.name for column in table.columns if column.name in _own(table) or column.name.startswith(OWN))
     if ours:
         msg = (
             f"{table.schema}.{table.name} has a column {', '.join(ours)}, a name of the warehouse's own columns: "
             "deselect it, or rename it in a view and read that."
         )
         raise NameTakenError(msg)
-    wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in METADATA.items()}}
+    wanted = {**types_here(connection, table), **{name: type_ for name, (type_, _) in _own(table).items()}}
     manual_changes.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
     if not has:
@@ -135,9 +135,14 @@ def refuse_other_values(
 _INSTANTS = {"timestamp with time zone", "timestamp without time zone"}
 
 
+def _own(table: Table) -> dict[str, tuple[str, str]]:
+    """Return the columns that a table has beside the source's."""
+    return {**METADATA, **(COMMITS if table.commits else {})}
+
+
 def _refuse_other_metadata(schema: str, table: Table, has: Mapping[str, str]) -> None:
     """Refuse a table whose metadata columns were altered here. The source can't restore their values."""
-    for name, (type_, _) in METADATA.items():
+    for name, (type_, _) in _own(table).items():
         here = has.get(name, type_)
         if here == type_ or {here, type_} <= _INSTANTS:
             continue

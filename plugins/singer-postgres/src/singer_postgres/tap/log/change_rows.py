@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.pgoutput import RelationMessage
 
 _NULL_BINARY, _NULL_TEXT = b"\xff\xff\xff\xff", b"\\N"
-# the number of fields, and the first three, which are never null: smallint, bigint, bigint
-_head = struct.Struct(">hihiqiq").pack
+# the number of fields, and the first four, which are never null: smallint, and three bigint
+_head = struct.Struct(">hihiqiqiq").pack
 _int2_array = struct.Struct(">iiiii").pack
 _INT2_OID = 21
 _special = re.compile(rb"[\\\t\n\r]").search
@@ -63,10 +63,10 @@ class ChangeRows:
         self._null = _NULL_BINARY if binary else _NULL_TEXT
         self._no_old_key = [self._null] * len(key)
         self._only_key = [index in self._key for index in range(len(names))]
-        self._fields = 4 + len(key) + len(columns)
+        self._fields = 5 + len(key) + len(columns)
         self.has_unchanged = self.has_moved = self.has_truncated = False
 
-    def insert(self, message: bytes, lsn: int, number: int) -> bytes:
+    def insert(self, message: bytes, lsn: int, at: int, number: int) -> bytes:
         """Return the row of an INSERT.
 
         Raises:
@@ -77,44 +77,45 @@ class ChangeRows:
         values, _ = pgoutput.tuple_at(message, 6, self._null, unchanged)
         if unchanged and not self._numbers.keys().isdisjoint(unchanged):
             raise incomplete(self._relation)
-        return self._row(UPSERT, lsn, number, values)
+        return self._row(UPSERT, lsn, at, number, values)
 
-    def update(self, message: bytes, lsn: int, number: int) -> bytes:
+    def update(self, message: bytes, lsn: int, at: int, number: int) -> bytes:
         """Return the row of an UPDATE, or both rows if it changed the key."""
-        kind, at = pgoutput.first_tuple(message)
+        kind, start = pgoutput.first_tuple(message)
         old: list[bytes] | None = None
         if kind != pgoutput.NEW:
-            old, at = pgoutput.tuple_at(message, at, self._null, [])
+            old, start = pgoutput.tuple_at(message, start, self._null, [])
             # the kind of the new values
-            at += 1
+            start += 1
         unchanged: list[int] = []
-        values, _ = pgoutput.tuple_at(message, at, self._null, unchanged)
+        values, _ = pgoutput.tuple_at(message, start, self._null, unchanged)
         if old is not None and all(old[index] == values[index] for index in self._key):
             # REPLICA IDENTITY FULL has all old values
             old = None
         if old is None:
-            return self._row(UPSERT, lsn, number, values, unchanged)
+            return self._row(UPSERT, lsn, at, number, values, unchanged)
         self.has_moved = True
-        return self._deletion(old, lsn, number) + self._row(UPSERT, lsn, number, values, unchanged, old)
+        return self._deletion(old, lsn, at, number) + self._row(UPSERT, lsn, at, number, values, unchanged, old)
 
-    def delete(self, message: bytes, lsn: int, number: int) -> bytes:
+    def delete(self, message: bytes, lsn: int, at: int, number: int) -> bytes:
         """Return the row of a DELETE."""
         old, _ = pgoutput.tuple_at(message, 6, self._null, [])
-        return self._deletion(old, lsn, number)
+        return self._deletion(old, lsn, at, number)
 
-    def truncate(self, lsn: int, number: int) -> bytes:
+    def truncate(self, lsn: int, at: int, number: int) -> bytes:
         """Return the row of a TRUNCATE."""
         self.has_truncated = True
-        return self._row(TRUNCATE, lsn, number, [self._null] * len(self._only_key))
+        return self._row(TRUNCATE, lsn, at, number, [self._null] * len(self._only_key))
 
-    def _deletion(self, old: list[bytes], lsn: int, number: int) -> bytes:
+    def _deletion(self, old: list[bytes], lsn: int, at: int, number: int) -> bytes:
         keys = [value if is_key else self._null for value, is_key in zip(old, self._only_key, strict=True)]
-        return self._row(DELETE, lsn, number, keys)
+        return self._row(DELETE, lsn, at, number, keys)
 
     def _row(  # noqa: PLR0913, PLR0917 - called for each change
         self,
         operation: int,
         lsn: int,
+        at: int,
         number: int,
         values: list[bytes],
         unchanged: Sequence[int] = (),
@@ -128,10 +129,10 @@ class ChangeRows:
         numbers = [self._numbers[index] for index in unchanged if index in self._numbers] if unchanged else ()
         self.has_unchanged |= bool(numbers)
         if self._binary:
-            head = _head(self._fields, 2, operation, 8, lsn, 8, number)
+            head = _head(self._fields, 2, operation, 8, lsn, 8, at, 8, number)
             return b"".join([head, _binary_array(numbers) if numbers else _NULL_BINARY, *old_key, *data])
         array = b"{%s}" % b",".join(b"%d" % each for each in numbers) if numbers else _NULL_TEXT
-        texts = [b"%d" % operation, b"%d" % lsn, b"%d" % number, array]
+        texts = [b"%d" % operation, b"%d" % lsn, b"%d" % at, b"%d" % number, array]
         for value in (*old_key, *data):
             texts.append(_escaped(value) if value is not _NULL_TEXT and _special(value) else value)  # noqa: PERF401 - as fast as it gets
         return b"\t".join(texts) + b"\n"

@@ -120,7 +120,7 @@ class LogReader:
         self._at = datetime.now(UTC)
         self._number = self._rows_in_cut = 0
         self._buffered = 0
-        self._commit_lsn, self._in_transaction = 0, False
+        self._commit_lsn, self._committed_at, self._in_transaction = 0, 0, False
         self._first_change_at: float | None = None
         self._progress_at = self._cut_made_at = time.monotonic()
         self._loaded: dict[str, int | None] = {}
@@ -228,7 +228,7 @@ class LogReader:
                 assert stream.rows
                 self._number += 1
                 try:
-                    row = write(stream.rows, message, self._commit_lsn, self._number)
+                    row = write(stream.rows, message, self._commit_lsn, self._committed_at, self._number)
                 except LogUnfitError as error:
                     self._leave(stream, error)
                 else:
@@ -236,6 +236,7 @@ class LogReader:
         elif tag == pgoutput.BEGIN:
             begin = pgoutput.parse_begin(message)
             self._commit_lsn, self._in_transaction = begin.commit_lsn, True
+            self._committed_at = begin.committed_at
             self._at = _EPOCH + timedelta(microseconds=begin.committed_at)
         elif tag == pgoutput.COMMIT:
             self._position = pgoutput.parse_commit(message).end_lsn
@@ -247,7 +248,7 @@ class LogReader:
                 assert stream.rows
                 stream.truncated()
                 self._number += 1
-                self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._number))
+                self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._committed_at, self._number))
 
     def _leave(self, stream: LogStream, error: Exception) -> None:
         """Go on without a stream."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import session
+from singer_postgres.core.errors import SettingInvalidError
 from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.slot_wal import SlotBudget
 from singer_postgres.tap.log import following
@@ -18,7 +19,7 @@ from singer_postgres.tap.log.slot_watch import SlotWatch
 if TYPE_CHECKING:
     import logging
     import queue
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from singer_postgres.core.source.pgoutput import RelationMessage
     from singer_postgres.core.source.stream_query import ReadColumns
@@ -32,6 +33,20 @@ if TYPE_CHECKING:
 
 # Meltano's variable for the plugin's name
 _NAME = "MELTANO_EXTRACTOR_NAME"
+
+
+def refuse_without_log(config: Mapping[str, Any], streams: Iterable[LogBasedStream]) -> None:
+    """Refuse what is asked for streams that are not followed by this project's target.
+
+    Raises:
+        SettingInvalidError: a setting would have no effect.
+    """
+    for setting in ("commit_columns", "change_history"):
+        for stream in streams:
+            if stream.name in config[setting] and (stream.replication_method != "LOG_BASED" or stream.why_records):
+                why = stream.why_records if stream.replication_method == "LOG_BASED" else "it is not LOG_BASED"
+                msg = f"{setting} names {stream.name}, and would have no effect: {why}. Change that, or take it out."
+                raise SettingInvalidError(msg)
 
 
 class LogRun:

@@ -69,6 +69,8 @@ class Configuration:
     slot: str = "tidemark_tap_postgres"
     publication: str = "tidemark_tap_postgres"
     slot_budget: SlotBudget = field(default_factory=SlotBudget)
+    commit_columns: frozenset[str] = frozenset()
+    change_history: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         slot=slot,
         publication=values.get("publication_name") or slot,
         slot_budget=SlotBudget.of(values),
+        commit_columns=frozenset(values.get("commit_columns") or ()),
+        change_history=frozenset(values.get("change_history") or ()),
     )
 
 
@@ -305,6 +309,8 @@ def settings_by_stream(configuration: Configuration, relations: Iterable[Checked
         ("masks", configuration.masks),
         ("where", configuration.where),
         ("allow_duplicates", configuration.allow_duplicates),
+        ("commit_columns", configuration.commit_columns),
+        ("change_history", configuration.change_history),
     ):
         for name in sorted(set(names) - known):
             what = f"{setting} names {name}, which the source does not have"
