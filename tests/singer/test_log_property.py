@@ -1,15 +1,19 @@
-"""Random transactions on tables of many kinds: after each run, the warehouse has the source's rows."""
+"""Random transactions on tables of many kinds: after each run, the warehouse has their rows and their history."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.singer.test_log_based import SLOT, follow, log_pipe, publish, same  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from tests.singer.conftest import Pipe
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "2"))
 KEYS = st.integers(1, 8)
@@ -68,6 +72,42 @@ TABLES = {
     ),
 }
 
+# the columns of keys, and all others
+COLUMNS = {
+    "wide": (["id"], ["a", "b", "n"]),
+    "pairs": (["part", "k"], ["a", "v"]),
+    "whole": (["id"], ["a", "v"]),
+    "indexed": (["id"], ["code", "a"]),
+    "parts": (["id", "day"], ["a"]),
+}
+Rows = dict[tuple[Any, ...], tuple[Any, ...]]
+
+
+def loaded(pipe: Pipe, table: str) -> Rows:
+    """Return the warehouse's rows of a table, by key."""
+    key, others = COLUMNS[table]
+    return {row[: len(key)]: row for row in pipe.rows(f"select {', '.join([*key, *others])} from raw.{table}")}
+
+
+def replayed(pipe: Pipe, table: str, rows: Rows) -> Rows:
+    """Return what the history of a table makes of the rows with which it begins."""
+    key, others = COLUMNS[table]
+    rows = dict(rows)
+    for operation, *values in pipe.rows(
+        f"select _tidemark_operation, {', '.join([*key, *others])} from raw.{table}_changes "
+        "order by _sdc_lsn, _tidemark_number"
+    ):
+        row = tuple(values)
+        of = row[: len(key)]
+        if operation == "truncate":
+            rows.clear()
+        elif operation == "delete":
+            del rows[of]
+        elif operation != "begin":
+            assert (operation == "update") == (of in rows), (table, operation, of)
+            rows[of] = row
+    return rows
+
 
 @st.composite
 def statements(draw: st.DrawFn) -> str:
@@ -116,7 +156,8 @@ def test_after_random_transactions_the_warehouse_has_the_sources_rows(log_pipe, 
     for create, *_ in TABLES.values():
         pipe.do(create)
     publish(pipe, *TABLES)
-    pipe.state = None
+    pipe.state, first = None, {}
+    pipe.tap["change_history"] = [f"public-{table}" for table in TABLES]
     for made in rounds:
         for transaction in made:
             with pipe.source() as connection, suppress(psycopg.errors.UniqueViolation):
@@ -125,3 +166,5 @@ def test_after_random_transactions_the_warehouse_has_the_sources_rows(log_pipe, 
                     connection.execute(statement.encode())
         follow(pipe, *TABLES)
         assert [table for table in TABLES if not same(pipe, table)] == []
+        first = first or {table: loaded(pipe, table) for table in TABLES}
+        assert [table for table in TABLES if replayed(pipe, table, first[table]) != loaded(pipe, table)] == []
