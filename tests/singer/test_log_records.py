@@ -141,6 +141,24 @@ def test_a_position_is_confirmed_only_when_a_run_begins_with_it(log_pipe):  # no
     assert "changes between them would be missed" in sent.log
 
 
+def test_changes_from_before_a_column_was_renamed_are_sent_under_its_name_now_and_masked(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do("create table people (id int primary key, secret text, town text)")
+    publish(pipe, "people")
+    pipe.tap |= {"masks": {"public-people": {"secret": "sha256"}}, "mask_secret": "s"}
+    read(pipe, "people")
+    pipe.do("insert into people values (1, 's3cret', 'Oslo')")
+    pipe.do("alter table people rename secret to hidden; alter table people rename town to city")
+    pipe.do("insert into people values (2, 's3cret', 'Oslo')")
+    pipe.tap |= {"masks": {"public-people": {"hidden": "sha256"}}}
+    sent = read(pipe, "people")
+    before, after = sent.of("people")
+    assert visible(before) == {**visible(after), "id": 1}
+    assert after["city"] == "Oslo"
+    assert len(after["hidden"]) == 64
+    assert "s3cret" not in str(sent.messages)
+
+
 def test_stream_maps_apply_to_records_of_the_log(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)
