@@ -114,3 +114,32 @@ def test_a_column_that_only_travels_as_text_can_be_dropped(log_pipe):  # noqa: F
     follow(pipe, "things")
     assert same(pipe, "things")
     assert pipe.rows("select p::text from raw.things where id = 1") == [("(1,b)",)]
+
+
+def test_the_default_of_a_new_column_reaches_the_rows_of_all_partitions(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(
+        "create table parted (id int, day int, primary key (id, day)) partition by list (day);"
+        "create table parted_1 partition of parted for values in (1);"
+        "create table parted_2 partition of parted for values in (2);"
+        "insert into parted values (1, 1), (2, 2), (3, 2)"
+    )
+    publish(pipe, "parted")
+    follow(pipe, "parted")
+    pipe.do(
+        "alter table parted add size int default 7; create table parted_3 partition of parted for values in (3);"
+        "insert into parted values (4, 3, null); delete from parted where id = 3"
+    )
+    follow(pipe, "parted")
+    assert same(pipe, "parted")
+
+
+def test_a_truncate_before_an_unread_column_came_or_went_is_not_forgotten(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do("alter table things add short int; begin; truncate things; alter table things drop short; commit")
+    pipe.do("insert into things values (50, 'after')")
+    follow(pipe, "things")
+    assert same(pipe, "things")

@@ -71,6 +71,30 @@ TABLES = {
         st.one_of(st.builds("a = {}".format, TEXTS), st.builds("day = {}".format, st.integers(1, 4))),
     ),
 }
+# a change of each table, so that the log tells of its columns
+TOUCHES = {
+    "wide": "insert into wide (id) values (99); delete from wide where id = 99",
+    "pairs": "insert into pairs (k, part) values (99, 'z'); delete from pairs where k = 99",
+    "whole": "insert into whole (id) values (99); delete from whole where id = 99",
+    "indexed": "insert into indexed (id, code) values (99, 'z'); delete from indexed where id = 99",
+    "parts": "insert into parts (id, day) values (99, 99); delete from parts where id = 99",
+}
+# Columns get names that no column had before. One that exists is picked by a number.
+ALTERS = {
+    "add": "execute format('alter table {table} add x_%s int default {number}', nextval('names'))",
+    "add text": "execute format('alter table {table} add x_%s text', nextval('names'))",
+    "rename": "execute format('alter table {table} rename %I to x_%s', name, nextval('names'))",
+    "drop column": "execute format('alter table {table} drop %I', name)",
+    "set": "execute format('update {table} set %I = ''{number}'' where {key} >= {number}', name)",
+}
+ALTER = """
+    do $$ declare name text; begin
+        select attname into name from pg_attribute
+        where attrelid = '{table}'::regclass and attname ~ '^x_' and not attisdropped
+        order by (attnum * 7 + {number}) % 5, attnum limit 1;
+        if name is not null or {is_new} then {alter}; end if;
+    end $$
+"""
 
 # the columns of keys, and all others
 COLUMNS = {
@@ -115,7 +139,11 @@ def statements(draw: st.DrawFn) -> str:
     table = draw(st.sampled_from(list(TABLES)))
     _, key, values, changes = TABLES[table]
     number = draw(KEYS)
-    kind = draw(st.sampled_from(["insert"] * 3 + ["update"] * 3 + ["change all", "move", "move", "delete", "truncate"]))
+    kinds = ["insert"] * 3 + ["update"] * 3 + ["change all", "move", "move", "delete", "truncate", "set", "set"]
+    kind = draw(st.sampled_from([*kinds, *ALTERS]))
+    if kind in ALTERS:
+        alter = ALTERS[kind].format(table=table, key=key, number=number)
+        return ALTER.format(table=table, number=number, is_new=kind.startswith("add"), alter=alter)
     if kind == "insert":
         return f"insert into {table} values ({number}, {draw(values)}) on conflict do nothing"
     if kind == "move":
@@ -153,6 +181,7 @@ def test_after_random_transactions_the_warehouse_has_the_sources_rows(log_pipe, 
     pipe.do(f"drop publication if exists {SLOT}; drop table if exists {', '.join(TABLES)}")
     with pipe.warehouse() as connection:
         connection.execute("drop schema if exists raw cascade")
+    pipe.do("create sequence if not exists names")
     for create, *_ in TABLES.values():
         pipe.do(create)
     publish(pipe, *TABLES)
@@ -164,7 +193,10 @@ def test_after_random_transactions_the_warehouse_has_the_sources_rows(log_pipe, 
                 # a row that moves may meet another; that transaction leaves nothing
                 for statement in transaction:
                     connection.execute(statement.encode())
+        pipe.do(";".join(TOUCHES.values()))
         follow(pipe, *TABLES)
-        assert [table for table in TABLES if not same(pipe, table)] == []
+        doubts = {stream for (stream,) in pipe.rows("select stream from raw._tidemark_state where repair is not null")}
+        certain = [table for table in TABLES if f"public-{table}" not in doubts]
+        assert [table for table in certain if not same(pipe, table)] == []
         first = first or {table: loaded(pipe, table) for table in TABLES}
-        assert [table for table in TABLES if replayed(pipe, table, first[table]) != loaded(pipe, table)] == []
+        assert [table for table in certain if replayed(pipe, table, first[table]) != loaded(pipe, table)] == []

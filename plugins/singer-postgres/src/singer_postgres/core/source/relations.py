@@ -105,9 +105,18 @@ _COLUMNS = """
 UNPROVEN = """array(
     select conkey[1] from pg_catalog.pg_constraint where conrelid = a.attrelid and contype = 'n' and not convalidated
 )"""
-# attmissingval is an anyarray of one element, which only array_to_string can read
+# attmissingval is an anyarray of one element, which only array_to_string can read. Partitions have that of their
+# partitioned table; those that were created after the column have no rows that are older than it.
 _MISSING_VALUE = """
-        case when atthasmissing then pg_catalog.array_to_string(attmissingval, '') end,
+        case when atthasmissing then pg_catalog.array_to_string(attmissingval, '')
+        when (select relkind = 'p' from pg_catalog.pg_class where oid = attrelid) then (
+            select min(value) from (
+                select distinct pg_catalog.array_to_string(of_part.attmissingval, '')
+                from pg_catalog.pg_partition_tree(a.attrelid) part
+                join pg_catalog.pg_attribute of_part on of_part.attrelid = part.relid and of_part.attname = a.attname
+                where of_part.atthasmissing and not of_part.attisdropped
+            ) found(value) having count(*) = 1
+        ) end,
         pg_catalog.has_column_privilege(attrelid, attnum, 'select')
 """
 _TYPES = """

@@ -407,10 +407,10 @@ class LogReader:
         stream = self._streams.get(relation.oid)
         if stream is None or stream.relation == relation:
             return
+        # its changes so far have the old columns, and what `rows` knows of them
+        self._write(replication, stream)
         table, columns, is_binary = self._describe(stream, relation)
         if table != stream.table:
-            # its changes so far have the old columns
-            self._write(replication, stream)
             stream.table, stream.columns = table, columns
             self._events.put(Opened(stream.plan, table, columns, None))
         if self._binary and not is_binary:
