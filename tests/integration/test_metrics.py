@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from singer_postgres.core import advisory_locks
+from singer_postgres.core.warehouse.slot_table import SlotTable
 from tests.integration.conftest import free_port, make_checkout
 from tidemark.metrics import catalogue
 from tidemark.metrics.schedules import longest_interval
@@ -71,6 +72,14 @@ def scrape(url: str) -> Samples:
     }
 
 
+FOLLOWED = """
+    update raw._tidemark_state set slot = 's', is_loading = false where stream = 'public-order_items';
+    insert into raw._tidemark_slots (source, slot, system_identifier, timeline, history, position, committed_at)
+    select source, 's', '1', 1, '{}', '0/1', now() - interval '1 day 1 hour' from raw._tidemark_state
+    where stream = 'public-order_items'
+"""
+
+
 def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     with project.connect("warehouse") as connection:
         connection.execute(
@@ -87,6 +96,8 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
         connection.execute(
             "update raw._tidemark_stream_totals set failed = '{\"lock_busy\": 2}' where stream = 'public-orders'"
         )
+        SlotTable("raw").ensure(connection)
+        connection.execute(FOLLOWED)
         # it reads as a role that may read no row of the user's
         ((readable,),) = connection.execute(READABLE).fetchall()
         assert readable == 0
@@ -101,6 +112,10 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     assert found["tidemark_stream_rows_total", "inserted", *orders] == rows
     assert found["tidemark_stream_usual_rows", *orders] == 10
     assert found["tidemark_stream_running_rows", "postgres", "public-customers"] == 7
+    assert found["tidemark_stream_log_state", "postgres", "following", "public-order_items"] == 1
+    # as fresh as its slot
+    assert found["tidemark_stream_lag_seconds", "postgres", "public-order_items"] > 86_400
+    assert found["tidemark_slot_lag_seconds", "s", "postgres"] > 86_400
     assert found["tidemark_stream_failures_total", "lock_busy", *orders] == 2
     assert found["tidemark_stream_runs_total", "failed", *orders] == 2
     assert found["tidemark_stream_interval_seconds", *orders] == 3600
