@@ -107,7 +107,7 @@ bench-reconcile: setup-dev ## time `tidemark reconcile` beside reading the same 
 	@$(BIN)/python -m bench.reconcile
 
 .PHONY: bench-cdc
-bench-cdc: setup-dev ## time changes of the log: decoded, loaded, followed (ROWS=10000000, CHANGES=1000000, SECONDS=600, RATE=2000)
+bench-cdc: setup-dev ## time changes of the log: decoded, loaded, followed, beside other tools (ROWS=, CHANGES=, SECONDS=600, RATE=2000, ROUNDS=3, PEERS=)
 	@$(BIN)/python -m bench.cdc
 
 .PHONY: bench-metrics

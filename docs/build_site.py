@@ -25,6 +25,7 @@ BESIDE_THE_CODE = {
     "deploy/helm/README.md": "repository/helm.md",
     "bench/results.md": "repository/bench.md",
     "bench/transform.md": "repository/bench-transform.md",
+    "bench/cdc.md": "repository/bench-cdc.md",
     "bench/reconcile.md": "repository/bench-reconcile.md",
     "bench/metrics.md": "repository/bench-metrics.md",
     "bench/watched.md": "repository/bench-watched.md",

@@ -50,3 +50,16 @@ def test_the_benchmark_of_reconcile_runs(tmp_path):
 def test_the_benchmark_of_builds_runs(tmp_path):
     bench("bench.transform", tmp_path, SCALES="0.002", ROWS="50")
     assert "| 0.002 | whole |" in (tmp_path / "transform.md").read_text()
+
+
+@pytest.mark.long
+def test_the_benchmark_of_changes_runs_and_compares_each_tool_with_the_source(tmp_path):
+    options = {"ROWS": "20000", "CHANGES": "5000", "SECONDS": "10", "RATE": "100", "PEERS": "tidemark,subscription"}
+    bench("bench.cdc", tmp_path, **options)
+    results = json.loads((tmp_path / "cdc.json").read_text())
+    assert results["backlog"]["changes"] == results["decoded"]["changes"] > 0
+    assert results["followed"]["p50"] <= results["followed"]["worst"][0]["seconds"]
+    for peer in results["race"]["peers"].values():
+        assert peer["why"] is None
+        assert [set(run["differences"].values()) for run in [*peer["runs"], peer["large"]]] == [{0}, {0}]
+    assert "| tidemark |" in (tmp_path / "cdc.md").read_text()
