@@ -27,7 +27,7 @@ class Differences:
     extra: int = 0
     wrong: int = 0
     nulled: int = 0
-    """Of the wrong ones, those whose large value, which no update changed, is null."""
+    """Of the wrong ones, those whose large value is null."""
 
     def __bool__(self) -> bool:
         """Say whether anything differs."""
@@ -35,7 +35,7 @@ class Differences:
 
     def __str__(self) -> str:
         """Say what differs."""
-        nulled = f" ({self.nulled:,} have null for a large value that was not changed)" if self.nulled else ""
+        nulled = f" ({self.nulled:,} have null for the large value)" if self.nulled else ""
         counts = {"missing": self.missing, "extra": self.extra, f"wrong{nulled}": self.wrong}
         return ", ".join(f"{count:,} rows {what}" for what, count in counts.items() if count)
 
