@@ -98,6 +98,9 @@ class PendingChanges:
         if not has:
             create = sql.SQL("CREATE TABLE {} ({})").format(self._table, tables.definitions({**types, **kept}))
             self._connection.execute(create)
+            # the largest number is looked up at each cut, for as long as the first load takes
+            index = sql.SQL("CREATE INDEX ON {} ({})").format(self._table, sql.Identifier(NUMBER))
+            self._connection.execute(index)
             return
         missing = [column for column in columns if column.name not in has]
         stage_columns.add(self._connection, self._table, missing, kept)
