@@ -7,7 +7,6 @@ acknowledged, so after a kill the slot still has everything that the warehouse l
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
 from singer_postgres.core.stop_file import StopFile
-from singer_postgres.core.wire import ALIVE, Changes, Cut
+from singer_postgres.core.wire import Changes, Cut
 from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
 from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
 from singer_postgres.tap.log import masking
+from singer_postgres.tap.log.acknowledgements import Acknowledgements
 from singer_postgres.tap.log.change_rows import ChangeRows
 
 if TYPE_CHECKING:
@@ -115,21 +115,21 @@ class LogReader:
         self._slot_watch = slot_watch
         self._stop_file = StopFile()
         self._failure: Exception | None = None
-        self._position = self._cut_at = self._acknowledged = lsn_of(confirmed)
+        self._position = self._cut_at = lsn_of(confirmed)
+        self._acknowledged = Acknowledgements(files.directory, self._cut_at, stall_s=settings.stall_s)
         self._end = lsn_of(end)
         self._at = datetime.now(UTC)
         self._number = self._rows_in_cut = 0
         self._buffered = 0
         self._commit_lsn, self._committed_at, self._in_transaction = 0, 0, False
         self._first_change_at: float | None = None
-        self._progress_at = self._cut_made_at = time.monotonic()
+        self._cut_made_at = time.monotonic()
         self._loaded: dict[str, int | None] = {}
         self._doubts: dict[str, str] = {}
         self._loading = threading.Lock()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
         self._origin = LogOrigin("", 0)
-        self._fifo = files.directory / "acknowledged"
 
     def start(self) -> None:
         """Connect, make the first cut, where the slot is, and start the thread.
@@ -139,9 +139,7 @@ class LogReader:
         """
         for stream in self._streams.values():
             self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
-        os.mkfifo(self._fifo, 0o600)
-        # for writing too: otherwise it would be at its end whenever no target has it open
-        self._acknowledgements = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
+        self._acknowledged.open()
         self._replication = self._connect()
         self._origin = self._replication.identify()
         self._replication.start(self._slot, self._publication, binary=self._binary)
@@ -206,8 +204,8 @@ class LogReader:
                 self._position = max(self._position, message)
                 self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
             self._tend(replication)
-            if self._acknowledged < self._cut_at:
-                self._refuse_standstill()
+            if self._acknowledged.position < self._cut_at:
+                self._acknowledged.refuse_standstill(self._slot)
             if self._in_transaction:
                 continue
             if self._is_over(began):
@@ -217,7 +215,7 @@ class LogReader:
                 self._cut(replication)
             elif message is None:
                 # the server tells its position when it is asked
-                replication.confirm(self._acknowledged, ask=True)
+                replication.confirm(self._acknowledged.position, ask=True)
 
     def _take(self, replication: Replication, message: bytes) -> None:
         """Take a message of the log."""
@@ -275,7 +273,7 @@ class LogReader:
         if self._rows_in_cut >= self._settings.cut_rows:
             return True
         now = time.monotonic()
-        if self._acknowledged < self._cut_at:
+        if self._acknowledged.position < self._cut_at:
             # the target merges the cut before: what comes meanwhile makes one larger cut
             return False
         if self._first_change_at is None:
@@ -328,22 +326,12 @@ class LogReader:
 
     def _room(self, replication: Replication) -> Path:
         """Wait for room for a file, and keep the session alive meanwhile."""
-        self._progress_at = time.monotonic()
+        self._acknowledged.await_from_now()
         while (path := self._files.new_if_room()) is None:
             self._tend(replication)
-            self._refuse_standstill()
+            self._acknowledged.refuse_standstill(self._slot)
             time.sleep(_POLL_S)
         return path
-
-    def _refuse_standstill(self) -> None:
-        """Raise an error if the target has given no sign of life for too long."""
-        if time.monotonic() - self._progress_at > self._settings.stall_s:
-            msg = (
-                f"The target has loaded nothing for {self._settings.stall_s:.0f} s (stall_seconds), so the session "
-                f"that streams the slot {self._slot} was ended: otherwise the source could not shut down. Nothing is "
-                "lost: find out what the target waits for, and run this again."
-            )
-            raise ReplicationError(msg)
 
     def _cut(self, replication: Replication, *, last: bool = False) -> None:
         for stream in self._streams.values():
@@ -366,41 +354,32 @@ class LogReader:
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
             doubts={name: why for name, why in doubts.items() if self._doubts.get(name) != why},
-            acknowledge=str(self._fifo),
+            acknowledge=str(self._acknowledged.path),
             last=last,
         )
         self._doubts = doubts
         complete = tuple((stream.plan, storage) for stream, (_, storage) in told.items() if not stream.is_loading)
         self._events.put(CutReached(cut, complete))
-        if self._acknowledged >= self._cut_at:
-            # until now the target had nothing to do
-            self._progress_at = time.monotonic()
+        if self._acknowledged.position >= self._cut_at:
+            self._acknowledged.await_from_now()
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
 
     def _settle(self, replication: Replication) -> None:
         """Wait until the target has committed the last cut, and confirm it."""
-        self._progress_at = time.monotonic()
-        while self._acknowledged < self._cut_at and not self._abandoned.is_set():
+        self._acknowledged.await_from_now()
+        while self._acknowledged.position < self._cut_at and not self._abandoned.is_set():
             self._tend(replication)
-            self._refuse_standstill()
+            self._acknowledged.refuse_standstill(self._slot)
             replication.read(_POLL_S * 4)
-        replication.confirm(self._acknowledged)
+        replication.confirm(self._acknowledged.position)
 
     def _tend(self, replication: Replication) -> None:
         """Read acknowledgements, and tell the server of them now and then."""
-        acknowledged = self._acknowledged
-        try:
-            while data := os.read(self._acknowledgements, 4096):
-                # a line is written at once, so none is cut in two
-                said = data.decode().split()
-                self._acknowledged = max([self._acknowledged, *(lsn_of(each) for each in said if each != ALIVE)])
-                self._progress_at = time.monotonic()
-        except BlockingIOError:
-            pass
+        has_more = self._acknowledged.read()
         self._slot_watch.now_and_then()
-        if self._acknowledged > acknowledged or time.monotonic() - replication.told_at > _TELL_EVERY_S:
-            replication.confirm(self._acknowledged)
+        if has_more or time.monotonic() - replication.told_at > _TELL_EVERY_S:
+            replication.confirm(self._acknowledged.position)
 
     def _described(self, replication: Replication, relation: RelationMessage) -> None:
         """Take a table's description. The first one of a session usually says what is known."""
