@@ -66,6 +66,7 @@ ORDERS = """
     insert into orders values (1);
 """
 STATES = {
+    "of no position in a log": ({"log": ["slot", "nowhere", [[1, 2]]]}, "has log"),
     "no JSON": ("{", "JSON"),
     "a list": ("[]", "not an object"),
     "of another tap": ('{"bookmarks": {"public-orders": 7}}', "public-orders"),
@@ -88,6 +89,7 @@ STATES = {
     [
         "of another tap",
         "of a newer release",
+        "of no position in a log",
         *(pytest.param(each, marks=pytest.mark.long) for each in STATES if not each.startswith("of ")),
     ],
 )

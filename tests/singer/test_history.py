@@ -158,7 +158,8 @@ def test_tables_of_an_older_release_are_migrated(pipe):
     state = pipe.sync(STREAMS).ok().state
     with pipe.warehouse() as connection:
         connection.execute(
-            "alter table raw._tidemark_state drop run_id, drop shape, drop position, drop slot, drop is_loading"
+            "alter table raw._tidemark_state drop run_id, drop shape, drop position, drop slot, drop is_loading, "
+            "drop repair"
         )
         connection.execute("comment on table raw._tidemark_state is null")
     pipe.do("update orders set note = 'new', updated_at = now() where id = 1")

@@ -7,9 +7,9 @@ from typing import Any
 
 from singer_postgres.core.errors import StateInvalidError
 from singer_postgres.core.source.stream_query import ReadColumns
-from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, SHAPE
+from singer_postgres.core.wire import FIRST_LOAD, KEY_TRAIL, LOG, SHAPE
 from singer_postgres.tap.key_trail import KeyTrail
-from singer_postgres.tap.streams import first_load
+from singer_postgres.tap.streams import first_load, log_state
 
 
 def refuse(state: dict[str, Any]) -> None:
@@ -30,10 +30,11 @@ def refuse(state: dict[str, Any]) -> None:
             (SHAPE, ReadColumns.from_json),
             (FIRST_LOAD, first_load),
             (KEY_TRAIL, KeyTrail.from_json),
+            (LOG, log_state),
         ):
             try:
                 entry.get(key) and read(entry[key])
-            except (ValueError, TypeError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 msg = (
                     f"The state of {stream} has {key} {shown(entry[key])}, which this release can't parse: a "
                     "newer release wrote it, or someone edited it. Correct it, or read the stream again: "

@@ -14,6 +14,7 @@ from tap_postgres.client import PostgresStream
 
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.log_origin import LogOrigin
+from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import start_date
 from singer_postgres.core.source.backfill import Backfill
 from singer_postgres.core.source.stream_query import ReadColumns
@@ -262,7 +263,7 @@ class CopyStream(PostgresStream):
     def log_position(self) -> tuple[str, str, Storage | None] | None:
         """The slot that the stream follows, the position that it has reached, and its storage; None if not loaded."""
         found = self.get_context_state(None).get(LOG)
-        return (str(found[0]), str(found[1]), found[2]) if found else None
+        return log_state(found)[:3] if found else None
 
     def tell_of_other_slot(self) -> None:
         """Warn if the state is of the MeltanoLabs tap's own LOG_BASED streams."""
@@ -278,8 +279,8 @@ class CopyStream(PostgresStream):
     @property
     def log_origin(self) -> LogOrigin | None:
         """The log of that position, if it is known. A warehouse of ours has it in its own table."""
-        _, _, _, *origin = self.get_context_state(None).get(LOG) or (None, None, None)
-        return LogOrigin.from_json(origin[0]) if origin else None
+        found = self.get_context_state(None).get(LOG)
+        return log_state(found)[3] if found else None
 
     def set_log_position(
         self,
@@ -318,6 +319,20 @@ def first_load(value: Any) -> tuple[str | None, tuple[BlockRange, ...]]:
     """Parse the state of an unfinished first load: its watermark, and the ranges already loaded."""
     watermark, blocks = value
     return watermark, tuple((node, first, after) for node, first, after in blocks)
+
+
+def log_state(value: Any) -> tuple[str, str, Storage | None, LogOrigin | None]:
+    """Parse the state of a stream that follows a slot: the slot, the position, the storage, and the log's origin.
+
+    Raises:
+        ValueError, TypeError: it is not such a state.
+    """
+    slot, position, *more = value
+    lsn_of(position)
+    storage = more[0] if more else None
+    if storage is not None:
+        storage = [[int(oid), int(node)] for oid, node in storage]
+    return str(slot), position, storage, LogOrigin.from_json(more[1]) if len(more) > 1 else None
 
 
 def _read_by_a_program() -> bool:

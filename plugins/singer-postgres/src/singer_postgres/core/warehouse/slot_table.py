@@ -31,12 +31,15 @@ TABLE = SystemTable(
             slot text NOT NULL, -- the slot's name
             system_identifier text NOT NULL, -- of the source's server
             timeline integer NOT NULL, -- of the source's server
-            history jsonb NOT NULL, -- the timelines before that, each with the position at which the next one began
             position pg_lsn NOT NULL, -- all transactions that committed before it are here
             committed_at timestamptz, -- when the last of them committed, by the source's clock
             loaded_at timestamptz NOT NULL DEFAULT now(), -- when the row was last written
             PRIMARY KEY (source, slot)
         )
+        """,
+        """
+        ALTER TABLE {}
+            ADD COLUMN history jsonb NOT NULL DEFAULT '[]' -- the timelines before, with the positions where they ended
         """,
     ),
 )

@@ -55,7 +55,10 @@ TABLE = SystemTable(
         """
         ALTER TABLE {}
             ADD COLUMN slot text, -- the replication slot whose changes come to the stream; null for none
-            ADD COLUMN is_loading boolean, -- its first load is not complete, so those changes wait in a table beside it
+            ADD COLUMN is_loading boolean -- its first load is not complete, so those changes wait in a table beside it
+        """,
+        """
+        ALTER TABLE {}
             ADD COLUMN repair text -- why rows may differ from the source's although it follows its log, or null
         """,
     ),
