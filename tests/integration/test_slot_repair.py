@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,9 +26,13 @@ def project() -> Iterator[Checkout]:
         text = definition.read_text()
         for name in ("orders", "order_items"):
             text = text.replace(f"public-{name}: *incremental", f"public-{name}: {{replication-method: LOG_BASED}}")
-        rule = "        public-events: {replication-method: LOG_BASED}\n"
+        rule = "".join(f"        public-{name}: {{replication-method: LOG_BASED}}\n" for name in ("events", "blank"))
         text = text.replace("        public-orders:", rule + "        public-orders:", 1)
-        text = text.replace("        - public-orders.*\n", "        - public-orders.*\n        - public-events.*\n", 1)
+        text = text.replace(
+            "        - public-orders.*\n",
+            "        - public-orders.*\n        - public-events.*\n        - public-blank.*\n",
+            1,
+        )
         definition.write_text(text)
         with checkout.connect("source") as connection:
             connection.execute("alter system set wal_level = logical")
@@ -35,6 +41,7 @@ def project() -> Iterator[Checkout]:
                 create table events_1 partition of events for values in (1);
                 create table events_2 partition of events for values in (2);
                 insert into events select i, 1 + mod(i, 2), 'e' from generate_series(1, 100) i;
+                create table blank (id int primary key);
             """)
         checkout.tidemark("down")
         checkout.tidemark("up")
@@ -72,6 +79,7 @@ def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
         "delete from order_items where order_id = 3",
         "delete from events where id = 5",
         "alter table events add place text default 'here'",
+        "insert into blank values (1)",
     )
     before = rows_read(project)
     said = project.tidemark("slots", "repair")
@@ -80,6 +88,7 @@ def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
     change(project, "update orders set shipping_fee = 78 where order_id = 5")
     project.extract_and_load()
     assert rows_read(project) - before < 20
+    assert project.rows("warehouse", "select id from raw.blank") == [(1,)]
     # its deleted row
     project.tidemark("slots", "repair", "public-events")
     assert_equal(project)
@@ -153,4 +162,32 @@ def test_a_comparison_knows_what_the_log_has_and_the_warehouse_does_not_have_yet
     project.tidemark("reconcile", "--repair", "public-orders", "public-events")
     assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 9") == [(-1,)]
     project.extract_and_load()
+    assert_equal(project)
+
+
+@pytest.mark.long
+def test_rows_that_change_while_a_run_follows_are_pending_and_one_that_differs_is_found(project):
+    run = project.start(*RUN, program="meltano", env={"TAP_POSTGRES_REPLICATION_MAX_RUN_SECONDS": "40"})
+    ended = threading.Event()
+
+    def write() -> None:
+        with project.connect("source") as connection:
+            while not ended.wait(0.05):
+                connection.execute(
+                    "update orders set shipping_fee = mod(shipping_fee + 1, 50) where order_id in (14, 15)"
+                )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(10)
+        with project.connect("warehouse") as connection:
+            connection.execute("update raw.orders set shipping_fee = -1 where order_id = 16")
+        (found,) = json.loads(project.run("tidemark", "reconcile", "public-orders", "--json").stdout)
+    finally:
+        ended.set()
+        writer.join()
+        assert run.wait(120) == 0
+    assert (found["examples"]["different"], found["missing"], found["extra"]) == ([["16"]], 0, 0)
+    project.tidemark("reconcile", "--repair", "public-orders")
     assert_equal(project)

@@ -104,6 +104,34 @@ def test_columns_that_come_and_go_are_followed_in_the_order_of_the_log(log_pipe)
     ]
 
 
+def test_a_stream_that_loses_its_key_in_the_log_leaves_the_others_alone(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create table keyed (id int primary key, name text)")
+    publish(pipe, "things", "keyed")
+    follow(pipe, "things", "keyed")
+    pipe.do(
+        "insert into keyed values (1, 'by its first key'); alter table keyed drop column id;"
+        "alter table keyed add column other int generated always as identity primary key;"
+        "update things set name = 'after that' where id = 1"
+    )
+    done = pipe.sync({"public-things": LOG_BASED, "public-keyed": LOG_BASED}, pipe.state)
+    # the target says, too, that the table has another key
+    assert done.codes == {"log_unfit", "key_changed"}
+    assert "lost other, a part of its key" in done.tap_log
+    assert same(pipe, "things")
+
+
+def test_a_slot_that_is_missing_leaves_streams_of_other_methods_alone(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; create table whole (id int primary key); insert into whole values (1)")
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do(f"select pg_drop_replication_slot('{SLOT}'); insert into whole values (2)")
+    done = pipe.sync({"public-things": LOG_BASED, "public-whole": {"replication-method": "FULL_TABLE"}}, pipe.state)
+    assert "`tidemark slots repair` does" in done.refused("slot_missing")
+    assert same(pipe, "whole")
+
+
 def test_a_slot_that_was_made_again_is_refused_until_its_streams_are_read_again(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)

@@ -76,6 +76,7 @@ class BatchWriter:
         self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
         self._finished: set[str] = set(failed) & self._streams.keys()
         self._closed = False
+        self._broken: Exception | None = None
         self._columns: dict[str, ReadColumns] = {}
         self._tables: dict[tuple[str, bool], Table] = {}
         self._columns_of_log: dict[str, ReadColumns] = {}
@@ -94,6 +95,9 @@ class BatchWriter:
         self._count(stream, counter)
         last_event_at = time.monotonic()
         while stream.name not in self._finished:
+            if self._broken is not None:
+                # the SDK may go on with the next stream, and nothing would come for it
+                raise self._broken
             try:
                 event = self._readers.events.get(timeout=_TICK_S)
             except queue.Empty:
@@ -184,6 +188,7 @@ class BatchWriter:
         """
         if plan is None:
             self._files.stop()
+            self._broken = error
             raise error
         try:
             self._tap.stream_failed(plan.stream, error)

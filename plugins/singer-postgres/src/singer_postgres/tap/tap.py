@@ -24,6 +24,8 @@ from singer_postgres.core import driver_errors, setting_names, shared_causes
 from singer_postgres.core.driver_errors import log_fields
 from singer_postgres.core.errors import (
     SettingInvalidError,
+    SlotAheadError,
+    SlotMissingError,
     StateInvalidError,
     TableMissingError,
     one_line,
@@ -258,11 +260,7 @@ class TapPostgres(MeltanoLabsTap):
             # all plans come first, because a stream's state changes while it is read
             plans = [copy.deepcopy(stream.plan) for stream in streams if stream.replication_method != "LOG_BASED"]
             followed = [stream for stream in streams if stream.replication_method == "LOG_BASED"]
-            log_run = (
-                LogRun(self.config, self._catalogs, followed, failed=self.stream_failed, logger=self.logger)
-                if followed
-                else None
-            )
+            log_run = self._log_run(followed, are_all=not plans) if followed else None
             plans += log_run.loads if log_run else []
             readers = ChunkReaders(self.source, plans, self._files, settings, self._notices)
             log = log_run.reader(self._files, readers.events) if log_run else None
@@ -272,6 +270,21 @@ class TapPostgres(MeltanoLabsTap):
                 log.start()
             readers.start()
         return self._batch_writer
+
+    def _log_run(self, streams: Sequence[CopyStream], *, are_all: bool) -> LogRun | None:
+        """Return the run of LOG_BASED streams; None if their slot can't be used, and others are read.
+
+        Raises:
+            SlotMissingError, SlotAheadError: it can't, and no other stream is read.
+        """
+        try:
+            return LogRun(self.config, self._catalogs, streams, failed=self.stream_failed, logger=self.logger)
+        except (SlotMissingError, SlotAheadError) as error:
+            if are_all or self.config["on_stream_error"] != "continue":
+                raise
+            for stream in streams:
+                self._note_failed(stream.name, error)
+            return None
 
     def sync_all(self) -> None:
         """Read all streams.
@@ -370,6 +383,9 @@ class TapPostgres(MeltanoLabsTap):
         # streams that are read as records come with the driver's error
         role = self.config.get("user")
         error = driver_errors.wrap_driver_error(error, f"Reading {stream}", side="source", of_stream=True, role=role)
+        self._note_failed(stream, error)
+
+    def _note_failed(self, stream: str, error: Exception) -> None:
         self._failed[stream] = error
         what = one_line(error)
         self.logger.warning(

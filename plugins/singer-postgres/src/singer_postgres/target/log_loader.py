@@ -240,8 +240,8 @@ class LogLoader:
         why = f"a run went on from {cut.start} without it"
         for stream in followed.leave(connection, source, cut.slot, why=why, but=self._in(cut)):
             PendingChanges(connection, schema, stream).drop()
-            back = f"`tidemark slots repair {stream}` brings it back"
-            _LOGGER.warning("%s no longer follows the slot %s: %s.", stream, cut.slot, back)
+            back = f"If it is still LOG_BASED, `tidemark slots repair {stream}` brings it back"
+            _LOGGER.warning("%s no longer follows the slot %s. %s.", stream, cut.slot, back)
         for stream, why in cut.doubts.items():
             job.described[stream].doubted(connection, why)
         slots.reached(connection, source, cut)

@@ -88,6 +88,6 @@ def advance(project: Project, source: SourceDefinition, planned: Advance) -> str
                 [planned.slot, planned.to],
             ).fetchone()
         except psycopg.Error as error:
-            raise TidemarkError(f"{one_line(error)}.") from error
+            raise TidemarkError(f"{one_line(error).rstrip('.')}.") from error
     assert row
     return str(row[0])

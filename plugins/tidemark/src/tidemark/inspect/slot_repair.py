@@ -114,9 +114,12 @@ class _Repair:
         entries = meltano_state.entries(self.project, self.source)
         with self._locked():
             self._fit_slot(names, say)
-            outside, doubted = self._to_repair(entries, names)
+            outside, doubted, empty = self._to_repair(entries, names)
             recorder = ReconcileRecorder(self.ends, since=None, warn=warn)
             results, back = [], {}
+            for name in empty:
+                say(f"{self.source.shown(name)} had no rows: the next run reads it whole.")
+                back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: self._bring_back(name, ())}
             with self.ends.sessions() as sessions:
                 for name in [*outside, *doubted]:
                     began(self.source.shown(name))
@@ -198,23 +201,29 @@ class _Repair:
             return f"The slot {self._slot} is at {found.confirmed}, and the warehouse has its changes up to {position}."
         return None
 
-    def _to_repair(self, entries: dict[str, dict[str, Any]], names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the streams that follow nothing although they were loaded, and those whose rows are in doubt."""
+    def _to_repair(
+        self, entries: dict[str, dict[str, Any]], names: Sequence[str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Return the streams to bring back, those whose rows are in doubt, and those to bring back that had no rows."""
         with connections.connect(self.ends.warehouse) as connection:
             held = StateTable(self._schema).loaded_state(connection, self.ends.source_id)
             doubts = FollowedStreams(self._schema).to_repair(connection, self.ends.source_id)
-        outside, doubted = [], []
+        outside, doubted, empty = [], [], []
         for name in sorted(self.followed):
             loaded = held.get(name)
-            if (names and name not in names) or loaded is None or not loaded.has_rows:
-                # the next run loads it
+            if names and name not in names:
+                continue
+            if loaded is None or not loaded.has_rows:
+                if entries.get(name, {}).get(LOG) and (loaded is None or loaded.slot != self._slot):
+                    empty.append(name)
+                # the next run loads any other
                 continue
             follows = loaded.slot == self._slot and entries.get(name, {}).get(LOG)
             if not follows and (name in names or name in doubts or entries.get(name, {}).get(LOG)):
                 outside.append(name)
             elif follows and (name in names or name in doubts):
                 doubted.append(name)
-        return outside, doubted
+        return outside, doubted, empty
 
     def _published(
         self, sessions: Sessions, stream: Stream, warn: Callable[[str], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,18 +11,17 @@ from psycopg import sql
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
-from singer_postgres.core.source import log_tables, row_filters, slot_wal
+from singer_postgres.core.source import slot_wal
 from singer_postgres.core.source.identity import identity
-from singer_postgres.core.source.relations import find
 from singer_postgres.core.warehouse import slot_table, state_table
 from tidemark.errors import TidemarkError, UsageError
+from tidemark.inspect import publications
 from tidemark.inspect.check import relations, streams
 from tidemark.project import connections, database_settings, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from tidemark.inspect.check.streams import Configuration, Stream
     from tidemark.project.database_settings import DatabaseSettings
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
@@ -39,22 +38,10 @@ _FOLLOWED = """
     select state.slot, array_agg(state.stream order by state.stream) from {} state
     where state.source = {} and state.slot is not null group by state.slot
 """
-_PUBLISHED = """
-    select n.nspname::text, c.relname::text, pg_get_expr(r.prqual, r.prrelid), case when r.prattrs is not null then
-        array(
-            select attname::text from pg_catalog.pg_attribute
-            where attrelid = c.oid and attnum = any(r.prattrs::int2[]) order by attnum
-        ) end
-    from pg_catalog.pg_publication p
-    join pg_catalog.pg_publication_rel r on r.prpubid = p.oid join pg_catalog.pg_class c on c.oid = r.prrelid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = %s
-"""
 _RIGHTS = """
     select current_setting('wal_level'), rolreplication or rolsuper, current_user::text
     from pg_catalog.pg_roles where rolname = %s
 """
-
-
 _FAILOVER_VERSION = 170000
 
 
@@ -89,30 +76,6 @@ class SlotFacts:
     confirmed: str | None
     warehouse: str | None
     streams: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """A table of a publication.
-
-    Attributes:
-        condition: the row filter; None for all rows.
-        columns: the published columns; None for all.
-    """
-
-    schema: str
-    name: str
-    condition: str | None = None
-    columns: tuple[str, ...] | None = None
-
-    def whole(self) -> PublishedTable:
-        """Return the table with all rows and columns."""
-        return PublishedTable(self.schema, self.name)
-
-    def __str__(self) -> str:
-        columns = f" ({', '.join(map(_quoted, self.columns))})" if self.columns else ""
-        where = f" WHERE ({self.condition})" if self.condition else ""
-        return f"{_quoted(self.schema)}.{_quoted(self.name)}{columns}{where}"
 
 
 def facts(project: Project, source: SourceDefinition) -> list[SlotFacts]:
@@ -189,8 +152,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
     """Yield what is missing for a source's LOG_BASED streams: an SQL statement, and what it does.
 
     Raises:
-        UsageError: no stream is LOG_BASED.
-        LogUnfitError: the log can't identify rows of a table, or can't apply the condition of a stream.
+        UsageError: no stream is LOG_BASED; or the log can't identify rows of a table, or apply a stream's condition.
         TidemarkError: the source can't be reached.
     """
     configuration = streams.configuration(project, source)
@@ -200,7 +162,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
         with connection.transaction():
             found, _ = relations.read(connection, configuration.schemas)
         selected = streams.selected(configuration, {each.stream: each for each in found})
-        wanted = _wanted(connection, configuration, selected)
+        wanted = publications.wanted(connection, configuration, selected)
         if not wanted:
             raise UsageError(
                 f"No stream of source {source.name} is LOG_BASED: set that replication-method under `metadata` in "
@@ -208,12 +170,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
             )
         rights = connection.execute(_RIGHTS, [side.user]).fetchone()
         version = connection.info.server_version
-        there = connection.execute("select from pg_catalog.pg_publication where pubname = %s", [publication]).fetchone()
-        published = {
-            (schema, name): PublishedTable(schema, name, filter_, tuple(listed) if listed else None)
-            for schema, name, filter_, listed in connection.execute(_PUBLISHED, [publication]).fetchall()
-        }
-        changed = _changed(connection, wanted, published)
+        publishing = publications.statements(connection, publication, wanted)
         has_slot = connection.execute(
             "select from pg_catalog.pg_replication_slots where slot_name = %s", [slot]
         ).fetchone()
@@ -222,23 +179,7 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
         yield "ALTER SYSTEM SET wal_level = logical;", f"wal_level is {level}; restart the server after this"
     if not may_replicate:
         yield f"ALTER ROLE {_quoted(side.user or '')} REPLICATION;", "the tap's role may stream the log"
-    name = _quoted(publication)
-    if there is None:
-        yield (
-            f"CREATE PUBLICATION {name} FOR TABLE {_tables(wanted.values())} WITH (publish_via_partition_root = true);",
-            f"publishes {len(wanted)} tables",
-        )
-    elif changed:
-        # the only statement that changes a table's condition. It leaves the tables alone that stay as they are.
-        yield (
-            f"ALTER PUBLICATION {name} SET TABLE {_tables((wanted | published | changed)[path] for path in wanted)};",
-            f"publishes {len(wanted)} tables, {len(changed)} of them with another condition",
-        )
-    else:
-        if missing := [wanted[path] for path in wanted.keys() - published.keys()]:
-            yield f"ALTER PUBLICATION {name} ADD TABLE {_tables(missing)};", f"publishes {len(missing)} more tables"
-        if left := [published[path].whole() for path in published.keys() - wanted.keys()]:
-            yield f"ALTER PUBLICATION {name} DROP TABLE {_tables(left)};", f"{len(left)} tables are no longer read"
+    yield from publishing
     if has_slot is None:
         literal = "'" + slot.replace("'", "''") + "'"
         # standbys that synchronize slots then have it, so that it survives a promotion
@@ -247,47 +188,6 @@ def statements(project: Project, source: SourceDefinition) -> Iterator[tuple[str
             f"SELECT pg_create_logical_replication_slot({literal}, 'pgoutput'{also});",
             "from here on the source keeps its WAL until it is read",
         )
-
-
-def _wanted(
-    connection: Connection, configuration: Configuration, selected: Iterable[Stream]
-) -> dict[tuple[str, str], PublishedTable]:
-    """Return the tables to publish.
-
-    Raises:
-        LogUnfitError: the log can't identify rows of a table, or can't apply the condition of a stream.
-    """
-    wanted = {}
-    for stream in selected:
-        relation = stream.relation.described
-        if stream.method != "LOG_BASED" or relation is None:
-            continue
-        # before anything is changed: the application could no longer update such a table
-        log_tables.require_identity(connection, configuration.publication, relation, stream.key or relation.key)
-        condition = row_filters.condition(configuration.where.get(stream.name, ()))
-        if condition is not None:
-            identity = log_tables.identity_columns(log_tables.identities(connection, relation))
-            row_filters.refuse(connection, relation, condition, identity=identity)
-        wanted[relation.schema, relation.name] = PublishedTable(relation.schema, relation.name, condition)
-    return wanted
-
-
-def _changed(
-    connection: Connection,
-    wanted: Mapping[tuple[str, str], PublishedTable],
-    published: Mapping[tuple[str, str], PublishedTable],
-) -> dict[tuple[str, str], PublishedTable]:
-    """Return the published tables whose conditions are others now, each with the columns that are published."""
-    changed = {}
-    for path, table in wanted.items():
-        before = published.get(path)
-        if before is None or before.condition == table.condition:
-            continue
-        relation = find(connection, *path)
-        assert relation
-        if not row_filters.equal(connection, relation, before.condition, table.condition):
-            changed[path] = replace(table, columns=before.columns)
-    return changed
 
 
 def create(project: Project, source: SourceDefinition) -> Iterator[str]:
@@ -306,7 +206,9 @@ def create(project: Project, source: SourceDefinition) -> Iterator[str]:
                 connection.execute(statement.encode())
             except psycopg.Error as error:
                 rest = " ".join(each for each, _ in wanted[number:])
-                raise TidemarkError(f"{one_line(error)}. Have an administrator run in {side}: {rest}") from error
+                raise TidemarkError(
+                    f"{one_line(error).rstrip('.')}. Have an administrator run in {side}: {rest}"
+                ) from error
             yield f"{statement}  -- {what}"
             if "wal_level" in statement:
                 restart = "`tidemark down` and `tidemark up`" if side.embedded else "restart it"
@@ -342,7 +244,7 @@ def origin(side: DatabaseSettings) -> LogOrigin:
             system, timeline = str(row[0]), int(row[1])
             history = connection.execute(f"TIMELINE_HISTORY {timeline}".encode()).fetchone() if timeline > 1 else None
     except psycopg.Error as error:
-        raise TidemarkError(f"The log can't be streamed from {side}: {one_line(error)}.") from error
+        raise TidemarkError(f"The log can't be streamed from {side}: {one_line(error).rstrip('.')}.") from error
     text = history[1] if history else ""
     return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
 
@@ -380,17 +282,13 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
         try:
             connection.execute("select pg_drop_replication_slot(%s)", [slot])
         except psycopg.Error as error:
-            raise TidemarkError(f"{one_line(error)}.") from error
+            raise TidemarkError(f"{one_line(error).rstrip('.')}.") from error
         try:
             connection.execute(sql.SQL("drop publication if exists {}").format(sql.Identifier(slot)))
         except psycopg.Error:
             # a role that only reads may drop a slot; a publication costs nothing
             return f"DROP PUBLICATION {_quoted(slot)};"
     return None
-
-
-def _tables(tables: Iterable[PublishedTable]) -> str:
-    return ", ".join(map(str, sorted(tables, key=lambda table: (table.schema, table.name))))
 
 
 def _quoted(name: str) -> str:

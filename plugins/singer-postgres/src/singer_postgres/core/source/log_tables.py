@@ -102,7 +102,10 @@ def slot(connection: Connection, name: str) -> Slot:
         cursor.execute(_SLOT, [name])
         row = cursor.fetchone()
     if row is None:
-        msg = f"The source has no replication slot {name}, from which LOG_BASED streams are read."
+        msg = (
+            f"The source has no replication slot {name}, from which LOG_BASED streams are read: `tidemark slots "
+            "create` makes it; if streams have followed it before, `tidemark slots repair` does, and brings them back."
+        )
         raise SlotMissingError(msg)
     plugin, is_here, active_pid, confirmed, status, database = row
     if plugin != "pgoutput" or not is_here:
@@ -140,6 +143,8 @@ def published_by(  # noqa: PLR0913 - each argument has a name
     if relation.kind not in "rp":
         msg = f"{relation} is no table, so it has no changes in the log: read it with FULL_TABLE or INCREMENTAL."
         raise LogUnfitError(msg)
+    # before any advice to publish it: UPDATE would fail then
+    require_identity(connection, publication, relation, key)
     with connection.cursor() as cursor:
         cursor.execute("select from pg_catalog.pg_publication where pubname = %s", [publication])
         if cursor.fetchone() is None:
@@ -149,7 +154,7 @@ def published_by(  # noqa: PLR0913 - each argument has a name
         row = cursor.fetchone()
         add = f"ALTER PUBLICATION {quoted(publication)} ADD TABLE {quoted(relation.schema, relation.name)};"
         if row is None:
-            msg = f"{relation} is not in the publication {publication}: {add}"
+            msg = f"{relation} is not in the publication {publication}: `tidemark slots create` adds it, or: {add}"
             raise LogUnfitError(msg)
         xid, via_root, is_complete, filter_, listed = row
         if not is_complete or (relation.kind == "p" and not via_root):
@@ -157,7 +162,6 @@ def published_by(  # noqa: PLR0913 - each argument has a name
             alter = f"ALTER PUBLICATION {quoted(publication)} SET ({options});"
             msg = f"The publication {publication} leaves changes out: {alter}"
             raise LogUnfitError(msg)
-    require_identity(connection, publication, relation, key)
     found = identities(connection, relation)
     wanted = row_filters.condition(where)
     if wanted is not None:

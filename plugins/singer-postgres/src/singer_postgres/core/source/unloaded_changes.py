@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import pgoutput
+from singer_postgres.core.sql_compat import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class ChangedRows:
     Attributes:
         keys: their keys before and after, as text that pgoutput writes.
         partial: those of them whose changes lack TOASTed values that did not change.
-        truncated: the table was truncated, so all its rows were changed.
+        truncated: any row may have been changed: the table was truncated, or its key had another name.
     """
 
     keys: set[Key] = field(default_factory=set)
@@ -65,7 +66,9 @@ def changed_rows(  # noqa: PLR0913 - each argument has a name
             relation = pgoutput.parse_relation(message)
             if relation.oid == table_oid:
                 names = [column.name for column in relation.columns]
-                index = [names.index(name) for name in key]
+                # a key column that had another name then: nothing tells which rows were changed
+                found.truncated |= not set(key) <= set(names)
+                index = [names.index(name) for name in key if name in names]
         elif commit_lsn < lsn_of(after):
             continue
         elif tag == pgoutput.TRUNCATE:
@@ -91,7 +94,7 @@ def _peeked(connection: psycopg.Connection[tuple[object, ...]], slot: str, publi
         time.sleep(_POLL_S)
     with connection.transaction(), connection.cursor(name="tidemark_peek") as cursor:
         cursor.itersize = 10_000
-        cursor.execute(_PEEK, [slot, upto, f'"{publication}"'])
+        cursor.execute(_PEEK, [slot, upto, quoted(publication)])
         for (data,) in cursor:
             assert isinstance(data, bytes)
             yield data

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import (
+    BusyError,
     ColumnMissingError,
     LockBusyError,
     LogUnfitError,
     SlotAheadError,
-    SlotMissingError,
     TableMissingError,
 )
 from singer_postgres.core.lsn import lsn_of, lsn_text
@@ -75,6 +75,7 @@ def prepare(  # noqa: PLR0913 - each argument has a name
 
     Raises:
         SlotMissingError: the slot can't be used.
+        BusyError: another run follows it.
     """
     found = _free_slot(connection, slot)
     source = identity(connection)
@@ -103,8 +104,11 @@ def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
     deadline = time.monotonic() + _SLOT_WAIT_S
     while (found := log_tables.slot(connection, name)).active_pid is not None:
         if time.monotonic() > deadline:
-            msg = f"Another session streams the slot {name} (pid {found.active_pid}): end it, and run this again."
-            raise SlotMissingError(msg)
+            msg = (
+                f"Another run follows the slot {name} (its session in the source is pid {found.active_pid}): wait "
+                "until that run ends, or end it."
+            )
+            raise BusyError(msg)
         time.sleep(_POLL_S)
     return found
 

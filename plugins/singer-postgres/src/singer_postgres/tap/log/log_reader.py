@@ -388,7 +388,11 @@ class LogReader:
             return
         # its changes so far have the old columns, and what `rows` knows of them
         self._write(replication, stream)
-        table, columns, is_binary = self._describe(stream, relation)
+        try:
+            table, columns, is_binary = self._describe(stream, relation)
+        except LogUnfitError as error:
+            self._leave(stream, error)
+            return
         if table != stream.table:
             stream.table, stream.columns = table, columns
             self._events.put(Opened(stream.plan, table, columns, None))

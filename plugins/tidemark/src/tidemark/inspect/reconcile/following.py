@@ -6,6 +6,7 @@ Only rows that the log does not tell of after that position are repaired. So the
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from singer_postgres.core.warehouse.state_table import StateTable
 from tidemark.errors import TidemarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.compare import Difference
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-# how long a run that streams the slot may take to load what was changed before now, and how often to compare again
+# how long a run that streams the slot may take to load what was changed before now
 _LOADED_WITHIN_S = 60.0
 _POLL_S = 0.5
-_COMPARISONS = 3
 _AT_ONCE = 5000
 
 
@@ -87,14 +87,32 @@ class Following:
         Args:
             recheck: compares the rows of a difference again.
         """
-        for _ in range(_COMPARISONS):
-            if found.equal:
-                return found, not found.pending
-            if not self._is_streamed(source):
+        if found.equal:
+            return found, not found.pending
+        if not self._is_streamed(source):
+            with suppress(psycopg.errors.ObjectInUse):
                 return self._sorted(source, warehouse, pair, found)
-            self._wait(source, warehouse)
-            found = recheck(found)
-        return found, found.equal and not found.pending
+        return self._after_a_wait(source, warehouse, pair, found, recheck)
+
+    def _after_a_wait(
+        self,
+        source: Connection,
+        warehouse: Connection,
+        pair: ComparedStream,
+        found: Difference,
+        recheck: Callable[[Difference], Difference],
+    ) -> tuple[Difference, bool]:
+        """Return the differences of rows that did not change in the source while a run loaded what came before."""
+        keys = [*found.missing, *found.extra, *found.different]
+        before = _hashes(source, pair, keys)
+        self._wait(source, warehouse)
+        again = recheck(found)
+        after = _hashes(source, pair, keys)
+        lists = again.missing, again.extra, again.different
+        missing, extra, different = ([key for key in each if before.get(key) == after.get(key)] for each in lists)
+        pending = sum(again.counts) - len(missing) - len(extra) - len(different)
+        settled = replace(again, missing=missing, extra=extra, different=different, pending=again.pending + pending)
+        return settled, not settled.pending
 
     def _sorted(
         self, source: Connection, warehouse: Connection, pair: ComparedStream, found: Difference
@@ -140,6 +158,15 @@ class Following:
         """Note that all rows are the source's, whatever the log did not tell of before this comparison."""
         if self.doubt is not None:
             FollowedStreams(self._schema).settle(warehouse, self.ends.source_id, self.stream, self.doubt)
+
+
+def _hashes(source: Connection, pair: ComparedStream, keys: Sequence[Key]) -> dict[Key, Any]:
+    """Return the hashes of the source's rows with these keys, of those that are there."""
+    width, found = len(pair.key), {}
+    for first in range(0, len(keys), _AT_ONCE):
+        rows = source.execute(pair.source_rows(sorted(keys)[first : first + _AT_ONCE])).fetchall()
+        found.update({row[:width]: row[width] for row in rows})
+    return found
 
 
 def _as_compared(source: Connection, pair: ComparedStream, keys: Collection[Key]) -> set[Key]:
