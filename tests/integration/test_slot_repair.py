@@ -187,7 +187,8 @@ def test_rows_that_change_while_a_run_follows_are_pending_and_one_that_differs_i
     finally:
         ended.set()
         writer.join()
-        assert run.wait(120) == 0
+        output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, output
     assert (found["examples"]["different"], found["missing"], found["extra"]) == ([["16"]], 0, 0)
     project.tidemark("reconcile", "--repair", "public-orders")
     assert_equal(project)
