@@ -128,4 +128,5 @@ def test_wal_that_no_stream_needs_is_not_kept_after_a_run(log_pipe):  # noqa: F8
     for _ in range(2):
         pipe.do("insert into unread select repeat(md5(i::text), 30) from generate_series(1, 20000) i; checkpoint")
         follow(pipe, "things")
-        assert lsn(pipe)[1] < 2**20, f"the slot {SLOT} holds what nobody needs"
+        # 20 MB were written; other tests on this server write, too
+        assert lsn(pipe)[1] < 2**23, f"the slot {SLOT} holds what nobody needs"
