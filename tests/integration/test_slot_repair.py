@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.integration.conftest import Checkout, make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psycopg
 
 SLOT = "tidemark_tap_postgres"
 RUN = ("run", "tap-postgres", "target-postgres")
@@ -192,3 +194,34 @@ def test_rows_that_change_while_a_run_follows_are_pending_and_one_that_differs_i
     assert (found["examples"]["different"], found["missing"], found["extra"]) == ([["16"]], 0, 0)
     project.tidemark("reconcile", "--repair", "public-orders")
     assert_equal(project)
+
+
+@pytest.mark.long
+def test_rows_that_the_run_beside_a_comparison_ends_without_are_pending(project):
+    change(project, "update orders set shipping_fee = 21 where order_id = 21")
+    with project.connect("warehouse") as warehouse, project.connect("source") as source:
+        with warehouse.transaction():
+            warehouse.execute("lock table raw.orders in share mode")
+            run = project.start(*RUN, program="meltano", env={"MELTANO_RUN_FORCE": "1"})
+            until(source, "select active_pid is not null from pg_replication_slots where slot_name = %s", SLOT)
+            until(warehouse, "select count(*) > 0 from pg_locks where not granted")
+            # the run ends where the log was at its start
+            change(project, "update orders set shipping_fee = 22 where order_id = 22")
+            comparison = project.start("reconcile", "public-orders", "--json")
+            until(source, "select count(*) > 0 from pg_stat_activity where query ~ 'active_pid' and pid <> pg_backend_pid()")
+        output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+    (found,) = json.loads(comparison.communicate(timeout=120)[0])
+    assert [found[kind] for kind in ("missing", "extra", "different", "pending")] == [0, 0, 0, 1], found
+    project.extract_and_load()
+    assert_equal(project)
+
+
+def until(connection: psycopg.Connection[Any], query: str, *values: object) -> None:
+    """Wait until a query returns true."""
+    for _ in range(300):
+        row = connection.execute(query.encode(), values).fetchone()
+        if row and row[0]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(query)

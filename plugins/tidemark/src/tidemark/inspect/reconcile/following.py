@@ -89,10 +89,14 @@ class Following:
         """
         if found.equal:
             return found, not found.pending
-        if not self._is_streamed(source):
-            with suppress(psycopg.errors.ObjectInUse):
-                return self._sorted(source, warehouse, pair, found)
-        return self._after_a_wait(source, warehouse, pair, found, recheck)
+        while True:
+            if not self._is_streamed(source):
+                with suppress(psycopg.errors.ObjectInUse):
+                    return self._sorted(source, warehouse, pair, found)
+            settled = self._after_a_wait(source, warehouse, pair, found, recheck)
+            if settled is not None:
+                return settled
+            found = recheck(found)
 
     def _after_a_wait(
         self,
@@ -101,11 +105,15 @@ class Following:
         pair: ComparedStream,
         found: Difference,
         recheck: Callable[[Difference], Difference],
-    ) -> tuple[Difference, bool]:
-        """Return the differences of rows that did not change in the source while a run loaded what came before."""
+    ) -> tuple[Difference, bool] | None:
+        """Return the differences of rows that did not change in the source while a run loaded what came before.
+
+        None if the run ended without that: one that does not follow ends where the log was at its start.
+        """
         keys = [*found.missing, *found.extra, *found.different]
         before = _hashes(source, pair, keys)
-        self._wait(source, warehouse)
+        if not self._wait(source, warehouse):
+            return None
         again = recheck(found)
         after = _hashes(source, pair, keys)
         lists = again.missing, again.extra, again.different
@@ -142,17 +150,22 @@ class Following:
         ).fetchone()
         return row is not None and row[0] is not None
 
-    def _wait(self, source: Connection, warehouse: Connection) -> None:
+    def _wait(self, source: Connection, warehouse: Connection) -> bool:
+        """Wait until the run has loaded what was changed before now, or has ended; return whether it is loaded."""
         row = source.execute("select pg_current_wal_insert_lsn()::text").fetchone()
         assert row
         deadline = time.monotonic() + _LOADED_WITHIN_S
-        while lsn_of(self._position(warehouse)) < lsn_of(row[0]) and self._is_streamed(source):
+        while lsn_of(self._position(warehouse)) < lsn_of(row[0]):
+            if not self._is_streamed(source):
+                # its last cut may have come after the look at the position
+                return lsn_of(self._position(warehouse)) >= lsn_of(row[0])
             if time.monotonic() > deadline:
                 raise TidemarkError(
                     f"{self.stream}: a run streams the slot {self.slot}, and did not load what was changed up to "
                     f"{row[0]} within {_LOADED_WITHIN_S:.0f} s; compare again when it has caught up."
                 )
             time.sleep(_POLL_S)
+        return True
 
     def is_right(self, warehouse: Connection) -> None:
         """Note that all rows are the source's, whatever the log did not tell of before this comparison."""
