@@ -24,6 +24,7 @@ from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, O
 from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.acknowledgements import Acknowledgements
 from singer_postgres.tap.log.change_rows import ChangeRows
+from singer_postgres.tap.log.cut_schedule import CutSchedule
 
 if TYPE_CHECKING:
     import queue
@@ -43,13 +44,6 @@ _TICK_S = 0.2
 # the server ends a session that is silent for wal_sender_timeout, a minute by default
 _TELL_EVERY_S = 5.0
 _POLL_S = 0.005
-# how often the position is confirmed if no stream has changes
-_IDLE_S = 5.0
-# how often a cut is made where the source writes nothing at all
-_QUIET_S = 60.0
-# After so much WAL the position is confirmed too. While a server reads far behind, what it keeps follows the confirmed
-# positions one by one, so few of them would leave it with much.
-_IDLE_BYTES = 2**28
 _WRITE = {pgoutput.INSERT: ChangeRows.insert, pgoutput.UPDATE: ChangeRows.update, pgoutput.DELETE: ChangeRows.delete}
 # microseconds since this instant
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -60,10 +54,9 @@ class LogSettings:
     """How to follow the log.
 
     Attributes:
-        cut_rows: the number of changes after which the next commit ends a cut. With large cuts, the warehouse writes
-            less: rows on one page share its image in the WAL.
+        cut_rows: the number of changes after which the next commit ends a cut.
         buffer_bytes: the size of changes in memory, of all streams together, at which they go into files.
-        flush_s: the longest time from a change to its cut, while the target keeps up.
+        flush_s: the longest time from a change to its cut, while tap and target keep up.
         run_s: for how long to follow; 0 to end at the position that the log had at the start.
         stall_s: how long the target may stand still until the session ends, which lets the source shut down.
     """
@@ -119,11 +112,10 @@ class LogReader:
         self._acknowledged = Acknowledgements(files.directory, self._cut_at, stall_s=settings.stall_s)
         self._end = lsn_of(end)
         self._at = datetime.now(UTC)
-        self._number = self._rows_in_cut = 0
+        self._number = 0
         self._buffered = 0
         self._commit_lsn, self._committed_at, self._in_transaction = 0, 0, False
-        self._first_change_at: float | None = None
-        self._cut_made_at = time.monotonic()
+        self._schedule = CutSchedule(rows=settings.cut_rows, flush_s=settings.flush_s)
         self._loaded: dict[str, int | None] = {}
         self._doubts: dict[str, str] = {}
         self._loading = threading.Lock()
@@ -211,7 +203,10 @@ class LogReader:
             if self._is_over(began):
                 self._cut(replication, last=True)
                 return
-            if self._is_due():
+            if message is None:
+                self._schedule.behind_s = 0.0
+            is_merged = self._acknowledged.position >= self._cut_at
+            if self._schedule.is_due(self._position - self._cut_at, is_merged=is_merged):
                 self._cut(replication)
             elif message is None:
                 # the server tells its position when it is asked
@@ -239,6 +234,7 @@ class LogReader:
         elif tag == pgoutput.COMMIT:
             self._position = pgoutput.parse_commit(message).end_lsn
             self._in_transaction = False
+            self._schedule.behind_s = (replication.clock_us - self._committed_at) / 1e6
         elif tag == pgoutput.RELATION:
             self._described(replication, pgoutput.parse_relation(message))
         elif tag == pgoutput.TRUNCATE:
@@ -269,29 +265,11 @@ class LogReader:
             return False
         return not waiting and self._position >= max(self._end, *ends, 0)
 
-    def _is_due(self) -> bool:
-        if self._rows_in_cut >= self._settings.cut_rows:
-            return True
-        now = time.monotonic()
-        if self._acknowledged.position < self._cut_at:
-            # the target merges the cut before: what comes meanwhile makes one larger cut
-            return False
-        if self._first_change_at is None:
-            # changes of other tables, whose WAL the source need not keep
-            is_far = self._position - self._cut_at >= _IDLE_BYTES
-            is_late = now - self._cut_made_at >= max(_IDLE_S, self._settings.flush_s)
-            # where nothing was written, the warehouse is as fresh as the source's clock
-            is_quiet = now - self._cut_made_at >= max(_QUIET_S, self._settings.flush_s)
-            return is_quiet or (self._position > self._cut_at and (is_far or is_late))
-        return now - self._first_change_at >= self._settings.flush_s
-
     def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
         stream.buffer += row
         stream.count += 1
         self._buffered += len(row)
-        self._rows_in_cut += 1
-        if self._first_change_at is None:
-            self._first_change_at = time.monotonic()
+        self._schedule.change()
         if self._buffered >= self._settings.buffer_bytes:
             for each in self._streams.values():
                 self._write(replication, each)
@@ -363,7 +341,7 @@ class LogReader:
         if self._acknowledged.position >= self._cut_at:
             self._acknowledged.await_from_now()
         self._cut_at = self._position
-        self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
+        self._schedule.cut()
 
     def _settle(self, replication: Replication) -> None:
         """Wait until the target has committed the last cut, and confirm it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DATA, _KEEPALIVE = ord("w"), ord("k")
 _keepalive = struct.Struct(">xQQB").unpack_from
 # the kind, two positions and the time
-_DATA_HEADER_BYTES = 25
+_data = struct.Struct(">xQQQ")
 _status = struct.Struct(">cQQQQB").pack
 # microseconds of 2000-01-01 since the epoch
 _EPOCH_2000_US = 946_684_800_000_000
@@ -37,7 +37,6 @@ class Replication:
     Attributes:
         confirmed: the position that was last confirmed.
         told_at: when the server was last told, by the monotonic clock.
-        clock_us: the server's clock when it told its position last, in microseconds since 2000-01-01 UTC.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -54,7 +53,8 @@ class Replication:
         self._connection: PGconn = pq.PGconn.connect(parameters.encode())
         if self._connection.status != self._pq.ConnStatus.OK:
             raise ReplicationError(_error(self._connection))
-        self.confirmed = self.clock_us = 0
+        self.confirmed = 0
+        self._last = bytes(_data.size)
         self.told_at = time.monotonic()
 
     def set(self, settings: Mapping[str, str]) -> None:
@@ -97,10 +97,11 @@ class Replication:
             except self._broken as error:
                 raise ReplicationError(one_line(error)) from error
             if size > 0:
+                self._last = data
                 if data[0] == _DATA:
-                    return bytes(data[_DATA_HEADER_BYTES:])
+                    return bytes(data[_data.size :])
                 if data[0] == _KEEPALIVE:
-                    end, self.clock_us, wants_reply = _keepalive(data)
+                    end, _, wants_reply = _keepalive(data)
                     if wants_reply:
                         self.confirm(self.confirmed)
                     return int(end)
@@ -112,6 +113,13 @@ class Replication:
                     self._connection.consume_input()
             else:
                 raise ReplicationError(_error(self._connection, self._connection.get_result()))
+
+    @property
+    def clock_us(self) -> int:
+        """The server's clock when it sent the last message, in microseconds since 2000-01-01 UTC."""
+        if self._last[0] == _KEEPALIVE:
+            return int(_keepalive(self._last)[1])
+        return int(_data.unpack_from(self._last)[2])
 
     def confirm(self, lsn: int, *, ask: bool = False) -> None:
         """Tell the server that it may forget everything before a position.
