@@ -58,6 +58,7 @@ def measure(pipe: Pipe) -> dict[str, float]:
         settings=LogSettings(),
         events=events,
         slot_watch=SlotWatch(SlotBudget(), SLOT, pipe.source, logging.getLogger(__name__)),
+        hasten=lambda: None,
     )
     reader.loaded("public-items", found.end)
     count, began, cpu = 0, time.monotonic(), time.process_time()

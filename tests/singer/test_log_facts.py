@@ -119,6 +119,30 @@ def test_a_session_that_waits_for_its_target_outlives_the_servers_timeout(log_pi
     assert confirmed(pipe) == before
 
 
+def test_a_first_load_ends_although_nobody_has_a_quiet_source_write_its_log(log_pipe, installed):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    # they write to the log now and then
+    writers = [
+        each
+        for each in server_of(installed("embedded"), "source").children()
+        if any(name in each.cmdline()[0] for name in ("background writer", "autovacuum launcher"))
+    ]
+    for each in writers:
+        each.suspend()
+    try:
+        with pipe.source() as connection, connection.transaction(force_rollback=True):
+            # as a page that was pruned by a reader
+            connection.execute("select pg_logical_emit_message(false, 'nobody', 'waits for it')")
+        follow(pipe, "things")
+    finally:
+        for each in writers:
+            each.resume()
+    assert len(writers) == 2
+    assert same(pipe, "things")
+
+
 def test_a_follower_does_not_stop_the_source_from_shutting_down(log_pipe, installed):  # noqa: F811
     pipe, checkout = log_pipe, installed("embedded")
     pipe.do(SIMPLE)

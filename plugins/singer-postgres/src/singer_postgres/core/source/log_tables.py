@@ -294,3 +294,16 @@ def flush_lsn(connection: Connection) -> str:
         row = cursor.fetchone()
     assert row
     return str(row[0])
+
+
+def hasten_flush(connection: Connection) -> None:
+    """Have the server write its log to its disk soon after this transaction's commit. A standby has it all.
+
+    A snapshot may see what is not on the disk yet, after an asynchronous commit. And the last part of the log is not
+    written before the next commit, or for many seconds, if it comes of reading alone: a page that was pruned in a
+    transaction which was rolled back. A commit that changes nothing has the WAL writer write all before it.
+    Source: RecordTransactionAbort and XLogBackgroundFlush of PostgreSQL.
+    """
+    with connection.cursor() as cursor:
+        # assigned to a transaction, its number makes a commit record
+        cursor.execute("select pg_catalog.pg_current_xact_id() where not pg_catalog.pg_is_in_recovery()")

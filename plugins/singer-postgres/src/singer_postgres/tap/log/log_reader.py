@@ -87,6 +87,7 @@ class LogReader:
         settings: LogSettings,
         events: queue.Queue[Event],
         slot_watch: SlotWatch,
+        hasten: Callable[[], None],
     ) -> None:
         """Prepare to follow.
 
@@ -96,6 +97,7 @@ class LogReader:
             describe: returns a stream's description after its table was altered.
             events: receives files and cuts.
             slot_watch: tells how much WAL the source keeps meanwhile.
+            hasten: has the source write its log up to here.
         """
         self._connect = connect
         self._slot, self._publication, self._binary = slot, publication, binary
@@ -106,6 +108,7 @@ class LogReader:
         self._settings = settings
         self._events = events
         self._slot_watch = slot_watch
+        self._hasten, self._hastened = hasten, 0
         self._stop_file = StopFile()
         self._failure: Exception | None = None
         self._position = self._cut_at = lsn_of(confirmed)
@@ -209,6 +212,7 @@ class LogReader:
             if self._schedule.is_due(self._position - self._cut_at, is_merged=is_merged):
                 self._cut(replication)
             elif message is None:
+                self._hasten_end()
                 # the server tells its position when it is asked
                 replication.confirm(self._acknowledged.position, ask=True)
 
@@ -251,19 +255,29 @@ class LogReader:
         self._streams = {oid: each for oid, each in self._streams.items() if each is not stream}
         self._events.put(Failed(error, stream.plan))
 
+    def _awaited(self) -> int:
+        """Return the position that the log must reach: that of its start, and of first loads that ended."""
+        with self._loading:
+            return max(self._end, *filter(None, self._loaded.values()), 0)
+
+    def _hasten_end(self) -> None:
+        """Have the source write its log, once for each position that is awaited, when nothing more comes."""
+        if self._position < (awaited := self._awaited()) and self._hastened < awaited:
+            self._hasten()
+            self._hastened = awaited
+
     def _is_over(self, began: float) -> bool:
         with self._loading:
             for stream in self._streams.values():
                 if stream.is_loading and stream.plan.stream in self._loaded:
                     stream.loaded_lsn = self._loaded[stream.plan.stream]
             waiting = [s for s in self._streams.values() if s.is_loading and s.plan.stream not in self._loaded]
-            ends = [lsn for lsn in self._loaded.values() if lsn is not None]
         if self._stop_file.is_there() and not any(stream.is_loading for stream in self._streams.values()):
             # the next run reads on from here
             return True
         if self._settings.run_s and time.monotonic() - began < self._settings.run_s and not self._stop_file.is_there():
             return False
-        return not waiting and self._position >= max(self._end, *ends, 0)
+        return not waiting and self._position >= self._awaited()
 
     def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
         stream.buffer += row

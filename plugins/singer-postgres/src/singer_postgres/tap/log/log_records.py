@@ -184,7 +184,7 @@ class LogRecords:
     def _read(self, replication: Replication, end: int, *, run_s: float, flush_s: float) -> None:
         position = lsn_of(self._run.found.confirmed)
         began = stated_at = time.monotonic()
-        number = self._number
+        number, is_hastened = self._number, False
         while True:
             with self._lock:
                 message = replication.read(_TICK_S)
@@ -209,6 +209,9 @@ class LogRecords:
                     self._state(position, loading=True)
                 number, stated_at = self._number, time.monotonic()
             elif message is None:
+                if position < end and not is_hastened:
+                    self._run.hasten()
+                    is_hastened = True
                 with self._lock:
                     replication.confirm(0, ask=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import Error
+
 from singer_postgres.core import session
-from singer_postgres.core.errors import SettingInvalidError
+from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError
 from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.slot_wal import SlotBudget
 from singer_postgres.tap.log import following
@@ -120,7 +122,15 @@ class LogRun:
             ),
             events=events,
             slot_watch=self.watch,
+            hasten=self.hasten,
         )
+
+    def hasten(self) -> None:
+        """Have the source write its log to its disk: nothing else may do that soon in a quiet database."""
+        # without it, what is awaited comes with the next commit
+        with suppress(Error, SingerPostgresError), closing(self._source.connect()) as connection:
+            log_tables.hasten_flush(connection)
+            connection.commit()
 
     @property
     def mask_secret(self) -> str | None:

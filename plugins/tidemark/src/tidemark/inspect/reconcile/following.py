@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core.lsn import lsn_of
-from singer_postgres.core.source import unloaded_changes
+from singer_postgres.core.source import log_tables, unloaded_changes
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
@@ -154,6 +154,8 @@ class Following:
         """Wait until the run has loaded what was changed before now, or has ended; return whether it is loaded."""
         row = source.execute("select pg_current_wal_insert_lsn()::text").fetchone()
         assert row
+        if source.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            log_tables.hasten_flush(source)
         deadline = time.monotonic() + _LOADED_WITHIN_S
         while lsn_of(self._position(warehouse)) < lsn_of(row[0]):
             if not self._is_streamed(source):
