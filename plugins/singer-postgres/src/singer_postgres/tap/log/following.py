@@ -15,7 +15,7 @@ from singer_postgres.core.errors import (
     TableMissingError,
 )
 from singer_postgres.core.lsn import lsn_of, lsn_text
-from singer_postgres.core.source import log_tables, older_writers, relations
+from singer_postgres.core.source import log_tables, older_writers, relations, slot_session
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.source.relations import Column
 from singer_postgres.core.source.stream_query import StreamQuery, stream_query
@@ -104,11 +104,7 @@ def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
     deadline = time.monotonic() + _SLOT_WAIT_S
     while (found := log_tables.slot(connection, name)).active_pid is not None:
         if time.monotonic() > deadline:
-            msg = (
-                f"Another run follows the slot {name} (its session in the source is pid {found.active_pid}): wait "
-                "until that run ends, or end it."
-            )
-            raise BusyError(msg)
+            raise BusyError(slot_session.in_use(connection, name) or slot_session.describe(name, found.active_pid))
         time.sleep(_POLL_S)
     return found
 
