@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 _NAME = "MELTANO_EXTRACTOR_NAME"
 
 
-class TapPostgres(MeltanoLabsTap):
+class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
     """tap-postgres, with COPY."""
 
     package_name = "tidemark-singer-postgres"
