@@ -192,3 +192,8 @@ def test_rows_that_change_while_a_run_follows_are_pending_and_one_that_differs_i
     assert (found["examples"]["different"], found["missing"], found["extra"]) == ([["16"]], 0, 0)
     project.tidemark("reconcile", "--repair", "public-orders")
     assert_equal(project)
+    # nobody writes to it
+    change(project, "alter table events rename id to number")
+    assert "has no column number; run the pipeline" in project.run("tidemark", "reconcile", "public-events").stdout
+    project.extract_and_load()
+    assert_equal(project)

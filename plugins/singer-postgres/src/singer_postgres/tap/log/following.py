@@ -162,6 +162,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
             why,
         )
         plan, is_loading = replace(plan, first_load=None), True
+    altered = None
     if is_loading or before is None:
         older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
@@ -169,6 +170,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_binary &= {(attnum, type_) for _, attnum, _, type_ in before.columns} <= {
             (attnum, type_) for _, attnum, _, type_ in columns.columns
         }
+        altered = table, columns
         table, columns = _as_before(table, before), replace(before, published=xid)
     earlier = position[2] if position and not is_loading else None
     return LogStream(
@@ -180,6 +182,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         storage=storage.of(relation.leaves),
         earlier_storage=earlier,
         doubt=storage.doubt(earlier, relation.leaves),
+        altered=altered,
     )
 
 

@@ -336,6 +336,9 @@ class LogReader:
     def _cut(self, replication: Replication, *, last: bool = False) -> None:
         for stream in self._streams.values():
             self._write(replication, stream)
+            if self._position >= self._end and stream.take_alteration():
+                # a table that nobody writes to must not keep its earlier names for ever
+                self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
         loaded = []
         for stream in self._streams.values():
             if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:

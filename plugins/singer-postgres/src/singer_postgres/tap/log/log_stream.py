@@ -28,6 +28,7 @@ class LogStream:
         doubt: why its rows may differ from the source's, although the log is followed; None if nothing says so.
         loaded_lsn: the position that its first load has reached; None while that is being read.
         relation: how the log described the table last.
+        altered: its description now, if it was altered since the last run. The log tells of that with the next change.
         rows: writes its changes.
         buffer: rows of changes that are not in a file yet.
     """
@@ -42,9 +43,21 @@ class LogStream:
     doubt: Doubt | None = None
     loaded_lsn: int | None = None
     relation: RelationMessage | None = None
+    altered: tuple[Table, ReadColumns] | None = None
     rows: ChangeRows | None = None
     buffer: bytearray = field(default_factory=bytearray)
     count: int = 0
+
+    def take_alteration(self) -> bool:
+        """Take the description of the table as it is now; return whether it is another one.
+
+        The caller has read the log up to where the run began. Without a change up to there, nothing before it has the
+        earlier columns.
+        """
+        if self.altered is None or self.relation is not None:
+            return False
+        (self.table, self.columns), self.altered = self.altered, None
+        return True
 
     def truncated(self) -> None:
         """Note that the log tells of a TRUNCATE, which gives the table other files."""
