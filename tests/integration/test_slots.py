@@ -360,5 +360,6 @@ def test_slots_create_publishes_the_conditions_of_streams_and_brings_them_up_to_
     assert "publishes 2 tables, 1 of them with another condition" in project.tidemark("slots", "create")
     after = dict(project.rows("source", published))
     assert {name for name in after if before[name] != after[name]} == {"orders"}
+    project.tidemark("slots", "repair")
     project.extract_and_load()
     assert project.rows("warehouse", "select min(order_id) from raw.orders where _sdc_deleted_at is null") == [(6,)]
