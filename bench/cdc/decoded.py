@@ -35,6 +35,7 @@ def measure(pipe: Pipe) -> dict[str, float]:
             publication=SLOT,
             failed=_raise,
             logger=logging.getLogger(__name__),
+            is_comparable=True,
         )
     events: queue.Queue[Any] = queue.Queue()
     files = ChunkFiles(pipe.directory / "decoded", limit=4)

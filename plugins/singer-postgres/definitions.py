@@ -44,11 +44,40 @@ def main() -> None:
     """Write the settings."""
     kind = next(kind for kind in _CLASSES if importlib.util.find_spec(f"{kind}_postgres"))
     path(kind).write_text(text(kind), encoding="utf-8")
+    schema_path(kind).write_text(schema(kind), encoding="utf-8")
 
 
 def path(kind: str) -> Path:
     """Return the file of the settings of the tap or target."""
     return _SETTINGS / f"{kind}-postgres.json"
+
+
+def schema_path(kind: str) -> Path:
+    """Return the file of the JSON schema of all settings, by which `tidemark` checks them without the plugin."""
+    return _SETTINGS / f"{kind}-postgres.schema.json"
+
+
+def schema(kind: str) -> str:
+    """Return the JSON schema of all settings of the tap or target, without descriptions and defaults."""
+    own, others = _properties(kind)
+    return json.dumps({"type": "object", "properties": _forms({**own, **others})}, indent=1, sort_keys=True) + "\n"
+
+
+def _forms(schema: Any, *, are_names: bool = True) -> Any:
+    """Return a part of a schema without what describes it.
+
+    Args:
+        are_names: the keys are names of settings.
+    """
+    if isinstance(schema, list):
+        return [_forms(each, are_names=False) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key == "examples" and not are_names else _forms(value, are_names=key == "properties")
+        for key, value in schema.items()
+        if are_names or key not in {"description", "title", "default"}
+    }
 
 
 def text(kind: str) -> str:

@@ -176,13 +176,62 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
     [
         ("TAP_POSTGRES__SELECT", '["public-orders.*', "Failed to parse JSON array"),
         ("TAP_POSTGRES__METADATA", '{"public-orders": "INCREMENTAL"}', "`metadata` is"),
+        ("TAP_POSTGRES_MASKS", '{"public-orders": "sha256"}', 'masks.public-orders is "sha256", and must be an object'),
+        ("TARGET_POSTGRES_MAX_REJECTS", "public-orders", "max_rejects is .*, and must be a whole number"),
     ],
-    ids=["select", "metadata"],
+    ids=["select", "metadata", "a part", "a number"],
 )
 def test_a_configuration_that_cannot_be_read_is_an_error_with_its_value(checkout, variable, value, says):
     with pytest.raises(UsageError, match=says) as raised:
         check(checkout, {variable: value})
     assert "public-orders" in str(raised.value)
+
+
+@pytest.mark.parametrize("place", ["YAML", "variable"])
+def test_a_setting_of_a_wrong_form_is_one_line_from_the_check_and_from_the_run(checkout, place):
+    definition = checkout.root / "extract/extractors.meltano.yml"
+    before = definition.read_text()
+    if place == "YAML":
+        definition.write_text(
+            before.replace("      select:\n", '      config: {where: ["id > 1"]}\n      select:\n', 1)
+        )
+    env = {"TAP_POSTGRES_WHERE": '["id > 1"]'} if place == "variable" else {}
+    try:
+        check_, run = (
+            checkout.run("tidemark", *command, env=env)
+            for command in (["check"], ["run", "tap-postgres", "target-postgres"])
+        )
+    finally:
+        definition.write_text(before)
+    for done in (check_, run):
+        (line,) = done.stderr.strip().splitlines()
+        assert done.returncode
+        assert line.startswith("error: where is ")
+        assert 'and must be an object, such as where: {"public-orders": "id > 10"}.' in line
+    assert "runbook.md#setting_invalid" in run.stderr
+
+
+def test_settings_that_do_nothing_for_the_stream_that_they_name_are_reported_with_what_to_do(checkout):
+    env = {
+        **streams(customers="updated_at", products=None),
+        "TAP_POSTGRES_COMMIT_COLUMNS": '["public-customers", "public-orders"]',
+        "TAP_POSTGRES_CHANGE_HISTORY": '["public-products"]',
+        "TAP_POSTGRES_ALLOW_DUPLICATES": '["public-products"]',
+    }
+    found = {
+        (each["level"], each["what"].partition(":")[0])
+        for each in check(checkout, env, every=True)
+        if " names " in each["what"]
+    }
+    assert found == {
+        ("error", "commit_columns names public-customers, which is INCREMENTAL and not LOG_BASED, so runs refuse that"),
+        ("warning", "commit_columns names public-orders, which is not selected, so that has no effect"),
+        ("error", "change_history names public-products, which is FULL_TABLE and not LOG_BASED, so runs refuse that"),
+        (
+            "warning",
+            "allow_duplicates names public-products, which is FULL_TABLE and not INCREMENTAL, so that has no effect",
+        ),
+    }
 
 
 def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkout):

@@ -236,6 +236,12 @@ def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_sec
         while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
+    for command in ("drop", "advance"):
+        refused = project.refusal("slots", command, SLOT, "--yes")
+        assert f"A run streams the slot {SLOT} (tidemark tap-postgres " in refused
+        assert "wait until it ends, or stop it (Ctrl-C, or SIGTERM for `tidemark follow`)" in refused
+    assert "has all that its LOG_BASED streams need" in project.tidemark("slots", "create")
+    assert "is running the pipeline; wait for it to end" in project.refusal("slots", "repair")
     with project.connect("source") as connection:
         connection.execute(fee.format(4))
     # as long as it takes to arrive, and less than a flush
@@ -354,5 +360,6 @@ def test_slots_create_publishes_the_conditions_of_streams_and_brings_them_up_to_
     assert "publishes 2 tables, 1 of them with another condition" in project.tidemark("slots", "create")
     after = dict(project.rows("source", published))
     assert {name for name in after if before[name] != after[name]} == {"orders"}
+    project.tidemark("slots", "repair")
     project.extract_and_load()
     assert project.rows("warehouse", "select min(order_id) from raw.orders where _sdc_deleted_at is null") == [(6,)]

@@ -79,6 +79,27 @@ def test_a_renamed_column_keeps_its_values(log_pipe):  # noqa: F811
     assert same(pipe, "things")
 
 
+def test_columns_of_a_table_that_nobody_writes_to_are_renamed_added_and_dropped_too(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(f"{SIMPLE}; alter table things add note text")
+    publish(pipe, "things")
+    follow(pipe, "things")
+    pipe.do(
+        "alter table things rename id to number; alter table things rename name to title;"
+        "alter table things add size int default 7; alter table things drop note"
+    )
+    follow(pipe, "things")
+    assert same(pipe, "things")
+    pipe.do("update things set title = 'later' where number = 2; delete from things where number = 3")
+    follow(pipe, "things")
+    assert same(pipe, "things")
+    # what was written before a change of columns has the earlier ones, and the next run has none of that
+    pipe.do("update things set size = 8; alter table things rename number to id")
+    follow(pipe, "things")
+    follow(pipe, "things")
+    assert same(pipe, "things")
+
+
 def test_keys_and_masks_are_those_of_a_column_under_its_earlier_name_too(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(

@@ -84,22 +84,37 @@ def test_dates_as_string_does_not_affect_reading_the_clock(pipe, use_copy):
 
 
 @pytest.mark.parametrize(
-    ("side", "name", "value"),
+    ("side", "name", "value", "wanted"),
     [
-        *(("tap", name, 0) for name in ("max_parallel", "chunks_outstanding", "chunk_size_mb")),
-        *(("tap", name, -1) for name in ("lookback_seconds", "snapshot_seconds", "lock_timeout")),
-        *(("tap", name, 1e15) for name in ("lookback_seconds", "longest_transaction_seconds", "statement_timeout")),
-        *(("target", name, -1) for name in ("max_parallel", "max_rejects", "history_days", "lock_timeout")),
+        *(("tap", name, 0, "") for name in ("max_parallel", "chunks_outstanding", "chunk_size_mb")),
+        *(("tap", name, -1, "at least 0") for name in ("lookback_seconds", "snapshot_seconds", "lock_timeout")),
+        *(
+            ("tap", name, 1e15, "at most ")
+            for name in ("lookback_seconds", "longest_transaction_seconds", "statement_timeout")
+        ),
+        *(
+            ("target", name, -1, "at least ")
+            for name in ("max_parallel", "max_rejects", "history_days", "lock_timeout")
+        ),
+        ("tap", "where", ["id > 1"], 'an object, such as where: {"public-orders": "id > 10"}.'),
+        ("tap", "change_history", "public-a", 'a list, such as change_history: ["public-orders"].'),
+        ("tap", "on_stream_error", "halt", "continue or stop."),
+        ("target", "hard_delete", "public-a", "true or false."),
     ],
 )
-def test_an_invalid_number_is_refused_with_the_name_of_its_setting(pipe, side, name, value):
+def test_a_value_of_a_wrong_form_is_refused_in_one_line_with_its_setting_and_what_it_must_be(
+    pipe, side, name, value, wanted
+):
     pipe.do("create table if not exists a (id int primary key)")
     catalog = pipe.catalog(STREAMS)
     getattr(pipe, side)[name] = value
     synced = pipe.sync(catalog)
     assert (synced.tap_status if side == "tap" else synced.target_status) == 1
     log = synced.tap_log if side == "tap" else synced.target_log
-    assert f"config['{name}']" in log
+    line = next(line for line in log.splitlines() if "ERROR" in line)
+    assert f"{name} is " in line
+    assert f"and must be {wanted}" in line
+    assert "setting_invalid" in synced.codes
     assert "Traceback" not in log
 
 

@@ -9,6 +9,8 @@ from singer_postgres.tap.tap import TapPostgres
 def test_the_generator_of_meltanos_definitions_has_the_settings_of_the_tap_as_the_code_has_them():
     text = definitions.path("tap").read_text(encoding="utf-8")
     assert definitions.text("tap") == text, "run `make definitions`"
+    schema = definitions.schema_path("tap").read_text(encoding="utf-8")
+    assert definitions.schema("tap") == schema, "run `make definitions`"
     assert '"name": "max_parallel"' in text
 
 

@@ -9,6 +9,8 @@ from singer_postgres.target.target import TargetPostgres
 def test_the_generator_of_meltanos_definitions_has_the_settings_of_the_target_as_the_code_has_them():
     text = definitions.path("target").read_text(encoding="utf-8")
     assert definitions.text("target") == text, "run `make definitions`"
+    schema = definitions.schema_path("target").read_text(encoding="utf-8")
+    assert definitions.schema("target") == schema, "run `make definitions`"
     assert '"name": "max_parallel"' in text
 
 

@@ -20,8 +20,9 @@ VERSION = 1
 
 Method = Literal["INCREMENTAL", "FULL_TABLE", "LOG_BASED"]
 
-# Keys of a stream's state. During its first load: [watermark, [[relfilenode, first, after], …]]. The values are lists,
-# empty ones in the end: states are merged key by key, so a key can't be removed.
+# Keys of a stream's state. During its first load: [watermark, [[relfilenode, first, after], …]], and after a comparison
+# instead of a load also its position in the log. The values are lists, empty ones in the end: states are merged key by
+# key, so a key can't be removed.
 FIRST_LOAD = "first_load"
 # beside a bookmark or a first load: what was read from the table, as ReadColumns.to_json() gives it
 SHAPE = "shape"

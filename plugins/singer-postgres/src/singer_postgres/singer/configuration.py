@@ -1,15 +1,35 @@
-"""Checks that refuse settings without effect: unknown names, and values that other plugins honour but these don't."""
+"""Refuses settings that can't be used: unknown names, values of a wrong form, and values without effect here."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core import setting_names
+from singer_sdk.plugin_base import JSONSchemaValidator
+
+from singer_postgres.core import setting_forms, setting_names
 from singer_postgres.core.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Collection, Iterable, Mapping
+
+    from singer_sdk.plugin_base import PluginBase
+
+
+class CheckedSettings:
+    """Has a plugin refuse values of a wrong form in one line, which names the setting, the value and the form."""
+
+    def _validate_config(self: PluginBase, *, raise_errors: bool = True) -> list[str]:  # noqa: ARG002
+        """Fill in the defaults, and refuse what the plugin can't use, also while it discovers streams.
+
+        Raises:
+            SettingInvalidError: a value has the wrong form.
+        """
+        self.append_builtin_config(self.config_jsonschema)
+        errors = JSONSchemaValidator(self.config_jsonschema).iter_errors(self._config)
+        if why := setting_forms.faults(errors, self.config_jsonschema["properties"]):
+            raise SettingInvalidError(why)
+        return []
 
 
 def check(

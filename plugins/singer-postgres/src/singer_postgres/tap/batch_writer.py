@@ -229,9 +229,9 @@ class BatchWriter:
     def _note_range(self, stream: ChunkedStream, origin: BatchOrigin, completed: BlockRange) -> None:
         """Write to the state that a range of a first load is complete."""
         state = stream.get_context_state(None)
-        _, done = state.get(FIRST_LOAD) or (None, origin.resumed)
+        _, done, *compared_at = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
-        state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks]]
+        state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks], *compared_at]
         state[SHAPE] = self._columns[stream.name].to_json()
         self._state_is_due = True
         self._write_state_after(self._state_every_s)

@@ -115,6 +115,7 @@ SETTINGS = th.PropertiesList(
         "allow_duplicates",
         th.ArrayType(th.StringType),
         default=[],
+        examples=[["public-orders"]],
         title="Streams with duplicate rows",
         description="INCREMENTAL streams to read although they have no primary key. Each run then loads the rows at "
         "the bookmark again.",
@@ -123,6 +124,7 @@ SETTINGS = th.PropertiesList(
         "masks",
         th.ObjectType(additional_properties=th.ObjectType(additional_properties=th.StringType)),
         default={},
+        examples=[{"public-orders": {"email": "sha256"}}],
         title="Masks",
         description=f"Columns whose values must not leave the source, {_OF_STREAMS}, each with its mask: `sha256` "
         "(keyed with `mask_secret`; equal values stay equal), `null` or `redact`.",
@@ -138,6 +140,7 @@ SETTINGS = th.PropertiesList(
         "where",
         th.ObjectType(additional_properties=th.StringType),
         default={},
+        examples=[{"public-orders": "id > 10"}],
         title="Where",
         description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that no longer meets its "
         "condition stays unchanged in the warehouse; of LOG_BASED streams, it is deleted.",
@@ -158,6 +161,7 @@ SETTINGS = th.PropertiesList(
             )
         ),
         default={},
+        examples=[{"public-orders": {"from": "2026-01-01"}}],
         title="Backfill",
         description=f'Rows to read again in this run, {_OF_STREAMS}: `{{"from": …, "to": …}}` for rows whose '
         "replication key is at or after `from` and before `to`, either of which may be missing; `{}` for all rows, "
@@ -179,6 +183,7 @@ SETTINGS = th.PropertiesList(
         "commit_columns",
         th.ArrayType(th.StringType),
         default=[],
+        examples=[["public-orders"]],
         title="Streams with their commits",
         description="LOG_BASED streams whose rows have the transaction that changed them last: `_sdc_lsn`, the "
         "position of its commit, and `_sdc_committed_at`. Both are null until a row changes after its first load.",
@@ -187,6 +192,7 @@ SETTINGS = th.PropertiesList(
         "change_history",
         th.ArrayType(th.StringType),
         default=[],
+        examples=[["public-orders"]],
         title="Streams with a history of changes",
         description="LOG_BASED streams whose changes are all kept, in a table `<table>_changes` beside theirs.",
     ),

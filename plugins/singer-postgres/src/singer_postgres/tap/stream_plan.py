@@ -26,6 +26,8 @@ class StreamPlan:
         key: the columns that identify a row.
         bookmark: the bookmark to read from; None to read from the beginning.
         first_load: the watermark of an unfinished first load, and the ranges already loaded.
+        compared_at: the position of the log after which `tidemark slots repair` made the rows equal to the source's;
+            None if it did not.
         columns_before: what earlier runs read of the table.
         trail: the values of a non-timestamp replication key that earlier runs saw; once the stream is open, those for
             the next state.
@@ -42,6 +44,7 @@ class StreamPlan:
     replication_key: str | None = None
     bookmark: str | None = None
     first_load: tuple[str | None, tuple[BlockRange, ...]] | None = None
+    compared_at: str | None = None
     columns_before: ReadColumns | None = None
     trail: KeyTrail | None = None
     masks: Mapping[str, str] = field(default_factory=dict)

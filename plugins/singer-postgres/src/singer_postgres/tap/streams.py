@@ -124,6 +124,7 @@ class CopyStream(PostgresStream):
             replication_key=self._moved_from if self.replication_method == "LOG_BASED" else self.replication_key,
             bookmark=self._start if asked is None else None,
             first_load=self._first_load if asked is None else None,
+            compared_at=self._compared_at if asked is None else None,
             columns_before=self._columns_before if asked is None else None,
             trail=self._trail if asked is None else None,
             masks=(self.config.get("masks") or {}).get(self.name) or {},
@@ -181,6 +182,12 @@ class CopyStream(PostgresStream):
         if not begun or self.replication_method not in _METHODS:
             return None
         return first_load(begun)
+
+    @property
+    def _compared_at(self) -> str | None:
+        """The position at which a comparison took the place of the first load; None if none did."""
+        begun: list[Any] = self.get_context_state(None).get(FIRST_LOAD) or []
+        return next(iter(begun[2:]), None) if self.replication_method == "LOG_BASED" else None
 
     # records
 
@@ -317,7 +324,9 @@ class CopyStream(PostgresStream):
 
 def first_load(value: Any) -> tuple[str | None, tuple[BlockRange, ...]]:
     """Parse the state of an unfinished first load: its watermark, and the ranges already loaded."""
-    watermark, blocks = value
+    watermark, blocks, *compared_at = value
+    for position in compared_at:
+        lsn_of(position)
     return watermark, tuple((node, first, after) for node, first, after in blocks)
 
 

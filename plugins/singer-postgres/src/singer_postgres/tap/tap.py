@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 _NAME = "MELTANO_EXTRACTOR_NAME"
 
 
-class TapPostgres(MeltanoLabsTap):
+class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
     """tap-postgres, with COPY."""
 
     package_name = "tidemark-singer-postgres"
@@ -180,7 +180,7 @@ class TapPostgres(MeltanoLabsTap):
             if isinstance(stream, CopyStream) and stream.selected and stream.replication_method == "LOG_BASED"
         ]
         return log_records.LogRecords(
-            LogRun(self.config, self._catalogs, streams, failed=self.stream_failed, logger=self.logger),
+            self._new_log_run(streams, is_comparable=False),
             self._catalogs,
             streams,
             failed=self.stream_failed,
@@ -271,6 +271,16 @@ class TapPostgres(MeltanoLabsTap):
             readers.start()
         return self._batch_writer
 
+    def _new_log_run(self, streams: Sequence[CopyStream], *, is_comparable: bool) -> LogRun:
+        return LogRun(
+            self.config,
+            self._catalogs,
+            streams,
+            failed=self.stream_failed,
+            logger=self.logger,
+            is_comparable=is_comparable,
+        )
+
     def _log_run(self, streams: Sequence[CopyStream], *, are_all: bool) -> LogRun | None:
         """Return the run of LOG_BASED streams; None if their slot can't be used, and others are read.
 
@@ -278,7 +288,7 @@ class TapPostgres(MeltanoLabsTap):
             SlotMissingError, SlotAheadError: it can't, and no other stream is read.
         """
         try:
-            return LogRun(self.config, self._catalogs, streams, failed=self.stream_failed, logger=self.logger)
+            return self._new_log_run(streams, is_comparable=True)
         except (SlotMissingError, SlotAheadError) as error:
             if are_all or self.config["on_stream_error"] != "continue":
                 raise

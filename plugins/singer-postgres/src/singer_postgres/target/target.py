@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.wire import ReadBatch
 
 
-class TargetPostgres(MeltanoLabsTarget):
+class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
     """target-postgres with COPY."""
 
     package_name = "tidemark-singer-postgres"

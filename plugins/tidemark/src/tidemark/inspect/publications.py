@@ -105,7 +105,8 @@ def statements(connection: Connection, publication: str, wanted: Tables) -> list
         # the only statement that changes a table's condition. It leaves the tables alone that stay as they are.
         of = {**wanted, **published, **changed}
         set_ = f"ALTER PUBLICATION {name} SET TABLE {_tables(of[path] for path in wanted)};"
-        return [(set_, f"publishes {_count(wanted)}, {len(changed)} of them with another condition")]
+        what = f"publishes {_count(wanted)}, {len(changed)} of them with another condition"
+        return [(set_, f"{what}: `tidemark slots repair` compares its rows, if it is loaded")]
     found = []
     covered = set(connection.execute(_COVERED, [publication]).fetchall())
     if missing := [wanted[path] for path in wanted.keys() - published.keys() - covered]:

@@ -12,8 +12,9 @@ import psycopg
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.lsn import lsn_of
+from singer_postgres.core.source import slot_session
 from singer_postgres.core.source.identity import identity
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.inspect import slots
 from tidemark.project import connections, database_settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tidemark.project.sources import SourceDefinition
 
 _SLOT = """
-    select confirmed_flush_lsn::text, active_pid, pg_current_wal_flush_lsn()::text
+    select confirmed_flush_lsn::text, pg_current_wal_flush_lsn()::text
     from pg_catalog.pg_replication_slots where slot_name = %s and database = current_database()
 """
 
@@ -53,16 +54,16 @@ def plan(project: Project, source: SourceDefinition, slot: str, to: str | None) 
 
     Raises:
         UsageError: the position is not one that the slot can be advanced to.
-        TidemarkError: a run reads the slot.
+        BusyError: a run streams the slot.
     """
     with connections.connect(database_settings.source(project, source)) as connection:
         row = connection.execute(_SLOT, [slot]).fetchone()
         if row is None:
             raise UsageError(f"Source {source.name} has no slot {slot}: `tidemark slots list` shows those it has.")
-        start, active_pid, end = row
+        start, end = row
         here = slots.in_warehouse(project, source, identity(connection))
-    if active_pid is not None:
-        raise TidemarkError(f"A run reads the slot {slot} (pid {active_pid}): wait for its end, or end it.")
+        if (in_use := slot_session.in_use(connection, slot)) is not None:
+            raise BusyError(in_use)
     wanted = end if to is None else to
     try:
         at = lsn_of(wanted)
@@ -79,6 +80,7 @@ def advance(project: Project, source: SourceDefinition, planned: Advance) -> str
     """Advance the slot, and return the position that it has then.
 
     Raises:
+        BusyError: a run streams the slot.
         TidemarkError: the server refuses that.
     """
     with connections.connect(database_settings.source(project, source)) as connection:
@@ -87,6 +89,8 @@ def advance(project: Project, source: SourceDefinition, planned: Advance) -> str
                 "select end_lsn::text from pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)",
                 [planned.slot, planned.to],
             ).fetchone()
+        except psycopg.errors.ObjectInUse as error:
+            raise slots.busy(connection, planned.slot, error) from error
         except psycopg.Error as error:
             raise TidemarkError(f"{one_line(error).rstrip('.')}.") from error
     assert row

@@ -128,10 +128,10 @@ class _Repair:
                         say(f"{self.source.shown(name)} has new columns, {columns}: the next run reads it whole.")
                         back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: self._bring_back(name, ())}
                         continue
-                    result = self._compared(sessions, name, recorder)
+                    result = self._compared(sessions, name, recorder, as_of_now=name in outside)
                     results.append(result)
                     if name in outside and result.error is None and not result.why:
-                        state = self._bring_back(name, found[0].leaves if found else ())
+                        state = self._bring_back(name, found[0].leaves if found else (), *(found[2:] if found else ()))
                         back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: state}
                         if found and back[name].get(SHAPE):
                             back[name][SHAPE] = self._as_compared(name, back[name][SHAPE], found[1])
@@ -218,17 +218,30 @@ class _Repair:
                     empty.append(name)
                 # the next run loads any other
                 continue
-            follows = loaded.slot == self._slot and entries.get(name, {}).get(LOG)
+            entry = entries.get(name, {})
+            follows = loaded.slot == self._slot and entry.get(LOG) and not self._is_filtered_anew(name, entry)
             if not follows and (name in names or name in doubts or entries.get(name, {}).get(LOG)):
                 outside.append(name)
             elif follows and (name in names or name in doubts):
                 doubted.append(name)
         return outside, doubted, empty
 
+    def _is_filtered_anew(self, name: str, entry: dict[str, Any]) -> bool:
+        """Return whether a stream has another condition than in its last run.
+
+        The log may still have changes by the earlier one, so the stream is compared as of now.
+        """
+        where = tuple(self.ends.configuration.where.get(name, ()))
+        return bool(entry.get(SHAPE)) and ReadColumns.from_json(entry[SHAPE]).where != where
+
     def _published(
         self, sessions: Sessions, stream: Stream, warn: Callable[[str], None]
-    ) -> tuple[Relation, str] | None:
-        """Wait until the log tells of all later changes of a table; return it, and which transaction published it."""
+    ) -> tuple[Relation, str, str] | None:
+        """Wait until the log tells of all later changes of a table.
+
+        Return it, which transaction published it, and a position: a comparison after this sees all that was committed
+        before that position, of which the log may have some by an earlier condition.
+        """
         with sessions.connected() as (source, _):
             relation = relations.find(source, *stream.relation.path)
             if relation is None:
@@ -243,9 +256,13 @@ class _Repair:
                     where=self.ends.configuration.where.get(stream.name, ()),
                 )
                 older_writers.wait(source, relation.oid, stream=stream.name, warn=warn)
+                lsn = source.execute("select pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+                # a transaction that committed before it may not be visible yet
+                older_writers.wait(source, relation.oid, stream=stream.name, warn=warn)
             except SingerPostgresError as error:
                 raise TidemarkError(one_line(error)) from error
-            return relation, xid
+            assert lsn
+            return relation, xid, str(lsn[0])
 
     def _as_compared(self, name: str, shape: Any, published: str) -> Any:
         """Return what the state says of how a stream was read: it is compared by the condition that it has now."""
@@ -258,16 +275,23 @@ class _Repair:
             there = tables.columns_of(warehouse, self._schema, stream.relation.name)
         return ", ".join(column.name for column in stream.columns if column.name not in there)
 
-    def _compared(self, sessions: Sessions, name: str, recorder: ReconcileRecorder) -> ReconcileResult:
-        options = ReconcileOptions((name,), repair=True, allowed_percent=self.options.allowed_percent)
+    def _compared(
+        self, sessions: Sessions, name: str, recorder: ReconcileRecorder, *, as_of_now: bool
+    ) -> ReconcileResult:
+        allowed = self.options.allowed_percent
+        options = ReconcileOptions((name,), repair=True, allowed_percent=allowed, as_of_now=as_of_now)
         result = result_of(sessions, self.ends, name, options, recorder, is_locked=True)
         if result.error is None:
             return result
         instead = f"`tidemark state rewind {self.source.shown(name)} --to beginning` has the next run read it whole."
         return replace(result, error=f"{result.error.rstrip('.')}. Or {instead}")
 
-    def _bring_back(self, name: str, leaves: Sequence[Leaf]) -> list[Any]:
-        """Have the next run complete the stream as a first load of which all is read; return its state for the tap."""
+    def _bring_back(self, name: str, leaves: Sequence[Leaf], *compared_at: str) -> list[Any]:
+        """Have the next run complete the stream as a first load of which all is read; return its state for the tap.
+
+        Args:
+            compared_at: the position before which the log has nothing that the rows lack.
+        """
         blocks = [(leaf.relfilenode, 0, None) for leaf in leaves]
         with connections.connect(self.ends.warehouse) as connection, connection.transaction():
             connection.execute(b"DROP TABLE IF EXISTS " + pending_table(self._schema, name).as_bytes(connection))
@@ -279,4 +303,4 @@ class _Repair:
                 slot=self._slot,
                 blocks=blocks,
             )
-        return [None, [list(each) for each in blocks]]
+        return [None, [list(each) for each in blocks], *compared_at]

@@ -11,10 +11,10 @@ from psycopg import sql
 
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
-from singer_postgres.core.source import slot_wal
+from singer_postgres.core.source import slot_session, slot_wal
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.warehouse import slot_table, state_table
-from tidemark.errors import TidemarkError, UsageError
+from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.inspect import publications
 from tidemark.inspect.check import relations, streams
 from tidemark.project import connections, database_settings, sources
@@ -226,7 +226,7 @@ def create_again(project: Project, source: SourceDefinition) -> Iterator[str]:
     if lost:
         side = database_settings.admin(project, database_settings.source(project, source))
         with connections.connect(side) as connection:
-            connection.execute("select pg_drop_replication_slot(%s)", [name])
+            _drop(connection, name)
         yield f"SELECT pg_drop_replication_slot('{name}');  -- it was lost"
     yield from create(project, source)
 
@@ -275,12 +275,13 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
     """Drop a slot, and the publication of its name if there is one and this role may. Otherwise return its statement.
 
     Raises:
-        TidemarkError: there is no such slot, or it is in use.
+        BusyError: a session streams it.
+        TidemarkError: there is no such slot.
     """
     side = database_settings.admin(project, database_settings.source(project, source))
     with connections.connect(side) as connection:
         try:
-            connection.execute("select pg_drop_replication_slot(%s)", [slot])
+            _drop(connection, slot)
         except psycopg.Error as error:
             raise TidemarkError(f"{one_line(error).rstrip('.')}.") from error
         try:
@@ -289,6 +290,19 @@ def drop(project: Project, source: SourceDefinition, slot: str) -> str | None:
             # a role that only reads may drop a slot; a publication costs nothing
             return f"DROP PUBLICATION {_quoted(slot)};"
     return None
+
+
+def _drop(connection: Connection, slot: str) -> None:
+    try:
+        connection.execute("select pg_drop_replication_slot(%s)", [slot])
+    except psycopg.errors.ObjectInUse as error:
+        raise busy(connection, slot, error) from error
+
+
+def busy(connection: Connection, slot: str, error: psycopg.Error) -> BusyError:
+    """Return who streams a slot, because of which the server refused to drop or to move it."""
+    # that session may be gone by now
+    return BusyError(slot_session.in_use(connection, slot) or f"{one_line(error).rstrip('.')}: run this again.")
 
 
 def _quoted(name: str) -> str:

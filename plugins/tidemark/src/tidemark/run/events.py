@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemark.logs.meltano_lines import dbt_line
+
+if TYPE_CHECKING:
+    from singer_postgres.core.errors import CodedError
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Failure:
     transient: bool
     hint: str
     stream: str | None = None
+
+    @classmethod
+    def of(cls, error: CodedError) -> Failure:
+        """Return an error that ended the run before tap or target could report it."""
+        return cls(str(error), error.code, error.transient, error.cure)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def recorded(project: Project, names: Iterable[str], run_id: str) -> Iterator[No
     try:
         yield
     except TidemarkError as error:
-        failure = Failure(str(error), error.code, error.transient, error.cure)
+        failure = Failure.of(error)
         blocks = [BlockOutcome(each, success=False, failures=[failure]) for each in names]
         with suppress(TidemarkError):
             record(project, database_settings.warehouse(project), blocks, run_id)

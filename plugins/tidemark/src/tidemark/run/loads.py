@@ -30,7 +30,7 @@ def try_own(project: Project, loads: Mapping[SourceDefinition, BlockOutcome]) ->
         except TidemarkError as error:
             errors.append(error)
             block.success = False
-            block.failures.append(Failure(str(error), error.code, error.transient, error.cure))
+            block.failures.append(Failure.of(error))
     if errors and len(errors) == len(loads):
         raise errors[0]
     return [source for source, block in loads.items() if block.success is None]

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tidemark.errors import UsageError
+from tidemark.inspect.check import streams
 from tidemark.project import database_settings, schedules
 from tidemark.project.file_locks import hold
 from tidemark.project.variables import environment
 from tidemark.run import failed_streams, loads, meltano_run, source_parts, what_next
 from tidemark.run.block_names import split
+from tidemark.run.events import Failure
 from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 
@@ -96,8 +98,19 @@ class StartedRun:
             self.project, names, run_id=self.run_id, lock=self.lock, environment=variables, save_state=save_state
         ) as events:
             view.follow(events, outcome)
+        self._explain(pending)
         failed_streams.record(self.project, self.plan.databases[1], outcome.blocks, self.run_id)
         return outcome
+
+    def _explain(self, pending: Sequence[BlockOutcome]) -> None:
+        """Say which setting Meltano could not read, if that is why a load failed: its own error names none."""
+        ended = next((block for block in pending if not block.success), None)
+        for source, block in self.plan.loads.items():
+            if block is ended and not block.failures:
+                try:
+                    streams.configuration(self.project, source)
+                except UsageError as error:
+                    block.failures.append(Failure.of(error))
 
 
 @contextmanager

@@ -169,7 +169,7 @@ def published_by(  # noqa: PLR0913 - each argument has a name
     if not row_filters.equal(connection, relation, wanted, filter_):
         msg = (
             f"The stream has {_rows(wanted)} (where), and the publication {publication} has {_rows(filter_)} of "
-            f"{relation}: `tidemark slots create` brings it up to date."
+            f"{relation}: `tidemark slots create` brings it up to date, and then `tidemark slots repair` the rows."
         )
         raise LogUnfitError(msg)
     if listed is not None:

@@ -15,7 +15,7 @@ from singer_postgres.core.errors import (
     TableMissingError,
 )
 from singer_postgres.core.lsn import lsn_of, lsn_text
-from singer_postgres.core.source import log_tables, older_writers, relations
+from singer_postgres.core.source import log_tables, older_writers, relations, slot_session
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.source.relations import Column
 from singer_postgres.core.source.stream_query import StreamQuery, stream_query
@@ -66,12 +66,14 @@ def prepare(  # noqa: PLR0913 - each argument has a name
     publication: str,
     failed: Callable[[str, Exception], None],
     logger: logging.Logger,
+    is_comparable: bool,
 ) -> Following:
     """Check what the log needs, and wait until each new table's rows can be read without missing any.
 
     Args:
         plans: the streams, each with its slot, position and storage in the state.
         failed: takes the streams that can't be followed.
+        is_comparable: `tidemark slots repair` can compare the target's rows with the source.
 
     Raises:
         SlotMissingError: the slot can't be used.
@@ -85,7 +87,14 @@ def prepare(  # noqa: PLR0913 - each argument has a name
     for plan, position in plans:
         try:
             stream = _stream(
-                connection, plan, position, source=source, slot=slot, publication=publication, logger=logger
+                connection,
+                plan,
+                position,
+                source=source,
+                slot=slot,
+                publication=publication,
+                logger=logger,
+                is_comparable=is_comparable,
             )
         except (LogUnfitError, LockBusyError, TableMissingError, ColumnMissingError) as error:
             failed(plan.stream, error)
@@ -104,11 +113,7 @@ def _free_slot(connection: Connection, name: str) -> log_tables.Slot:
     deadline = time.monotonic() + _SLOT_WAIT_S
     while (found := log_tables.slot(connection, name)).active_pid is not None:
         if time.monotonic() > deadline:
-            msg = (
-                f"Another run follows the slot {name} (its session in the source is pid {found.active_pid}): wait "
-                "until that run ends, or end it."
-            )
-            raise BusyError(msg)
+            raise BusyError(slot_session.in_use(connection, name) or slot_session.describe(name, found.active_pid))
         time.sleep(_POLL_S)
     return found
 
@@ -139,6 +144,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     slot: str,
     publication: str,
     logger: logging.Logger,
+    is_comparable: bool,
 ) -> LogStream:
     refuse_own_name(plan.stream, plan.name)
     relation = relations.find(connection, plan.schema, plan.name)
@@ -158,7 +164,9 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     is_loading = position is None or position[0] != slot or before is None
     # of a first load that is not complete, too
     is_begun = before is not None and (not is_loading or bool(plan.first_load))
-    if before and is_begun and (why := _why_again(selection, before, xid)) is not None:
+    is_filtered_anew = before is not None and _is_filtered_anew(selection, before, xid)
+    only_compare = is_comparable and not is_loading
+    if before and is_begun and (why := _why_again(selection, before, xid, only_compare=only_compare)) is not None:
         logger.warning(
             "Reading %s from its beginning: %s. Rows that no longer belong to it stay until `tidemark reconcile "
             "--repair`.",
@@ -166,6 +174,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
             why,
         )
         plan, is_loading = replace(plan, first_load=None), True
+    altered = None
     if is_loading or before is None:
         older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)
     elif before.columns != columns.columns:
@@ -173,8 +182,14 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_binary &= {(attnum, type_) for _, attnum, _, type_ in before.columns} <= {
             (attnum, type_) for _, attnum, _, type_ in columns.columns
         }
-        table, columns = _as_before(table, before), replace(before, published=xid)
+        altered = table, columns
+        table, columns = _as_before(table, before), replace(before, where=columns.where, published=xid)
     earlier = position[2] if position and not is_loading else None
+    doubt, republished = storage.doubt(earlier, relation.leaves), None
+    if before and is_filtered_anew and not is_loading:
+        doubt = Doubt("its condition (where) was changed", is_rewrite=False)
+        columns = replace(columns, where=before.where, published=before.published)
+        republished = _published_for_all(connection, plan, relation.oid, xid, logger)
     return LogStream(
         plan,
         table,
@@ -183,17 +198,48 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         is_loading,
         storage=storage.of(relation.leaves),
         earlier_storage=earlier,
-        doubt=storage.doubt(earlier, relation.leaves),
+        doubt=doubt,
+        altered=altered,
+        republished=republished,
+        skip_before=lsn_of(plan.compared_at) if plan.compared_at else 0,
     )
 
 
-def _why_again(selection: StreamQuery, before: ReadColumns, xid: str) -> str | None:
-    """Return why a stream must be loaded again; None if it need not."""
-    if before.published not in {None, xid}:
-        if before.where != tuple(selection.where):
+def _is_filtered_anew(selection: StreamQuery, before: ReadColumns, xid: str) -> bool:
+    """Return whether the publication has another condition than in the last run."""
+    return before.published not in {None, xid} and before.where != tuple(selection.where)
+
+
+def _why_again(selection: StreamQuery, before: ReadColumns, xid: str, *, only_compare: bool) -> str | None:
+    """Return why a stream must be loaded again; None if it need not.
+
+    Args:
+        only_compare: with another condition, it need not: its rows can be compared.
+    """
+    if before.published is None:
+        return selection.unread(before)
+    if _is_filtered_anew(selection, before, xid):
+        if not only_compare:
             return "its condition (where) was changed"
+    elif before.published != xid:
         return "it was published again, and the log lacks what changed meanwhile"
-    return selection.unread(before)
+    # the publication has the condition, however it is written
+    return selection.unread(replace(before, where=tuple(selection.where)))
+
+
+def _published_for_all(
+    connection: Connection, plan: StreamPlan, table_oid: int, xid: str, logger: logging.Logger
+) -> tuple[str, tuple[str, ...]] | None:
+    """Wait until no transaction is open of which the log has some changes by the condition before this one.
+
+    Return what the state is to say then of the publication; None if such transactions stay open.
+    """
+    try:
+        older_writers.wait(connection, table_oid, stream=plan.stream, warn=logger.warning)
+    except LockBusyError as error:
+        logger.warning("%s", error)
+        return None
+    return xid, plan.where
 
 
 def _as_before(table: Table, before: ReadColumns) -> Table:
@@ -263,7 +309,7 @@ def describe(connection: Connection, stream: LogStream, message: RelationMessage
     )
     selection = StreamQuery(replace(now, columns=tuple(columns)), tuple(columns), plan.masks, plan.where)
     table, read, is_binary = _described(stream.table.source, plan, selection)
-    return table, replace(read, published=stream.columns.published), is_binary
+    return table, replace(read, where=stream.columns.where, published=stream.columns.published), is_binary
 
 
 def _described(source: str, plan: StreamPlan, selection: StreamQuery) -> tuple[Table, ReadColumns, bool]:

@@ -220,7 +220,7 @@ class LogReader:
         """Take a message of the log."""
         tag = message[0]
         if (write := _WRITE.get(tag)) is not None:
-            stream = self._streams.get(pgoutput.relation_id(message)[0])
+            stream = self._changed(pgoutput.relation_id(message)[0])
             if stream is not None:
                 assert stream.rows
                 self._number += 1
@@ -242,11 +242,16 @@ class LogReader:
         elif tag == pgoutput.RELATION:
             self._described(replication, pgoutput.parse_relation(message))
         elif tag == pgoutput.TRUNCATE:
-            for stream in filter(None, map(self._streams.get, pgoutput.parse_truncate(message))):
+            for stream in filter(None, map(self._changed, pgoutput.parse_truncate(message))):
                 assert stream.rows
                 stream.truncated()
                 self._number += 1
                 self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._committed_at, self._number))
+
+    def _changed(self, table_oid: int) -> LogStream | None:
+        """Return the stream of a table that the transaction changes; None if it lacks nothing of that."""
+        stream = self._streams.get(table_oid)
+        return None if stream is None or self._commit_lsn < stream.skip_before else stream
 
     def _leave(self, stream: LogStream, error: Exception) -> None:
         """Go on without a stream."""
@@ -328,6 +333,9 @@ class LogReader:
     def _cut(self, replication: Replication, *, last: bool = False) -> None:
         for stream in self._streams.values():
             self._write(replication, stream)
+            # a table that nobody writes to must not keep its earlier columns for ever
+            if self._position >= self._end and stream.reached_start():
+                self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
         loaded = []
         for stream in self._streams.values():
             if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:

@@ -58,7 +58,7 @@ class LogRun:
         found: the streams that can be followed, and where the slot is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument has a name
         self,
         config: Mapping[str, Any],
         source: SourceConnector,
@@ -66,12 +66,14 @@ class LogRun:
         *,
         failed: Callable[[str, Exception], None],
         logger: logging.Logger,
+        is_comparable: bool,
     ) -> None:
         """Check what the log needs, and describe the streams.
 
         Args:
             source: how to connect to the source's catalogs.
             failed: takes the streams that can't be followed.
+            is_comparable: `tidemark slots repair` can compare the target's rows with the source.
 
         Raises:
             SlotMissingError: the slot can't be used.
@@ -92,6 +94,7 @@ class LogRun:
                 publication=self.publication,
                 failed=failed,
                 logger=logger,
+                is_comparable=is_comparable,
             )
 
     @property

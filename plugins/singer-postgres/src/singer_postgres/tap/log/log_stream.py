@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ class LogStream:
         doubt: why its rows may differ from the source's, although the log is followed; None if nothing says so.
         loaded_lsn: the position that its first load has reached; None while that is being read.
         relation: how the log described the table last.
+        altered: its description now, if it was altered since the last run. The log tells of that with the next change.
+        republished: the transaction that published it by another condition since then, and that condition. The state
+            has those of before until the log has passed that, so that a doubt which was settled too early comes again.
         rows: writes its changes.
+        skip_before: its rows have all transactions that committed before this position.
         buffer: rows of changes that are not in a file yet.
     """
 
@@ -42,9 +46,27 @@ class LogStream:
     doubt: Doubt | None = None
     loaded_lsn: int | None = None
     relation: RelationMessage | None = None
+    altered: tuple[Table, ReadColumns] | None = None
+    republished: tuple[str, tuple[str, ...]] | None = None
     rows: ChangeRows | None = None
+    skip_before: int = 0
     buffer: bytearray = field(default_factory=bytearray)
     count: int = 0
+
+    def reached_start(self) -> bool:
+        """Take what was found when the run began, and the log has passed by now; return whether it changes anything.
+
+        Without a change of the table up to there, nothing before it has the earlier columns.
+        """
+        was = self.table, self.columns
+        if self.altered is not None and self.relation is None:
+            self.table, columns = self.altered
+            self.columns = replace(columns, where=self.columns.where, published=self.columns.published)
+            self.altered = None
+        if self.republished is not None:
+            published, where = self.republished
+            self.columns, self.republished = replace(self.columns, where=where, published=published), None
+        return was != (self.table, self.columns)
 
     def truncated(self) -> None:
         """Note that the log tells of a TRUNCATE, which gives the table other files."""

@@ -19,6 +19,7 @@ from tidemark.inspect.check import (
     servers,
     settings,
     source,
+    stream_settings,
     streams,
     warehouse,
     watching,
@@ -231,7 +232,7 @@ def _source(
         found.append(Finding("source", Level.note, what))
     else:
         found += streams.unmatched(configuration, all_relations, discovered, selected)
-        found += streams.settings_by_stream(configuration, all_relations)
+        found += stream_settings.findings(configuration, all_relations, selected)
     of_log = list(log_based.findings(connection, configuration, selected))
     found += of_log
     unfit = {finding.stream for finding in of_log}

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core import setting_names
-from singer_postgres.core.errors import SingerPostgresError
-from singer_postgres.core.source import log_tables, masks
+from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.relations import KINDS
 from singer_postgres.core.source.slot_wal import SlotBudget
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.project import meltano_project, resolved_settings
+from tidemark.project import meltano_project, plugin_values, resolved_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,22 +102,17 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
     """Ask Meltano for the settings of a source's tap and target.
 
     Raises:
-        UsageError: Meltano's files, or a variable, can't be read.
+        UsageError: a value has a wrong form, or Meltano's files can't be read.
     """
     from meltano.core.error import MeltanoError  # noqa: PLC0415
 
     meltano = meltano_project.find(project)
-    extractor, service = meltano_project.plugin(meltano, source.tap)
-    _, target = meltano_project.plugin(meltano, source.target)
+    _, service = meltano_project.plugin(meltano, source.tap)
     try:
         with resolved_settings.stored(project, meltano) as session:
-            # as Meltano gives them to the tap: it flattens nested settings, and nests them again
-            values = {
-                **extractor.process_config(service.as_dict(extras=False, session=session)),
-                **{name: service.get(name, session=session) for name in _EXTRAS},
-            }
-            history_days = target.get("history_days", session=session)
-            hard_delete = target.get("hard_delete", session=session)
+            values = plugin_values.read(meltano, source.tap, session)
+            values |= {name: service.get(name, session=session) for name in _EXTRAS}
+            target = plugin_values.read(meltano, source.target, session)
     except (MeltanoError, ValueError) as error:
         raise meltano_project.unreadable(error) from error
     slot = values.get("slot_name") or log_tables.name_of(source.tap)
@@ -136,8 +129,8 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         lookback_seconds=float(values.get("lookback_seconds") or 60),
         timestamp_timezone=values.get("timestamp_timezone"),
         catalog=values["_catalog"],
-        history_days=_number(history_days),
-        hard_delete=bool(hard_delete),
+        history_days=_number(target.get("history_days")),
+        hard_delete=bool(target.get("hard_delete")),
         path=source.path,
         prefix=source.prefix,
         slot=slot,
@@ -296,28 +289,6 @@ def unmatched(
         what = f"no stream is selected; see `select` and filter_schemas in {configuration.path}"
         findings[""] = Finding("source", Level.error, what)
     return list(findings.values())
-
-
-def settings_by_stream(configuration: Configuration, relations: Iterable[CheckedRelation]) -> Iterator[Finding]:
-    """Yield what the tap refuses of its masks, and names in settings by stream that the source does not have."""
-    try:
-        masks.refuse(configuration.masks, configuration.mask_secret, variable=f"{configuration.prefix}_MASK_SECRET")
-    except SingerPostgresError as error:
-        yield Finding("source", Level.error, str(error).rstrip("."))
-    known = {relation.stream for relation in relations}
-    for setting, names in (
-        ("masks", configuration.masks),
-        ("where", configuration.where),
-        ("allow_duplicates", configuration.allow_duplicates),
-        ("commit_columns", configuration.commit_columns),
-        ("change_history", configuration.change_history),
-    ):
-        for name in sorted(set(names) - known):
-            what = f"{setting} names {name}, which the source does not have"
-            if meant := setting_names.meant_stream(name, known):
-                yield Finding("source", Level.error, f"{what}; {meant} is one: correct it in {configuration.path}")
-            else:
-                yield Finding("source", Level.warning, f"{what}, so that has no effect; see {configuration.path}")
 
 
 def not_selected(

@@ -35,13 +35,18 @@ _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 @dataclass(frozen=True)
 class ReconcileOptions:
-    """The user's options. `since` is a value of the replication key, and without `source` all sources are meant."""
+    """The user's options. `since` is a value of the replication key, and without `source` all sources are meant.
+
+    Attributes:
+        as_of_now: compare a LOG_BASED stream with the source as it is now, although its log has changes to come.
+    """
 
     streams: tuple[str, ...] = ()
     source: str | None = None
     repair: bool = False
     since: str | None = None
     allowed_percent: float = 5
+    as_of_now: bool = False
 
 
 def reconcile(
@@ -140,7 +145,7 @@ def _once(
     sessions: Sessions, ends: Endpoints, stream: Stream, options: ReconcileOptions, *, is_locked: bool
 ) -> ReconcileResult:
     with sessions.connected() as (source, warehouse), ends.giving_way(source, warehouse):
-        followed = Following.of(ends, warehouse, stream)
+        followed = None if options.as_of_now else Following.of(ends, warehouse, stream)
         # the source's snapshot comes first, so that later rows in the warehouse can be told from extra ones
         source.execute(_SNAPSHOT)
         pair, table = ends.pair(source, warehouse, stream, since=options.since)

@@ -150,7 +150,7 @@ class _Comparing:
             return (Status.fits, "") if fits else (Status.ahead, f"changes of the slot {log[0]} would be missed")
         value = entry.get("replication_key_value")
         start = None if value is None else str(value)
-        watermark, resumed = entry.get(FIRST_LOAD) or (None, ())
+        watermark, resumed, *_ = entry.get(FIRST_LOAD) or (None, ())
         table = StateTable(self.schema)
         ranges = [(node, first, after) for node, first, after in resumed]
         where = table, self.warehouse, self.source_id, stream
