@@ -24,6 +24,7 @@ from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, O
 from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.acknowledgements import Acknowledgements
 from singer_postgres.tap.log.change_rows import ChangeRows
+from singer_postgres.tap.log.log_progress import LogProgress
 
 if TYPE_CHECKING:
     import queue
@@ -118,7 +119,8 @@ class LogReader:
         self._position = self._cut_at = lsn_of(confirmed)
         self._acknowledged = Acknowledgements(files.directory, self._cut_at, stall_s=settings.stall_s)
         self._end = lsn_of(end)
-        self._at = datetime.now(UTC)
+        self._progress = LogProgress(_LOGGER, arrived="loaded")
+        self._at = self._first_commit_at = datetime.now(UTC)
         self._number = self._rows_in_cut = 0
         self._buffered = 0
         self._commit_lsn, self._committed_at, self._in_transaction = 0, 0, False
@@ -291,7 +293,7 @@ class LogReader:
         self._buffered += len(row)
         self._rows_in_cut += 1
         if self._first_change_at is None:
-            self._first_change_at = time.monotonic()
+            self._first_change_at, self._first_commit_at = time.monotonic(), self._at
         if self._buffered >= self._settings.buffer_bytes:
             for each in self._streams.values():
                 self._write(replication, each)
@@ -362,6 +364,8 @@ class LogReader:
         self._events.put(CutReached(cut, complete))
         if self._acknowledged.position >= self._cut_at:
             self._acknowledged.await_from_now()
+        committed_at = self._at if self._first_change_at is None else self._first_commit_at
+        self._progress.on_their_way(self._position, self._rows_in_cut, committed_at)
         self._cut_at = self._position
         self._rows_in_cut, self._first_change_at, self._cut_made_at = 0, None, time.monotonic()
 
@@ -377,6 +381,9 @@ class LogReader:
     def _tend(self, replication: Replication) -> None:
         """Read acknowledgements, and tell the server of them now and then."""
         has_more = self._acknowledged.read()
+        if self._settings.run_s:
+            self._progress.acknowledged(self._acknowledged.position)
+            self._progress.tell()
         self._slot_watch.now_and_then()
         if has_more or time.monotonic() - replication.told_at > _TELL_EVERY_S:
             replication.confirm(self._acknowledged.position)
