@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import ReplicationError
@@ -86,11 +87,11 @@ class KeptSession:
             # a record was taken meanwhile
             return
         # nobody takes what is left in the buffer, which would be written at the end of this process
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         msg = (
-            f"The target has taken no record for {self._stall_s:.0f} s (stall_seconds), so the session that streams the "
-            f"slot {self._slot} was ended: otherwise the source could not shut down. Nothing is lost: find out what the "
-            "target waits for, and run this again."
+            f"The target has taken no record for {self._stall_s:.0f} s (stall_seconds), so the session that streams "
+            f"the slot {self._slot} was ended: otherwise the source could not shut down. Nothing is lost: find out "
+            "what the target waits for, and run this again."
         )
         raise ReplicationError(msg)

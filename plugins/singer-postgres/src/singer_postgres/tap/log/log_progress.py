@@ -48,10 +48,11 @@ class LogProgress:
             self._changes += changes
             self._lag_s = _since(committed_at)
 
-    def tell(self) -> None:
-        """Log a line, if the last one is old enough."""
+    def tell(self, *, last: bool = False) -> None:
+        """Log a line, if the last one is old enough; or of the `last` changes, if it lacked some."""
         quiet = self._changes == self._said_changes and not any(changes for _, changes, _ in self._waiting)
-        if self._lag_s is None or time.monotonic() - self._said_at < (_QUIET_S if quiet else _EVERY_S):
+        wait_s = _QUIET_S if quiet else 0 if last else _EVERY_S
+        if self._lag_s is None or time.monotonic() - self._said_at < wait_s:
             return
         self._said_at, self._said_changes = time.monotonic(), self._changes
         # what waits for long has not arrived at all yet

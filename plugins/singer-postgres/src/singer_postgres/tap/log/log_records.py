@@ -30,7 +30,7 @@ from singer_postgres.tap.log.log_progress import LogProgress
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from singer_sdk.metrics import Counter
 
@@ -139,6 +139,7 @@ class LogRecords:
         self._number, self._origin = 0, LogOrigin("", 0)
         self._progress = LogProgress(logger, arrived="sent")
         self._first_at: datetime | None = None
+        self._tells = False
         self._stop_file = StopFile()
 
     def to_load(self, stream: str) -> StreamPlan | None:
@@ -171,6 +172,7 @@ class LogRecords:
             return
         with closing(self._source.connect()) as connection:
             end = lsn_of(log_tables.flush_lsn(connection))
+        self._tells = run_s > 0
         with ExitStack() as stack:
             replication = stack.enter_context(closing(self._run.connect()))
             self._origin = replication.identify()
@@ -202,21 +204,23 @@ class LogRecords:
                 continue
             if position >= end and (self._kept.progress_at - began >= run_s or self._stop_file.is_there()):
                 self._state(position)
+                self._arrived(position, self._number - number, last=True)
                 return
             if self._number - number >= _STATE_EVERY_RECORDS or self._kept.progress_at - stated_at >= max(flush_s, 1.0):
-                if position >= end:
-                    # the first loads saw the table as it was before that
-                    self._state(position)
-                else:
-                    self._state(position, loading=True)
-                if run_s:
-                    self._progress.on_their_way(position, self._number - number, self._first_at or datetime.now(UTC))
-                    self._progress.acknowledged(position)
-                    self._progress.tell()
-                number, stated_at, self._first_at = self._number, time.monotonic(), None
+                # the first loads saw the table as it was before the end
+                self._state(position, loading=position < end)
+                self._arrived(position, self._number - number)
+                number, stated_at = self._number, time.monotonic()
             elif message is None:
                 with self._kept.lock:
                     replication.confirm(0, ask=True)
+
+    def _arrived(self, position: int, changes: int, *, last: bool = False) -> None:
+        self._progress.on_their_way(position, changes, self._first_at or datetime.now(UTC))
+        self._progress.acknowledged(position)
+        if self._tells:
+            self._progress.tell(last=last)
+        self._first_at = None
 
     def _take(self, message: bytes) -> int:
         """Send a change; return the position that the log has reached, after a commit."""
