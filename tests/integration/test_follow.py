@@ -62,6 +62,8 @@ def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_sec
     assert set(outcomes.values()) == {"succeeded"}
     (slot,) = slots(project)
     assert slot["confirmed"] == slot["warehouse"]
+    seen = "retained_bytes >= behind_bytes, behind_bytes < 100000, measured_at > now() - interval '1 minute'"
+    assert project.rows("warehouse", f"select {seen} from raw._tidemark_slots") == [(True, True, True)]
 
 
 @pytest.mark.long

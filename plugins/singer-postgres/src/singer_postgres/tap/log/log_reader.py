@@ -338,6 +338,8 @@ class LogReader:
     def _cut(self, replication: Replication, *, last: bool = False) -> None:
         for stream in self._streams.values():
             self._write(replication, stream)
+        if last:
+            self._slot_watch.look_again()
         loaded = []
         for stream in self._streams.values():
             if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:
@@ -356,6 +358,7 @@ class LogReader:
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
             doubts={name: why for name, why in doubts.items() if self._doubts.get(name) != why},
+            wal=self._slot_watch.news(self._position),
             acknowledge=str(self._acknowledged.path),
             last=last,
         )
@@ -376,6 +379,8 @@ class LogReader:
             self._tend(replication)
             self._acknowledged.refuse_standstill(self._slot)
             replication.read(_POLL_S * 4)
+        if self._settings.run_s:
+            self._progress.tell(last=True)
         replication.confirm(self._acknowledged.position)
 
     def _tend(self, replication: Replication) -> None:
