@@ -320,6 +320,44 @@ def test_a_further_source_is_loaded_by_a_job_and_beside_the_first_by_the_dag(sta
     assert "certificate" in done.stdout + done.stderr
 
 
+def test_the_service_follow_has_changes_within_seconds_and_stops_with_all_that_it_has_read(stack):
+    definition = stack.root / "extract" / "crm.meltano.yml"
+    if not definition.exists():
+        add_source(stack)
+    method = "{replication-method: INCREMENTAL, replication-key: updated_at}"
+    assert method in definition.read_text()
+    definition.write_text(definition.read_text().replace(method, "{replication-method: LOG_BASED}"))
+    stack.sql("source_db", "postgres", "alter system set wal_level = logical")
+    stack.sql("source_db", "postgres", "alter role crm_reader replication")
+    stack.compose("restart", "source_db")
+    # the images have the project's files
+    stack.make("compose-up")
+    # the role of the tap may not do it itself
+    done = stack.run("etl", "tidemark", "slots", "create", "crm", "--sql")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for statement in done.stdout.splitlines():
+        stack.sql("source_db", "crm", statement)
+    stack.environment["FOLLOW_SOURCE"] = "crm"
+    stack.make("compose-up", FOLLOW=1)
+
+    def has(name: str) -> bool:
+        return stack.warehouse(f"select count(*) from raw_crm.contacts where name = '{name}'") == "1"
+
+    def insert(number: int, name: str) -> None:
+        stack.sql("source_db", "crm", f"insert into contacts values ({number}, '{name}', now())")
+
+    until(lambda: stack.warehouse("select to_regclass('raw_crm._tidemark_slots') is not null") == "t", "it follows")
+    insert(21, "followed")
+    until(lambda: has("followed"), "it has the change", seconds=60)
+    insert(22, "at once")
+    until(lambda: has("at once"), "it has the next one", seconds=10)
+    insert(23, "the last")
+    stack.compose("stop", "follow")
+    (container,) = stack.services()["follow"]
+    assert container["State"]["ExitCode"] == 0, stack.compose("logs", "follow")
+    assert has("the last")
+
+
 def texts(stack: Stack) -> dict[str, bytes]:
     """Return every text that the services left, by its place."""
 

@@ -74,9 +74,10 @@ def scrape(url: str) -> Samples:
 
 FOLLOWED = """
     update raw._tidemark_state set slot = 's', is_loading = false where stream = 'public-order_items';
-    insert into raw._tidemark_slots (source, slot, system_identifier, timeline, history, position, committed_at)
-    select source, 's', '1', 1, '{}', '0/1', now() - interval '1 day 1 hour' from raw._tidemark_state
-    where stream = 'public-order_items'
+    insert into raw._tidemark_slots (source, slot, system_identifier, timeline, history, position, committed_at,
+        retained_bytes, behind_bytes, measured_at)
+    select source, 's', '1', 1, '{}', '0/1', now() - interval '1 day 1 hour', 3000, 1000, now()
+    from raw._tidemark_state where stream = 'public-order_items'
 """
 
 
@@ -102,7 +103,11 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
         ((readable,),) = connection.execute(READABLE).fetchall()
         assert readable == 0
     with exporter(project) as url:
-        found = scrape(url)
+        with project.connect("warehouse") as connection:
+            connection.execute("select pg_advisory_lock(%s)", [advisory_locks.key("tidemark load", "raw", "customers")])
+            found = scrape(url)
+        # the run was killed, and its lock is free
+        assert ("tidemark_stream_running_rows", "postgres", "public-customers") not in scrape(url)
     names = {key[0] for key in found}
     assert {metric.name for metric in catalogue.ALL} - names == set()
     # named as in commands, not by its schema
@@ -116,6 +121,8 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     # as fresh as its slot
     assert found["tidemark_stream_lag_seconds", "postgres", "public-order_items"] > 86_400
     assert found["tidemark_slot_lag_seconds", "s", "postgres"] > 86_400
+    assert found["tidemark_slot_lag_bytes", "s", "postgres"] == 1000
+    assert found["tidemark_slot_retained_bytes", "s", "postgres"] == 3000
     assert found["tidemark_stream_failures_total", "lock_busy", *orders] == 2
     assert found["tidemark_stream_runs_total", "failed", *orders] == 2
     assert found["tidemark_stream_interval_seconds", *orders] == 3600

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from tests.integration.conftest import Checkout, make_checkout
@@ -45,9 +41,8 @@ def edit_streams(project: Checkout) -> None:
     definition.write_text(text)
 
 
-@pytest.fixture
-def following(project: Checkout) -> Checkout:
-    """A project whose orders and order_items follow the log."""
+def follow_log(project: Checkout) -> None:
+    """Have orders and order_items follow the log."""
     edit_streams(project)
     with project.connect("source", "postgres") as connection:
         connection.execute("alter system set wal_level = logical")
@@ -55,6 +50,12 @@ def following(project: Checkout) -> Checkout:
     project.tidemark("up")
     project.tidemark("slots", "create")
     project.extract_and_load()
+
+
+@pytest.fixture
+def following(project: Checkout) -> Checkout:
+    """A project whose orders and order_items follow the log."""
+    follow_log(project)
     return project
 
 
@@ -222,79 +223,6 @@ def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_d
         connection.execute("delete from order_items where order_id = 5")
     assert "slot_missing" in project.run("tidemark", "run", "tap-postgres", "target-postgres").stderr
     comes_back(project)
-
-
-@pytest.mark.long
-def test_a_follower_that_gets_sigterm_loads_what_it_has_read_and_ends_within_seconds(following):
-    project = following
-    fee = "update orders set shipping_fee = {} where order_id = 4"
-    follower = project.start("follow", "--seconds", "600")
-    for number in range(1, 4):
-        with project.connect("source") as connection:
-            connection.execute(fee.format(number))
-        deadline = time.monotonic() + 40
-        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    for command in ("drop", "advance"):
-        refused = project.refusal("slots", command, SLOT, "--yes")
-        assert f"A run streams the slot {SLOT} (tidemark tap-postgres " in refused
-        assert "wait until it ends, or stop it (Ctrl-C, or SIGTERM for `tidemark follow`)" in refused
-    assert "has all that its LOG_BASED streams need" in project.tidemark("slots", "create")
-    assert "is running the pipeline; wait for it to end" in project.refusal("slots", "repair")
-    with project.connect("source") as connection:
-        connection.execute(fee.format(4))
-    # as long as it takes to arrive, and less than a flush
-    time.sleep(0.5)
-    asked = time.monotonic()
-    follower.terminate()
-    printed, _ = follower.communicate(timeout=60)
-    assert (follower.returncode, time.monotonic() - asked < 15) == (0, True), printed
-    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(4,)]
-    status = [json.loads(line) for line in project.tidemark("status", "--json").splitlines()]
-    outcomes = {each["stream"]: each["outcome"] for each in status if "outcome" in each}
-    assert set(outcomes.values()) == {"succeeded"}
-    (slot,) = slots(project)
-    assert slot["confirmed"] == slot["warehouse"]
-
-
-def shut_down_source(project: Checkout, *, within_s: float) -> None:
-    """Have the source's server shut down, as a package manager would, and start it again."""
-    (directory,) = project.rows("source", "show data_directory")
-    server = psutil.Process(int((Path(directory[0]) / "postmaster.pid").read_text().split()[0]))
-    server.send_signal(signal.SIGINT)
-    server.wait(timeout=within_s)
-
-
-@pytest.mark.long
-def test_the_source_can_shut_down_while_a_run_follows_also_if_the_target_stands_still(following):
-    project = following
-    fee = "update orders set shipping_fee = {} where order_id = 4"
-    for number, stops in enumerate((False, True), start=1):
-        follower = project.start("follow", "--seconds", "600", env={"TAP_POSTGRES_STALL_SECONDS": "10"})
-        with project.connect("source") as connection:
-            connection.execute(fee.format(number))
-        deadline = time.monotonic() + 40
-        while project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") != [(number,)]:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        if stops:
-            of_it = psutil.Process(follower.pid).children(recursive=True)
-            target = next(each for each in of_it if "target-postgres" in " ".join(each.cmdline()[:3]))
-            target.suspend()
-            with project.connect("source") as connection:
-                connection.execute(fee.format(99))
-        try:
-            shut_down_source(project, within_s=30)
-        finally:
-            if stops:
-                target.resume()
-        printed, _ = follower.communicate(timeout=90)
-        assert follower.returncode, printed
-        assert ("replication_failed" in printed) or ("source_unreachable" in printed), printed
-        project.tidemark("up")
-        project.extract_and_load()
-    assert project.rows("warehouse", "select shipping_fee from raw.orders where order_id = 4") == [(99,)]
 
 
 @pytest.mark.long

@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
+from singer_postgres.core.warehouse.slot_table import SlotTable
 from tests.integration import pgbouncer
+from tests.integration.test_metrics import FOLLOWED
 from tests.monitoring.grafana import FILES, PROMETHEUS, Board, Query
 from tests.monitoring.prometheus import (
     NODE_EXPORTER,
@@ -51,6 +53,8 @@ def scraped(filled: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Itera
     servers = {"source": ("TAP_POSTGRES_PORT", "shop"), "warehouse": ("TARGET_POSTGRES_PORT", "warehouse")}
     with filled.connect("warehouse") as connection:
         connection.execute("create table public.large as select n from generate_series(1, 20000) n")
+        SlotTable("raw").ensure(connection)
+        connection.execute(FOLLOWED)
     with psycopg.connect(f"{owner}:{filled.env['TAP_POSTGRES_PORT']}/shop", autocommit=True) as connection:
         connection.execute("select pg_create_physical_replication_slot('standby', true)")
     with ExitStack() as running:

@@ -274,3 +274,25 @@ def test_a_killed_run_is_repeated_and_a_slow_target_keeps_the_session(log_pipe):
     finally:
         pipe.do("alter system reset wal_sender_timeout")
         pipe.do("select pg_reload_conf()")
+
+
+@pytest.mark.long
+def test_a_target_that_takes_no_record_ends_the_run_in_time_and_the_next_one_sends_all_again(log_pipe):  # noqa: F811
+    pipe = log_pipe
+    pipe.do(SIMPLE)
+    publish(pipe, "things")
+    read(pipe)
+    pipe.do("insert into things select i, 'n', repeat('y', 500) from generate_series(10, 9999) i")
+    pipe.tap |= {"replication_max_run_seconds": 600, "stall_seconds": 10, "use_copy": False}
+    processes = pipe.start(pipe.catalog({"public-things": LOG_BASED}), pipe.state)
+    processes[-1].send_signal(signal.SIGSTOP)
+    try:
+        assert processes[0].wait(timeout=40)
+        with pipe.source() as connection:
+            assert not connection.execute("select from pg_replication_slots where active").fetchall()
+    finally:
+        processes[-1].send_signal(signal.SIGCONT)
+    line = pipe.finish(processes).refused("replication_failed")
+    assert "The target has taken no record for 10 s (stall_seconds)" in line
+    pipe.tap["replication_max_run_seconds"] = 0
+    assert len(read(pipe).of()) == 9990, "nothing was confirmed"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tidemark.run.events import BlockDone, Failure, NodeDone, Rows, StreamBegan, TextLine, parse, parse_own
+from tidemark.run.events import BlockDone, Failure, Followed, NodeDone, Rows, StreamBegan, TextLine, parse, parse_own
 
 
 def logged(event: str, **fields: object) -> str:
@@ -32,6 +32,11 @@ def metric(name: str = "record_count", **fields: object) -> str:
             logged("Reading it", stream_began={"stream": "public-orders", "incremental": True}),
             [StreamBegan("public-orders", incremental=True), TextLine("Reading it", "tap-postgres", "info")],
             id="stream-begun",
+        ),
+        pytest.param(
+            logged("Log: 7 changes loaded", followed={"changes": 7, "arrived": "loaded", "lag_seconds": 1.5}),
+            [Followed(7, "loaded", 1.5)],
+            id="log-followed",
         ),
         pytest.param(
             logged("It broke", level="error", error={"code": "disk_full", "transient": True, "hint": "Make room."}),

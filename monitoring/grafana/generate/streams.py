@@ -202,6 +202,37 @@ def _over_time() -> list[Builder[Panel]]:
             bars=True,
             span=8,
         ),
+        *_log(),
+    ]
+
+
+def _log() -> list[Builder[Panel]]:
+    def of_slot(name: str) -> str:
+        return f'max by (slot) ({name}{{source="$source"}})'
+
+    return [
+        graph(
+            "Behind the source's log",
+            [over_time(of_slot("tidemark_slot_lag_seconds"), "{{slot}}")],
+            PROMETHEUS,
+            about="LOG_BASED streams: the age of the source's state that the warehouse has of a replication slot.",
+            unit="s",
+            none="No LOG_BASED stream",
+        ),
+        graph(
+            "WAL of the replication slot",
+            [
+                over_time(of_slot("tidemark_slot_lag_bytes"), "not loaded, of {{slot}}", "A"),
+                over_time(of_slot("tidemark_slot_retained_bytes"), "kept for {{slot}}", "B"),
+            ],
+            PROMETHEUS,
+            about=(
+                "What the source wrote and the warehouse does not have, and all that the source keeps, as runs saw "
+                "it. The dashboard of databases has what it keeps while none runs, from postgres_exporter."
+            ),
+            unit="bytes",
+            none="No LOG_BASED stream, or no run just now",
+        ),
     ]
 
 

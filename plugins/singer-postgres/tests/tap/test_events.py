@@ -99,6 +99,34 @@ def test_streams_that_end_before_the_sdk_asks_for_them_end_the_run(tmp_path: Pat
     assert not files.directory.exists()
 
 
+def test_rows_are_counted_as_they_come_also_of_streams_that_the_sdk_asks_for_later(tmp_path: Path) -> None:
+    files = ChunkFiles(tmp_path, limit=4)
+    events: queue.Queue[Event] = queue.Queue()
+    later: list[int] = []
+    own = SimpleNamespace(increment=later.append, exit=lambda: later.append(-1))
+    streams: list[Any] = [
+        SimpleNamespace(
+            name=plan.stream, replication_key=None, forget_bookmark=bool, get_record_counter=lambda **_: own
+        )
+        for plan in (BROKEN, SOUND)
+    ]
+    reading: Any = SimpleNamespace(events=events, expire=lambda: None)
+    writer = BatchWriter(_Tap(), streams, files, reading)  # type: ignore[arg-type]
+    for plan in (SOUND, BROKEN):
+        writer._progress.opened(plan.stream, None)
+    path = files.new()
+    path.touch()
+    events.put(Read(SOUND, Chunk(rows=5, bytes=2, crc32=3), path, 5))
+    events.put(Finished(BROKEN, StreamEnd()))
+    asked: list[int] = []
+    writer.finish(streams[0], SimpleNamespace(increment=asked.append))  # type: ignore[arg-type]
+    assert (asked, later) == ([], [5])
+    path.unlink()
+    events.put(Finished(SOUND, StreamEnd()))
+    writer.finish(streams[1], SimpleNamespace(increment=asked.append))  # type: ignore[arg-type]
+    assert later == [5, -1]
+
+
 @pytest.mark.parametrize(("count", "least", "most"), [(20, 20, 21), (1000, 1, 3)])
 def test_the_state_of_many_streams_which_has_all_of_them_is_not_written_at_the_end_of_each(
     tmp_path: Path, count: int, least: int, most: int

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 VARIABLE = "TIDEMARK_STOP_FILE"
+# the pid of the process that would create it: a run ends with its follower, also if that was killed
+FOLLOWER = "TIDEMARK_FOLLOWER_PID"
 _LOOK_EVERY_S = 0.2
 
 
@@ -18,14 +20,26 @@ class StopFile:
 
     def __init__(self) -> None:
         """Look at nothing yet."""
-        named = os.environ.get(VARIABLE)
+        named, pid = os.environ.get(VARIABLE), os.environ.get(FOLLOWER, "")
         self._path = Path(named) if named else None
+        self._follower = int(pid) if pid.isdigit() else None
         self._looked_at = 0.0
         self._is_there = False
 
     def is_there(self) -> bool:
-        """Return whether the run is to end. The disk is asked a few times a second at most."""
+        """Return whether the run is to end. The system is asked a few times a second at most."""
         now = time.monotonic()
         if self._path is not None and not self._is_there and now - self._looked_at >= _LOOK_EVERY_S:
-            self._is_there, self._looked_at = self._path.exists(), now
+            self._is_there, self._looked_at = self._path.exists() or self._is_left_alone(), now
         return self._is_there
+
+    def _is_left_alone(self) -> bool:
+        if self._follower is None:
+            return False
+        try:
+            os.kill(self._follower, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False

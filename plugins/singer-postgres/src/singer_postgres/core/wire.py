@@ -301,6 +301,8 @@ class Cut:
         loading: those of them whose first load is not complete.
         loaded: those whose first load has become complete at this position.
         doubts: why a stream's rows may differ from the source's, by stream; the log does not tell of all that happens.
+        wal: the WAL that the source keeps for the slot, and what of it comes after `end`, in bytes; None if nobody
+            looked since the cut before this one.
         acknowledge: the path of a FIFO that takes a line with the cut's end once it is committed, and `ALIVE` before.
         last: the run ends here.
     """
@@ -316,6 +318,7 @@ class Cut:
     loaded: tuple[str, ...] = ()
     history: History = ()
     doubts: dict[str, str] = field(default_factory=dict)
+    wal: tuple[int, int] | None = None
     acknowledge: str = ""
     last: bool = False
 

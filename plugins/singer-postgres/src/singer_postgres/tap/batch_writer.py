@@ -42,6 +42,7 @@ _STATE_EVERY_S = 1.0
 _FEW_STREAMS = 50
 _STATE_EVERY_STREAM_S = 0.002
 _SILENCE_S = 60.0
+_COUNT_EVERY_S = 5.0
 _DRAIN_POLL_S = 0.02
 
 
@@ -49,7 +50,7 @@ class BatchWriter:
     """The streams of one run that are read in chunks.
 
     Chunks are announced as they come, whichever stream they belong to. If they were held back, they would take the room
-    that the stream before them needs. Streams are counted in the order in which the SDK asks for them.
+    that the stream before them needs.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -73,7 +74,9 @@ class BatchWriter:
         self._streams = {stream.name: stream for stream in streams}
         self._files = files
         self._readers = readers
-        self._rows: dict[str, int] = dict.fromkeys(self._streams, 0)
+        # not counted yet
+        self._rows: dict[str, int] = {}
+        self._counters: dict[str, Counter] = {}
         self._finished: set[str] = set(failed) & self._streams.keys()
         self._closed = False
         self._broken: Exception | None = None
@@ -115,9 +118,21 @@ class BatchWriter:
             self._write_state()
             self._close()
 
-    def _count(self, stream: ChunkedStream, counter: Counter) -> None:
-        counter.increment(self._rows[stream.name])
-        self._rows[stream.name] = 0
+    def _count(self, asked: ChunkedStream, counter: Counter) -> None:
+        """Count what was read, also of the streams that the SDK asks for later: a log has changes of all."""
+        for name, rows in self._rows.items():
+            if name == asked.name:
+                counter.increment(rows)
+                continue
+            if name not in self._counters:
+                self._counters[name] = self._streams[name].get_record_counter(log_interval=_COUNT_EVERY_S)
+            self._counters[name].increment(rows)
+        self._rows.clear()
+        if asked.name in self._finished and (own := self._counters.pop(asked.name, None)):
+            own.exit()
+
+    def _read(self, stream: str, rows: int) -> None:
+        self._rows[stream] = self._rows.get(stream, 0) + rows
 
     def _is_late(self, event: Event) -> bool:
         """Return whether an event came after its stream's end, when nobody needs it; discard its file."""
@@ -137,7 +152,7 @@ class BatchWriter:
                 stream = self._streams[plan.stream]
                 self._files.announce(path)
                 self._write_batch(stream, chunk, path)
-                self._rows[stream.name] += rows
+                self._read(stream.name, rows)
                 self._progress.read(stream.name, rows=rows, bytes_=chunk.bytes)
                 if chunk.blocks is not None:
                     self._note_range(stream, chunk, chunk.blocks)
@@ -207,7 +222,7 @@ class BatchWriter:
         stream = self._streams[event.plan.stream]
         self._files.announce(event.path)
         self._write_batch(stream, event.changes, event.path)
-        self._rows[stream.name] += event.changes.rows
+        self._read(stream.name, event.changes.rows)
 
     def _note_cut(self, cut: Cut, complete: Sequence[tuple[StreamPlan, Storage | None]]) -> None:
         """Write that all changes up to a position are to be committed, and then that the streams are complete there."""

@@ -40,6 +40,9 @@ class ChunkedStream(Protocol):
     def set_log_position(self, slot: str, position: str, columns: ReadColumns, storage: Storage | None) -> None:
         """Store how far a LOG_BASED stream is complete."""
 
+    def get_record_counter(self, *, log_interval: float) -> Counter:
+        """Return a counter of its records."""
+
 
 class MessageWriter(Protocol):
     """Writes the messages of all streams."""

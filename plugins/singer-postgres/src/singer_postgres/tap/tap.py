@@ -315,7 +315,9 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
         super().sync_all()
         if "log_records" in self.__dict__:
             self.log_records.follow(
-                run_s=float(self.config["replication_max_run_seconds"]), flush_s=float(self.config["flush_seconds"])
+                run_s=float(self.config["replication_max_run_seconds"]),
+                flush_s=float(self.config["flush_seconds"]),
+                stall_s=float(self.config["stall_seconds"]),
             )
         names = [stream.name for stream in selected]
         shared_causes.raise_failed(self._failed, of=names, could_not="be read", side="source")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID, uuid4
@@ -87,12 +88,14 @@ def follow(
     ] = 3600,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Follow the log of a source's LOG_BASED streams, run after run, until SIGTERM, which ends it within seconds."""
+    """Follow the log of a source's LOG_BASED streams, run after run, until Ctrl-C or SIGTERM ends it in seconds."""
+    from tidemark.run.display import Display  # noqa: PLC0415
     from tidemark.run.follow import follow as run_  # noqa: PLC0415
 
     say = _listener(as_json)
-    for report in run_(Project.find(), source, seconds=seconds, say=say):
-        _tell(report, say, as_json)
+    with nullcontext() if as_json else Display(console).kept("Following") as show:
+        for report in run_(Project.find(), source, seconds=seconds, say=say, show=show):
+            _tell(report, say, as_json)
 
 
 def backfill(  # noqa: PLR0913 - the command's options

@@ -25,12 +25,20 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-_SLOTS = """
-    select source, slot, position::text as position,
-        greatest(0, extract(epoch from now() - committed_at))::float8 as lag_seconds
-    from {} order by loaded_at desc
-"""
+# how long what a run saw in the source is news; a run that follows looks once a minute
+_NEWS = "10 minutes"
 # a warehouse that no run of this release has loaded lacks the columns
+_SLOTS = """
+    select source, slot, position, lag_seconds, (seen ->> 'retained_bytes')::bigint as retained_bytes,
+        (seen ->> 'behind_bytes')::bigint as behind_bytes
+    from (
+        select source, slot, position::text as position, loaded_at,
+            greatest(0, extract(epoch from now() - committed_at))::float8 as lag_seconds,
+            case when (to_jsonb(slots) ->> 'measured_at')::timestamptz > now() - interval {news}
+                then to_jsonb(slots) end as seen
+        from {table} slots
+    ) found order by loaded_at desc
+"""
 _STREAMS = """
     select source, stream, slot, coalesce(is_loading, false) as is_loading, repair from (
         select source, stream, to_jsonb(state) ->> 'slot' as slot,
@@ -120,8 +128,12 @@ def tables_there(connection: Connection, schema: str) -> bool:
 
 
 def slot_rows(connection: Connection, schema: str) -> Sequence[Mapping[str, Any]]:
-    """Return the slots of a schema: source, slot, position and lag_seconds; those that were loaded last come first."""
-    return _rows(connection, sql.SQL(_SLOTS).format(sql.Identifier(schema, slot_table.TABLE.name)))
+    """Return the slots of a schema; those that were loaded last come first.
+
+    Each has source, slot, position and lag_seconds; retained_bytes and behind_bytes too, if a run has just seen them.
+    """
+    table = sql.Identifier(schema, slot_table.TABLE.name)
+    return _rows(connection, sql.SQL(_SLOTS).format(table=table, news=sql.Literal(_NEWS)))
 
 
 def stream_rows(connection: Connection, schema: str) -> Sequence[Mapping[str, Any]]:

@@ -1,14 +1,18 @@
-"""Reads the run history: the latest run of each stream, and the age of its rows."""
+"""Reads the run history: the latest run of each stream, and the age of its rows.
+
+A killed run can't record its end, and its row says `running` until the next run. Its lock tells that it is gone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 from rich.table import Table
 
+from singer_postgres.core import advisory_locks
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history
 
@@ -17,10 +21,9 @@ if TYPE_CHECKING:
 
     from tidemark.project.sources import SourceDefinition
 
-# a run releases its lock at its end, so a row that still says `running` then belongs to a killed run
 _LATEST = """
-    select distinct on (source, stream) stream, run_id, outcome, started_at, ended_at, rows_read, rows_inserted,
-        rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
+    select distinct on (source, stream) table_name, stream, run_id, outcome, started_at, ended_at, rows_read,
+        rows_inserted, rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
         now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream)
     from {} order by source, stream, started_at desc
 """
@@ -64,12 +67,33 @@ class LatestRun:
 def latest(connection: psycopg.Connection[Any], source: SourceDefinition) -> list[LatestRun]:
     """Return the latest run of each stream of a source; an empty list before the first run."""
     name = sql.Identifier(source.raw_schema, run_history.TABLE.name)
-    found = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
-    if not found or found[0] is None:
+    there = connection.execute("select to_regclass(%s)", [name.as_string(connection)]).fetchone()
+    if not there or there[0] is None:
         return []
+    found = _read(connection, source, name)
+    if not any(run.outcome == "running" for _, run in found):
+        return [run for _, run in found]
+    held = advisory_locks.held(connection)
+    # what ran before and after that look had its lock at the time, unless it was killed
+    running = {run.run_id for _, run in found if run.outcome == "running"}
     return [
-        LatestRun(source.name, bool(source.retired) or row[0] in source.retired_streams, *row)
-        for row in connection.execute(sql.SQL(_LATEST).format(name))
+        replace(run, outcome="killed")
+        if run.outcome == "running" and run.run_id in running and lock not in held
+        else run
+        for lock, run in _read(connection, source, name)
+    ]
+
+
+def _read(
+    connection: psycopg.Connection[Any], source: SourceDefinition, name: sql.Identifier
+) -> list[tuple[int, LatestRun]]:
+    """Return the latest runs, each with the key of the lock that it holds while it runs."""
+    return [
+        (
+            advisory_locks.key("tidemark load", source.raw_schema, table_name),
+            LatestRun(source.name, bool(source.retired) or stream in source.retired_streams, stream, *row),
+        )
+        for table_name, stream, *row in connection.execute(sql.SQL(_LATEST).format(name))
     ]
 
 

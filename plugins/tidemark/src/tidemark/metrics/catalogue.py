@@ -202,12 +202,27 @@ STREAM_DIFFERENCES = Metric(
 )
 
 # --- the logs of LOG_BASED streams
+_SLOT = ("source", "slot")
+_PER_SLOT = "1 a slot"
 SLOT_LAG_SECONDS = Metric(
     "tidemark_slot_lag_seconds",
-    "The age of the source's state that the warehouse has of the streams of a replication slot. How much WAL the "
-    "source keeps for it is in postgres_exporter's metrics of the source, and in `tidemark slots list --json`.",
-    ("source", "slot"),
-    "1 a slot",
+    "The age of the source's state that the warehouse has of the streams of a replication slot.",
+    _SLOT,
+    _PER_SLOT,
+)
+SLOT_LAG_BYTES = Metric(
+    "tidemark_slot_lag_bytes",
+    "The WAL that the source wrote after the position that the warehouse has, as a run saw it last: once a minute, and "
+    "at its beginning and its end. Absent 10 minutes after that.",
+    _SLOT,
+    _PER_SLOT,
+)
+SLOT_RETAINED_BYTES = Metric(
+    "tidemark_slot_retained_bytes",
+    "All the WAL that the source keeps for the slot, in the same way. Without a run, the source alone knows it: "
+    "postgres_exporter and `tidemark slots list --json` ask there.",
+    _SLOT,
+    _PER_SLOT,
 )
 
 # --- models

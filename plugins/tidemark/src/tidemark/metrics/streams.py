@@ -144,10 +144,12 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             lag = followed.get((row["source"], stream), row["lag"])
             samples.add(catalogue.STREAM_LAG, lag, schema, stream)
         for row in _of(totals, runs):
-            _tell_runs(samples, (schema, row["stream"]), row)
+            locked = None
             if row["table_name"] is not None:
-                key = advisory_locks.key("tidemark load", schema, row["table_name"])
-                samples.add(catalogue.STREAM_LOCKED, key in held, schema, row["stream"])
+                locked = advisory_locks.key("tidemark load", schema, row["table_name"]) in held
+            samples.add(catalogue.STREAM_LOCKED, locked, schema, row["stream"])
+            # a killed run can't record its end
+            _tell_runs(samples, (schema, row["stream"]), row if locked else {**row, "running_rows": None})
         if tables.version(schema, reconcile_history.TABLE.name):
             for row in _of(totals, _rows(connection, _RECONCILES, names)):
                 _tell_reconcile(samples, (schema, row["stream"]), row)
@@ -165,6 +167,8 @@ def _tell_log(
         # those that were loaded last come first
         if row["slot"] not in {slot for _, slot in lags}:
             samples.add(catalogue.SLOT_LAG_SECONDS, row["lag_seconds"], schema, row["slot"])
+            samples.add(catalogue.SLOT_LAG_BYTES, row["behind_bytes"], schema, row["slot"])
+            samples.add(catalogue.SLOT_RETAINED_BYTES, row["retained_bytes"], schema, row["slot"])
         if row["lag_seconds"] is not None:
             lags[row["source"], row["slot"]] = row["lag_seconds"]
     found = {}

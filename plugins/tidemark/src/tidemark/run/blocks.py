@@ -13,7 +13,7 @@ from tidemark.run import source_parts
 from tidemark.run.outcome import BlockOutcome
 from tidemark.run.progress import LineProgress
 from tidemark.run.report import RunReport, report_of
-from tidemark.run.runner import RunPlan, started
+from tidemark.run.runner import RunPlan, View, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,8 @@ def run(  # noqa: PLR0913 - each argument has a name
     more: Mapping[str, str] | None = None,
     save_state: bool = True,
     moved_since: datetime | None = None,
+    view: View | None = None,
+    apart: bool = False,
 ) -> RunReport:
     """Run the blocks in order. Each begins after the previous one has succeeded.
 
@@ -49,6 +51,8 @@ def run(  # noqa: PLR0913 - each argument has a name
         more: variables for Meltano and its plugins.
         save_state: if false, Meltano neither reads nor changes the state.
         moved_since: see `RunReport`.
+        view: shows the run in place of lines for `say`.
+        apart: see `meltano_run.run`.
 
     Raises:
         UsageError: the blocks can't run in this order, or a tap selects no stream.
@@ -76,7 +80,7 @@ def run(  # noqa: PLR0913 - each argument has a name
             failed = begun.plan.loads[each]
             say("error", f"{failed.title} failed: {failed.failures[0].message}")
         more = {**(more or {}), **({sources.ONLY: source} if source else {})}
-        begun.run(LineProgress(say), more=more, save_state=save_state)
+        begun.run(view or LineProgress(say), more=more, save_state=save_state, apart=apart)
         schemas = [each.raw_schema for each in begun.plan.loads]
         warehouse = begun.plan.databases[1]
         report = report_of(project, warehouse, begun.outcome, run_id=run_id, since=moved_since, schemas=schemas)

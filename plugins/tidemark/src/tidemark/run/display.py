@@ -10,7 +10,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -54,12 +54,21 @@ class Display:
         self.console.print(Text.assemble(("·", "dim"), f" {title:<17} {why}"), soft_wrap=True)
 
     @contextmanager
+    def kept(self, title: str) -> Iterator[Callable[[str], None] | None]:
+        """Keep a line at the bottom of the terminal; yield what replaces its note, or None without a terminal."""
+        if not self.console.is_terminal:
+            yield None
+            return
+        # it may be there for days
+        with _progress(self.console, refresh_per_second=2) as progress:
+            yield DisplayedStep(title, progress).say
+
+    @contextmanager
     def step(self, title: str) -> Iterator[DisplayedStep]:
         """Show a step while the `with` block runs, then its note and time. If the block raises, show nothing more."""
         began = time.monotonic()
         if self.console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.description:<17}"), TextColumn("{task.fields[note]}"))
-            with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as progress:
+            with _progress(self.console) as progress:
                 step = DisplayedStep(title, progress)
                 yield step
         else:
@@ -68,3 +77,10 @@ class Display:
             yield step
         mark = "[red]✗[/]" if step.failed else "[dim]·[/]" if step.is_empty else "[green]✓[/]"
         self.console.print(f"{mark} {title:<17} {step.note} [dim]{time.monotonic() - began:.1f} s[/]")
+
+
+def _progress(console: Console, *, refresh_per_second: float = 10) -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description:<17}"), TextColumn("{task.fields[note]}"))
+    return Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, refresh_per_second=refresh_per_second
+    )

@@ -35,6 +35,21 @@ class StreamBegan:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """A run that follows the log told how far it is.
+
+    Attributes:
+        changes: how many changes have arrived in this run.
+        arrived: `loaded`, or `sent` to a target that acknowledges nothing.
+        lag_s: the time from a commit in the source to its arrival.
+    """
+
+    changes: int
+    arrived: str
+    lag_s: float
+
+
+@dataclass(frozen=True)
 class NodeDone:
     """dbt finished one model, snapshot or test."""
 
@@ -95,7 +110,7 @@ class TextLine:
     level: str
 
 
-Event = Rows | StreamBegan | NodeDone | PartOfModels | LeftOut | BlockDone | Failure | TextLine
+Event = Rows | StreamBegan | Followed | NodeDone | PartOfModels | LeftOut | BlockDone | Failure | TextLine
 
 _WHAT = {
     "record_count": "read",
@@ -127,6 +142,8 @@ def _of_plugin(fields: dict[str, Any]) -> list[Event]:
     text = TextLine(_text(fields), str(fields.get("name", "meltano")), str(fields.get("level", "info")))
     if isinstance(began := fields.get("stream_began"), dict):
         return [StreamBegan(str(began.get("stream")), bool(began.get("incremental"))), text]
+    if isinstance(followed := fields.get("followed"), dict):
+        return [Followed(int(followed["changes"]), str(followed["arrived"]), float(followed["lag_seconds"]))]
     if isinstance(error := fields.get("error"), dict):
         return [text, _failure(error, text.text)]
     if isinstance(exception := fields.get("plugin_exception"), dict):

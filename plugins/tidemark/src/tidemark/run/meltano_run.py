@@ -32,6 +32,7 @@ def run(  # noqa: PLR0913 - each argument has a name
     lock: int,
     environment: dict[str, str],
     save_state: bool = True,
+    apart: bool = False,
 ) -> Iterator[Iterator[Event]]:
     """Start `meltano run` with `blocks` and yield its events. On exit, the child has ended.
 
@@ -40,6 +41,7 @@ def run(  # noqa: PLR0913 - each argument has a name
         lock: the descriptor of the run's lock. The child keeps the lock until it ends, even if this process dies.
         environment: variables that override those of this process.
         save_state: if false, Meltano passes no state to the tap and saves none.
+        apart: Ctrl-C in the terminal is for this process alone, which has the run end by other means.
 
     Raises:
         TidemarkError: Meltano is not installed.
@@ -69,6 +71,7 @@ def run(  # noqa: PLR0913 - each argument has a name
             },
             # Meltano writes each plugin's settings to a file, including passwords
             umask=0o077,
+            process_group=0 if apart else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -6,10 +6,10 @@ import re
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from tidemark.run.events import BlockDone, LeftOut, NodeDone, Rows, StreamBegan, TextLine
+from tidemark.run.events import BlockDone, Followed, LeftOut, NodeDone, Rows, StreamBegan, TextLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tidemark.run.display import Display
     from tidemark.run.events import Event
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # how often a load reports its progress
 _PROGRESS_S = 10
+# how often a run that follows the log does, where each time is a new line
+_FOLLOWED_S = 60
+# a lower rate has a decimal
+_WHOLE = 10
 _NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
 # lines that Meltano, the SDK and dbt log at every run, and that nobody needs
 _NOISE = re.compile(
@@ -37,15 +41,26 @@ class Listener(Protocol):
 
 
 class LineProgress:
-    """Prints one line per event, for `tidemark run`."""
+    """Prints one line per event, for `tidemark run`; and how far runs that follow the log are, one after the other."""
 
-    def __init__(self, say: Listener) -> None:
-        """Pass each line to `say`."""
-        self._say = say
+    def __init__(self, say: Listener, show: Callable[[str], None] | None = None) -> None:
+        """Begin.
+
+        Args:
+            say: gets each line.
+            show: shows how far a run that follows is, in place of what it showed before; by default, `say` gets that
+                once a minute.
+        """
+        self._say, self._show = say, show
+        # changes of earlier runs, and all that were told last
+        self._before = self._changes = self._shown_changes = 0
+        self._shown_at: float | None = None
+        self._began = time.monotonic()
 
     def follow(self, events: Iterator[Event], outcome: RunOutcome) -> None:
         """Print a line for each event."""
         said = time.monotonic()
+        self._before, follows = self._changes, False
         for event in events:
             block = outcome.block
             outcome.take(event)
@@ -61,9 +76,27 @@ class LineProgress:
                     self._say("error", f"{block.title} failed{f': {error}' if error else ''}")
                 case BlockDone():
                     self._say("info", f"{block.title} succeeded")
-                case Rows() if time.monotonic() - said > _PROGRESS_S:
+                case Followed():
+                    follows = True
+                    self._followed(event)
+                case Rows() if not follows and time.monotonic() - said > _PROGRESS_S:
                     said = time.monotonic()
                     self._say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
+
+    def _followed(self, event: Followed) -> None:
+        now = time.monotonic()
+        self._changes = self._before + event.changes
+        if self._show is None and self._shown_at is not None and now - self._shown_at < _FOLLOWED_S:
+            return
+        seconds = now - (self._began if self._shown_at is None else self._shown_at)
+        rate = (self._changes - self._shown_changes) / max(seconds, 1)
+        self._shown_at, self._shown_changes = now, self._changes
+        per_second = f"{rate:,.0f}" if rate >= _WHOLE or not rate else f"{rate:.1f}"
+        text = f"{self._changes:,} changes {event.arrived}, {per_second}/s, {event.lag_s:,.1f} s behind the source"
+        if self._show is None:
+            self._say("info", text)
+        else:
+            self._show(text)
 
 
 class StepProgress:

@@ -66,7 +66,9 @@ class StartedRun:
     outcome: RunOutcome
     lock: int
 
-    def run(self, view: View, *, more: Mapping[str, str] | None = None, save_state: bool = True) -> None:
+    def run(
+        self, view: View, *, more: Mapping[str, str] | None = None, save_state: bool = True, apart: bool = False
+    ) -> None:
         """Run the blocks in order. Each begins after the previous one has succeeded.
 
         If several loads come first, one that fails stops only the models that stand on its source.
@@ -74,6 +76,7 @@ class StartedRun:
         Args:
             more: variables for Meltano and its plugins.
             save_state: if false, Meltano neither reads nor changes the state.
+            apart: see `meltano_run.run`.
 
         Raises:
             TidemarkError: Meltano is not installed, or does not end.
@@ -82,20 +85,32 @@ class StartedRun:
         def meltano(pending: Sequence[BlockOutcome]) -> RunOutcome:
             asked = {**self.plan.limits, **source_parts.without(loads.failed(self.plan.loads))}
             variables = {**(more or {}), **source_parts.variable(asked)}
-            return self._meltano(pending, view, variables, save_state=save_state)
+            return self._meltano(pending, view, variables, save_state=save_state, apart=apart)
 
         blocks = self.outcome.blocks
         first = next((place for place, block in enumerate(blocks) if not block.tap), len(blocks))
         loads.in_turn(self.outcome, first, meltano)
 
     def _meltano(
-        self, pending: Sequence[BlockOutcome], view: View, more: Mapping[str, str], *, save_state: bool
+        self,
+        pending: Sequence[BlockOutcome],
+        view: View,
+        more: Mapping[str, str],
+        *,
+        save_state: bool,
+        apart: bool,
     ) -> RunOutcome:
         outcome = RunOutcome(pending)
         names = " ".join(block.names for block in pending).split()
         variables = {**_variables(self.project, *self.plan.databases), **more}
         with meltano_run.run(
-            self.project, names, run_id=self.run_id, lock=self.lock, environment=variables, save_state=save_state
+            self.project,
+            names,
+            run_id=self.run_id,
+            lock=self.lock,
+            environment=variables,
+            save_state=save_state,
+            apart=apart,
         ) as events:
             view.follow(events, outcome)
         self._explain(pending)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 DROP, FAIL = "drop", "fail"
 
 _WAL = """
-    select (wal.lsn - slot.restart_lsn)::bigint, (wal.lsn - slot.confirmed_flush_lsn)::bigint, slot.active_pid
+    select (wal.lsn - slot.restart_lsn)::bigint, (wal.lsn - slot.confirmed_flush_lsn)::bigint, slot.active_pid,
+        wal.lsn::text
     from pg_catalog.pg_replication_slots slot, (
         select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
             else pg_catalog.pg_current_wal_flush_lsn() end
@@ -54,11 +55,13 @@ class SlotWal:
         behind_bytes: what was written since the position that was confirmed last. The rest is older: transactions that
             were open then may have written it, so each start of a run reads it again.
         active_pid: the session that streams the slot; None if none does.
+        end: where the source's log ends.
     """
 
     retained_bytes: int
     behind_bytes: int
     active_pid: int | None = None
+    end: str = "0/0"
 
     @property
     def read_again_bytes(self) -> int:
@@ -116,7 +119,7 @@ def measure(connection: Connection, slot: str) -> SlotWal | None:
     with connection.cursor() as cursor:
         cursor.execute(_WAL, [slot])
         row = cursor.fetchone()
-    return None if row is None or row[0] is None else SlotWal(row[0], row[1] or 0, row[2])
+    return None if row is None or row[0] is None else SlotWal(row[0], row[1] or 0, row[2], row[3])
 
 
 def oldest_writer(connection: Connection) -> OldestWriter | None:

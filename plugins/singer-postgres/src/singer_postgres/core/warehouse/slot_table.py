@@ -25,7 +25,7 @@ TABLE = SystemTable(
         """
         -- One row per replication slot: its LOG_BASED streams have all transactions before the position, and no others.
         -- Written by: the target, in the transaction that merges the changes.
-        -- Read by: the target, `tidemark status`, `tidemark slots`.
+        -- Read by: the target, `tidemark status`, `slots` and `metrics`.
         CREATE TABLE {} (
             source text NOT NULL, -- the source database, as in `_tidemark_runs`
             slot text NOT NULL, -- the slot's name
@@ -40,6 +40,12 @@ TABLE = SystemTable(
         """
         ALTER TABLE {}
             ADD COLUMN history jsonb NOT NULL DEFAULT '[]' -- the timelines before, with the positions where they ended
+        """,
+        """
+        ALTER TABLE {}
+            ADD COLUMN retained_bytes bigint, -- the WAL that the source kept for the slot when a run looked at it
+            ADD COLUMN behind_bytes bigint, -- what of that came after the position
+            ADD COLUMN measured_at timestamptz -- when the warehouse got to know that
         """,
     ),
 )
@@ -97,14 +103,23 @@ class SlotTable:
 
     def reached(self, connection: psycopg.Connection[Any], source: str, cut: Cut) -> None:
         """Note that the warehouse has all changes up to the cut's end."""
+        retained, behind = cut.wal or (None, None)
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, history, position, committed_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source, slot) DO UPDATE SET "
+                "INSERT INTO {} AS slots (source, slot, system_identifier, timeline, history, position, committed_at, "
+                "retained_bytes, behind_bytes, measured_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END) "
+                "ON CONFLICT (source, slot) DO UPDATE SET "
                 "position = greatest(slots.position, excluded.position), timeline = excluded.timeline, "
-                "history = excluded.history, committed_at = excluded.committed_at, loaded_at = now()"
+                "history = excluded.history, committed_at = excluded.committed_at, loaded_at = now(), "
+                "retained_bytes = coalesce(excluded.retained_bytes, slots.retained_bytes), "
+                "behind_bytes = coalesce(excluded.behind_bytes, slots.behind_bytes), "
+                "measured_at = coalesce(excluded.measured_at, slots.measured_at)"
             ).format(TABLE.in_statement(self.schema)),
-            [source, cut.slot, cut.system, cut.timeline, json.dumps(cut.history), cut.end, cut.at],
+            [
+                *(source, cut.slot, cut.system, cut.timeline, json.dumps(cut.history), cut.end, cut.at),
+                *(retained, behind, cut.wal is not None),
+            ],
         )
 
     def found(self, connection: psycopg.Connection[Any], source: str, slot: str) -> tuple[str, LogOrigin] | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 # how often the position is confirmed if no stream has changes
 _IDLE_S = 5.0
@@ -23,6 +27,8 @@ class CutSchedule:
     one page share its image in the WAL.
 
     Attributes:
+        rows: the number of changes since the last cut.
+        first_commit_at: when the first of them was committed; None if there is none.
         behind_s: how old the last transaction was when it was read; 0 if all of the log was read.
     """
 
@@ -35,17 +41,19 @@ class CutSchedule:
         """
         self._full_rows, self._flush_s = rows, flush_s
         self.behind_s = 0.0
+        self.first_commit_at: datetime | None = None
         self.cut()
 
     def cut(self) -> None:
         """Note that a cut was made."""
-        self._rows, self._first_change_at, self._made_at = 0, 0.0, time.monotonic()
+        self.rows, self.first_commit_at = 0, None
+        self._made_at = self._first_change_at = time.monotonic()
 
-    def change(self) -> None:
+    def change(self, committed_at: datetime) -> None:
         """Note a change."""
-        self._rows += 1
-        if self._rows == 1:
-            self._first_change_at = time.monotonic()
+        self.rows += 1
+        if self.first_commit_at is None:
+            self.first_commit_at, self._first_change_at = committed_at, time.monotonic()
 
     def is_due(self, passed_bytes: int, *, is_merged: bool) -> bool:
         """Return whether a cut is due.
@@ -54,13 +62,13 @@ class CutSchedule:
             passed_bytes: the log since the last cut.
             is_merged: the warehouse has the last cut.
         """
-        if self._rows >= self._full_rows:
+        if self.rows >= self._full_rows:
             return True
         if not is_merged:
             # what comes meanwhile makes one larger cut
             return False
         now = time.monotonic()
-        if self._rows:
+        if self.rows:
             wait_s = max(self._flush_s, min(self.behind_s, _LONGEST_S))
             return now - self._first_change_at >= wait_s
         # changes of other tables, whose WAL the source need not keep

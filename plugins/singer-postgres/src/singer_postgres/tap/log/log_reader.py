@@ -25,6 +25,7 @@ from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.acknowledgements import Acknowledgements
 from singer_postgres.tap.log.change_rows import ChangeRows
 from singer_postgres.tap.log.cut_schedule import CutSchedule
+from singer_postgres.tap.log.log_progress import LogProgress
 
 if TYPE_CHECKING:
     import queue
@@ -114,6 +115,7 @@ class LogReader:
         self._position = self._cut_at = lsn_of(confirmed)
         self._acknowledged = Acknowledgements(files.directory, self._cut_at, stall_s=settings.stall_s)
         self._end = lsn_of(end)
+        self._progress = LogProgress(_LOGGER, arrived="loaded")
         self._at = datetime.now(UTC)
         self._number = 0
         self._buffered = 0
@@ -288,7 +290,7 @@ class LogReader:
         stream.buffer += row
         stream.count += 1
         self._buffered += len(row)
-        self._schedule.change()
+        self._schedule.change(self._at)
         if self._buffered >= self._settings.buffer_bytes:
             for each in self._streams.values():
                 self._write(replication, each)
@@ -336,6 +338,8 @@ class LogReader:
             # a table that nobody writes to must not keep its earlier columns for ever
             if self._position >= self._end and stream.reached_start():
                 self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
+        if last:
+            self._slot_watch.look_again()
         loaded = []
         for stream in self._streams.values():
             if stream.is_loading and stream.loaded_lsn is not None and self._position >= stream.loaded_lsn:
@@ -354,6 +358,7 @@ class LogReader:
             loading=tuple(stream.plan.stream for stream in self._streams.values() if stream.is_loading),
             loaded=tuple(loaded),
             doubts={name: why for name, why in doubts.items() if self._doubts.get(name) != why},
+            wal=self._slot_watch.news(self._position),
             acknowledge=str(self._acknowledged.path),
             last=last,
         )
@@ -362,6 +367,7 @@ class LogReader:
         self._events.put(CutReached(cut, complete))
         if self._acknowledged.position >= self._cut_at:
             self._acknowledged.await_from_now()
+        self._progress.on_their_way(self._position, self._schedule.rows, self._schedule.first_commit_at or self._at)
         self._cut_at = self._position
         self._schedule.cut()
 
@@ -372,11 +378,16 @@ class LogReader:
             self._tend(replication)
             self._acknowledged.refuse_standstill(self._slot)
             replication.read(_POLL_S * 4)
+        if self._settings.run_s:
+            self._progress.tell(last=True)
         replication.confirm(self._acknowledged.position)
 
     def _tend(self, replication: Replication) -> None:
         """Read acknowledgements, and tell the server of them now and then."""
         has_more = self._acknowledged.read()
+        if self._settings.run_s:
+            self._progress.acknowledged(self._acknowledged.position)
+            self._progress.tell()
         self._slot_watch.now_and_then()
         if has_more or time.monotonic() - replication.told_at > _TELL_EVERY_S:
             replication.confirm(self._acknowledged.position)

@@ -9,7 +9,6 @@ The streams are read from their tables one after the other, as the SDK asks for 
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -26,10 +25,12 @@ from singer_postgres.core.source import log_tables, pgoutput, relations
 from singer_postgres.core.stop_file import StopFile
 from singer_postgres.tap.log import masking, record_values
 from singer_postgres.tap.log.change_records import DELETED_AT, LSN, ChangeRecords
+from singer_postgres.tap.log.kept_session import KeptSession
+from singer_postgres.tap.log.log_progress import LogProgress
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from singer_sdk.metrics import Counter
 
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _TICK_S = 0.2
-_TELL_EVERY_S = 5.0
-# for how long the session is kept while the target takes no record; then the source can shut down
-_STALL_S = 300.0
 # the SDK's, too
 _STATE_EVERY_RECORDS = 10_000
 _CHANGES = {pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE}
@@ -137,10 +135,11 @@ class LogRecords:
             self._followed[stream.columns.table_oid] = _Followed(by_name[name], stream, after)
         # what a run began with was stored once its target had written it
         self._stored = min(positions.values(), default=0)
-        self._lock = threading.Lock()
         self._commit_lsn, self._in_transaction, self._at = 0, False, _EPOCH
-        self._progress_at = time.monotonic()
         self._number, self._origin = 0, LogOrigin("", 0)
+        self._progress = LogProgress(logger, arrived="sent")
+        self._first_at: datetime | None = None
+        self._tells = False
         self._stop_file = StopFile()
 
     def to_load(self, stream: str) -> StreamPlan | None:
@@ -148,28 +147,32 @@ class LogRecords:
         plans = [each.log.plan for each in self._followed.values() if each.log.is_loading]
         return next((plan for plan in plans if plan.stream == stream), None)
 
-    def follow(self, *, run_s: float, flush_s: float) -> None:
+    def follow(self, *, run_s: float, flush_s: float, stall_s: float) -> None:
         """Send the changes up to where the log is now, or for `run_s` seconds.
 
+        Args:
+            stall_s: how long the target may take no record.
+
         Raises:
-            ReplicationError: the slot can't be streamed.
+            ReplicationError: the slot can't be streamed, or the target takes no record.
             SlotWalError: the source keeps too much WAL for the slot.
         """
         failure: Exception | None = None
         try:
-            self._follow(run_s=run_s, flush_s=flush_s)
+            self._follow(run_s=run_s, flush_s=flush_s, stall_s=stall_s)
         except SingerPostgresError as error:
             failure = error
         failure = self._run.watch.at_end(failure)
         if failure is not None:
             raise failure
 
-    def _follow(self, *, run_s: float, flush_s: float) -> None:
+    def _follow(self, *, run_s: float, flush_s: float, stall_s: float) -> None:
         self._followed = {oid: each for oid, each in self._followed.items() if not self._has_failed(each.singer.name)}
         if not self._followed:
             return
         with closing(self._source.connect()) as connection:
             end = lsn_of(log_tables.flush_lsn(connection))
+        self._tells = run_s > 0
         with ExitStack() as stack:
             replication = stack.enter_context(closing(self._run.connect()))
             self._origin = replication.identify()
@@ -178,7 +181,8 @@ class LogRecords:
             replication.confirm(self._stored, ask=True)
             for each in self._followed.values():
                 each.counter = stack.enter_context(each.singer.get_record_counter())
-            stack.enter_context(closing(_KeptSession(replication, self._lock, lambda: self._progress_at)))
+            kept = KeptSession(replication, self._run.slot, stall_s=stall_s)
+            self._kept = stack.enter_context(closing(kept))
             self._read(replication, end, run_s=run_s, flush_s=flush_s)
 
     def _read(self, replication: Replication, end: int, *, run_s: float, flush_s: float) -> None:
@@ -186,9 +190,9 @@ class LogRecords:
         began = stated_at = time.monotonic()
         number, is_hastened = self._number, False
         while True:
-            with self._lock:
+            with self._kept.lock:
                 message = replication.read(_TICK_S)
-            self._progress_at = time.monotonic()
+            self._kept.progress_at = time.monotonic()
             if isinstance(message, bytes):
                 position = max(position, self._take(message))
                 if self._in_transaction or message[0] != pgoutput.COMMIT:
@@ -198,22 +202,28 @@ class LogRecords:
             self._run.watch.now_and_then()
             if self._in_transaction:
                 continue
-            if position >= end and (self._progress_at - began >= run_s or self._stop_file.is_there()):
+            if position >= end and (self._kept.progress_at - began >= run_s or self._stop_file.is_there()):
                 self._state(position)
+                self._arrived(position, self._number - number, last=True)
                 return
-            if self._number - number >= _STATE_EVERY_RECORDS or self._progress_at - stated_at >= max(flush_s, 1.0):
-                if position >= end:
-                    # the first loads saw the table as it was before that
-                    self._state(position)
-                else:
-                    self._state(position, loading=True)
+            if self._number - number >= _STATE_EVERY_RECORDS or self._kept.progress_at - stated_at >= max(flush_s, 1.0):
+                # the first loads saw the table as it was before the end
+                self._state(position, loading=position < end)
+                self._arrived(position, self._number - number)
                 number, stated_at = self._number, time.monotonic()
             elif message is None:
                 if position < end and not is_hastened:
                     self._run.hasten()
                     is_hastened = True
-                with self._lock:
+                with self._kept.lock:
                     replication.confirm(0, ask=True)
+
+    def _arrived(self, position: int, changes: int, *, last: bool = False) -> None:
+        self._progress.on_their_way(position, changes, self._first_at or datetime.now(UTC))
+        self._progress.acknowledged(position)
+        if self._tells:
+            self._progress.tell(last=last)
+        self._first_at = None
 
     def _take(self, message: bytes) -> int:
         """Send a change; return the position that the log has reached, after a commit."""
@@ -246,9 +256,11 @@ class LogRecords:
         assert followed.counter
         try:
             for record in followed.records.of(message, self._commit_lsn, self._at.isoformat()):
-                followed.singer.write_change(record, self._at)
+                with self._kept.writing():
+                    followed.singer.write_change(record, self._at)
                 followed.counter.increment()
                 self._number += 1
+            self._first_at = self._first_at or self._at
         except SingerPostgresError as error:
             self._leave(followed, error)
 
@@ -310,7 +322,8 @@ class LogRecords:
                 each.log.storage,
                 origin=self._origin,
             )
-        self._write_state()
+        with self._kept.writing():
+            self._write_state()
 
     def _refuse_other_origins(self) -> None:
         """Refuse to go on from a position of another log.
@@ -327,31 +340,6 @@ class LogRecords:
                     "there: a standby was promoted, or the source was restored. Read it again: clear its state."
                 )
                 raise SlotAheadError(msg)
-
-
-class _KeptSession:
-    """Keeps a session alive while the target takes no record, which ends it after wal_sender_timeout otherwise."""
-
-    def __init__(self, replication: Replication, lock: threading.Lock, progress_at: Callable[[], float]) -> None:
-        self._replication, self._lock, self._progress_at = replication, lock, progress_at
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name="log-keepalive", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _tell(self) -> None:
-        for now in self._ticks():
-            with self._lock:
-                if now - self._progress_at() < _STALL_S and now - self._replication.told_at >= _TELL_EVERY_S:
-                    # what was confirmed before; a session that ended is noticed by whoever reads it
-                    self._replication.confirm(0)
-
-    def _ticks(self) -> Iterator[float]:
-        while not self._over.wait(1.0):
-            yield time.monotonic()
 
 
 def _behind(stream: str, slot: str, confirmed: str, position: str) -> str:

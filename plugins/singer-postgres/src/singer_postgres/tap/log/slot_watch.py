@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.errors import SingerPostgresError, SlotWalError, one_line
+from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import slot_wal
 from singer_postgres.core.source.slot_wal import Level, SlotBudget, SlotWal, megabytes
 from singer_postgres.core.sql_compat import Error
@@ -25,7 +26,7 @@ _EVERY_S = 60.0
 
 
 class SlotWatch:
-    """The watch over one run's slot. Without a budget, it asks the source nothing."""
+    """The watch over one run's slot."""
 
     def __init__(
         self, budget: SlotBudget, slot: str, connect: Callable[[], Connection], logger: logging.Logger
@@ -34,13 +35,17 @@ class SlotWatch:
         self._budget, self._slot, self._connect, self._logger = budget, slot, connect, logger
         self._level = Level.within
         self._looked_at = time.monotonic()
+        self._news: SlotWal | None = None
+
+    def news(self, position: int) -> tuple[int, int] | None:
+        """Return the WAL that is kept, and what comes after a position; None if nobody looked since the last call."""
+        wal, self._news = self._news, None
+        return (wal.retained_bytes, max(0, lsn_of(wal.end) - position)) if wal else None
 
     def look(self, connection: Connection) -> None:
         """Warn if half of the budget is used, or more than all; once for each."""
         self._looked_at = time.monotonic()
-        if self._budget.mb is None:
-            return
-        wal = slot_wal.measure(connection, self._slot)
+        wal = self._news = slot_wal.measure(connection, self._slot)
         level = self._budget.level(wal)
         if wal is not None and level > self._level:
             then = "; this run fails unless it catches up" if level is Level.over else ""
@@ -48,9 +53,12 @@ class SlotWatch:
         self._level = level
 
     def now_and_then(self) -> None:
-        """Look once a minute. An error here ends no run: the session that streams the log has its own."""
-        if self._budget.mb is None or time.monotonic() - self._looked_at < _EVERY_S:
-            return
+        """Look once a minute."""
+        if time.monotonic() - self._looked_at >= _EVERY_S:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Look. An error here ends no run: the session that streams the log has its own."""
         self._looked_at = time.monotonic()
         try:
             with closing(self._connect()) as connection:
@@ -77,6 +85,8 @@ class SlotWatch:
             return failure
 
     def _say_unseen(self, error: Exception) -> None:
+        if self._budget.mb is None:
+            return
         self._logger.warning("Can't see how much WAL is kept for the slot %s: %s", self._slot, one_line(error))
 
     def _spent(self, connection: Connection, wal: SlotWal, failure: Exception | None) -> SlotWalError:
