@@ -213,7 +213,8 @@ def test_rows_that_the_run_beside_a_comparison_ends_without_are_pending(project)
             # the run ends where the log was at its start
             change(project, "update orders set shipping_fee = 22 where order_id = 22")
             comparison = project.start("reconcile", "public-orders", "--json")
-            until(source, "select count(*) > 0 from pg_stat_activity where query ~ 'active_pid' and pid <> pg_backend_pid()")
+            looks = "select count(*) > 0 from pg_stat_activity where query ~ 'active_pid' and pid <> pg_backend_pid()"
+            until(source, looks)
         output, _ = run.communicate(timeout=120)
         assert run.returncode == 0, output
     (found,) = json.loads(comparison.communicate(timeout=120)[0])

@@ -193,23 +193,11 @@ class LogReader:
         replication.confirm(0, ask=True)
         while True:
             message = replication.read(_TICK_S)
-            if isinstance(message, bytes):
-                self._take(replication, message)
-                if self._in_transaction or message[0] != pgoutput.COMMIT:
-                    continue
-            elif message is not None and not self._in_transaction:
-                self._position = max(self._position, message)
-                self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
-            self._tend(replication)
-            if self._acknowledged.position < self._cut_at:
-                self._acknowledged.refuse_standstill(self._slot)
-            if self._in_transaction:
+            if not self._is_between_transactions(replication, message):
                 continue
             if self._is_over(began):
                 self._cut(replication, last=True)
                 return
-            if message is None:
-                self._schedule.behind_s = 0.0
             is_merged = self._acknowledged.position >= self._cut_at
             if self._schedule.is_due(self._position - self._cut_at, is_merged=is_merged):
                 self._cut(replication)
@@ -217,6 +205,22 @@ class LogReader:
                 self._hasten_end()
                 # the server tells its position when it is asked
                 replication.confirm(self._acknowledged.position, ask=True)
+
+    def _is_between_transactions(self, replication: Replication, message: bytes | int | None) -> bool:
+        """Take what came, and say whether the log may be cut there."""
+        if isinstance(message, bytes):
+            self._take(replication, message)
+            if self._in_transaction or message[0] != pgoutput.COMMIT:
+                return False
+        elif message is None:
+            self._schedule.behind_s = 0.0
+        elif not self._in_transaction:
+            self._position = max(self._position, message)
+            self._at = _EPOCH + timedelta(microseconds=replication.clock_us)
+        self._tend(replication)
+        if self._acknowledged.position < self._cut_at:
+            self._acknowledged.refuse_standstill(self._slot)
+        return not self._in_transaction
 
     def _take(self, replication: Replication, message: bytes) -> None:
         """Take a message of the log."""

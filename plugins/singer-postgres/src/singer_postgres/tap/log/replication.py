@@ -54,7 +54,7 @@ class Replication:
         if self._connection.status != self._pq.ConnStatus.OK:
             raise ReplicationError(_error(self._connection))
         self.confirmed = 0
-        self._last = bytes(_data.size)
+        self._last: bytes | memoryview = bytes(_data.size)
         self.told_at = time.monotonic()
 
     def set(self, settings: Mapping[str, str]) -> None:
