@@ -66,9 +66,12 @@ class Results:
     race: Race | None = None
 
     def save(self) -> None:
-        """Write both files."""
-        RESULTS.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        RESULTS.with_suffix(".md").write_text(page(asdict(self)))
+        """Write both files. If the other tools were not measured, their earlier figures stay, with their own date."""
+        results = asdict(self)
+        if self.race is None and RESULTS.exists():
+            results["race"] = json.loads(RESULTS.read_text())["race"]
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.with_suffix(".md").write_text(page(results))
 
 
 def page(results: dict[str, Any]) -> str:
