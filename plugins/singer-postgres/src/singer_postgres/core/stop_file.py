@@ -41,5 +41,6 @@ class StopFile:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False
+            # of another user
+            pass
         return False

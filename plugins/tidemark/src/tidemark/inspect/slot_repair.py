@@ -219,14 +219,14 @@ class _Repair:
                 # the next run loads any other
                 continue
             entry = entries.get(name, {})
-            follows = loaded.slot == self._slot and entry.get(LOG) and not self._is_filtered_anew(name, entry)
+            follows = loaded.slot == self._slot and entry.get(LOG) and not self._has_other_condition(name, entry)
             if not follows and (name in names or name in doubts or entries.get(name, {}).get(LOG)):
                 outside.append(name)
             elif follows and (name in names or name in doubts):
                 doubted.append(name)
         return outside, doubted, empty
 
-    def _is_filtered_anew(self, name: str, entry: dict[str, Any]) -> bool:
+    def _has_other_condition(self, name: str, entry: dict[str, Any]) -> bool:
         """Return whether a stream has another condition than in its last run.
 
         The log may still have changes by the earlier one, so the stream is compared as of now.

@@ -164,7 +164,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     is_loading = position is None or position[0] != slot or before is None
     # of a first load that is not complete, too
     is_begun = before is not None and (not is_loading or bool(plan.first_load))
-    is_filtered_anew = before is not None and _is_filtered_anew(selection, before, xid)
+    has_other_condition = before is not None and _has_other_condition(selection, before, xid)
     only_compare = is_comparable and not is_loading
     if before and is_begun and (why := _why_again(selection, before, xid, only_compare=only_compare)) is not None:
         logger.warning(
@@ -186,7 +186,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
         table, columns = _as_before(table, before), replace(before, where=columns.where, published=xid)
     earlier = position[2] if position and not is_loading else None
     doubt, republished = storage.doubt(earlier, relation.leaves), None
-    if before and is_filtered_anew and not is_loading:
+    if before and has_other_condition and not is_loading:
         doubt = Doubt("its condition (where) was changed", is_rewrite=False)
         columns = replace(columns, where=before.where, published=before.published)
         republished = _published_for_all(connection, plan, relation.oid, xid, logger)
@@ -205,7 +205,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
     )
 
 
-def _is_filtered_anew(selection: StreamQuery, before: ReadColumns, xid: str) -> bool:
+def _has_other_condition(selection: StreamQuery, before: ReadColumns, xid: str) -> bool:
     """Return whether the publication has another condition than in the last run."""
     return before.published not in {None, xid} and before.where != tuple(selection.where)
 
@@ -218,7 +218,7 @@ def _why_again(selection: StreamQuery, before: ReadColumns, xid: str, *, only_co
     """
     if before.published is None:
         return selection.unread(before)
-    if _is_filtered_anew(selection, before, xid):
+    if _has_other_condition(selection, before, xid):
         if not only_compare:
             return "its condition (where) was changed"
     elif before.published != xid:

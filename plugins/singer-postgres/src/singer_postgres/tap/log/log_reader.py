@@ -18,11 +18,12 @@ from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of, lsn_text
 from singer_postgres.core.source import pgoutput
 from singer_postgres.core.stop_file import StopFile
-from singer_postgres.core.wire import Changes, Cut
-from singer_postgres.tap.chunk_files import BINARY_HEADER, BINARY_TRAILER, ChunkFile, ReadingStopped
-from singer_postgres.tap.events import ChangesRead, CutReached, Event, Failed, Opened
+from singer_postgres.core.wire import Cut
+from singer_postgres.tap.chunk_files import ReadingStopped
+from singer_postgres.tap.events import CutReached, Event, Failed, Opened
 from singer_postgres.tap.log import masking
 from singer_postgres.tap.log.acknowledgements import Acknowledgements
+from singer_postgres.tap.log.change_files import ChangeFiles
 from singer_postgres.tap.log.change_rows import ChangeRows
 from singer_postgres.tap.log.cut_schedule import CutSchedule
 from singer_postgres.tap.log.log_progress import LogProgress
@@ -118,7 +119,7 @@ class LogReader:
         self._progress = LogProgress(_LOGGER, arrived="loaded")
         self._at = datetime.now(UTC)
         self._number = 0
-        self._buffered = 0
+        self._changes = ChangeFiles(self._room, events, binary=binary, buffer_bytes=settings.buffer_bytes)
         self._commit_lsn, self._committed_at, self._in_transaction = 0, 0, False
         self._schedule = CutSchedule(rows=settings.cut_rows, flush_s=settings.flush_s)
         self._loaded: dict[str, int | None] = {}
@@ -140,7 +141,7 @@ class LogReader:
         self._replication = self._connect()
         self._origin = self._replication.identify()
         self._replication.start(self._slot, self._publication, binary=self._binary)
-        self._cut(self._replication)
+        self._cut()
         self._thread.start()
 
     @property
@@ -196,11 +197,11 @@ class LogReader:
             if not self._is_between_transactions(replication, message):
                 continue
             if self._is_over(began):
-                self._cut(replication, last=True)
+                self._cut(last=True)
                 return
             is_merged = self._acknowledged.position >= self._cut_at
             if self._schedule.is_due(self._position - self._cut_at, is_merged=is_merged):
-                self._cut(replication)
+                self._cut()
             elif message is None:
                 self._hasten_end()
                 # the server tells its position when it is asked
@@ -235,7 +236,7 @@ class LogReader:
                 except LogUnfitError as error:
                     self._leave(stream, error)
                 else:
-                    self._add(replication, stream, row)
+                    self._add(stream, row)
         elif tag == pgoutput.BEGIN:
             begin = pgoutput.parse_begin(message)
             self._commit_lsn, self._in_transaction = begin.commit_lsn, True
@@ -246,13 +247,13 @@ class LogReader:
             self._in_transaction = False
             self._schedule.behind_s = (replication.clock_us - self._committed_at) / 1e6
         elif tag == pgoutput.RELATION:
-            self._described(replication, pgoutput.parse_relation(message))
+            self._described(pgoutput.parse_relation(message))
         elif tag == pgoutput.TRUNCATE:
             for stream in filter(None, map(self._changed, pgoutput.parse_truncate(message))):
                 assert stream.rows
                 stream.truncated()
                 self._number += 1
-                self._add(replication, stream, stream.rows.truncate(self._commit_lsn, self._committed_at, self._number))
+                self._add(stream, stream.rows.truncate(self._commit_lsn, self._committed_at, self._number))
 
     def _changed(self, table_oid: int) -> LogStream | None:
         """Return the stream of a table that the transaction changes; None if it lacks nothing of that."""
@@ -261,7 +262,7 @@ class LogReader:
 
     def _leave(self, stream: LogStream, error: Exception) -> None:
         """Go on without a stream."""
-        self._buffered -= len(stream.buffer)
+        self._changes.leave(stream)
         # other threads read the streams
         self._streams = {oid: each for oid, each in self._streams.items() if each is not stream}
         self._events.put(Failed(error, stream.plan))
@@ -290,55 +291,22 @@ class LogReader:
             return False
         return not waiting and self._position >= self._awaited()
 
-    def _add(self, replication: Replication, stream: LogStream, row: bytes) -> None:
-        stream.buffer += row
-        stream.count += 1
-        self._buffered += len(row)
+    def _add(self, stream: LogStream, row: bytes) -> None:
         self._schedule.change(self._at)
-        if self._buffered >= self._settings.buffer_bytes:
-            for each in self._streams.values():
-                self._write(replication, each)
+        self._changes.add(stream, row)
 
-    def _write(self, replication: Replication, stream: LogStream) -> None:
-        """Write a stream's changes into a file, and announce it."""
-        if not stream.count:
-            return
-        assert stream.rows
-        file = ChunkFile(self._room(replication))
-        if self._binary:
-            file.write(BINARY_HEADER)
-        file.write(stream.buffer)
-        if self._binary:
-            file.write(BINARY_TRAILER)
-        file.close()
-        rows = stream.rows
-        # an update of a key is two rows, so they are not counted here
-        changes = Changes(
-            rows=stream.count,
-            bytes=file.bytes,
-            crc32=file.crc32,
-            binary=self._binary,
-            has_unchanged=rows.has_unchanged,
-            has_moved=rows.has_moved,
-            has_truncated=rows.has_truncated,
-        )
-        rows.has_unchanged = rows.has_moved = rows.has_truncated = False
-        self._buffered -= len(stream.buffer)
-        stream.buffer, stream.count = bytearray(), 0
-        self._events.put(ChangesRead(stream.plan, changes, file.path))
-
-    def _room(self, replication: Replication) -> Path:
+    def _room(self) -> Path:
         """Wait for room for a file, and keep the session alive meanwhile."""
         self._acknowledged.await_from_now()
         while (path := self._files.new_if_room()) is None:
-            self._tend(replication)
+            self._tend(self._replication)
             self._acknowledged.refuse_standstill(self._slot)
             time.sleep(_POLL_S)
         return path
 
-    def _cut(self, replication: Replication, *, last: bool = False) -> None:
+    def _cut(self, *, last: bool = False) -> None:
         for stream in self._streams.values():
-            self._write(replication, stream)
+            self._changes.write(stream)
             # a table that nobody writes to must not keep its earlier columns for ever
             if self._position >= self._end and stream.reached_start():
                 self._events.put(Opened(stream.plan, stream.table, stream.columns, None))
@@ -396,13 +364,13 @@ class LogReader:
         if has_more or time.monotonic() - replication.told_at > _TELL_EVERY_S:
             replication.confirm(self._acknowledged.position)
 
-    def _described(self, replication: Replication, relation: RelationMessage) -> None:
+    def _described(self, relation: RelationMessage) -> None:
         """Take a table's description. The first one of a session usually says what is known."""
         stream = self._streams.get(relation.oid)
         if stream is None or stream.relation == relation:
             return
         # its changes so far have the old columns, and what `rows` knows of them
-        self._write(replication, stream)
+        self._changes.write(stream)
         try:
             table, columns, is_binary = self._describe(stream, relation)
         except LogUnfitError as error:
