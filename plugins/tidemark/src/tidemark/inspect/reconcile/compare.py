@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from tidemark.errors import TidemarkError
+from tidemark.inspect.reconcile.hash_queries import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import psycopg
 
@@ -26,7 +27,6 @@ _ROWS_A_BUCKET = 2000
 _MOST_BUCKETS = 2**16
 # the keys of this many different rows fit into any machine's memory
 _MOST_DIFFERENT = 1_000_000
-_AT_ONCE = 5000
 _FETCHED_AT_ONCE = 20_000
 
 
@@ -175,7 +175,7 @@ def recheck(source: Connection, warehouse: Connection, pair: ComparedStream, fou
     still = Difference(rows=found.rows, keyless=found.keyless)
     width = len(pair.key)
     candidates = sorted({*found.missing, *found.extra, *found.different})
-    for keys in _pieces(candidates):
+    for keys in pieces(candidates):
         now = source.execute("select statement_timestamp()").fetchone()
         assert now
         there = {row[:width]: row[width:] for row in source.execute(pair.source_rows(keys))}
@@ -193,8 +193,3 @@ def recheck(source: Connection, warehouse: Connection, pair: ComparedStream, fou
             else:
                 still.different.append(key)
     return still
-
-
-def _pieces(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    for first in range(0, len(keys), _AT_ONCE):
-        yield keys[first : first + _AT_ONCE]

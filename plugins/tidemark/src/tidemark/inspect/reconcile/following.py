@@ -19,6 +19,7 @@ from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
 from tidemark.errors import TidemarkError
+from tidemark.inspect.reconcile.hash_queries import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 # how long a run that streams the slot may take to load what was changed before now
 _LOADED_WITHIN_S = 60.0
 _POLL_S = 0.5
-_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -178,18 +178,17 @@ class Following:
 def _hashes(source: Connection, pair: ComparedStream, keys: Sequence[Key]) -> dict[Key, Any]:
     """Return the hashes of the source's rows with these keys, of those that are there."""
     width, found = len(pair.key), {}
-    for first in range(0, len(keys), _AT_ONCE):
-        rows = source.execute(pair.source_rows(sorted(keys)[first : first + _AT_ONCE])).fetchall()
+    for some in pieces(sorted(keys)):
+        rows = source.execute(pair.source_rows(some)).fetchall()
         found.update({row[:width]: row[width] for row in rows})
     return found
 
 
 def _as_compared(source: Connection, pair: ComparedStream, keys: Collection[Key]) -> set[Key]:
     """Return keys of the log as the comparison writes them."""
-    texts, found = sorted(keys), set()
+    found = set()
     names = [f"k{number}" for number in range(len(pair.key))]
-    for first in range(0, len(texts), _AT_ONCE):
-        some = texts[first : first + _AT_ONCE]
+    for some in pieces(sorted(keys)):
         arrays = [sql.SQL("{}::text[]").format(sql.Literal([key[n] for key in some])) for n in range(len(names))]
         query = sql.SQL("select {} from unnest({}) w ({})").format(
             pair.key_texts("w"), sql.SQL(", ").join(arrays), sql.SQL(", ").join(map(sql.Identifier, names))

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from singer_postgres.core.source.relations import Column
     from singer_postgres.core.source.stream_query import StreamQuery
 
 Key = tuple[str, ...]
 _SEPARATOR = "\x1f"
+# so many keys fit into one statement
+_AT_ONCE = 5000
+
+
+def pieces(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Yield keys in pieces, each for one statement."""
+    for first in range(0, len(keys), _AT_ONCE):
+        yield keys[first : first + _AT_ONCE]
 
 
 @dataclass(frozen=True)

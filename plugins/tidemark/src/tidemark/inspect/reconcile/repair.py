@@ -15,6 +15,7 @@ from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from tidemark.errors import TidemarkError
+from tidemark.inspect.reconcile.hash_queries import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-_AT_ONCE = 5000
 # a repair deletes no history
 _FOR_EVER_DAYS = 36_500
 
@@ -77,7 +77,7 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
     with warehouse.transaction():
         run.begin(warehouse, bookmark=None)
         stage = _stage(warehouse, pair, table)
-        for keys in _pieces(sorted([*found.missing, *found.different])):
+        for keys in pieces(sorted([*found.missing, *found.different])):
             _copy(source, warehouse, pair, table, keys)
         upsert = merge.upsert(
             _cast(stage, pair, table),
@@ -89,7 +89,7 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
         )
         counted = warehouse.execute(merge.counted(upsert)).fetchone()
         assert counted
-        deleted = sum(_delete(warehouse, pair, keys) for keys in _pieces(found.extra))
+        deleted = sum(_delete(warehouse, pair, keys) for keys in pieces(found.extra))
         written = RowCounts(
             read=len(found.missing) + len(found.different), inserted=counted[0], updated=counted[1], deleted=deleted
         )
@@ -149,7 +149,3 @@ def _delete(warehouse: Connection, pair: ComparedStream, keys: Sequence[Key]) ->
             "WHERE _sdc_deleted_at IS NULL AND {}"
         ).format(pair.name, pair.raw_keys(keys))
     ).rowcount
-
-
-def _pieces(keys: Sequence[Key]) -> list[Sequence[Key]]:
-    return [keys[first : first + _AT_ONCE] for first in range(0, len(keys), _AT_ONCE)]
