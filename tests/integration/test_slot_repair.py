@@ -267,6 +267,11 @@ def test_a_stream_has_the_rows_of_its_new_condition_without_being_loaded_again(p
         project.extract_and_load()
         assert "its condition (where) was changed" in project.tidemark("status")
     project.tidemark("slots", "repair")
+    if between == "nothing":
+        # and again, before a run
+        set_condition(project, f"order_id > {5 + number} and order_id < {899_999 - number}")
+        project.tidemark("slots", "create")
+        assert "follow their slots" not in project.tidemark("slots", "repair")
     write(project, 900_002 + 10 * number)
     project.extract_and_load()
     assert_equal(project)

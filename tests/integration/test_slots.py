@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.conftest import Checkout, make_checkout
 from tests.integration.test_onboard_whole import DATA, strangers
+from tests.singer.test_crashes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,7 +224,24 @@ def test_a_restored_warehouse_is_refused_with_the_advice_to_repair_and_a_drill_d
     with project.connect("source") as connection:
         connection.execute("delete from order_items where order_id = 5")
     assert "slot_missing" in project.run("tidemark", "run", "tap-postgres", "target-postgres").stderr
+    make_in_vain(project)
     comes_back(project)
+
+
+def make_in_vain(project: Checkout) -> None:
+    """Make the slot while a transaction is open, and give up by Ctrl-C: nothing of it is left."""
+    state = f"select confirmed_flush_lsn is null from pg_replication_slots where slot_name = '{SLOT}'"
+    with project.connect("source") as writer, writer.transaction():
+        writer.execute("update orders set shipping_fee = 98 where order_id = 4")
+        maker = project.start("slots", "create")
+        wait_for(lambda: project.rows("source", state) == [(True,)])
+        for command in ("create", "repair"):
+            assert f"The replication slot {SLOT} is being made (pid " in project.refusal("slots", command)
+        assert "is being made" in " ".join(project.run("tidemark", "check").stdout.split())
+        maker.send_signal(signal.SIGINT)
+        printed, _ = maker.communicate(timeout=60)
+        assert "waits for the end of all transactions that have written something; the oldest, " in printed
+        wait_for(lambda: project.rows("source", state) == [])
 
 
 @pytest.mark.long

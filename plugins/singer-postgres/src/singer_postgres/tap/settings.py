@@ -140,7 +140,7 @@ SETTINGS = th.PropertiesList(
         "where",
         th.ObjectType(additional_properties=th.StringType),
         default={},
-        examples=[{"public-orders": "id > 10"}],
+        examples=[{"public-orders": "order_id > 10"}],
         title="Where",
         description=f"SQL conditions that rows must meet to be read, {_OF_STREAMS}. A row that no longer meets its "
         "condition stays unchanged in the warehouse; of LOG_BASED streams, it is deleted.",

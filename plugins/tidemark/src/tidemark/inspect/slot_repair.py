@@ -32,15 +32,18 @@ from tidemark.project import connections, meltano_state
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from singer_postgres.core.log_origin import LogOrigin
-    from singer_postgres.core.source.relations import Leaf, Relation
+    from singer_postgres.core.source.relations import Relation
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.pairing import Sessions
     from tidemark.inspect.reconcile.result import ReconcileResult
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
+
+# the parts of a first load's state; a comparison adds its position in the log
+_WITHOUT_POSITION = 2
 
 
 @dataclass(frozen=True)
@@ -116,27 +119,22 @@ class _Repair:
             self._fit_slot(names, say)
             outside, doubted, empty = self._to_repair(entries, names)
             recorder = ReconcileRecorder(self.ends, since=None, warn=warn)
-            results, back = [], {}
+            results = []
             for name in empty:
                 say(f"{self.source.shown(name)} had no rows: the next run reads it whole.")
-                back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: self._bring_back(name, ())}
+                self._bring_back(name, entries.get(name, {}))
             with self.ends.sessions() as sessions:
                 for name in [*outside, *doubted]:
                     began(self.source.shown(name))
                     found = self._published(sessions, self.followed[name], warn) if name in outside else None
                     if name in outside and (columns := self._new_columns(sessions, self.followed[name])):
                         say(f"{self.source.shown(name)} has new columns, {columns}: the next run reads it whole.")
-                        back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: self._bring_back(name, ())}
+                        self._bring_back(name, entries.get(name, {}))
                         continue
                     result = self._compared(sessions, name, recorder, as_of_now=name in outside)
                     results.append(result)
                     if name in outside and result.error is None and not result.why:
-                        state = self._bring_back(name, found[0].leaves if found else (), *(found[2:] if found else ()))
-                        back[name] = {**entries.get(name, {}), LOG: [], FIRST_LOAD: state}
-                        if found and back[name].get(SHAPE):
-                            back[name][SHAPE] = self._as_compared(name, back[name][SHAPE], found[1])
-            if back:
-                meltano_state.put(self.project, self.source, back)
+                        self._bring_back(name, entries.get(name, {}), found)
         return results
 
     @contextmanager
@@ -219,8 +217,11 @@ class _Repair:
                 # the next run loads any other
                 continue
             entry = entries.get(name, {})
-            follows = loaded.slot == self._slot and entry.get(LOG) and not self._has_other_condition(name, entry)
-            if not follows and (name in names or name in doubts or entries.get(name, {}).get(LOG)):
+            is_other = self._has_other_condition(name, entry)
+            follows = loaded.slot == self._slot and entry.get(LOG) and not is_other
+            # it was compared by another condition, and no run has come since
+            is_outdated = is_other and len(entry.get(FIRST_LOAD) or ()) > _WITHOUT_POSITION
+            if not follows and (name in names or name in doubts or entry.get(LOG) or is_outdated):
                 outside.append(name)
             elif follows and (name in names or name in doubts):
                 doubted.append(name)
@@ -279,20 +280,24 @@ class _Repair:
         self, sessions: Sessions, name: str, recorder: ReconcileRecorder, *, as_of_now: bool
     ) -> ReconcileResult:
         allowed = self.options.allowed_percent
-        options = ReconcileOptions((name,), repair=True, allowed_percent=allowed, as_of_now=as_of_now)
+        options = ReconcileOptions(
+            (name,), repair=True, allowed_percent=allowed, command="tidemark slots repair {}", as_of_now=as_of_now
+        )
         result = result_of(sessions, self.ends, name, options, recorder, is_locked=True)
         if result.error is None:
             return result
         instead = f"`tidemark state rewind {self.source.shown(name)} --to beginning` has the next run read it whole."
         return replace(result, error=f"{result.error.rstrip('.')}. Or {instead}")
 
-    def _bring_back(self, name: str, leaves: Sequence[Leaf], *compared_at: str) -> list[Any]:
-        """Have the next run complete the stream as a first load of which all is read; return its state for the tap.
+    def _bring_back(self, name: str, entry: Mapping[str, Any], found: tuple[Relation, str, str] | None = None) -> None:
+        """Have the next run complete the stream as a first load: of which all is read if it was compared.
 
         Args:
-            compared_at: the position before which the log has nothing that the rows lack.
+            entry: its state for the tap.
+            found: what `_published` returned before the comparison; None if the next run is to read all rows.
         """
-        blocks = [(leaf.relfilenode, 0, None) for leaf in leaves]
+        relation, published, position = found or (None, "", "")
+        blocks = [(leaf.relfilenode, 0, None) for leaf in relation.leaves] if relation else []
         with connections.connect(self.ends.warehouse) as connection, connection.transaction():
             connection.execute(b"DROP TABLE IF EXISTS " + pending_table(self._schema, name).as_bytes(connection))
             FollowedStreams(self._schema).compared(
@@ -303,4 +308,9 @@ class _Repair:
                 slot=self._slot,
                 blocks=blocks,
             )
-        return [None, [list(each) for each in blocks], *compared_at]
+        begun = [None, [list(each) for each in blocks], *([position] if relation else [])]
+        entry = {**entry, LOG: [], FIRST_LOAD: begun}
+        if relation and entry.get(SHAPE):
+            entry[SHAPE] = self._as_compared(name, entry[SHAPE], published)
+        # one by one, so that a repair that is interrupted leaves those before whole
+        meltano_state.put(self.project, self.source, {name: entry})

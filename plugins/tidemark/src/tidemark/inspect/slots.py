@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from singer_postgres.core import errors
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.log_origin import LogOrigin, parse_history
-from singer_postgres.core.source import slot_session, slot_wal
+from singer_postgres.core.source import log_tables, slot_session, slot_wal
 from singer_postgres.core.source.identity import identity
 from singer_postgres.core.warehouse import slot_table, state_table
 from tidemark.errors import BusyError, TidemarkError, UsageError
@@ -194,13 +195,18 @@ def create(project: Project, source: SourceDefinition) -> Iterator[str]:
     """Make what is missing, and yield each statement that was run.
 
     Raises:
+        BusyError: another session is making the slot.
         TidemarkError: this role may not; the message has the statements for an administrator.
     """
     wanted = list(statements(project, source))
     side = database_settings.admin(project, database_settings.source(project, source))
     with connections.connect(side) as connection:
+        _refuse_unfinished(connection, streams.configuration(project, source).slot)
         _try_publishing(connection, [statement for statement, _ in wanted])
         for number, (statement, what) in enumerate(wanted):
+            if "pg_create_logical_replication_slot" in statement and (oldest := slot_wal.oldest_writer(connection)):
+                age = f"the oldest, {oldest.seconds:.0f} s old, is of {oldest.who}"
+                yield f"-- Making the slot waits for the end of all transactions that have written something; {age}."
             try:
                 # a slot can't be made in a transaction that has written
                 connection.execute(statement.encode())
@@ -247,6 +253,21 @@ def origin(side: DatabaseSettings) -> LogOrigin:
         raise TidemarkError(f"The log can't be streamed from {side}: {one_line(error).rstrip('.')}.") from error
     text = history[1] if history else ""
     return LogOrigin(system, timeline, parse_history(text.decode() if isinstance(text, bytes) else text))
+
+
+def _refuse_unfinished(connection: Connection, slot: str) -> None:
+    """Refuse a slot that another session is making.
+
+    Raises:
+        BusyError: one is.
+    """
+    try:
+        log_tables.slot(connection, slot)
+    except errors.BusyError as error:
+        raise BusyError(str(error)) from error
+    except errors.SlotMissingError:
+        # it is made, or was lost
+        return
 
 
 def _try_publishing(connection: Connection, statements: Iterable[str]) -> None:

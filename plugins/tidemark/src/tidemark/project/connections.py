@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,12 +12,19 @@ from psycopg import conninfo
 
 from singer_postgres.core import poolers, session
 from singer_postgres.core.errors import PoolerError
-from tidemark.errors import SourceUnreachableError, UnreachableError, UsageError, WarehouseUnreachableError
+from tidemark.errors import (
+    Interruption,
+    SourceUnreachableError,
+    UnreachableError,
+    UsageError,
+    WarehouseUnreachableError,
+)
 
 if TYPE_CHECKING:
     from tidemark.project.database_settings import DatabaseSettings
 
 _TIMEOUT_S = 10
+_CANCEL_S = 5.0
 # psycopg warns on the console if a connection ends in an interrupted transaction; our own errors are enough
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
@@ -30,6 +38,24 @@ SNAPSHOT = (
 )
 # by side; a database of another kind has none
 UNREACHABLE = {"source": SourceUnreachableError, "warehouse": WarehouseUnreachableError}
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose query ends with the command.
+
+    psycopg cancels a query for KeyboardInterrupt alone, and the server would go on with one that nobody waits for: with
+    a slot that it makes, for instance, and keeps WAL for.
+    """
+
+    def wait(self, *arguments: Any, **named: Any) -> Any:
+        """Wait for the server's answer, as psycopg does."""
+        try:
+            return super().wait(*arguments, **named)
+        except Interruption:
+            if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+                with suppress(psycopg.Error):
+                    self.cancel_safe(timeout=_CANCEL_S)
+            raise
 
 
 def url(side: DatabaseSettings, *, with_password: bool = True) -> str:
@@ -90,7 +116,7 @@ def _open(side: DatabaseSettings, database: str | None, timeout_s: int) -> psyco
     if database:
         parameters["dbname"] = database
     try:
-        return psycopg.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
+        return _Connection.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
     except psycopg.OperationalError as error:
         raise UNREACHABLE.get(side.side, UnreachableError)(_explain(side, error)) from error
 

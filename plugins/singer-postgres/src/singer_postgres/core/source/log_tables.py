@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import LogUnfitError, SlotMissingError
+from singer_postgres.core.errors import BusyError, LogUnfitError, SlotMissingError
 from singer_postgres.core.source import row_filters
 from singer_postgres.core.sql_compat import quoted
 
@@ -93,6 +93,7 @@ def slot(connection: Connection, name: str) -> Slot:
 
     Raises:
         SlotMissingError: there is no such slot, or it can't be used.
+        BusyError: it is still being made.
     """
     with connection.cursor() as cursor:
         cursor.execute("select pg_catalog.pg_is_in_recovery()")
@@ -118,6 +119,13 @@ def slot(connection: Connection, name: str) -> Slot:
             "`tidemark slots repair` makes it again, and compares its streams with the source."
         )
         raise SlotMissingError(msg)
+    if confirmed is None:
+        msg = (
+            f"The replication slot {name} is being made (pid {active_pid} in the source), which waits for the end of "
+            "all transactions that have written something. End those; or end that by SELECT "
+            f"pg_terminate_backend({active_pid}); and make it again."
+        )
+        raise BusyError(msg)
     return Slot(name, active_pid, confirmed)
 
 

@@ -1,4 +1,4 @@
-"""Waits for transactions that had written to a table before it is loaded and followed: the log may lack their rows.
+"""Waits for transactions that had written to a table before it is read and followed: the log may lack their rows.
 
 The log lacks what a transaction wrote before the table was published. It also lacks a transaction whose commit lies
 before the slot's position, and that no snapshot sees yet, because it waits for a synchronous standby. Both still hold
@@ -62,9 +62,9 @@ def wait(connection: Connection, table_oid: int, *, stream: str, warn: Callable[
         writers = ", ".join(sorted(set(waited_for.values())))
         if time.monotonic() - told_at > _TELL_EVERY_S:
             told_at = time.monotonic()
-            warn(f"The first load of {stream} waits for transactions that have written to its table: {writers}")
+            warn(f"{stream} waits for transactions that have written to its table: {writers}")
         if time.monotonic() > deadline:
-            waited = f"The first load of {stream} waited {_WAIT_S:.0f} s"
+            waited = f"{stream} waited {_WAIT_S:.0f} s"
             msg = f"{waited} for transactions that have written to its table: {writers}. End them, or run this again."
             raise LockBusyError(msg)
         time.sleep(_POLL_S)

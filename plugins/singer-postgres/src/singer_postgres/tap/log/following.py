@@ -173,7 +173,7 @@ def _stream(  # noqa: PLR0913 - each argument has a name
             plan.stream,
             why,
         )
-        plan, is_loading = replace(plan, first_load=None), True
+        plan, is_loading = replace(plan, first_load=None, compared_at=None), True
     altered = None
     if is_loading or before is None:
         older_writers.wait(connection, relation.oid, stream=plan.stream, warn=logger.warning)

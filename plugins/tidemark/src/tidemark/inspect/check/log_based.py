@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import LogUnfitError, SlotMissingError
+from singer_postgres.core.errors import BusyError, LogUnfitError, SlotMissingError
 from singer_postgres.core.source import log_tables, slot_wal
 from tidemark.inspect.check.finding import Finding, Level, statement
 
@@ -61,6 +61,8 @@ def findings(connection: Connection, configuration: Configuration, streams: Iter
         log_tables.slot(connection, slot)
     except SlotMissingError as error:
         yield Finding("source", Level.error, f"{str(error).rstrip('.')}; {_CREATE}")
+    except BusyError as error:
+        yield Finding("source", Level.error, str(error).rstrip("."))
     for stream in followed:
         yield from _stream(connection, configuration, stream)
 

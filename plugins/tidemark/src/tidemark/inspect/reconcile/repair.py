@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 _FOR_EVER_DAYS = 36_500
 
 
-def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) -> None:
+def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float, command: str) -> None:
     """Refuse a repair that would mark an unlikely number of rows as deleted.
+
+    Args:
+        command: what repairs the stream, with a place for its name.
 
     Raises:
         TidemarkError: it would.
@@ -47,7 +50,7 @@ def refuse_deletes(stream: str, found: Difference, *, allowed_percent: float) ->
         why = "the source has no rows" if there == 0 else f"that is {percent:.1f} % of its {here:,} rows"
         raise TidemarkError(
             f"{stream}: {len(found.extra):,} rows would be marked as deleted, and {why}; nothing was changed. If that "
-            f"is right: `tidemark reconcile {stream} --repair --allow-deletes {min(100, int(percent) + 1)}%`."
+            f"is right: `{command.format(stream)} --allow-deletes {min(100, int(percent) + 1)}%`."
         )
 
 

@@ -38,6 +38,7 @@ class ReconcileOptions:
     """The user's options. `since` is a value of the replication key, and without `source` all sources are meant.
 
     Attributes:
+        command: what repairs a stream, as the user calls it.
         as_of_now: compare a LOG_BASED stream with the source as it is now, although its log has changes to come.
     """
 
@@ -46,6 +47,7 @@ class ReconcileOptions:
     repair: bool = False
     since: str | None = None
     allowed_percent: float = 5
+    command: str = "tidemark reconcile {} --repair"
     as_of_now: bool = False
 
 
@@ -184,7 +186,7 @@ def _once(
             # rows that change from now on come by the log.
             source.execute(_SNAPSHOT)
             found = again(found)
-            refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent)
+            refuse_deletes(stream.name, found, allowed_percent=options.allowed_percent, command=options.command)
             written = repair(source, warehouse, pair, table, stream=stream.name, found=found)
             source.execute("ROLLBACK")
             left = again(found)
