@@ -2,6 +2,7 @@
 
 ROWS (of the table), CHANGES (of the backlog), SECONDS (to follow) and RATE (changes a second meanwhile) are for this
 project alone. The tools of PEERS share a table of a tenth of ROWS, and load a fifth of CHANGES in each of ROUNDS.
+With SECONDS=0, or with no PEERS, the earlier figures of that part stay.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
     """Measure, and write the results after each part."""
     rows = int(os.environ.get("ROWS") or 10_000_000)
     changes = int(os.environ.get("CHANGES") or 1_000_000)
-    seconds, rate = float(os.environ.get("SECONDS") or 600), int(os.environ.get("RATE") or 2000)
+    seconds, rate = float(os.environ.get("SECONDS", "600")), int(os.environ.get("RATE") or 2000)
     rounds = int(os.environ.get("ROUNDS") or 3)
     names = [name for name in os.environ.get("PEERS", ",".join(_PEERS)).split(",") if name]
     if unknown := set(names) - _PEERS.keys():
@@ -81,14 +82,15 @@ def _ours(work: Path, rows: int, changes: int, seconds: float, rate: int) -> Res
             both.write(changes)
             results.while_writing = backlog.measure(both, ours, writing=True)
             results.save()
-        with _CONSOLE.status(f"Following for {seconds:.0f} s"):
-            results.followed = followed.measure(both, ours, seconds, rate)
-            results.save()
+        if seconds:
+            with _CONSOLE.status(f"Following for {seconds:.0f} s"):
+                results.followed = followed.measure(both, ours, seconds, rate)
+                results.save()
     for what in ("decoded", "backlog", "while_writing"):
         part = getattr(results, what)
         _CONSOLE.print(f"{what}: {part['changes'] / part['seconds']:,.0f} changes/s")
-    found = results.followed
-    _CONSOLE.print(f"followed: p50 {found['p50']:.1f} s, p95 {found['p95']:.1f} s, {found['worst'][0]}")
+    if found := results.followed:
+        _CONSOLE.print(f"followed: p50 {found['p50']:.1f} s, p95 {found['p95']:.1f} s, {found['worst'][0]}")
     return results
 
 

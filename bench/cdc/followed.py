@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bench.cdc.ours import SLOT
@@ -88,6 +89,7 @@ def measure(servers: Servers, ours: Ours, seconds: float, rate: int) -> dict[str
     ours.finish(processes)
     return {
         **_delayed(delays, seen, began),
+        "on": f"{datetime.now(UTC):%Y-%m-%d}",
         "rate": rate,
         "seconds": used.seconds,
         "cpu_s": used.cpu_s,

@@ -66,10 +66,12 @@ class Results:
     race: Race | None = None
 
     def save(self) -> None:
-        """Write both files. If the other tools were not measured, their earlier figures stay, with their own date."""
+        """Write both files. Of what was not measured, the earlier figures stay, with their own date."""
         results = asdict(self)
-        if self.race is None and RESULTS.exists():
-            results["race"] = json.loads(RESULTS.read_text())["race"]
+        earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        for part in ("followed", "race"):
+            if results[part] is None:
+                results[part] = earlier.get(part)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         RESULTS.with_suffix(".md").write_text(page(results))
 
@@ -108,7 +110,7 @@ def _followed(run: dict[str, Any]) -> list[str]:
     flush, worst = run["rate"], run["worst"]
     lines = [
         f"## Following {flush:,} changes/s for {run['seconds']:,.0f} s\n",
-        "From the commit in the source until another session sees the row in the warehouse, once a second or so:\n",
+        f"On {run['on']}, from a commit in the source until another session sees its row in the warehouse:\n",
         "| | seconds | meanwhile (of the samples) |",
         "|---|---|---|",
         f"| p50 | {run['p50']:.1f} | {run['usually']} |",
