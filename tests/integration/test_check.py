@@ -207,7 +207,7 @@ def test_a_setting_of_a_wrong_form_is_one_line_from_the_check_and_from_the_run(c
         (line,) = done.stderr.strip().splitlines()
         assert done.returncode
         assert line.startswith("error: where is ")
-        assert 'and must be an object, such as where: {"public-orders": "id > 10"}.' in line
+        assert 'and must be an object, such as where: {"public-orders": "order_id > 10"}.' in line
     assert "runbook.md#setting_invalid" in run.stderr
 
 

@@ -96,7 +96,7 @@ def test_dates_as_string_does_not_affect_reading_the_clock(pipe, use_copy):
             ("target", name, -1, "at least ")
             for name in ("max_parallel", "max_rejects", "history_days", "lock_timeout")
         ),
-        ("tap", "where", ["id > 1"], 'an object, such as where: {"public-orders": "id > 10"}.'),
+        ("tap", "where", ["id > 1"], 'an object, such as where: {"public-orders": "order_id > 10"}.'),
         ("tap", "change_history", "public-a", 'a list, such as change_history: ["public-orders"].'),
         ("tap", "on_stream_error", "halt", "continue or stop."),
         ("target", "hard_delete", "public-a", "true or false."),
