@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # how long a run that streams the slot may take to load what was changed before now
 _LOADED_WITHIN_S = 60.0
 _POLL_S = 0.5
+# how many runs that end before they have loaded that are waited for
+_MOST_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class Following:
 
         Args:
             recheck: compares the rows of a difference again.
+
+        Raises:
+            TidemarkError: runs stream it all the time, and load too little of it.
         """
         if found.equal:
             return found, not found.pending
-        while True:
+        for _ in range(_MOST_RUNS):
             if not self._is_streamed(source):
                 with suppress(psycopg.errors.ObjectInUse):
                     return self._sorted(source, warehouse, pair, found)
@@ -97,6 +102,9 @@ class Following:
             if settled is not None:
                 return settled
             found = recheck(found)
+        raise TidemarkError(
+            f"{self.stream}: one run after the other streams the slot {self.slot}; compare again when none does."
+        )
 
     def _after_a_wait(
         self,
