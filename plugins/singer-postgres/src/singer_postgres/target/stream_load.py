@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from psycopg import errors, sql
 from singer_postgres.core.errors import ChunkLostError, WarehouseAlteredError
 from singer_postgres.core.warehouse import (
     brief_locks,
+    copy_stamp,
+    late_key,
     manual_changes,
     merge,
     schema_changes,
@@ -28,6 +31,7 @@ from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
 from singer_postgres.target.flushing_writer import FlushingWriter
+from singer_postgres.target.fresh_pages import FreshPages
 from singer_postgres.target.full_stages import FullStages, short_digest
 from singer_postgres.target.load_effort import LoadEffort
 
@@ -78,10 +82,11 @@ class Attempt:
 class StreamLoad:
     """A stream whose chunks are being loaded.
 
-    Each chunk of an INCREMENTAL stream goes into its table in a transaction of its own. The rows are copied directly
-    into the table if it was empty when the run began and they are of the run's first snapshot; otherwise they go
-    through a temporary table and a merge. The chunks of a FULL_TABLE stream go into a table beside the stream's own.
-    Once the stream has ended, one transaction replaces the old rows by them.
+    Each chunk of an INCREMENTAL stream goes into its table in a transaction of its own. In a first load, the rows are
+    copied straight into the table, which gets its key once they are all there. If the table has its key already, only
+    the rows of the first snapshot are, and the table must be empty. All other rows go through a temporary table and a
+    merge. The chunks of a FULL_TABLE stream go into a table beside the stream's own. Once the stream has ended, one
+    transaction replaces the old rows by them.
     """
 
     def __init__(self, run: LoadRun, stream: str, table: Table) -> None:
@@ -101,6 +106,14 @@ class StreamLoad:
         """One stream opens at a time: two sessions that create the same schema at once would fail."""
         self.opened, self.finished = threading.Event(), threading.Event()
         self._direct: str | None = None
+        """The snapshot whose rows are copied straight into the table, although it has its key."""
+        self._lacks_key = False
+        """The table gets its key at the end of this load, so rows of any snapshot are copied straight into it."""
+        self._fresh_pages = FreshPages(self._target)
+        self._has_defaults = False
+        """The table's metadata columns have the defaults that copied rows need."""
+        self._key_first = False
+        """The table is to get its key before any row is loaded."""
         self._bookmark: str | None = None
         self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
@@ -141,14 +154,27 @@ class StreamLoad:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
         if self._is_full:
             self._full_stages.drop(connection)
-        elif self._direct is None:
+        elif self._lacks_key and self._key_first:
+            self._build_key(connection)
+        if not (self._is_full or self._lacks_key or self._direct):
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
     def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
         before = self._state.columns(connection, self.stream, self.table)
         whole = self._is_full or (origin.start is None and not origin.resumed and not origin.backfill)
-        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
+        is_first = self._is_full or (origin.start is None and not origin.backfill)
+        pending = self._state.key_is_pending(connection, self.stream, self.table)
+        self._ensured = tables.ensure_table(
+            connection,
+            self.schema,
+            self.table,
+            before=before,
+            whole=whole,
+            key_later=is_first,
+            key_pending=pending,
+        )
+        self._lacks_key = self._ensured.lacks_key
         changes = self._ensured.changes
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
@@ -162,25 +188,33 @@ class StreamLoad:
             columns=self._ensured.columns,
             lsn=origin.lsn,
         )
+        if self._lacks_key and not pending:
+            self._state.set_key_pending(connection, self.stream, self.table, pending=True)
         self.history.begin(connection, bookmark=self._bookmark if origin.backfill else origin.start)
         schema_changes.record(connection, self.history, changes)
-        self._direct = self._copy_directly(connection, origin, empty=empty)
+        self._prepare_copies(connection, origin, empty=empty)
         return changes
 
-    def _copy_directly(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> str | None:
-        """Return the snapshot whose rows go directly into the table; None if all rows go through a stage."""
-        if self._is_full or origin.start is not None or origin.resumed or origin.backfill:
-            return None
-        self._state.begin(connection, self.stream, self.table)
-        if not empty or self._casts or self._triggers:
-            return None
+    def _prepare_copies(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
+        """Decide which rows are copied straight into the table."""
+        if self._is_full or origin.start is not None or origin.backfill:
+            return
+        if not origin.resumed:
+            self._state.begin(connection, self.stream, self.table)
+        # a merge tells whether triggers or columns of another's name lose a value
+        self._key_first = bool(self._triggers or (self._ensured and self._ensured.watched))
+        # all rows come again, and most of them would be there twice
+        self._key_first = self._key_first or not (empty or origin.resumed)
+        if self._casts or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
+            return
         try:
             with connection.transaction():
-                tables.set_defaults(connection, self.schema, self.table.name, self._stamp(origin))
+                tables.set_defaults(connection, self.schema, self.table.name)
         except errors.LockNotAvailable:
-            # another session reads the empty table, and may do so for long
-            return None
-        return origin.snapshot
+            # another session reads the table, and may do so for long
+            return
+        self._has_defaults = True
+        self._direct = None if self._lacks_key else origin.snapshot
 
     def load(
         self,
@@ -205,12 +239,14 @@ class StreamLoad:
         written = RowCounts()
         if self._is_full:
             full_stage = self._full_stages.of(connection, chunk.snapshot, self._types)
-        with connection.transaction():
+        straight = self._has_defaults and (self._lacks_key or self._direct == chunk.snapshot)
+        with self._fresh_pages.appended(connection) if straight else nullcontext(), connection.transaction():
             if isinstance(chunk, Chunk) and path is not None:
                 if self._is_full:
                     rows = self._copy(connection, full_stage, chunk, path)
                     written = RowCounts(rows)
-                elif self._direct == chunk.snapshot:
+                elif straight:
+                    copy_stamp.set_for_transaction(connection, self._stamp(chunk))
                     rows = self._copy(connection, self._target, chunk, path)
                     written = RowCounts(rows, inserted=rows)
                 else:
@@ -218,7 +254,8 @@ class StreamLoad:
                     rows = self._copy(connection, stage, chunk, path)
                     my_turn()
                     with self.effort.timed("merging"):
-                        written = replace(self._merge(connection, stage, self._stamp(chunk)), read=rows)
+                        key = () if self._lacks_key else self.table.key
+                        written = replace(self._merge(connection, stage, self._stamp(chunk), key=key), read=rows)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             if chunk.blocks is not None:
@@ -249,6 +286,8 @@ class StreamLoad:
         """
         if self._is_full:
             full_stage = self._full_stages.of(connection, origin.snapshot, self._types)
+        elif self._lacks_key:
+            self._build_key(connection)
         with connection.transaction():
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
             written = RowCounts()
@@ -285,11 +324,32 @@ class StreamLoad:
         if self._is_full:
             self._full_stages.drop(connection)
         tables.drop_defaults(connection, self.schema, self.table.name)
+        if self._state.key_is_pending(connection, self.stream, self.table):
+            brief_locks.if_possible(connection, lambda: self._constrain(connection), table=self._target)
         tables.ensure_xid_index(connection, self.schema, self.table.name)
-        if self._direct is not None:
+        if self._has_defaults:
             # otherwise PostgreSQL would plan the next models for a table of unknown size
             analyze = sql.SQL("ANALYZE {}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
+
+    def _build_key(self, connection: Connection) -> None:
+        """Build the table's key, and remove rows that a newer one replaces.
+
+        Raises:
+            SingerPostgresError, psycopg.Error: it could not be built. The table is unchanged.
+        """
+        with self.effort.timed("merging"), connection.transaction():
+            self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._key_first)
+            if removed:
+                self.history.count(connection, RowCounts(deleted=removed))
+        if removed:
+            _LOGGER.info("Rows that were read twice are removed: stream=%s, rows=%d", self.stream, removed)
+        self._lacks_key = False
+
+    def _constrain(self, connection: Connection) -> None:
+        late_key.constrain(connection, self.schema, self.table)
+        self._state.set_key_pending(connection, self.stream, self.table, pending=False)
 
     def _stamp(self, origin: BatchOrigin) -> Stamp:
         return Stamp(origin.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
@@ -335,18 +395,25 @@ class StreamLoad:
         stamp, key = self._stamp(origin), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
         written, stage = RowCounts(), self._cast(full_stage)
+        only_adds = self._lacks_key and not self._triggers and tables.is_empty(connection, self.schema, self.table.name)
+        if only_adds:
+            written = self._merge(connection, full_stage, stamp, key=())
+        if self._lacks_key:
+            late_key.build(connection, self.schema, self.table)
+        if only_adds:
+            return written
         if key:
             self._refuse_other_values(connection, stage)
             delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
             deleted = connection.execute(delete).rowcount
             if self._triggers and connection.execute(delete).rowcount:
                 raise WarehouseAlteredError(self._triggered("deleted"))
-            written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+            written = replace(self._merge(connection, full_stage, stamp, key=key), deleted=deleted)
         else:
             row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
             if not row or not row[0]:
                 deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
-                written = replace(self._merge(connection, full_stage, stamp), deleted=deleted)
+                written = replace(self._merge(connection, full_stage, stamp, key=()), deleted=deleted)
                 row = (
                     self._triggers
                     and connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
@@ -366,8 +433,9 @@ class StreamLoad:
             fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
         return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
-    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp) -> RowCounts:
-        stage, key = self._cast(stage), self.table.key
+    def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp, *, key: Sequence[str]) -> RowCounts:
+        """Merge the stage's rows; without a key, add them all."""
+        stage = self._cast(stage)
         if not self._is_full:
             self._refuse_other_values(connection, stage)
         upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)

@@ -61,6 +61,10 @@ TABLE = SystemTable(
         ALTER TABLE {}
             ADD COLUMN repair text -- why rows may differ from the source's although it follows its log, or null
         """,
+        """
+        ALTER TABLE {}
+            ADD COLUMN key_pending boolean NOT NULL DEFAULT false -- its table has no key before its first load ends
+        """,
     ),
 )
 
@@ -167,6 +171,25 @@ class StateTable:
                 "lsn": lsn,
                 "follows": table.method == "LOG_BASED",
             },
+        )
+
+    def key_is_pending(self, connection: psycopg.Connection[Any], stream: str, table: Table) -> bool:
+        """Return whether a first load has created the stream's table without its key, and has not built it yet."""
+        row = connection.execute(
+            sql.SQL("SELECT key_pending FROM {} WHERE source = %s AND stream = %s AND table_name = %s").format(
+                self.in_statement
+            ),
+            [table.source, stream, table.name],
+        ).fetchone()
+        return row == (True,)
+
+    def set_key_pending(self, connection: psycopg.Connection[Any], stream: str, table: Table, *, pending: bool) -> None:
+        """Note whether the stream's table still needs its key."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET key_pending = %s WHERE source = %s AND stream = %s AND key_pending <> %s").format(
+                self.in_statement
+            ),
+            [pending, table.source, stream, pending],
         )
 
     def set_columns(

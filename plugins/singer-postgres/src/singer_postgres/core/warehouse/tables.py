@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
-from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
+from singer_postgres.core.warehouse import (
+    brief_locks,
+    copy_stamp,
+    late_key,
+    loaded_columns,
+    manual_changes,
+    merge,
+    schema_changes,
+)
 from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
 from singer_postgres.core.warehouse.schema_changes import LOADED_XID, SchemaDrift
 from singer_postgres.core.wire import OWN
@@ -19,7 +27,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
-    from singer_postgres.core.warehouse.metadata_columns import Stamp
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.wire import Table
 
@@ -43,6 +50,7 @@ class EnsuredTable:
         watched: columns whose name now belongs to another column of the source. Their old values must equal the new.
         compared: the other old columns. A row whose values in them are equal counts as unchanged.
         triggers: triggers that could skip or alter rows.
+        lacks_key: it has no unique index on the stream's key yet; see `late_key`.
     """
 
     casts: Mapping[str, str]
@@ -52,6 +60,7 @@ class EnsuredTable:
     watched: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
+    lacks_key: bool = False
 
 
 def ensure_table(  # noqa: PLR0913 - each argument has a name
@@ -62,6 +71,8 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     before: LoadedColumns | None = None,
     whole: bool = False,
     keep_types: bool = False,
+    key_later: bool = False,
+    key_pending: bool = False,
 ) -> EnsuredTable:
     """Create the stream's table, or change it to fit the stream's current columns.
 
@@ -69,6 +80,8 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         before: the stream's columns at its last load.
         whole: this run reads all rows.
         keep_types: existing columns keep their types, and records are converted to them.
+        key_later: a new table gets its key at the end of the load.
+        key_pending: an existing table may still lack its key.
 
     Raises:
         SingerPostgresError: the table can't hold the stream's rows unchanged.
@@ -84,14 +97,17 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     manual_changes.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
     if not has:
-        parts = [_definition(column, type_) for column, type_ in wanted.items()]
-        if table.key:
+        parts = [
+            _definition(column, f"{type_} NOT NULL" if column in table.key else type_)
+            for column, type_ in wanted.items()
+        ]
+        if table.key and not key_later:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         name = sql.Identifier(schema, table.name)
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
         # read back, to have the types under the server's own names
         columns = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
-        return EnsuredTable({}, [], columns, columns)
+        return EnsuredTable({}, [], columns, columns, lacks_key=bool(table.key) and key_later)
     _refuse_other_metadata(schema, table, has)
     found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)
@@ -99,7 +115,9 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     casts = {} if keep_types else found.retype(wanted, has)
     found.add(wanted, has)
     found.drop()
-    _refuse_other_key(connection, schema, table, names_before=found.names_before, there=old)
+    lacks_key = bool(table.key) and late_key.unique_index(connection, schema, table.name, table.key) is None
+    if lacks_key and not key_pending:
+        raise _other_key(connection, schema, table, names_before=found.names_before, there=old)
     watched = tuple(found.watched)
     return EnsuredTable(
         casts,
@@ -109,6 +127,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         watched,
         tuple(name for name in old if name not in watched),
         tuple(manual_changes.triggers(connection, schema, table.name)),
+        lacks_key,
     )
 
 
@@ -217,32 +236,20 @@ def reads_xml(connection: psycopg.Connection[Any]) -> bool:
     return True
 
 
-def _refuse_other_key(
+def _other_key(
     connection: psycopg.Connection[Any],
     schema: str,
     table: Table,
     *,
     names_before: Mapping[str, str],
     there: Sequence[str],
-) -> None:
-    """Refuse a table without a unique index on the stream's key.
+) -> KeyChangedError:
+    """Return the error for a table without a unique index on the stream's key.
 
     Args:
         names_before: the old names of columns that this transaction renames. A refusal rolls the renames back.
         there: the columns that existed before this transaction.
     """
-    if not table.key:
-        return
-    rows = connection.execute(
-        "select array_agg(a.attname::text) from pg_catalog.pg_index i "
-        "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid "
-        "and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
-        "where i.indrelid = to_regclass(%s) and i.indisunique and i.indisvalid and i.indimmediate "
-        "and i.indpred is null and i.indexprs is null group by i.indexrelid",
-        [sql.Identifier(schema, table.name).as_string(connection)],
-    ).fetchall()
-    if any(set(row[0]) == set(table.key) for row in rows):
-        return
     name = sql.Identifier(schema, table.name).as_string()
     what = (
         f"{schema}.{table.name} has no unique index on the stream's key ({', '.join(table.key)}), so rows can't be "
@@ -250,7 +257,7 @@ def _refuse_other_key(
     )
     if not set(table.key) <= set(there):
         msg = f"{what} {schema_changes.keep_apart(schema, table)}"
-        raise KeyChangedError(msg)
+        return KeyChangedError(msg)
     columns = ", ".join(sql.Identifier(names_before.get(column, column)).as_string() for column in table.key)
     found = manual_changes.primary_key(connection, schema, table.name)
     # the old key would refuse rows that differ only in the new one
@@ -259,7 +266,7 @@ def _refuse_other_key(
         f"{what} Create one: ALTER TABLE {name} {drop}ADD PRIMARY KEY ({columns}); if existing rows violate it: "
         f"{schema_changes.keep_apart(schema, table)}"
     )
-    raise KeyChangedError(msg)
+    return KeyChangedError(msg)
 
 
 def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
@@ -270,28 +277,33 @@ def is_empty(connection: psycopg.Connection[Any], schema: str, table: str) -> bo
     return not row[0]
 
 
-def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str, stamp: Stamp) -> None:
-    """Make a load's values the defaults of the metadata columns, so that COPY doesn't send them with each row.
-
-    The expressions cost almost nothing per row. Sending the values would cost a third of the load.
-    """
-    _alter_defaults(connection, schema, table, {k: v for k, v in stamp.expressions().items() if "deleted" not in k})
+def set_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
+    """Give the metadata columns the defaults that rows get which are copied into the table; see `copy_stamp`."""
+    if not copy_stamp.are_set(_defaults(connection, schema, table)):
+        copy_stamp.ensure(connection, schema)
+        _alter_defaults(connection, schema, table, copy_stamp.defaults(schema))
 
 
 def drop_defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
-    """Drop the defaults, if there are any. They hold for one load only, and nothing relies on them."""
-    rows = connection.execute(
-        "select attname from pg_catalog.pg_attribute "
-        "where attrelid = to_regclass(%s) and atthasdef and attname = any(%s)",
-        [sql.Identifier(schema, table).as_string(connection), list(METADATA)],
-    ).fetchall()
-    if rows:
-        defaults = dict.fromkeys(name for (name,) in rows)
+    """Drop the defaults, if there are any. They hold for first loads only, and nothing relies on them."""
+    if has := _defaults(connection, schema, table):
+        defaults = dict.fromkeys(has)
         brief_locks.if_possible(
             connection,
             lambda: _alter_defaults(connection, schema, table, defaults),
             table=sql.Identifier(schema, table),
         )
+
+
+def _defaults(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str]:
+    """Return the defaults of the metadata columns that have one."""
+    rows = connection.execute(
+        "select attname, pg_catalog.pg_get_expr(adbin, adrelid) from pg_catalog.pg_attribute "
+        "join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum "
+        "where attrelid = to_regclass(%s) and attname = any(%s)",
+        [sql.Identifier(schema, table).as_string(connection), list(METADATA)],
+    ).fetchall()
+    return dict(rows)
 
 
 def _alter_defaults(

@@ -1,0 +1,48 @@
+"""A table gets its key at the end of its first load."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.singer.conftest import INCREMENTAL, kill
+from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
+
+KEY = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'raw.{}'::regclass and contype = 'p'"
+
+
+def test_a_key_that_does_not_identify_rows_is_refused_and_another_one_brings_them_all(pipe):
+    pipe.do(
+        "create table orders (id int primary key, updated_at timestamptz default now()); "
+        "insert into orders select generate_series(1, 1000); "
+        "create view halves as select id / 2 as half, id, updated_at from orders"
+    )
+    line = pipe.sync({"public-halves": {**INCREMENTAL, "table-key-properties": ["half"]}}).refused(
+        "constraint_violation"
+    )
+    assert "several rows with the same key, so raw.halves can't have the primary key (half)" in line
+    assert "tidemark state rewind public-halves --to beginning" in line
+    pipe.sync({"public-halves": {**INCREMENTAL, "table-key-properties": ["id"]}}).ok()
+    assert pipe.rows("select count(*), count(distinct id) from raw.halves") == [(1000, 1000)]
+    assert pipe.rows(KEY.format("halves")) == [("PRIMARY KEY (id)",)]
+
+
+@pytest.mark.long
+def test_readers_of_a_table_do_not_wait_while_its_key_is_built(pipe):
+    pipe.do(BIG)
+    pipe.tap |= SMALL_CHUNKS
+    catalog = pipe.catalog({"public-orders": INCREMENTAL})
+    processes = pipe.start(catalog)
+    wait_for(lambda: (pipe.directory / "states").read_text().count("\n") >= 4)
+    kill(processes[-1])
+    killed = pipe.finish(processes)
+    with pipe.warehouse() as reader, reader.transaction(), pipe.warehouse() as other:
+        reader.execute("select from raw.orders limit 1")
+        processes = pipe.start(catalog, killed.state)
+        while processes[-1].poll() is None:
+            other.execute("set statement_timeout = '3s'; select from raw.orders limit 1")
+        state = pipe.finish(processes).ok().state
+        # all rows are there, matched by a unique index
+        assert_equal(pipe)
+        assert pipe.rows(KEY.format("orders")) == []
+    pipe.sync(catalog, state).ok()
+    assert pipe.rows(KEY.format("orders")) == [("PRIMARY KEY (id)",)]
