@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
 from singer_postgres.core.errors import StateAheadError
+from singer_postgres.core.read_report import ReadReport
 from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
 from singer_postgres.core.warehouse.change_history import ChangeHistory
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.log_merge import LogMerge
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
-from singer_postgres.core.wire import ReadReport, refuse_own_name
+from singer_postgres.core.wire import refuse_own_name
 from singer_postgres.target import stage_columns
 from singer_postgres.target.stream_load import StreamLoad
 
