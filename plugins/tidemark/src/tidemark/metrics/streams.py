@@ -70,7 +70,8 @@ _RUNS = """
     ) ended on true
     left join lateral (
         select extract(epoch from ended_at - started_at)::float8 as seconds, seconds_reading, seconds_copying,
-            seconds_merging, held_by, held_seconds,
+            seconds_merging, seconds_paused, held_by, held_seconds, snapshot_seconds, source_bytes, source_wal_bytes,
+            source_buffers_hit, source_buffers_read,
             array_agg(rows_inserted + rows_updated + rows_deleted) over
                 (order by started_at desc rows between current row and unbounded following) as written
         from unnest(found.runs) where outcome = 'succeeded' order by started_at desc limit 1
@@ -245,8 +246,14 @@ def _tell_runs(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -
         ("read", "seconds_reading"),
         ("copy", "seconds_copying"),
         ("merge", "seconds_merging"),
+        ("paused", "seconds_paused"),
     ):
         samples.add(catalogue.STREAM_LAST_RUN_SECONDS, row[column], *stream, step)
+    samples.add(catalogue.STREAM_SNAPSHOT, row["snapshot_seconds"], *stream)
+    samples.add(catalogue.STREAM_SOURCE_BYTES, row["source_bytes"], *stream, "sent")
+    samples.add(catalogue.STREAM_SOURCE_BYTES, row["source_wal_bytes"], *stream, "wal")
+    samples.add(catalogue.STREAM_SOURCE_PAGES, row["source_buffers_hit"], *stream, "hit")
+    samples.add(catalogue.STREAM_SOURCE_PAGES, row["source_buffers_read"], *stream, "read")
     if row["seconds"] is not None:
         samples.add(catalogue.STREAM_HELD, row["held_seconds"] or 0, *stream, row["held_by"] or "nothing")
     last, *before = row["written"] or [None]
