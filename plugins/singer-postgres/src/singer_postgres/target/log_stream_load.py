@@ -7,8 +7,10 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from psycopg import Error
+
 from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
-from singer_postgres.core.errors import StateAheadError
+from singer_postgres.core.errors import StateAheadError, one_line
 from singer_postgres.core.read_report import ReadReport
 from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
 from singer_postgres.core.warehouse.change_history import ChangeHistory
@@ -136,6 +138,16 @@ class LogStreamLoad(StreamLoad):
         old = {old_key(number): types[name] for number, name in enumerate(self.table.key, 1)}
         return {**CHANGE_COLUMNS, **old, **types}
 
+    def expire(self, connection: Connection, cut: Cut) -> None:
+        """Delete changes that are older than `change_history_days`, once the run's last cut is committed."""
+        days = self._run.change_history_days
+        if self._changes is None or not days:
+            return
+        try:
+            self._changes.expire(connection, cut.at, days)
+        except Error as error:
+            _LOGGER.warning("Expired changes of %s are left to the next run: %s", self.stream, one_line(error))
+
     def log_stamp(self, cut: Cut) -> Stamp:
         """Return the metadata of rows of a cut."""
         return Stamp(cut.at, round(time.time() * 1000), self._run.sync_started_at)
@@ -152,11 +164,8 @@ class LogStreamLoad(StreamLoad):
         self._followed.follow(
             connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
         )
-        if self._changes is not None:
-            if self.stream in cut.loaded:
-                self._changes.begin(connection, cut.end, cut.at)
-            if cut.last:
-                self._changes.expire(connection, cut, self._run.change_history_days)
+        if self._changes is not None and self.stream in cut.loaded:
+            self._changes.begin(connection, cut.end, cut.at)
         if written != RowCounts():
             self.history.count(connection, written, bytes_=bytes_)
         if cut.last:
