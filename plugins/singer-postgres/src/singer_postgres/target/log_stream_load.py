@@ -78,7 +78,9 @@ class LogStreamLoad(StreamLoad):
             )
             raise StateAheadError(msg)
         before = self._state.columns(connection, self.stream, self.table)
-        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before)
+        self._ensured = tables.ensure_table(
+            connection, self.schema, self.table, before=before, partitioning=self._partitioning
+        )
         if self._changes is not None:
             self._changes.ensure(connection, self._types)
             if self.stream not in cut.loaded:
@@ -128,6 +130,8 @@ class LogStreamLoad(StreamLoad):
             types=types,
             casts=casts,
             hard_delete=self._run.hard_delete,
+            make_room=latest._make_room,
+            is_partitioned=latest._partitions is not None,
             commits=latest.table.commits,
             history=latest._changes,
         )

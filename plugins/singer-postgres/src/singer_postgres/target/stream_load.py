@@ -17,6 +17,7 @@ from singer_postgres.core.warehouse import (
     brief_locks,
     manual_changes,
     merge,
+    partitions,
     schema_changes,
     state_ahead,
     tables,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.connections import WarehouseConnector
+    from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
@@ -59,6 +61,7 @@ class LoadRun:
     hard_delete: bool
     history_days: float
     change_history_days: float
+    raw_partitions: Mapping[str, Any]
     opening: threading.Lock
 
 
@@ -120,6 +123,18 @@ class StreamLoad:
         return self._ensured.casts if self._ensured else {}
 
     @property
+    def _partitioning(self) -> Mapping[str, Any] | None:
+        return self._run.raw_partitions.get(self.stream)
+
+    @property
+    def _partitions(self) -> Partitions | None:
+        return self._ensured.partitions if self._ensured else None
+
+    def _make_room(self, connection: Connection, stage: sql.Composable) -> None:
+        width = (self._partitioning or {}).get("width")
+        partitions.make_room(connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width)
+
+    @property
     def _is_full(self) -> bool:
         return self.table.method == "FULL_TABLE"
 
@@ -148,7 +163,9 @@ class StreamLoad:
         self._types = tables.types_here(connection, self.table)
         before = self._state.columns(connection, self.stream, self.table)
         whole = self._is_full or (origin.start is None and not origin.resumed and not origin.backfill)
-        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before, whole=whole)
+        self._ensured = tables.ensure_table(
+            connection, self.schema, self.table, before=before, whole=whole, partitioning=self._partitioning
+        )
         changes = self._ensured.changes
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
@@ -172,7 +189,8 @@ class StreamLoad:
         if self._is_full or origin.start is not None or origin.resumed or origin.backfill:
             return None
         self._state.begin(connection, self.stream, self.table)
-        if not empty or self._casts or self._triggers:
+        # rows of ranges need their partitions first
+        if not empty or self._casts or self._triggers or (self._partitions and self._partitions.strategy == "r"):
             return None
         try:
             with connection.transaction():
@@ -371,7 +389,9 @@ class StreamLoad:
         if not self._is_full:
             self._refuse_other_values(connection, stage)
         upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)
-        row = connection.execute(merge.counted(upsert)).fetchone()
+        self._make_room(connection, stage)
+        into = merge.Into(self._target, key, self._partitions is not None)
+        row = connection.execute(merge.counted(upsert, into)).fetchone()
         assert row
         if self._triggers and key:
             left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)

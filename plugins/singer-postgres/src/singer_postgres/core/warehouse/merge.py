@@ -6,6 +6,7 @@ lock and log every row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.sql_compat import sql
@@ -100,13 +101,43 @@ def upsert_records(
     )
 
 
-def counted(insert: sql.Composable) -> sql.Composed:
+def counted(insert: sql.Composable, into: Into) -> sql.Composed:
     """Return a query that runs `insert` and returns the numbers of inserted and updated rows."""
-    # ON CONFLICT locks a row before it updates it, which sets xmax; an inserted row has xmax 0
     return sql.SQL(
-        "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
-        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
-    ).format(insert)
+        "WITH merged AS ({} RETURNING {}) "
+        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM {}"
+    ).format(insert, into.returning, into.merged)
+
+
+@dataclass(frozen=True)
+class Into:
+    """The table of an INSERT … ON CONFLICT, and how its inserted and updated rows are told apart.
+
+    Attributes:
+        is_partitioned: PostgreSQL returns no system column of it.
+    """
+
+    target: sql.Composable
+    key: Sequence[str]
+    is_partitioned: bool = False
+
+    @property
+    def returning(self) -> sql.Composable:
+        """What the INSERT, of the table AS t, returns."""
+        if self.is_partitioned and self.key:
+            return names(self.key, "t")
+        # ON CONFLICT locks a row before it updates it, which sets xmax; an inserted row has xmax 0
+        return sql.SQL("true AS inserted" if self.is_partitioned else "xmax = 0 AS inserted")
+
+    @property
+    def merged(self) -> sql.Composable:
+        """What to select `inserted` from, if the INSERT's rows are called `merged`."""
+        if not (self.is_partitioned and self.key):
+            return sql.SQL("merged")
+        # a statement sees the table as it was before
+        return sql.SQL("(SELECT t.{} IS NULL AS inserted FROM merged s LEFT JOIN {} t ON {}) found").format(
+            sql.Identifier(self.key[0]), self.target, matched(self.key)
+        )
 
 
 def not_as_staged(

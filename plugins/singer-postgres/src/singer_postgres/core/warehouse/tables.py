@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
-from singer_postgres.core.warehouse import brief_locks, loaded_columns, manual_changes, merge, schema_changes
+from singer_postgres.core.warehouse import (
+    brief_locks,
+    loaded_columns,
+    manual_changes,
+    merge,
+    partitions,
+    schema_changes,
+)
 from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
 from singer_postgres.core.warehouse.schema_changes import LOADED_XID, SchemaDrift
 from singer_postgres.core.wire import OWN
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
     from singer_postgres.core.warehouse.metadata_columns import Stamp
+    from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.wire import Table
 
@@ -43,6 +51,7 @@ class EnsuredTable:
         watched: columns whose name now belongs to another column of the source. Their old values must equal the new.
         compared: the other old columns. A row whose values in them are equal counts as unchanged.
         triggers: triggers that could skip or alter rows.
+        partitions: how it is partitioned; None if it is not.
     """
 
     casts: Mapping[str, str]
@@ -52,6 +61,7 @@ class EnsuredTable:
     watched: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
+    partitions: Partitions | None = None
 
 
 def ensure_table(  # noqa: PLR0913 - each argument has a name
@@ -62,6 +72,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     before: LoadedColumns | None = None,
     whole: bool = False,
     keep_types: bool = False,
+    partitioning: Mapping[str, Any] | None = None,
 ) -> EnsuredTable:
     """Create the stream's table, or change it to fit the stream's current columns.
 
@@ -69,6 +80,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         before: the stream's columns at its last load.
         whole: this run reads all rows.
         keep_types: existing columns keep their types, and records are converted to them.
+        partitioning: how to partition a new table: the stream's entry in `raw_partitions`.
 
     Raises:
         SingerPostgresError: the table can't hold the stream's rows unchanged.
@@ -88,14 +100,22 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         if table.key:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         name = sql.Identifier(schema, table.name)
-        connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
+        partitioned = partitions.wanted(partitioning, table, wanted)
+        clause = partitioned.clause if partitioned else sql.SQL("")
+        connection.execute(sql.SQL("CREATE TABLE {} ({}){}").format(name, sql.SQL(", ").join(parts), clause))
+        if partitioned:
+            partitions.create_hash(connection, schema, table.name, partitioned.count)
         # read back, to have the types under the server's own names
         columns = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
-        return EnsuredTable({}, [], columns, columns)
+        found_as = partitions.find(connection, schema, table.name) if partitioned else None
+        return EnsuredTable({}, [], columns, columns, partitions=found_as)
     _refuse_other_metadata(schema, table, has)
     found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)
     old = tuple(name for name in has if name in {column.name for column in table.columns})
+    found_as = partitions.find(connection, schema, table.name)
+    if found_as and not keep_types:
+        partitions.refuse_to_widen(found_as, schema, table, wanted, has)
     casts = {} if keep_types else found.retype(wanted, has)
     found.add(wanted, has)
     found.drop()
@@ -109,6 +129,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         watched,
         tuple(name for name in old if name not in watched),
         tuple(manual_changes.triggers(connection, schema, table.name)),
+        found_as,
     )
 
 
