@@ -155,6 +155,13 @@ STREAM_REJECTS = Metric(
 STREAM_BYTES = Metric(
     "tidemark_stream_loaded_bytes_total", "Size of the files that were loaded.", _STREAM, _PER_STREAM, "counter"
 )
+STREAM_SIZE = Metric(
+    "tidemark_stream_table_size_bytes",
+    "The size of the stream's table in the warehouse (rows), and of the history of its changes (changes), with indexes "
+    "and partitions, as the last VACUUM or ANALYZE saw them.",
+    (*_STREAM, "table"),
+    "2 a stream",
+)
 STREAM_RUNS = Metric(
     "tidemark_stream_runs_total",
     "Ended runs, by outcome: succeeded, failed or killed.",

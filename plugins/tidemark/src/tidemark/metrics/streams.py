@@ -18,7 +18,7 @@ from singer_postgres.core.warehouse import (
 )
 from singer_postgres.core.warehouse.system_tables import version_of
 from tidemark.inspect import log_status
-from tidemark.metrics import catalogue
+from tidemark.metrics import catalogue, table_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +144,9 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             # a run may follow the log for hours, and its stream is as fresh as its slot
             lag = followed.get((row["source"], stream), row["lag"])
             samples.add(catalogue.STREAM_LAG, lag, schema, stream)
+        has_states = tables.version(schema, state_table.TABLE.name) > 0
+        of_streams = {(row["source"], stream) for stream, row in totals.items()} if has_states else set()
+        table_sizes.collect(connection, schema, of_streams, samples)
         for row in _of(totals, runs):
             locked = None
             if row["table_name"] is not None:
