@@ -309,15 +309,9 @@ class RecordSink(PostgresSink):
 
     def _merge(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:
         stage = sql.Identifier("pg_temp", "records")
-        statement = merge.upsert_records(
-            stage,
-            self._name,
-            columns=self._columns,
-            compared=[name for name in self._columns if name not in METADATA or name in _COMPARED_METADATA],
-            key=tuple(self.key_properties),
-        )
+        key = tuple(self.key_properties)
         self._copy(connection, stage, records)
-        partitions.make_room(
+        within = partitions.make_room(
             connection,
             self._destination,
             self.table_name,
@@ -325,7 +319,15 @@ class RecordSink(PostgresSink):
             partitions=self._partitions,
             width=(self._partitioning or {}).get("width"),
         )
-        into = merge.Into(self._name, tuple(self.key_properties), self._partitions is not None)
+        statement = merge.upsert_records(
+            stage,
+            self._name,
+            columns=self._columns,
+            compared=[name for name in self._columns if name not in METADATA or name in _COMPARED_METADATA],
+            key=key,
+            within=within,
+        )
+        into = merge.Into(self._name, key, self._partitions is not None, within)
         row = connection.execute(merge.counted(statement, into)).fetchone()
         connection.execute(sql.SQL("TRUNCATE {}").format(stage))
         assert row

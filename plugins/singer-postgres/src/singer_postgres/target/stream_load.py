@@ -130,9 +130,11 @@ class StreamLoad:
     def _partitions(self) -> Partitions | None:
         return self._ensured.partitions if self._ensured else None
 
-    def _make_room(self, connection: Connection, stage: sql.Composable) -> None:
+    def _make_room(self, connection: Connection, stage: sql.Composable) -> sql.Composable | None:
         width = (self._partitioning or {}).get("width")
-        partitions.make_room(connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width)
+        return partitions.make_room(
+            connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width
+        )
 
     @property
     def _is_full(self) -> bool:
@@ -388,9 +390,9 @@ class StreamLoad:
         stage, key = self._cast(stage), self.table.key
         if not self._is_full:
             self._refuse_other_values(connection, stage)
-        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)
-        self._make_room(connection, stage)
-        into = merge.Into(self._target, key, self._partitions is not None)
+        within = self._make_room(connection, stage)
+        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp, within=within)
+        into = merge.Into(self._target, key, self._partitions is not None, within)
         row = connection.execute(merge.counted(upsert, into)).fetchone()
         assert row
         if self._triggers and key:

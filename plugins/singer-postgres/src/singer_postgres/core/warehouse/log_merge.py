@@ -7,6 +7,7 @@ the change before, or else from the table's row. After an update of the key, tha
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import (
@@ -53,7 +54,7 @@ class LogMerge:
         types: Mapping[str, str],
         casts: Mapping[str, str],
         hard_delete: bool,
-        make_room: Callable[[Connection, sql.Composable], None],
+        make_room: Callable[[Connection, sql.Composable], sql.Composable | None],
         is_partitioned: bool = False,
         commits: bool = False,
         history: ChangeHistory | None = None,
@@ -64,7 +65,7 @@ class LogMerge:
             columns: the stream's columns.
             types: their types in the stage.
             casts: the table's types, by column name, for columns that cast the stream's values.
-            make_room: makes the partitions that rows of the stage need.
+            make_room: makes the partitions that rows of the stage need; returns a condition as `partitions.make_room`.
             is_partitioned: the table has partitions.
             commits: the table has the columns COMMITS.
             history: keeps all changes.
@@ -126,8 +127,8 @@ class LogMerge:
         if self._history is not None and keeps_all:
             self._history.append(connection, self._stage, self._parts["target"], columns=self._columns, key=self._key)
             deleted = self._truncate(connection, stamp) if has_truncated else 0
-        self._make_room(connection, self._stage)
-        row = connection.execute(self._apply(stamp)).fetchone()
+        within = self._make_room(connection, self._stage)
+        row = connection.execute(self._apply(stamp, within)).fetchone()
         assert row
         return RowCounts(inserted=row[0], updated=row[1], deleted=deleted + row[2])
 
@@ -252,11 +253,12 @@ class LogMerge:
             )
             connection.execute(update)
 
-    def _apply(self, stamp: Stamp) -> sql.Composed:
+    def _apply(self, stamp: Stamp, within: sql.Composable | None) -> sql.Composed:
         """Return the statement that applies each key's last change, and counts."""
         values = stamp.expressions()
+        same, into = matched(self._key, within), replace(self._into, within=within)
         is_deleted = self._sql("s.{operation} = {delete} AND ", delete=sql.Literal(DELETE))
-        deletion = self._deletion(stamp, is_deleted + matched(self._key))
+        deletion = self._deletion(stamp, is_deleted + same)
         return self._sql(
             "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation}, {lsn}, {committed_at} "
             "FROM {stage} s "
@@ -268,14 +270,14 @@ class LogMerge:
             "ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING {returning}) "
             "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted), "
             "(SELECT count(*) FROM deleted) FROM {merged}",
-            returning=self._into.returning,
-            merged=self._into.merged,
+            returning=into.returning,
+            merged=into.merged,
             fields=self._fields(),
             deletion=deletion,
             all=names([*self._columns, *METADATA, *self._commits]),
             selected=names(self._columns, "s"),
             values=sql.SQL(", ").join([*(values[name] for name in METADATA), *self._commit().values()]),
-            matched=matched(self._key),
+            matched=same,
             upsert=sql.Literal(UPSERT),
             first_key=sql.Identifier(self._key[0]),
             differs=differs(self._columns),

@@ -27,11 +27,13 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
     key: Sequence[str],
     stamp: Stamp,
     guarded: bool = True,
+    within: sql.Composable | None = None,
 ) -> sql.Composed:
     """Return the statement that merges the rows of `stage` into `target`; see `counted`.
 
     Args:
         guarded: skip a row if its snapshot is older than that of the existing row.
+        within: a condition that existing rows `t` with a key of the stage meet; see `partitions.make_room`.
     """
     values = stamp.expressions()
     query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
@@ -53,7 +55,7 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
         "ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
     ).format(
         target=target,
-        matched=matched(key),
+        matched=matched(key, within),
         first_key=sql.Identifier(key[0]),
         newer=newer,
         differs=differs(columns),
@@ -66,18 +68,20 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
     )
 
 
-def upsert_records(
+def upsert_records(  # noqa: PLR0913 - the parts of the statement
     stage: sql.Composable,
     target: sql.Composable,
     *,
     columns: Sequence[str],
     compared: Sequence[str],
     key: Sequence[str],
+    within: sql.Composable | None = None,
 ) -> sql.Composed:
     """Return the statement that merges staged records, which have their own metadata, into `target`; see `counted`.
 
     Args:
         compared: the columns that are compared with the existing row.
+        within: as for `upsert`.
     """
     query = sql.SQL(
         "INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s"
@@ -91,7 +95,7 @@ def upsert_records(
         "ON CONFLICT ({key}) DO UPDATE SET {updates}"
     ).format(
         target=target,
-        matched=matched(key),
+        matched=matched(key, within),
         first_key=sql.Identifier(key[0]),
         differs=differs(compared),
         key=names(key),
@@ -115,11 +119,13 @@ class Into:
 
     Attributes:
         is_partitioned: PostgreSQL returns no system column of it.
+        within: as for `upsert`.
     """
 
     target: sql.Composable
     key: Sequence[str]
     is_partitioned: bool = False
+    within: sql.Composable | None = None
 
     @property
     def returning(self) -> sql.Composable:
@@ -136,7 +142,7 @@ class Into:
             return sql.SQL("merged")
         # a statement sees the table as it was before
         return sql.SQL("(SELECT t.{} IS NULL AS inserted FROM merged s LEFT JOIN {} t ON {}) found").format(
-            sql.Identifier(self.key[0]), self.target, matched(self.key)
+            sql.Identifier(self.key[0]), self.target, matched(self.key, self.within)
         )
 
 
@@ -230,9 +236,10 @@ def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequenc
     ).format(s=names(columns, "s"), t=names(columns, "t"), stage=stage, target=target)
 
 
-def matched(key: Iterable[str]) -> sql.Composable:
-    """Return the condition that `s` and `t` have the same key."""
-    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)
+def matched(key: Iterable[str], within: sql.Composable | None = None) -> sql.Composable:
+    """Return the condition that `s` and `t` have the same key, and that `t` meets another one."""
+    equal = [sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key]
+    return sql.SQL(" AND ").join([*equal, within] if within is not None else equal)
 
 
 def differs(columns: Sequence[str]) -> sql.Composable:

@@ -32,6 +32,8 @@ SETTING = "raw_partitions"
 UNITS = ("day", "week", "month", "year")
 # more of them make each query on the table slow to plan
 MOST = 1000
+# PostgreSQL looks at each of them for each partition, when it plans
+_MOST_CONDITIONS = 50
 _NAME_BYTES = 63
 _INTEGERS = ("smallint", "integer", "bigint")
 _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
@@ -185,8 +187,12 @@ def make_room(  # noqa: PLR0913 - each argument has a name
     *,
     partitions: Partitions | None,
     width: Width | None = None,
-) -> None:
+) -> sql.Composable | None:
     """Make the ranges that rows of a stage need, in the caller's transaction.
+
+    Returns:
+        A condition that all rows `t` of the table with a key of the stage meet: with it, PostgreSQL reads only the
+        partitions that can have them. None if there is no such condition.
 
     Args:
         stage: what the rows are selected from.
@@ -194,12 +200,20 @@ def make_room(  # noqa: PLR0913 - each argument has a name
         width: of new ranges; None for that of the ranges that are there.
     """
     if partitions is None or partitions.strategy != "r" or partitions.column is None or partitions.type is None:
-        return
+        return None
     if partitions.type not in {*_INTEGERS, *_TIMES}:
-        return
+        return None
     made = _Ranges(connection, schema, table, partitions.type)
-    if not made.has_default:
-        made.make(stage, partitions.column, width or made.widest)
+    return None if made.has_default else made.make(stage, partitions.column, width or made.widest)
+
+
+def ranges(
+    connection: Connection, schema: str, table: str, partitions: Partitions
+) -> list[tuple[str | None, str | None]]:
+    """Return the bounds of a table's ranges, in their order; None for one without an end, [] if it has no ranges."""
+    if partitions.strategy != "r" or partitions.type not in {*_INTEGERS, *_TIMES}:
+        return []
+    return _Ranges(connection, schema, table, partitions.type).bounds
 
 
 class _Ranges:
@@ -226,6 +240,11 @@ class _Ranges:
         return dict(self._connection.execute(query, [list(bounds)]).fetchall())
 
     @property
+    def bounds(self) -> list[tuple[str | None, str | None]]:
+        """The texts of the bounds, in the order of the ranges; None for an end that is open."""
+        return [(self._texts.get(lower), self._texts.get(upper)) for lower, upper in sorted(self._there)]
+
+    @property
     def widest(self) -> Width | None:
         """The width of the widest range; None if there is no range with two ends."""
         widths = [upper - lower for lower, upper in self._there if upper - lower != float("inf")]
@@ -237,31 +256,45 @@ class _Ranges:
         least = {"year": 365, "month": 28, "week": 7}
         return next((unit for unit, needed in least.items() if days >= needed), "day")
 
-    def make(self, stage: sql.Composable, column: str, width: Width | None) -> None:
-        """Make the ranges for a column's values."""
+    def make(self, stage: sql.Composable, column: str, width: Width | None) -> sql.Composable | None:
+        """Make the ranges for a column's values; return the condition that they are in these ranges."""
         value = sql.Identifier(column)
         if isinstance(width, str):
             is_finite = sql.SQL("SELECT bool_and(isfinite({})) FROM {} s").format(value, stage)
             row = self._connection.execute(is_finite).fetchone()
             if row and row[0] is False:
                 self._make_default("infinite times")
-                return
+                return None
         if width is None:
-            return
+            return None
         needed = self._connection.execute(self._aligned(stage, value, width)).fetchall()
         for lower, upper, lower_text, upper_text in needed:
             self._texts |= {lower: lower_text, upper: upper_text}
         missing = list(gaps([(lower, upper) for lower, upper, *_ in needed], self._there))
         if len(self._there) + len(missing) > MOST:
             self._make_default(f"more than {MOST} ranges of {width}")
-            return
+            return None
         for lower, upper in missing:
-            self._attach(
-                self._suffix(lower),
-                sql.SQL("FOR VALUES FROM ({}) TO ({})").format(
-                    self._bound(lower, sql.SQL("MINVALUE")), self._bound(upper, sql.SQL("MAXVALUE"))
-                ),
-            )
+            bounds = self._bound(lower) or sql.SQL("MINVALUE"), self._bound(upper) or sql.SQL("MAXVALUE")
+            self._attach(self._suffix(lower), sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*bounds))
+        return self._within(value, [(lower, upper) for lower, upper, *_ in needed])
+
+    def _within(self, value: sql.Composable, needed: Iterable[tuple[int, int]]) -> sql.Composable | None:
+        """Return the condition that a column of `t` is in some ranges."""
+        joined: list[tuple[int, int]] = []
+        for lower, upper in sorted(needed):
+            if joined and joined[-1][1] == lower:
+                joined[-1] = (joined[-1][0], upper)
+            else:
+                joined.append((lower, upper))
+        if len(joined) > _MOST_CONDITIONS:
+            joined = [(joined[0][0], joined[-1][1])]
+        conditions = []
+        for lower, upper in joined:
+            ends = [(">=", self._bound(lower)), ("<", self._bound(upper))]
+            each = [sql.SQL(f"t.{{}} {sign} {{}}").format(value, end) for sign, end in ends if end is not None]
+            conditions.append(sql.SQL(" AND ").join(each) if each else sql.SQL("true"))
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions)) if conditions else None
 
     def _aligned(self, stage: sql.Composable, value: sql.Composable, width: Width) -> sql.Composed:
         """Return the query of the aligned ranges that a column has values in."""
@@ -277,11 +310,11 @@ class _Ranges:
             stage=stage,
         )
 
-    def _bound(self, number: float, end: sql.Composable) -> sql.Composable:
+    def _bound(self, number: float) -> sql.Composable | None:
+        """Return a bound as a value; None if the type has no such value."""
         bits = {"smallint": 15, "integer": 31, "bigint": 63}.get(self._type)
-        if bits and not -(2**bits) <= number < 2**bits:
-            return end
-        return sql.Literal(self._texts[number])
+        is_value = not bits or -(2**bits) <= number < 2**bits
+        return sql.Literal(self._texts[number]) if is_value else None
 
     def _suffix(self, lower: float) -> str:
         """Return the end of a partition's name, such as `2026_01_01`, `5000` or `m5000`."""

@@ -83,7 +83,7 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
         for keys in pieces(sorted([*found.missing, *found.different])):
             _copy(source, warehouse, pair, table, keys)
         rows, found_as = _cast(stage, pair, table), partitions.find(warehouse, pair.schema, table.name)
-        partitions.make_room(warehouse, pair.schema, table.name, rows, partitions=found_as)
+        within = partitions.make_room(warehouse, pair.schema, table.name, rows, partitions=found_as)
         upsert = merge.upsert(
             rows,
             pair.name,
@@ -91,8 +91,9 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
             key=table.key,
             stamp=stamp,
             guarded=False,
+            within=within,
         )
-        into = merge.Into(pair.name, table.key, found_as is not None)
+        into = merge.Into(pair.name, table.key, found_as is not None, within)
         counted = warehouse.execute(merge.counted(upsert, into)).fetchone()
         assert counted
         deleted = sum(_delete(warehouse, pair, keys) for keys in pieces(found.extra))
