@@ -117,7 +117,9 @@ def _merge(checkout: Checkout, columns: list[str], rows: int, share: int) -> flo
         )
         connection.execute(sql.SQL("analyze {}").format(_STAGE))
         stamp = Stamp(extracted_at="now", sequence=0, sync_started_at=0)
-        statement = merge.counted(merge.upsert(_STAGE, _TABLE, columns=columns, key=[_KEY], stamp=stamp))
+        statement = merge.counted(
+            merge.upsert(_STAGE, _TABLE, columns=columns, key=[_KEY], stamp=stamp), merge.Into(_TABLE, [_KEY])
+        )
         began = time.monotonic()
         with connection.transaction():
             written = connection.execute(statement).fetchone()

@@ -273,16 +273,17 @@ def test_a_missing_row_or_stream_is_reported(loaded, arguments, told):
     assert checkout.logged_code() == ("command_failed" if "7000000" in arguments else "setting_invalid")
 
 
-def test_status_shows_the_latest_run_of_each_stream_and_its_age(loaded):
+def test_status_shows_the_latest_run_of_each_stream_its_age_and_its_cost(loaded):
     checkout, _ = loaded
     facts = [json.loads(line) for line in checkout.tidemark("status", "--json").splitlines()]
     runs = {fact["stream"]: fact for fact in facts if "stream" in fact}
     assert set(runs) == {f"public-{table}" for table in TABLES}
     assert runs["public-orders"]["outcome"] == "succeeded"
     assert 0 <= runs["public-orders"]["age_seconds"] < 600
+    assert runs["public-orders"]["costs"]["source_bytes"] > 0
     printed = checkout.tidemark("status")
     assert "public-orders" in printed
-    assert re.search(r" \d+ min", printed)
+    assert re.search(r" [\d.]+ MB in [\d.]+ s +\d+ min", printed)
 
 
 def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):

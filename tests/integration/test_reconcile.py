@@ -30,10 +30,12 @@ TABLES = """
     from generate_series(1, 300) n;
     create table whole (id int primary key, note text);
     insert into whole select n, 'note ' || n from generate_series(1, 100) n;
+    create table ranged (id bigint primary key, note text, updated_at timestamptz not null);
+    insert into ranged select n, 'note', now() - interval '1 day' from generate_series(1, 3999) n;
     create table heap (note text);
     insert into heap select 'note ' || n % 10 from generate_series(1, 100) n;
 """
-STREAMS = ("public-plain", "public-composite", "public-whole", "public-heap")
+STREAMS = ("public-plain", "public-composite", "public-whole", "public-heap", "public-ranged")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +47,17 @@ def loaded() -> Iterator[Checkout]:
         (tap,) = config["plugins"]["extractors"]
         incremental = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
         tap["select"] = [f"{stream}.*" for stream in STREAMS]
-        tap["metadata"] = {"public-plain": incremental, "public-composite": incremental}
+        tap["metadata"] = {f"public-{name}": incremental for name in ("plain", "composite", "ranged")}
         tap["config"] = {
             "masks": {"public-plain": {"note": "sha256"}},
             "mask_secret": "secret",
             "where": {"public-plain": "id %% 100 <> 50 and note not like '%%x'".replace("%%", "%")},
+        }
+        path.write_text(yaml.safe_dump(config))
+        path = checkout.root / "load" / "loaders.meltano.yml"
+        config = yaml.safe_load(path.read_text())
+        config["plugins"]["loaders"][0].setdefault("config", {})["raw_partitions"] = {
+            "public-ranged": {"by": "range", "width": 1000}
         }
         path.write_text(yaml.safe_dump(config))
         with checkout.connect("source") as connection:
@@ -73,6 +81,40 @@ def reconcile(
     assert "Traceback" not in done.stderr
     assert done.stdout, done.stderr
     return done.returncode, {result["stream"]: result for result in json.loads(done.stdout)}
+
+
+ROWS_READ = """
+    select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_all_tables where relname like 'ranged\\_p%'
+"""
+
+
+def test_a_table_in_ranges_is_compared_and_repaired_range_by_range(loaded):
+    before = dict(loaded.rows("warehouse", ROWS_READ))
+    assert set(before) == {"ranged_p0", "ranged_p1000", "ranged_p2000", "ranged_p3000"}
+    assert_equal(loaded)
+    compared = dict(loaded.rows("warehouse", ROWS_READ))
+    do(
+        loaded,
+        "warehouse",
+        "update raw.ranged set note = 'other' where id = 1500; delete from raw.ranged where id = 1501",
+    )
+    # a key for which there is no range yet
+    do(loaded, "source", "insert into ranged values (7500, 'new', now() - interval '1 day')")
+    status, results = reconcile(loaded, "public-ranged", "--repair")
+    assert status == 0
+    found = results["public-ranged"]
+    assert (found["missing"], found["different"], found["extra"]) == (2, 1, 0)
+    assert found["repaired"] == {"inserted": 2, "updated": 1, "deleted": 0}
+    after = dict(loaded.rows("warehouse", ROWS_READ))
+    # each comparison reads each range once, and the repair looks at rows of one of them alone; the planner reads some
+    for name in ("ranged_p0", "ranged_p2000", "ranged_p3000"):
+        assert 999 <= compared[name] - before[name] < 1010
+        assert 999 <= after[name] - compared[name] < 1010
+    assert after["ranged_p1000"] - compared["ranged_p1000"] > 1998
+    assert "ranged_p7000" in after
+    assert_equal(loaded)
+    do(loaded, "source", "delete from ranged where id = 7500")
+    do(loaded, "warehouse", "delete from raw.ranged where id = 7500")
 
 
 def assert_equal(checkout: Checkout) -> None:

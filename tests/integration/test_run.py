@@ -47,6 +47,8 @@ def test_the_report_counts_rows_and_rows_moved_since_an_earlier_report(project):
     project.extract_and_load()
     idle = report(project)
     assert idle["rows_moved"] == 0
+    # the latest rows are read again
+    assert idle["source_costs"]["public-orders"]["source_bytes"] > 0
     # rows that another run moved
     since = report(project, f"--moved-since={first['as_of']}")
     moved = "select sum(rows_inserted + rows_updated + rows_deleted)::int from raw._tidemark_runs"

@@ -94,6 +94,27 @@ def test_a_run_says_what_held_its_bookmark_back_and_how_long_its_steps_took(pipe
     assert merging > 0
 
 
+def test_a_run_says_what_it_cost_the_source_and_nothing_of_what_others_did_there(pipe_of_versions):
+    pipe = pipe_of_versions
+    pipe.do(f"{ORDERS}; create view seen as select id from orders")
+    pipe.sync({**STREAMS, "public-seen": {"replication-method": "FULL_TABLE"}}).ok()
+    with pipe.source() as connection:
+        counts_wal = connection.info.server_version >= 180000
+        ((pages, others),) = connection.execute(
+            "select pg_relation_size('orders') / 8192, (select sum(heap_blks_hit + heap_blks_read)::int "
+            "from pg_statio_user_tables)"
+        ).fetchall()
+    costs = "source_bytes = bytes, source_buffers_hit + source_buffers_read, source_wal_bytes, snapshot_seconds > 0"
+    (orders, seen) = pipe.rows(f"select {costs}, seconds_paused from raw._tidemark_runs order by stream")
+    same, buffers, wal, held, paused = orders
+    assert (same, held, paused) == (True, True, 0)
+    # the table's pages, each once, and the first page of its index, at which the planner looks
+    assert pages <= buffers <= pages + 1 < others
+    assert (wal is not None) == counts_wal
+    # a server may read a view with several processes
+    assert seen[:3] == (True, None, None)
+
+
 def test_run_records_are_kept_for_the_configured_time(pipe):
     pipe.do(ORDERS)
     state = pipe.sync(STREAMS).ok().state

@@ -154,11 +154,21 @@ def test_a_history_is_kept_for_ever_or_for_as_many_days_as_are_asked_for(orders)
     follow(pipe, "orders")
     with pipe.warehouse() as connection:
         connection.execute("update raw.orders_changes set _sdc_committed_at = now() - interval '9 days'")
+        # more than one transaction deletes
+        connection.execute(
+            "insert into raw.orders_changes (_sdc_lsn, _tidemark_number, _sdc_committed_at, _tidemark_operation, id) "
+            "select 1, n, now() - interval '8 days', 'insert', n from generate_series(1, 45000) n; "
+            "analyze raw.orders_changes"
+        )
     pipe.do("update orders set status = 'new' where id = 1")
     follow(pipe, "orders")
-    assert len(history(pipe)) == 7
+    assert len(history(pipe)) == 45_007
     pipe.target |= {"change_history_days": 7}
+    scans = "select seq_scan from pg_stat_all_tables where relid = 'raw.orders_changes'::regclass"
+    before = pipe.rows(scans)
     follow(pipe, "orders")
+    # each deletion begins at the oldest changes, and does not look through all
+    assert pipe.rows(scans) == before
     assert history(pipe) == [("update", 1, "new")]
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from singer_postgres.core.wire import Chunk, EmptyRange, ReadReport, StreamEnd, batch_from_json
+from singer_postgres.core.read_report import ReadReport
+from singer_postgres.core.wire import Chunk, EmptyRange, StreamEnd, batch_from_json
 
 ORIGIN = {
     "snapshot": "00000003-1",
@@ -58,12 +59,16 @@ def test_the_end_of_a_stream_is_read_with_and_without_a_report_of_how_it_was_rea
         f'{{"format": "pgcopy", "version": 1, "rows": 0, "bytes": 0, "crc32": 0, {COMMON}, "blocks": null, '
         '"resumed": [[16384, 0, 8]], "last": true, "backfill": false'
     )
-    report = ReadReport(retries=1, seconds=2.5, held_by="transaction", held_seconds=60.0)
-    members = '"retries": 1, "seconds": 2.5, "held_by": "transaction", "held_seconds": 60.0'
+    report = ReadReport(1, 2.5, "transaction", 60.0, 800, 5, 2, 16, 0.5, 1.5)
+    members = (
+        '"retries": 1, "seconds": 2.5, "held_by": "transaction", "held_seconds": 60.0, "source_bytes": 800, '
+        '"source_buffers_hit": 5, "source_buffers_read": 2, "source_wal_bytes": 16, "snapshot_seconds": 0.5, '
+        '"seconds_paused": 1.5'
+    )
     told = f'{text}, "report": {{{members}}}}}'
     assert json.dumps(StreamEnd(**ORIGIN, report=report).to_json()) == told
     assert batch_from_json(json.loads(told)) == StreamEnd(**ORIGIN, report=report)
     # a newer tap may tell more
-    assert batch_from_json(json.loads(told.replace("60.0}", '60.0, "colour": "blue"}'))).report == report
+    assert batch_from_json(json.loads(told.replace("1.5}", '1.5, "colour": "blue"}'))).report == report
     # an older one tells nothing
     assert batch_from_json(json.loads(f"{text}}}")) == StreamEnd(**ORIGIN)

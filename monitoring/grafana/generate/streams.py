@@ -149,21 +149,29 @@ def _over_time() -> list[Builder[Panel]]:
             stacked=True,
         ),
         graph(
-            "Bytes per run",
+            "Bytes and pages per run",
             [
                 Sql(
                     RUN_RECORDS,
                     f"""
-                    select started_at as time, bytes as "bytes loaded"
-                    from {_RUNS}
+                    select started_at as time, what as metric, size as value
+                    from {_RUNS}, lateral (values
+                        ('loaded', bytes), ('sent by the source', source_bytes),
+                        ('pages in the source''s memory', source_buffers_hit * 8192),
+                        ('pages it had to read', source_buffers_read * 8192), ('WAL it wrote', source_wal_bytes)
+                    ) as counted (what, size)
                     where stream = ${{stream:sqlstring}} and $__timeFilter(started_at) and ended_at is not null
+                        and size is not null
                     order by started_at
                     """,
                     series=True,
                 )
             ],
             RUN_RECORDS,
-            about="The size of the files that were loaded.",
+            about=(
+                "The size of the files that were loaded, and what reading cost the source: what it sent, the pages it "
+                "looked at (of 8 KiB, as by default), and the WAL that it wrote because of that."
+            ),
             unit="bytes",
             none="No run in this time range",
             bars=True,

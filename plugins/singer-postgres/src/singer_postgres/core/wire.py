@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from singer_postgres.core.errors import NameTakenError, ReleaseMismatchError
 from singer_postgres.core.log_origin import History, LogOrigin
+from singer_postgres.core.read_report import ReadReport
 
 FORMAT = "pgcopy"
 VERSION = 1
@@ -231,23 +232,6 @@ class EmptyRange(BatchOrigin):
         return self._encoding(blocks=self.blocks)
 
 
-@dataclass(frozen=True)
-class ReadReport:
-    """How the tap read a stream, for the history.
-
-    Attributes:
-        retries: how often a part of the stream was read again after an error.
-        seconds: how long parallel workers read, added up.
-        held_by: what held the bookmark back: see `OpenTransactions.held_back`; None if nothing did.
-        held_seconds: for how long it had done so.
-    """
-
-    retries: int = 0
-    seconds: float | None = None
-    held_by: str | None = None
-    held_seconds: float | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class StreamEnd(BatchOrigin):
     """The end of a stream. All its chunks come before it.
@@ -256,7 +240,7 @@ class StreamEnd(BatchOrigin):
         report: how the stream was read.
     """
 
-    report: ReadReport = ReadReport()
+    report: ReadReport = field(default_factory=ReadReport)
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from singer_postgres.core.errors import SingerPostgresError
+    from singer_postgres.tap.read_ceiling import ReadCeiling
 
 _POLL_S = 0.01
 _SWEEP_S = 60.0
@@ -126,6 +127,11 @@ class ChunkFiles:
     def stop(self) -> None:
         """End all waits for room."""
         self._stopped.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run is over."""
+        return self._stopped.is_set()
 
     def abort(self, status: int = 1) -> NoReturn:
         """End the process at once. Announced files stay for the target; the next run removes the rest."""
@@ -235,7 +241,8 @@ class ChunkWriter(io.RawIOBase):
         binary: the rows come in COPY's binary form.
         done: receives each complete file except the last.
         may_roll: False to raise Overflow instead of starting a second file.
-        gave_way: set when reading must stop, even while this waits for room.
+        gave_way: set when reading must stop, even while this waits.
+        ceiling: how fast to read.
     """
 
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
@@ -251,6 +258,7 @@ class ChunkWriter(io.RawIOBase):
         done: Callable[[ChunkFile], None],
         may_roll: bool = True,
         gave_way: threading.Event | None = None,
+        ceiling: ReadCeiling | None = None,
     ) -> None:
         super().__init__()
         self._files = files
@@ -259,14 +267,20 @@ class ChunkWriter(io.RawIOBase):
         self._done = done
         self._may_roll = may_roll
         self._gave_way = gave_way
+        self._ceiling = ceiling
         self._file = ChunkFile(first)
         self._rolled = self._handed_on = self._abandoned = False
         self.waited_s = 0.0
         """Seconds that it waited for room."""
+        self.paused_s = 0.0
+        """Seconds that it paused for the ceiling."""
+        self.received = 0
+        """Bytes that came from COPY."""
 
     def buffered(self) -> io.BufferedWriter:
         """Return the buffer to write rows to."""
-        size = max(_SMALLEST_BUFFER_BYTES, min(_BUFFER_BYTES, self._chunk_bytes // 8))
+        most = self._ceiling.piece_bytes if self._ceiling else _BUFFER_BYTES
+        size = max(_SMALLEST_BUFFER_BYTES, min(_BUFFER_BYTES, most, self._chunk_bytes // 8))
         return io.BufferedWriter(self, size)  # type: ignore[arg-type]
 
     def writable(self) -> bool:
@@ -278,6 +292,8 @@ class ChunkWriter(io.RawIOBase):
         if self._abandoned:
             # a discarded buffer flushes once more
             return len(data)
+        self.received += len(data)
+        self._pause(len(data))
         if self._file.bytes and self._file.bytes + len(data) + len(self._trailer) > self._chunk_bytes:
             if not self._may_roll:
                 raise self.Overflow
@@ -293,6 +309,21 @@ class ChunkWriter(io.RawIOBase):
             self._file.write(self._header)
         self._file.write(data)
         return len(data)
+
+    def _pause(self, received: int) -> None:
+        """Pause to stay below the ceiling.
+
+        Raises:
+            ReadingStopped: the run is over, or reading must stop.
+        """
+        if self._ceiling is None:
+            return
+        self.paused_s += self._ceiling.pause(received, is_over=self._is_over)
+        if self._is_over():
+            raise ReadingStopped
+
+    def _is_over(self) -> bool:
+        return self._files.is_stopped or (self._gave_way is not None and self._gave_way.is_set())
 
     def finish(self, rows: int) -> ChunkFile | None:
         """Return the last file, complete, or None if there was no row.

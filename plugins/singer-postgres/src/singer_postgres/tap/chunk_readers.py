@@ -23,6 +23,7 @@ from singer_postgres.tap.locks import LockedError
 from singer_postgres.tap.range_lease import RangeLease, StaleError
 from singer_postgres.tap.range_queue import RangeQueue
 from singer_postgres.tap.snapshots import ChangedError
+from singer_postgres.tap.source_cost import SessionMeter, SourceCost
 from singer_postgres.tap.worker_count import Crowded
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ChunkReaders:
         self.events: queue.Queue[Event] = queue.Queue()
         self._source = source
         self._files = files
-        self._chunk_bytes = settings.chunk_bytes
+        self._chunk_bytes, self._ceiling = settings.chunk_bytes, settings.ceiling
         self._queue = RangeQueue(source, plans, settings, notices, self.events)
         self._parallel = settings.parallel
 
@@ -70,9 +71,9 @@ class ChunkReaders:
             self.events.put(Failed(error, None))
 
     def _work(self) -> None:
-        worker = WorkerConnection(self._source.connect_once)
+        worker, meter = WorkerConnection(self._source.connect_once), SessionMeter()
         try:
-            while self._read_next(worker):
+            while self._read_next(worker, meter):
                 pass
         except (ReadingStopped, Crowded):
             # the run is over, or other workers read the rest
@@ -82,7 +83,7 @@ class ChunkReaders:
         finally:
             worker.close()
 
-    def _read_next(self, worker: WorkerConnection[Connection]) -> bool:
+    def _read_next(self, worker: WorkerConnection[Connection], meter: SessionMeter) -> bool:
         """Read the next range; return False if no range is left.
 
         Raises:
@@ -100,10 +101,10 @@ class ChunkReaders:
             self._files.discard(path)
             raise
         with self._queue.reading(lease):
-            self._read(worker, lease, path)
+            self._read(worker, lease, path, meter)
         return True
 
-    def _read(self, worker: WorkerConnection[Connection], lease: RangeLease, path: Path) -> None:
+    def _read(self, worker: WorkerConnection[Connection], lease: RangeLease, path: Path, meter: SessionMeter) -> None:
         """Read one range in one transaction, and announce its files."""
         try:
             connection = self._queue.queries.workers.connection(worker)
@@ -120,16 +121,19 @@ class ChunkReaders:
                     done=lambda file: self._announce(lease, file),
                     may_roll=lease.range.may_roll,
                     gave_way=reader.gave_way,
+                    ceiling=self._ceiling,
                 )
-                began = time.monotonic()
+                began, cost = time.monotonic(), SourceCost()
                 try:
                     lease.begin(connection, lock_timeout_s=self._source.lock_timeout_s)
-                    rows = _copy(connection, lease, writer)
+                    rows = _copy(connection, lease, writer, meter, cost)
                 except BaseException:
                     writer.abandon()
                     raise
                 finally:
-                    lease.add_seconds(time.monotonic() - began - writer.waited_s)
+                    cost.bytes, cost.paused_s = writer.received, writer.paused_s
+                    cost.seconds = time.monotonic() - began - writer.waited_s - writer.paused_s
+                    lease.add_cost(cost)
         except (LockedError, ChangedError):
             # the transaction was rolled back, and the session can be used again
             raise
@@ -166,17 +170,18 @@ class ChunkReaders:
             lease.announce(Empty(plan, EmptyRange(**lease.origin.common, blocks=blocks)))
 
 
-def _copy(connection: Connection, lease: RangeLease, writer: ChunkWriter) -> int:
-    """Read a whole range; return the number of its rows."""
+def _copy(connection: Connection, lease: RangeLease, writer: ChunkWriter, meter: SessionMeter, cost: SourceCost) -> int:
+    """Read a whole range; return the number of its rows. Add to what it cost."""
     stream = lease.stream
     query = stream.selection.query(leaf=lease.range.leaf, blocks=lease.range.blocks, bound=stream.bound)
     form = "binary" if stream.selection.binary else "text"
     with connection.cursor() as cursor:
+        meter.begin(connection, cursor)
         copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form)).as_string(connection)
         buffer = writer.buffered()
         cursor.copy_expert(copy, buffer)
         rows: int = cursor.rowcount
         buffer.flush()
         buffer.detach()
-        cursor.execute("COMMIT")
+        meter.commit(cursor, lease.range.counted, cost)
     return rows

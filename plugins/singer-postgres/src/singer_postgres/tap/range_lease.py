@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.epochs import Epoch
     from singer_postgres.tap.events import Empty, Event, Read
     from singer_postgres.tap.snapshots import Snapshot
+    from singer_postgres.tap.source_cost import SourceCost
     from singer_postgres.tap.stream_planning import OpenStream
 
 
@@ -48,6 +49,12 @@ class Range:
     def parts(self) -> list[int]:
         """The oids of the tables to read."""
         return list(self.stream.layout.parts) if self.leaf is None else [self.leaf.oid]
+
+    @property
+    def counted(self) -> list[int] | None:
+        """The tables whose pages the reading session counts; None if it counts only some of what is read."""
+        is_partly = self.leaf is None and (self.stream.is_parallel or not self.stream.relation.leaves)
+        return None if is_partly else self.parts
 
 
 class RangeLease:
@@ -109,10 +116,11 @@ class RangeLease:
                 self._holds_snapshot = False
                 self.snapshot.used()
 
-    def add_seconds(self, seconds: float) -> None:
-        """Add to how long the stream was read."""
+    def add_cost(self, cost: SourceCost) -> None:
+        """Add what reading the range cost the source."""
+        cost.snapshot_s = self.snapshot.age_s
         with self._lock:
-            self.stream.seconds += seconds
+            self.stream.cost.add(cost)
 
     def announce(self, event: Read | Empty) -> None:
         """Put an event into the queue.

@@ -330,6 +330,7 @@ class RangeQueue:
 
     def _retire(self, stream: OpenStream) -> None:
         if stream.snapshot:
+            stream.cost.snapshot_s = max(stream.cost.snapshot_s, stream.snapshot.age_s)
             self._retiring.append(stream.snapshot)
             stream.snapshot = None
 

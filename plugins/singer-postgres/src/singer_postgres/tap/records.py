@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from singer_postgres.core.source.stream_query import StreamQuery
     from singer_postgres.tap.locks import Watch
+    from singer_postgres.tap.read_ceiling import ReadCeiling
     from singer_postgres.tap.snapshots import Snapshot
     from singer_postgres.tap.stream_plan import StreamPlan
     from singer_postgres.tap.stream_planning import OpenStream
@@ -56,6 +57,7 @@ class Records:
         keyed: bool,
         limit: int | None,
         lock_timeout_s: float,
+        ceiling: ReadCeiling | None = None,
     ) -> None:
         """Start with no row read.
 
@@ -63,6 +65,7 @@ class Records:
             properties: the stream's JSON schema, by column.
             keyed: the target knows the primary key, so a row that is read again replaces the earlier one.
             limit: the maximum number of rows.
+            ceiling: how fast to read.
         """
         self._open_stream = open_stream
         self._watch = watch
@@ -71,6 +74,7 @@ class Records:
         self._keyed = keyed
         self._limit = limit
         self._lock_timeout_s = lock_timeout_s
+        self._ceiling = ceiling
         self.last: dict[str, Any] | None = None
         self.count = 0
 
@@ -125,7 +129,7 @@ class Records:
             snapshot = opened.snapshot
             assert snapshot
             self._note(opened, snapshot)
-            stack.enter_context(self._watch.over(snapshot.connection, snapshot.pid))
+            reader = stack.enter_context(self._watch.over(snapshot.connection, snapshot.pid))
             stack.enter_context(snapshot.locked())
             for rows in _read(
                 snapshot.connection,
@@ -139,6 +143,10 @@ class Records:
                     # the target may be slow, and the table's lock is no longer needed
                     stack.close()
                 yield rows
+                if self._ceiling is not None:
+                    # the driver does not tell how much it received
+                    size = sum(len(str(value)) for row in rows for value in row.values())
+                    self._ceiling.pause(size, is_over=reader.gave_way.is_set)
 
     def _note(self, opened: OpenStream, snapshot: Snapshot) -> None:
         self.extracted_at = datetime.fromisoformat(snapshot.at)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.stream_query import ReadColumns
     from singer_postgres.tap.key_trail import KeyTrail
     from singer_postgres.tap.locks import Watch
+    from singer_postgres.tap.read_ceiling import ReadCeiling
     from singer_postgres.tap.storage import Storage
     from singer_postgres.tap.stream_plan import StreamPlan
     from singer_postgres.tap.stream_planning import OpenStream
@@ -121,6 +122,10 @@ class RunningTap(Protocol):
 
     def start_reading(self) -> MessageWriter:
         """Return the writer of chunk messages. The first call starts to read all chunked streams."""
+
+    @property
+    def ceiling(self) -> ReadCeiling | None:
+        """How fast all sessions together may read; None for no limit."""
 
     @property
     def lock_watch(self) -> Watch:

@@ -71,6 +71,15 @@ SETTINGS = th.PropertiesList(
         "One more connection holds the snapshot, and another looks for sessions that wait for a table.",
     ),
     th.Property(
+        "max_source_mb_per_s",
+        th.NumberType(minimum=0, maximum=_MOST_MB),
+        default=0,
+        title="Most to read in a second",
+        description="How much may be read from the source in a second, in MiB, by all parallel reads and the reader of "
+        "the log together; 0 for no limit. Ranges become smaller, so that each statement still ends in about 10 "
+        "seconds.",
+    ),
+    th.Property(
         "snapshot_seconds",
         th.NumberType(minimum=0, maximum=_MOST_SECONDS),
         default=300,

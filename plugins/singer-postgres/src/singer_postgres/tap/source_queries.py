@@ -14,8 +14,8 @@ from psycopg2 import extensions, sql
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
+from singer_postgres.core.read_report import ReadReport
 from singer_postgres.core.source.identity import identity
-from singer_postgres.core.wire import ReadReport, Table
 from singer_postgres.tap import block_ranges
 from singer_postgres.tap.locks import LockedError, Watch
 from singer_postgres.tap.range_lease import Range
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from singer_postgres.core.notices import Notices
     from singer_postgres.core.source.replication_key import Lookback
     from singer_postgres.core.source.stream_query import ReadColumns
+    from singer_postgres.core.wire import Table
     from singer_postgres.tap.connections import SourceConnector
+    from singer_postgres.tap.read_ceiling import ReadCeiling
     from singer_postgres.tap.stream_plan import StreamPlan
 
 _T = TypeVar("_T")
@@ -46,6 +48,7 @@ class ReadSettings:
     parallel: int
     snapshot_s: float
     lookback: Lookback
+    ceiling: ReadCeiling | None = None
 
 
 class SourceQueries:
@@ -104,6 +107,7 @@ class SourceQueries:
             raise LockedError(str(error)) from error
         assert row
         plan = row[0][0]["Plan"]
+        stream.is_parallel = "Workers Planned" in str(plan)
         return float(plan["Plan Rows"]) * float(plan["Plan Width"])
 
     def cut(self, stream: OpenStream) -> list[Range]:
@@ -168,7 +172,19 @@ class SourceQueries:
     def report(self, stream: OpenStream) -> ReadReport:
         """Return how a stream was read, at its end."""
         by, seconds = stream.held_back or (None, None)
-        return ReadReport(self.retries[stream.plan.stream], round(stream.seconds, 3), by, seconds)
+        cost = stream.cost
+        return ReadReport(
+            self.retries[stream.plan.stream],
+            round(cost.seconds, 3),
+            by,
+            seconds,
+            source_bytes=cost.bytes,
+            source_buffers_hit=cost.buffers_hit,
+            source_buffers_read=cost.buffers_read,
+            source_wal_bytes=cost.wal_bytes,
+            snapshot_seconds=round(cost.snapshot_s, 3),
+            seconds_paused=round(cost.paused_s, 3),
+        )
 
     def release(self, snapshot: Snapshot) -> None:
         """End a snapshot, and keep its connection for another snapshot."""

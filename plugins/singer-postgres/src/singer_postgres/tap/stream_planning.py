@@ -26,6 +26,7 @@ from singer_postgres.tap import earlier_rows, locks, ordered_bookmark
 from singer_postgres.tap.epochs import Epoch
 from singer_postgres.tap.locks import Pause
 from singer_postgres.tap.snapshots import Snapshot
+from singer_postgres.tap.source_cost import SourceCost
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,8 +64,10 @@ class OpenStream:
     """How often in a row a range was interrupted for a waiting session."""
     breaks: int = 0
     """How often in a row a connection broke."""
-    seconds: float = 0.0
-    """How long parallel workers read it, added up."""
+    cost: SourceCost = field(default_factory=SourceCost)
+    """What reading it has cost the source."""
+    is_parallel: bool = False
+    """The server reads it with more than one process, whose counts a session does not have."""
     held_back: tuple[str, float] | None = None
     """What holds the bookmark back, and for how many seconds it has done so."""
 

@@ -42,6 +42,6 @@ def refuse_expired_snapshot(stream: OpenStream, snapshot_s: float) -> None:
     if stream.plan.method == "FULL_TABLE" and stream.expired:
         msg = (
             f"{stream.plan.stream} is read whole under one snapshot, which took longer than snapshot_seconds = "
-            f"{snapshot_s:g}; raise that, or give the stream a replication key."
+            f"{snapshot_s:g}; raise that (and max_source_mb_per_s, if it is set), or give the stream a replication key."
         )
         raise SnapshotExpiredError(msg)

@@ -229,6 +229,7 @@ class CopyStream(PostgresStream):
             keyed=all(map_.transformed_key_properties for map_ in self.stream_maps),
             limit=limit,
             lock_timeout_s=self.config["lock_timeout"],
+            ceiling=self._tap.ceiling,
         )
         for row in reading:
             self._extracted_at = reading.extracted_at

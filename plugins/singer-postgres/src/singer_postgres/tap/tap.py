@@ -46,6 +46,7 @@ from singer_postgres.tap.discovery import catalog
 from singer_postgres.tap.locks import LockedError, Pause, Watch
 from singer_postgres.tap.log import log_records
 from singer_postgres.tap.log.log_run import LogRun, refuse_without_log
+from singer_postgres.tap.read_ceiling import ReadCeiling
 from singer_postgres.tap.settings import OF_ANOTHER_SLOT, SETTINGS, WITHOUT_EFFECT
 from singer_postgres.tap.source_queries import ReadSettings
 from singer_postgres.tap.stream_planning import OpenStream, open_stream
@@ -232,6 +233,12 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
         """The watch for sessions that wait for tables which are read as records."""
         return Watch(self.source)
 
+    @cached_property
+    def ceiling(self) -> ReadCeiling | None:
+        """How fast all sessions together may read; None for no limit."""
+        mb_per_s = float(self.config["max_source_mb_per_s"])
+        return ReadCeiling(mb_per_s) if mb_per_s else None
+
     @property
     def chunk_directory(self) -> Path:
         """The parent of the runs' chunk directories."""
@@ -251,11 +258,13 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
             ]
             self._files = ChunkFiles(self.chunk_directory, limit=self.config["chunks_outstanding"])
             watch_reader(self._files)
+            chunk_bytes = max(1, round(self.config["chunk_size_mb"] * 2**20))
             settings = ReadSettings(
-                chunk_bytes=max(1, round(self.config["chunk_size_mb"] * 2**20)),
+                chunk_bytes=min(chunk_bytes, self.ceiling.range_bytes) if self.ceiling else chunk_bytes,
                 parallel=self.config["max_parallel"],
                 snapshot_s=float(self.config["snapshot_seconds"]),
                 lookback=self._lookback,
+                ceiling=self.ceiling,
             )
             # all plans come first, because a stream's state changes while it is read
             plans = [copy.deepcopy(stream.plan) for stream in streams if stream.replication_method != "LOG_BASED"]
@@ -279,6 +288,7 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
             failed=self.stream_failed,
             logger=self.logger,
             is_comparable=is_comparable,
+            ceiling=self.ceiling,
         )
 
     def _log_run(self, streams: Sequence[CopyStream], *, are_all: bool) -> LogRun | None:

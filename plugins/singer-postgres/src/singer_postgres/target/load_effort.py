@@ -8,12 +8,12 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from singer_postgres.core.warehouse.run_history import Work
+from singer_postgres.core.warehouse.run_history import COSTS, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from singer_postgres.core.wire import ReadReport
+    from singer_postgres.core.read_report import ReadReport
 
 
 class LoadEffort:
@@ -48,4 +48,5 @@ class LoadEffort:
             seconds_merging=self._nanoseconds["merging"] / 1e9,
             held_by=report.held_by,
             held_seconds=report.held_seconds,
+            **{name: getattr(report, name) for name in COSTS},
         )

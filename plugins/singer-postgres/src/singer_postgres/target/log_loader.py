@@ -147,6 +147,7 @@ class LogLoader:
                 self._life.fifo = job.batch.acknowledge
                 with self._life.during(self._connected()):
                     self._cut(job, job.batch)
+                    self._expire(job, job.batch)
         except Exception as error:  # noqa: BLE001 - the main thread reports it
             self._error = driver_errors.wrap_driver_error(
                 error,
@@ -252,6 +253,11 @@ class LogLoader:
             self._counted(load, written, last=cut.last)
         self._done(job.number)
         self._began.set()
+
+    def _expire(self, job: LogJob, cut: Cut) -> None:
+        """Delete what the histories of changes no longer keep, once the run's last cut is committed."""
+        for stream in self._in(cut) if cut.last else ():
+            job.described[stream].expire(self._connected(), cut)
 
     def _in(self, cut: Cut) -> list[str]:
         return [stream for stream in cut.streams if not self._has_failed(stream)]

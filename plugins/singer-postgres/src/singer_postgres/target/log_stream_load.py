@@ -7,15 +7,18 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from psycopg import Error
+
 from singer_postgres.core.change_columns import CHANGE_COLUMNS, old_key
-from singer_postgres.core.errors import StateAheadError
+from singer_postgres.core.errors import StateAheadError, one_line
+from singer_postgres.core.read_report import ReadReport
 from singer_postgres.core.warehouse import brief_locks, schema_changes, tables
 from singer_postgres.core.warehouse.change_history import ChangeHistory
 from singer_postgres.core.warehouse.followed_streams import FollowedStreams
 from singer_postgres.core.warehouse.log_merge import LogMerge
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
-from singer_postgres.core.wire import ReadReport, refuse_own_name
+from singer_postgres.core.wire import refuse_own_name
 from singer_postgres.target import stage_columns
 from singer_postgres.target.stream_load import StreamLoad
 
@@ -75,7 +78,9 @@ class LogStreamLoad(StreamLoad):
             )
             raise StateAheadError(msg)
         before = self._state.columns(connection, self.stream, self.table)
-        self._ensured = tables.ensure_table(connection, self.schema, self.table, before=before)
+        self._ensured = tables.ensure_table(
+            connection, self.schema, self.table, before=before, partitioning=self._partitioning
+        )
         if self._changes is not None:
             self._changes.ensure(connection, self._types)
             if self.stream not in cut.loaded:
@@ -125,6 +130,8 @@ class LogStreamLoad(StreamLoad):
             types=types,
             casts=casts,
             hard_delete=self._run.hard_delete,
+            make_room=latest._make_room,
+            is_partitioned=latest._partitions is not None,
             commits=latest.table.commits,
             history=latest._changes,
         )
@@ -134,6 +141,16 @@ class LogStreamLoad(StreamLoad):
         types = tables.types_here(connection, self.table)
         old = {old_key(number): types[name] for number, name in enumerate(self.table.key, 1)}
         return {**CHANGE_COLUMNS, **old, **types}
+
+    def expire(self, connection: Connection, cut: Cut) -> None:
+        """Delete changes that are older than `change_history_days`, once the run's last cut is committed."""
+        days = self._run.change_history_days
+        if self._changes is None or not days:
+            return
+        try:
+            self._changes.expire(connection, cut.at, days)
+        except Error as error:
+            _LOGGER.warning("Expired changes of %s are left to the next run: %s", self.stream, one_line(error))
 
     def log_stamp(self, cut: Cut) -> Stamp:
         """Return the metadata of rows of a cut."""
@@ -151,11 +168,8 @@ class LogStreamLoad(StreamLoad):
         self._followed.follow(
             connection, self.stream, self.table, slot=cut.slot, is_loading=False, has_rows=written.inserted > 0
         )
-        if self._changes is not None:
-            if self.stream in cut.loaded:
-                self._changes.begin(connection, cut.end, cut.at)
-            if cut.last:
-                self._changes.expire(connection, cut, self._run.change_history_days)
+        if self._changes is not None and self.stream in cut.loaded:
+            self._changes.begin(connection, cut.end, cut.at)
         if written != RowCounts():
             self.history.count(connection, written, bytes_=bytes_)
         if cut.last:

@@ -52,6 +52,24 @@ SETTINGS = th.PropertiesList(
         "the tap); 0 keeps all.",
     ),
     th.Property(
+        "raw_partitions",
+        th.ObjectType(
+            additional_properties=th.ObjectType(
+                th.Property("by", th.StringType, allowed_values=["hash", "range"], required=True),
+                th.Property("column", th.StringType),
+                th.Property("count", th.IntegerType(minimum=2, maximum=1024)),
+                th.Property("width", th.CustomType({"type": ["integer", "string"], "minimum": 1})),
+                additional_properties=False,
+            )
+        ),
+        default={},
+        examples=[{"public-orders": {"by": "range", "width": 10_000_000}}],
+        title="Partitioned tables",
+        description="Streams whose new tables are partitioned by a `column` of their key (by default its first), by "
+        'stream, such as `public-orders`: `{"by": "hash", "count": 16}`, or `{"by": "range", "width": 10000000}`, '
+        "with `day`, `week`, `month` or `year` as the width of a time. A table that is there already stays as it is.",
+    ),
+    th.Property(
         "run_id",
         th.StringType,
         title="Run id",

@@ -23,7 +23,7 @@ from target_postgres.sinks import PostgresSink
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import NameTakenError, SingerPostgresError, one_line
-from singer_postgres.core.warehouse import brief_locks, merge, rejects, schema_changes, tables
+from singer_postgres.core.warehouse import brief_locks, merge, partitions, rejects, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun, Work
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 
+    from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.target.running import RunningTarget
 
 # the longest name of a table or column in PostgreSQL, unless it was built with another limit
@@ -67,6 +68,12 @@ class RecordSink(PostgresSink):
     @cached_property
     def _name(self) -> sql.Identifier:
         return sql.Identifier(self._destination, self.table_name)
+
+    _partitions: Partitions | None = None
+
+    @property
+    def _partitioning(self) -> Mapping[str, Any] | None:
+        return self._target.config["raw_partitions"].get(self.stream_name)
 
     @cached_property
     def _columns(self) -> list[str]:
@@ -116,10 +123,13 @@ class RecordSink(PostgresSink):
             table = self._described(connection)
 
             def attempt() -> Sequence[schema_changes.Change]:
-                changes = tables.ensure_table(connection, self._destination, table, keep_types=True).changes
-                schema_changes.record(connection, self.history, changes)
+                ensured = tables.ensure_table(
+                    connection, self._destination, table, keep_types=True, partitioning=self._partitioning
+                )
+                self._partitions = ensured.partitions
+                schema_changes.record(connection, self.history, ensured.changes)
                 self.history.begin(connection, bookmark=None)
-                return changes
+                return ensured.changes
 
             changes = brief_locks.with_brief_locks(connection, attempt, table=self._name)
             tables.ensure_xid_index(connection, self._destination, table.name)
@@ -299,15 +309,26 @@ class RecordSink(PostgresSink):
 
     def _merge(self, connection: psycopg.Connection[Any], records: list[dict[str, Any]]) -> RowCounts:
         stage = sql.Identifier("pg_temp", "records")
+        key = tuple(self.key_properties)
+        self._copy(connection, stage, records)
+        within = partitions.make_room(
+            connection,
+            self._destination,
+            self.table_name,
+            stage,
+            partitions=self._partitions,
+            width=(self._partitioning or {}).get("width"),
+        )
         statement = merge.upsert_records(
             stage,
             self._name,
             columns=self._columns,
             compared=[name for name in self._columns if name not in METADATA or name in _COMPARED_METADATA],
-            key=tuple(self.key_properties),
+            key=key,
+            within=within,
         )
-        self._copy(connection, stage, records)
-        row = connection.execute(merge.counted(statement)).fetchone()
+        into = merge.Into(self._name, key, self._partitions is not None, within)
+        row = connection.execute(merge.counted(statement, into)).fetchone()
         connection.execute(sql.SQL("TRUNCATE {}").format(stage))
         assert row
         return RowCounts(inserted=row[0], updated=row[1])

@@ -20,6 +20,7 @@ from singer_postgres.core.warehouse import (
     late_key,
     manual_changes,
     merge,
+    partitions,
     schema_changes,
     state_ahead,
     tables,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.connections import WarehouseConnector
+    from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
@@ -63,6 +65,7 @@ class LoadRun:
     hard_delete: bool
     history_days: float
     change_history_days: float
+    raw_partitions: Mapping[str, Any]
     opening: threading.Lock
 
 
@@ -133,6 +136,20 @@ class StreamLoad:
         return self._ensured.casts if self._ensured else {}
 
     @property
+    def _partitioning(self) -> Mapping[str, Any] | None:
+        return self._run.raw_partitions.get(self.stream)
+
+    @property
+    def _partitions(self) -> Partitions | None:
+        return self._ensured.partitions if self._ensured else None
+
+    def _make_room(self, connection: Connection, stage: sql.Composable) -> sql.Composable | None:
+        width = (self._partitioning or {}).get("width")
+        return partitions.make_room(
+            connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width
+        )
+
+    @property
     def _is_full(self) -> bool:
         return self.table.method == "FULL_TABLE"
 
@@ -173,6 +190,7 @@ class StreamLoad:
             whole=whole,
             key_later=is_first,
             key_pending=pending,
+            partitioning=self._partitioning,
         )
         self._lacks_key = self._ensured.lacks_key
         changes = self._ensured.changes
@@ -205,7 +223,9 @@ class StreamLoad:
         self._key_first = bool(self._triggers or (self._ensured and self._ensured.watched))
         # all rows come again, and most of them would be there twice
         self._key_first = self._key_first or not (empty or origin.resumed)
-        if self._casts or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
+        # rows of ranges need their partitions first
+        ranges = self._partitions is not None and self._partitions.strategy == "r"
+        if self._casts or ranges or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
             return
         try:
             with connection.transaction():
@@ -438,8 +458,10 @@ class StreamLoad:
         stage = self._cast(stage)
         if not self._is_full:
             self._refuse_other_values(connection, stage)
-        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp)
-        row = connection.execute(merge.counted(upsert)).fetchone()
+        within = self._make_room(connection, stage)
+        upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp, within=within)
+        into = merge.Into(self._target, key, self._partitions is not None, within)
+        row = connection.execute(merge.counted(upsert, into)).fetchone()
         assert row
         if self._triggers and key:
             left = merge.not_as_staged(stage, self._target, columns=self._columns, key=key, stamp=stamp)

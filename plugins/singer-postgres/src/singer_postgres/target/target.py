@@ -198,6 +198,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
             bool(self.config.get("hard_delete")),
             self.config["history_days"],
             self.config["change_history_days"],
+            self.config["raw_partitions"],
             self._opening,
         )
         table = Table.from_json(described)

@@ -15,6 +15,7 @@ from rich.table import Table
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import run_history
+from tidemark.inspect import source_costs
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _LATEST = """
     select distinct on (source, stream) table_name, stream, run_id, outcome, started_at, ended_at, rows_read,
         rows_inserted, rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
-        now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream)
-    from {} order by source, stream, started_at desc
+        now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream), {}
+    from {} run order by source, stream, started_at desc
 """
 
 
@@ -34,6 +35,7 @@ class LatestRun:
     """The latest run of a stream. `age` is the time since the last successful run read the source.
 
     Attributes:
+        costs: what reading cost the source, by the columns of the history; None before a run of this release.
         retired: the source or the stream was given up, so its age does not matter.
     """
 
@@ -52,6 +54,7 @@ class LatestRun:
     bookmark: str | None
     error: str | None
     age: timedelta | None
+    costs: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values: instants in ISO 8601, the age in seconds."""
@@ -93,7 +96,7 @@ def _read(
             advisory_locks.key("tidemark load", source.raw_schema, table_name),
             LatestRun(source.name, bool(source.retired) or stream in source.retired_streams, stream, *row),
         )
-        for table_name, stream, *row in connection.execute(sql.SQL(_LATEST).format(name))
+        for table_name, stream, *row in connection.execute(sql.SQL(_LATEST).format(source_costs.COLUMN, name))
     ]
 
 
@@ -107,6 +110,7 @@ def table(runs: list[LatestRun], *, several: bool) -> Table:
     shown.add_column("stream", no_wrap=True)
     for heading in ("last run", "read", "new", "changed", "deleted", "rejected"):
         shown.add_column(heading, justify="right" if heading != "last run" else "left", no_wrap=True)
+    shown.add_column("from the source", justify="right", no_wrap=True)
     shown.add_column("age", justify="right", no_wrap=True)
     shown.add_column("error", overflow="fold")
     for run in runs:
@@ -116,6 +120,7 @@ def table(runs: list[LatestRun], *, several: bool) -> Table:
             f"{run.source}/{run.stream}" if several else run.stream,
             f"[{colour}]{run.outcome}[/] {run.started_at:%Y-%m-%d %H:%M}",
             *(f"{figure:,}" for figure in figures),
+            source_costs.brief(run.costs or {}),
             "retired" if run.retired else _spoken(run.age),
             one_line(run.error) if run.error else "",
         )

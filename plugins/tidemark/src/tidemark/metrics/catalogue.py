@@ -103,9 +103,29 @@ STREAM_RUNNING_ROWS = Metric(
 STREAM_LAST_RUN_SECONDS = Metric(
     "tidemark_stream_last_run_duration_seconds",
     "How long the last ended run took for the stream. The step `whole` is the time from its beginning to its end. The "
-    "others add up what parallel workers did: reading the source, copying into the warehouse, and merging.",
+    "others add up what parallel workers did: reading the source, pausing to stay below max_source_mb_per_s, copying "
+    "into the warehouse, and merging.",
     (*_STREAM, "step"),
-    "4 a stream",
+    "5 a stream",
+)
+STREAM_SOURCE_BYTES = Metric(
+    "tidemark_stream_last_run_source_bytes",
+    "What the source sent in the last successful run, and the WAL that it wrote because it was read; only PostgreSQL "
+    "18 counts that.",
+    (*_STREAM, "kind"),
+    "2 a stream",
+)
+STREAM_SOURCE_PAGES = Metric(
+    "tidemark_stream_last_run_source_pages",
+    "Pages that the source looked at for that run: hit in its memory, or read from its system. Absent for views.",
+    (*_STREAM, "found"),
+    "2 a stream",
+)
+STREAM_SNAPSHOT = Metric(
+    "tidemark_stream_last_run_snapshot_seconds",
+    "The longest time for which that run held a snapshot in the source. The source keeps dead rows as long.",
+    _STREAM,
+    _PER_STREAM,
 )
 STREAM_LAST_RUN_ROWS = Metric(
     "tidemark_stream_last_run_rows",
@@ -134,6 +154,13 @@ STREAM_REJECTS = Metric(
 )
 STREAM_BYTES = Metric(
     "tidemark_stream_loaded_bytes_total", "Size of the files that were loaded.", _STREAM, _PER_STREAM, "counter"
+)
+STREAM_SIZE = Metric(
+    "tidemark_stream_table_size_bytes",
+    "The size of the stream's table in the warehouse (rows), and of the history of its changes (changes), with indexes "
+    "and partitions, as the last VACUUM or ANALYZE saw them.",
+    (*_STREAM, "table"),
+    "2 a stream",
 )
 STREAM_RUNS = Metric(
     "tidemark_stream_runs_total",

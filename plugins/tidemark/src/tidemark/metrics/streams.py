@@ -18,7 +18,7 @@ from singer_postgres.core.warehouse import (
 )
 from singer_postgres.core.warehouse.system_tables import version_of
 from tidemark.inspect import log_status
-from tidemark.metrics import catalogue
+from tidemark.metrics import catalogue, table_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,8 @@ _RUNS = """
     ) ended on true
     left join lateral (
         select extract(epoch from ended_at - started_at)::float8 as seconds, seconds_reading, seconds_copying,
-            seconds_merging, held_by, held_seconds,
+            seconds_merging, seconds_paused, held_by, held_seconds, snapshot_seconds, source_bytes, source_wal_bytes,
+            source_buffers_hit, source_buffers_read,
             array_agg(rows_inserted + rows_updated + rows_deleted) over
                 (order by started_at desc rows between current row and unbounded following) as written
         from unnest(found.runs) where outcome = 'succeeded' order by started_at desc limit 1
@@ -143,6 +144,9 @@ def collect(connection: Connection, tables: SystemTables, samples: Samples) -> l
             # a run may follow the log for hours, and its stream is as fresh as its slot
             lag = followed.get((row["source"], stream), row["lag"])
             samples.add(catalogue.STREAM_LAG, lag, schema, stream)
+        has_states = tables.version(schema, state_table.TABLE.name) > 0
+        of_streams = {(row["source"], stream) for stream, row in totals.items()} if has_states else set()
+        table_sizes.collect(connection, schema, of_streams, samples)
         for row in _of(totals, runs):
             locked = None
             if row["table_name"] is not None:
@@ -245,8 +249,14 @@ def _tell_runs(samples: Samples, stream: tuple[str, str], row: dict[str, Any]) -
         ("read", "seconds_reading"),
         ("copy", "seconds_copying"),
         ("merge", "seconds_merging"),
+        ("paused", "seconds_paused"),
     ):
         samples.add(catalogue.STREAM_LAST_RUN_SECONDS, row[column], *stream, step)
+    samples.add(catalogue.STREAM_SNAPSHOT, row["snapshot_seconds"], *stream)
+    samples.add(catalogue.STREAM_SOURCE_BYTES, row["source_bytes"], *stream, "sent")
+    samples.add(catalogue.STREAM_SOURCE_BYTES, row["source_wal_bytes"], *stream, "wal")
+    samples.add(catalogue.STREAM_SOURCE_PAGES, row["source_buffers_hit"], *stream, "hit")
+    samples.add(catalogue.STREAM_SOURCE_PAGES, row["source_buffers_read"], *stream, "read")
     if row["seconds"] is not None:
         samples.add(catalogue.STREAM_HELD, row["held_seconds"] or 0, *stream, row["held_by"] or "nothing")
     last, *before = row["written"] or [None]

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from singer_postgres.core.warehouse import run_history, schema_changes
 from tidemark.errors import UnreachableError, UsageError
+from tidemark.inspect import source_costs
 from tidemark.project import connections, database_settings
 from tidemark.run.outcome import named
 
@@ -32,6 +33,7 @@ class RunReport:
         run_id: identifies the run in Meltano's log, in dbt's and in the warehouse's history.
         error: why it failed: `code`, `transient`, `hint`, and `message` on one line; None if it succeeded.
         streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
+        source_costs: what reading them cost the source, by stream, each by the columns of the history.
         rows_moved: how many rows this run wrote, and any other run since `moved_since`: rows of raw if this run loaded
         something, rows of models if dbt ran. None if the warehouse could not be asked.
         as_of: the time of these counts, by the warehouse's clock; the `moved_since` of the next report.
@@ -43,6 +45,7 @@ class RunReport:
     run_id: str
     error: dict[str, Any] | None = None
     streams: dict[str, dict[str, int]] = field(default_factory=dict)
+    source_costs: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows_moved: int | None = 0
     as_of: str | None = None
     nodes: dict[str, int] = field(default_factory=dict)
@@ -59,7 +62,8 @@ class RunReport:
         """Yield the report as lines of text."""
         for stream, rows in sorted(self.streams.items()):
             figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
-            yield f"{stream}: {figures}"
+            cost = source_costs.spoken(self.source_costs.get(stream, {}))
+            yield f"{stream}: {figures}{f'; from the source {cost}' if cost else ''}"
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
         if self.left_out:
@@ -133,6 +137,8 @@ def _ask_warehouse(  # noqa: PLR0913, PLR0917 - everything that it needs
                     for stream, *change in connection.execute(sql.SQL(query).format(table), [report.run_id]):
                         report.schema_changes.append(f"{stream}: {schema_changes.Change(*change)}")
             if report.streams:
+                for schema in schemas:
+                    report.source_costs |= _costs_of_streams(connection, schema, report.run_id)
                 recorded = sum(_rows_of_streams(connection, schema, report.run_id, since) for schema in schemas)
                 moved = max(recorded, _counted(report))
             report.as_of = connection.execute("select clock_timestamp()").fetchone()[0].isoformat()  # type: ignore[index]
@@ -160,6 +166,14 @@ def _rows_of_streams(connection: psycopg.Connection[Any], schema: str, run_id: s
         "where run_id = %s or coalesce(ended_at, started_at) > %s"
     )
     return int((connection.execute(query.format(table), [run_id, since]).fetchone() or (0,))[0])
+
+
+def _costs_of_streams(connection: psycopg.Connection[Any], schema: str, run_id: str) -> dict[str, dict[str, Any]]:
+    table = sql.Identifier(schema, run_history.TABLE.name)
+    if not _exists(connection, table):
+        return {}
+    query = sql.SQL("select stream, {} from {} run where run_id = %s").format(source_costs.COLUMN, table)
+    return {stream: costs for stream, costs in connection.execute(query, [run_id]) if costs}
 
 
 def _rows_of_models(

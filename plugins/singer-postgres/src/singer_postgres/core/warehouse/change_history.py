@@ -7,6 +7,8 @@ key is a 'delete' of the old one and an 'insert' of the new one.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import widening
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+_LOGGER = logging.getLogger("target-postgres")
 _SUFFIX = "_changes"
+# A batch takes a fraction of a second. A run that finds years of changes leaves most of them to the next ones.
+_EXPIRED_AT_ONCE, _EXPIRE_S = 20_000, 5.0
 # what PostgreSQL takes as a name
 _LENGTH = 63
 _LSN, _AT = COMMITS
@@ -205,11 +210,34 @@ class ChangeHistory:
         )
         connection.execute(insert)
 
-    def expire(self, connection: Connection, cut: Cut, days: float) -> None:
-        """Delete changes that are older than some days; none if that is 0."""
-        if days:
-            connection.execute(
-                sql.SQL("DELETE FROM {} WHERE {} < {}::timestamptz - make_interval(secs => {})").format(
-                    self._table, sql.Identifier(_AT), sql.Literal(cut.at), sql.Literal(days * 86_400.0)
-                )
-            )
+    def expire(self, connection: Connection, at: str, days: float) -> None:
+        """Delete changes that are older than some days, the oldest first, in small transactions of their own.
+
+        Changes come in the order of the key, so the oldest are found by its index. An index on the time would have to
+        be kept up to date with each change, and a BRIN index finds less and less once new rows fill the freed pages.
+
+        Args:
+            at: until when the days are counted.
+        """
+        delete = sql.SQL(
+            "WITH oldest AS (SELECT {key}, {at} FROM {table} ORDER BY {key} LIMIT {batch}) "
+            "DELETE FROM {table} t USING oldest s WHERE {matched} "
+            "AND s.{at} < {now}::timestamptz - make_interval(secs => {seconds})"
+        ).format(
+            key=merge.names([_LSN, NUMBER]),
+            at=sql.Identifier(_AT),
+            table=self._table,
+            batch=sql.Literal(_EXPIRED_AT_ONCE),
+            matched=merge.matched([_LSN, NUMBER]),
+            now=sql.Literal(at),
+            seconds=sql.Literal(days * 86_400.0),
+        )
+        began, deleted = time.monotonic(), _EXPIRED_AT_ONCE
+        while deleted == _EXPIRED_AT_ONCE:
+            with connection.transaction():
+                # both would read all of the table, and the planner knows nothing of how few of its rows are old
+                connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
+                deleted = connection.execute(delete).rowcount
+            if deleted == _EXPIRED_AT_ONCE and time.monotonic() - began > _EXPIRE_S:
+                _LOGGER.info("Expired changes are left to the next run: table=%s.%s", self._schema, self._name)
+                return

@@ -7,6 +7,7 @@ the change before, or else from the table's row. After an update of the key, tha
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.change_columns import (
@@ -21,12 +22,12 @@ from singer_postgres.core.change_columns import (
     old_key,
 )
 from singer_postgres.core.sql_compat import sql
-from singer_postgres.core.warehouse.merge import differs, matched, names
+from singer_postgres.core.warehouse.merge import Into, differs, matched, names
 from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import psycopg
 
@@ -53,6 +54,8 @@ class LogMerge:
         types: Mapping[str, str],
         casts: Mapping[str, str],
         hard_delete: bool,
+        make_room: Callable[[Connection, sql.Composable], sql.Composable | None],
+        is_partitioned: bool = False,
         commits: bool = False,
         history: ChangeHistory | None = None,
     ) -> None:
@@ -62,11 +65,15 @@ class LogMerge:
             columns: the stream's columns.
             types: their types in the stage.
             casts: the table's types, by column name, for columns that cast the stream's values.
+            make_room: makes the partitions that rows of the stage need; returns a condition as `partitions.make_room`.
+            is_partitioned: the table has partitions.
             commits: the table has the columns COMMITS.
             history: keeps all changes.
         """
         self.doubt: str | None = None
         self._stage = stage
+        self._make_room = make_room
+        self._into = Into(target, key, is_partitioned)
         self._commits = COMMITS if commits else {}
         self._history = history
         self._olds = [old_key(number) for number in range(1, len(key) + 1)]
@@ -120,7 +127,8 @@ class LogMerge:
         if self._history is not None and keeps_all:
             self._history.append(connection, self._stage, self._parts["target"], columns=self._columns, key=self._key)
             deleted = self._truncate(connection, stamp) if has_truncated else 0
-        row = connection.execute(self._apply(stamp)).fetchone()
+        within = self._make_room(connection, self._stage)
+        row = connection.execute(self._apply(stamp, within)).fetchone()
         assert row
         return RowCounts(inserted=row[0], updated=row[1], deleted=deleted + row[2])
 
@@ -245,11 +253,12 @@ class LogMerge:
             )
             connection.execute(update)
 
-    def _apply(self, stamp: Stamp) -> sql.Composed:
+    def _apply(self, stamp: Stamp, within: sql.Composable | None) -> sql.Composed:
         """Return the statement that applies each key's last change, and counts."""
         values = stamp.expressions()
+        same, into = matched(self._key, within), replace(self._into, within=within)
         is_deleted = self._sql("s.{operation} = {delete} AND ", delete=sql.Literal(DELETE))
-        deletion = self._deletion(stamp, is_deleted + matched(self._key))
+        deletion = self._deletion(stamp, is_deleted + same)
         return self._sql(
             "WITH last AS MATERIALIZED (SELECT DISTINCT ON ({key}) {fields}, {operation}, {lsn}, {committed_at} "
             "FROM {stage} s "
@@ -258,15 +267,17 @@ class LogMerge:
             "merged AS (INSERT INTO {target} AS t ({all}) SELECT {selected}, {values} FROM last s "
             "LEFT JOIN {target} t ON {matched} WHERE s.{operation} = {upsert} "
             "AND (t.{first_key} IS NULL OR {differs} OR t._sdc_deleted_at IS NOT NULL) "
-            "ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING xmax = 0 AS inserted) "
+            "ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING {returning}) "
             "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted), "
-            "(SELECT count(*) FROM deleted) FROM merged",
+            "(SELECT count(*) FROM deleted) FROM {merged}",
+            returning=into.returning,
+            merged=into.merged,
             fields=self._fields(),
             deletion=deletion,
             all=names([*self._columns, *METADATA, *self._commits]),
             selected=names(self._columns, "s"),
             values=sql.SQL(", ").join([*(values[name] for name in METADATA), *self._commit().values()]),
-            matched=matched(self._key),
+            matched=same,
             upsert=sql.Literal(UPSERT),
             first_key=sql.Identifier(self._key[0]),
             differs=differs(self._columns),

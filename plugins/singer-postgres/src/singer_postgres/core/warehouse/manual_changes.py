@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _TABLE = """
     select relkind::text, pg_catalog.row_security_active(oid), pg_catalog.pg_has_role(relowner, 'usage'),
-        (select min(rulename::text) from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN')
+        (select min(rulename::text) from pg_catalog.pg_rewrite where ev_class = c.oid and rulename <> '_RETURN'),
+        case when relispartition then (
+            select inhparent::regclass::text from pg_catalog.pg_inherits where inhrelid = c.oid
+        ) end
     from pg_catalog.pg_class c where oid = to_regclass(%s)
 """
 _TRIGGERS = f"""
@@ -36,17 +39,23 @@ def refuse(connection: Connection, schema: str, table: str) -> None:
     """Refuse a table that can't take rows unchanged.
 
     Raises:
-        SingerPostgresError: the relation is not a table, or has a rule or row-level security.
+        SingerPostgresError: the relation is not a table of its own, or has a rule or row-level security.
     """
     name = sql.Identifier(schema, table).as_string()
     row = connection.execute(_TABLE, [name]).fetchone()
     if row is None:
         return
-    kind, hides_rows, is_ours, rule = row
+    kind, hides_rows, is_ours, rule, parent = row
     if kind in _KINDS:
         msg = (
             f"{schema}.{table} is {_KINDS[kind]}, and the stream's rows need a table of that name. Rename it: "
             f"ALTER {_WORDS[kind]} {name} RENAME TO …;"
+        )
+        raise WarehouseAlteredError(msg)
+    if parent:
+        msg = (
+            f"{schema}.{table} is a partition of {parent}, and the stream's rows need a table of that name. Rename it: "
+            f"ALTER TABLE {name} RENAME TO …;"
         )
         raise WarehouseAlteredError(msg)
     if rule:

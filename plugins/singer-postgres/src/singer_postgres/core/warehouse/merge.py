@@ -6,6 +6,7 @@ lock and log every row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from singer_postgres.core.sql_compat import sql
@@ -26,11 +27,13 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
     key: Sequence[str],
     stamp: Stamp,
     guarded: bool = True,
+    within: sql.Composable | None = None,
 ) -> sql.Composed:
     """Return the statement that merges the rows of `stage` into `target`; see `counted`.
 
     Args:
         guarded: skip a row if its snapshot is older than that of the existing row.
+        within: a condition that existing rows `t` with a key of the stage meet; see `partitions.make_room`.
     """
     values = stamp.expressions()
     query = sql.SQL("INSERT INTO {target} AS t ({names}) SELECT {fields}, {values} FROM {stage} s").format(
@@ -52,7 +55,7 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
         "ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
     ).format(
         target=target,
-        matched=matched(key),
+        matched=matched(key, within),
         first_key=sql.Identifier(key[0]),
         newer=newer,
         differs=differs(columns),
@@ -65,18 +68,20 @@ def upsert(  # noqa: PLR0913 - the parts of the statement
     )
 
 
-def upsert_records(
+def upsert_records(  # noqa: PLR0913 - the parts of the statement
     stage: sql.Composable,
     target: sql.Composable,
     *,
     columns: Sequence[str],
     compared: Sequence[str],
     key: Sequence[str],
+    within: sql.Composable | None = None,
 ) -> sql.Composed:
     """Return the statement that merges staged records, which have their own metadata, into `target`; see `counted`.
 
     Args:
         compared: the columns that are compared with the existing row.
+        within: as for `upsert`.
     """
     query = sql.SQL(
         "INSERT INTO {target} AS t ({names}, {xid}) SELECT {fields}, pg_current_xact_id() FROM {stage} s"
@@ -90,7 +95,7 @@ def upsert_records(
         "ON CONFLICT ({key}) DO UPDATE SET {updates}"
     ).format(
         target=target,
-        matched=matched(key),
+        matched=matched(key, within),
         first_key=sql.Identifier(key[0]),
         differs=differs(compared),
         key=names(key),
@@ -100,13 +105,45 @@ def upsert_records(
     )
 
 
-def counted(insert: sql.Composable) -> sql.Composed:
+def counted(insert: sql.Composable, into: Into) -> sql.Composed:
     """Return a query that runs `insert` and returns the numbers of inserted and updated rows."""
-    # ON CONFLICT locks a row before it updates it, which sets xmax; an inserted row has xmax 0
     return sql.SQL(
-        "WITH merged AS ({} RETURNING xmax = 0 AS inserted) "
-        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
-    ).format(insert)
+        "WITH merged AS ({} RETURNING {}) "
+        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM {}"
+    ).format(insert, into.returning, into.merged)
+
+
+@dataclass(frozen=True)
+class Into:
+    """The table of an INSERT … ON CONFLICT, and how its inserted and updated rows are told apart.
+
+    Attributes:
+        is_partitioned: PostgreSQL returns no system column of it.
+        within: as for `upsert`.
+    """
+
+    target: sql.Composable
+    key: Sequence[str]
+    is_partitioned: bool = False
+    within: sql.Composable | None = None
+
+    @property
+    def returning(self) -> sql.Composable:
+        """What the INSERT, of the table AS t, returns."""
+        if self.is_partitioned and self.key:
+            return names(self.key, "t")
+        # ON CONFLICT locks a row before it updates it, which sets xmax; an inserted row has xmax 0
+        return sql.SQL("true AS inserted" if self.is_partitioned else "xmax = 0 AS inserted")
+
+    @property
+    def merged(self) -> sql.Composable:
+        """What to select `inserted` from, if the INSERT's rows are called `merged`."""
+        if not (self.is_partitioned and self.key):
+            return sql.SQL("merged")
+        # a statement sees the table as it was before
+        return sql.SQL("(SELECT t.{} IS NULL AS inserted FROM merged s LEFT JOIN {} t ON {}) found").format(
+            sql.Identifier(self.key[0]), self.target, matched(self.key, self.within)
+        )
 
 
 def not_as_staged(
@@ -199,9 +236,10 @@ def same_rows(stage: sql.Composable, target: sql.Composable, *, columns: Sequenc
     ).format(s=names(columns, "s"), t=names(columns, "t"), stage=stage, target=target)
 
 
-def matched(key: Iterable[str]) -> sql.Composable:
-    """Return the condition that `s` and `t` have the same key."""
-    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)
+def matched(key: Iterable[str], within: sql.Composable | None = None) -> sql.Composable:
+    """Return the condition that `s` and `t` have the same key, and that `t` meets another one."""
+    equal = [sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key]
+    return sql.SQL(" AND ").join([*equal, within] if within is not None else equal)
 
 
 def differs(columns: Sequence[str]) -> sql.Composable:

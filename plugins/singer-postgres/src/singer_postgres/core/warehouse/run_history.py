@@ -73,6 +73,16 @@ TABLE = SystemTable(
             ADD COLUMN held_seconds float8; -- for how long it had done so when the source was read
         CREATE INDEX ON {0} (source, stream, started_at DESC);
         """,
+        # null where it is not known, as for streams that were sent as records
+        """
+        ALTER TABLE {}
+            ADD COLUMN source_bytes bigint, -- rows that the source sent; what was read again counts again
+            ADD COLUMN source_buffers_hit bigint, -- pages that our sessions found in the source's memory
+            ADD COLUMN source_buffers_read bigint, -- pages that the source had to fetch for them from its system
+            ADD COLUMN source_wal_bytes bigint, -- WAL that reading wrote in the source; only PostgreSQL 18 counts it
+            ADD COLUMN snapshot_seconds float8, -- the longest time for which a snapshot of the source was held
+            ADD COLUMN seconds_paused float8 -- how long workers paused to stay below `max_source_mb_per_s`
+        """,
     ),
 )
 # this run holds the stream's lock, so any other run that still says 'running' was killed
@@ -81,6 +91,15 @@ _KILLED = """
     WHERE source = %(source)s AND stream = %(stream)s AND outcome = 'running' AND run_id <> %(run_id)s
 """
 _ERROR_CHARACTERS = 2000
+# what the tap reports of what reading cost the source
+COSTS = (
+    "source_bytes",
+    "source_buffers_hit",
+    "source_buffers_read",
+    "source_wal_bytes",
+    "snapshot_seconds",
+    "seconds_paused",
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,8 @@ class Work:
         seconds_reading, seconds_copying, seconds_merging: how long parallel workers did so, added up.
         held_by: what held the bookmark back when the source was read; None if nothing did.
         held_seconds: for how long it had done so by then.
+        source_bytes, source_buffers_hit, source_buffers_read, source_wal_bytes, snapshot_seconds, seconds_paused: what
+            reading cost the source; None for what is not known.
     """
 
     retries: int = 0
@@ -100,6 +121,12 @@ class Work:
     seconds_merging: float | None = None
     held_by: str | None = None
     held_seconds: float | None = None
+    source_bytes: int | None = None
+    source_buffers_hit: int | None = None
+    source_buffers_read: int | None = None
+    source_wal_bytes: int | None = None
+    snapshot_seconds: float | None = None
+    seconds_paused: float | None = None
 
 
 @dataclass(frozen=True)
@@ -188,12 +215,20 @@ class StreamRun:
             whole: false for a backfill or a repair, which say nothing about how fresh the stream is.
         """
         work = work or Work()
+        # of a LOG_BASED stream, a run may end twice: what the tap reports of its first load holds for all of it
         self._execute(
             connection,
             "UPDATE {} SET outcome = 'succeeded', ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
             "extracted_at = %(extracted_at)s::timestamptz, retries = %(retries)s, "
-            "seconds_reading = %(seconds_reading)s, seconds_copying = %(seconds_copying)s, "
-            "seconds_merging = %(seconds_merging)s, held_by = %(held_by)s, held_seconds = %(held_seconds)s "
+            "seconds_copying = %(seconds_copying)s, seconds_merging = %(seconds_merging)s, "
+            "held_by = %(held_by)s, held_seconds = %(held_seconds)s, "
+            "seconds_reading = coalesce(%(seconds_reading)s, seconds_reading), "
+            "source_bytes = coalesce(%(source_bytes)s, source_bytes), "
+            "source_buffers_hit = coalesce(%(source_buffers_hit)s, source_buffers_hit), "
+            "source_buffers_read = coalesce(%(source_buffers_read)s, source_buffers_read), "
+            "source_wal_bytes = coalesce(%(source_wal_bytes)s, source_wal_bytes), "
+            "snapshot_seconds = coalesce(%(snapshot_seconds)s, snapshot_seconds), "
+            "seconds_paused = coalesce(%(seconds_paused)s, seconds_paused) "
             "WHERE source = %(source)s AND stream = %(stream)s AND run_id = %(run_id)s",
             bookmark=bookmark,
             extracted_at=extracted_at,

@@ -15,6 +15,7 @@ from singer_postgres.core.warehouse import (
     loaded_columns,
     manual_changes,
     merge,
+    partitions,
     schema_changes,
 )
 from singer_postgres.core.warehouse.metadata_columns import COMMITS, METADATA
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.warehouse.loaded_columns import LoadedColumns
+    from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.wire import Table
 
@@ -51,6 +53,7 @@ class EnsuredTable:
         compared: the other old columns. A row whose values in them are equal counts as unchanged.
         triggers: triggers that could skip or alter rows.
         lacks_key: it has no unique index on the stream's key yet; see `late_key`.
+        partitions: how it is partitioned; None if it is not.
     """
 
     casts: Mapping[str, str]
@@ -61,6 +64,7 @@ class EnsuredTable:
     compared: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     lacks_key: bool = False
+    partitions: Partitions | None = None
 
 
 def ensure_table(  # noqa: PLR0913 - each argument has a name
@@ -73,6 +77,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     keep_types: bool = False,
     key_later: bool = False,
     key_pending: bool = False,
+    partitioning: Mapping[str, Any] | None = None,
 ) -> EnsuredTable:
     """Create the stream's table, or change it to fit the stream's current columns.
 
@@ -82,6 +87,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         keep_types: existing columns keep their types, and records are converted to them.
         key_later: a new table gets its key at the end of the load.
         key_pending: an existing table may still lack its key.
+        partitioning: how to partition a new table: the stream's entry in `raw_partitions`.
 
     Raises:
         SingerPostgresError: the table can't hold the stream's rows unchanged.
@@ -97,6 +103,9 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     manual_changes.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
     if not has:
+        partitioned = partitions.wanted(partitioning, table, wanted)
+        # the key of a partitioned table can't be made of an index that was built before
+        key_later = key_later and bool(table.key) and not partitioned
         parts = [
             _definition(column, f"{type_} NOT NULL" if column in table.key else type_)
             for column, type_ in wanted.items()
@@ -104,14 +113,21 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         if table.key and not key_later:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_names(table.key)))
         name = sql.Identifier(schema, table.name)
-        connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(parts)))
+        clause = partitioned.clause if partitioned else sql.SQL("")
+        connection.execute(sql.SQL("CREATE TABLE {} ({}){}").format(name, sql.SQL(", ").join(parts), clause))
+        if partitioned:
+            partitions.create_hash(connection, schema, table.name, partitioned.count)
         # read back, to have the types under the server's own names
         columns = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
-        return EnsuredTable({}, [], columns, columns, lacks_key=bool(table.key) and key_later)
+        found_as = partitions.find(connection, schema, table.name) if partitioned else None
+        return EnsuredTable({}, [], columns, columns, lacks_key=key_later, partitions=found_as)
     _refuse_other_metadata(schema, table, has)
     found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)
     old = tuple(name for name in has if name in {column.name for column in table.columns})
+    found_as = partitions.find(connection, schema, table.name)
+    if found_as and not keep_types:
+        partitions.refuse_to_widen(found_as, schema, table, wanted, has)
     casts = {} if keep_types else found.retype(wanted, has)
     found.add(wanted, has)
     found.drop()
@@ -128,6 +144,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
         tuple(name for name in old if name not in watched),
         tuple(manual_changes.triggers(connection, schema, table.name)),
         lacks_key,
+        found_as,
     )
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.log.log_stream import LogStream
     from singer_postgres.tap.log.replication import Replication
     from singer_postgres.tap.log.slot_watch import SlotWatch
+    from singer_postgres.tap.read_ceiling import ReadCeiling
 
 _LOGGER = logging.getLogger("tap-postgres")
 _TICK_S = 0.2
@@ -90,6 +91,7 @@ class LogReader:
         events: queue.Queue[Event],
         slot_watch: SlotWatch,
         hasten: Callable[[], None],
+        ceiling: ReadCeiling | None = None,
     ) -> None:
         """Prepare to follow.
 
@@ -100,6 +102,7 @@ class LogReader:
             events: receives files and cuts.
             slot_watch: tells how much WAL the source keeps meanwhile.
             hasten: has the source write its log up to here.
+            ceiling: how fast to read.
         """
         self._connect = connect
         self._slot, self._publication, self._binary = slot, publication, binary
@@ -111,6 +114,7 @@ class LogReader:
         self._events = events
         self._slot_watch = slot_watch
         self._hasten, self._hastened = hasten, 0
+        self._ceiling = ceiling
         self._stop_file = StopFile()
         self._failure: Exception | None = None
         self._position = self._cut_at = lsn_of(confirmed)
@@ -211,6 +215,7 @@ class LogReader:
         """Take what came, and say whether the log may be cut there."""
         if isinstance(message, bytes):
             self._take(replication, message)
+            self._pause(replication, len(message))
             if self._in_transaction or message[0] != pgoutput.COMMIT:
                 return False
         elif message is None:
@@ -222,6 +227,17 @@ class LogReader:
         if self._acknowledged.position < self._cut_at:
             self._acknowledged.refuse_standstill(self._slot)
         return not self._in_transaction
+
+    def _pause(self, replication: Replication, received: int) -> None:
+        """Pause to stay below the ceiling, and keep the session alive meanwhile."""
+        if self._ceiling is None:
+            return
+
+        def is_over() -> bool:
+            self._tend(replication)
+            return self._files.is_stopped
+
+        self._ceiling.pause(received, is_over=is_over)
 
     def _take(self, replication: Replication, message: bytes) -> None:
         """Take a message of the log."""

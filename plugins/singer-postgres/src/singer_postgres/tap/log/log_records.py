@@ -227,6 +227,8 @@ class LogRecords:
 
     def _take(self, message: bytes) -> int:
         """Send a change; return the position that the log has reached, after a commit."""
+        if self._run.ceiling is not None:
+            self._run.ceiling.pause(len(message), is_over=self._stop_file.is_there)
         tag = message[0]
         if tag in _CHANGES:
             followed = self._followed.get(pgoutput.relation_id(message)[0])

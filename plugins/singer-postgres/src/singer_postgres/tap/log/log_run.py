@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from singer_postgres.tap.connections import SourceConnector
     from singer_postgres.tap.events import Event
     from singer_postgres.tap.log.log_stream import LogStream
+    from singer_postgres.tap.read_ceiling import ReadCeiling
     from singer_postgres.tap.running import LogBasedStream
     from singer_postgres.tap.stream_plan import StreamPlan
 
@@ -67,6 +68,7 @@ class LogRun:
         failed: Callable[[str, Exception], None],
         logger: logging.Logger,
         is_comparable: bool,
+        ceiling: ReadCeiling | None = None,
     ) -> None:
         """Check what the log needs, and describe the streams.
 
@@ -74,11 +76,12 @@ class LogRun:
             source: how to connect to the source's catalogs.
             failed: takes the streams that can't be followed.
             is_comparable: `tidemark slots repair` can compare the target's rows with the source.
+            ceiling: how fast to read the log.
 
         Raises:
             SlotMissingError: the slot can't be used.
         """
-        self._config, self._source = config, source
+        self._config, self._source, self.ceiling = config, source, ceiling
         self.slot = str(config.get("slot_name") or log_tables.name_of(os.environ.get(_NAME, "tap-postgres")))
         self.publication = str(config.get("publication_name") or self.slot)
         self.watch = SlotWatch(SlotBudget.of(config), self.slot, source.connect_once, logger)
@@ -118,6 +121,7 @@ class LogRun:
             describe=self.describe,
             mask_secret=self.mask_secret,
             files=files,
+            ceiling=self.ceiling,
             settings=LogSettings(
                 flush_s=float(config["flush_seconds"]),
                 run_s=float(config["replication_max_run_seconds"]),

@@ -14,6 +14,7 @@ from tidemark.errors import UnreachableError, UsageError
 from tidemark.inspect import foreign_keys
 from tidemark.inspect.check import (
     freshness,
+    large_tables,
     log_based,
     relations,
     servers,
@@ -30,7 +31,7 @@ from tidemark.project import database_settings, onboarded, resolved_settings, so
 from tidemark.project.connections import SNAPSHOT, UNREACHABLE, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.inspect.check.streams import Stream
@@ -79,6 +80,7 @@ class _SourceSeen:
         server: None if it could not be asked.
         extensions: the extension of each type of the streams' columns.
         masked: the tables that are read with their masks, by schema and name.
+        raw_partitions: how its target partitions new tables, by stream.
     """
 
     definition: SourceDefinition
@@ -88,6 +90,7 @@ class _SourceSeen:
     extensions: dict[str, str] = field(default_factory=dict)
     relations: list[CheckedRelation] = field(default_factory=list)
     masked: dict[tuple[str, str], MaskedTable] = field(default_factory=dict)
+    raw_partitions: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
@@ -116,6 +119,7 @@ def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> 
 
 def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
     configuration = streams.configuration(project, seen.definition)
+    seen.raw_partitions = configuration.raw_partitions
     with _session(side) as connection:
         seen.server = servers.read(side, connection)
         seen.findings += servers.findings("source", seen.server)
@@ -204,7 +208,9 @@ def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
         with connection.transaction():
             connection.execute(SNAPSHOT)
             for seen in looked_at:
-                about = warehouse.read(connection, seen.definition.raw_schema, seen.streams, seen.extensions)
+                schema = seen.definition.raw_schema
+                about = [*warehouse.read(connection, schema, seen.streams, seen.extensions)]
+                about += large_tables.read(connection, schema, seen.streams, seen.raw_partitions)
                 found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
     found += [finding for seen in looked_at if seen.server for finding in servers.clocks(seen.server, server)]
     loaded = [(seen.definition.raw_schema, stream.relation.name) for seen in looked_at for stream in seen.streams]

@@ -38,16 +38,18 @@ def findings(
         ("allow_duplicates", configuration.allow_duplicates),
         ("commit_columns", configuration.commit_columns),
         ("change_history", configuration.change_history),
+        ("raw_partitions", configuration.raw_partitions),
     ):
+        place = "the target's `config`" if setting == "raw_partitions" else configuration.path
         for name in sorted(names):
             what = f"{setting} names {name}"
             if name in known:
                 yield from _without_effect(what, setting, read.get(name), configuration)
             elif meant := setting_names.meant_stream(name, known):
-                what += f", which the source does not have; {meant} is one: correct it in {configuration.path}"
+                what += f", which the source does not have; {meant} is one: correct it in {place}"
                 yield Finding("source", Level.error, what)
             else:
-                what += f", which the source does not have, so that has no effect; see {configuration.path}"
+                what += f", which the source does not have, so that has no effect; see {place}"
                 yield Finding("source", Level.warning, what)
 
 

@@ -44,7 +44,8 @@ class Configuration:
         catalog: a catalog file, which replaces discovery and the rules.
         history_days: how long the history is kept; 0 for no history.
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
-        path: the file with all this, for messages.
+        raw_partitions: how the target partitions new tables, by stream.
+        path: the file with all this but what is the target's, for messages.
         prefix: what the variables of the tap begin with.
     """
 
@@ -69,6 +70,7 @@ class Configuration:
     slot_budget: SlotBudget = field(default_factory=SlotBudget)
     commit_columns: frozenset[str] = frozenset()
     change_history: frozenset[str] = frozenset()
+    raw_partitions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         slot_budget=SlotBudget.of(values),
         commit_columns=frozenset(values.get("commit_columns") or ()),
         change_history=frozenset(values.get("change_history") or ()),
+        raw_partitions=target.get("raw_partitions") or {},
     )
 
 

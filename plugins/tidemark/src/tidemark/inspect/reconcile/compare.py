@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from tidemark.errors import TidemarkError
+from tidemark.inspect.reconcile import by_range
 from tidemark.inspect.reconcile.hash_queries import pieces
 
 if TYPE_CHECKING:
@@ -63,15 +64,28 @@ def compare(source: Connection, warehouse: Connection, pair: ComparedStream) -> 
     Raises:
         TidemarkError: too many rows differ.
     """
-    count = _bucket_count(source, pair)
+    parts = by_range.parts(source, warehouse, pair)
+    found = Difference()
+    for part in parts:
+        _compare(source, warehouse, part, count=_bucket_count(source, pair, len(parts)), found=found)
+    return found
+
+
+def _compare(source: Connection, warehouse: Connection, pair: ComparedStream, *, count: int, found: Difference) -> None:
+    """Add the differences of a part of the stream.
+
+    Args:
+        count: the number of buckets.
+    """
     there, here = _both(
         (source, pair.buckets(pair.source_rows(), count)), (warehouse, pair.buckets(pair.raw_rows(), count))
     )
     sums_there, sums_here = ({row[0]: row[1:] for row in rows} for rows in (there, here))
-    found = Difference(rows=(sum(row[1] for row in there), sum(row[1] for row in here)))
+    rows = (sum(row[1] for row in there), sum(row[1] for row in here))
+    found.rows = (found.rows[0] + rows[0], found.rows[1] + rows[1])
     unequal = sorted(b for b in sums_there.keys() | sums_here.keys() if sums_there.get(b) != sums_here.get(b))
     if not unequal:
-        return found
+        return
     streams = (
         _streamed(source, pair.narrowed(pair.source_rows(), count, unequal)),
         _streamed(warehouse, pair.narrowed(pair.raw_rows(), count, unequal)),
@@ -80,17 +94,17 @@ def compare(source: Connection, warehouse: Connection, pair: ComparedStream) -> 
         _merge(*streams, width=len(pair.key), found=found)
     else:
         found.keyless = _counted(*streams)
-    return found
 
 
-def _bucket_count(connection: Connection, pair: ComparedStream) -> int:
+def _bucket_count(connection: Connection, pair: ComparedStream, parts: int) -> int:
+    """Return how many buckets each part of the stream gets."""
     rows = max(pair.selection.relation.rows, 0)
     if not rows:
         # the table was never analysed, or it is a view
         plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + pair.source_rows()).fetchone()
         rows = plan[0][0]["Plan"]["Plan Rows"] if plan else 0
     count = 1
-    while count < _MOST_BUCKETS and count * _ROWS_A_BUCKET < rows:
+    while count < _MOST_BUCKETS and count * _ROWS_A_BUCKET * parts < rows:
         count *= 2
     return count
 

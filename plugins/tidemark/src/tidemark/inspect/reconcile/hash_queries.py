@@ -38,7 +38,8 @@ class ComparedStream:
         schema: the warehouse's schema.
         raw_types: the types of the warehouse's columns.
         pending: the condition on source rows that the next run will read.
-        since: the conditions of `--since` on the source's rows and on the warehouse's.
+        since: the conditions of `--since`, and of a range, on the source's rows and on the warehouse's.
+        partition_column: the column of the key by which the warehouse's table is partitioned.
     """
 
     selection: StreamQuery
@@ -47,6 +48,7 @@ class ComparedStream:
     raw_types: dict[str, str]
     pending: sql.Composable | None = None
     since: tuple[sql.Composable, sql.Composable] | None = None
+    partition_column: str | None = None
 
     @property
     def name(self) -> sql.Identifier:
@@ -79,7 +81,15 @@ class ComparedStream:
 
     def raw_keys(self, keys: Sequence[Key]) -> sql.Composable:
         """Return the condition that a row of the warehouse has one of `keys`."""
-        return _among([(sql.Identifier(name), self.raw_types[name]) for name in self.key], keys)
+        condition = _among([(sql.Identifier(name), self.raw_types[name]) for name in self.key], keys)
+        if self.partition_column not in self.key:
+            return condition
+        # of a list of values, and not of a join, PostgreSQL knows the partitions that can have them
+        number = self.key.index(self.partition_column)
+        values = sql.Literal(sorted({key[number] for key in keys}))
+        return sql.SQL("{} AND {} = ANY ({}::{}[])").format(
+            condition, sql.Identifier(self.key[number]), values, sql.SQL(self.raw_types[self.key[number]])
+        )
 
     def raw_rows(self, keys: Sequence[Key] | None = None) -> sql.Composed:
         """Return the same query of the warehouse's rows. Instead of `p` it has `e`, the instant of extraction."""

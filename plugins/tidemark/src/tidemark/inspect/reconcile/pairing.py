@@ -13,7 +13,7 @@ from psycopg import pq, sql
 from singer_postgres.core import poolers, session
 from singer_postgres.core.source import identity, relations, start_date, stream_query
 from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
-from singer_postgres.core.warehouse import other_source, state_table, tables
+from singer_postgres.core.warehouse import other_source, partitions, state_table, tables
 from singer_postgres.core.wire import Table
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect.check import relations as checked
@@ -153,7 +153,9 @@ class Endpoints:
             # rows from before start_date in the warehouse no longer belong to the stream
             also = sql.SQL(begin)
             bounds = (also, also) if bounds is None else (bounds[0], sql.SQL(" AND ").join([bounds[1], also]))
-        pair = ComparedStream(selection, key, schema, raw_types, pending, bounds)
+        found_as = partitions.find(warehouse, schema, relation.name)
+        column = found_as.column if found_as and found_as.column in key else None
+        pair = ComparedStream(selection, key, schema, raw_types, pending, bounds, column)
         table = Table(self.source_id, relation.schema, relation.name, selection.wire_columns(), key, "INCREMENTAL")
         return pair, table
 

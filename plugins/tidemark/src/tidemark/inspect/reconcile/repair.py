@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from singer_postgres.core import widening
-from singer_postgres.core.warehouse import manual_changes, merge, schema_changes, tables
+from singer_postgres.core.warehouse import manual_changes, merge, partitions, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
@@ -82,15 +82,19 @@ def repair(  # noqa: PLR0913 - both databases, the stream in both, and the diffe
         stage = _stage(warehouse, pair, table)
         for keys in pieces(sorted([*found.missing, *found.different])):
             _copy(source, warehouse, pair, table, keys)
+        rows, found_as = _cast(stage, pair, table), partitions.find(warehouse, pair.schema, table.name)
+        within = partitions.make_room(warehouse, pair.schema, table.name, rows, partitions=found_as)
         upsert = merge.upsert(
-            _cast(stage, pair, table),
+            rows,
             pair.name,
             columns=tables.data_columns(table),
             key=table.key,
             stamp=stamp,
             guarded=False,
+            within=within,
         )
-        counted = warehouse.execute(merge.counted(upsert)).fetchone()
+        into = merge.Into(pair.name, table.key, found_as is not None, within)
+        counted = warehouse.execute(merge.counted(upsert, into)).fetchone()
         assert counted
         deleted = sum(_delete(warehouse, pair, keys) for keys in pieces(found.extra))
         written = RowCounts(
