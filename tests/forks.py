@@ -14,6 +14,7 @@ too: it starts fork.py in their place.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import importlib
@@ -25,10 +26,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def patch(names: list[str]) -> None:
@@ -214,6 +219,26 @@ def serve(listener: socket.socket) -> tuple[list[Any], list[int]]:
                 caller.sendall(f"{pid}\n".encode())
 
 
+def leave(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` and end this process, without the interpreter's clean-up.
+
+    That frees one object after the other, and so copies the memory that this process shares with the one it was forked
+    from: 50 ms for a tap, and more for dbt.
+    """
+    try:
+        status: object = main()
+    except SystemExit as ended:
+        status = ended.code
+    if status is None or isinstance(status, int):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit((status or 0) & 0xFF)
+    sys.exit(status)  # type: ignore[arg-type]
+
+
 def bury(callers: dict[socket.socket, int]) -> None:
     """Collect ended processes and report to their callers."""
     with suppress(ChildProcessError):
@@ -253,4 +278,4 @@ if __name__ == "__main__":
     if patches:
         patch(patches)
     module, function = ENTRIES[program]
-    sys.exit(getattr(importlib.import_module(module), function)())
+    leave(getattr(importlib.import_module(module), function))

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ from tests import programs
 from tests.integration.conftest import Checkout, make_checkout
 from tests.programs import TAP, TARGET
 from tests.servers import INSTALLATIONS
+from tests.singer import databases
+from tests.singer.databases import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,22 +252,11 @@ def _connection(url: str) -> dict[str, Any]:
     return {name: int(str(parts[key])) if key == "port" else parts[key] for key, name in names.items()}
 
 
-@contextmanager
-def _fresh_database(checkout: Checkout, side: str, options: str = "") -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with checkout.connect(side, "postgres") as connection:
-        connection.execute(f"create database {name} {options}")
-    try:
-        yield psycopg.conninfo.make_conninfo(checkout.urls[side], dbname=name)
-    finally:
-        with checkout.connect(side, "postgres") as connection:
-            connection.execute(f"drop database {name} with (force)")
-
-
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Callable[[str], Checkout]]:
     """Returns a project with both servers running, one for each PostgreSQL installation, created on first use."""
     with ExitStack() as stack:
+        stack.callback(databases.close)
         made: dict[str, Checkout] = {}
 
         def get(installation: str) -> Checkout:
@@ -289,20 +279,34 @@ def prepares(installed: Callable[[str], Checkout]) -> None:
     checkout.tidemark("up")
 
 
-@pytest.fixture
-def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[..., Pipe]]:
-    """Makes a pipe from one installation to another, with options for the source's CREATE DATABASE."""
+@contextmanager
+def making_pipes(installed: Callable[[str], Checkout]) -> Iterator[Callable[..., Pipe]]:
+    """Yield what makes a pipe from one installation to another, with options for the source's CREATE DATABASE."""
     with ExitStack() as stack:
 
         def make(source: str = "embedded", warehouse: str = "embedded", options: str = "") -> Pipe:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemark-pipe-")))
             return Pipe(
-                stack.enter_context(_fresh_database(installed(source), "source", options)),
-                stack.enter_context(_fresh_database(installed(warehouse), "warehouse")),
+                stack.enter_context(fresh_database(installed(source), "source", options)),
+                stack.enter_context(fresh_database(installed(warehouse), "warehouse")),
                 directory,
             )
 
         yield make
+
+
+@pytest.fixture
+def make_pipe(installed: Callable[[str], Checkout]) -> Iterator[Callable[..., Pipe]]:
+    """Makes pipes; see making_pipes."""
+    with making_pipes(installed) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_pipe(installed: Callable[[str], Checkout]) -> Iterator[Pipe]:
+    """A pipe for the runs of which several tests of a file look at a part each."""
+    with making_pipes(installed) as make:
+        yield make()
 
 
 @pytest.fixture

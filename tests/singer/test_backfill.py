@@ -9,7 +9,7 @@ import pytest
 
 from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL, kill
-from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
+from tests.singer.test_crashes import BIG, BIG_ROWS, SMALL_CHUNKS, assert_equal, wait_for
 
 if TYPE_CHECKING:
     from tests.singer.conftest import Pipe, Synced
@@ -111,7 +111,7 @@ def test_a_large_table_is_backfilled_in_parts_and_a_small_range_in_one(pipe):
     few = backfill(pipe, {"from": "2026-01-01T01:00:00Z", "to": "2026-01-01T01:10:00Z"}, listen=True).ok()
     assert [message["encoding"]["rows"] for message in few.messages if message["type"] == "BATCH"] == [600, 0]
     every = backfill(pipe, {}, state, listen=True).ok()
-    assert rows_read(every) == 60_000
+    assert rows_read(every) == BIG_ROWS
     chunks = [message["encoding"] for message in every.messages if message["type"] == "BATCH"]
     assert len(chunks) > 10
     assert {chunk["blocks"] for chunk in chunks} == {None}, "this is not a first load"
@@ -123,7 +123,7 @@ def test_a_backfill_continues_with_a_new_snapshot_when_the_old_one_is_too_old(pi
     pipe.do(BIG)
     pipe.sync(STREAMS).ok()
     restore(pipe)
-    pipe.tap |= {"chunk_size_mb": 2, "snapshot_seconds": 0}
+    pipe.tap |= {"chunk_size_mb": 0.5, "snapshot_seconds": 0}
     done = backfill(pipe, {}, listen=True).ok()
     assert len({message["encoding"]["snapshot"] for message in done.messages if message["type"] == "BATCH"}) > 1
     assert_equal(pipe)
@@ -140,7 +140,7 @@ def test_a_killed_backfill_succeeds_when_run_again(pipe, victim):
     wait_for(lambda: pipe.rows("select 1 from raw.orders where note = 'restored' limit 1"))
     kill(processes[victim])
     pipe.finish(processes)
-    assert 0 < restored(pipe)[-1] < 60_000
+    assert 0 < restored(pipe)[-1] < BIG_ROWS
     assert pipe.rows(STANDING) == standing
     backfill(pipe, {}).ok()
     assert_equal(pipe)
@@ -172,7 +172,7 @@ def test_a_backfill_in_between_does_not_reset_an_unfinished_full_read(pipe):
     kill(processes[-1])
     killed = pipe.finish(processes)
     backfill(pipe, {"to": "2026-01-01T00:10:00Z"}).ok()
-    assert 0 < rows_read(pipe.sync(STREAMS, killed.state, listen=True).ok()) < 60_000
+    assert 0 < rows_read(pipe.sync(STREAMS, killed.state, listen=True).ok()) < BIG_ROWS
     assert_equal(pipe)
 
 
@@ -254,7 +254,7 @@ def test_a_stream_that_was_never_fully_loaded_is_not_backfilled(pipe):
     assert "run the pipeline without `backfill` first" in backfill(pipe, {}, cut_short.state).target_log
     assert pipe.rows("select count(*) from raw.orders") == kept
     # the first load resumes where it stopped
-    assert rows_read(pipe.sync(STREAMS, cut_short.state, listen=True).ok()) < 60_000
+    assert rows_read(pipe.sync(STREAMS, cut_short.state, listen=True).ok()) < BIG_ROWS
     assert_equal(pipe)
 
 

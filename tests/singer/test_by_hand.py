@@ -9,7 +9,7 @@ import pytest
 
 from tests.singer.advice import run_until_well
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.test_drift import ORDERS
+from tests.singer.test_drift import TABLE
 
 if TYPE_CHECKING:
     from tests.singer.conftest import Pipe, Synced
@@ -103,7 +103,7 @@ BY_HAND = {
 def test_a_raw_table_altered_by_hand_is_noticed_and_the_advice_fixes_it(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(BY_HAND.values())}
     for name in names:
-        pipe.do(ORDERS.replace(" orders", f" {name}"))
+        pipe.do(TABLE.format(t=name))
     streams = {f"public-{name}": method for name in names}
     state = pipe.sync(streams).ok().state
     for name, (statements, _, _) in names.items():

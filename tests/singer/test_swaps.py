@@ -8,7 +8,7 @@ import pytest
 
 from tests.singer.advice import run_until_well
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
-from tests.singer.test_drift import ORDERS
+from tests.singer.test_drift import TABLE
 
 if TYPE_CHECKING:
     from tests.singer.conftest import Pipe
@@ -134,7 +134,7 @@ SWAPS: dict[str, tuple[list[str], bool]] = {
 def test_columns_that_swap_names_are_loaded_right_or_the_advice_leads_there(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(SWAPS.values())}
     for name in names:
-        pipe.do(ORDERS.replace(" orders", f" {name}"))
+        pipe.do(TABLE.format(t=name))
     streams = {f"public-{name}": method for name in names}
     state = pipe.sync(streams).ok().state
     with pipe.warehouse() as connection:

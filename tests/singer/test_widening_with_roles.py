@@ -97,7 +97,9 @@ def test_a_materialized_view_of_dbts_role_keeps_its_storage_and_statistics(with_
     execute(
         with_roles,
         "set role tidemark_transformer; set search_path = marts; "
-        + MAKE_EXTRAS.split(";", 1)[1].replace("amount, note from", "id * 2 as amount, note from"),
+        + MAKE_EXTRAS.split(";", 1)[1].replace(
+            "amount, note from raw.stored", "id * 2 as amount, note from raw.orders"
+        ),
     )
     before = with_roles.rows(EXTRAS)
     widened(with_roles).ok()
