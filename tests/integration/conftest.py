@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
 SCALE = "0.002"
+# one is enough for `make test`, as CI runs it on each version
+EACH_POSTGRES = [
+    pytest.param(name, marks=[] if name == "embedded" else [pytest.mark.long]) for name in sorted(INSTALLATIONS)
+]
 # how projects begin: as a clone, or by `tidemark init`
 WAY = os.environ.get("TESTED_WAY", "clone")
 
@@ -358,7 +362,7 @@ def started() -> Iterator[Checkout]:
     yield from make_checkout(stage="up")
 
 
-@pytest.fixture(params=sorted(INSTALLATIONS))
+@pytest.fixture(params=EACH_POSTGRES)
 def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     yield from make_checkout(request.param)
 
