@@ -53,7 +53,15 @@ def shared() -> Path:
         atexit.register(shutil.rmtree, os.environ[_SHARED])
         # readable for the servers' user when root runs the tests
         Path(os.environ[_SHARED]).chmod(0o755)
+        os.mkfifo(alive())
+        # held open until this process ends
+        os.open(alive(), os.O_RDWR)
     return Path(os.environ[_SHARED])
+
+
+def alive() -> Path:
+    """Return a pipe that all processes of this run share; it can be read as soon as the first process has ended."""
+    return Path(os.environ[_SHARED], "alive")
 
 
 def pytest_configure() -> None:

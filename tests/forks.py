@@ -3,10 +3,11 @@
     python forks.py tap 3 /tmp/forks
 
 The arguments are the program (tap, target, meltano, tidemark or dbt), the number of a listening socket, and a directory
-for its files. The Python of the program's environment runs it. A request is one line of JSON, sent with the three
-standard streams: the command line, patches to the program, the working directory, the environment (null to keep either)
-and the umask. The answers are the process's id and, when it has ended, its status as in `subprocess`. If the caller
-disappears before that, the process is killed. The server ends with its standard input.
+for its files. The Python of the program's environment runs it, and imports the program at the first request. A request
+is one line of JSON, sent with the three standard streams: the command line, patches to the program, the working
+directory, the environment (null to keep either) and the umask. The answers are the process's id and, when it has ended,
+its status as in `subprocess`. If the caller disappears before that, the process is killed. The server ends with its
+standard input.
 
 If a program's environment has FORKS, a JSON object of such sockets by program, the programs that it starts are forked
 too: it starts fork.py in their place.
@@ -251,6 +252,9 @@ def bury(callers: dict[socket.socket, int]) -> None:
 
 if __name__ == "__main__":
     program, number, kept = sys.argv[1:]
+    # imports take seconds, and a run of few tests needs few programs
+    listener = socket.socket(fileno=int(number))
+    select.select([listener, sys.stdin], [], [])
     if program in {"tap", "target"}:
         importlib.import_module("singer_postgres.singer.lazy_imports").install()
     for module in IMPORTS[program]:
@@ -260,7 +264,7 @@ if __name__ == "__main__":
         work_once()
         parsed = parse_beforehand(kept)
     gc.freeze()
-    (sys.argv, patches, directory, environment, umask), streams = serve(socket.socket(fileno=int(number)))
+    (sys.argv, patches, directory, environment, umask), streams = serve(listener)
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)
     os.closerange(3, 64)

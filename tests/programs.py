@@ -6,7 +6,7 @@ forked from a process with all imports (forks.py). Tests of the start itself sta
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import json
 import os
@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
-from tests.conftest import REPOSITORY, shared
+from tests.conftest import REPOSITORY, alive, shared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,20 +72,29 @@ class Process:
 
 @functools.cache
 def _forks(program: Path) -> str:
-    """Return the address of the process that forks `program`; it lives as long as this one."""
-    directory = tempfile.mkdtemp(prefix="forks-", dir=shared())
-    address = f"{directory}/socket"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
-        command: list[str | Path] = [program.parent / "python", Path(__file__).with_name("forks.py")]
-        number = listener.fileno()
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
-        # rich reads it when tidemark is imported
-        env["COLUMNS"] = WIDTH
-        command += [NAMES[program], str(number), directory]
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=env)
-    atexit.register(server.communicate)
+    """Return the address of the process that forks `program`, for all workers of this test run.
+
+    It imports the program at the first request, and ends with the process that started the workers.
+    """
+    directory = shared() / f"forks-{NAMES[program]}"
+    address = str(directory / "socket")
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if directory.exists():
+            return address
+        directory.mkdir()
+        with socket.socket(socket.AF_UNIX) as listener, alive().open("rb") as its_end:
+            listener.bind(address)
+            listener.listen()
+            os.set_inheritable(listener.fileno(), True)
+            command: list[str] = [str(program.parent / "python"), str(Path(__file__).with_name("forks.py"))]
+            command += [NAMES[program], str(listener.fileno()), str(directory)]
+            env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "TAP_", "TARGET_"))}
+            # rich reads it when tidemark is imported
+            env["COLUMNS"] = WIDTH
+            # not a Popen, which would warn that it still runs when this worker ends
+            streams = [(os.POSIX_SPAWN_DUP2, its_end.fileno(), 0)]
+            os.posix_spawn(command[0], command, env, file_actions=streams)
     return address
 
 

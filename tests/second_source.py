@@ -35,6 +35,12 @@ _MODELS = {
         from {{ ref('stg_crm_contacts') }}
     """,
 }
+# two models of the shop's names, in place of all of its own
+_FEW = {
+    "sources.yml": "sources: [{name: raw, tables: [{name: customers}, {name: orders}]}]",
+    "staging/dim_customers.sql": "select * from {{ source('raw', 'customers') }}",
+    "staging/fct_orders.sql": "select * from {{ source('raw', 'orders') }}",
+}
 # the source of each model: those of the shop stand on the first one
 ON_CRM, ON_BOTH = "stg_crm_contacts", "int_contact_customers"
 
@@ -88,9 +94,9 @@ def select_streams(root: Path) -> None:
     (root / _EXTRACT).write_text(text)
 
 
-def add_models(root: Path) -> None:
-    """Write models on the second source alone, and on both."""
+def add_models(root: Path, *, few: bool = False) -> None:
+    """Write models on the second source alone, and on both; `few` for a project without those of the shop."""
     models = root / "transform" / "models"
-    for name, text in _MODELS.items():
+    for name, text in {**_MODELS, **(_FEW if few else {})}.items():
         (models / name).parent.mkdir(parents=True, exist_ok=True)
         (models / name).write_text(textwrap.dedent(text))

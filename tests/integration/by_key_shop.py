@@ -195,11 +195,11 @@ class Shop:
             run.kill()
             run.wait(timeout=60)
 
-    def refusals(self) -> dict[str, str]:
-        """Build the models that must be refused, and return what each build says; empty if it was accepted."""
+    def refusals(self, which: Sequence[str]) -> dict[str, str]:
+        """Build these models of REFUSED, and return what each build says; empty if it was accepted."""
         self.begin(0, [])
         (self._models / "partitioned.sql").write_text(PARTITIONED)
-        files = {f"refused_{number}": what for number, what in enumerate(REFUSED)}
+        files = {f"refused_{number}": what for number, what in enumerate(which)}
         for name, what in files.items():
             refused = REFUSED[what]
             config = {"unique_key": refused.key, "changed_by": refused.changed_by, **(refused.more or {})}
@@ -215,7 +215,7 @@ class Shop:
                 file.unlink()
             (self._models / "partitioned.sql").unlink()
         assert not self.checkout.rows("warehouse", "select relname from pg_class where relname like 'refused%'"), said
-        return dict.fromkeys(REFUSED, "") | {files[name]: line for name, line in said.items()}
+        return dict.fromkeys(which, "") | {files[name]: line for name, line in said.items()}
 
     def refused(self) -> dict[str, str]:
         """Run the models, and return what those that fail say, by name."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from unittest import mock
 
 import psutil
 import psycopg
@@ -28,7 +29,9 @@ from tests import programs
 from tests.conftest import AS_CLONED, REPOSITORY, memory, shared
 from tests.forks import PACKAGES
 from tests.servers import INSTALLATIONS, variable
-from tidemark.project import demo_files, new_project
+from tidemark.local import databases
+from tidemark.local.postgres import binaries
+from tidemark.project import connections, database_settings, demo_files, new_project
 from tidemark.project.directory import Project
 from tidemark.project.user_files import is_users
 from tidemark.release import contents, definitions
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
 SCALE = "0.002"
+# one is enough for `make test`, as CI runs it on each version
+EACH_POSTGRES = [
+    pytest.param(name, marks=[] if name == "embedded" else [pytest.mark.long]) for name in sorted(INSTALLATIONS)
+]
 # how projects begin: as a clone, or by `tidemark init`
 WAY = os.environ.get("TESTED_WAY", "clone")
 
@@ -177,6 +184,13 @@ class Checkout:
             start_new_session=True,
         )
 
+    def start_servers(self) -> None:
+        """Do what `tidemark up` does, without a process for it."""
+        with mock.patch.dict(os.environ, self.env, clear=True):
+            project = Project(self.root)
+            for side in databases.bring_up(project):
+                self.urls[side.side] = connections.url(database_settings.admin(project, side))
+
     def kill_servers(self) -> None:
         """End the servers at once, without a checkpoint: nobody needs the data any more."""
         for pid_file in (self.root / ".tidemark").glob("postgres/*/data/postmaster.pid"):
@@ -233,6 +247,7 @@ def make_checkout(
         _clone(root)
     else:
         _copy(_project_at(stage, installation), root)
+        _link_programs(_project_at(stage, installation), root)
     env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     source_port, warehouse_port = free_ports(2)
     env |= {
@@ -244,7 +259,7 @@ def make_checkout(
     checkout = Checkout(root, env)
     try:
         if stage is not None:
-            checkout.tidemark("up")
+            checkout.start_servers()
         yield checkout
     finally:
         checkout.kill_servers()
@@ -316,6 +331,10 @@ def _project_at(stage: Stage, installation: str) -> Path:
                 half = made.with_suffix(".half")
                 half.mkdir()
                 _copy(checkout.root, half)
+                for programs_of_servers in half.glob(f".tidemark/postgres/{binaries.COPY}*"):
+                    apart = made.with_suffix(".programs") / programs_of_servers.name
+                    apart.parent.mkdir()
+                    programs_of_servers.rename(apart)
                 half.rename(made)
     return made
 
@@ -323,6 +342,13 @@ def _project_at(stage: Stage, installation: str) -> Path:
 def _copy(project: Path, root: Path) -> None:
     """Copy a whole project; its data keeps its owner, which root chose."""
     subprocess.run(["cp", "-a", f"{project}/.", str(root)], check=True)
+
+
+def _link_programs(project: Path, root: Path) -> None:
+    """Give a copy of a project the same files as programs of its servers: no test changes those."""
+    if project.with_suffix(".programs").exists():
+        target = root / ".tidemark" / "postgres"
+        shutil.copytree(project.with_suffix(".programs"), target, copy_function=os.link, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -336,7 +362,7 @@ def started() -> Iterator[Checkout]:
     yield from make_checkout(stage="up")
 
 
-@pytest.fixture(params=sorted(INSTALLATIONS))
+@pytest.fixture(params=EACH_POSTGRES)
 def checkout_on_each_postgres(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     yield from make_checkout(request.param)
 

@@ -43,9 +43,8 @@ def project() -> Iterator[Checkout]:
 )
 def test_the_days_of_a_changed_dimension_change_and_the_facts_do_not(project, dimension, column, key):
     with project.connect("warehouse") as connection:
-        ((member, old, days),) = connection.execute(
-            f"select {key}, (select {column} from raw.{dimension} m where m.{key} = s.{key}), "
-            f"count(distinct ordered_on) from marts.fct_sales s group by {key} order by {key} limit 1"
+        ((member, days),) = connection.execute(
+            f"select {key}, count(distinct ordered_on) from marts.fct_sales group by {key} order by {key} limit 1"
         ).fetchall()
         connection.execute(load(dimension, f"{column} = 'QQ'", f"{key} = {member}"))
     printed = project.build()
@@ -59,11 +58,6 @@ def test_the_days_of_a_changed_dimension_change_and_the_facts_do_not(project, di
     assert project.rows("warehouse", f"select count(*) > 0 from marts.mart_monthly_sales where {column} = 'QQ'") == [
         (True,)
     ]
-    with project.connect("warehouse") as connection:
-        connection.execute(load(dimension, f"{column} = '{old}'", f"{key} = {member}"))
-    project.build()
-    assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
-    assert_as_a_full_build_has_them(project)
 
 
 # what raw's rows do not show afterwards, and the marts that it must change
@@ -124,7 +118,7 @@ def test_a_change_of_raw_by_hand_reaches_the_marts_by_the_next_build(project, ch
     assert (unsold, differing) == ([(0,)], [])
     assert full == dict.fromkeys(IN_PLACE, (0, 0, 0)), "as a full build has them"
     assert set(keys(project.build())) == set(BY_KEY)
-    assert_as_a_full_build_has_them(project)
+    assert project.rows("warehouse", DAYS_THAT_DIFFER) == []
 
 
 @pytest.mark.long

@@ -24,16 +24,22 @@ def checkout() -> Iterator[Checkout]:
     ("masks", "says"),
     [
         ({"public-customers": {"email": "sha256"}}, "set mask_secret (TAP_POSTGRES_MASK_SECRET in .env"),
-        (
+        pytest.param(
             {"public-customers": {"email": "sha265"}},
             "'sha265' of public-customers.email is no mask; did you mean sha256?",
+            marks=pytest.mark.long,
         ),
         ({"public-customers": {"emial": "null"}}, "masks of public.customers name emial, and it has no such column"),
-        (
+        pytest.param(
             {"public-costumers": {"email": "null"}},
             "masks names public-costumers, which the source does not have; public-cu",
+            marks=pytest.mark.long,
         ),
-        ({"public-customers": {"customer_id": "null"}}, "part of the key, and mask 'null' would make rows"),
+        pytest.param(
+            {"public-customers": {"customer_id": "null"}},
+            "part of the key, and mask 'null' would make rows",
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["no secret", "a misspelt mask", "a misspelt column", "a misspelt stream", "a key"],
 )

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.conftest import make_checkout
-from tests.servers import INSTALLATIONS
+from tests.integration.conftest import EACH_POSTGRES, make_checkout
 
 FINGERPRINT = """
     select md5(string_agg(md5(row_text), '' order by row_text)) from (
@@ -24,7 +23,7 @@ def started():
     yield from make_checkout(stage="up")
 
 
-@pytest.mark.parametrize("installation", sorted(INSTALLATIONS))
+@pytest.mark.parametrize("installation", EACH_POSTGRES)
 def test_the_same_scale_and_end_make_the_same_shop_on_every_version(installation):
     with contextmanager(make_checkout)(installation, "up") as checkout:
         checkout.tidemark("demo", "load", "--scale", "0.002", "--as-of", "2026-01-01")

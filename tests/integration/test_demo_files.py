@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +25,7 @@ RELATIONS = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def clone() -> Iterator[Checkout]:
     yield from make_checkout()
 
@@ -78,57 +77,45 @@ def test_the_shop_leaves_the_users_files_and_comes_back_byte_for_byte(clone):
 
 def test_what_the_user_wrote_beside_the_shop_stays(clone):
     path, packages = clone.root / EXTRACTORS, clone.root / "transform/packages.yml"
-    kept = {file: file.read_text() for file in (path, packages)}
-    try:
-        edit(
-            path,
-            "        - public-orders.*\n",
-            "        # ours\n        - public-suppliers.*\n        - public-orders.*\n",
-        )
-        edit(path, "        public-orders: *", "        public-suppliers: *incremental\n        public-orders: *")
-        edit(path, "variant: tidemark\n", "variant: tidemark\n      config: {max_parallel: 2} # by hand\n")
-        edit(
-            packages,
-            "  - local: ../demo/shop\n",
-            "  - local: ../demo/shop\n  # a package of ours\n  - local: ../ours\n",
-        )
-        (clone.root / "ours").mkdir()
-        (clone.root / "ours" / "dbt_project.yml").write_text("name: ours\nversion: '1.0'\n")
-        edited = yaml.safe_load(path.read_text())
-        clone.tidemark("demo", "remove")
-        text = path.read_text()
-        (tap,) = yaml.safe_load(text)["plugins"]["extractors"]
-        assert tap["select"] == ["public-suppliers.*"]
-        assert tap["metadata"] == {
-            "public-suppliers": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
-        }
-        assert "config: {max_parallel: 2} # by hand" in text
-        assert "        # ours\n        - public-suppliers.*\n" in text
-        assert "# A stream that is not named here is read in full in each run." in text
-        assert packages.read_text().count("# a package of ours\n  - local: ../ours") == 1
-        clone.tidemark("demo", "add")
-        (tap,) = yaml.safe_load(path.read_text())["plugins"]["extractors"]
-        (was,) = edited["plugins"]["extractors"]
-        assert sorted(tap["select"]) == sorted(was["select"])
-        assert {**tap, "select": []} == {**was, "select": []}
-    finally:
-        shutil.rmtree(clone.root / "ours", ignore_errors=True)
-        for file, text in kept.items():
-            file.write_text(text)
-        clone.tidemark("demo", "remove")
-        clone.tidemark("demo", "add")
+    edit(
+        path,
+        "        - public-orders.*\n",
+        "        # ours\n        - public-suppliers.*\n        - public-orders.*\n",
+    )
+    edit(path, "        public-orders: *", "        public-suppliers: *incremental\n        public-orders: *")
+    edit(path, "variant: tidemark\n", "variant: tidemark\n      config: {max_parallel: 2} # by hand\n")
+    edit(
+        packages,
+        "  - local: ../demo/shop\n",
+        "  - local: ../demo/shop\n  # a package of ours\n  - local: ../ours\n",
+    )
+    (clone.root / "ours").mkdir()
+    (clone.root / "ours" / "dbt_project.yml").write_text("name: ours\nversion: '1.0'\n")
+    edited = yaml.safe_load(path.read_text())
+    clone.tidemark("demo", "remove")
+    text = path.read_text()
+    (tap,) = yaml.safe_load(text)["plugins"]["extractors"]
+    assert tap["select"] == ["public-suppliers.*"]
+    assert tap["metadata"] == {
+        "public-suppliers": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
+    }
+    assert "config: {max_parallel: 2} # by hand" in text
+    assert "        # ours\n        - public-suppliers.*\n" in text
+    assert "# A stream that is not named here is read in full in each run." in text
+    assert packages.read_text().count("# a package of ours\n  - local: ../ours") == 1
+    clone.tidemark("demo", "add")
+    (tap,) = yaml.safe_load(path.read_text())["plugins"]["extractors"]
+    (was,) = edited["plugins"]["extractors"]
+    assert sorted(tap["select"]) == sorted(was["select"])
+    assert {**tap, "select": []} == {**was, "select": []}
 
 
 def test_a_file_that_cannot_be_edited_is_refused_before_anything_changes(clone):
     path = clone.root / EXTRACTORS
-    kept = path.read_text()
-    try:
-        path.write_text("plugins: [\n")
-        before = contents(clone.root)
-        assert EXTRACTORS in clone.refusal("demo", "remove")
-        assert contents(clone.root) == before
-    finally:
-        path.write_text(kept)
+    path.write_text("plugins: [\n")
+    before = contents(clone.root)
+    assert EXTRACTORS in clone.refusal("demo", "remove")
+    assert contents(clone.root) == before
 
 
 @pytest.mark.long

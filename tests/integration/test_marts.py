@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,22 +43,90 @@ def build_tables(project: Checkout) -> dict[str, tuple[int, int, int]]:
     return written(project.build("--exclude", "config.materialized:in_place_view"))
 
 
-def test_a_build_writes_what_changed_and_an_idle_one_nothing(project):
-    idle = project.build()
-    assert written(idle) == dict.fromkeys(IN_PLACE, (0, 0, 0))
-    assert keys(idle) == dict.fromkeys(BY_KEY, 0)
-    assert "compares all of its rows" not in idle
-    assert re.search(r"marts\.mart_monthly_sales \W*\[nothing below it changed in", idle), idle
-    project.tidemark("demo", "change", "--rows", "100", "--seed", "3")
-    project.extract_and_load()
-    printed = project.build()
-    assert set(keys(printed)) == set(BY_KEY), "no model computed all of its rows"
-    counts = written(printed)
+@contextmanager
+def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
+    """Read in a loop; yields the result of each query, or its error."""
+    answers: list[Any] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with project.connect("warehouse") as connection:
+            while not stop.is_set():
+                try:
+                    answers.append(connection.execute(query).fetchone()[0])  # type: ignore[index]
+                except Exception as error:  # noqa: BLE001
+                    answers.append(error)
+                time.sleep(0.005)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        reader.join()
+
+
+@dataclass(frozen=True)
+class Builds:
+    """What an idle build and one of a day's changes printed, and what others had of the marts before and after them."""
+
+    idle: str
+    changed: str
+    answers: list[Any]
+    oids: list[Any]
+
+
+OIDS = (
+    "select array_agg(oid order by oid) from pg_class where relnamespace = 'marts'::regnamespace and not relispartition"
+)
+
+
+@pytest.fixture(scope="module")
+def builds(project: Checkout) -> Builds:
+    """An idle build, one of a day's changes and a full one, with views on each mart and a reader of these."""
+    read = (*IN_PLACE, "mart_monthly_sales")
+    views = "\n".join(f"create view analysis.{name} as select * from marts.{name};" for name in read)
+    with project.connect("warehouse") as connection:
+        connection.execute("create role analyst; create schema analysis;" + views)
+        connection.execute("grant select on marts.fct_sales, marts.dim_customers, marts.mart_monthly_sales to analyst")
+        connection.execute(
+            "create materialized view analysis.top as "
+            "select country, sum(revenue) from analysis.mart_monthly_sales group by 1"
+        )
+    before = project.rows("warehouse", OIDS)
+    smallest = ", ".join(f"(select count(*) from analysis.{name})" for name in read)
+    with reading(project, f"select least({smallest})") as answers:
+        idle = project.build()
+        project.tidemark("demo", "change", "--rows", "100", "--seed", "3")
+        project.extract_and_load()
+        changed = project.build()
+        assert_as_a_full_build_has_them(project)
+    return Builds(idle, changed, answers, before)
+
+
+def test_a_build_writes_what_changed_and_an_idle_one_nothing(builds):
+    assert written(builds.idle) == dict.fromkeys(IN_PLACE, (0, 0, 0))
+    assert keys(builds.idle) == dict.fromkeys(BY_KEY, 0)
+    assert "compares all of its rows" not in builds.idle
+    assert re.search(r"marts\.mart_monthly_sales \W*\[nothing below it changed in", builds.idle), builds.idle
+    assert set(keys(builds.changed)) == set(BY_KEY), "no model computed all of its rows"
+    counts = written(builds.changed)
     assert counts["dim_products"][1] == 3
     assert counts["fct_orders"][0] == 15
     assert 0 < counts["fct_sales"][0] <= 45
     assert counts["dim_dates"] == (0, 0, 0)
-    assert_as_a_full_build_has_them(project)
+
+
+def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_empty(project, builds):
+    assert len(builds.answers) > 20
+    assert [answer for answer in builds.answers if not isinstance(answer, int) or answer == 0] == []
+    assert project.rows("warehouse", OIDS) == builds.oids
+    assert project.rows(
+        "warehouse",
+        "select has_table_privilege('analyst', 'marts.fct_sales', 'select'), "
+        "has_table_privilege('analyst', 'marts.mart_monthly_sales', 'select')",
+    ) == [(True, True)]
 
 
 @pytest.mark.long
@@ -161,71 +230,9 @@ def test_a_chunk_that_commits_while_dbt_runs_is_in_the_next_build(project):
         # rows of later transactions commit before it, and are built
         with project.connect("warehouse") as other:
             other.execute(load("orders", "shipping_fee = shipping_fee + 1", "order_id between 21 and 30"))
-        assert build_tables(project)["fct_orders"] == (0, 10, 0)
+        assert written(project.build("--select", "fct_orders"))["fct_orders"] == (0, 10, 0)
         loader.commit()
-    assert build_tables(project)["fct_orders"] == (0, 20, 0)
-    assert_as_a_full_build_has_them(project)
-
-
-@contextmanager
-def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
-    """Read in a loop; yields the result of each query, or its error."""
-    answers: list[Any] = []
-    stop = threading.Event()
-
-    def read() -> None:
-        with project.connect("warehouse") as connection:
-            while not stop.is_set():
-                try:
-                    answers.append(connection.execute(query).fetchone()[0])  # type: ignore[index]
-                except Exception as error:  # noqa: BLE001
-                    answers.append(error)
-                time.sleep(0.005)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        reader.join()
-
-
-def test_dependents_of_the_marts_survive_every_build_and_no_reader_finds_a_mart_empty(project):
-    views = "\n".join(
-        f"create view analysis.{name} as select * from marts.{name};" for name in (*IN_PLACE, "mart_monthly_sales")
-    )
-    with project.connect("warehouse") as connection:
-        connection.execute("create role analyst; create schema analysis;" + views)
-        connection.execute("grant select on marts.fct_sales, marts.dim_customers, marts.mart_monthly_sales to analyst")
-        connection.execute(
-            "create materialized view analysis.top as "
-            "select country, sum(revenue) from analysis.mart_monthly_sales group by 1"
-        )
-    oids = (
-        "select array_agg(oid order by oid) from pg_class "
-        "where relnamespace = 'marts'::regnamespace and not relispartition"
-    )
-    before = project.rows("warehouse", oids)
-    smallest = (
-        "select least("
-        + ", ".join(f"(select count(*) from analysis.{name})" for name in (*IN_PLACE, "mart_monthly_sales"))
-        + ")"
-    )
-    with reading(project, smallest) as answers:
-        project.build("--full-refresh")
-        project.tidemark("demo", "change", "--rows", "300", "--seed", "9")
-        project.extract_and_load()
-        project.build()
-    assert len(answers) > 20
-    assert [answer for answer in answers if not isinstance(answer, int) or answer == 0] == []
-    assert project.rows("warehouse", oids) == before
-    assert project.rows(
-        "warehouse",
-        "select has_table_privilege('analyst', 'marts.fct_sales', 'select'), "
-        "has_table_privilege('analyst', 'marts.mart_monthly_sales', 'select')",
-    ) == [(True, True)]
-    assert_as_a_full_build_has_them(project)
+    assert written(project.build("--select", "fct_orders"))["fct_orders"] == (0, 20, 0)
 
 
 @pytest.mark.long

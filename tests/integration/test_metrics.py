@@ -87,7 +87,7 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
             "insert into marts._tidemark_model_runs (run_id, invocation_id, model, outcome, started_at, seconds) "
             "values ('r', 'i', 'removed', 'error', now(), 1)"
         )
-    project.tidemark("run", "dbt-postgres:run", "dbt-postgres:test")
+    project.tidemark("run", "dbt-postgres:touched", "dbt-postgres:touched-test", env={"DBT_TOUCHED": "fct_sales"})
     project.tidemark("reconcile")
     project.tidemark("backup")
     project.tidemark("backup", "drill", "--no-sync")
@@ -131,7 +131,7 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     assert 0 < found["tidemark_stream_lag_seconds", *orders] < 600
     ((rows,),) = project.rows("warehouse", "select count(*) from marts.fct_sales")
     assert found["tidemark_model_rows", "fct_sales"] == rows
-    assert sum(value for key, value in found.items() if key[0] == "tidemark_model_tests" and key[2] == "pass") > 100
+    assert sum(value for key, value in found.items() if key[0] == "tidemark_model_tests" and key[2] == "pass") > 5
     # the project does not have it, so dbt forgot it
     assert ("tidemark_model_last_run", "removed", "error") not in found
     assert found["tidemark_backups",] == 1

@@ -147,7 +147,6 @@ def test_a_password_with_any_characters_works_in_every_program(monkeypatch):
         dotenv.write_text(f"{dotenv.read_text()}MELTANO_DATABASE_URI='{uri}'\n")
         # Meltano, whose tap, target and dbt read it from .env; tidemark; and libpq, through its URL
         for command in (
-            ("meltano", "run", "tap-postgres", "target-postgres"),
             ("meltano", "invoke", "dbt-postgres:debug"),
             ("tidemark", "run", "tap-postgres", "target-postgres"),
             ("tidemark", "psql", "warehouse", "-c", "select"),

@@ -80,7 +80,7 @@ def untouched(project: Checkout, port: int) -> bool:
     return not made and not left
 
 
-@pytest.mark.parametrize("side", ["TAP", "TARGET"])
+@pytest.mark.parametrize("side", [pytest.param("TAP", marks=pytest.mark.long), "TARGET"])
 def test_a_load_behind_a_pool_of_transactions_is_refused_and_writes_nothing(project, transactions, side):
     other = "TARGET" if side == "TAP" else "TAP"
     env = {**direct(project, other), **through(transactions, side), "TARGET_POSTGRES_DATABASE": "untouched"}

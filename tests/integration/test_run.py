@@ -126,7 +126,6 @@ def test_a_run_that_fails_while_another_loads_says_nothing_about_what_that_one_l
 
 
 def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):
-    project.tidemark("demo", "change", "--rows", "50", "--seed", "2")
     with project.connect("warehouse") as connection, connection.transaction():
         connection.execute("lock table raw.orders in access exclusive mode")
         run = subprocess.Popen(
@@ -153,7 +152,6 @@ def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(pro
         assert run.stderr
         run.stderr.close()
         assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    report(project)
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.integration.conftest import make_checkout
 from tests.servers import INSTALLATIONS, major, variable
 
 
@@ -34,21 +35,17 @@ def test_the_servers_listen_only_on_loopback_and_require_a_password(started):
     assert "authentication failed" in started.refusal("demo", "load", env={"TIDEMARK_ADMIN_PASSWORD": "wrong"})
 
 
-def test_passwords_are_generated_once_and_not_readable_by_others(checkout):
-    checkout.tidemark("up")
+def test_passwords_are_generated_once_also_by_two_starts_and_not_readable_by_others(checkout):
+    both = [checkout.start("up") for _ in range(2)]
+    for each in both:
+        printed, _ = each.communicate(timeout=60)
+        assert printed.count("up, PostgreSQL") == 2, printed
     dotenv = checkout.root / ".env"
     assert dotenv.stat().st_mode & 0o077 == 0
     before = dotenv.read_text()
     assert len(before.splitlines()) == 6
     checkout.tidemark("up")
     assert dotenv.read_text() == before
-
-
-def test_two_simultaneous_starts_agree_on_the_passwords(checkout):
-    both = [checkout.start("up") for _ in range(2)]
-    for each in both:
-        printed, _ = each.communicate(timeout=60)
-        assert printed.count("up, PostgreSQL") == 2, printed
 
 
 def test_a_lost_password_is_requested_and_not_generated(started):
@@ -165,13 +162,16 @@ def test_a_side_with_a_configured_host_gets_no_server(started):
     assert not (started.root / ".tidemark" / "postgres" / "warehouse" / "data" / "postmaster.pid").exists()
 
 
-def test_reset_asks_and_then_deletes_only_what_it_named(started):
-    started.tidemark("demo", "load", "--scale", "0.001")
-    assert "reset --yes" in started.refusal("reset")
-    assert started.rows("source", "select count(*) > 0 from orders") == [(True,)]
-    started.extract_and_load()
-    before = {path for path in started.root.rglob("*") if not path.is_symlink()}
-    printed = started.tidemark("reset", "--yes")
+@pytest.fixture
+def loaded():
+    yield from make_checkout(stage="loaded")
+
+
+def test_reset_asks_and_then_deletes_only_what_it_named(loaded):
+    assert "reset --yes" in loaded.refusal("reset")
+    assert loaded.rows("source", "select count(*) > 0 from orders") == [(True,)]
+    before = {path for path in loaded.root.rglob("*") if not path.is_symlink()}
+    printed = loaded.tidemark("reset", "--yes")
     named = [Path(line.partition(": ")[2]) for line in printed.splitlines() if line.startswith("Will delete")]
     assert len(named) == 3
     gone = {path for path in before if not path.exists()}
@@ -180,8 +180,8 @@ def test_reset_asks_and_then_deletes_only_what_it_named(started):
     assert {path.name for path in left} <= {"meltano.db-wal", "meltano.db-shm"}
     assert not any(path.exists() for path in named)
     assert "State cleared: dev:tap-postgres-to-target-postgres." in printed
-    assert started.run("tidemark", "meltano", "state", "list").stdout.strip() == ""
-    assert "nothing to delete" in started.tidemark("reset", "--yes")
+    assert loaded.run("tidemark", "meltano", "state", "list").stdout.strip() == ""
+    assert "nothing to delete" in loaded.tidemark("reset", "--yes")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's projects lie where the servers' user can't go")

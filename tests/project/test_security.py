@@ -111,6 +111,7 @@ def test_each_pinned_version_is_looked_up_and_an_advisory_is_a_failure():
     assert "make requirements UPGRADE=1" in done.stderr
 
 
+@pytest.mark.long
 def test_pins_without_an_advisory_pass():
     with service({}) as url:
         done = advisories("--service", url)

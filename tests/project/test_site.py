@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PACKAGE = REPOSITORY / "plugins/singer-postgres/src/singer_postgres"
 # Chromium has no sandbox for root
 FLAGS = ["--no-sandbox"] if os.geteuid() == 0 else []
+COMMANDS = get_command(app)
 PAGES = [path for path in FILES if path.suffix == ".md" and "CHANGELOG" not in path.name]
 
 
@@ -91,7 +92,7 @@ def commands_shown(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_tidemark_command_of_a_page_exists_with_its_options(page):
     for shown in commands_shown(page):
-        command, known, before = get_command(app), {"--debug", "--help"}, ""
+        command, known, before = COMMANDS, {"--debug", "--help"}, ""
         for word in shown.split():
             if word.startswith("--"):
                 assert word.partition("=")[0].rstrip(".,") in known, shown
