@@ -112,14 +112,17 @@ def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> 
 
 def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str, changed: int = 0) -> None:
     measured: Measured = peer.load()
-    right, connect = False, setting.checkout.connect
-    try:
-        with connect("source") as source, connect("warehouse", peer.database) as warehouse:
-            there = data.checksums(source, setting.dataset, "public")
-            right = data.checksums(warehouse, setting.dataset, peer.schema) == there
-    finally:
-        # also if a table is missing, which raises
-        section.record(peer, kind, measured, right=right, rows=changed)
+    connect, rows = setting.checkout.connect, []
+    with connect("source") as source, connect("warehouse", peer.database) as warehouse:
+        for table in setting.dataset.keys:
+            there = data.checksum(source, setting.dataset, "public", table)
+            try:
+                here = data.checksum(warehouse, setting.dataset, peer.schema, table)
+            except psycopg.errors.UndefinedTable:
+                here = (None, None)
+            rows.append(report.Compared(table, *there, *here))
+    section.record(peer, kind, measured, tables=rows, rows=changed)
+    right = all(table.is_equal for table in rows)
     _CONSOLE.print(f"  {kind}: {measured.seconds:.1f} s{'' if right else ', and the rows are WRONG'}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,23 +100,24 @@ def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> 
     return changed
 
 
-def checksums(connection: psycopg.Connection[Any], dataset: Dataset, schema: str) -> dict[str, tuple[Any, ...]]:
-    """Return checksums of each table, which are equal for two tables with the same rows."""
-    sums = {}
-    for table, key in dataset.keys.items():
-        numbers = {key[0]: None, **dict.fromkeys(dataset.numbers.get(table, []))}
-        query = sql.SQL(
-            "select count(*), count(distinct ({all})), round(sum(extract(epoch from updated_at)), 2), {sums} "
-            "from {table}"
-        ).format(
-            all=sql.SQL(", ").join(map(sql.Identifier, key)),
-            sums=sql.SQL(", ").join(sql.SQL("sum({}::numeric)").format(sql.Identifier(name)) for name in numbers),
-            table=sql.Identifier(schema, table),
-        )
-        row = connection.execute(query).fetchone()
-        assert row
-        sums[table] = row
-    return sums
+def checksum(
+    connection: psycopg.Connection[Any], dataset: Dataset, schema: str, table: str
+) -> tuple[int | None, str | None]:
+    """Return a table's number of rows, and a hash of sums that are equal for two tables with the same rows."""
+    key = dataset.keys[table]
+    numbers = {key[0]: None, **dict.fromkeys(dataset.numbers.get(table, []))}
+    query = sql.SQL(
+        "select count(*), count(distinct ({all})), round(sum(extract(epoch from updated_at)), 2), {sums} from {table}"
+    ).format(
+        all=sql.SQL(", ").join(map(sql.Identifier, key)),
+        sums=sql.SQL(", ").join(sql.SQL("sum({}::numeric)").format(sql.Identifier(name)) for name in numbers),
+        table=sql.Identifier(schema, table),
+    )
+    row = connection.execute(query).fetchone()
+    assert row
+    # 1.0 and 1.00 are equal sums
+    sums = [None if value is None else format(Decimal(value).normalize(), "f") for value in row[1:]]
+    return row[0], hashlib.sha256(repr(sums).encode()).hexdigest()[:32]
 
 
 def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -> None:

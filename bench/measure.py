@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import threading
 import time
@@ -38,11 +39,19 @@ _ROLES = {
 
 @dataclass
 class Measured:
-    """A command's seconds, and the peaks of memory per kind of process and of a directory's size."""
+    """What a command took.
+
+    Attributes:
+        seconds: from its start to its end.
+        memory_mb: the peak of each kind of process.
+        disk_mb: the peak of a directory's size.
+        cpu_s: seconds of CPU time: of the command's `clients`, and of the servers.
+    """
 
     seconds: float
     memory_mb: dict[str, float] = field(default_factory=dict)
     disk_mb: float = 0
+    cpu_s: dict[str, float] = field(default_factory=dict)
 
 
 class CommandFailedError(Exception):
@@ -50,13 +59,19 @@ class CommandFailedError(Exception):
 
 
 def run(
-    *pipes: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path, disk: Path | None = None
+    *pipes: Sequence[Sequence[str]],
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    disk: Path | None = None,
+    servers: Mapping[str, int] | None = None,
 ) -> Measured:
     """Run several pipes of commands, one after the other, as one measurement.
 
     Args:
         pipes: each a list of commands, each piped into the next.
         disk: a directory whose size is measured.
+        servers: the main process of each server whose CPU time is measured.
 
     Raises:
         CommandFailedError: a command failed.
@@ -65,15 +80,33 @@ def run(
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(result, disk, done), daemon=True)
     watcher.start()
+    before = _cpu_s(servers or {})
     began = time.monotonic()
     try:
         for commands in pipes:
             _pipe(commands, env, cwd, log)
     finally:
         result.seconds = time.monotonic() - began
+        result.cpu_s = {name: after - before[name] for name, after in _cpu_s(servers or {}).items()}
         done.set()
         watcher.join()
     return result
+
+
+def _cpu_s(servers: Mapping[str, int]) -> dict[str, float]:
+    """Return the CPU seconds so far of all ended children of this process, and of each server."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = {"clients": ended.ru_utime + ended.ru_stime}
+    for name, pid in servers.items():
+        main = psutil.Process(pid)
+        # a server's ended processes count as its children's time
+        times = [main.cpu_times()]
+        seconds[name] = times[0].children_user + times[0].children_system
+        for child in main.children():
+            with suppress(psutil.NoSuchProcess):
+                times.append(child.cpu_times())
+        seconds[name] += sum(each.user + each.system for each in times)
+    return seconds
 
 
 def _pipe(commands: Sequence[Sequence[str]], env: Mapping[str, str], cwd: Path, log: Path) -> None:

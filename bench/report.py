@@ -11,7 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import data_movement
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.integration.conftest import Checkout
 
     from bench.measure import Measured
@@ -27,6 +31,22 @@ _SERVER_SETTINGS = (
 )
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A table on both sides after a run: its rows, and a hash of their checksums; None if it is missing."""
+
+    table: str
+    source_rows: int | None
+    source_hash: str | None
+    rows: int | None
+    hash: str | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both sides have the same rows."""
+        return (self.rows, self.hash) == (self.source_rows, self.source_hash)
+
+
 @dataclass
 class Section:
     """The results of one data set."""
@@ -34,12 +54,19 @@ class Section:
     title: str
     rows: int
     about: str
+    image: str = ""
+    """The servers, as `postgres:18.6`."""
+    began: str = ""
+    """An instant in ISO 8601."""
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, setting: Setting) -> Section:
         """Return an empty section that describes the machine and the servers."""
-        return cls(setting.dataset.title, setting.dataset.rows, about(setting.checkout))
+        with setting.checkout.connect("warehouse") as connection:
+            image = f"postgres:{connection.info.parameter_status('server_version')}"
+        began = datetime.now(UTC).isoformat()
+        return cls(setting.dataset.title, setting.dataset.rows, about(setting.checkout), image, began)
 
     def add(self, peer: Peer) -> None:
         """Add a peer."""
@@ -49,9 +76,10 @@ class Section:
         """Record why a peer has no figures."""
         self.peers.setdefault(peer.name, {"settings": peer.settings, "runs": {}, "why": None})["why"] = why
 
-    def record(self, peer: Peer, kind: str, measured: Measured, *, right: bool, rows: int = 0) -> None:
-        """Record a run; `rows` is how many rows changed before it."""
-        run = {**asdict(measured), "right": right, "rows": rows}
+    def record(self, peer: Peer, kind: str, measured: Measured, *, tables: Sequence[Compared], rows: int = 0) -> None:
+        """Record a run and the tables after it; `rows` is how many rows changed before it."""
+        right = all(table.is_equal for table in tables)
+        run = {**asdict(measured), "right": right, "rows": rows, "tables": [asdict(table) for table in tables]}
         self.peers[peer.name]["runs"].setdefault(kind, []).append(run)
 
     def save(self) -> None:
@@ -60,9 +88,11 @@ class Section:
         sections[self.title] = asdict(self)
         # atomically: an interruption must not lose the sections of earlier sessions
         scratch = RESULTS.with_suffix(".new")
+        DIRECTORY.mkdir(parents=True, exist_ok=True)
         scratch.write_text(json.dumps(sections, indent=1) + "\n")
         scratch.replace(RESULTS)
         RESULTS.with_suffix(".md").write_text(markdown(sections))
+        data_movement.write(asdict(self), DIRECTORY / "data-movement")
 
 
 def about(checkout: Checkout) -> str:
@@ -87,7 +117,9 @@ def markdown(sections: dict[str, Any]) -> str:
         "# Results of `make bench`\n",
         "The same load through raw COPY, this project and its peers, each with the settings that its documentation",
         "gives for speed. Whole commands are timed, with their start-up, in turns. Seconds are minimum / median /",
-        "maximum. After each run, rows and checksums of source and warehouse were compared; wrong runs do not count.\n",
+        "maximum; CPU seconds are medians, of the commands (clients) and of each server. After each run, rows and",
+        "checksums of source and warehouse were compared; wrong runs do not count. `data-movement/` has the first",
+        "loads in the format of galaxy-io/benchmarks.\n",
         "![Medians](results.svg)\n",
     ]
     for section in sections.values():
@@ -111,8 +143,10 @@ def _table(section: dict[str, Any], kind: str) -> list[str]:
     columns = {"first load": 2, "idle": 0}.get(kind, 1)
     lines = [
         f"### {kind[0].upper()}{kind[1:]}\n",
-        "| | seconds | runs | " + "".join(("rows/s | ", "ratio to raw COPY | ")[:columns]) + "peak memory, MB | |",
-        "|---|---|---|" + "---|" * columns + "---|---|",
+        "| | seconds | runs | "
+        + "".join(("rows/s | ", "ratio to raw COPY | ")[:columns])
+        + "CPU seconds | peak memory, MB | |",
+        "|---|---|---|" + "---|" * columns + "---|---|---|",
     ]
     for name, peer in section["peers"].items():
         runs = peer["runs"].get(kind, [])
@@ -122,12 +156,16 @@ def _table(section: dict[str, Any], kind: str) -> list[str]:
             # name a peer that never ran once, and a peer that failed later wherever it has no figures
             if runs or (peer["why"] and (first or median(peer, "first load"))):
                 why = "; ".join(filter(None, [wrong, peer["why"]]))
-                lines.append(f"| {name} | | {len(runs)} |" + " |" * columns + f" | {why} |")
+                lines.append(f"| {name} | | {len(runs)} |" + " |" * columns + f" | | {why} |")
             continue
         seconds = sorted(run["seconds"] for run in right)
         middle = statistics.median(seconds)
         memory = {
             role: max(run["memory_mb"].get(role, 0) for run in right) for run in right for role in run["memory_mb"]
+        }
+        cpu = {
+            part: statistics.median(run["cpu_s"][part] for run in right if part in run["cpu_s"])
+            for part in right[0].get("cpu_s", {})
         }
         moved = section["rows"] if first else statistics.median(run.get("rows", 0) for run in right)
         disk = max(run["disk_mb"] for run in right)
@@ -140,6 +178,7 @@ def _table(section: dict[str, Any], kind: str) -> list[str]:
             str(len(right)),
             *([f"{moved / middle:,.0f}"] if columns else []),
             *([f"{middle / floor:.2f}" if floor else ""] if first else []),
+            ", ".join(f"{part} {value:.1f}" for part, value in cpu.items()),
             ", ".join(f"{role} {value:.0f}" for role, value in memory.items()),
             "; ".join(more),
         ]

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from psycopg import conninfo
 
+from bench import measure
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.integration.conftest import Checkout
@@ -38,6 +41,16 @@ class Setting:
         if side not in self.checkout.urls:
             self.checkout.urls[side] = self.checkout.tidemark("dsn", side).strip()
         return self.checkout.urls[side]
+
+    def servers(self) -> dict[str, int]:
+        """Return the main process of each server."""
+        found = {}
+        for side in ("source", "warehouse"):
+            with self.checkout.connect(side) as connection:
+                row = connection.execute("select pg_read_file('postmaster.pid', 0, 20)").fetchone()
+                assert row
+                found[side] = int(row[0].splitlines()[0])
+        return found
 
     def parts(self, side: str) -> dict[str, str]:
         """Return the parts of that URL."""
@@ -70,6 +83,23 @@ class Peer(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Measured:
         """Load what is new."""
+
+    def run(
+        self,
+        *pipes: Sequence[Sequence[str]],
+        cwd: Path | None = None,
+        disk: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Measured:
+        """Run pipes of commands as one measurement; see `measure.run`."""
+        return measure.run(
+            *pipes,
+            env={**self.environment(), **(variables or {})},
+            cwd=cwd or self.setting.work,
+            log=self.setting.log,
+            disk=disk,
+            servers=self.setting.servers(),
+        )
 
     def environment(self) -> dict[str, str]:
         """Return a process environment without variables that would change a peer's settings."""

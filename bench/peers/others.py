@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import yaml
+from tests.servers import INSTALLATIONS
 
-from bench import measure
 from bench.peers.base import Peer
 from bench.venvs import venv
 
@@ -68,8 +68,7 @@ class Dlt(Peer):
             "pipelines": str(self._pipelines),
         }
         command = [str(self._python), str(Path(__file__).with_name("dlt_load.py")), json.dumps(what)]
-        environment = {**self.environment(), "RUNTIME__DLTHUB_TELEMETRY": "false"}
-        return measure.run([command], env=environment, cwd=self.setting.work, log=self.setting.log)
+        return self.run([command], variables={"RUNTIME__DLTHUB_TELEMETRY": "false"})
 
 
 class DltConnectorx(Dlt):
@@ -103,15 +102,14 @@ class Sling(Peer):
 
     def load(self) -> Measured:
         """Run the replication."""
-        environment = {
-            **self.environment(),
+        variables = {
             "BENCH_SOURCE": f"{self.setting.url('source')}?sslmode=disable",
             "BENCH_WAREHOUSE": f"{self.setting.url('warehouse')}?sslmode=disable",
             "SLING_THREADS": "2",
             "SLING_DISABLE_TELEMETRY": "TRUE",
         }
         command = [str(self._sling), "run", "-r", str(self._replication)]
-        return measure.run([command], env=environment, cwd=self.setting.work, log=self.setting.log)
+        return self.run([command], variables=variables)
 
 
 class Pgcopydb(Peer):
@@ -131,6 +129,11 @@ class Pgcopydb(Peer):
         """
         if shutil.which("pgcopydb") is None:
             raise FileNotFoundError("pgcopydb is not installed")
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment with the servers' own pg_dump, because an older one refuses them."""
+        common = super().environment()
+        return {**common, "PATH": f"{INSTALLATIONS['embedded']}:{common['PATH']}"}
 
     def forget(self) -> None:
         """Create an empty database."""
@@ -152,4 +155,4 @@ class Pgcopydb(Peer):
             "--dir",
             str(self.setting.work / "pgc"),
         ]
-        return measure.run([[*command, *jobs]], env=self.environment(), cwd=self.setting.work, log=self.setting.log)
+        return self.run([[*command, *jobs]])

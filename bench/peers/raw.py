@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from tests.servers import INSTALLATIONS
 
-from bench import measure
 from bench.peers.base import Peer
 
 if TYPE_CHECKING:
@@ -52,4 +51,4 @@ class Raw(Peer):
             ]
             for table in self.setting.dataset.keys
         ]
-        return measure.run(*pipes, env=self.environment(), cwd=self.setting.work, log=self.setting.log)
+        return self.run(*pipes)

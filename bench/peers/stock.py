@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tests.conftest import REPOSITORY
 
-from bench import measure
 from bench.peers.base import Peer
 
 if TYPE_CHECKING:
@@ -88,8 +87,7 @@ class Stock(Peer):
     def load(self) -> Measured:
         """Run the pipeline."""
         command = [self._meltano, "run", "--no-install", "--force", "tap-postgres", "target-postgres"]
-        environment = {**self.environment(), "PGTZ": "UTC"}
-        return measure.run([command], env=environment, cwd=self._root, log=self.setting.log)
+        return self.run([command], cwd=self._root, variables={"PGTZ": "UTC"})
 
 
 def _plugin(name: str, package: str, values: Mapping[str, object]) -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bench import measure
 from bench.peers.base import Peer
 
 if TYPE_CHECKING:
@@ -41,6 +40,4 @@ class Tidemark(Peer):
         """Run the pipeline."""
         root = self.setting.checkout.root
         command = [str(root / ".venv/bin/meltano"), "run", "--no-install", "tap-postgres", "target-postgres"]
-        return measure.run(
-            [command], env=self.environment(), cwd=root, log=self.setting.log, disk=root / ".tidemark" / "chunks"
-        )
+        return self.run([command], cwd=root, disk=root / ".tidemark" / "chunks")

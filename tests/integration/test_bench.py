@@ -38,6 +38,10 @@ def test_the_benchmark_of_loads_runs_and_its_rows_are_right(tmp_path):
         "tidemark": {"first load": [True], "idle": [True], "1 % changed": [True]},
     }
     assert "| tidemark |" in (tmp_path / "results.md").read_text()
+    league = json.loads((tmp_path / "data-movement" / "the-demo-shop-at-scale-0.002-tidemark.json").read_text())
+    (repetition,) = league["reps"]
+    assert {each["role"] for each in repetition["resources"]} == {"tidemark", "source", "sink"}
+    assert sum(each["sink"] for each in repetition["parity"]) == league["rows"]
 
 
 @pytest.mark.long
