@@ -48,6 +48,14 @@ def test_a_partitioned_table_is_loaded_as_one_table(pipe):
     assert pipe.rows("select count(*) from raw.events where note = 'moved'") == [(1,)]
 
 
+def test_the_discovery_before_each_run_starts_without_the_sdk(pipe):
+    pipe.do("create table orders (id int primary key)")
+    config, _ = pipe.configs()
+    done = programs.run([TAP, "--config", config, "--discover", "--state", pipe.directory / "state.json"])
+    assert json.loads(done.stdout) == pipe.discover()
+    assert "Meltano SDK" not in done.stderr
+
+
 def test_views_materialized_views_and_foreign_tables_are_read_in_full_or_by_a_configured_key(pipe):
     pipe.do(ORDERS + "create view big as select * from orders where id > 4000; create materialized view m as table big")
     keyed = {**INCREMENTAL, "table-key-properties": ["id"]}

@@ -6,6 +6,7 @@ are loaded at their first use, by the standard library's LazyLoader.
 
 from __future__ import annotations
 
+import gc
 import importlib.machinery
 import importlib.util
 import sys
@@ -34,6 +35,13 @@ class _LazyFinder:
 
 
 def install() -> None:
-    """Delay the imports from now on."""
+    """Delay the imports from now on; and until `finish`, search no garbage: imports make none, and it takes a tenth."""
+    gc.disable()
     if not any(isinstance(finder, _LazyFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LazyFinder())
+
+
+def finish() -> None:
+    """Search for garbage again, except among what the imports made."""
+    gc.freeze()
+    gc.enable()

@@ -28,4 +28,5 @@ def main() -> None:
     from singer_postgres.singer.command import run  # noqa: PLC0415
     from singer_postgres.tap.tap import TapPostgres  # noqa: PLC0415
 
+    lazy_imports.finish()
     sys.exit(run(TapPostgres, side="source", expected=(SingerPostgresError, psycopg2.Error)))

@@ -1,4 +1,4 @@
-"""`tap-postgres --config FILE --discover`, which Meltano runs before every sync, without the SDK.
+"""`tap-postgres --config FILE --discover --state FILE`, which Meltano runs before every sync, without the SDK.
 
 It takes a sixth of the time. The SDK does everything else: TLS, SSH tunnels, URLs, stream maps and other options.
 """
@@ -26,11 +26,19 @@ _NOT_PLAIN = ("sqlalchemy_url", "ssl_enable", "ssl_client_certificate_enable", "
 
 def discover(arguments: Sequence[str]) -> str | None:
     """Return the catalog as JSON, or None if this is not a plain discovery."""
-    match list(arguments):
-        case ["--config", path, "--discover"] | ["--discover", "--config", path] if path != "ENV":
-            config = _read(path)
-        case _:
-            return None
+    left, path = list(arguments), ""
+    while left:
+        match left:
+            case ["--discover", *left]:
+                pass
+            # a state changes nothing in a catalog
+            case ["--state", _, *left]:
+                pass
+            case ["--config", path, *left] if path != "ENV":
+                pass
+            case _:
+                return None
+    config = _read(path) if "--discover" in arguments else None
     if config is None or any(config.get(name) for name in _NOT_PLAIN):
         return None
     # without this parameter, libpq looks elsewhere for a password

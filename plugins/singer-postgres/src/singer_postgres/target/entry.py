@@ -19,5 +19,6 @@ from singer_postgres.target.target import TargetPostgres  # noqa: E402
 
 def main() -> None:
     """Run the target."""
+    lazy_imports.finish()
     whole_messages.buffer_output()
     sys.exit(run(TargetPostgres, side="warehouse", expected=(SingerPostgresError, psycopg.Error, SyncError)))
