@@ -51,9 +51,17 @@ def test_a_partitioned_table_is_loaded_as_one_table(pipe):
 def test_the_discovery_before_each_run_starts_without_the_sdk(pipe):
     pipe.do("create table orders (id int primary key)")
     config, _ = pipe.configs()
-    done = programs.run([TAP, "--config", config, "--discover", "--state", pipe.directory / "state.json"])
+    program = (
+        "import sys; from singer_postgres.tap.entry import main; "
+        "main(); assert 'singer_sdk' not in sys.modules, 'the SDK takes three quarters of a second'"
+    )
+    # as Meltano calls it
+    arguments = ["--config", config, "--state", pipe.directory / "state.json", "--discover"]
+    done = subprocess.run(
+        [TAP.with_name("python"), "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pipe.discover()
-    assert "Meltano SDK" not in done.stderr
 
 
 def test_views_materialized_views_and_foreign_tables_are_read_in_full_or_by_a_configured_key(pipe):
