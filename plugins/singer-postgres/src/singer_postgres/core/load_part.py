@@ -22,6 +22,7 @@ class LoadPart:
         ranges: the ranges of blocks that are not loaded yet.
         watermark: the bookmark that the load leads to.
         columns: what the load's first run read of the table, as `ReadColumns.to_json` gives it; None in that run.
+        share: which of how many runs this is, from 0 on: for work on the table that one of them should do.
     """
 
     load_id: str
@@ -29,6 +30,7 @@ class LoadPart:
     ranges: tuple[BlockRange, ...] = ()
     watermark: str | None = None
     columns: list[Any] | None = None
+    share: tuple[int, int] = (0, 1)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> LoadPart:
@@ -38,7 +40,9 @@ class LoadPart:
             KeyError, TypeError, ValueError: it has another form.
         """
         ranges = tuple((int(node), int(first), after) for node, first, after in value.get("ranges", ()))
-        return cls(str(value["load"]), int(value["part"]), ranges, value.get("watermark"), value.get("columns"))
+        share, count = value.get("share", (0, 1))
+        watermark, columns = value.get("watermark"), value.get("columns")
+        return cls(str(value["load"]), int(value["part"]), ranges, watermark, columns, (int(share), int(count)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the value for both."""
@@ -48,4 +52,5 @@ class LoadPart:
             "ranges": [list(blocks) for blocks in self.ranges],
             "watermark": self.watermark,
             "columns": self.columns,
+            "share": list(self.share),
         }

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.warehouse.row_counts import RowCounts
+from singer_postgres.target.fresh_pages import FreshPages
 from singer_postgres.target.stream_load import Attempt, StreamLoad
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class PartLoad(StreamLoad):
         super().__init__(run, stream, table)
         self._part = part
         self._owner = part.load_id
+        self._fresh_pages = FreshPages(self._target, share=part.share)
 
     def _begin(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
         # before it owns the stream, because the load may have ended

@@ -233,7 +233,7 @@ class _ShardRun:
                 self._load([load.stream])
                 return True
         for load in loads.values():
-            if claimed := self._shared.claim(load):
+            if claimed := self._shared.claim(load, (self.shard.number - 1, self.shard.count)):
                 self._load_part(claimed)
                 return True
         if loads:

@@ -121,8 +121,12 @@ class SharedLoads:
 
     # parts
 
-    def claim(self, load: SharedLoad) -> ClaimedPart | None:
-        """Take a part that no other run has; None if there is none now."""
+    def claim(self, load: SharedLoad, share: tuple[int, int]) -> ClaimedPart | None:
+        """Take a part that no other run has; None if there is none now.
+
+        Args:
+            share: see `LoadPart`.
+        """
         run_key = run_lock.key_of(self.source.raw_schema, load.table)
         if not self._try_lock(run_key, shared=True):
             return None
@@ -143,7 +147,7 @@ class SharedLoads:
                 if not found.is_finished:
                     left = block_ranges.remaining([(None, blocks) for blocks in found.ranges], found.done)
                     ranges = tuple(blocks for _, blocks in left)
-                    told = LoadPart(load.id, part.number, ranges, now.watermark, now.columns)
+                    told = LoadPart(load.id, part.number, ranges, now.watermark, now.columns, share)
                     return ClaimedPart(now, told, (*first, key))
             self._unlock(key)
         for key in first:
