@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.airflow.alerts import Receiver
     from tests.airflow.server import Airflow
+    from tests.integration.conftest import Checkout
 
 REDIS = shutil.which("redis-server")
 pytestmark = [
@@ -124,6 +125,7 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
     with ExitStack() as stack:
         airflow = stack.enter_context(project(receiver))
         checkout = airflow.checkout
+        _with_large_table(checkout)
         broker = stack.enter_context(redis())
         logs = stack.enter_context(tempfile.TemporaryDirectory())
         # another machine can't start a server here, so for it both are the user's own
@@ -143,6 +145,8 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
             "TARGET_POSTGRES_LOCK_TIMEOUT": "600",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
+            # parts of a few seconds
+            "TIDEMARK_SHARD_PART_MB": "2",
             # a disk that all share, so that the API server can show the workers' logs
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": logs,
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -155,6 +159,60 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
             workers.append(Worker(airflow, name))
             stack.callback(workers[-1].end)
         yield airflow, workers
+
+
+def _with_large_table(checkout: Checkout) -> None:
+    """Give the source a table whose first load has parts, and the project a load that four runs share."""
+    with checkout.connect("source") as connection:
+        connection.execute(
+            "create table big (id bigint primary key, note text, updated_at timestamptz not null default now());"
+            "insert into big select n, repeat('x', 300), now() - interval '1 day' from generate_series(1, 30000) n"
+        )
+    streams = checkout.root / "extract" / "extractors.meltano.yml"
+    text = streams.read_text().replace("- public-orders.*", "- public-orders.*\n        - public-big.*")
+    last = "public-order_items: *incremental"
+    streams.write_text(text.replace(last, f"{last}\n        public-big: *incremental"))
+    jobs = checkout.root / "orchestrate" / "jobs.meltano.yml"
+    jobs.write_text(f'{jobs.read_text()}\n  - {{name: shared-load, job: sync, interval: "@manual", shards: 4}}\n')
+
+
+def test_four_workers_share_a_load_and_the_parts_of_a_killed_one_are_taken_over(machines):
+    airflow, workers = machines
+    checkout = airflow.checkout
+    with ExitStack() as stack:
+        found = list(workers)
+        for name in ("three", "four"):
+            found.append(Worker(airflow, name))
+            stack.callback(found[-1].end)
+        # the pool has a slot for each of the runs
+        assert airflow.get("/pools/tidemark_source")["slots"] == 4
+        airflow.unpause("shared-load")
+        load = airflow.trigger("shared-load")
+        finished = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
+        exists = "select to_regclass('raw._tidemark_load_parts') is not null"
+        until(lambda: checkout.rows("warehouse", exists) == [(True,)], "the table is divided")
+        until(lambda: checkout.rows("warehouse", finished), "a part is loaded")
+        waiting = (
+            "select count(*) from pg_locks where not granted and relation = 'raw.big'::regclass having count(*) > 1"
+        )
+        with locked(airflow, "raw.big"):
+            until(lambda: checkout.rows("warehouse", waiting), "parts are loaded")
+            busy = until(lambda: [worker for worker in found[2:] if worker.busy], "one of these loads a part")
+            busy[0].die()
+        assert airflow.wait("shared-load", load) == "success", airflow.logs("shared-load", load)
+        parts = airflow.get(f"/dags/shared-load/dagRuns/{load}/taskInstances")["task_instances"]
+        loads = [task for task in parts if task["task_id"] == "extract_load"]
+        assert len(loads) == 4
+        # the killed one's own run ended, too
+        assert sorted(task["try_number"] for task in loads) == [1, 1, 1, 2]
+        assert sum(worker.has_worked for worker in found) == 4
+    same = "select count(*), count(distinct id), md5(string_agg((id, note, updated_at)::text, ';' order by id)) from "
+    assert checkout.rows("warehouse", f"{same} raw.big") == checkout.rows("source", f"{same} big")
+    for table, key in (("orders", "order_id"), ("customers", "customer_id"), ("products", "product_id")):
+        count = f"select count(*), count(distinct {key}) from "
+        assert checkout.rows("warehouse", f"{count} raw.{table}") == checkout.rows("source", f"{count} {table}")
+    (event,) = [each for each in airflow.events("raw") if each["extra"]["rows"] >= 30000]
+    assert event["source_task_id"] == "extract_load_done"
 
 
 def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from_a_dead_one(machines, receiver):

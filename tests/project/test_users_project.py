@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import AS_CLONED, REPOSITORY, shop_is_as_cloned
-from tidemark.inspect.check import files
+from tidemark.inspect.check import files, settings
+from tidemark.inspect.check.finding import Level
 from tidemark.project import yaml_files
 from tidemark.project.directory import Project
 
@@ -65,6 +66,25 @@ def test_what_one_file_names_and_no_other_has_is_said(project, name, before, aft
     first, *_ = found = [each for each in of_meltano(project) if each != STALE]
     assert first.startswith(said), found
     assert STALE in of_meltano(project)
+
+
+@pytest.mark.parametrize(
+    ("shards", "said"),
+    [("0", "has shards 0"), ("four", "has shards 'four'"), ("2.5", "has shards 2.5"), ("true", "has shards True")],
+)
+def test_a_schedule_of_a_number_of_shards_that_can_not_be_is_said(project, shards, said):
+    path = project.root / JOBS
+    path.write_text(path.read_text().replace("job: reconcile\n", f"job: reconcile\n    shards: {shards}\n"))
+    (found,) = settings.findings(project, yaml_files.read(project))
+    assert found.level is Level.error
+    assert f"The schedule nightly-reconcile {said}: write how many runs" in found.what
+
+
+def test_a_misspelt_number_of_shards_is_said(project):
+    path = project.root / JOBS
+    path.write_text(path.read_text().replace("job: reconcile\n", "job: reconcile\n    shard: 4\n"))
+    (found,) = settings.findings(project, yaml_files.read(project))
+    assert "`shard` of nightly-reconcile" in found.what
 
 
 def manifest(*, sources: list[tuple[str, str]], tested: bool) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from singer_postgres.core.source.block_ranges import cut, merged, remaining
 from singer_postgres.core.source.relations import Leaf
-from singer_postgres.tap.block_ranges import cut, merged, remaining
 
 BLOCK = 8192
 END = 60

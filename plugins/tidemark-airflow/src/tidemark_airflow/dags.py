@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param
 
-from tidemark_airflow import pools, settings
+from tidemark_airflow import pools, settings, shared_load
 from tidemark_airflow.alerts import callbacks
 from tidemark_airflow.assets import MARTS, RAW
 from tidemark_airflow.operator import TidemarkOperator
+from tidemark_airflow.shared_load import LoadedOperator
 from tidemark_airflow.steps import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from tidemark_airflow.schedules import Schedule, Source
     from tidemark_airflow.steps import Step
@@ -44,10 +47,12 @@ def of_schedule(schedule: Schedule) -> DAG:
     """
     tasks = "\n".join(f"- **{step.name}**: `{' '.join([*step.options, *step.blocks])}`" for step in schedule.steps)
     with _dag(schedule.name, schedule.interval, schedule.env, _DOCS.format(name=schedule.name, tasks=tasks)) as dag:
-        operators = {step.name: _operator(step, schedule.env) for step in schedule.steps}
+        operators: dict[str, tuple[Any, Any]] = {}
         for step in schedule.steps:
+            first, last = _shared(step, schedule.env) if step.shards > 1 else (_operator(step, schedule.env),) * 2
+            operators[step.name] = first, last
             for before in step.after:
-                operators[before] >> operators[step.name]
+                operators[before][1] >> first
     return dag
 
 
@@ -62,6 +67,30 @@ def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
         asset=RAW if step.loads else MARTS if step.tests else None,
         part=step.part,
     )
+
+
+def _shared(step: Step, env: Mapping[str, str]) -> tuple[MappedOperator, LoadedOperator]:
+    """Return the task of a load that several runs share, and the one after all of them."""
+    mapped = TidemarkOperator.partial(
+        task_id=step.name,
+        env=env,
+        pool=pools.of_source(step.source),
+        doc_md=f"`tidemark run --shard=N/{step.shards} {' '.join(step.blocks)}`",
+        map_index_template=f"{{{{ ti.map_index + 1 }}}}/{step.shards}",
+        asset=RAW,
+        part=step.part,
+        tells=False,
+        # of a mapped task, Airflow does not ask the operator for them
+        inlets=[RAW],
+    ).expand(arguments=shared_load.arguments(step.blocks, step.shards))
+    loaded = LoadedOperator(
+        task_id=f"{step.name}_done",
+        reports=mapped.output,
+        asset=RAW,
+        part=step.part,
+        doc_md="Tells other DAGs that rows of raw moved.",
+    )
+    return mapped, loaded
 
 
 _BACKFILL_DOCS = """

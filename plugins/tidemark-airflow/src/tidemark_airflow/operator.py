@@ -28,6 +28,7 @@ class TidemarkOperator(BaseOperator):
         env: environment variables for the command.
         asset: gets an event if the run succeeds and its rows moved since its last event.
         part: the sources that this event is about; empty for all.
+        tells: whether this task writes the event; otherwise one after it does.
 
     Raises:
         AirflowSkipException: there is nothing to do: `arguments` returned none.
@@ -43,18 +44,17 @@ class TidemarkOperator(BaseOperator):
         env: Mapping[str, str] | None = None,
         asset: Asset | None = None,
         part: str = "",
+        tells: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            # not the alias: the DAG processor, which sends alerts, would wait for its assets for ever (3.3.2)
-            inlets=[asset] if asset else [],
-            outlets=[assets.alias(asset)] if asset else [],
-            **kwargs,
-        )
+        # not the alias: the DAG processor, which sends alerts, would wait for its assets for ever (3.3.2)
+        events = {"inlets": [asset] if asset else [], "outlets": [assets.alias(asset)] if asset and tells else []}
+        super().__init__(**{**events, **kwargs})
         self.arguments = arguments
         self.env = dict(env or {})
         self.asset = asset
         self.part = part
+        self.tells = tells
         self._run: process.Run | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -77,9 +77,10 @@ class TidemarkOperator(BaseOperator):
             status, report = self._run.status, self._run.report
         if report is None or status:
             raise failure_of(status, report or {}, self._run.error)
-        if self.asset:
-            assets.tell(context, self.asset, self.part, report)
-        callbacks.changed_shape(context, report["schema_changes"])
+        if self.tells:
+            if self.asset:
+                assets.tell(context, self.asset, self.part, report)
+            callbacks.changed_shape(context, report["schema_changes"])
         return report
 
     def on_kill(self) -> None:

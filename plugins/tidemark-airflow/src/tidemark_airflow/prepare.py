@@ -22,8 +22,14 @@ def prepare() -> None:
 
 def make_pools() -> None:
     """Create missing pools. Existing ones keep their slots, which somebody may have set."""
-    wanted = pools.descriptions(each.name for each in current_schedules.read(environment.project_root()).sources)
+    export = current_schedules.read(environment.project_root())
+    wanted = pools.descriptions(each.name for each in export.sources)
+    # the runs that share a load are meant to run at once
+    slots = dict.fromkeys(wanted, pools.SLOTS)
+    for step in (step for schedule in export.schedules for step in schedule.steps if step.shards > 1):
+        pool = pools.of_source(step.source)
+        slots[pool] = max(slots[pool], step.shards)
     with create_session() as session:
         known = set(session.scalars(select(Pool.pool)))
         for name in wanted.keys() - known:
-            session.add(Pool(pool=name, slots=pools.SLOTS, description=wanted[name], include_deferred=False))
+            session.add(Pool(pool=name, slots=slots[name], description=wanted[name], include_deferred=False))

@@ -96,5 +96,11 @@ def _schedule(
         name=str(fields["name"]),
         interval=None if interval in _BY_HAND else str(interval),
         env={str(key): str(value) for key, value in (fields.get("env") or {}).items()},
-        steps=steps.plan(tasks, {each.tap: each.name for each in sources}, together, compared),
+        steps=steps.plan(
+            tasks,
+            {each.tap: each.name for each in sources},
+            together,
+            compared,
+            shards=int(fields.get("shards", 1)),
+        ),
     )

@@ -12,6 +12,8 @@ that a source that fails stops only what is built on it:
 A model is in the smallest part with all of its sources (`tidemark run --part`). There is a part for each source and one
 for all of them, so each model has one, also a model that is newer than this plan.
 
+A load may be shared by several runs (`shards`), which are one mapped task.
+
 If there are several sources, each is compared with the warehouse by a task of its own, which waits for no other source.
 """
 
@@ -45,6 +47,7 @@ class Step:
         source: the source that it loads or compares, if that is one of Tidemark's.
         options: options of `tidemark run`.
         part: what its events are about: the source that it loads, or those that its models stand on.
+        shards: how many runs share it.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Step:
     source: str | None = None
     options: tuple[str, ...] = ()
     part: str = ""
+    shards: int = 1
 
     @property
     def loads(self) -> bool:
@@ -97,6 +101,8 @@ def plan(
     sources: Mapping[str, str],
     together: Collection[Part] = (),
     compared: Collection[str] = (),
+    *,
+    shards: int = 1,
 ) -> tuple[Step, ...]:
     """Return the steps of a job's tasks.
 
@@ -105,6 +111,7 @@ def plan(
         sources: the names of the sources by their taps.
         together: sources on which some model stands together.
         compared: the names of the sources that a comparison looks at.
+        shards: how many runs share each load of a source.
 
     Raises:
         ValueError: a task has no blocks.
@@ -118,7 +125,7 @@ def plan(
             if not stage.only_loads:
                 stage = _Stage(before=tuple(stage.names), only_loads=True)
             own = _free(task_name(blocks, source if several else None), found)
-            found.append(Step(own, blocks, stage.before, source, part=source or ""))
+            found.append(Step(own, blocks, stage.before, source, part=source or "", shards=shards if source else 1))
             stage.names.append(own)
             if source:
                 stage.loads[source] = own

@@ -182,6 +182,13 @@ def test_a_run_with_several_failed_tasks_is_one_message_that_names_them_all(airf
     assert all(f"reason {number}" in body["text"] for number in (1, 2, 3))
 
 
+def test_a_run_in_which_one_shard_of_a_load_failed_says_which_and_why(airflow, webhook):
+    airflow.run("a_shard_fails")
+    (body,) = webhook.bodies
+    assert body["text"].startswith("a_shard_fails failed in load_shard_1 (disk_full)\nThe disk is full")
+    assert "/tasks/load_shard/mapped/1?try_number=1" in str(body)
+
+
 def test_a_run_with_a_killed_task_is_reported_once(airflow, webhook):
     airflow.run("is_killed", ended="failed")
     (body,) = webhook.bodies

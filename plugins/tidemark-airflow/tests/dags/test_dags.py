@@ -41,6 +41,22 @@ def test_each_schedule_is_a_dag_that_runs_its_tasks_in_order_and_backfill_is_the
             assert task.upstream_task_ids == set(step.after)
 
 
+def test_a_load_of_several_shards_is_one_mapped_task_in_the_pool_of_its_source_and_one_event():
+    source = {"name": "crm", "tap": "tap-crm", "target": "target-crm", "schema": "crm", "streams": [], "shown": []}
+    load = {"name": "shared", "interval": "@daily", "shards": 3, "tasks": ["tap-crm target-crm", "dbt-postgres:run"]}
+    shared = {"sources": [source], "schedules": [load]}
+    (schedule,) = parse(json.dumps(shared)).schedules
+    dag = dags.of_schedule(schedule)
+    load, done, build = (dag.get_task(name) for name in ("extract_load_crm", "extract_load_crm_done", "dbt_run"))
+    assert load.expand_input.value == {
+        "arguments": [["run", f"--shard={number}/3", "tap-crm", "target-crm"] for number in (1, 2, 3)]
+    }
+    assert (load.pool, load.retries, load.outlets) == ("tidemark_source_crm", 3, [])
+    assert [each.name for each in done.outlets] == ["raw moved"]
+    # dbt waits for all of them
+    assert (done.upstream_task_ids, build.upstream_task_ids) == ({"extract_load_crm"}, {"extract_load_crm_done"})
+
+
 def test_schedules_are_asked_for_again_only_after_a_file_of_meltanos_changed(tmp_path, monkeypatch):
     shutil.copy(ROOT / "meltano.yml", tmp_path)
     for folder in ("extract", "load", "orchestrate", "transform"):

@@ -12,9 +12,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core.load_part import PART
+from singer_postgres.core.source.block_ranges import merged
 from singer_postgres.core.types import json_schema
 from singer_postgres.core.wire import FIRST_LOAD, OF_LOG, SHAPE
-from singer_postgres.tap.block_ranges import merged
 from singer_postgres.tap.events import ChangesRead, CutReached, Empty, Event, Failed, Finished, Opened, Read
 from singer_postgres.tap.progress import Progress
 
@@ -186,13 +187,16 @@ class BatchWriter:
         if self._tables.get((plan.stream, of_log)) == table:
             return
         self._tables[plan.stream, of_log] = table
+        more: dict[str, Any] = {OF_LOG: True} if of_log else {}
+        if plan.part is not None:
+            more[PART] = replace(plan.part, ranges=(), columns=opened.columns.to_json()).to_json()
         self._write(
             type="SCHEMA",
             stream=stream.name,
             schema=_schema(stream, table.columns),
             key_properties=list(table.key),
             bookmark_properties=[stream.replication_key] if stream.replication_key else [],
-            pgcopy={**table.to_json(), **({OF_LOG: True} if of_log else {})},
+            pgcopy={**table.to_json(), **more},
         )
 
     def _fail(self, error: Exception, plan: StreamPlan | None) -> None:
@@ -252,7 +256,7 @@ class BatchWriter:
         self._write_state_after(self._state_every_s)
 
     def _note_end(self, stream: ChunkedStream, plan: StreamPlan, end: StreamEnd) -> None:
-        if plan.backfill is not None:
+        if plan.backfill is not None or plan.part is not None:
             return
         if plan.method != "INCREMENTAL":
             self._state_is_due |= stream.forget_bookmark()

@@ -177,6 +177,14 @@ SETTINGS = th.PropertiesList(
         "including those without a value in the key. The stream must be loaded already, and its bookmark doesn't move.",
     ),
     th.Property(
+        "first_load_part",
+        th.ObjectType(additional_properties=th.ObjectType()),
+        default={},
+        title="Part of a first load",
+        description=f"Part of a first load that several runs share, {_OF_STREAMS}. `tidemark run --shard` sets it for "
+        "each run; set it nowhere else.",
+    ),
+    th.Property(
         "slot_name",
         th.StringType,
         title="Replication slot",

@@ -15,8 +15,8 @@ from psycopg2 import extensions, sql
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import SingerPostgresError, one_line
 from singer_postgres.core.read_report import ReadReport
+from singer_postgres.core.source import block_ranges
 from singer_postgres.core.source.identity import identity
-from singer_postgres.tap import block_ranges
 from singer_postgres.tap.locks import LockedError, Watch
 from singer_postgres.tap.range_lease import Range
 from singer_postgres.tap.snapshots import ChangedError, Snapshot
@@ -116,6 +116,8 @@ class SourceQueries:
         if not leaves:
             return [Range(stream)]
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
+        if stream.plan.part is not None:
+            cut = block_ranges.within(cut, stream.plan.part.ranges)
         return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
     def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:

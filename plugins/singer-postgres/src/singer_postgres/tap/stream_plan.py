@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from singer_postgres.core.load_part import LoadPart
     from singer_postgres.core.source.backfill import Backfill
     from singer_postgres.core.source.stream_query import ReadColumns, StreamQuery
     from singer_postgres.core.wire import BlockRange, Method
@@ -32,6 +33,7 @@ class StreamPlan:
         trail: the values of a non-timestamp replication key that earlier runs saw; once the stream is open, those for
             the next state.
         backfill: the rows to read instead; None in a normal run.
+        part: the part of a first load to read instead; None for all of it.
         commits, history: see `wire.Table`.
     """
 
@@ -52,6 +54,7 @@ class StreamPlan:
     start_date: datetime | None = None
     allow_duplicates: bool = False
     backfill: Backfill | None = None
+    part: LoadPart | None = None
     commits: bool = False
     history: bool = False
 

@@ -9,6 +9,7 @@ from singer_postgres.core.errors import (
     ColumnMissingError,
     KeyMissingError,
     SettingInvalidError,
+    TableChangedError,
 )
 from singer_postgres.core.source import (
     backfill,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+    from singer_postgres.core.load_part import LoadPart
     from singer_postgres.core.notices import Notices
     from singer_postgres.core.source.relations import Relation
     from singer_postgres.tap.layout import Layout
@@ -136,6 +138,8 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         plan = _checked(snapshot, selection, plan, key, notices, fills=chunks)
         bound = bound if plan.bookmark is not None else None
     origin = replace(_origin(snapshot, plan), end=end)
+    if plan.part is not None:
+        return _opened(plan, selection, None, snapshot, _of_part(origin, plan, plan.part, snapshot))
     # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
     return _opened(plan, selection, bound, snapshot, _resumed(origin, plan, snapshot))
 
@@ -168,6 +172,24 @@ def _resumed(origin: BatchOrigin, plan: StreamPlan, snapshot: Snapshot) -> Batch
         if {block_range[0] for block_range in plan.first_load[1]} <= known:
             return replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
     return origin
+
+
+def _of_part(origin: BatchOrigin, plan: StreamPlan, part: LoadPart, snapshot: Snapshot) -> BatchOrigin:
+    """Return the origin of a part of a first load that several runs share.
+
+    Raises:
+        TableChangedError: the table is no longer the one whose blocks were divided into parts.
+    """
+    known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
+    # `_checked` drops a first load whose columns changed
+    is_changed = part.columns is not None and plan.first_load is None
+    if is_changed or not {node for node, _, _ in part.ranges} <= known:
+        msg = (
+            f"{snapshot.relation} was rewritten or altered since its first load was divided into parts, so this part "
+            "can't be read; run this again, which begins that load again."
+        )
+        raise TableChangedError(msg)
+    return replace(origin, end=part.watermark) if part.columns is not None else origin
 
 
 def _opened(

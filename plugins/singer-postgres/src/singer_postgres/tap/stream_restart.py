@@ -25,7 +25,9 @@ def select_again(stream: OpenStream, snapshot: Snapshot, change: str | None, *, 
     plan, known = stream.plan, stream.layout
     columns = known.changed_column(snapshot.layout, stream.columns_read)
     doubles = plan.method == "INCREMENTAL" and not plan.key and stream.epoch.announced
-    if known.oid == snapshot.layout.oid and not columns and not doubles and stream.epoch.number < most_epochs:
+    # a part's blocks are those of the old files
+    can = not columns and not doubles and plan.part is None
+    if known.oid == snapshot.layout.oid and can and stream.epoch.number < most_epochs:
         selection = selection_of(snapshot, plan)
         if selection.wire_columns() == stream.selection.wire_columns():
             return selection

@@ -13,6 +13,7 @@ from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, Storag
 from tap_postgres.client import PostgresStream
 
 from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.load_part import LoadPart
 from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import start_date
@@ -132,6 +133,7 @@ class CopyStream(PostgresStream):
             start_date=start_date.parsed(self.config.get("start_date")),
             allow_duplicates=self.name in (self.config.get("allow_duplicates") or ()),
             backfill=None if asked is None else Backfill.of(asked),
+            part=self._part,
             commits=self.name in self.config["commit_columns"],
             history=self.name in self.config["change_history"],
         )
@@ -143,7 +145,7 @@ class CopyStream(PostgresStream):
         value = state.get(_BOOKMARK)
         if self._moved_from:
             return str(value)
-        if self.replication_method != "INCREMENTAL" or self._first_load:
+        if self.replication_method != "INCREMENTAL" or self._first_load or self._part:
             return None
         if value is not None and state.get("replication_key") != self.replication_key:
             self.logger.warning(
@@ -166,8 +168,13 @@ class CopyStream(PostgresStream):
         return state.get("replication_key") if is_loaded and state.get(_BOOKMARK) is not None else None
 
     @property
+    def _part(self) -> LoadPart | None:
+        named = (self.config.get("first_load_part") or {}).get(self.name)
+        return LoadPart.from_json(named) if named is not None else None
+
+    @property
     def _columns_before(self) -> ReadColumns | None:
-        columns = self.get_context_state(None).get(SHAPE)
+        columns = self._part.columns if self._part else self.get_context_state(None).get(SHAPE)
         return ReadColumns.from_json(columns) if columns else None
 
     @property
@@ -178,6 +185,8 @@ class CopyStream(PostgresStream):
 
     @property
     def _first_load(self) -> tuple[str | None, tuple[BlockRange, ...]] | None:
+        if self._part:
+            return (self._part.watermark, ()) if self._part.columns else None
         begun = self.get_context_state(None).get(FIRST_LOAD)
         if not begun or self.replication_method not in _METHODS:
             return None

@@ -366,6 +366,11 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
                 raise SettingInvalidError(msg)
             with self.open_stream(stream.plan):
                 pass
+        for name in self.config.get("first_load_part") or {}:
+            stream = selected.get(name)
+            if not isinstance(stream, CopyStream) or stream.why_records or stream.replication_method != "INCREMENTAL":
+                msg = f"`first_load_part` names {name}, which is not INCREMENTAL and sent in chunks; unset it."
+                raise SettingInvalidError(msg)
 
     def _check_selected(self) -> None:
         """Fail the streams that Meltano was asked to select but the source no longer has; the others are read.

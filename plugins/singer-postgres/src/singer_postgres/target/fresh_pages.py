@@ -22,14 +22,25 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _LOGS_NOTES = "select 'on' in (current_setting('data_checksums'), current_setting('wal_log_hints'))"
+# pages that one of several runs reads, 8 MiB
+_STRIPE = 1024
 _PAGES = "select pg_catalog.pg_relation_size({table}::regclass) / current_setting('block_size')::bigint"
 
 
 class FreshPages:
     """The pages that several sessions append to one table. Each is read once."""
 
-    def __init__(self, table: sql.Identifier) -> None:
+    def __init__(self, table: sql.Identifier, *, share: tuple[int, int] = (0, 1)) -> None:
+        """Read nothing yet.
+
+        Args:
+            share: which of how many runs this is that append to the table.
+        """
         self._table = table
+        self._share = share
+        self._before: int | None = None
+        """Where the table ended at the last commit, if others append to it: their rows from before that are committed
+        by the next one."""
         self._alone = threading.Lock()
         self._logs_notes: bool | None = None
         self._read: int | None = None
@@ -58,11 +69,13 @@ class FreshPages:
         with self._alone:
             # the pages after that may hold rows that are not committed yet
             first, after = self._read or 0, min(self._appending, default=self._end(connection))
+            if self._share[1] > 1:
+                self._before, after = after, first if self._before is None else self._before
             self._read = max(first, after)
-        if after > first:
+        for begin, end in own_pages(first, after, self._share):
             connection.execute(
                 sql.SQL("SELECT count(*) FROM {} WHERE ctid >= {}::tid AND ctid < {}::tid").format(
-                    self._table, sql.Literal(f"({first},0)"), sql.Literal(f"({after},0)")
+                    self._table, sql.Literal(f"({begin},0)"), sql.Literal(f"({end},0)")
                 )
             )
 
@@ -72,3 +85,16 @@ class FreshPages:
         row = connection.execute(query).fetchone()
         assert row
         return int(row[0])
+
+
+def own_pages(first: int, after: int, share: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the ranges of pages from `first` on and before `after` that one of several runs reads."""
+    own, count = share
+    if count == 1:
+        return [(first, after)] if after > first else []
+    stripes = range(first // _STRIPE, -(-after // _STRIPE))
+    return [
+        (max(first, number * _STRIPE), min(after, (number + 1) * _STRIPE))
+        for number in stripes
+        if number % count == own and min(after, (number + 1) * _STRIPE) > max(first, number * _STRIPE)
+    ]

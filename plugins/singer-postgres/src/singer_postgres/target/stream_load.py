@@ -25,6 +25,7 @@ from singer_postgres.core.warehouse import (
     state_ahead,
     tables,
 )
+from singer_postgres.core.warehouse.load_parts import LoadParts
 from singer_postgres.core.warehouse.metadata_columns import Stamp
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.run_lock import RunLock
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.warehouse.tables import EnsuredTable
-    from singer_postgres.core.wire import BatchOrigin, EmptyRange, StreamEnd, Table
+    from singer_postgres.core.wire import BatchOrigin, BlockRange, EmptyRange, StreamEnd, Table
 
     Connection = psycopg.Connection[Any]
 
@@ -92,15 +93,21 @@ class StreamLoad:
     transaction replaces the old rows by them.
     """
 
+    is_part = False
+    """The run loads a part of the stream, together with others."""
+
     def __init__(self, run: LoadRun, stream: str, table: Table) -> None:
         self.stream = stream
         self.table = table
+        self._owner = run.id
+        """Who may commit rows of the stream; see `StateTable.claim_for_run`."""
         self.schema = run.warehouse.schema or table.schema
         self.history = StreamRun(
             self.schema, table.source, stream, run.id, table.name, run.history_days, run.sync_started_at
         )
         self._run = run
         self._state = StateTable(self.schema)
+        self._parts = LoadParts(self.schema, table.source)
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
         self._digest = short_digest(stream)
@@ -161,7 +168,7 @@ class StreamLoad:
             SingerPostgresError: the table can't hold the rows, or earlier rows are missing from it.
         """
         refuse_own_name(self.stream, self.table.name)
-        self._run.lock.take(self.stream, self.schema, self.table.name)
+        self._run.lock.take(self.stream, self.schema, self.table.name, shared=self.is_part)
         tables.ensure_schema(connection, self.schema)
         self._state.ensure(connection)
         schema_changes.TABLE.ensure(connection, self.schema)
@@ -179,8 +186,8 @@ class StreamLoad:
     def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
         before = self._state.columns(connection, self.stream, self.table)
-        whole = self._is_full or (origin.start is None and not origin.resumed and not origin.backfill)
         is_first = self._is_full or (origin.start is None and not origin.backfill)
+        whole = is_first and not (origin.resumed or self.is_part)
         pending = self._state.key_is_pending(connection, self.stream, self.table)
         self._ensured = tables.ensure_table(
             connection,
@@ -198,20 +205,26 @@ class StreamLoad:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
         empty = tables.is_empty(connection, self.schema, self.table.name)
         self._bookmark = state_ahead.refuse(self._state, connection, self.stream, self.table, origin, empty=empty)
+        self._begin(connection, origin, empty=empty)
         self._state.claim_for_run(
             connection,
             self.stream,
             self.table,
-            run_id=self._run.id,
+            run_id=self._owner,
             columns=self._ensured.columns,
             lsn=origin.lsn,
         )
         if self._lacks_key and not pending:
             self._state.set_key_pending(connection, self.stream, self.table, pending=True)
-        self.history.begin(connection, bookmark=self._bookmark if origin.backfill else origin.start)
+        bookmark = self._bookmark if origin.backfill else origin.start
+        self.history.begin(connection, bookmark=bookmark, alone=not self.is_part)
         schema_changes.record(connection, self.history, changes)
         self._prepare_copies(connection, origin, empty=empty)
         return changes
+
+    def _begin(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:  # noqa: ARG002 - for parts
+        """Prepare to own the stream: what several runs had begun to load of it ends."""
+        self._parts.close(connection, self.stream)
 
     def _prepare_copies(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
         """Decide which rows are copied straight into the table."""
@@ -277,12 +290,15 @@ class StreamLoad:
                         key = () if self._lacks_key else self.table.key
                         written = replace(self._merge(connection, stage, self._stamp(chunk), key=key), read=rows)
             my_turn()
-            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             if chunk.blocks is not None:
-                self._state.add_range(connection, self.stream, self.table, chunk.blocks, has_rows=path is not None)
+                self._add_range(connection, chunk.blocks, has_rows=path is not None)
             bytes_ = chunk.bytes if isinstance(chunk, Chunk) else 0
             self.history.count(connection, written, bytes_=bytes_, staged=self._is_full)
             attempt.written, attempt.xid = written, xid
+
+    def _add_range(self, connection: Connection, blocks: BlockRange, *, has_rows: bool) -> None:
+        self._state.add_range(connection, self.stream, self.table, blocks, has_rows=has_rows)
 
     def confirm(self, connection: Connection) -> None:
         """Check that no other run has begun to load the stream.
@@ -291,7 +307,7 @@ class StreamLoad:
             RunError: another run has begun.
         """
         with connection.transaction():
-            self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
 
     def committed(self, origin: BatchOrigin, written: RowCounts) -> None:
         """Count the rows that a committed chunk wrote."""
@@ -309,7 +325,7 @@ class StreamLoad:
         elif self._lacks_key:
             self._build_key(connection)
         with connection.transaction():
-            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             written = RowCounts()
             if self._is_full:
                 with self.effort.timed("merging"):
@@ -359,7 +375,7 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: it could not be built. The table is unchanged.
         """
         with self.effort.timed("merging"), connection.transaction():
-            self._state.assert_owner(connection, self.stream, self.table, run_id=self._run.id)
+            self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._key_first)
             if removed:
                 self.history.count(connection, RowCounts(deleted=removed))

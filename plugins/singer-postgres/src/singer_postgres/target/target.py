@@ -24,6 +24,7 @@ from singer_postgres.core.errors import (
     SingerPostgresError,
     one_line,
 )
+from singer_postgres.core.load_part import PART, LoadPart
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FORMAT, OF_LOG, Changes, Chunk, Cut, StreamEnd, Table, batch_from_json
@@ -36,6 +37,7 @@ from singer_postgres.target.counters import WrittenCounters
 from singer_postgres.target.log_loader import LogJob, LogLoader
 from singer_postgres.target.log_stream_load import LogStreamLoad
 from singer_postgres.target.messages import MessageReader
+from singer_postgres.target.part_load import PartLoad
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
 from singer_postgres.target.state_order import StateOrder
@@ -202,7 +204,11 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
             self._opening,
         )
         table = Table.from_json(described)
-        load = (LogStreamLoad if table.method == "LOG_BASED" else StreamLoad)(run, stream, table)
+        load: StreamLoad
+        if described.get(PART):
+            load = PartLoad(run, stream, table, LoadPart.from_json(described[PART]))
+        else:
+            load = (LogStreamLoad if table.method == "LOG_BASED" else StreamLoad)(run, stream, table)
         unfit_settings.refuse_to_replace(self.config, stream, table)
         if stream in self._loads and load.table.method != "LOG_BASED":
             msg = f"{stream} was described twice in one run; the tap may send each stream once."

@@ -152,12 +152,23 @@ def _failures(dag: str, run: str, task: Any) -> list[dict[str, Any]]:
     states = task.get_task_states(dag_id=dag, run_ids=[run]).get(run, {})
     found = []
     for name in (name for name, state in states.items() if state == _FAILED):
-        left = task.xcom_pull(task_ids=name, key=FAILURE, dag_id=dag, run_id=run)
+        left, path = _left(task, name, dag, run)
         if not isinstance(left, dict):
             attempt = _attempt(task) if name == task.task_id else None
             left = {"code": "process_gone", "reason": _NO_WORD, "attempt": attempt}
-        found.append({"task": name, **left})
+        found.append({"task": name, "path": path, **left})
     return sorted(found, key=lambda one: one.get("at", "~"))
+
+
+def _left(task: Any, name: str, dag: str, run: str) -> tuple[Any, str]:
+    """Return what a failed task left, and the end of its page's address. A run of a mapped task has a number."""
+    left = task.xcom_pull(task_ids=name, key=FAILURE, dag_id=dag, run_id=run)
+    base, _, number = name.rpartition("_")
+    if not isinstance(left, dict) and base and number.isdigit():
+        of_run = task.xcom_pull(task_ids=base, key=FAILURE, dag_id=dag, run_id=run, map_indexes=int(number))
+        if isinstance(of_run, dict):
+            return of_run, f"{quote(base)}/mapped/{number}"
+    return left, quote(name)
 
 
 def _alert(runbook: str, **known: Any) -> Alert:
@@ -166,10 +177,11 @@ def _alert(runbook: str, **known: Any) -> Alert:
     run_url = run_page(dag, run)
     query = f"?try_number={attempt.split()[0]}" if attempt else ""
     at, section = known.get("at"), known.pop("section", known["code"])
+    path = known.pop("path", quote(task) if task else "")
     about = {
         "run_id": run_id_of(dag, run),
         "run_url": run_url,
-        "log_url": f"{run_url}/tasks/{quote(task)}{query}" if task else None,
+        "log_url": f"{run_url}/tasks/{path}{query}" if task else None,
         "runbook": f"{runbook}#{section}",
         "at": datetime.fromisoformat(at) if at else datetime.now(UTC),
         "more": tuple(known.get("more", ())),

@@ -16,6 +16,9 @@ ALERTS = {
 }
 
 
+LOADED = {"streams": {"public-orders": {"read": 1}}, "as_of": "2026-11-24T03:45:00+00:00"}
+
+
 def dag(name, **options):
     return DAG(name, schedule=None, on_failure_callback=callbacks.run_failed, default_args=ALERTS, **options)
 
@@ -23,6 +26,12 @@ def dag(name, **options):
 @task
 def extract_load(error):
     raise error
+
+
+@task
+def load_shard(number):
+    if number > 1:
+        raise RunFailed("The disk is full", "disk_full", LOADED)
 
 
 @task
@@ -38,8 +47,6 @@ def never_ends():
 with dag("fails"):
     report = {"schema_changes": ["public-orders: note text was added"]}
     extract_load(RunFailed("Cannot connect to <source> & co", "source_unreachable", report)) >> dbt_run()
-
-LOADED = {"streams": {"public-orders": {"read": 1}}, "as_of": "2026-11-24T03:45:00+00:00"}
 
 with dag("stream_fails"):
     extract_load(RunFailed("The disk is full", "disk_full", LOADED))
@@ -64,6 +71,9 @@ with dag("cannot_pass"):
 with dag("several_fail"):
     for number in (1, 2, 3):
         extract_load.override(task_id=f"task_{number}")(RunFailed(f"reason {number}", "statement_failed", {}))
+
+with dag("a_shard_fails"):
+    load_shard.expand(number=[1, 2])
 
 with dag("is_killed"):
     never_ends()

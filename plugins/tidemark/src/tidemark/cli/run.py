@@ -60,19 +60,33 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
         str | None,
         typer.Option(metavar="NAME", help="Have tidemark:reconcile or tidemark:check look at this source alone."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="N/OF", help="Share a load: 2/4 is the second of four runs, on any machines."),
+    ] = None,
 ) -> None:
     """Run blocks of `meltano run`, then report the result."""
-    from tidemark.run import blocks  # noqa: PLC0415
+    from tidemark.run import blocks, sharded  # noqa: PLC0415
+    from tidemark.run.shard import Shard  # noqa: PLC0415
 
     if attended:
         end_with_stdin()
     if bool(part) is not bool(parts):
         raise UsageError("--part and --parts belong together: name one part, and the list of all.")
-    say = _listener(as_json)
+    say, project, identifier = _listener(as_json), Project.find(), str(run_id or uuid4())
+    if shard is not None:
+        if part or source:
+            raise UsageError("--shard is for a load, --part for models, and --source for commands: use one of them.")
+        _tell(
+            sharded.run(project, block, Shard.parse(shard), run_id=identifier, say=say, moved_since=moved_since),
+            say,
+            as_json,
+        )
+        return
     report = blocks.run(
-        Project.find(),
+        project,
         block,
-        run_id=str(run_id or uuid4()),
+        run_id=identifier,
         say=say,
         part=(part, parts) if part and parts else None,
         source=source,

@@ -5,6 +5,8 @@ Importing Meltano takes a second, and not every command needs it. So all its imp
 
 from __future__ import annotations
 
+import glob
+import json
 import logging
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from tidemark.errors import TidemarkError, UsageError
 from tidemark.project import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import psycopg
     from meltano.core.plugin.project_plugin import ProjectPlugin
@@ -109,6 +111,20 @@ def refuse_pool(uri: str) -> None:
             poolers.require_session(connection, another, variables=_URI)
         except PoolerError as error:
             raise UsageError(str(error)) from error
+
+
+def only(prefix: str, streams: Iterable[str]) -> dict[str, str]:
+    """Return the variable that limits a tap to some of its streams. It does not change the selection of columns.
+
+    Args:
+        prefix: what the tap's variables begin with.
+    """
+    return {f"{prefix}__SELECT_FILTER": json.dumps([escaped(glob.escape(stream)) for stream in streams])}
+
+
+def escaped(stream: str) -> str:
+    """Return a name in Meltano's notation: Meltano treats an unescaped dot as the end of the name."""
+    return stream.replace(".", r"\.")
 
 
 def kind(name: str) -> str:

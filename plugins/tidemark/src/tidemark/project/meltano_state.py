@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
 
+_DELIMITER = ":"
+
 
 @dataclass(frozen=True)
 class Bookmark:
@@ -67,7 +69,10 @@ def entries(project: Project, source: SourceDefinition) -> dict[str, dict[str, A
     """Return everything that the tap has written about each stream into Meltano's state."""
     with _meltano_state(project) as service:
         name = state_id(service.project, source)
-        found: dict[str, dict[str, Any]] = _payload(service, name).get("singer_state", {}).get("bookmarks", {})
+        found = _bookmarks(service, name)
+        for each in _of_shards(service, name):
+            # a shard that runs, or was killed, knows more of its streams
+            found |= _bookmarks(service, each)
     return found
 
 
@@ -75,20 +80,82 @@ def put(project: Project, source: SourceDefinition, entries: Mapping[str, Mappin
     """Write what the tap will find in its state about some streams; None removes a stream."""
     with _meltano_state(project) as service:
         name = state_id(service.project, source)
-        payload = _payload(service, name)
-        bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
-        for stream, entry in entries.items():
-            bookmarks.pop(stream, None)
-            if entry is not None:
-                bookmarks[stream] = entry
-        service.set_state(name, json.dumps(payload))
+        for each in _of_shards(service, name):
+            if _bookmarks(service, each).keys() & entries.keys():
+                _put(service, each, dict.fromkeys(entries))
+        _put(service, name, entries)
 
 
 def clear(project: Project, ids: Iterable[str]) -> None:
     """Clear state, so that the next runs load everything."""
     with _meltano_state(project) as service:
-        for each in ids:
-            service.clear_state(each)
+        for name in ids:
+            for each in [name, *_of_shards(service, name)]:
+                service.clear_state(each)
+
+
+# A shard's run has a state id of its own: Meltano reads, changes and writes a state without a lock, so that of several
+# runs of one id the last one would win. The state is merged into that of all shards before and after the run.
+
+
+def begin_shard(project: Project, source: SourceDefinition, shard: str, streams: Iterable[str]) -> dict[str, str]:
+    """Give a shard the state of its streams; return the variables with which Meltano uses that.
+
+    Args:
+        shard: such as `2-of-4`.
+    """
+    with _meltano_state(project) as service:
+        name = state_id(service.project, source)
+        own = {stream: entry for stream, entry in _bookmarks(service, name).items() if stream in set(streams)}
+        of_shard = _shard_id(name, shard)
+        service.set_state(of_shard, json.dumps({"singer_state": {"bookmarks": own}}))
+        return {
+            "MELTANO_RUN_STATE_ID_SUFFIX": of_shard.split(_DELIMITER)[-1],
+            # the run has a directory of its own
+            "MELTANO_DATABASE_URI": service.project.settings.get("database_uri"),
+        }
+
+
+def end_shard(project: Project, source: SourceDefinition, shard: str) -> None:
+    """Merge a shard's state into that of all shards. The caller keeps out other runs that do so."""
+    with _meltano_state(project) as service:
+        name = state_id(service.project, source)
+        of_shard = _shard_id(name, shard)
+        if found := _bookmarks(service, of_shard):
+            _put(service, name, found)
+        service.clear_state(of_shard)
+
+
+def shards(project: Project, source: SourceDefinition) -> list[str]:
+    """Return the shards that have a state of their own, such as `2-of-4`: they run, or were killed."""
+    with _meltano_state(project) as service:
+        name = state_id(service.project, source)
+        return [each.removeprefix(_shard_id(name, "")) for each in _of_shards(service, name)]
+
+
+def _shard_id(name: str, shard: str) -> str:
+    # an id consists of environment, plugins and perhaps a suffix
+    has_suffix = name.count(_DELIMITER) > 1
+    return f"{name}{'-' if has_suffix else _DELIMITER}shard-{shard}"
+
+
+def _of_shards(service: StateService, name: str) -> list[str]:
+    start = _shard_id(name, "")
+    return sorted(each for each in service.state_store_manager.get_state_ids() if each.startswith(start))
+
+
+def _bookmarks(service: StateService, name: str) -> dict[str, dict[str, Any]]:
+    return dict(_payload(service, name).get("singer_state", {}).get("bookmarks", {}))
+
+
+def _put(service: StateService, name: str, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
+    payload = _payload(service, name)
+    bookmarks = payload.setdefault("singer_state", {}).setdefault("bookmarks", {})
+    for stream, entry in entries.items():
+        bookmarks.pop(stream, None)
+        if entry is not None:
+            bookmarks[stream] = entry
+    service.set_state(name, json.dumps(payload))
 
 
 def id_of(project: Project, source: SourceDefinition) -> str:

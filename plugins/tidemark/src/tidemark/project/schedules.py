@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # committed, because all machines of an Airflow must make the same DAGs
 FILE = "orchestrate/schedules.json"
 _SCHEMA = "default_target_schema"
+# each of them starts Meltano, and has connections to both databases
+MOST_SHARDS = 100
 
 
 def current(project: Project) -> str:
@@ -104,7 +106,13 @@ def export(project: Project) -> str:
     try:
         jobs = TaskSetsService(meltano)
         schedules = [
-            {"name": each.name, "interval": each.interval, "env": each.env, "tasks": _job_tasks(jobs, each)}
+            {
+                "name": each.name,
+                "interval": each.interval,
+                "env": each.env,
+                **({"shards": count} if (count := shards(each.name, dict(each).get("shards", 1))) > 1 else {}),
+                "tasks": _job_tasks(jobs, each),
+            }
             for each in ScheduleService(meltano).schedules()
         ]
     except (MeltanoError, JobNotFoundError, ValueError) as error:
@@ -123,6 +131,20 @@ def export(project: Project) -> str:
         "made_from": made_from,
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def shards(schedule: str, value: object) -> int:
+    """Return among how many runs a schedule shares each of its loads.
+
+    Raises:
+        UsageError: it is no such number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SHARDS:
+        return value
+    raise UsageError(
+        f"The schedule {schedule} has shards {value!r}: write how many runs are to share its load, a whole number from "
+        f"1 to {MOST_SHARDS}, or leave it out (orchestrate/)."
+    )
 
 
 def _pairs(schedules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -57,14 +57,7 @@ def _enter(project: Project) -> None:
             directory.mkdir(parents=True, exist_ok=True)
             if variable in _OF_PROCESS or not project.variable(variable):
                 os.environ.setdefault(variable, str(directory))
-        for kind in _KINDS:
-            # one link per plugin, not a link to the whole directory: Meltano creates directories for other plugins
-            own = work / ".meltano" / kind
-            own.mkdir(exist_ok=True)
-            for plugin in (project.plugins / kind).glob("*"):
-                _link(own / plugin.name, plugin)
-        # Meltano writes each plugin's settings here, including passwords
-        (work / ".meltano" / "run").mkdir(mode=0o700, exist_ok=True)
+        _prepare(project, work / ".meltano")
     except OSError as error:
         raise UsageError(
             f"{_VARIABLE} is {work}, where {error.filename} can't be created: {error.strerror}; name a directory "
@@ -72,6 +65,29 @@ def _enter(project: Project) -> None:
         ) from None
     if not project.variable("MELTANO_PROJECT_READONLY"):
         os.environ["MELTANO_PROJECT_READONLY"] = "true"
+
+
+def of_shard(project: Project, name: str) -> dict[str, str]:
+    """Return the variables with which Meltano writes into a directory of its own, for a run that has others beside it.
+
+    Meltano has one file for the catalog of a tap, and one for its state, for all runs in a directory.
+    """
+    directory = project.state_dir / "shards" / name / ".meltano"
+    directory.mkdir(parents=True, exist_ok=True)
+    _prepare(project, directory)
+    return {"MELTANO_SYS_DIR_ROOT": str(directory)}
+
+
+def _prepare(project: Project, directory: Path) -> None:
+    """Make a directory one in which Meltano finds the project's plugins, and may write."""
+    for kind in _KINDS:
+        # one link per plugin, not a link to the whole directory: Meltano creates directories for other plugins
+        own = directory / kind
+        own.mkdir(exist_ok=True)
+        for plugin in (project.plugins / kind).glob("*"):
+            _link(own / plugin.name, plugin)
+    # Meltano writes each plugin's settings here, including passwords
+    (directory / "run").mkdir(mode=0o700, exist_ok=True)
 
 
 def _chunk_directories(project: Project) -> dict[str, str]:

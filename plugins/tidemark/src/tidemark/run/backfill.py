@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from singer_postgres.core.source import relations
 from tidemark.errors import TidemarkError, UsageError
 from tidemark.inspect import named_streams
 from tidemark.inspect.reconcile.pairing import Endpoints
+from tidemark.project import meltano_project
 from tidemark.run import blocks
 
 if TYPE_CHECKING:
@@ -86,19 +86,13 @@ def _checked(project: Project, definition: SourceDefinition, streams: Sequence[s
 
 def _variables(chosen: Mapping[SourceDefinition, Sequence[Stream]], asked: Backfill) -> dict[str, str]:
     """Return the variables that limit taps and dbt to the chosen streams."""
-    found = {}
+    found: dict[str, str] = {}
     for source, streams in chosen.items():
-        # a filter does not change the selection of columns
-        only = [_escaped(glob.escape(stream.name)) for stream in streams]
-        found[f"{source.prefix}__SELECT_FILTER"] = json.dumps(only)
-        found[f"{source.prefix}_BACKFILL"] = json.dumps({_escaped(stream.name): asked.to_json() for stream in streams})
+        found |= meltano_project.only(source.prefix, [stream.name for stream in streams])
+        named = {meltano_project.escaped(stream.name): asked.to_json() for stream in streams}
+        found[f"{source.prefix}_BACKFILL"] = json.dumps(named)
     touched = [_selector(stream.relation.name) for streams in chosen.values() for stream in streams]
     return {**found, "DBT_TOUCHED": " ".join(dict.fromkeys(touched))}
-
-
-def _escaped(name: str) -> str:
-    """Return a name in Meltano's notation: Meltano treats an unescaped dot as the end of the name."""
-    return name.replace(".", r"\.")
 
 
 def _selector(table: str) -> str:

@@ -66,14 +66,14 @@ def run(  # noqa: PLR0913 - each argument has a name
         if source:
             _refuse_source(project, names, source)
         read = sources.of_blocks(project, blocks)
-        outcomes, loads = _outcomes(names, read)
+        found_blocks, loads = outcomes(names, read)
         # a utility of ours looks at all sources, and a server that it started would end with it
         if any(name.startswith("tidemark:") for name in names):
             databases.bring_up(project)
         # before the others are tried: their databases may be on the first one's server
         _, warehouse = databases.bring_up_all(project, [each for each in read if each.first])
         found = [database_settings.source(project, each) for each in loading.try_own(project, loads)]
-        return RunPlan(outcomes, loads, (found, warehouse), limits)
+        return RunPlan(found_blocks, loads, (found, warehouse), limits)
 
     with started(project, blocks, plan, run_id=run_id, warn=lambda text: say("warning", text)) as begun:
         for each in loading.failed(begun.plan.loads):
@@ -102,7 +102,7 @@ def _refuse_source(project: Project, names: Sequence[str], source: str) -> None:
     sources.chosen(project, source)
 
 
-def _outcomes(
+def outcomes(
     names: Sequence[str], read: Sequence[SourceDefinition]
 ) -> tuple[list[BlockOutcome], dict[SourceDefinition, BlockOutcome]]:
     """Return the blocks, and those among them that load a source."""

@@ -73,7 +73,14 @@ def record(project: Project, warehouse: Warehouse, blocks: Iterable[BlockOutcome
                 if schema is not None:
                     with connections.connect(warehouse) as connection:
                         selects = selection.selects(meltano_project.find(project), block.tap)
-                        _record(connection, schema, block, run_id, selects)
+                        only = block.streams
+                        _record(
+                            connection,
+                            schema,
+                            block,
+                            run_id,
+                            lambda stream: selects(stream) and (only is None or stream in only),  # noqa: B023
+                        )
             except Exception as error:  # noqa: BLE001 - the run itself reports its failure; this is one more record of it
                 _LOGGER.debug("The failure could not be recorded: %s", error)
 

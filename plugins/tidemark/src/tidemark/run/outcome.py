@@ -37,6 +37,7 @@ class BlockOutcome:
         counted: what the counts of dbt nodes mean, such as `tests passed`.
         source: what comes before the names of its streams, such as `crm/`, if the run loads several sources.
         missing: streams that `select` or `metadata` names and the source does not have.
+        streams: the only streams that it reads; None for all that are selected.
         part: the models that dbt was asked for; None if for all.
         left_out: models that were left out, because a source that they stand on was not loaded.
     """
@@ -53,6 +54,7 @@ class BlockOutcome:
     failures: list[Failure] = field(default_factory=list)
     last_lines: deque[TextLine] = field(default_factory=lambda: deque(maxlen=_TAIL))
     missing: list[str] = field(default_factory=list)
+    streams: frozenset[str] | None = None
     part: set[str] | None = None
     left_out: list[str] = field(default_factory=list)
 

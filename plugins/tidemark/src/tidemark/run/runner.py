@@ -11,14 +11,14 @@ from tidemark.inspect.check import streams
 from tidemark.project import database_settings, schedules
 from tidemark.project.file_locks import hold
 from tidemark.project.variables import environment
-from tidemark.run import failed_streams, loads, meltano_run, source_parts, what_next
+from tidemark.run import failed_streams, killed_shards, loads, meltano_run, source_parts, what_next
 from tidemark.run.block_names import split
 from tidemark.run.events import Failure
 from tidemark.run.logged import logged
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from tidemark.project.database_settings import Source, Warehouse
     from tidemark.project.directory import Project
@@ -87,9 +87,27 @@ class StartedRun:
             variables = {**(more or {}), **source_parts.variable(asked)}
             return self._meltano(pending, view, variables, save_state=save_state, apart=apart)
 
+        if save_state:
+            for source, block in self.plan.loads.items():
+                if block.success is None:
+                    killed_shards.adopt(self.project, source, self.plan.databases[1])
         blocks = self.outcome.blocks
         first = next((place for place, block in enumerate(blocks) if not block.tap), len(blocks))
         loads.in_turn(self.outcome, first, meltano)
+
+    def load(
+        self, view: View, *, streams: Collection[str], more: Mapping[str, str], save_state: bool = True
+    ) -> BlockOutcome:
+        """Run the only block, a load, for some of its streams. Add its rows to the outcome, and return its own.
+
+        Args:
+            more: variables for Meltano and its plugins.
+            save_state: if false, Meltano neither reads nor changes the state.
+        """
+        (whole,) = self.outcome.blocks
+        block = BlockOutcome(whole.names, whole.title, source=whole.source, streams=frozenset(streams))
+        self.outcome.add(self._meltano([block], view, more, save_state=save_state, apart=False))
+        return block
 
     def _meltano(
         self,

@@ -162,9 +162,13 @@ class StreamRun:
         own = {"source": self.source, "stream": self.stream, "run_id": self.run_id, "table_name": self.table}
         return connection.execute(sql.SQL(statement).format(table), {**own, **values}).rowcount
 
-    def begin(self, connection: Connection, *, bookmark: str | None) -> None:
-        """Note that the stream's load has begun."""
-        killed = self._execute(connection, _KILLED)
+    def begin(self, connection: Connection, *, bookmark: str | None, alone: bool = True) -> None:
+        """Note that the stream's load has begun.
+
+        Args:
+            alone: no other run loads the stream, so any other that still seems to run was killed.
+        """
+        killed = self._execute(connection, _KILLED) if alone else 0
         self._execute(
             connection,
             "DELETE FROM {} WHERE source = %(source)s AND stream = %(stream)s "

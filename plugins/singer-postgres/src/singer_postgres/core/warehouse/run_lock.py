@@ -25,6 +25,14 @@ _HELD = """
 """
 
 
+_TAKE, _TAKE_SHARED = "select pg_try_advisory_lock(%s)", "select pg_try_advisory_lock_shared(%s)"
+
+
+def key_of(schema: str, table: str) -> int:
+    """Return the key of a table's lock."""
+    return advisory_locks.key("tidemark load", schema, table)
+
+
 class RunLock:
     """The locks of one run, one per table."""
 
@@ -33,22 +41,25 @@ class RunLock:
         self._connection: psycopg.Connection[Any] | None = None
         self._pid = 0
         self._alone = threading.Lock()
-        self._held: dict[int, tuple[str, str, str]] = {}
+        self._held: dict[int, tuple[str, str, str, bool]] = {}
 
-    def take(self, stream: str, schema: str, table: str) -> None:
+    def take(self, stream: str, schema: str, table: str, *, shared: bool = False) -> None:
         """Take the lock of a table and hold it until this process ends.
+
+        Args:
+            shared: together with other runs that load parts of the same first load.
 
         Raises:
             BusyError: another run holds it.
         """
-        key = advisory_locks.key("tidemark load", schema, table)
+        key = key_of(schema, table)
         with self._alone:
             if key in self._held:
                 return
             if self._connection is None:
                 self._connection = self._connect()
-            self._take(key, stream, schema, table)
-            self._held[key] = (stream, schema, table)
+            self._take(key, stream, schema, table, shared)
+            self._held[key] = (stream, schema, table, shared)
 
     def renew(self) -> None:
         """Take the locks again if the connection that held them was lost.
@@ -74,9 +85,9 @@ class RunLock:
         self._pid = poolers.server_pid(connection)
         return connection
 
-    def _take(self, key: int, stream: str, schema: str, table: str) -> None:
+    def _take(self, key: int, stream: str, schema: str, table: str, shared: bool) -> None:  # noqa: FBT001
         assert self._connection
-        row = self._connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
+        row = self._connection.execute(_TAKE_SHARED if shared else _TAKE, [key]).fetchone()
         if not row or not row[0]:
             raise BusyError(self._busy(stream, schema, table, key))
 

@@ -263,6 +263,24 @@ class StateTable:
             [json.dumps([list(blocks)]), has_rows, table.source, stream],
         )
 
+    def set_ranges(
+        self,
+        connection: psycopg.Connection[Any],
+        source: str,
+        stream: str,
+        ranges: Sequence[BlockRange],
+        *,
+        has_rows: bool,
+    ) -> None:
+        """Note what several runs have loaded of a first load. They own the stream no more."""
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET first_load = %s, has_rows = has_rows OR %s, loaded_at = now(), run_id = NULL "
+                "WHERE source = %s AND stream = %s"
+            ).format(self.in_statement),
+            [json.dumps([list(blocks) for blocks in ranges]), has_rows, source, stream],
+        )
+
     def finish(
         self, connection: psycopg.Connection[Any], stream: str, table: Table, origin: BatchOrigin, *, has_rows: bool
     ) -> None:

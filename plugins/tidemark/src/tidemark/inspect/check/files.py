@@ -35,7 +35,7 @@ def check(project: Project) -> list[Finding]:
         UsageError: a file can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files)]
+    found = list(settings.findings(project, files))
     wrong = [
         *(fault.what for fault in [*sources.read_with_faults(project)[1], *sources.stray_variables(project)]),
         *of_meltano(project, files),

@@ -53,7 +53,7 @@ def check(project: Project, source: str | None = None) -> list[Finding]:
         TidemarkError: Meltano's configuration can't be read.
     """
     files = yaml_files.read(project)
-    found = [*settings.misspelt_keys(project, files), *settings.unknown(project, files), *_definitions(project, source)]
+    found = [*settings.findings(project, files), *_definitions(project, source)]
     if any(finding.level is Level.error and finding.source for finding in found):
         # sources that are not well defined can't be looked at
         return found

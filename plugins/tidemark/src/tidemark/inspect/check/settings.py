@@ -12,8 +12,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
 from singer_postgres.core import setting_names
+from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.project import definitions
+from tidemark.project import definitions, schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,21 @@ _TIMEOUT_S = 60
 _REFUSE_KEYS = ("additionalProperties", "unevaluatedProperties")
 # how similar a key must be to count as misspelt, as `selct` is to `select`
 _ALIKE = 0.8
+
+
+def findings(project: Project, files: ProjectFiles) -> Iterator[Finding]:
+    """Yield an error for each key that has no effect, and for each value of a schedule of ours that can't be used.
+
+    Raises:
+        UsageError: a plugin has no definition.
+    """
+    yield from misspelt_keys(project, files)
+    yield from unknown(project, files)
+    for schedule in (each for document in files.documents for each in document.get("schedules") or ()):
+        try:
+            schedules.shards(schedule["name"], schedule.get("shards", 1))
+        except UsageError as error:
+            yield Finding("both", Level.error, str(error).rstrip("."))
 
 
 def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:
@@ -64,6 +80,8 @@ def misspelt_keys(project: Project, files: ProjectFiles) -> Iterator[Finding]:
     from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
 
     schema = json.loads((resources.files("meltano") / "schemas" / "meltano.schema.json").read_text())
+    # ours; see docs/how-to/machines.md
+    schema["$defs"]["schedules"]["properties"]["shards"] = {}
     validator = validator_for(schema)(schema)
     for document, path in zip(files.documents, files.paths, strict=True):
         for error in validator.iter_errors(_with_text_keys(document)):

@@ -11,6 +11,7 @@ from singer_postgres.core.errors import BusyError as LockedError
 from singer_postgres.core.source import stream_query
 from singer_postgres.core.warehouse import loaded_columns
 from singer_postgres.core.warehouse.connections import WarehouseConnector
+from singer_postgres.core.warehouse.load_parts import LoadParts
 from singer_postgres.core.warehouse.run_lock import RunLock
 from singer_postgres.core.wire import FIRST_LOAD, LOG, SHAPE
 from tidemark.errors import BusyError, UsageError
@@ -60,8 +61,12 @@ def rewind(project: Project, streams: Sequence[str], *, to: str | None, source: 
                 after = None if entry is None else str(entry["replication_key_value"])
                 done.append(Rewound(compared.name, compared.bookmark, after))
             if of_it:
-                with _locked(project, each, of_it):
+                with _locked(project, each, of_it) as warehouse, warehouse.connect_once() as connection:
                     meltano_state.put(project, each, entries[each])
+                    parts = LoadParts(each.raw_schema, "")
+                    for compared in of_it:
+                        # it would go on where its parts are
+                        parts.close(connection, compared.stream)
     return done
 
 
@@ -123,15 +128,18 @@ def _holds_all_columns(compared: StateComparison) -> bool:
 
 
 @contextmanager
-def _locked(project: Project, source: SourceDefinition, chosen: Sequence[StateComparison]) -> Iterator[None]:
+def _locked(
+    project: Project, source: SourceDefinition, chosen: Sequence[StateComparison]
+) -> Iterator[WarehouseConnector]:
     """Keep out runs on other machines: at their end they would overwrite the new bookmarks."""
     side = database_settings.warehouse(project, source)
     schema = side.default_target_schema
-    lock = RunLock(WarehouseConnector(lambda: connections.parameters(side), schema))
+    warehouse = WarehouseConnector(lambda: connections.parameters(side), schema)
+    lock = RunLock(warehouse)
     try:
         for compared in chosen:
             lock.take(compared.stream, schema, compared.held.table)
-        yield
+        yield warehouse
     except LockedError as error:
         raise BusyError(str(error)) from error
     finally:

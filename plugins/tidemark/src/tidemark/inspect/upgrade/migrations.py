@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.warehouse import (
+    load_parts,
     reconcile_history,
     rejects,
     run_history,
     schema_changes,
+    shard_plan,
     state_table,
     stream_totals,
 )
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
     from tidemark.project.directory import Project
 
 _OF_THE_LOADER = [
-    each.TABLE for each in (state_table, run_history, rejects, schema_changes, reconcile_history, stream_totals)
+    each.TABLE
+    for each in (
+        state_table,
+        run_history,
+        rejects,
+        schema_changes,
+        reconcile_history,
+        stream_totals,
+        load_parts,
+        shard_plan,
+    )
 ]
 # as the packages' on-run-start hooks have them
 _OF_DBT = re.compile(r"refuse_newer_tables\((\{.*?\})\)")

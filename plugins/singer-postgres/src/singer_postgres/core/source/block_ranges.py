@@ -8,7 +8,7 @@ row can move to a block that was read before, but then it gets a new stamp.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from singer_postgres.core.source.relations import Leaf
     from singer_postgres.core.wire import BlockRange
 
+_L = TypeVar("_L")
 # a smaller range costs more in transactions than it gains in overlap
 _SMALLEST_BYTES = 8 * 2**20
 # COPY's text is about as large as the table, and rarely much larger
@@ -40,12 +41,12 @@ def cut(leaves: Sequence[Leaf], *, chunk_bytes: int, parallel: int) -> list[tupl
     return ranges
 
 
-def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRange]) -> list[tuple[Leaf, BlockRange]]:
+def remaining(ranges: Iterable[tuple[_L, BlockRange]], done: Iterable[BlockRange]) -> list[tuple[_L, BlockRange]]:
     """Return `ranges` without `done`."""
     gone: dict[int, list[tuple[int, float]]] = {}
     for node, first, after in merged(done):
         gone.setdefault(node, []).append((first, math.inf if after is None else after))
-    left: list[tuple[Leaf, BlockRange]] = []
+    left: list[tuple[_L, BlockRange]] = []
     for leaf, (node, first, after) in ranges:
         end = math.inf if after is None else after
         at: float = first
@@ -56,6 +57,33 @@ def remaining(ranges: Iterable[tuple[Leaf, BlockRange]], done: Iterable[BlockRan
                 left.append((leaf, (node, int(at), None if upto == math.inf else int(upto))))
             at = max(at, gone_after)
     return left
+
+
+def within(ranges: Iterable[tuple[Leaf, BlockRange]], part: Sequence[BlockRange]) -> list[tuple[Leaf, BlockRange]]:
+    """Return what of `ranges` lies in `part`."""
+    ranges = list(ranges)
+    return remaining(ranges, [blocks for _, blocks in remaining(ranges, part)])
+
+
+def parts(leaves: Sequence[Leaf], *, part_bytes: float) -> list[list[BlockRange]]:
+    """Return lists of ranges, each of about `part_bytes`, that together cover `leaves` as they were measured.
+
+    The ranges have ends: rows added after that are left to a run that reads the rest.
+    """
+    found: list[list[BlockRange]] = []
+    room = 0.0
+    for leaf in leaves:
+        at = 0
+        while at < leaf.blocks:
+            per_block = max(leaf.bytes / leaf.blocks, 1)
+            if room < per_block:
+                found.append([])
+                room = max(part_bytes, per_block)
+            after = min(leaf.blocks, at + math.floor(room / per_block))
+            found[-1].append((leaf.relfilenode, at, after))
+            room -= (after - at) * per_block
+            at = after
+    return found
 
 
 def merged(ranges: Iterable[BlockRange]) -> list[BlockRange]:

@@ -1,0 +1,190 @@
+"""Several runs, on any machines, share the load of a source: `tidemark run --shard 2/4`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.integration.conftest import make_checkout
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+    from tests.integration.conftest import Checkout
+
+LOAD = ("tap-postgres", "target-postgres")
+ROWS = 30_000
+SMALL = ["small_1", "small_2"]
+STATE = "dev:tap-postgres-to-target-postgres"
+_RAW = "id, note, updated_at"
+FINISHED = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
+WAITING = "select 1 from pg_locks where not granted and relation = 'raw.{}'::regclass"
+PLAN = "select shard, streams from raw._tidemark_shards order by shard"
+RUNS = "select outcome, rows_read from raw._tidemark_runs where stream = 'public-{}' order by started_at"
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Checkout]:
+    """A project with some tables, none of them loaded; large ones have four parts."""
+    with contextmanager(make_checkout)(stage="up") as checkout:
+        rows = "select n, repeat('x', 300), now() - interval '1 day' from generate_series(1, {}) n"
+        with checkout.connect("source") as connection:
+            for table, count in {"big": ROWS, "tall": ROWS, **dict.fromkeys(SMALL, 10)}.items():
+                key = "id bigint primary key, note text, updated_at timestamptz not null default now()"
+                connection.execute(f"create table {table} ({key})")
+                connection.execute(f"insert into {table} {rows.format(count)}")
+        checkout.env["TIDEMARK_SHARD_PART_MB"] = "3"
+        yield checkout
+
+
+def select(project: Checkout, *tables: str) -> None:
+    streams = [f"public-{table}" for table in tables]
+    incremental = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
+    project.env["TAP_POSTGRES__SELECT"] = json.dumps([f"{stream}.*" for stream in streams])
+    project.env["TAP_POSTGRES__METADATA"] = json.dumps(dict.fromkeys(streams, incremental))
+
+
+def shard(project: Checkout, which: str) -> subprocess.Popen[str]:
+    return project.start("run", "--shard", which, *LOAD)
+
+
+def ended_well(run: subprocess.Popen[str]) -> str:
+    said = run.communicate(timeout=200)[0]
+    assert run.returncode == 0, said
+    return said
+
+
+def until(found: Callable[[], object], what: str, seconds: float = 90) -> object:
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return answer
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    """Kill a run with all that it started, as when its machine loses its power."""
+    for each in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+        each.send_signal(signal.SIGKILL)
+    run.communicate()
+
+
+def killed_in_a_part(project: Checkout, table: str) -> None:
+    """Start a shard, and kill it while it loads a part of a table after at least another one."""
+    run = shard(project, "1/2")
+    finished = FINISHED + f" and max(stream) = 'public-{table}'"
+    until(lambda: _exists(project, "raw._tidemark_load_parts") and project.rows("warehouse", finished), "a part")
+    with project.connect("warehouse") as connection, connection.transaction():
+        connection.execute(f"lock table raw.{table} in share row exclusive mode")
+        until(lambda: project.rows("warehouse", WAITING.format(table)), "the next part is being loaded")
+        kill(run)
+
+
+def _exists(project: Checkout, table: str) -> bool:
+    return project.rows("warehouse", f"select to_regclass('{table}') is not null") == [(True,)]
+
+
+def assert_equal(project: Checkout, *tables: str) -> None:
+    for table in tables:
+        query = f"select count(*), count(distinct id), md5(string_agg(({_RAW})::text, ';' order by id)) from "
+        assert project.rows("warehouse", f"{query}raw.{table}") == project.rows("source", f"{query}{table}")
+
+
+def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(project):
+    select(project, "big", *SMALL)
+    killed_in_a_part(project, "big")
+    with project.connect("source") as connection:
+        # rows that were loaded, and rows beyond the blocks that were divided
+        connection.execute("update big set note = 'changed', updated_at = now() where id % 1000 = 0")
+        connection.execute("insert into big select n, 'new' from generate_series(40000, 49999) n")
+    said = ended_well(shard(project, "2/2"))
+    assert "All parts of public-big are loaded" in said
+    assert project.rows("warehouse", "select count(*) from raw._tidemark_load_parts") == [(0,)]
+    # the watermark is older than the changes, so the next runs read what the parts had read before
+    for which in ("1/2", "2/2"):
+        ended_well(shard(project, which))
+    assert_equal(project, "big", *SMALL)
+    outcomes = [outcome for outcome, _ in project.rows("warehouse", RUNS.format("big"))]
+    assert outcomes[:2] == ["killed", "succeeded"]
+    assert project.run("meltano", "state", "list").stdout.split() == [STATE]
+
+
+def test_an_ordinary_run_goes_on_from_what_killed_shards_have_loaded(project):
+    select(project, "tall")
+    killed_in_a_part(project, "tall")
+    with project.connect("source") as connection:
+        connection.execute("insert into tall select n, 'new' from generate_series(40000, 40009) n")
+    project.tidemark("run", *LOAD)
+    (_, killed), (outcome, read) = project.rows("warehouse", RUNS.format("tall"))
+    assert (outcome, killed > 0, read < ROWS) == ("succeeded", True, True)
+    # new rows may be in blocks that were read before
+    project.tidemark("run", *LOAD)
+    assert_equal(project, "tall")
+    # a stream that is rewound does not go on from parts either
+    with project.connect("warehouse") as connection:
+        columns = "source, stream, part, load_id, table_name, ranges, bytes"
+        values = "'', 'public-tall', 1, '', 'tall', '[]', 0"
+        connection.execute(f"insert into raw._tidemark_load_parts ({columns}) values ({values})")
+    project.tidemark("state", "rewind", "public-tall", "--to", "beginning")
+    assert project.rows("warehouse", "select count(*) from raw._tidemark_load_parts") == [(0,)]
+
+
+def test_a_killed_shard_loses_no_state_of_another(project):
+    select(project, *SMALL)
+    for number in (1, 2):
+        ended_well(shard(project, f"{number}/2"))
+    with project.connect("source") as connection:
+        for table in SMALL:
+            connection.execute(f"insert into {table} values (100, 'new')")
+    before = _bookmarks(project)
+    with ExitStack() as stack:
+        locks = {table: stack.enter_context(_locked(project, table)) for table in SMALL}
+        first = shard(project, "1/2")
+        waiting = " union ".join(WAITING.format(table) for table in SMALL)
+        until(lambda: project.rows("warehouse", waiting), "the shard loads")
+        assert "Shard 1/2 of postgres is being loaded already" in project.refusal("run", "--shard", "1/2", *LOAD)
+        # each stream is in one shard
+        ((own,), (other,)) = (streams for _, streams in project.rows("warehouse", PLAN))
+        locks[other.removeprefix("public-")].close()
+        ended_well(shard(project, "2/2"))
+        kill(first)
+    after = _bookmarks(project)
+    assert (after[own], after[other] > before[other]) == (before[own], True)
+    ended_well(shard(project, "1/2"))
+    assert _bookmarks(project)[own] > before[own]
+    assert _bookmarks(project)[other] == after[other]
+    assert_equal(project, *SMALL)
+
+
+def _locked(project: Checkout, table: str) -> ExitStack:
+    """Lock a table of the warehouse against loads."""
+    stack = ExitStack()
+    connection = stack.enter_context(project.connect("warehouse"))
+    stack.enter_context(connection.transaction())
+    connection.execute(f"lock table raw.{table} in share row exclusive mode")
+    return stack
+
+
+def _bookmarks(project: Checkout) -> dict[str, str]:
+    state = json.loads(project.run("meltano", "state", "get", STATE).stdout)["singer_state"]["bookmarks"]
+    return {stream: entry["replication_key_value"] for stream, entry in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--shard", "5/4", *LOAD], "--shard is '5/4'"),
+        (["--shard", "two", *LOAD], "--shard is 'two'"),
+        (["--shard", "1/2", *LOAD, "dbt-postgres:run"], "--shard is for the load of one source"),
+        (["--shard", "1/2", "--source", "postgres", *LOAD], "--shard is for a load"),
+    ],
+)
+def test_a_shard_that_can_not_be_is_refused_in_one_line(project, options, said):
+    assert said in project.refusal("run", *options)

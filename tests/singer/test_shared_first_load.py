@@ -1,0 +1,123 @@
+"""A first load that several runs share, each of them a part of the table's blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from singer_postgres.core.load_part import LoadPart
+from singer_postgres.core.source import identity, relations
+from singer_postgres.core.warehouse.load_parts import LoadParts, SharedLoad
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import FIRST_LOAD, SHAPE
+from tests.singer.conftest import INCREMENTAL
+
+if TYPE_CHECKING:
+    from tests.singer.conftest import Pipe, Synced
+
+STREAM = "public-events"
+EVENTS = {STREAM: INCREMENTAL}
+MIDDLE = 40
+
+
+@pytest.fixture
+def halves(pipe: Pipe) -> LoadParts:
+    """A table whose first load is divided into two parts."""
+    pipe.do(
+        "create table events (id int primary key, note text, updated_at timestamptz not null default now());"
+        "insert into events select n, repeat('x', 500), now() - interval '1 day' from generate_series(1, 1000) n;"
+    )
+    with pipe.source() as source, pipe.warehouse() as warehouse:
+        (leaf,) = relations.find(source, "public", "events").leaves
+        found = LoadParts("raw", identity.identity(source))
+        warehouse.execute("create schema raw")
+        found.ensure(warehouse)
+        ranges = [(leaf.relfilenode, 0, MIDDLE), (leaf.relfilenode, MIDDLE, leaf.blocks)]
+        found.open(warehouse, STREAM, "events", load_id="load", parts=[([each], 1) for each in ranges])
+    return found
+
+
+def now(pipe: Pipe, parts: LoadParts) -> SharedLoad:
+    with pipe.warehouse() as warehouse:
+        return parts.loads(warehouse)[STREAM]
+
+
+def load(pipe: Pipe, parts: LoadParts, number: int, told: SharedLoad | None = None) -> Synced:
+    """Load a part, as `tidemark run --shard` has it done."""
+    told = told or now(pipe, parts)
+    part = LoadPart(told.id, number, told.parts[number - 1].ranges, told.watermark, told.columns)
+    setting: dict[str, Any] = {STREAM: part.to_json()}
+    pipe.tap["first_load_part"] = setting
+    try:
+        return pipe.sync(EVENTS)
+    finally:
+        del pipe.tap["first_load_part"]
+
+
+def complete(pipe: Pipe, parts: LoadParts) -> None:
+    """Complete the load with an ordinary run, as `tidemark run --shard` does once all parts are loaded."""
+    loaded = now(pipe, parts)
+    assert loaded.is_complete
+    with pipe.warehouse() as warehouse:
+        StateTable("raw").set_ranges(warehouse, parts.source, STREAM, loaded.done, has_rows=True)
+        parts.close(warehouse, STREAM)
+    entry = {FIRST_LOAD: [loaded.watermark, [list(blocks) for blocks in loaded.done]], SHAPE: loaded.columns}
+    pipe.sync(EVENTS, {"bookmarks": {STREAM: entry}}).ok()
+    assert pipe.rows("select bookmark, first_load from raw._tidemark_state") == [(loaded.watermark, [])]
+
+
+def test_a_row_that_moves_into_another_part_is_there_once_with_its_last_values(pipe, halves):
+    load(pipe, halves, 1).ok()
+    begun = now(pipe, halves)
+    # room in the last block, which belongs to the other part
+    pipe.do("delete from events where id > 996")
+    pipe.do("vacuum events")
+    pipe.do("update events set note = repeat('y', 500), updated_at = now() where id <= 3")
+    load(pipe, halves, 2).ok()
+    # the watermark is that of the first part, so a later run reads what changed in between
+    assert now(pipe, halves).watermark == begun.watermark
+    # no part is the whole stream
+    assert pipe.rows("select bookmark, first_load from raw._tidemark_state") == [(None, [])]
+    complete(pipe, halves)
+    assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(996, 996)]
+    assert pipe.rows("select count(*) from raw.events where note like 'y%'") == [(3,)]
+
+
+def test_parts_are_copied_into_a_table_that_gets_its_key_once_it_is_whole(pipe, halves):
+    keys = "select count(*) from pg_index where indrelid = 'raw.events'::regclass and indisunique"
+    for number in (1, 2):
+        load(pipe, halves, number).ok()
+        assert pipe.rows(keys) == [(0,)]
+    complete(pipe, halves)
+    assert pipe.rows(keys) == [(1,)]
+    assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(1000, 1000)]
+
+
+def test_a_run_from_the_beginning_ends_a_shared_load_and_its_late_parts_load_nothing(pipe, halves):
+    load(pipe, halves, 1).ok()
+    late = now(pipe, halves)
+    pipe.sync(EVENTS).ok()
+    assert "has ended, or begun again" in load(pipe, halves, 2, late).refused("lock_lost")
+    assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(1000, 1000)]
+    assert pipe.rows("select bookmark is not null from raw._tidemark_state") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["vacuum full events", "alter table events add amount numeric default 1"],
+    ids=["rewritten", "another column"],
+)
+def test_a_part_of_a_table_that_changed_is_refused(pipe, halves, change):
+    load(pipe, halves, 1).ok()
+    pipe.do(change)
+    if "vacuum" not in change:
+        pipe.do("update events set amount = 2")
+    assert "since its first load was divided into parts" in load(pipe, halves, 2).refused("table_changed")
+
+
+def test_a_part_is_refused_once_the_table_has_lost_the_others(pipe, halves):
+    load(pipe, halves, 1).ok()
+    with pipe.warehouse() as warehouse:
+        warehouse.execute("truncate raw.events")
+    assert "`tidemark state rewind public-events --to beginning`" in load(pipe, halves, 2).refused("state_ahead")
