@@ -255,3 +255,23 @@ def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkou
     assert "dbt refuses the project: " in dbt
     assert "no_such_model" in dbt
     assert "--files looks at the files of all sources" in checkout.refusal("check", "--files", "--source", "postgres")
+
+
+def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(checkout):
+    asked = {"public-orders": {"by": "hash"}, "public-ordres": {"by": "hash"}}
+    env = {**streams(orders="updated_at"), "TARGET_POSTGRES_RAW_PARTITIONS": json.dumps(asked)}
+    table = "create table raw.orders (order_id int primary key)"
+    own, gone = "alter table raw.orders owner to tidemark_loader", ("drop table raw.orders",)
+    with broken(checkout, "warehouse", table, own, then=gone):
+        misspelt, plain = sorted(check(checkout, env), key=lambda finding: finding["level"])
+    assert (
+        "raw_partitions names public-ordres, which the source does not have; public-orders is one" in misspelt["what"]
+    )
+    assert (plain["level"], plain["stream"]) == ("note", "public-orders")
+    assert "whose table raw.orders is there already and stays a plain one" in plain["what"]
+    assert "tidemark state rewind public-orders --to beginning" in plain["what"]
+    assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_plain";']
+    # as it is once it is partitioned
+    parts = "create table raw.orders_p0 partition of raw.orders for values with (modulus 1, remainder 0)"
+    with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", parts, own, then=gone):
+        assert only(check(checkout, env))["what"] == misspelt["what"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,19 @@ def test_changes_of_a_loaded_table_follow_from_the_log(log_pipe):
     assert same(pipe, "accounts")
     follow(pipe, "accounts")
     assert same(pipe, "accounts")
+
+
+def test_the_log_is_read_no_faster_than_the_ceiling_allows(log_pipe):
+    pipe = log_pipe
+    pipe.do("create table notes (id int primary key, body text)")
+    publish(pipe, "notes")
+    follow(pipe, "notes")
+    pipe.do("insert into notes select n, repeat('x', 1000) from generate_series(1, 3000) n")
+    pipe.tap["max_source_mb_per_s"] = 1
+    began = time.monotonic()
+    follow(pipe, "notes")
+    assert time.monotonic() - began > 3_000_000 / 2**20
+    assert same(pipe, "notes")
 
 
 def test_values_that_are_not_in_the_log_because_they_did_not_change_stay(log_pipe):

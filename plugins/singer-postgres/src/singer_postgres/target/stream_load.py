@@ -117,6 +117,8 @@ class StreamLoad:
         self.opened, self.finished = threading.Event(), threading.Event()
         self._direct: str | None = None
         """The snapshot whose rows are copied straight into the table, although it has its key."""
+        self._only_new: str | None = None
+        """The snapshot whose rows are merged, although none of them is in the table."""
         self._lacks_key = False
         """The table gets its key at the end of this load, so rows of any snapshot are copied straight into it."""
         self._fresh_pages = FreshPages(self._target)
@@ -236,9 +238,11 @@ class StreamLoad:
         self._key_first = bool(self._triggers or (self._ensured and self._ensured.watched))
         # all rows come again, and most of them would be there twice
         self._key_first = self._key_first or not (empty or origin.resumed)
-        # rows of ranges need their partitions first
-        ranges = self._partitions is not None and self._partitions.strategy == "r"
-        if self._casts or ranges or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
+        if self._casts or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
+            return
+        if self._partitions is not None and self._partitions.strategy == "r":
+            # they go through a stage, by which their partitions are made
+            self._only_new = origin.snapshot
             return
         try:
             with connection.transaction():
@@ -287,7 +291,8 @@ class StreamLoad:
                     rows = self._copy(connection, stage, chunk, path)
                     my_turn()
                     with self.effort.timed("merging"):
-                        key = () if self._lacks_key else self.table.key
+                        only_adds = self._lacks_key or self._only_new == chunk.snapshot
+                        key = () if only_adds else self.table.key
                         written = replace(self._merge(connection, stage, self._stamp(chunk), key=key), read=rows)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
