@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Checkout
 
+# on a busy machine, each start of Meltano takes ten seconds
+pytestmark = pytest.mark.timeout(600)
 LOAD = ("tap-postgres", "target-postgres")
 ROWS = 30_000
 SMALL = ["small_1", "small_2"]
@@ -108,8 +110,8 @@ def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(proje
     assert "All parts of public-big are loaded" in said
     assert project.rows("warehouse", "select count(*) from raw._tidemark_load_parts") == [(0,)]
     # the watermark is older than the changes, so the next runs read what the parts had read before
-    for which in ("1/2", "2/2"):
-        ended_well(shard(project, which))
+    for run in [shard(project, which) for which in ("1/2", "2/2")]:
+        ended_well(run)
     assert_equal(project, "big", *SMALL)
     outcomes = [outcome for outcome, _ in project.rows("warehouse", RUNS.format("big"))]
     assert outcomes[:2] == ["killed", "succeeded"]
