@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import pq
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,35 @@ def close() -> None:
     """Close the kept connections."""
     while _administrators:
         _administrators.popitem()[1].close()
+
+
+class Sessions:
+    """Runs statements as in a new session each, and connects once for each thread and database."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, str], psycopg.Connection[Any]] = {}
+
+    def execute(self, url: str, statements: str) -> psycopg.Cursor[Any]:
+        key = (threading.get_ident(), url)
+        if kept := self._kept.get(key):
+            try:
+                # a test may have ended the session
+                kept.execute("discard all")
+            except psycopg.OperationalError:
+                kept.close()
+                del self._kept[key]
+        connection = self._kept.get(key) or psycopg.connect(url, autocommit=True, prepare_threshold=None)
+        self._kept[key] = connection
+        try:
+            return connection.execute(statements.encode())
+        finally:
+            # what the statements began, and nobody else will end
+            if connection.info.transaction_status != pq.TransactionStatus.IDLE and not connection.broken:
+                connection.commit()
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.popitem()[1].close()
 
 
 def _administer(checkout: Checkout, side: str, statement: str) -> None:
