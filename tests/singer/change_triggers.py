@@ -8,6 +8,8 @@ from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 from tests.singer.roles import apply_roles, execute
 
 if TYPE_CHECKING:
+    import psycopg
+
     from tests.singer.conftest import Pipe
 
 ORDERS = """
@@ -46,14 +48,21 @@ def track(pipe: Pipe, table: str = "raw.orders", columns: str = "{id, customer}"
     )
 
 
+def found(connection: psycopg.Connection[Any], table: str = "orders") -> list[tuple[Any, Any]]:
+    """Return the old and the new values of each logged change, as dbt reads them."""
+    query = "select old, new from raw._tidemark_changes where model = %s order by old, new"
+    connection.execute("set role tidemark_transformer")
+    changes = connection.execute(query, [table]).fetchall()
+    connection.execute("reset role")
+    return changes
+
+
 def logged(pipe: Pipe, table: str = "orders") -> list[tuple[Any, Any]]:
-    """Return the old and the new values of each logged change, as dbt reads them, and forget them."""
-    query = f"select old, new from raw._tidemark_changes where model = '{table}' order by old, new"
+    """Return the logged changes, and forget them."""
     with pipe.warehouse() as connection:
-        connection.execute("set role tidemark_transformer")
-        found = connection.execute(query).fetchall()
-        connection.execute("reset role; delete from raw._tidemark_changes")
-    return found
+        changes = found(connection, table)
+        connection.execute("delete from raw._tidemark_changes")
+    return changes
 
 
 def row(number: int, customer: int | None = None) -> dict[str, Any]:

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
+from tests import programs
+from tests.programs import TAP, TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
+if TYPE_CHECKING:
+    from tests.singer.conftest import Pipe
+
 STREAMS = {"public-a": FULL_TABLE}
+
+
+@pytest.fixture(scope="module")
+def catalog(shared_pipe: Pipe) -> dict[str, Any]:
+    """The catalog of a database with an empty table."""
+    shared_pipe.do("create table a (id int primary key)")
+    return shared_pipe.catalog(STREAMS)
+
+
+@pytest.fixture
+def unread(shared_pipe: Pipe, catalog: dict[str, Any]) -> Pipe:
+    """A pipe for a run that is refused before it reads a row; such runs share their databases."""
+    shared_pipe._file("catalog.json", catalog)
+    return replace(shared_pipe, tap={}, target={})
+
+
+def refused_alone(pipe: Pipe, side: str) -> tuple[str, set[str]]:
+    """Start the tap or the target alone, which must refuse its settings; return its error and the codes."""
+    tap, target = pipe.configs()
+    command = [TAP, "--config", tap, "--catalog", pipe.directory / "catalog.json"]
+    done = programs.run(command if side == "tap" else [TARGET, "--config", target], env=pipe.environment())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    error = next(line for line in done.stderr.splitlines() if "ERROR" in line)
+    return error, {failure["code"] for failure in pipe.failures()}
 
 
 @pytest.mark.parametrize(
@@ -25,11 +58,9 @@ STREAMS = {"public-a": FULL_TABLE}
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_a_setting_that_would_change_nothing_is_refused(pipe, side, settings, says):
-    pipe.do("create table a (id int primary key)")
-    catalog = pipe.catalog(STREAMS)
-    (pipe.tap if side == "tap" else pipe.target).update(settings)
-    synced = pipe.sync(catalog)
+def test_a_setting_that_would_change_nothing_is_refused(unread, catalog, side, settings, says):
+    getattr(unread, side).update(settings)
+    synced = unread.sync(catalog)
     assert (synced.tap_status if side == "tap" else synced.target_status) == 1
     error = next(
         line for line in (synced.tap_log if side == "tap" else synced.target_log).splitlines() if "ERROR" in line
@@ -55,16 +86,9 @@ def test_a_setting_that_would_change_nothing_is_refused(pipe, side, settings, sa
     ],
     ids=["tap", "target", "several"],
 )
-def test_a_misspelt_setting_is_refused_in_one_line_with_the_nearest_one(pipe, side, settings, says):
-    pipe.do("create table a (id int primary key); insert into a values (1)")
-    catalog = pipe.catalog(STREAMS)
-    getattr(pipe, side).update(settings)
-    synced = pipe.sync(catalog)
-    assert (synced.tap_status if side == "tap" else synced.target_status) == 1
-    log = synced.tap_log if side == "tap" else synced.target_log
-    assert says in next(line for line in log.splitlines() if "ERROR" in line)
-    assert "Traceback" not in log
-    assert pipe.rows("select count(*) from pg_tables where schemaname = 'raw' and tablename = 'a'") == [(0,)]
+def test_a_misspelt_setting_is_refused_in_one_line_with_the_nearest_one(unread, side, settings, says):
+    getattr(unread, side).update(settings)
+    assert says in refused_alone(unread, side)[0]
 
 
 @pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
@@ -103,19 +127,13 @@ def test_dates_as_string_does_not_affect_reading_the_clock(pipe, use_copy):
     ],
 )
 def test_a_value_of_a_wrong_form_is_refused_in_one_line_with_its_setting_and_what_it_must_be(
-    pipe, side, name, value, wanted
+    unread, side, name, value, wanted
 ):
-    pipe.do("create table if not exists a (id int primary key)")
-    catalog = pipe.catalog(STREAMS)
-    getattr(pipe, side)[name] = value
-    synced = pipe.sync(catalog)
-    assert (synced.tap_status if side == "tap" else synced.target_status) == 1
-    log = synced.tap_log if side == "tap" else synced.target_log
-    line = next(line for line in log.splitlines() if "ERROR" in line)
-    assert f"{name} is " in line
-    assert f"and must be {wanted}" in line
-    assert "setting_invalid" in synced.codes
-    assert "Traceback" not in log
+    getattr(unread, side)[name] = value
+    error, codes = refused_alone(unread, side)
+    assert f"{name} is " in error
+    assert f"and must be {wanted}" in error
+    assert codes == {"setting_invalid"}
 
 
 def test_a_number_may_be_written_with_an_exponent(pipe):
