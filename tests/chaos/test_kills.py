@@ -21,15 +21,17 @@ from tests.integration.test_pipeline import TABLES, assert_raw_equals_source
 if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
-KILLS = int(os.environ.get("KILLS") or (200 if LONG else 2))
+KILLS = int(os.environ.get("KILLS") or (200 if LONG else 1))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # the command, after how many seconds a process of it is killed, and which one
 EXTRACT = ("meltano", "run", "tap-postgres", "target-postgres")
 BUILD = ("meltano", "run", "dbt-postgres:run")
 WHOLE = ("tidemark", "pipeline")
-SHORT = [(EXTRACT, 1.8, 2.5, "target"), (EXTRACT, 1, 3, "postmaster")]
+# tests of tap and target alone kill these two in `make test`
+SHORT = [(EXTRACT, 1, 3, "postmaster")]
 CASES = [
     *SHORT,
+    (EXTRACT, 1.8, 2.5, "target"),
     (EXTRACT, 1.8, 2.5, "tap"),
     (EXTRACT, 1, 3, "tap"),
     (EXTRACT, 1, 3, "target"),

@@ -259,7 +259,9 @@ def test_a_value_drawn_before_its_transaction_began_is_not_missed(pipe):
     assert state["bookmarks"]["public-drawn"]["key_trail"][0] == []
 
 
-@pytest.mark.parametrize("type_", ["json", "xid", "point"])
+@pytest.mark.parametrize(
+    "type_", ["json", *(pytest.param(type_, marks=pytest.mark.long) for type_ in ("xid", "point"))]
+)
 def test_a_key_without_an_order_is_refused_in_one_line(pipe, type_):
     pipe.do(f"create table a (id int primary key, rev {type_})")
     error = pipe.sync({"public-a": by("rev")}).refused("replication_key_unusable")

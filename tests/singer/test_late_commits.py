@@ -130,6 +130,7 @@ def test_raw_equals_the_source_in_the_end_whatever_writers_do(pipe):
     try_out(pipe, patches=[])
 
 
+@pytest.mark.long
 def test_without_the_watermark_rows_are_missed(pipe):
     with pytest.raises(AssertionError, match=r"by_time|by_number"):
         try_out(pipe, patches=["no watermark"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.singer.test_log_based import LOG_BASED, follow, log_pipe, publish, same  # noqa: F401 - a fixture
 from tests.singer.test_log_faults import SIMPLE
 
@@ -43,6 +45,7 @@ def test_a_table_that_was_altered_before_its_first_load_has_all_its_values(log_p
     assert same(pipe, "things")
 
 
+@pytest.mark.long
 def test_columns_that_were_added_and_dropped_again_between_two_runs_leave_the_others_right(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)
@@ -123,6 +126,7 @@ def test_keys_and_masks_are_those_of_a_column_under_its_earlier_name_too(log_pip
     assert pipe.rows("select count(*) from raw.people where people::text ~ 's3cret|h1dden'") == [(0,)]
 
 
+@pytest.mark.long
 def test_a_column_that_only_travels_as_text_can_be_dropped(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(f"{SIMPLE}; create type pair as (a int, b text); alter table things add p pair")
@@ -137,6 +141,7 @@ def test_a_column_that_only_travels_as_text_can_be_dropped(log_pipe):  # noqa: F
     assert pipe.rows("select p::text from raw.things where id = 1") == [("(1,b)",)]
 
 
+@pytest.mark.long
 def test_the_default_of_a_new_column_reaches_the_rows_of_all_partitions(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(
@@ -155,6 +160,7 @@ def test_the_default_of_a_new_column_reaches_the_rows_of_all_partitions(log_pipe
     assert same(pipe, "parted")
 
 
+@pytest.mark.long
 def test_a_truncate_before_an_unread_column_came_or_went_is_not_forgotten(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)

@@ -64,9 +64,9 @@ def read_until(replication: Replication, tag: int) -> bytes:
 
 @contextmanager
 def stream(pipe: Pipe) -> Iterator[Replication]:
-    """Stream the slot, with a server that ends silent sessions after two seconds."""
+    """Stream the slot, with a server that ends silent sessions after a second."""
     with closing(Replication(pipe.source_url)) as replication:
-        replication.set({"wal_sender_timeout": "2s"})
+        replication.set({"wal_sender_timeout": "1s"})
         replication.start(SLOT, SLOT, binary=True)
         yield replication
     wait_for(lambda: not slot_is_active(pipe))
@@ -95,7 +95,7 @@ def test_a_transaction_that_was_read_and_not_confirmed_comes_again(log_pipe):  #
         read_until(replication, pgoutput.COMMIT)
         read_until(replication, pgoutput.INSERT)
         # in the middle of the third, for longer than the server waits for an answer
-        deadline = time.monotonic() + 4
+        deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             replication.read(0.1)
     assert confirmed(pipe) == first
@@ -109,11 +109,11 @@ def test_a_session_that_waits_for_its_target_outlives_the_servers_timeout(log_pi
     publish(pipe, "things")
     with stream(pipe) as replication:
         before = confirmed(pipe)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 2.5
         while time.monotonic() < deadline:
             # as for a target that stands still: nothing is read
             replication.confirm(0)
-            time.sleep(0.5)
+            time.sleep(0.25)
         pipe.do("insert into things values (100, 'later')")
         assert b"later" in read_until(replication, pgoutput.INSERT)
     assert confirmed(pipe) == before
@@ -274,6 +274,7 @@ def test_a_row_whose_commit_waits_for_a_standby_is_not_missed_by_a_first_load(lo
     assert same(pipe, "later")
 
 
+@pytest.mark.long
 def test_a_run_ends_although_the_sources_last_commit_is_not_on_its_disk_yet(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)
@@ -337,6 +338,7 @@ def test_generated_columns_are_followed_where_the_log_has_them_and_else_left_out
         assert pipe.rows("select count(*) from information_schema.columns where column_name = 'twice'") == [(0,)]
 
 
+@pytest.mark.long
 def test_an_infinite_interval_does_not_become_millions_of_years_in_an_older_warehouse(installed, make_pipe):
     if "system" not in INSTALLATIONS:
         pytest.skip("there is no second version of PostgreSQL")

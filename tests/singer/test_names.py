@@ -98,7 +98,7 @@ def named(pipe):
             # each has other names for key and stamp
             ours = NAMES[number:] + NAMES[:number]
             parts = [f"{identifier(ours[0])} int", f"{identifier(ours[1])} timestamptz default now()"]
-            parts += [f"{identifier(name)} text default 'of ' || quote_literal({number})" for name in ours[2:12]]
+            parts += [f"{identifier(name)} text default 'of ' || quote_literal({number})" for name in ours[2:6]]
             parts += [f"primary key ({identifier(ours[0])}, {identifier(ours[2])})"]
             connection.execute(f"create schema {identifier(schema)}")
             connection.execute(f"create table {identifier(schema, table)} ({', '.join(parts)})")

@@ -95,7 +95,7 @@ def test_a_discovery_during_ddl_describes_existing_tables(pipe):
     thread = threading.Thread(target=alter)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(5):
             assert "public-good" in {stream["tap_stream_id"] for stream in pipe.discover()["streams"]}
     finally:
         stop.set()
@@ -137,10 +137,10 @@ def test_a_selected_table_that_is_gone_fails_and_the_others_are_loaded(pipe):
 
 
 def test_unselected_streams_cost_nothing_and_small_streams_share_state_messages(pipe):
-    pipe.do(GOOD + "".join(f"create table t_{number} (id int); " for number in range(50)))
-    pipe.do("".join(f"create table s_{number} (id int primary key, at timestamptz); " for number in range(30)))
+    pipe.do(GOOD + "".join(f"create table t_{number} (id int); " for number in range(20)))
+    pipe.do("".join(f"create table s_{number} (id int primary key, at timestamptz); " for number in range(12)))
     key = {"replication-method": "INCREMENTAL", "replication-key": "at"}
-    streams = {"public-good": INCREMENTAL, **{f"public-s_{number}": key for number in range(30)}}
+    streams = {"public-good": INCREMENTAL, **{f"public-s_{number}": key for number in range(12)}}
     state = pipe.sync(streams).ok().state
     synced = pipe.sync(streams, state, listen=True).ok()
     assert "t_1" not in synced.tap_log

@@ -45,7 +45,7 @@ def assert_busy(second: Synced) -> None:
     assert "Another run is loading public-orders into raw.orders (pid " in error
 
 
-@pytest.mark.parametrize("records", [False, True], ids=["chunks", "records"])
+@pytest.mark.parametrize("records", [False, pytest.param(True, marks=pytest.mark.long)], ids=["chunks", "records"])
 def test_a_second_run_names_the_first_and_nothing_is_loaded_twice(pipe, twin, records):
     first = stand_still(pipe)
     if records:
