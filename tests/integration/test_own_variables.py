@@ -15,6 +15,7 @@ from tidemark.backup import settings as backup_settings
 from tidemark.logs import settings as logs
 from tidemark.project import database_settings as settings
 from tidemark.project import resolved_settings
+from tidemark.run import shared_loads
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ OWN = {
     "TIDEMARK_BACKUP_JOBS": ("7", lambda project: backup_settings.read(project).jobs),
     "TIDEMARK_BACKUP_USER": ("someone", lambda project: backup_settings.read(project).user),
     "TIDEMARK_BACKUP_PASSWORD": ("x", lambda project: backup_settings.read(project).password),
+    "TIDEMARK_SHARD_PART_MB": ("64", lambda project: round((shared_loads.part_bytes(project) or 0) / 2**20)),
     "TIDEMARK_LOG_KEEP_DAYS": ("7", lambda project: logs.log_settings(project).keep_days),
     "TIDEMARK_LOG_DIR": ("/srv/logs", lambda project: project.log_dir),
     **{

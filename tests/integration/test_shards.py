@@ -138,6 +138,7 @@ def test_an_ordinary_run_goes_on_from_what_killed_shards_have_loaded(project):
     assert project.rows("warehouse", "select count(*) from raw._tidemark_load_parts") == [(0,)]
 
 
+@pytest.mark.long
 def test_a_killed_shard_loses_no_state_of_another(project):
     select(project, *SMALL)
     for number in (1, 2):

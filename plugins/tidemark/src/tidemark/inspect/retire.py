@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from singer_postgres.core.errors import one_line
-from singer_postgres.core.warehouse import state_table
+from singer_postgres.core.warehouse import copy_stamp, state_table
 from singer_postgres.core.wire import OWN
 from tidemark.errors import TidemarkError
 from tidemark.project import connections, database_settings, meltano_state, yaml_edits, yaml_files
@@ -97,7 +97,9 @@ def drop_schema(project: Project, source: SourceDefinition) -> bool:
     """
     with connections.connect(database_settings.warehouse(project, source)) as connection:
         try:
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(source.raw_schema)))
+            with connection.transaction():
+                copy_stamp.drop(connection, source.raw_schema)
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(source.raw_schema)))
         except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege):
             return False
     return True

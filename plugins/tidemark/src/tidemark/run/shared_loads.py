@@ -87,7 +87,7 @@ class SharedLoads:
             runs: how many runs share a load.
         """
         there = self.now()
-        smallest = _part_bytes(self.project)
+        smallest = part_bytes(self.project)
         large = [each for each in streams if sizes.get(each.name, 0) >= 2 * (smallest or _SMALLEST_BYTES)]
         if not (large := [each for each in large if each.incremental and each.name not in there]):
             return
@@ -101,8 +101,8 @@ class SharedLoads:
                 if relation is None or relation.inherited or not (stream.key or relation.key):
                     continue
                 size = sum(leaf.bytes for leaf in relation.leaves)
-                part_bytes = smallest or min(max(size / (runs * _PARTS_A_RUN), _SMALLEST_BYTES), _LARGEST_BYTES)
-                self._open(stream.name, relation, part_bytes)
+                of_part = smallest or min(max(size / (runs * _PARTS_A_RUN), _SMALLEST_BYTES), _LARGEST_BYTES)
+                self._open(stream.name, relation, of_part)
 
     def _open(self, stream: str, relation: relations.Relation, part_bytes: float) -> None:
         held = advisory_locks.held(self.warehouse)
@@ -205,7 +205,7 @@ class SharedLoads:
         self.warehouse.execute(query, [key])
 
 
-def _part_bytes(project: Project) -> float | None:
+def part_bytes(project: Project) -> float | None:
     """Return how much of a table one part has; None if that depends on the table.
 
     Raises:

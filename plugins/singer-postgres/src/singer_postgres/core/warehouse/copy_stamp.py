@@ -46,6 +46,12 @@ def ensure(connection: Connection, schema: str) -> None:
             )
 
 
+def drop(connection: Connection, schema: str) -> None:
+    """Drop the functions. No table of the schema may have the defaults any more."""
+    for name in _SET:
+        connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(schema, name)))
+
+
 def defaults(schema: str) -> Mapping[str, sql.Composable]:
     """Return the default of each metadata column that has one."""
     values = {f"_sdc_{name}": _function(schema, name) + sql.SQL("()") for name in _SET}
