@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _EVERY_S = 0.05
 _TIMEOUT_S = 3600
 _PATIENCE_S = 10
+_SETTLE_S = 1.0
 _TELLING = re.compile(r"error|exception|failed|fatal", re.IGNORECASE)
 # the name of a process in the results, by a word of its command line
 _ROLES = {
@@ -80,6 +81,8 @@ def run(
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(result, disk, done), daemon=True)
     watcher.start()
+    # a session that has just been closed counts once it has ended
+    time.sleep(_SETTLE_S)
     before = _cpu_s(servers or {})
     began = time.monotonic()
     try:
