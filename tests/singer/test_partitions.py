@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from psycopg import sql
+
+from singer_postgres.core.warehouse import partitions
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
+from tests.singer.test_crashes import wait_for
 from tests.singer.test_log_based import follow, log_pipe, publish  # noqa: F401 - a fixture
 
 HASH = {"by": "hash", "count": 4}
@@ -135,6 +140,30 @@ def test_records_find_their_partitions_too(pipe):
 
 
 @pytest.mark.long
+def test_two_runs_that_need_the_same_range_at_once_share_it(pipe):
+    with pipe.warehouse() as one, pipe.warehouse() as other, ThreadPoolExecutor() as pool:
+        one.execute("create schema raw; create table raw.events (id bigint primary key) partition by range (id)")
+        one.execute("create table public.stage as select generate_series(150, 160)::bigint as id")
+
+        def load(connection, rows: str) -> None:
+            events = partitions.find(connection, "raw", "events")
+            stage = sql.Identifier("public", "stage")
+            partitions.make_room(connection, "raw", "events", stage, partitions=events, width=100)
+            connection.execute(f"insert into raw.events {rows}")
+
+        def load_too() -> None:
+            with other.transaction():
+                load(other, "values (170)")
+
+        with one.transaction():
+            load(one, "select id from public.stage")
+            later = pool.submit(load_too)
+            waits = "select count(*) from pg_locks where not granted and relation = 'raw.events'::regclass"
+            wait_for(lambda: pipe.rows(waits) == [(1,)])
+        later.result()
+        assert pipe.rows("select count(*), count(distinct tableoid) from raw.events") == [(12, 1)]
+
+
 def test_a_table_that_would_get_thousands_of_ranges_gets_a_default_partition(pipe):
     pipe.do(EVENTS)
     pipe.target["raw_partitions"] = {"public-events": {"by": "range", "width": 1}}

@@ -3,7 +3,7 @@
 The first reader of a page notes in it which rows are committed. If the server has checksums, that note goes to the WAL
 as a whole page, unless the page was changed since the last checkpoint. So to build the key of a large table would write
 the table into the WAL a second time. A count right after the commit finds the pages changed just now: it costs a tenth
-of the COPY's time, and halves the WAL of a first load.
+of the COPY's time, and a first load writes two fifths less WAL.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class FreshPages:
                 self._appending.remove(began)
         with self._alone:
             # the pages after that may hold rows that are not committed yet
-            first, after = self._read or 0, min(self._appending, default=self._end(connection))
+            first = self._read or 0
+            after = min(self._appending) if self._appending else self._end(connection)
             if self._share[1] > 1:
                 self._before, after = after, first if self._before is None else self._before
             self._read = max(first, after)

@@ -64,8 +64,8 @@ def build(connection: Connection, schema: str, table: Table, *, any_may_stay: bo
     except errors.UniqueViolation:
         removed = connection.execute(
             sql.SQL(
-                "DELETE FROM {target} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, {place} OVER "
-                "(PARTITION BY {key} ORDER BY _sdc_extracted_at DESC) AS place FROM {target}) AS placed "
+                "DELETE FROM {target} WHERE (tableoid, ctid) IN (SELECT tableoid, ctid FROM (SELECT tableoid, ctid, "
+                "{place} OVER (PARTITION BY {key} ORDER BY _sdc_extracted_at DESC) AS place FROM {target}) AS placed "
                 "WHERE place > 1)"
             ).format(target=target, key=key, place=sql.SQL("row_number()" if any_may_stay else "rank()"))
         ).rowcount

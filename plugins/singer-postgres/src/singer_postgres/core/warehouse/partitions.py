@@ -223,7 +223,11 @@ class _Ranges:
         self._connection, self._schema, self._table, self._type = connection, schema, table, type_
         self._name = sql.Identifier(schema, table)
         self._texts: dict[float, str] = {}
-        found = connection.execute(_BOUNDS, [self._name.as_string(connection)]).fetchall()
+        self._look()
+
+    def _look(self) -> None:
+        """Read which ranges there are."""
+        found = self._connection.execute(_BOUNDS, [self._name.as_string(self._connection)]).fetchall()
         self.has_default = any(lower is None for lower, _ in found)
         bounds = [bound.strip("'") for row in found if row[0] is not None for bound in row]
         numbers = self._numbers([bound for bound in bounds if bound not in _END])
@@ -231,7 +235,7 @@ class _Ranges:
             (numbers.get(lower, float("-inf")), numbers.get(upper, float("inf")))
             for lower, upper in zip(bounds[::2], bounds[1::2], strict=True)
         ]
-        self._texts = {number: text for text, number in numbers.items()}
+        self._texts |= {number: text for text, number in numbers.items()}
 
     def _numbers(self, bounds: Sequence[str]) -> dict[str, int]:
         if self._type in _INTEGERS:
@@ -271,6 +275,13 @@ class _Ranges:
         for lower, upper, lower_text, upper_text in needed:
             self._texts |= {lower: lower_text, upper: upper_text}
         missing = list(gaps([(lower, upper) for lower, upper, *_ in needed], self._there))
+        if missing:
+            # the lock that ATTACH takes, before another look: another run may have made the same ranges meanwhile
+            self._connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(self._name))
+            self._look()
+            if self.has_default:
+                return None
+            missing = list(gaps([(lower, upper) for lower, upper, *_ in needed], self._there))
         if len(self._there) + len(missing) > MOST:
             self._make_default(f"more than {MOST} ranges of {width}")
             return None
