@@ -126,6 +126,8 @@ class _ShardRun:
     warehouse: Connection
     run_id: str
     failed: set[str] = field(default_factory=set)
+    waits: bool = False
+    """It has said that it waits for other runs."""
 
     @property
     def _plan(self) -> ShardPlan:
@@ -238,6 +240,9 @@ class _ShardRun:
                 return True
         if loads:
             # others have them, or end them
+            if not self.waits:
+                self.waits = True
+                self.say("info", f"Waiting for the runs that load the last parts of {', '.join(loads)}")
             time.sleep(_POLL_S)
         return bool(loads)
 
