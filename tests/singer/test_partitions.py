@@ -139,7 +139,6 @@ def test_records_find_their_partitions_too(pipe):
     assert len(pipe.rows(PARTS)) == 7
 
 
-@pytest.mark.long
 def test_two_runs_that_need_the_same_range_at_once_share_it(pipe):
     with pipe.warehouse() as one, pipe.warehouse() as other, ThreadPoolExecutor() as pool:
         one.execute("create schema raw; create table raw.events (id bigint primary key) partition by range (id)")
@@ -164,6 +163,7 @@ def test_two_runs_that_need_the_same_range_at_once_share_it(pipe):
         assert pipe.rows("select count(*), count(distinct tableoid) from raw.events") == [(12, 1)]
 
 
+@pytest.mark.long
 def test_a_table_that_would_get_thousands_of_ranges_gets_a_default_partition(pipe):
     pipe.do(EVENTS)
     pipe.target["raw_partitions"] = {"public-events": {"by": "range", "width": 1}}
