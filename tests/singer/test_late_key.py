@@ -8,6 +8,7 @@ from tests.singer.conftest import INCREMENTAL, kill
 from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
 
 KEY = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'raw.{}'::regclass and contype = 'p'"
+XID_INDEX = "raw.orders__tidemark_loaded_xid_idx"
 
 
 def test_a_key_that_does_not_identify_rows_is_refused_and_another_one_brings_them_all(pipe):
@@ -46,3 +47,39 @@ def test_readers_of_a_table_do_not_wait_while_its_key_is_built(pipe):
         assert pipe.rows(KEY.format("orders")) == []
     pipe.sync(catalog, state).ok()
     assert pipe.rows(KEY.format("orders")) == [("PRIMARY KEY (id)",)]
+
+
+def test_models_find_new_rows_by_an_index_without_those_of_the_first_load_also_in_a_restored_warehouse(pipe):
+    def latest() -> int:
+        return pipe.rows("select max(_tidemark_loaded_xid::text::bigint) from raw.orders")[0][0]
+
+    def plan(xid: int) -> str:
+        # without it, PostgreSQL would rather read a small table
+        plain = "set enable_seqscan = off; set enable_bitmapscan = off"
+        with pipe.warehouse() as connection:
+            connection.execute(plain)
+            query = f"explain (costs off) select from raw.orders where _tidemark_loaded_xid >= '{xid}'::xid8"
+            return "\n".join(line for (line,) in connection.execute(query))
+
+    entries = f"select reltuples from pg_class where oid = '{XID_INDEX}'::regclass"
+    pipe.do(
+        "create table orders (id int primary key, updated_at timestamptz default now()); insert into orders values (1)"
+    )
+    streams = {"public-orders": INCREMENTAL}
+    pipe.sync(streams).ok()
+    assert pipe.rows(entries) == [(0,)]
+    assert "Seq Scan" in plan(latest())
+    pipe.do("insert into orders values (2)")
+    state = pipe.sync(streams, pipe.state).ok().state
+    assert XID_INDEX.partition(".")[2] in plan(latest())
+    # transactions count from the beginning again
+    with pipe.warehouse() as connection:
+        connection.execute(f"drop index {XID_INDEX}")
+        predicate = "_tidemark_loaded_xid > '1000000000'::xid8"
+        connection.execute(f"create index on raw.orders (_tidemark_loaded_xid) where {predicate}")
+    pipe.do("insert into orders values (3)")
+    pipe.sync(streams, state).ok()
+    pipe.do("insert into orders values (4)")
+    pipe.sync(streams, pipe.state).ok()
+    assert " using orders__tidemark_loaded_xid_idx1 " in plan(latest())
+    assert pipe.rows("select count(*) from pg_index where indrelid = 'raw.orders'::regclass") == [(2,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.partitions import Partitions
     from singer_postgres.core.warehouse.schema_changes import Change
     from singer_postgres.core.wire import Table
+
+# the indexes on the loading transaction's id; whether new rows are in them, null if that is not known
+_XID_INDEXES = r"""
+    select c.relname::text,
+        indpred is null or after.xid <= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    cross join lateral (
+        select substring(pg_catalog.pg_get_expr(indpred, indrelid) from '^\(\w+ > ''(\d+)''::xid8\)$')::xid8 as xid
+    ) after
+    where i.indrelid = to_regclass(%s) and a.attname = %s and i.indisvalid
+"""
 
 
 def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
@@ -337,18 +351,29 @@ def _alter_defaults(
 def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
     """Index the loading transaction's id, by which incremental models find new rows.
 
+    The index leaves out the rows that are there already: a model that needs those reads the whole table anyway, and to
+    sort millions of equal ids would take as long as to build the key. In a restored warehouse, transactions count from
+    the beginning again, so such an index would leave out all new rows for long; it is replaced.
+
     This runs in a transaction of its own: it takes long, and readers must not wait for earlier changes meanwhile.
     """
-    row = connection.execute(
-        "select from pg_catalog.pg_index i join pg_catalog.pg_attribute a "
-        "on a.attrelid = i.indrelid and a.attnum = i.indkey[0] "
-        "where i.indrelid = to_regclass(%s) and a.attname = %s",
-        [sql.Identifier(schema, table).as_string(connection), LOADED_XID],
-    ).fetchone()
-    if row is None:
-        name = sql.Identifier(schema, table)
-        create = sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.Identifier(LOADED_XID))
-        brief_locks.if_possible(connection, lambda: connection.execute(create), table=name)
+    name = sql.Identifier(schema, table)
+    rows = connection.execute(_XID_INDEXES, [name.as_string(connection), LOADED_XID]).fetchall()
+    if not any(is_current for _, is_current in rows):
+        brief_locks.if_possible(connection, lambda: _create_xid_index(connection, name), table=name)
+    for index in [index for index, is_current in rows if is_current is False]:
+        drop = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(schema, index))
+        brief_locks.if_possible(connection, functools.partial(connection.execute, drop), table=name)
+
+
+def _create_xid_index(connection: psycopg.Connection[Any], name: sql.Identifier) -> None:
+    row = connection.execute("select pg_current_xact_id()::text").fetchone()
+    assert row
+    connection.execute(
+        sql.SQL("CREATE INDEX ON {} ({xid}) WHERE {xid} > {now}::xid8").format(
+            name, xid=sql.Identifier(LOADED_XID), now=sql.Literal(row[0])
+        )
+    )
 
 
 def data_columns(table: Table) -> Sequence[str]:
