@@ -115,7 +115,7 @@ def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str, cha
     connect, rows = setting.checkout.connect, []
     with connect("source") as source, connect("warehouse", peer.database) as warehouse:
         for table in setting.dataset.keys:
-            there = data.checksum(source, setting.dataset, "public", table)
+            there = data.source_checksum(source, setting.dataset, table)
             try:
                 here = data.checksum(warehouse, setting.dataset, peer.schema, table)
             except psycopg.errors.UndefinedTable:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,10 @@ create table lineitem (l_orderkey bigint, l_partkey bigint, l_suppkey bigint, l_
 """
 
 
+Sum = tuple[int | None, str | None]
+"""A table's number of rows and their checksum; None if it is missing or empty."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The tables of the source's schema public, each with its key and its numeric columns; all have `updated_at`."""
@@ -45,6 +48,8 @@ class Dataset:
     keys: dict[str, list[str]]
     numbers: dict[str, list[str]]
     rows: int
+    sums: dict[str, Sum] = field(default_factory=dict)
+    """The source's checksums since its last change."""
 
 
 def prepare(checkout: Checkout, *, scale: float, tpch: float | None, work: Path) -> Dataset:
@@ -92,6 +97,7 @@ def tpch_python(work: Path) -> Path:
 def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> int:
     """Change a hundredth of each table's rows, different ones each time; return how many."""
     changed = 0
+    dataset.sums.clear()
     for table, key in dataset.keys.items():
         statement = sql.SQL("update {} set updated_at = clock_timestamp() where mod({}, 100) = %s").format(
             sql.Identifier(table), sql.Identifier(key[0])
@@ -100,24 +106,33 @@ def change(connection: psycopg.Connection[Any], dataset: Dataset, turn: int) -> 
     return changed
 
 
-def checksum(
-    connection: psycopg.Connection[Any], dataset: Dataset, schema: str, table: str
-) -> tuple[int | None, str | None]:
-    """Return a table's number of rows, and a hash of sums that are equal for two tables with the same rows."""
-    key = dataset.keys[table]
-    numbers = {key[0]: None, **dict.fromkeys(dataset.numbers.get(table, []))}
-    query = sql.SQL(
-        "select count(*), count(distinct ({all})), round(sum(extract(epoch from updated_at)), 2), {sums} from {table}"
-    ).format(
-        all=sql.SQL(", ").join(map(sql.Identifier, key)),
-        sums=sql.SQL(", ").join(sql.SQL("sum({}::numeric)").format(sql.Identifier(name)) for name in numbers),
-        table=sql.Identifier(schema, table),
+def source_checksum(connection: psycopg.Connection[Any], dataset: Dataset, table: str) -> Sum:
+    """Return the checksum of a table of the source, which is read only once after each change."""
+    if table not in dataset.sums:
+        dataset.sums[table] = checksum(connection, dataset, "public", table)
+    return dataset.sums[table]
+
+
+def checksum(connection: psycopg.Connection[Any], dataset: Dataset, schema: str, table: str) -> Sum:
+    """Return a table's number of rows, and the sum of their hashes, which is equal for two tables with the same rows.
+
+    A hash is of the key, the numbers and the time of the last change, in types that are the same for all peers.
+    """
+    columns = [
+        *(sql.SQL("{}::numeric").format(sql.Identifier(name)) for name in _numbers(dataset, table)),
+        sql.SQL("updated_at::timestamptz"),
+    ]
+    query = sql.SQL("select count(*), sum(hash_record_extended(row({columns}), 0)) from {table}").format(
+        columns=sql.SQL(", ").join(columns), table=sql.Identifier(schema, table)
     )
     row = connection.execute(query).fetchone()
     assert row
-    # 1.0 and 1.00 are equal sums
-    sums = [None if value is None else format(Decimal(value).normalize(), "f") for value in row[1:]]
-    return row[0], hashlib.sha256(repr(sums).encode()).hexdigest()[:32]
+    return row[0], None if row[1] is None else hashlib.sha256(str(row[1]).encode()).hexdigest()[:32]
+
+
+def _numbers(dataset: Dataset, table: str) -> list[str]:
+    """Return the names of the key's columns and all numeric ones, each once."""
+    return list(dict.fromkeys([*dataset.keys[table], *dataset.numbers.get(table, [])]))
 
 
 def _load_tpch(connection: psycopg.Connection[Any], factor: float, work: Path) -> None:
