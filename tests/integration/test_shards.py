@@ -191,3 +191,53 @@ def _bookmarks(project: Checkout) -> dict[str, str]:
 )
 def test_a_shard_that_can_not_be_is_refused_in_one_line(project, options, said):
     assert said in project.refusal("run", *options)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("table", "settings"),
+    [
+        ("recorded", {"TAP_POSTGRES_USE_COPY": "false"}),
+        ("hashed", {"TARGET_POSTGRES_RAW_PARTITIONS": '{"public-hashed": {"by": "hash", "count": 4}}'}),
+        ("ranged", {"TARGET_POSTGRES_RAW_PARTITIONS": '{"public-ranged": {"by": "range", "width": 10000}}'}),
+    ],
+)
+def test_shards_bring_each_row_once_whatever_tap_and_target_are_set_to(project, table, settings):
+    with project.connect("source") as connection:
+        connection.execute(f"create table {table} (like big including all); insert into {table} select * from big")
+    select(project, table, *SMALL)
+    before = dict(project.env)
+    project.env.update(settings)
+    try:
+        said = [ended_well(run) for run in [shard(project, which) for which in ("1/2", "2/2")]]
+    finally:
+        project.env.clear()
+        project.env.update(before)
+    assert any("Loading part" in each for each in said) == (table != "recorded")
+    assert_equal(project, table)
+
+
+@pytest.mark.long
+def test_log_based_streams_stay_in_one_shard_and_are_followed_beside_the_others(project):
+    logged = ["logged_1", "logged_2"]
+    with project.connect("source") as connection:
+        for table in logged:
+            connection.execute(f"create table {table} (like big including all); insert into {table} values (1), (2)")
+    select(project, *logged, *SMALL)
+    methods = json.loads(project.env["TAP_POSTGRES__METADATA"])
+    methods |= {f"public-{table}": {"replication-method": "LOG_BASED"} for table in logged}
+    project.env["TAP_POSTGRES__METADATA"] = json.dumps(methods)
+    # the server has to be started again with wal_level logical
+    project.refusal("slots", "create")
+    project.tidemark("down")
+    project.tidemark("up")
+    project.tidemark("slots", "create")
+    for turn in range(2):
+        for run in [shard(project, which) for which in ("1/2", "2/2")]:
+            ended_well(run)
+        assert_equal(project, *logged, *SMALL)
+        with project.connect("source") as connection:
+            for table in logged:
+                connection.execute(f"update {table} set note = 'changed'; insert into {table} values ({turn + 3})")
+    of = {stream: number for number, streams in project.rows("warehouse", PLAN) for stream in streams}
+    assert len({of[f"public-{table}"] for table in logged}) == 1

@@ -86,6 +86,9 @@ class SharedLoads:
             sizes: their bytes.
             runs: how many runs share a load.
         """
+        if ends.configuration.sends_records:
+            # they have no ranges
+            return
         there = self.now()
         smallest = part_bytes(self.project)
         large = [each for each in streams if sizes.get(each.name, 0) >= 2 * (smallest or _SMALLEST_BYTES)]

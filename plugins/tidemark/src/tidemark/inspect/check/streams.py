@@ -28,6 +28,10 @@ _HISTORY_DAYS = 90
 _NAMED = 6
 
 
+# settings of the tap under which it sends rows as records
+_NEEDS_RECORDS = ("flattening_enabled", "stream_maps", "max_record_count")
+
+
 @dataclass(frozen=True)
 class Configuration:
     """The tap's settings that decide what it reads, and the target's that decide what it does with the rows.
@@ -45,6 +49,7 @@ class Configuration:
         history_days: how long the history is kept; 0 for no history.
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
         raw_partitions: how the target partitions new tables, by stream.
+        sends_records: the tap sends the rows as records, not in chunks.
         path: the file with all this but what is the target's, for messages.
         prefix: what the variables of the tap begin with.
     """
@@ -71,6 +76,7 @@ class Configuration:
     commit_columns: frozenset[str] = frozenset()
     change_history: frozenset[str] = frozenset()
     raw_partitions: Mapping[str, Any] = field(default_factory=dict)
+    sends_records: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         commit_columns=frozenset(values.get("commit_columns") or ()),
         change_history=frozenset(values.get("change_history") or ()),
         raw_partitions=target.get("raw_partitions") or {},
+        # as in the tap's `why_records`
+        sends_records=not values.get("use_copy") or any(map(values.get, _NEEDS_RECORDS)),
     )
 
 
