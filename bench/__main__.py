@@ -1,4 +1,7 @@
-"""`python -m bench`. The variables SCALE, TPCH, ROUNDS and PEERS are its options; `make help` shows them."""
+"""`python -m bench`. The variables SCALE, TPCH, ROUNDS, PEERS and WHOLE are its options.
+
+`make help` shows them.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def main() -> None:
             order = peers[turn % len(peers) :] + peers[: turn % len(peers)]
             for peer in order:
                 _CONSOLE.print(f"round {turn + 1} of {rounds}: {peer.name}")
-                _round(peer, setting, section, turn)
+                _round(peer, setting, section, turn, whole=bool(os.environ.get("WHOLE")) and turn == 0)
                 section.save()
     try:
         plot.draw(work)
@@ -86,13 +89,17 @@ def _prepared(peer: Peer, section: report.Section) -> Peer | None:
     return peer
 
 
-def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> None:
-    """Time a first load, an idle run and the run after a change."""
+def _round(peer: Peer, setting: Setting, section: report.Section, turn: int, *, whole: bool) -> None:
+    """Time a first load, an idle run and the run after a change.
+
+    Args:
+        whole: also time what else the peer does with the rows.
+    """
     again = peer.once and turn > 0
     try:
+        if not again:
+            _drop(peer, setting)
         with setting.checkout.connect("warehouse") as connection:
-            if peer.database is None and not again:
-                connection.execute(f'drop schema if exists "{peer.schema}" cascade')
             connection.execute("checkpoint")
         if again:
             # not timed: loads what changed for the other peers since its last turn
@@ -102,12 +109,34 @@ def _round(peer: Peer, setting: Setting, section: report.Section, turn: int) -> 
             _timed(peer, setting, section, "first load")
         if peer.incremental:
             _timed(peer, setting, section, "idle")
+            for kind in ("reconcile", "marts") if whole else ():
+                _also(peer, section, kind, setting.dataset.rows)
             with setting.checkout.connect("source") as connection:
                 changed = data.change(connection, setting.dataset, turn)
             _timed(peer, setting, section, "1 % changed", changed)
+            if whole:
+                _also(peer, section, "marts, 1 % changed", changed)
+        if not peer.once:
+            # so that the disk need not hold what all peers have loaded
+            _drop(peer, setting)
     except (CommandFailedError, OSError, subprocess.SubprocessError, psycopg.Error) as error:
         section.leave_out(peer, f"failed: {' '.join(str(error).split())[-300:]}")
         _CONSOLE.print(f"{peer.name} failed: {error}", style="red")
+
+
+def _drop(peer: Peer, setting: Setting) -> None:
+    """Drop what the peer has loaded."""
+    if peer.database is None:
+        with setting.checkout.connect("warehouse") as connection:
+            connection.execute(f'drop schema if exists "{peer.schema}" cascade')
+
+
+def _also(peer: Peer, section: report.Section, kind: str, rows: int) -> None:
+    """Time another of the peer's commands, if it has it."""
+    if command := peer.more().get(kind):
+        measured = command()
+        section.record(peer, kind, measured, tables=[], rows=rows)
+        _CONSOLE.print(f"  {kind}: {measured.seconds:.1f} s")
 
 
 def _timed(peer: Peer, setting: Setting, section: report.Section, kind: str, changed: int = 0) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # RESULTS names another directory for a trial run, whose figures mean nothing
 DIRECTORY = Path(os.environ.get("RESULTS") or Path(__file__).parent).resolve()
 RESULTS = DIRECTORY / "results.json"
-KINDS = ("first load", "idle", "1 % changed")
+KINDS = ("first load", "idle", "1 % changed", "reconcile", "marts", "marts, 1 % changed")
 _SERVER_SETTINGS = (
     *("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size", "checkpoint_timeout"),
     "autovacuum",

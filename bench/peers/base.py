@@ -12,7 +12,7 @@ from psycopg import conninfo
 from bench import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tests.integration.conftest import Checkout
@@ -83,6 +83,10 @@ class Peer(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Measured:
         """Load what is new."""
+
+    def more(self) -> Mapping[str, Callable[[], Measured]]:
+        """Return what else it does with the rows, by kind."""
+        return {}
 
     def run(
         self,

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from bench.peers.base import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from bench.measure import Measured
 
+_OF_THE_SHOP = "order_items"
 _STATE = "dev:tap-postgres-to-target-postgres"
 
 
@@ -41,3 +44,19 @@ class Tidemark(Peer):
         root = self.setting.checkout.root
         command = [str(root / ".venv/bin/meltano"), "run", "--no-install", "tap-postgres", "target-postgres"]
         return self.run([command], cwd=root, disk=root / ".tidemark" / "chunks")
+
+    def more(self) -> Mapping[str, Callable[[], Measured]]:
+        """Return the comparison of both sides, and the builds of the demo shop's marts."""
+        if _OF_THE_SHOP not in self.setting.dataset.keys:
+            return {}
+        types = [argument for kind in ("seed", "model", "snapshot") for argument in ("--resource-type", kind)]
+        build = ("meltano", "invoke", "dbt-postgres", "build", *types)
+        return {
+            "reconcile": lambda: self._command("tidemark", "reconcile"),
+            "marts": lambda: self._command(*build, "--full-refresh"),
+            "marts, 1 % changed": lambda: self._command(*build),
+        }
+
+    def _command(self, program: str, *arguments: str) -> Measured:
+        root = self.setting.checkout.root
+        return self.run([[str(root / ".venv" / "bin" / program), *arguments]], cwd=root)
