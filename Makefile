@@ -114,6 +114,10 @@ bench-cdc: setup-dev ## time changes of the log: decoded, loaded, followed, besi
 bench-metrics: setup-dev ## time scrapes of `tidemark metrics` with a long history (STREAMS=400, RUNS=2500, SCRAPES=20)
 	@$(BIN)/python -m bench.metrics
 
+.PHONY: bench-startup
+bench-startup: setup-dev ## time an idle run by process, and its imports by package (ROUNDS=5)
+	@$(BIN)/python -m bench.startup
+
 .PHONY: bench-watched
 bench-watched: setup-dev ## time loads with and without logs and metrics, in pairs (SCALE=1, ROUNDS=7)
 	@$(BIN)/python -m bench.watched
