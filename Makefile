@@ -1,6 +1,8 @@
 # For developers of Tidemark, and for docker compose; what any project can do is in plugins/project.mk.
 include plugins/project.mk
 LINTED_SQL += demo
+# without its files of bytecode, pytest rewrites the assertions of all tests for each worker of each run
+unexport PYTHONDONTWRITEBYTECODE
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
 .PHONY: setup-dev

@@ -114,6 +114,44 @@ def work_once() -> None:
     system.json = SimpleNamespace(load=json.load, dump=lambda data, file, cls: file.write(json.dumps(data, cls=cls)))
 
 
+def look_up_once() -> None:
+    """Let Meltano keep what it works out again for each of the thousands of settings that it looks up in a run."""
+    from meltano.core.plugin.settings_service import PluginSettingsService  # noqa: PLC0415
+    from meltano.core.settings_service import SettingsService  # noqa: PLC0415
+
+    as_bytes: dict[bytes, bytes] = {}
+    decoded: dict[str, str] = {}
+
+    def env(self: Any) -> dict[str, str]:
+        """Decode the environment only if it was changed."""
+        if as_bytes != (now := os.environ._data):  # type: ignore[attr-defined]
+            as_bytes.clear()
+            as_bytes.update(now)
+            decoded.clear()
+            decoded.update(os.environ)
+        return {**decoded, **self.env_override}
+
+    SettingsService.env = property(env)
+
+    # the settings that are no extras, for the value of each extra: the same for all that one manager reads at once
+    as_env = SettingsService.as_env
+
+    def of_one_manager(self: Any, **options: Any) -> dict[str, str]:
+        manager = options.get("source_manager")
+        if manager is None:
+            return as_env(self, **options)
+        kept = manager.__dict__.setdefault("_as_env", {})
+        key = (id(self), *sorted((name, str(value)) for name, value in options.items() if name != "source_manager"))
+        if key not in kept:
+            kept[key] = as_env(self, **options)
+        return kept[key]
+
+    SettingsService.as_env = of_one_manager
+
+    env_vars = PluginSettingsService.setting_env_vars
+    PluginSettingsService.setting_env_vars = functools.cache(env_vars)
+
+
 def fork_what_it_starts(sockets: dict[str, str]) -> None:
     """Let this program start others through `sockets`."""
     begin = subprocess.Popen.__init__
@@ -263,6 +301,8 @@ if __name__ == "__main__":
         parse_once()
         work_once()
         parsed = parse_beforehand(kept)
+    if program in {"meltano", "tidemark"}:
+        look_up_once()
     gc.freeze()
     (sys.argv, patches, directory, environment, umask), streams = serve(listener)
     for standard, stream in enumerate(streams):

@@ -33,7 +33,7 @@ DBT = REPOSITORY / ".meltano/utilities/dbt-postgres/venv/bin/tidemark-dbt"
 NAMES = {TAP: "tap", TARGET: "target", TIDEMARK: "tidemark", MELTANO: "meltano", DBT: "dbt"}
 WIDTH = "200"
 AS_INSTALLED = os.environ.get("TEST_FORKS") == "off"
-_TIMEOUT_S = 120
+_TIMEOUT_S = 200
 
 
 class Process:

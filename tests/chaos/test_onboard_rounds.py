@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ROUNDS = int(os.environ.get("ROUNDS", "100" if LONG else "4"))
+ROUNDS = int(os.environ.get("ROUNDS", "100" if LONG else "2"))
 FULL_EVERY = int(os.environ.get("FULL_EVERY", "10"))
 SEED = int(os.environ.get("ONBOARD_SEED", "0")) or random.SystemRandom().randrange(10**6)
 NAME = "app"

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -38,6 +39,7 @@ from tidemark.release import contents, definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
 OURS = ("TAP_POSTGRES", "TARGET_POSTGRES", "TIDEMARK_", "MELTANO_", "DBT_", "PG")
 _TIMEOUT_S = 120
@@ -90,6 +92,13 @@ class Checkout:
             timeout=_TIMEOUT_S,
             check=False,
         )
+
+    def meanwhile(self, *arguments: str, env: dict[str, str] | None = None) -> Future[subprocess.CompletedProcess[str]]:
+        """Run a program as `run` does, beside what the test does; the result comes at its end."""
+        beside = ThreadPoolExecutor(1)
+        running = beside.submit(self.run, *arguments, env=env)
+        beside.shutdown(wait=False)
+        return running
 
     def tidemark(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Run a tidemark command that must succeed; return its output."""

@@ -56,7 +56,7 @@ def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
                     answers.append(connection.execute(query).fetchone()[0])  # type: ignore[index]
                 except Exception as error:  # noqa: BLE001
                     answers.append(error)
-                time.sleep(0.005)
+                time.sleep(0.02)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -18,6 +18,7 @@ import pytest
 from tests import leaks, programs
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, free_port, make_checkout
+from tidemark.project import file_locks
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,14 +40,14 @@ class FirstRun:
 def loaded() -> Iterator[tuple[Checkout, FirstRun]]:
     """A project after a pipeline run. Each test leaves it in order: raw equals the source, all tests pass."""
     for checkout in make_checkout():
-        first = checkout.start("pipeline")
+        running = checkout.meanwhile("tidemark", "pipeline")
         lock = checkout.root / ".tidemark" / "pipeline.lock"
-        while not (lock.exists() and lock.read_text()):
+        while not (lock.exists() and (pid := file_locks.holder(lock))):
             time.sleep(0.05)
         second = checkout.run("tidemark", "pipeline")
-        printed, _ = first.communicate(timeout=120)
-        assert first.returncode == 0, printed
-        yield checkout, FirstRun(first.pid, printed, second)
+        first = running.result()
+        assert first.returncode == 0, first.stderr
+        yield checkout, FirstRun(pid, first.stdout + first.stderr, second)
 
 
 def test_one_of_two_simultaneous_runs_runs_and_the_other_says_so(loaded):

@@ -398,7 +398,9 @@ def test_results_of_comparisons_are_kept_as_long_as_run_records(loaded):
     assert loaded.rows("warehouse", "select count(*) from raw._tidemark_reconciles") == before
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["a table of another's", "a schema of another's"])
+@pytest.mark.parametrize(
+    "there", [True, pytest.param(False, marks=pytest.mark.long)], ids=["a table of another's", "a schema of another's"]
+)
 def test_a_read_only_role_can_compare_and_one_warning_says_that_nothing_is_recorded(loaded, there):
     do(
         loaded,

@@ -16,6 +16,7 @@ from tests.integration.conftest import make_checkout
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from tests.integration.conftest import Checkout
 
@@ -53,14 +54,14 @@ def select(project: Checkout, *tables: str) -> None:
     project.env["TAP_POSTGRES__METADATA"] = json.dumps(dict.fromkeys(streams, incremental))
 
 
-def shard(project: Checkout, which: str) -> subprocess.Popen[str]:
-    return project.start("run", "--shard", which, *LOAD)
+def shard(project: Checkout, which: str) -> Future[subprocess.CompletedProcess[str]]:
+    return project.meanwhile("tidemark", "run", "--shard", which, *LOAD)
 
 
-def ended_well(run: subprocess.Popen[str]) -> str:
-    said = run.communicate(timeout=200)[0]
-    assert run.returncode == 0, said
-    return said
+def ended_well(run: Future[subprocess.CompletedProcess[str]]) -> str:
+    done = run.result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def until(found: Callable[[], object], what: str, seconds: float = 90) -> object:
@@ -71,11 +72,12 @@ def until(found: Callable[[], object], what: str, seconds: float = 90) -> object
     return answer
 
 
-def kill(run: subprocess.Popen[str]) -> None:
+def kill(project: Checkout, run: Future[subprocess.CompletedProcess[str]]) -> None:
     """Kill a run with all that it started, as when its machine loses its power."""
-    for each in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
-        each.send_signal(signal.SIGKILL)
-    run.communicate()
+    for each in psutil.process_iter(["cwd"]):
+        if each.info["cwd"] == str(project.root):
+            each.kill()
+    assert run.result().returncode == -signal.SIGKILL
 
 
 def killed_in_a_part(project: Checkout, table: str) -> None:
@@ -86,7 +88,7 @@ def killed_in_a_part(project: Checkout, table: str) -> None:
     with project.connect("warehouse") as connection, connection.transaction():
         connection.execute(f"lock table raw.{table} in share row exclusive mode")
         until(lambda: project.rows("warehouse", WAITING.format(table)), "the next part is being loaded")
-        kill(run)
+        kill(project, run)
 
 
 def _exists(project: Checkout, table: str) -> bool:
@@ -157,7 +159,7 @@ def test_a_killed_shard_loses_no_state_of_another(project):
         ((own,), (other,)) = (streams for _, streams in project.rows("warehouse", PLAN))
         locks[other.removeprefix("public-")].close()
         ended_well(shard(project, "2/2"))
-        kill(first)
+        kill(project, first)
     after = _bookmarks(project)
     assert (after[own], after[other] > before[other]) == (before[own], True)
     ended_well(shard(project, "1/2"))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 JOBS, TAP = "orchestrate/jobs.meltano.yml", "extract/extractors.meltano.yml"
 
 
+# `make test` runs the same by itself
+@pytest.mark.long
 def test_this_projects_files_keep_the_rules():
     assert files.check(Project(REPOSITORY)) == []
 

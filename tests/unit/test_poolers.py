@@ -94,9 +94,10 @@ def test_transaction_pooling_is_noticed_while_nobody_else_uses_the_pool(size, ta
     assert poolers.fault(pool.connect(), pool.connect) == "lends a session for one transaction"
 
 
+@pytest.mark.parametrize("pools", [100, pytest.param(2000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("others", [0.1, 0.5, 0.9])
-def test_transaction_pooling_is_noticed_while_others_use_the_pool(others):
-    pools = [Pool(size=5, others=others, seed=seed) for seed in range(2000)]
+def test_transaction_pooling_is_noticed_while_others_use_the_pool(others, pools):
+    pools = [Pool(size=5, others=others, seed=seed) for seed in range(pools)]
     assert [each for each in pools if poolers.fault(each.connect(), each.connect) is None] == []
 
 
