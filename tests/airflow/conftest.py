@@ -16,7 +16,7 @@ from tests.integration.conftest import free_port, make_checkout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# besides the project's own schedules: only a load, only the models, and a load with 40 s, twice a busy machine's time
+# besides the project's own schedules: only a load, only the models, and a load with 24 s, three times what it takes
 SCHEDULES = """
   - name: models
     job: transform
@@ -27,7 +27,7 @@ SCHEDULES = """
   - name: hurried-load
     job: sync
     interval: "@manual"
-    env: {TIDEMARK_DAG_TASK_TIMEOUT_MINUTES: "0.67"}
+    env: {TIDEMARK_DAG_TASK_TIMEOUT_MINUTES: "0.4"}
 """
 
 

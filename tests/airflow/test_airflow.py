@@ -152,7 +152,7 @@ def test_an_unreachable_source_is_retried_reported_once_and_caught_up_with(airfl
 def test_a_task_that_exceeds_its_time_ends_with_all_its_processes_and_the_retry_succeeds(airflow, receiver):
     airflow.unpause("hurried-load")
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "2")
-    with locked(airflow, "raw.orders"):
+    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
         run = airflow.trigger("hurried-load")
         until(
             lambda: airflow.tasks("hurried-load", run).get("extract_load", ("", 0))[0] == "up_for_retry",
@@ -173,7 +173,7 @@ def advisory_locks(airflow: Airflow) -> int:
 def test_a_scheduler_killed_during_a_run_comes_back_and_the_run_succeeds(airflow, receiver):
     airflow.unpause(LOAD)
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "3")
-    with locked(airflow, "raw.orders"):
+    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
         run = airflow.trigger(LOAD)
         until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
         before = airflow.component("scheduler")
@@ -270,7 +270,7 @@ def test_sigterm_leaves_no_process_behind(airflow):
     assert airflow.process
     everyone = [airflow.component("scheduler"), *psutil.Process(airflow.process.pid).children(recursive=True)]
     # with a task that is running
-    with locked(airflow, "raw.orders"):
+    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
         airflow.trigger(LOAD)
         until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
         everyone += psutil.Process(airflow.process.pid).children(recursive=True)

@@ -155,6 +155,8 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
         airflow.start()
         stack.callback(lambda: (airflow.process.terminate(), airflow.process.wait(timeout=90)))
         workers = []
+        # the tests kill them
+        stack.enter_context(airflow.tasks_as_installed())
         for name in ("one", "two"):
             workers.append(Worker(airflow, name))
             stack.callback(workers[-1].end)
