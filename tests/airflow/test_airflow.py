@@ -1,4 +1,7 @@
-"""Airflow on one machine as `make airflow` runs it: real servers and runs. The tests depend on their order."""
+"""Airflow on one machine as `make airflow` runs it: real servers and runs. The tests depend on their order.
+
+Those of test_sources.py and test_stop.py go on with the same Airflow.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import requests
 
@@ -15,7 +17,6 @@ from tests import leaks
 from tests.airflow.browser import CHROMIUM, looking_at
 from tests.airflow.server import until
 from tests.conftest import REPOSITORY
-from tests.integration.test_marts import assert_as_a_full_build_has_them
 from tidemark.logs.sources import LinePosition, reader_of
 
 if TYPE_CHECKING:
@@ -259,26 +260,3 @@ def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiv
     kept = ".tidemark/airflow/passwords.json"
     assert leaks.in_files(secrets, root, ("logs", ".meltano", ".tidemark")) == [f"AIRFLOW_ADMIN_PASSWORD in {kept}"]
     assert (root / kept).stat().st_mode & 0o777 == 0o600
-
-
-def test_what_airflow_built_equals_a_full_build(airflow):
-    airflow.run(WHOLE)
-    assert_as_a_full_build_has_them(airflow.checkout)
-
-
-def test_sigterm_leaves_no_process_behind(airflow):
-    assert airflow.process
-    everyone = [airflow.component("scheduler"), *psutil.Process(airflow.process.pid).children(recursive=True)]
-    # with a task that is running
-    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
-        airflow.trigger(LOAD)
-        until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
-        everyone += psutil.Process(airflow.process.pid).children(recursive=True)
-        airflow.process.terminate()
-        airflow.process.wait(timeout=90)
-    own = [each for each in everyone if each.is_running() and not each.name().startswith("postgres")]
-    assert own == []
-    assert airflow.processes() == []
-    # source and warehouse keep running, as after any command; the server of Airflow's metadata stops
-    servers = airflow.checkout.root / ".tidemark" / "postgres"
-    assert [path.parents[1].name for path in sorted(servers.glob("*/data/postmaster.pid"))] == ["source", "warehouse"]
