@@ -72,12 +72,12 @@ test-code: setup-dev
 	@$(BIN)/pytest
 
 .PHONY: test-long
-test-long: setup-dev ## run the tests that take long: all pairs of versions, a standby, parity with the stock target
+test-long: setup-dev ## run the tests that take long: all pairs of versions, a standby, four workers, parity with the stock target
 	@$(BIN)/pytest -m long
 
 .PHONY: test-airflow
 test-airflow: setup-dev ## run the tests that start Airflow: runs, failures, alerts, backfills, several machines, its pages
-	@$(BIN)/pytest -m airflow --numprocesses=1 tests/airflow
+	@$(BIN)/pytest -m "airflow and not long" tests/airflow
 
 .PHONY: test-monitoring
 test-monitoring: setup-dev ## run the tests of dashboards and rules, with a real Prometheus and what it scrapes

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -151,6 +152,13 @@ def run(
             each.seek(0)
             printed.append(each.read().decode())
     return subprocess.CompletedProcess(command, status, *printed)
+
+
+def script(program: Path) -> str:
+    """Return a shell script that has `program`, and the programs that it starts, forked."""
+    sockets = json.dumps({each.name: _forks(each) for each in NAMES})
+    command = [program.with_name("python"), "-IS", Path(__file__).with_name("fork.py"), _forks(program), program]
+    return f'#!/bin/sh\nFORKS={shlex.quote(sockets)} exec {shlex.join(map(str, command))} "$@"\n'
 
 
 def command_line(process: psutil.Process) -> list[str]:

@@ -1,4 +1,7 @@
-"""Airflow as `make airflow` runs it, for a separate project; driven by REST, because its command line takes seconds."""
+"""Airflow as `make airflow` runs it, for a separate project; driven by REST, because its command line takes seconds.
+
+Its tasks have their programs forked, as programs.py does it for all tests.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ import psutil
 import requests
 from dotenv import dotenv_values
 
+from tests import programs
+from tests.conftest import REPOSITORY
+
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.integration.conftest import Checkout
 
@@ -53,6 +60,25 @@ class Airflow:
         threading.Thread(target=self._read, daemon=True).start()
         until(self._ready, "ready", seconds=READY_S)
         self.log_in()
+        # now, so that Airflow itself is started as users start it
+        _own_programs(self.checkout.root)
+        self._fork_tasks()
+
+    def _fork_tasks(self) -> None:
+        if not programs.AS_INSTALLED:
+            self._set_program(lambda path: (path.write_text(programs.script(programs.TIDEMARK)), path.chmod(0o755)))
+
+    @contextlib.contextmanager
+    def tasks_as_installed(self) -> Iterator[None]:
+        """Let tasks start programs as users do, for tests of what ends with a task."""
+        self._set_program(lambda path: path.symlink_to(programs.TIDEMARK))
+        yield
+        self._fork_tasks()
+
+    def _set_program(self, make: Callable[[Path], object]) -> None:
+        new = self.checkout.root / ".venv" / "bin" / "tidemark.new"
+        make(new)
+        new.rename(new.with_suffix(""))
 
     def stop(self) -> None:
         if self.process:
@@ -165,3 +191,12 @@ class Airflow:
                 if each.cwd().startswith(str(self.checkout.root)) and not each.info["name"].startswith("postgres"):
                     found.append(" ".join(each.info["cmdline"] or [each.info["name"]]))
         return found
+
+
+def _own_programs(root: Path) -> None:
+    """Give the project its own directory of programs, in which one can be replaced."""
+    own, shared = root / ".venv", REPOSITORY / ".venv"
+    own.unlink()
+    (own / "bin").mkdir(parents=True)
+    for path in (*(shared / "bin").iterdir(), *(path for path in shared.iterdir() if path.name != "bin")):
+        (own / path.relative_to(shared)).symlink_to(path)

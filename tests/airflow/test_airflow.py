@@ -1,4 +1,7 @@
-"""Airflow on one machine as `make airflow` runs it: real servers and runs. The tests depend on their order."""
+"""Airflow on one machine as `make airflow` runs it: real servers and runs. The tests depend on their order.
+
+Those of test_sources.py and test_stop.py go on with the same Airflow.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import requests
 
@@ -15,7 +17,6 @@ from tests import leaks
 from tests.airflow.browser import CHROMIUM, looking_at
 from tests.airflow.server import until
 from tests.conftest import REPOSITORY
-from tests.integration.test_marts import assert_as_a_full_build_has_them
 from tidemark.logs.sources import LinePosition, reader_of
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def test_an_unreachable_source_is_retried_reported_once_and_caught_up_with(airfl
 def test_a_task_that_exceeds_its_time_ends_with_all_its_processes_and_the_retry_succeeds(airflow, receiver):
     airflow.unpause("hurried-load")
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "2")
-    with locked(airflow, "raw.orders"):
+    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
         run = airflow.trigger("hurried-load")
         until(
             lambda: airflow.tasks("hurried-load", run).get("extract_load", ("", 0))[0] == "up_for_retry",
@@ -173,7 +174,7 @@ def advisory_locks(airflow: Airflow) -> int:
 def test_a_scheduler_killed_during_a_run_comes_back_and_the_run_succeeds(airflow, receiver):
     airflow.unpause(LOAD)
     airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "3")
-    with locked(airflow, "raw.orders"):
+    with locked(airflow, "raw.orders"), airflow.tasks_as_installed():
         run = airflow.trigger(LOAD)
         until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
         before = airflow.component("scheduler")
@@ -259,26 +260,3 @@ def test_secrets_are_in_no_page_no_log_and_no_file_but_their_own(airflow, receiv
     kept = ".tidemark/airflow/passwords.json"
     assert leaks.in_files(secrets, root, ("logs", ".meltano", ".tidemark")) == [f"AIRFLOW_ADMIN_PASSWORD in {kept}"]
     assert (root / kept).stat().st_mode & 0o777 == 0o600
-
-
-def test_what_airflow_built_equals_a_full_build(airflow):
-    airflow.run(WHOLE)
-    assert_as_a_full_build_has_them(airflow.checkout)
-
-
-def test_sigterm_leaves_no_process_behind(airflow):
-    assert airflow.process
-    everyone = [airflow.component("scheduler"), *psutil.Process(airflow.process.pid).children(recursive=True)]
-    # with a task that is running
-    with locked(airflow, "raw.orders"):
-        airflow.trigger(LOAD)
-        until(lambda: [each for each in airflow.processes() if "target-postgres" in each], "the target runs")
-        everyone += psutil.Process(airflow.process.pid).children(recursive=True)
-        airflow.process.terminate()
-        airflow.process.wait(timeout=90)
-    own = [each for each in everyone if each.is_running() and not each.name().startswith("postgres")]
-    assert own == []
-    assert airflow.processes() == []
-    # source and warehouse keep running, as after any command; the server of Airflow's metadata stops
-    servers = airflow.checkout.root / ".tidemark" / "postgres"
-    assert [path.parents[1].name for path in sorted(servers.glob("*/data/postmaster.pid"))] == ["source", "warehouse"]

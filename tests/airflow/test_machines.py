@@ -1,4 +1,7 @@
-"""Airflow on several machines: workers with separate directories, the same databases, a read-only project."""
+"""Airflow on several machines: workers with separate directories, the same databases, a read-only project.
+
+Airflow's own metadata is behind a pool of transactions, if this machine has PgBouncer, with logins for several people.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import requests
 from dotenv import dotenv_values
 
 from tests.airflow.conftest import project
 from tests.airflow.server import until
 from tests.airflow.test_airflow import locked
+from tests.integration import pgbouncer
 from tests.integration.conftest import free_port
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 REDIS = shutil.which("redis-server")
+POOLER = shutil.which("pgbouncer")
+_POOLED = "select count(*) <= 5 from pg_stat_activity where datname = 'airflow'"
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.timeout(600),
@@ -76,7 +83,10 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until(lambda: " ready." in self.log.read_text(), f"{name} is ready", seconds=90)
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        until(lambda: " ready." in self.log.read_text(), f"{self.directory} is ready", seconds=90)
 
     @property
     def busy(self) -> bool:
@@ -121,7 +131,7 @@ def _read_only(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
+def machines(receiver: Receiver) -> Iterator[Airflow]:
     with ExitStack() as stack:
         airflow = stack.enter_context(project(receiver))
         checkout = airflow.checkout
@@ -145,102 +155,150 @@ def machines(receiver: Receiver) -> Iterator[tuple[Airflow, list[Worker]]]:
             "TARGET_POSTGRES_LOCK_TIMEOUT": "600",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
-            # parts of a few seconds
-            "TIDEMARK_SHARD_PART_MB": "2",
             # a disk that all share, so that the API server can show the workers' logs
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": logs,
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
         }
+        if POOLER:
+            with checkout.connect("warehouse", "postgres") as connection:
+                connection.execute("create database airflow owner tidemark_loader")
+            pool = stack.enter_context(pgbouncer.pooling(checkout, "transaction", size=5))
+            login = f"tidemark_loader:{passwords['TARGET_POSTGRES_PASSWORD']}"
+            checkout.env |= {
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{login}@127.0.0.1:{pool}/airflow",
+                "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            }
         airflow.start()
-        stack.callback(lambda: (airflow.process.terminate(), airflow.process.wait(timeout=90)))
-        workers = []
-        for name in ("one", "two"):
-            workers.append(Worker(airflow, name))
-            stack.callback(workers[-1].end)
-        yield airflow, workers
+        stack.callback(airflow.stop)
+        yield airflow
+
+
+@contextmanager
+def working(airflow: Airflow, count: int) -> Iterator[list[Worker]]:
+    """Run workers, which are all ready."""
+    with ExitStack() as stack:
+        found = []
+        for number in range(count):
+            found.append(Worker(airflow, f"worker{number}"))
+            stack.callback(found[-1].end)
+        for worker in found:
+            worker.wait()
+        yield found
 
 
 def _with_large_table(checkout: Checkout) -> None:
-    """Give the source a table whose first load has parts, and the project a load that four runs share."""
+    """Give the source a table whose first load has parts, and the project loads that two and four runs share."""
     with checkout.connect("source") as connection:
         connection.execute(
             "create table big (id bigint primary key, note text, updated_at timestamptz not null default now());"
-            "insert into big select n, repeat('x', 300), now() - interval '1 day' from generate_series(1, 30000) n"
+            "insert into big select n, repeat('x', 300), now() - interval '1 day' from generate_series(1, 15000) n"
         )
     streams = checkout.root / "extract" / "extractors.meltano.yml"
     text = streams.read_text().replace("- public-orders.*", "- public-orders.*\n        - public-big.*")
     last = "public-order_items: *incremental"
     streams.write_text(text.replace(last, f"{last}\n        public-big: *incremental"))
     jobs = checkout.root / "orchestrate" / "jobs.meltano.yml"
-    jobs.write_text(f'{jobs.read_text()}\n  - {{name: shared-load, job: sync, interval: "@manual", shards: 4}}\n')
+    # with more parts than runs
+    schedule = """
+  - name: load-of-{0}
+    job: sync
+    interval: "@manual"
+    shards: {0}
+    env: {{TIDEMARK_SHARD_PART_MB: "{1}"}}
+"""
+    jobs.write_text(jobs.read_text() + schedule.format(2, 2) + schedule.format(4, 1))
 
 
-def test_four_workers_share_a_load_and_the_parts_of_a_killed_one_are_taken_over(machines):
-    airflow, workers = machines
-    checkout = airflow.checkout
-    with ExitStack() as stack:
-        found = list(workers)
-        for name in ("three", "four"):
-            found.append(Worker(airflow, name))
-            stack.callback(found[-1].end)
-        # the pool has a slot for each of the runs
+def _forget_loads(checkout: Checkout) -> None:
+    """Let the next load be a first one."""
+    if checkout.rows("warehouse", "select to_regclass('raw.big') is not null") == [(True,)]:
+        with checkout.connect("warehouse") as connection:
+            connection.execute("drop table raw.big, raw._tidemark_load_parts; delete from raw._tidemark_state")
+        done = checkout.run("meltano", "state", "clear", "--force", "dev:tap-postgres-to-target-postgres")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_workers_share_a_load_and_the_parts_of_a_killed_one_are_taken_over(machines, receiver, count):
+    airflow, checkout, dag = machines, machines.checkout, f"load-of-{count}"
+    _forget_loads(checkout)
+    with working(airflow, count) as workers:
+        # the pool has a slot for each of the runs of the largest load
         assert airflow.get("/pools/tidemark_source")["slots"] == 4
-        airflow.unpause("shared-load")
-        load = airflow.trigger("shared-load")
-        finished = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
-        exists = "select to_regclass('raw._tidemark_load_parts') is not null"
-        until(lambda: checkout.rows("warehouse", exists) == [(True,)], "the table is divided")
-        until(lambda: checkout.rows("warehouse", finished), "a part is loaded")
-        waiting = (
-            "select count(*) from pg_locks where not granted and relation = 'raw.big'::regclass having count(*) > 1"
-        )
-        with locked(airflow, "raw.big"):
-            until(lambda: checkout.rows("warehouse", waiting), "parts are loaded")
-            busy = until(lambda: [worker for worker in found[2:] if worker.busy], "one of these loads a part")
-            busy[0].die()
-        assert airflow.wait("shared-load", load) == "success", airflow.logs("shared-load", load)
-        parts = airflow.get(f"/dags/shared-load/dagRuns/{load}/taskInstances")["task_instances"]
+        airflow.unpause(dag)
+        with airflow.tasks_as_installed():
+            load = airflow.trigger(dag)
+            finished = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
+            exists = "select to_regclass('raw._tidemark_load_parts') is not null"
+            until(lambda: checkout.rows("warehouse", exists) == [(True,)], "the table is divided")
+            until(lambda: checkout.rows("warehouse", finished), "a part is loaded")
+            waiting = (
+                "select count(*) from pg_locks where not granted and relation = 'raw.big'::regclass having count(*) > 1"
+            )
+            with locked(airflow, "raw.big"):
+                until(lambda: checkout.rows("warehouse", waiting), "parts are loaded")
+                busy = until(lambda: [worker for worker in workers if worker.busy], "one of these loads a part")
+                busy[-1].die()
+        assert airflow.wait(dag, load) == "success", airflow.logs(dag, load)
+        parts = airflow.get(f"/dags/{dag}/dagRuns/{load}/taskInstances")["task_instances"]
         loads = [task for task in parts if task["task_id"] == "extract_load"]
-        assert len(loads) == 4
+        assert len(loads) == count
         # the killed one's own run ended, too
-        assert sorted(task["try_number"] for task in loads) == [1, 1, 1, 2]
-        assert sum(worker.has_worked for worker in found) == 4
+        assert sorted(task["try_number"] for task in loads) == [*[1] * (count - 1), 2]
+        assert all(worker.has_worked for worker in workers)
+        airflow.unpause("models")
+        airflow.run("models")
     same = "select count(*), count(distinct id), md5(string_agg((id, note, updated_at)::text, ';' order by id)) from "
     assert checkout.rows("warehouse", f"{same} raw.big") == checkout.rows("source", f"{same} big")
     for table, key in (("orders", "order_id"), ("customers", "customer_id"), ("products", "product_id")):
-        count = f"select count(*), count(distinct {key}) from "
-        assert checkout.rows("warehouse", f"{count} raw.{table}") == checkout.rows("source", f"{count} {table}")
-    (event,) = [each for each in airflow.events("raw") if each["extra"]["rows"] >= 30000]
-    assert event["source_task_id"] == "extract_load_done"
+        counted = f"select count(*), count(distinct {key}) from "
+        assert checkout.rows("warehouse", f"{counted} raw.{table}") == checkout.rows("source", f"{counted} {table}")
+    event = [each for each in airflow.events("raw") if each["extra"]["rows"] >= 15000][-1]
+    assert (event["source_dag_id"], event["source_task_id"]) == (dag, "extract_load_done")
+    # all find the state in the same place
+    state = checkout.run("meltano", "state", "list").stdout
+    assert "dev:tap-postgres-to-target-postgres" in state
+    assert not (checkout.root / ".meltano" / "meltano.db").exists()
+    assert receiver.take() == []
 
 
+@pytest.mark.skipif(not POOLER, reason="needs PgBouncer (Debian: pgbouncer)")
+def test_airflow_runs_on_metadata_behind_a_pool_of_transactions_and_the_administrator_logs_in(machines):
+    assert f"user admin, password {machines.password}" in machines.said
+    # all of Airflow's connections share the pool's sessions
+    assert machines.checkout.rows("warehouse", _POOLED) == [(True,)]
+    # nothing of Airflow's outlives its transaction
+    assert machines.checkout.rows("warehouse", "select * from pg_locks where locktype = 'advisory'") == []
+    machines.log_in()
+    wrong = {"username": "admin", "password": "guess"}
+    assert requests.post(f"{machines.url}/auth/token", json=wrong, timeout=30).status_code == 401
+
+
+@pytest.mark.long
 def test_workers_that_share_only_the_databases_share_the_work_and_take_over_from_a_dead_one(machines, receiver):
-    airflow, workers = machines
+    airflow = machines
     for dag in ("load", "models"):
         airflow.unpause(dag)
-    airflow.run("load")
-    airflow.run("models")
-    # one worker is busy, so the other must take the next task
-    # as the owner of the embedded server, which requires that no host is named
-    owner = {"TAP_POSTGRES_HOST": "", "TARGET_POSTGRES_HOST": ""}
-    airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "1", env=owner)
-    with locked(airflow, "raw.orders"):
-        load = airflow.trigger("load")
-        (busy,) = until(lambda: [worker for worker in workers if worker.busy], "a worker loads")
+    with working(airflow, 2) as workers, airflow.tasks_as_installed():
+        airflow.run("load")
         airflow.run("models")
-        assert all(worker.has_worked for worker in workers)
-        busy.die()
-        # its sessions and their locks end with it
-        time.sleep(2)
-    assert airflow.wait("load", load) == "success", airflow.logs("load", load)
-    assert airflow.tasks("load", load) == {"extract_load": ("success", 2)}
+        # one worker is busy, so the other must take the next task
+        # as the owner of the embedded server, which requires that no host is named
+        owner = {"TAP_POSTGRES_HOST": "", "TARGET_POSTGRES_HOST": ""}
+        airflow.checkout.tidemark("demo", "change", "--rows", "100", "--seed", "1", env=owner)
+        with locked(airflow, "raw.orders"):
+            load = airflow.trigger("load")
+            (busy,) = until(lambda: [worker for worker in workers if worker.busy], "a worker loads")
+            airflow.run("models")
+            assert all(worker.has_worked for worker in workers)
+            busy.die()
+            # its sessions and their locks end with it
+            time.sleep(2)
+        assert airflow.wait("load", load) == "success", airflow.logs("load", load)
+        assert airflow.tasks("load", load) == {"extract_load": ("success", 2)}
     done = airflow.checkout.run("tidemark", "reconcile", "--repair", "--allow-deletes", "20%")
     assert done.returncode == 0, done.stderr
     twice = "select order_id from raw.orders group by 1 having count(*) > 1"
     assert airflow.checkout.rows("warehouse", twice) == []
-    # both find the state in the same place
-    state = airflow.checkout.run("meltano", "state", "list").stdout
-    assert "dev:tap-postgres-to-target-postgres" in state
-    assert not (airflow.checkout.root / ".meltano" / "meltano.db").exists()
     assert receiver.take() == []

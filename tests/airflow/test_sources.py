@@ -1,4 +1,7 @@
-"""A second source, added exactly as docs/how-to/tables.md says while Airflow runs, and what its failure stops."""
+"""A second source, added exactly as docs/how-to/tables.md says while Airflow runs, and what its failure stops.
+
+The tests go on with the project of test_airflow.py, and depend on their order.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import second_source
-from tests.airflow.conftest import project
 from tests.airflow.server import until
+from tests.airflow.test_airflow import locked
+from tests.integration.marts import assert_as_a_full_build_has_them
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,49 +25,57 @@ ON_CRM = {f"{task}_crm{more}" for task in ("dbt_run", "dbt_test") for more in ("
 OTHERS = {"extract_load_postgres", "dbt_run_postgres", "dbt_test_postgres"}
 
 
-@pytest.fixture(scope="module")
-def airflow(receiver) -> Iterator[Airflow]:
-    with project(receiver) as found, second_source.database(found.checkout):
-        # so that it looks at the DAGs more often than every minute
-        found.checkout.env |= {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10"}
-        found.start()
-        try:
-            found.checkout.tidemark(*second_source.command())
-            second_source.select_streams(found.checkout.root)
-            second_source.add_models(found.checkout.root)
-            found.unpause(WHOLE)
-            until(lambda: "extract_load_crm" in names(found), "the new source's task", seconds=60)
-            yield found
-        finally:
-            found.stop()
+@pytest.fixture(scope="module", autouse=True)
+def _second(airflow: Airflow) -> Iterator[None]:
+    checkout = airflow.checkout
+    with second_source.database(checkout):
+        checkout.tidemark(*second_source.command())
+        # the page's host is an example, and Airflow runs without the variables that the command had
+        with (checkout.root / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in checkout.env.items() if name.startswith("TAP_CRM"))
+        second_source.select_streams(checkout.root)
+        second_source.add_models(checkout.root)
+        airflow.unpause(WHOLE)
+        until(lambda: "extract_load_crm" in names(airflow), "the new source's task", seconds=60)
+        yield
 
 
 def names(airflow: Airflow) -> set[str]:
     return {task["task_id"] for task in airflow.get(f"/dags/{WHOLE}/tasks")["tasks"]}
 
 
+def in_state(airflow: Airflow, run: str, *states: str) -> set[str]:
+    return {task for task, (state, _) in airflow.tasks(WHOLE, run).items() if state in states}
+
+
 def test_the_sources_are_loaded_side_by_side_and_all_models_are_built_and_tested(airflow, receiver):
-    run = airflow.run(WHOLE)
-    assert airflow.tasks(WHOLE, run) == dict.fromkeys({*OTHERS, "extract_load_crm", *ON_CRM}, ("success", 1))
-    times = {
-        task["task_id"]: (task["start_date"], task["end_date"])
-        for task in airflow.get(f"/dags/{WHOLE}/dagRuns/{run}/taskInstances")["task_instances"]
-    }
-    loads = times["extract_load_postgres"], times["extract_load_crm"]
-    assert max(start for start, _ in loads) < min(end for _, end in loads)
+    airflow.checkout.tidemark("demo", "change", "--rows", "50", "--seed", "4")
+    before = len(airflow.events("raw"))
+    loads = {"extract_load_postgres", "extract_load_crm"}
+    with locked(airflow, "raw.orders"):
+        run = airflow.trigger(WHOLE)
+        until(lambda: in_state(airflow, run, "running", "success") >= loads, "both loads have begun")
+        assert "extract_load_postgres" in in_state(airflow, run, "running")
+    assert airflow.wait(WHOLE, run) == "success", airflow.logs(WHOLE, run)
+    tasks = airflow.tasks(WHOLE, run)
+    assert tasks == dict.fromkeys({*OTHERS, "extract_load_crm", *ON_CRM}, ("success", 1))
     assert airflow.checkout.rows("warehouse", "select count(*) from raw_crm.contacts") == [(10,)]
     assert airflow.checkout.rows("warehouse", "select count(*) from intermediate.int_contact_customers") == [(10,)]
     # no model was built twice
     for part, model in (("crm", second_source.ON_CRM), ("crm_and_postgres", second_source.ON_BOTH)):
-        logs = {task: str(airflow.log(WHOLE, run, task)) for task in times if task.startswith("dbt_run")}
+        logs = {task: str(airflow.log(WHOLE, run, task)) for task in tasks if task.startswith("dbt_run")}
         assert [task for task, log in logs.items() if f".{model}" in log] == [f"dbt_run_{part}"]
-    parts = {event["extra"].get("part") for event in airflow.events("raw")}
+    parts = {event["extra"].get("part") for event in airflow.events("raw")[before:]}
     assert parts == {"postgres", "crm"}
     assert receiver.take() == []
 
 
+def test_what_airflow_built_equals_a_full_build(airflow):
+    assert_as_a_full_build_has_them(airflow.checkout)
+
+
 def test_a_source_that_fails_stops_only_what_stands_on_it(airflow, receiver):
-    airflow.checkout.tidemark("demo", "change", "--rows", "50", "--seed", "4")
+    airflow.checkout.tidemark("demo", "change", "--rows", "50", "--seed", "5")
     with airflow.checkout.connect("source", "crm") as connection:
         connection.execute("insert into contacts values (11, 'while it failed', now())")
     with airflow.checkout.connect("source", "postgres") as connection:
@@ -94,10 +106,6 @@ def test_a_source_that_fails_stops_only_what_stands_on_it(airflow, receiver):
 
 def test_a_source_that_fails_does_not_stop_the_comparison_of_another(airflow, receiver):
     airflow.unpause(RECONCILE)
-    # it follows the run that Airflow starts of itself for the last night
-    assert airflow.tasks(RECONCILE, airflow.run(RECONCILE)) == dict.fromkeys(
-        ("reconcile_postgres", "reconcile_crm"), ("success", 1)
-    )
     with airflow.checkout.connect("source", "postgres") as connection:
         connection.execute("alter database crm allow_connections false")
         run = airflow.trigger(RECONCILE)
