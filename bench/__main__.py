@@ -1,4 +1,4 @@
-"""`python -m bench`. The variables SCALE, TPCH, ROUNDS, PEERS and WHOLE are its options.
+"""`python -m bench`. The variables SCALE, TPCH, ROUNDS, PEERS and ALSO are its options.
 
 `make help` shows them.
 """
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
 from rich.console import Console
@@ -25,6 +26,9 @@ from bench.peers.raw import Raw
 from bench.peers.stock import Stock
 from bench.peers.tidemark import Tidemark
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _PEERS: dict[str, type[Peer]] = {
     "raw": Raw,
     "tidemark": Tidemark,
@@ -34,6 +38,7 @@ _PEERS: dict[str, type[Peer]] = {
     "dlt-connectorx": DltConnectorx,
     "stock": Stock,
 }
+_ALSO = {"reconcile", "marts"}
 _CONSOLE = Console()
 
 
@@ -44,6 +49,9 @@ def main() -> None:
     names = (os.environ.get("PEERS") or ",".join(_PEERS)).split(",")
     if unknown := set(names) - _PEERS.keys():
         sys.exit(f"error: PEERS names {', '.join(unknown)}; the known peers are {', '.join(_PEERS)}.")
+    also = [kind for kind in (os.environ.get("ALSO") or "").split(",") if kind]
+    if unknown := set(also) - _ALSO:
+        sys.exit(f"error: ALSO names {', '.join(unknown)}; it can name {', '.join(sorted(_ALSO))}.")
     work = REPOSITORY / ".tidemark" / "bench"
     work.mkdir(parents=True, exist_ok=True)
     # two sessions would share the peers' projects and distort each other's figures
@@ -68,7 +76,7 @@ def main() -> None:
             order = peers[turn % len(peers) :] + peers[: turn % len(peers)]
             for peer in order:
                 _CONSOLE.print(f"round {turn + 1} of {rounds}: {peer.name}")
-                _round(peer, setting, section, turn, whole=bool(os.environ.get("WHOLE")) and turn == 0)
+                _round(peer, setting, section, turn, also=also if turn == 0 else ())
                 section.save()
     try:
         plot.draw(work)
@@ -89,11 +97,11 @@ def _prepared(peer: Peer, section: report.Section) -> Peer | None:
     return peer
 
 
-def _round(peer: Peer, setting: Setting, section: report.Section, turn: int, *, whole: bool) -> None:
+def _round(peer: Peer, setting: Setting, section: report.Section, turn: int, *, also: Collection[str]) -> None:
     """Time a first load, an idle run and the run after a change.
 
     Args:
-        whole: also time what else the peer does with the rows.
+        also: what else to time: `reconcile`, `marts`.
     """
     again = peer.once and turn > 0
     try:
@@ -109,12 +117,12 @@ def _round(peer: Peer, setting: Setting, section: report.Section, turn: int, *, 
             _timed(peer, setting, section, "first load")
         if peer.incremental:
             _timed(peer, setting, section, "idle")
-            for kind in ("reconcile", "marts") if whole else ():
+            for kind in also:
                 _also(peer, section, kind, setting.dataset.rows)
             with setting.checkout.connect("source") as connection:
                 changed = data.change(connection, setting.dataset, turn)
             _timed(peer, setting, section, "1 % changed", changed)
-            if whole:
+            if "marts" in also:
                 _also(peer, section, "marts, 1 % changed", changed)
         if not peer.once:
             # so that the disk need not hold what all peers have loaded
