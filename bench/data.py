@@ -55,7 +55,11 @@ class Dataset:
 def prepare(checkout: Checkout, *, scale: float, tpch: float | None, work: Path) -> Dataset:
     """Fill the source and return a description of the data."""
     if tpch is None:
-        checkout.tidemark("demo", "load", "--scale", str(scale))
+        # a hundred million rows take longer than any command of a test may
+        with checkout.start("demo", "load", "--scale", str(scale)) as loading:
+            said = loading.communicate()[0]
+        if loading.returncode:
+            raise RuntimeError(said)
         title = f"The demo shop at scale {scale:g}"
     else:
         with checkout.connect("source") as connection:
