@@ -22,15 +22,17 @@ from tests.conftest import REPOSITORY
 from tests.integration.conftest import Checkout, make_checkout
 
 from bench.report import DIRECTORY
+from bench.startup import programs_cpu_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _RESULT, _MEASURED = DIRECTORY / "machines.md", DIRECTORY / "machines.json"
 _CONSOLE = Console()
 _LOAD = ("tap-postgres", "target-postgres")
-# the question: rows of one table, streams in a round, workers
+# the question: rows of one table, streams in a round, workers; or sessions of one run
 ROWS, STREAMS, WORKERS = 1_000_000_000, 1_000, (1, 2, 4, 8, 16)
+PARALLEL = (2, 4, 8, 16)
 # of the machines that the answer is for
 WORKER_CORES, SOURCE_CORES, WAREHOUSE_CORES = 4, 16, 32
 WAL_MB_S, NETWORK_MB_S = 1_000, 1_000
@@ -77,6 +79,7 @@ class Inputs:
         start: a run of one stream without changes.
         stream: each further stream without changes.
         row_alone, row_shared: a million rows of a first load, in one run and in parts.
+        tap, target: their CPU seconds for a million rows.
         bytes: of a row, as it travels.
         rows, streams: how many were measured.
     """
@@ -85,16 +88,18 @@ class Inputs:
     stream: Used
     row_alone: Used
     row_shared: Used
+    tap: float
+    target: float
     bytes: float
     rows: int
     streams: int
 
 
-def limits(used: Used, workers: int, *, megabytes: float = 0) -> dict[str, float]:
+def limits(used: Used, workers: int, *, megabytes: float = 0, sessions: int = MAX_PARALLEL) -> dict[str, float]:
     """Return how many seconds each resource needs for a load, by its name."""
     return {
         "the workers": used.worker / (workers * WORKER_CORES),
-        "the sessions": used.warehouse / (workers * MAX_PARALLEL),
+        "the sessions": used.warehouse / (workers * sessions),
         "the source": used.source / SOURCE_CORES,
         "the warehouse": used.warehouse / WAREHOUSE_CORES,
         "the warehouse's WAL": used.wal_mb / WAL_MB_S,
@@ -108,6 +113,17 @@ def first_load(found: Inputs, workers: int) -> dict[str, float]:
     starts = max(1, megabytes / PART_MB) if workers > 1 else 1
     rows = (found.row_shared if workers > 1 else found.row_alone).times(ROWS / 1e6)
     return limits(rows + found.start.times(starts), workers, megabytes=megabytes)
+
+
+def one_run(found: Inputs, max_parallel: int) -> dict[str, float]:
+    """Return the limits of that first load as one run, on a worker with a core for each session."""
+    megabytes = ROWS * found.bytes / 2**20
+    used = found.row_alone.times(ROWS / 1e6) + found.start
+    found_limits = limits(used, 1, megabytes=megabytes, sessions=max_parallel)
+    del found_limits["the workers"]
+    # their threads share one interpreter each; they leave it while they read and write, so this is too long
+    programs = {"the tap": found.tap, "the target": found.target}
+    return found_limits | {name: seconds * ROWS / 1e6 for name, seconds in programs.items()}
 
 
 def idle_round(found: Inputs, workers: int) -> dict[str, float]:
@@ -133,35 +149,43 @@ def measure(rows: int, streams: int) -> Inputs:
             connection.execute("checkpoint")
         _select(checkout, [_small(0)])
         _used(checkout)
-        start = sorted((_used(checkout) for _ in range(5)), key=lambda each: each.worker)[2]
+        starts = sorted((_used(checkout) for _ in range(5)), key=lambda each: each[0].worker)
+        start, start_programs = starts[2]
         _select(checkout, list(map(_small, range(streams))))
         _used(checkout)
-        idle = _used(checkout)
+        idle, _ = _used(checkout)
         _select(checkout, ["alone"])
-        alone = _used(checkout)
+        alone, alone_programs = _used(checkout)
         _select(checkout, ["shared"])
         checkout.env["TIDEMARK_SHARD_PART_MB"] = str(rows * _BYTES_A_ROW / 2**20 / _PARTS)
-        shared = _used(checkout, "--shard=1/2", "--shard=2/2")
+        shared, _ = _used(checkout, "--shard=1/2", "--shard=2/2")
         with checkout.connect("warehouse") as connection:
             query = "select bytes from raw._tidemark_runs where stream = 'public-alone'"
             row = connection.execute(query).fetchone()
     assert row
     million = 1e6 / rows
     of_row = (alone - start).times(million)
+    tap, target = ((alone_programs[name] - start_programs[name]) * million for name in _LOAD)
     return Inputs(
         start,
         (idle - start).times(1 / (streams - 1)),
         of_row,
         # A run for each part, and one that completes the load. They read and copy as one run does.
         replace((shared - start.times(_PARTS + 1)).times(million), worker=of_row.worker),
+        tap,
+        target,
         row[0] / rows,
         rows,
         streams,
     )
 
 
-def _used(checkout: Checkout, *options: str) -> Used:
-    """Load, with one run for each of the options, and return what they used."""
+def _used(checkout: Checkout, *options: str) -> tuple[Used, dict[str, float]]:
+    """Load, with one run for each of the options.
+
+    Returns:
+        What they used, and the CPU seconds of each program of the first run.
+    """
     servers = [_postmaster(checkout, side) for side in ("source", "warehouse")]
     with checkout.connect("warehouse") as connection:
         connection.execute("checkpoint")
@@ -169,6 +193,7 @@ def _used(checkout: Checkout, *options: str) -> Used:
         before = [_cpu(server) for server in servers]
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         runs = [checkout.start("run", *filter(None, [option]), *_LOAD) for option in options or [""]]
+        programs = programs_cpu_s(runs[0])
         for run in runs:
             said, _ = run.communicate()
             assert run.returncode == 0, said
@@ -178,7 +203,7 @@ def _used(checkout: Checkout, *options: str) -> Used:
         source, warehouse = (_cpu(server) - was for server, was in zip(servers, before, strict=True))
         (wal,) = connection.execute("select pg_current_wal_insert_lsn() - %s::pg_lsn", [lsn]).fetchone() or (0,)
     worker = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-    return Used(worker, source, warehouse, float(wal) / 2**20)
+    return Used(worker, source, warehouse, float(wal) / 2**20), programs
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -206,12 +231,12 @@ def _report(found: Inputs) -> str:
     def shown(used: Used) -> str:
         return " | ".join(f"{each:.3g}" for each in used.figures)
 
-    def table(limits_of: Callable[[Inputs, int], dict[str, float]]) -> Iterator[str]:
-        for workers in WORKERS:
-            found_limits = limits_of(found, workers)
+    def table(limits_of: Callable[[Inputs, int], dict[str, float]], counts: Sequence[int] = WORKERS) -> Iterator[str]:
+        for count in counts:
+            found_limits = limits_of(found, count)
             limit, seconds = max(found_limits.items(), key=lambda each: each[1])
             others = ", ".join(f"{name.removeprefix('the ')} {each:,.0f} s" for name, each in found_limits.items())
-            yield f"| {workers} | {seconds / 60:,.1f} min | {limit} | {others} |"
+            yield f"| {count} | {seconds / 60:,.1f} min | {limit} | {others} |"
 
     cores = f"{WORKER_CORES} cores, the source {SOURCE_CORES}, the warehouse {WAREHOUSE_CORES}"
     return f"""# What several machines would do
@@ -231,7 +256,17 @@ PostgreSQL's parallel workers; its time is spread over all sessions here.
 | a million rows of a first load, one run | {shown(found.row_alone)} |
 | a million rows of a first load, in parts | {shown(found.row_shared)} |
 
-## The first load of {ROWS:,} rows in one table
+Of a million rows, the tap takes {found.tap:.2f} CPU seconds, and the target {found.target:.2f}.
+
+## The first load of {ROWS:,} rows in one table as one run
+
+With `max_parallel` sessions of each server, and a core for each of them.
+
+| max_parallel | time | limit | what each needs |
+|---|---|---|---|
+{chr(10).join(table(one_run, PARALLEL))}
+
+## The first load of {ROWS:,} rows in one table by several workers
 
 | workers | time | limit | what each needs |
 |---|---|---|---|

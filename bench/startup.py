@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
@@ -34,6 +34,15 @@ _EVERY_S = 0.01
 _PACKAGES = 12
 _PROGRAMS = ("meltano", "tap-postgres", "target-postgres")
 _IMPORT = re.compile(r"import time:\s+(?P<own_us>\d+) \|\s+\d+ \| \s*(?P<module>\S+)")
+
+_WARM = (
+    "## Why no process stays",
+    "",
+    "Meltano reads its project, its settings and the state in each run. A process that kept them, to save its",
+    "start, would have to notice each change of a file, a variable or a state that another run writes: a second",
+    "truth beside the files. LOG_BASED streams need no start: `tidemark follow` keeps tap and target, and changes are",
+    "in the warehouse some seconds later ([figures](cdc.md)).",
+)
 
 Imports = dict[str, Counter[str]]
 """Microseconds by program and package."""
@@ -73,27 +82,33 @@ def _command(peer: Tidemark) -> tuple[list[str], Path]:
 def _run(peer: Tidemark) -> tuple[float, Mapping[str, float]]:
     """Return an idle run's seconds, and the CPU seconds of each program with all its processes."""
     arguments, root = _command(peer)
-    used: dict[int, tuple[str, float]] = {}
     with peer.setting.log.open("ab") as log:
         began = time.monotonic()
         process = subprocess.Popen(arguments, cwd=root, env=peer.environment(), stdout=log, stderr=log)
-        me = psutil.Process(process.pid)
-        while process.poll() is None:
-            children = []
-            with suppress(psutil.Error):
-                children = me.children(recursive=True)
-            for each in (me, *children):
-                with suppress(psutil.Error):
-                    # a process that has ended, and that its parent has not seen to yet, has no command
-                    if command := " ".join(each.cmdline()[:2]):
-                        name = next((name for name in _PROGRAMS[1:] if name in command), "meltano")
-                        times = each.cpu_times()
-                        used[each.pid] = (name, times.user + times.system)
-            time.sleep(_EVERY_S)
+        used = programs_cpu_s(process)
         seconds = time.monotonic() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, arguments)
-    return seconds, {name: sum(cpu_s for owner, cpu_s in used.values() if owner == name) for name in _PROGRAMS}
+    return seconds, used
+
+
+def programs_cpu_s(run: subprocess.Popen[Any]) -> dict[str, float]:
+    """Wait for the end of a run; return the CPU seconds of each program with all its processes."""
+    used: dict[int, tuple[str, float]] = {}
+    me = psutil.Process(run.pid)
+    while run.poll() is None:
+        children = []
+        with suppress(psutil.Error):
+            children = me.children(recursive=True)
+        for each in (me, *children):
+            with suppress(psutil.Error):
+                # a process that has ended, and that its parent has not seen to yet, has no command
+                if command := " ".join(each.cmdline()[:2]):
+                    name = next((name for name in _PROGRAMS[1:] if name in command), "meltano")
+                    times = each.cpu_times()
+                    used[each.pid] = (name, times.user + times.system)
+        time.sleep(_EVERY_S)
+    return {name: sum(cpu_s for owner, cpu_s in used.values() if owner == name) for name in _PROGRAMS}
 
 
 def _imports(peer: Tidemark) -> Imports:
@@ -136,6 +151,7 @@ def _page(sentence: str, wall: list[float], cpu: Mapping[str, list[float]], impo
         lines += ["", f"## Imports of {name}", "", "| package | ms |", "|---|---|"]
         lines += [f"| {package} | {of[package]:.0f} |" for package in largest]
         lines += [f"| {len(packages) - len(largest)} others | {rest:.0f} |"]
+    lines += ["", *_WARM]
     return "\n".join(lines) + "\n"
 
 
