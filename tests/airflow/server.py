@@ -66,19 +66,24 @@ class Airflow:
 
     def _fork_tasks(self) -> None:
         if not programs.AS_INSTALLED:
-            self._set_program(lambda path: (path.write_text(programs.script(programs.TIDEMARK)), path.chmod(0o755)))
+            new = self._new_program
+            new.write_text(programs.script(programs.TIDEMARK))
+            new.chmod(0o755)
+            new.rename(new.with_suffix(""))
 
     @contextlib.contextmanager
     def tasks_as_installed(self) -> Iterator[None]:
         """Let tasks start programs as users do, for tests of what ends with a task."""
-        self._set_program(lambda path: path.symlink_to(programs.TIDEMARK))
+        new = self._new_program
+        new.symlink_to(programs.TIDEMARK)
+        new.rename(new.with_suffix(""))
         yield
         self._fork_tasks()
 
-    def _set_program(self, make: Callable[[Path], object]) -> None:
-        new = self.checkout.root / ".venv" / "bin" / "tidemark.new"
-        make(new)
-        new.rename(new.with_suffix(""))
+    @property
+    def _new_program(self) -> Path:
+        """The path at which to prepare what then replaces the project's `tidemark`."""
+        return self.checkout.root / ".venv" / "bin" / "tidemark.new"
 
     def stop(self) -> None:
         if self.process:
