@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -28,6 +28,7 @@ SMALL = ["small_1", "small_2"]
 STATE = "dev:tap-postgres-to-target-postgres"
 _RAW = "id, note, updated_at"
 FINISHED = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
+EXISTS = "select 1 where to_regclass('raw._tidemark_load_parts') is not null"
 WAITING = "select 1 from pg_locks where not granted and relation = 'raw.{}'::regclass"
 PLAN = "select shard, streams from raw._tidemark_shards order by shard"
 RUNS = "select outcome, rows_read from raw._tidemark_runs where stream = 'public-{}' order by started_at"
@@ -84,15 +85,16 @@ def killed_in_a_part(project: Checkout, table: str) -> None:
     """Start a shard, and kill it while it loads a part of a table after at least another one."""
     run = shard(project, "1/2")
     finished = FINISHED + f" and max(stream) = 'public-{table}'"
-    until(lambda: _exists(project, "raw._tidemark_load_parts") and project.rows("warehouse", finished), "a part")
-    with project.connect("warehouse") as connection, connection.transaction():
-        connection.execute(f"lock table raw.{table} in share row exclusive mode")
-        until(lambda: project.rows("warehouse", WAITING.format(table)), "the next part is being loaded")
-        kill(project, run)
+    with project.connect("warehouse") as connection:
 
+        def found(query: str) -> list[Any]:
+            return connection.execute(query.encode()).fetchall()
 
-def _exists(project: Checkout, table: str) -> bool:
-    return project.rows("warehouse", f"select to_regclass('{table}') is not null") == [(True,)]
+        until(lambda: found(EXISTS) and found(finished), "a part")
+        with connection.transaction():
+            connection.execute(f"lock table raw.{table} in share row exclusive mode".encode())
+            until(lambda: found(WAITING.format(table)), "the next part is being loaded")
+            kill(project, run)
 
 
 def assert_equal(project: Checkout, *tables: str) -> None:
