@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from singer_postgres.core.warehouse.system_tables import SystemTable
 from tests.singer.conftest import INCREMENTAL, kill
 from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
 
@@ -28,6 +30,17 @@ def twin(pipe: Pipe, tmp_path: Path) -> Pipe:
     pipe.do(BIG)
     pipe.tap |= {**SMALL_CHUNKS, "chunk_dir": str(pipe.chunks)}
     return replace(pipe, directory=tmp_path)
+
+
+def test_two_runs_that_both_find_no_table_of_tidemarks_own_make_it_once(pipe):
+    kept = SystemTable("kept", ("create table {} (id int)",))
+    waiting = "select from pg_locks where locktype = 'advisory' and not granted"
+    with pipe.warehouse() as first, pipe.warehouse() as second, ThreadPoolExecutor() as other:
+        with first.transaction():
+            kept.ensure(first, "public")
+            run = other.submit(kept.ensure, second, "public")
+            wait_for(lambda: pipe.rows(waiting))
+        run.result()
 
 
 def stand_still(pipe: Pipe) -> list:

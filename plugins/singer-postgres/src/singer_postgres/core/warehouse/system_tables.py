@@ -80,11 +80,13 @@ class SystemTable:
 
     def _version(self, connection: psycopg.Connection[Any], schema: str) -> int:
         """Return the table's version: 0 if it doesn't exist."""
+        # not by to_regclass(), which may remember that there is no such table, although another session has made it
         row = connection.execute(
-            "select found is not null, obj_description(found, 'pg_class') from to_regclass(%s) found",
-            [sql.Identifier(schema, self.name).as_string(connection)],
+            "select obj_description(c.oid, 'pg_class') from pg_catalog.pg_class c where c.relname = %s "
+            "and c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = %s)",
+            [self.name, schema],
         ).fetchone()
-        return version_of(row[1]) if row and row[0] else 0
+        return version_of(row[0]) if row else 0
 
 
 def version_of(comment: str | None) -> int:
