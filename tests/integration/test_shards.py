@@ -209,7 +209,8 @@ def test_a_shard_that_can_not_be_is_refused_in_one_line(project, options, said):
 def test_shards_bring_each_row_once_whatever_tap_and_target_are_set_to(project, table, settings):
     with project.connect("source") as connection:
         connection.execute(f"create table {table} (like big including all); insert into {table} select * from big")
-    select(project, table, *SMALL)
+    # alone: rows that were sent as records before are not known to be in the warehouse
+    select(project, table)
     before = dict(project.env)
     project.env.update(settings)
     try:
@@ -223,11 +224,11 @@ def test_shards_bring_each_row_once_whatever_tap_and_target_are_set_to(project, 
 
 @pytest.mark.long
 def test_log_based_streams_stay_in_one_shard_and_are_followed_beside_the_others(project):
-    logged = ["logged_1", "logged_2"]
+    logged, others = ["logged_1", "logged_2"], ["beside_1", "beside_2"]
     with project.connect("source") as connection:
-        for table in logged:
+        for table in [*logged, *others]:
             connection.execute(f"create table {table} (like big including all); insert into {table} values (1), (2)")
-    select(project, *logged, *SMALL)
+    select(project, *logged, *others)
     methods = json.loads(project.env["TAP_POSTGRES__METADATA"])
     methods |= {f"public-{table}": {"replication-method": "LOG_BASED"} for table in logged}
     project.env["TAP_POSTGRES__METADATA"] = json.dumps(methods)
@@ -239,7 +240,7 @@ def test_log_based_streams_stay_in_one_shard_and_are_followed_beside_the_others(
     for turn in range(2):
         for run in [shard(project, which) for which in ("1/2", "2/2")]:
             ended_well(run)
-        assert_equal(project, *logged, *SMALL)
+        assert_equal(project, *logged, *others)
         with project.connect("source") as connection:
             for table in logged:
                 connection.execute(f"update {table} set note = 'changed'; insert into {table} values ({turn + 3})")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from meltano.core.migration_service import MigrationService
 
 from tests.conftest import AS_CLONED, REPOSITORY
 from tests.second_source import select_streams
+from tidemark.project import meltano_database
 from tidemark.project.new_source import NewSource, raw_schema
 from tidemark.release import definitions
 
@@ -159,3 +163,26 @@ def test_every_setting_can_be_set_by_its_variable(environments):
     assert found["tap-crm"] == environments[0]["tap-crm"]["config"]
     # all sources share the warehouse
     assert found["target-crm"] == configurations["target-postgres"] | {"default_target_schema": "raw_crm"}
+
+
+def test_an_interruption_while_meltanos_database_is_made_leaves_none_and_the_next_run_makes_it(tmp_path, monkeypatch):
+    path = tmp_path / "meltano.db"
+    upgrade = MigrationService.upgrade
+
+    def interrupted(*arguments, **options):
+        upgrade(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MigrationService, "upgrade", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        meltano_database.make(path)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    meltano_database.make(path)
+    assert list(tmp_path.iterdir()) == [path]
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("select count(*) from state").fetchone() == (0,)
+    # one that is there stays
+    before = path.stat()
+    meltano_database.make(path)
+    assert path.stat() == before

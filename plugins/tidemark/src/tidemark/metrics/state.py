@@ -6,18 +6,16 @@ Meltano's own code would take a second and a hundred megabytes.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from tidemark.errors import UsageError
 from tidemark.metrics import catalogue
-from tidemark.project import resolved_settings, variables, yaml_files
+from tidemark.project import meltano_database, resolved_settings, variables, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,9 +85,8 @@ def _rows(project: Project) -> list[tuple[str, str | None, str | None]]:
             if connection.execute("select to_regclass('state')").fetchone() == (None,):
                 return []
             return connection.execute(_QUERY).fetchall()
-    directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
-    path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
-    if not path.is_file():
+    path = meltano_database.file_of(project, uri)
+    if path is None or not path.is_file():
         return []
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)) as database:
         return database.execute(_QUERY).fetchall()

@@ -9,11 +9,12 @@ import glob
 import json
 import logging
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import one_line
 from tidemark.errors import TidemarkError, UsageError
-from tidemark.project import variables
+from tidemark.project import meltano_database, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,6 +81,8 @@ def database(meltano: MeltanoProject) -> Iterator[Session]:
     refuse_pool(meltano.settings.get("database_uri"))
     try:
         engine, make_session = project_engine(meltano)
+        if engine.url.drivername == "sqlite" and engine.url.database:
+            meltano_database.make(Path(engine.url.database))
         MigrationService(engine).upgrade(silent=True)
         with closing(make_session()) as session:
             yield session

@@ -8,16 +8,14 @@ takes is saved.
 from __future__ import annotations
 
 import functools
-import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tidemark.project import definitions, meltano_project, variables, yaml_files
+from tidemark.project import definitions, meltano_database, meltano_project, variables, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -140,11 +138,10 @@ def _stored(project: Project, uri: str) -> bool:
     kind, _, rest = uri.partition("://")
     if kind.partition("+")[0] in {"postgresql", "postgres"}:
         return _stored_in_postgres(f"postgresql://{rest}")
-    if kind not in {"", "sqlite"} or "$" in rest:
+    path = meltano_database.file_of(project, uri)
+    if path is None:
         # only Meltano can read these
         return True
-    directory = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano")
-    path = Path(rest.removeprefix("/").partition("?")[0]) if rest else directory / "meltano.db"
     if not path.is_file():
         return False
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:

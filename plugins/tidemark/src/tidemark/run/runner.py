@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidemark.errors import UsageError
 from tidemark.inspect.check import streams
-from tidemark.project import database_settings, schedules
+from tidemark.project import database_settings, meltano_database, resolved_settings, schedules
 from tidemark.project.file_locks import hold
 from tidemark.project.variables import environment
 from tidemark.run import failed_streams, killed_shards, loads, meltano_run, source_parts, what_next
@@ -184,6 +184,8 @@ def started(  # noqa: PLR0913 - each argument has a name
             warn(str(error))
         with hold(project.pipeline_lock, doing="running the pipeline", shared=not alone) as lock:
             with failed_streams.recorded(project, names, run_id):
+                if file := meltano_database.file_of(project, resolved_settings.database_uri(project)):
+                    meltano_database.make(file)
                 planned = plan(names)
             failed_streams.record(project, planned.databases[1], planned.loads.values(), run_id)
             log.outcome = RunOutcome(planned.blocks)
