@@ -181,11 +181,11 @@ class StreamQuery:
             bound: a further condition.
             more: further expressions to select.
         """
-        conditions: list[sql.Composable] = [sql.SQL(f"({clause}\n)") for clause in self.where]
+        of_range = [] if blocks is None else _between(blocks)
+        conditions = [_clause(clause, of_range=bool(of_range)) for clause in self.where]
         if bound is not None:
-            conditions.append(bound)
-        if blocks is not None:
-            conditions.extend(_between(blocks))
+            conditions.append(_without_index(bound) if of_range else bound)
+        conditions.extend(of_range)
         query = sql.SQL("SELECT {columns} FROM {source}").format(
             columns=sql.SQL(", ").join([*map(self._named, self.columns), *more]), source=self.source(leaf)
         )
@@ -269,6 +269,21 @@ def refuse_unreadable(relation: Relation, columns: Sequence[Column]) -> None:
         grant = f"GRANT SELECT ({names}) ON {quoted(relation.schema, relation.name)} TO …;"
         msg = f"permission denied for {', '.join(unreadable)} of {relation}: {grant} Or deselect these columns."
     raise PermissionDeniedError(msg)
+
+
+def _clause(clause: str, *, of_range: bool) -> sql.Composable:
+    condition = sql.SQL(f"({clause}\n)")
+    # a subquery may be a join, which this would forbid
+    return condition if not of_range or "select" in clause.lower() else _without_index(condition)
+
+
+def _without_index(condition: sql.Composable) -> sql.Composable:
+    """Return a condition that no index is used for.
+
+    In the query of a range of blocks, an index would find the rows of all ranges, once for each range. PostgreSQL would
+    use one where it expects few rows: its statistics don't know of what changed since they were gathered.
+    """
+    return sql.SQL("({}) IS TRUE").format(condition)
 
 
 def _between(blocks: BlockRange) -> list[sql.Composable]:
