@@ -101,7 +101,7 @@ test-log: setup-dev ## run all tests of LOG_BASED streams, the long ones too; TI
 	@$(BIN)/pytest --numprocesses=1 --timeout=900 -m "long or not long" $(wildcard tests/singer/test_log_*.py)
 
 .PHONY: bench
-bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=, ALSO=reconcile,marts)
+bench: setup-dev ## time the same load through raw COPY, this project and its peers (SCALE=1, TPCH=, ROUNDS=5, PEERS=, ONCE=dlt for one first load, ALSO=reconcile,marts)
 	@$(BIN)/python -m bench
 
 .PHONY: bench-reconcile

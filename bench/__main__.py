@@ -1,4 +1,4 @@
-"""`python -m bench`. The variables SCALE, TPCH, ROUNDS, PEERS and ALSO are its options.
+"""`python -m bench`. The variables SCALE, TPCH, ROUNDS, PEERS, ONCE and ALSO are its options.
 
 `make help` shows them.
 """
@@ -67,7 +67,8 @@ def main() -> None:
         _CONSOLE.print(f"{dataset.title}: {dataset.rows:,} rows of {len(dataset.keys)} tables")
         setting = Setting(checkout, dataset, work, work / "log")
         section = report.Section.begin(setting)
-        peers = [peer for name in names if (peer := _prepared(_PEERS[name](setting), section))]
+        once = (os.environ.get("ONCE") or "").split(",")
+        peers = [peer for name in names if (peer := _prepared(_PEERS[name](setting), section, once=name in once))]
         section.save()
         if not peers:
             sys.exit("error: no peer is left to measure.")
@@ -84,7 +85,8 @@ def main() -> None:
         _CONSOLE.print(f"results.svg was not redrawn: {str(error.stderr or error).strip()}", style="yellow")
 
 
-def _prepared(peer: Peer, section: report.Section) -> Peer | None:
+def _prepared(peer: Peer, section: report.Section, *, once: bool) -> Peer | None:
+    peer.once |= once
     try:
         with _CONSOLE.status(f"Installing {peer.name}"):
             peer.prepare()
