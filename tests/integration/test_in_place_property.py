@@ -31,7 +31,7 @@ from tests.servers import INSTALLATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-EXAMPLES = int(os.environ.get("EXAMPLES", os.environ.get("CRASHES", "8")))
+EXAMPLES = int(os.environ.get("EXAMPLES", os.environ.get("CRASHES", "4")))
 SHORT = (dimension_joined, aggregate, totals_joined, through, siblings)
 # what may happen before a build
 STEPS = ("changes", "changes", "changes", "late commit", "killed build", "a part", "full refresh")
