@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.system_tables import SystemTable
 from tests.singer.conftest import INCREMENTAL, kill
 from tests.singer.test_crashes import BIG, SMALL_CHUNKS, assert_equal, wait_for
@@ -40,6 +41,11 @@ def test_two_runs_that_both_find_no_table_of_tidemarks_own_make_it_once(pipe):
             kept.ensure(first, "public")
             run = other.submit(kept.ensure, second, "public")
             wait_for(lambda: pipe.rows(waiting))
+        run.result()
+        with first.transaction():
+            tables.ensure_schema(first, "new")
+            run = other.submit(tables.ensure_schema, second, "new")
+            wait_for(lambda: pipe.rows("select from pg_locks where not granted"))
         run.result()
 
 

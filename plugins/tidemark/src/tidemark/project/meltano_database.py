@@ -25,10 +25,11 @@ def file_of(project: Project, uri: str) -> Path | None:
         uri: its address, empty for the default file.
     """
     kind, _, rest = uri.partition("://")
-    if kind not in {"", "sqlite"} or "$" in rest:
+    if kind not in {"", "sqlite"} or "$" in rest or ":memory:" in rest:
         return None
     if rest:
-        return Path(rest.removeprefix("/").partition("?")[0])
+        # Meltano runs in the project's directory
+        return project.root / rest.removeprefix("/").partition("?")[0]
     return Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or project.work / ".meltano") / "meltano.db"
 
 
@@ -38,7 +39,7 @@ def make(path: Path) -> None:
     Raises:
         TidemarkError: it can't be made.
     """
-    if path.exists():
+    if path.name == ":memory:" or path.exists():
         return
     # imported late, because the import takes most of a second, and the file is there after the first run
     import sqlalchemy.exc  # noqa: PLC0415

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ def ensure_schema(connection: psycopg.Connection[Any], schema: str) -> None:
     """Create the schema if it doesn't exist. A role that may not create schemas can still use an existing one."""
     found = connection.execute("select from pg_catalog.pg_namespace where nspname = %s", [schema]).fetchone()
     if found is None:
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        # another run may create it at the same moment, which IF NOT EXISTS does not see
+        with suppress(errors.UniqueViolation), connection.transaction():
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
 @dataclass(frozen=True)
