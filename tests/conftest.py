@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pytest
 
 _SHARED = "TESTS_SHARED"
-# the longest files first, so that no worker still has a long one when the others are done
+# The longest files first, so that no worker still has a long one when the others are done. The first ones begin with
+# projects of different stages: they would wait for the same one.
+_FIRST = ("test_backfill", "test_pipeline", "test_onboard_whole", "test_second_source", "test_servers")
 _ORDER = ("integration", "chaos", "singer", "airflow", "compose", "monitoring", "project", "unit")
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the user's files as a new clone has them, with the demo shop: tests of the framework read these
@@ -70,4 +72,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _ORDER.index(item.path.parent.name))
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.stem
+        first = _FIRST.index(name) if name in _FIRST and item.path.parent.name == _ORDER[0] else len(_FIRST)
+        return _ORDER.index(item.path.parent.name), first
+
+    items.sort(key=turn)

@@ -148,8 +148,38 @@ def look_up_once() -> None:
 
     SettingsService.as_env = of_one_manager
 
-    env_vars = PluginSettingsService.setting_env_vars
-    PluginSettingsService.setting_env_vars = functools.cache(env_vars)
+    for service in (SettingsService, PluginSettingsService):
+        service.setting_env_vars = functools.cache(service.setting_env_vars)
+    SettingsService.find_setting = functools.cache(SettingsService.find_setting)
+
+
+def build_commands_once() -> None:
+    """Let typer keep the commands that it makes from the signatures of all functions."""
+    import typer.main  # noqa: PLC0415
+
+    from tidemark.cli.app import app  # noqa: PLC0415
+
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
+
+
+def configure_once() -> None:
+    """Let the SDK keep what it reads in each run: its packages' versions, and the tests' logging, which is JSON too."""
+    from importlib import metadata  # noqa: PLC0415
+
+    from singer_sdk import _logging  # noqa: PLC0415
+
+    for module in (metadata, importlib.import_module("singer_sdk.helpers._packaging").metadata):
+        module.version = functools.cache(module.version)
+    load = _logging._load_yaml_logging_config
+
+    def load_json(path: Path) -> Any:
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError:
+            return load(path)
+
+    _logging._load_yaml_logging_config = load_json
 
 
 def fork_what_it_starts(sockets: dict[str, str]) -> None:
@@ -172,7 +202,9 @@ def resume(parsed: Path) -> None:
     tracker = importlib.import_module("multiprocessing.resource_tracker")._resource_tracker
     # its pipe was closed like all others
     tracker._fd = tracker._pid = None
-    if not (own := Path(os.environ["DBT_TARGET_PATH"], parsed.name)).exists():
+    # `dbt deps` parses nothing
+    target = os.environ.get("DBT_TARGET_PATH")
+    if target is not None and not (own := Path(target, parsed.name)).exists():
         own.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(parsed, own)
 
@@ -184,35 +216,39 @@ IMPORTS = {
         *("psycopg2", "singer_postgres.singer.command", "singer_postgres.tap.tap"),
         *("singer_postgres.tap.fast_discovery", "psycopg.pq", "yaml"),
     ],
-    "target": ["singer_postgres.singer.command", "singer_postgres.target.target", "yaml"],
+    "target": [
+        *("singer_postgres.singer.command", "singer_postgres.target.target", "yaml", "importlib_metadata._adapters"),
+        "email.headerregistry",
+    ],
     "meltano": [
-        *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.state_store.azure"),
-        *("meltano.core.state_store.google", "meltano.core.state_store.s3", "meltano.migrations.utils.dialect_typing"),
-        *("alembic.command", "anyio._backends._asyncio", "concurrent_log_handler", "mako.template", "sqlite3"),
-        *("sqlalchemy.dialects.mssql", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
+        *("meltano.cli", "meltano.core.db", "meltano.core.migration_service", "meltano.core.meltano_file"),
+        *("meltano.core.state_store.azure.settings", "meltano.core.state_store.google.settings"),
+        *("meltano.core.state_store.s3.settings", "meltano.migrations.utils.dialect_typing"),
+        *("alembic.command", "alembic.config", "anyio._backends._asyncio", "concurrent_log_handler", "mako.template"),
+        *("ruamel.yaml.mergevalue", "sqlite3", "sqlalchemy.dialects.mssql", "sqlalchemy.dialects.sqlite"),
+        *("sqlalchemy.ext.compiler", "tidemark.logs.formatters", "tidemark.logs.run_log", "tzdata.zoneinfo"),
+        *("pydantic.json_schema", "pydantic.networks", "pydantic.type_adapter"),
     ],
     "dbt": [
-        *("dbt.cli.main", "dbt.task.build", "dbt.task.test", "dbt.task.freshness", "dbt.parser.manifest"),
-        *("dbt.adapters.postgres", "tidemark_dbt.command"),
+        *("dbt.cli.main", "dbt.task.build", "dbt.task.test", "dbt.task.freshness", "dbt.task.deps"),
+        *("dbt.adapters.postgres", "dbt.parser.manifest", "tidemark_dbt.command"),
     ],
     "tidemark": [
         *("meltano.core.db", "meltano.core.migration_service", "meltano.core.state_service", "meltano.core.project"),
-        *("meltano.core.plugin.settings_service", "meltano.core.plugin.singer.catalog", "sqlalchemy.dialects.sqlite"),
-        *("meltano.core.schedule", "meltano.core.state_store.azure", "meltano.core.state_store.google"),
-        *("meltano.core.state_store.s3", "meltano.core.task_sets", "jsonschema.validators", "rich.live", "rich.status"),
-        *(
-            "singer_postgres.core.source.stream_query",
-            "singer_postgres.core.source.replication_key",
-            "singer_postgres.core.warehouse.state_table",
-        ),
-        *(
-            "singer_postgres.core.warehouse.run_history",
-            "singer_postgres.core.warehouse.merge",
-            "singer_postgres.core.warehouse.run_lock",
-        ),
-        *("tidemark.cli.app", "tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore"),
-        *("tidemark.inspect.check.run", "tidemark.entry", "tidemark.run.pipeline", "tidemark.inspect.reconcile.run"),
-        *("tidemark.inspect.reconcile.show", "tidemark.project.meltano_state", "tidemark.inspect.trace"),
+        *("meltano.core.plugin.settings_service", "meltano.core.plugin.singer.catalog", "meltano.core.plugin.utility"),
+        *("meltano.core.schedule", "meltano.core.state_store.azure.settings", "meltano.core.meltano_file"),
+        *("meltano.core.state_store.google.settings", "meltano.core.state_store.s3.settings", "meltano.core.task_sets"),
+        *("jsonschema.validators", "rich._emoji_codes", "rich.live", "rich.status", "ruamel.yaml.mergevalue"),
+        *("sqlalchemy.dialects.sqlite", "typer._adapters", "typer._click.decorators"),
+        *("singer_postgres.core.source.backfill", "singer_postgres.core.source.replication_key"),
+        *("singer_postgres.core.source.stream_query", "singer_postgres.core.warehouse.merge"),
+        *("singer_postgres.core.warehouse.run_history", "singer_postgres.core.warehouse.run_lock"),
+        *("singer_postgres.core.warehouse.state_table", "tidemark.cli.app", "tidemark.entry"),
+        *("tidemark.backup.drill", "tidemark.backup.make", "tidemark.backup.restore", "tidemark.inspect.check.run"),
+        *("tidemark.inspect.check.files", "tidemark.inspect.check.show", "tidemark.inspect.reconcile.run"),
+        *("tidemark.inspect.reconcile.show", "tidemark.inspect.trace", "tidemark.project.meltano_state"),
+        *("tidemark.project.work_dir", "tidemark.run.backfill", "tidemark.run.blocks", "tidemark.run.pipeline"),
+        "tidemark.run.report",
     ],
 }
 ENTRIES = {
@@ -297,12 +333,16 @@ if __name__ == "__main__":
         importlib.import_module("singer_postgres.singer.lazy_imports").install()
     for module in IMPORTS[program]:
         importlib.import_module(module)
+    if program in {"tap", "target"}:
+        configure_once()
     if program == "dbt":
         parse_once()
         work_once()
         parsed = parse_beforehand(kept)
     if program in {"meltano", "tidemark"}:
         look_up_once()
+    if program == "tidemark":
+        build_commands_once()
     gc.freeze()
     (sys.argv, patches, directory, environment, umask), streams = serve(listener)
     for standard, stream in enumerate(streams):

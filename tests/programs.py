@@ -139,7 +139,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end and return its output; programs that it starts are forked too."""
     if env is not None and not AS_INSTALLED:
-        env = {**env, "FORKS": json.dumps({program.name: _forks(program) for program in NAMES})}
+        env = {**env, "FORKS": json.dumps(_sockets())}
     with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
         process = start(command, stdin=nothing, stdout=out, stderr=err, cwd=cwd, env=env)
         try:
@@ -154,9 +154,14 @@ def run(
     return subprocess.CompletedProcess(command, status, *printed)
 
 
+def _sockets() -> dict[str, str]:
+    """Return the address for each program by its name. tidemark also starts dbt itself, to install packages."""
+    return {each.name: _forks(each) for each in NAMES} | {"dbt": _forks(DBT)}
+
+
 def script(program: Path) -> str:
     """Return a shell script that has `program`, and the programs that it starts, forked."""
-    sockets = json.dumps({each.name: _forks(each) for each in NAMES})
+    sockets = json.dumps(_sockets())
     command = [program.with_name("python"), "-IS", Path(__file__).with_name("fork.py"), _forks(program), program]
     return f'#!/bin/sh\nFORKS={shlex.quote(sockets)} exec {shlex.join(map(str, command))} "$@"\n'
 

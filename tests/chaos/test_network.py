@@ -81,6 +81,7 @@ def test_a_first_connection_that_is_cut_while_it_opens_is_retried(proxied):
     assert_equal(pipe)
 
 
+@(pytest.mark.usefixtures() if LONG else pytest.mark.long)
 def test_a_connection_that_stalls_delays_the_run_only_by_the_stall(proxied):
     pipe, proxy = proxied
     catalog = pipe.catalog({"public-orders": INCREMENTAL})

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUNDS = int(os.environ.get("ROUNDS", "100" if LONG else "2"))
+# test_onboard_again.py has the short forms
+pytestmark = [] if LONG else [pytest.mark.long]
 FULL_EVERY = int(os.environ.get("FULL_EVERY", "10"))
 SEED = int(os.environ.get("ONBOARD_SEED", "0")) or random.SystemRandom().randrange(10**6)
 NAME = "app"

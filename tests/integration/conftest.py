@@ -226,6 +226,20 @@ class Checkout:
 Stage = Literal["up", "loaded", "built"]
 
 
+def _bring_up(checkout: Checkout) -> None:
+    checkout.tidemark("up")
+    for side in ("source", "warehouse"):
+        with checkout.connect(side) as connection:
+            if connection.info.server_version >= 160000:  # noqa: PLR2004 - PostgreSQL 16
+                # the thousands of connections of the tests would spend 5 ms each on hashes of their passwords
+                connection.execute("alter system set scram_iterations = 1")
+                connection.execute("select pg_reload_conf()")
+                connection.execute("set scram_iterations = 1")
+                connection.execute(f"alter role current_user password '{connection.info.password}'")
+    # which sets the passwords of the other roles
+    checkout.tidemark("up")
+
+
 def _load_shop(checkout: Checkout) -> None:
     checkout.tidemark("demo", "load", "--scale", SCALE)
     checkout.extract_and_load()
@@ -233,7 +247,7 @@ def _load_shop(checkout: Checkout) -> None:
 
 # the stages of a project, each after the one before
 STAGES: dict[Stage, Callable[[Checkout], object]] = {
-    "up": lambda checkout: checkout.tidemark("up"),
+    "up": _bring_up,
     "loaded": _load_shop,
     "built": lambda checkout: checkout.build(),
 }
@@ -297,7 +311,7 @@ def _clone(root: Path) -> None:
     if WAY == "init":
         _init(root)
     else:
-        copy_files(root)
+        _copy(_files(), root)
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
     # as `dbt deps` does; relative, so that a copy of the project reads its own packages
     (root / "transform" / "dbt_packages").mkdir()
@@ -306,6 +320,19 @@ def _clone(root: Path) -> None:
     (root / ".meltano").mkdir(exist_ok=True)
     for kind in ("extractors", "loaders", "utilities"):
         (root / ".meltano" / kind).symlink_to(REPOSITORY / ".meltano" / kind)
+
+
+def _files() -> Path:
+    """Return a directory with the files of a new clone; the first caller makes it for the whole test run."""
+    made = shared() / "clone"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            half = made.with_suffix(".half")
+            half.mkdir()
+            copy_files(half)
+            half.rename(made)
+    return made
 
 
 def _init(root: Path) -> None:
@@ -349,7 +376,7 @@ def _project_at(stage: Stage, installation: str) -> Path:
 
 
 def _copy(project: Path, root: Path) -> None:
-    """Copy a whole project; its data keeps its owner, which root chose."""
+    """Copy all files of a project; its data keeps its owner, which root chose."""
     subprocess.run(["cp", "-a", f"{project}/.", str(root)], check=True)
 
 

@@ -33,12 +33,10 @@ def project() -> Iterator[Checkout]:
     yield from make_checkout(stage="built")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dimension", "column", "key"),
-    [
-        ("products", "category", "product_id"),
-        pytest.param("customers", "country", "customer_id", marks=pytest.mark.long),
-    ],
+    [("products", "category", "product_id"), ("customers", "country", "customer_id")],
     ids=["a product's category", "a customer's country"],
 )
 def test_the_days_of_a_changed_dimension_change_and_the_facts_do_not(project, dimension, column, key):

@@ -80,6 +80,7 @@ def test_a_run_without_a_stream_fails_with_what_to_do(project):
     )
 
 
+@pytest.mark.long
 def test_freshness_without_a_rule_is_said_to_be_off(project):
     said = project.tidemark("run", "dbt-postgres:freshness")
     assert "Freshness is off for any source: no rule" in said

@@ -114,6 +114,7 @@ def differing(project: Checkout) -> set[str]:
     return {name for name in IN_PLACE if project.rows("warehouse", ORDERS.format(f"marts.{name}")) != [expected]}
 
 
+@pytest.mark.long
 def test_rows_loaded_after_an_input_was_built_are_in_a_later_build(project):
     assert differing(project) == set()
     new_orders(project, 1_000_000)

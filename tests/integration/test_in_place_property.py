@@ -128,6 +128,7 @@ def run_misdeclared(shop: Shop, seed: int, columns: Sequence[tuple[str, str]], *
         assert_right(shop, f"{shop.build()}\nchanged: {table}.{column}\nrefused: {refused}")
 
 
+@pytest.mark.long
 def test_models_with_wrong_entries_are_refused_or_right_after_changes(shop):
     run_misdeclared(shop, 4, [("customers", "country"), ("items", "product_id")], every=4)
 

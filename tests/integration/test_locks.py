@@ -113,6 +113,7 @@ def dumping(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return dump
 
 
+@pytest.mark.long
 def test_a_dump_yields_to_ddl_in_the_warehouse_and_is_repeated(project, dumping):
     with (
         clocks.reader(lambda: project.connect("warehouse"), "select from raw.products"),

@@ -112,6 +112,7 @@ def changed(nasty: Onboarded) -> None:
     assert "ERROR=0" in built
 
 
+@pytest.mark.long
 def test_a_source_of_odd_names_is_loaded_built_and_tested_and_written_again_when_it_changes():
     with onboarded("nasty", NASTY) as nasty:
         assert {each.status for each in nasty.write().files} == {Status.created}

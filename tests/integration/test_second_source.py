@@ -85,6 +85,7 @@ def test_commands_look_at_all_sources_or_at_the_named_one(crm):
     assert "the sources are postgres, crm" in checkout.refusal("reconcile", "--source", "crn")
 
 
+@pytest.mark.long
 def test_a_stream_of_two_sources_is_read_as_its_own_tap_says_and_needs_its_sources_name(crm):
     """The first tap's metadata names a replication key that does not exist in the second source."""
     checkout, _ = crm
@@ -105,6 +106,7 @@ def test_a_stream_of_two_sources_is_read_as_its_own_tap_says_and_needs_its_sourc
         extractors.write_text(text)
 
 
+@pytest.mark.long
 def test_a_comparison_that_meltano_runs_can_be_of_one_source_and_no_other_block_can(crm):
     checkout, source = crm
     source.execute("insert into contacts values (999, 'never loaded', now() - interval '30 days')")

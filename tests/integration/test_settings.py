@@ -74,12 +74,15 @@ def put(project, monkeypatch, store: str, plugin: str, values: dict[str, str]) -
         config = {name: json_of(value) for name, value in values.items() if not name.startswith("_")}
         content["environments"][0]["config"] = {"plugins": {kind: [{"name": plugin, "config": config, **extras}]}}
         path.write_text(yaml.safe_dump(content))
-    elif store == "yaml":
+    elif store in {"yaml", "variables"}:
         path = next(project.root.glob(f"{'extract' if plugin.startswith('tap') else 'load'}/*.yml"))
         content = yaml.safe_load(path.read_text())
         (entry,) = next(iter(content["plugins"].values()))
-        entry["config"] = {name: json_of(value) for name, value in values.items() if not name.startswith("_")}
-        entry |= {name[1:]: json.loads(value) for name, value in values.items() if name.startswith("_")}
+        if store == "variables":
+            entry["env"] = named
+        else:
+            entry["config"] = {name: json_of(value) for name, value in values.items() if not name.startswith("_")}
+            entry |= {name[1:]: json.loads(value) for name, value in values.items() if name.startswith("_")}
         path.write_text(yaml.safe_dump(content))
     else:
         meltano = meltano_project.find(project)
@@ -104,7 +107,7 @@ def of_meltano(project, plugin: str) -> dict:
         return values | {name: service.get(name, session=session) for name in extras}
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", [*STORES, "variables"])
 @pytest.mark.parametrize("plugin", CONNECTION)
 def test_connections_are_found_wherever_meltano_finds_them(project, monkeypatch, plugin, store):
     put(project, monkeypatch, store, plugin, CONNECTION[plugin])

@@ -122,6 +122,7 @@ def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(proje
     assert project.run("meltano", "state", "list").stdout.split() == [STATE]
 
 
+@pytest.mark.long
 def test_an_ordinary_run_goes_on_from_what_killed_shards_have_loaded(project):
     select(project, "tall")
     killed_in_a_part(project, "tall")

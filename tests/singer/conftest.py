@@ -31,17 +31,16 @@ INCREMENTAL = {"replication-method": "INCREMENTAL", "replication-key": "updated_
 FULL_TABLE = {"replication-method": "FULL_TABLE"}
 _TIMEOUT_S = 120
 # as by default, and again as for Meltano, because only those lines have the errors' codes
-_LOGGING = """
-version: 1
-disable_existing_loggers: false
-formatters:
-  console: {(): singer_sdk.logging.ConsoleFormatter}
-  structured: {(): singer_sdk.logging.StructuredFormatter}
-handlers:
-  stderr: {class: logging.StreamHandler, formatter: console, stream: "ext://sys.stderr"}
-  file: {class: logging.FileHandler, formatter: structured, filename: "FILE"}
-root: {handlers: [stderr, file]}
-"""
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "console": {"()": "singer_sdk.logging.ConsoleFormatter"},
+        "structured": {"()": "singer_sdk.logging.StructuredFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "console", "stream": "ext://sys.stderr"}},
+    "root": {"handlers": ["stderr", "file"]},
+}
 
 
 @dataclass
@@ -121,8 +120,9 @@ class Pipe:
     def environment(self) -> dict[str, str]:
         """Return the environment for a tap or target whose errors `failures` returns; forget those of earlier runs."""
         self._log.write_text("")
+        file = {"class": "logging.FileHandler", "formatter": "structured", "filename": str(self._log)}
         config = self.directory / "logging.yaml"
-        config.write_text(_LOGGING.replace("FILE", str(self._log)))
+        config.write_text(json.dumps({**_LOGGING, "handlers": {**_LOGGING["handlers"], "file": file}}))
         return {**os.environ, "SINGER_SDK_LOG_CONFIG": str(config), **self.env}
 
     def failures(self) -> list[dict[str, Any]]:

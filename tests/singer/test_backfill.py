@@ -63,7 +63,9 @@ def rows_read(synced: Synced) -> int:
     return sum(message["encoding"]["rows"] for message in synced.messages if message["type"] == "BATCH")
 
 
-@pytest.mark.parametrize("with_state", [False, True], ids=["without state", "with state"])
+@pytest.mark.parametrize(
+    "with_state", [pytest.param(False, marks=pytest.mark.long), True], ids=["without state", "with state"]
+)
 def test_a_backfill_loads_the_rows_of_its_range_and_changes_nothing_else(pipe, with_state):
     make_orders(pipe)
     state = pipe.sync(STREAMS).ok().state
@@ -129,6 +131,7 @@ def test_a_backfill_continues_with_a_new_snapshot_when_the_old_one_is_too_old(pi
     assert_equal(pipe)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", [pytest.param(0, id="tap", marks=pytest.mark.long), pytest.param(-1, id="target")])
 def test_a_killed_backfill_succeeds_when_run_again(pipe, victim):
     pipe.do(BIG)

@@ -121,7 +121,7 @@ def application(pipe, *ddl: str):
     [
         pytest.param(BIG, "big", INCREMENTAL, True, id="table"),
         pytest.param(PARTS, "big", FULL_TABLE, True, id="partitions"),
-        pytest.param(VIEW, "seen", INCREMENTAL, True, id="view"),
+        pytest.param(VIEW, "seen", INCREMENTAL, True, id="view", marks=LONG),
         pytest.param(BIG, "big", FULL_TABLE, False, id="table-records", marks=LONG),
         pytest.param(PARTS, "big", INCREMENTAL, False, id="partitions-records", marks=LONG),
         pytest.param(CHILDREN, "big", FULL_TABLE, True, id="inheritance", marks=LONG),

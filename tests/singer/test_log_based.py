@@ -101,6 +101,7 @@ def test_changes_of_a_loaded_table_follow_from_the_log(log_pipe):
     assert same(pipe, "accounts")
 
 
+@pytest.mark.long
 def test_the_log_is_read_no_faster_than_the_ceiling_allows(log_pipe):
     pipe = log_pipe
     pipe.do("create table notes (id int primary key, body text)")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Checkout
 
 # `make chaos` runs more of them
-CRASHES = int(os.environ.get("CRASHES", "4"))
+CRASHES = int(os.environ.get("CRASHES", "2"))
 RUN_S = 3 if "CRASHES" in os.environ else 1
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 VICTIMS = ("tap", "target", "source", "warehouse")

@@ -22,7 +22,7 @@ CONNECTION = ("host", "port", "user", "password", "database")
     ("kind", "which", "least"),
     [
         pytest.param("tap", "not long", 200, id="tap"),
-        pytest.param("target", "not long", 40, id="target"),
+        pytest.param("target", "not long", 40, id="target", marks=pytest.mark.long),
         pytest.param("target", "long", 50, id="target-long", marks=pytest.mark.long),
     ],
 )

@@ -23,7 +23,7 @@ def make(pipe) -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+@pytest.mark.parametrize("use_copy", [True, pytest.param(False, marks=pytest.mark.long)], ids=["chunks", "records"])
 def test_rows_before_the_start_date_or_without_a_stamp_are_not_read(pipe, use_copy):
     catalog = pipe.catalog(make(pipe))
     pipe.tap |= {"use_copy": use_copy, "start_date": "2022-11-01T00:00:00+00:00", "timestamp_timezone": "UTC"}

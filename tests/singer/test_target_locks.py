@@ -57,8 +57,8 @@ def held_up(pipe: Pipe, processes: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "read"),
     [
-        ("add more text default 'x'", "raw.orders"),
-        ("rename note to remark", "raw.orders"),
+        pytest.param("add more text default 'x'", "raw.orders", marks=pytest.mark.long),
+        pytest.param("rename note to remark", "raw.orders", marks=pytest.mark.long),
         ("alter note type text", "notes"),
         ("alter note type text", "raw.orders"),
     ],
@@ -125,6 +125,7 @@ def test_a_killed_runs_stage_that_a_dump_reads_blocks_nobody(pipe):
     assert pipe.rows("select count(*) from pg_class where relname like '\\_tidemark\\_stage%'") == [(0,)]
 
 
+@pytest.mark.long
 def test_records_wait_for_readers_too(loaded):
     lines = [
         {"type": "SCHEMA", "stream": "orders", "key_properties": ["id"]},

@@ -53,8 +53,9 @@ def read(project: Project, plugin: str, names: Iterable[str]) -> dict[str, Setti
     levels = [(_prefix(each["name"]), each.get("config") or {}) for each in files.ancestry(kind, plugin)]
     levels = levels or [(_prefix(plugin), {})]
     values = [source.get(name) for name in names for source in (defaults, *(config for _, config in levels))]
+    known_by = {f"{prefix}_{name.upper()}" for prefix, _ in levels for name in names}
     if (
-        files.only_meltano_knows(kind, plugin)
+        files.only_meltano_knows(kind, plugin, known_by)
         or any("$" in str(value) or isinstance(value, dict) for value in values)
         or _stored(project, database_uri(project))
     ):

@@ -10,7 +10,7 @@ from singer_postgres.core.errors import one_line
 from tidemark.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from tidemark.project.directory import Project
@@ -62,12 +62,15 @@ class ProjectFiles:
             name = plugin["inherit_from"]
         return entries
 
-    def only_meltano_knows(self, kind: str, name: str) -> bool:
-        """Return whether anything but variables, `config` of its entry and defaults may affect a plugin's settings."""
-        return bool(
-            any(document.get("env") for document in self.documents)
-            or any(each.get("config") or each.get("env") for each in self._environments())
-            or any(plugin.get("env") for plugin in self.ancestry(kind, name))
+    def only_meltano_knows(self, kind: str, name: str, variables: Collection[str]) -> bool:
+        """Return whether anything but variables, `config` of its entry and defaults may affect a plugin's settings.
+
+        Args:
+            variables: those of the settings in question. Under `env`, there may be others, such as PGTZ.
+        """
+        scopes = (*self.documents, *self._environments(), *self.ancestry(kind, name))
+        return any(each.get("config") for each in self._environments()) or any(
+            variable in variables for scope in scopes for variable in scope.get("env") or ()
         )
 
     def _environments(self) -> list[dict[str, Any]]:

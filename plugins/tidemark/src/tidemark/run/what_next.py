@@ -48,7 +48,10 @@ def selects_nothing(project: Project, tap: str) -> bool:
     """Return whether a tap's `select` is an empty list."""
     files = yaml_files.read(project)
     # an environment of meltano.yml may have another one
-    return not files.only_meltano_knows("extractors", tap) and not _selects(project, files.plugin("extractors", tap))
+    known_by = {_variable(each["name"]) for each in files.ancestry("extractors", tap)}
+    if files.only_meltano_knows("extractors", tap, known_by):
+        return False
+    return not _selects(project, files.plugin("extractors", tap))
 
 
 def nothing_selected(source: SourceDefinition) -> str:
@@ -63,7 +66,12 @@ def _selects(project: Project, tap: Mapping[str, Any]) -> bool:
     # without the key, Meltano selects every table
     if tap.get("select", ["*"]):
         return True
-    return project.variable(f"{re.sub(r'[^A-Z0-9]', '_', tap['name'].upper())}__SELECT") not in {None, "[]"}
+    return project.variable(_variable(tap["name"])) not in {None, "[]"}
+
+
+def _variable(tap: str) -> str:
+    """Return the variable that replaces a tap's `select`."""
+    return f"{re.sub(r'[^A-Z0-9]', '_', tap.upper())}__SELECT"
 
 
 def after_a_run(project: Project, *, with_shop: bool, streams: Iterable[str]) -> list[str]:
