@@ -153,6 +153,13 @@ def look_up_once() -> None:
     SettingsService.find_setting = functools.cache(SettingsService.find_setting)
 
 
+def parse_yaml_in_c() -> None:
+    """Have `yaml.safe_load` use libyaml, as it would if PyYAML chose for itself."""
+    import yaml  # noqa: PLC0415
+
+    yaml.SafeLoader = yaml.CSafeLoader
+
+
 def build_commands_once() -> None:
     """Let typer keep the commands that it makes from the signatures of all functions."""
     import typer.main  # noqa: PLC0415
@@ -331,6 +338,7 @@ if __name__ == "__main__":
     select.select([listener, sys.stdin], [], [])
     if program in {"tap", "target"}:
         importlib.import_module("singer_postgres.singer.lazy_imports").install()
+    parse_yaml_in_c()
     for module in IMPORTS[program]:
         importlib.import_module(module)
     if program in {"tap", "target"}:

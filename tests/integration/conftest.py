@@ -28,7 +28,7 @@ from dotenv import dotenv_values
 from singer_postgres.core import run_events
 from tests import programs
 from tests.conftest import AS_CLONED, REPOSITORY, memory, shared
-from tests.forks import PACKAGES
+from tests.forks import PACKAGES, look_up_once, parse_yaml_in_c
 from tests.servers import INSTALLATIONS, variable
 from tidemark.local import databases
 from tidemark.local.postgres import binaries
@@ -48,6 +48,9 @@ SCALE = "0.002"
 EACH_POSTGRES = [
     pytest.param(name, marks=[] if name == "embedded" else [pytest.mark.long]) for name in sorted(INSTALLATIONS)
 ]
+# tests that call functions of tidemark let Meltano look up thousands of settings too
+look_up_once()
+parse_yaml_in_c()
 # how projects begin: as a clone, or by `tidemark init`
 WAY = os.environ.get("TESTED_WAY", "clone")
 
