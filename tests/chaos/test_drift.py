@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe, Synced
 
 LONG = "CRASHES" in os.environ or "DRIFTS" in os.environ
-DRIFTS = int(os.environ.get("DRIFTS", "500" if LONG else "8"))
+DRIFTS = int(os.environ.get("DRIFTS", "500" if LONG else "4"))
 SEED = int(os.environ.get("DRIFT_SEED", "0")) or random.SystemRandom().randrange(10**6)
 TABLES = 8
 _TYPES = {

@@ -125,6 +125,7 @@ def test_a_run_that_fails_while_another_loads_says_nothing_about_what_that_one_l
     project.extract_and_load()
 
 
+@pytest.mark.long
 def test_an_attended_run_ends_with_all_its_processes_when_its_parent_is_gone(project):
     with project.connect("warehouse") as connection, connection.transaction():
         connection.execute("lock table raw.orders in access exclusive mode")

@@ -50,6 +50,7 @@ def configure(**variables):
     )
 
 
+@pytest.mark.long
 def test_rules_fire_above_their_threshold_not_at_it_and_end():
     done = subprocess.run(
         [tool("promtool"), "test", "rules", *sorted(PROMETHEUS.glob("tests/*.yml"))],

@@ -206,6 +206,7 @@ def test_changes_that_were_staged_when_the_warehouse_crashed_are_read_again(log_
     assert same(pipe, "things")
 
 
+@pytest.mark.long
 def test_a_row_written_while_its_table_was_published_is_not_missed(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(f"{SIMPLE}; create table later (id bigint primary key, name text)")

@@ -149,6 +149,7 @@ def test_without_the_right_to_see_other_sessions_bookmarks_stay_back_and_the_gra
     assert notes(pipe) == {"late"}
 
 
+@pytest.mark.long
 def test_a_session_that_hides_its_activity_keeps_bookmarks_back(pipe):
     make_orders(pipe)
     look_back_a_second(pipe)
@@ -163,11 +164,9 @@ def test_a_session_that_hides_its_activity_keeps_bookmarks_back(pipe):
     assert notes(pipe) == {"late"}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prepares")
-@pytest.mark.parametrize(
-    "streams",
-    [pytest.param(BY_STAMP, id="by time"), pytest.param(BY_ID, id="by number", marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("streams", [pytest.param(BY_STAMP, id="by time"), pytest.param(BY_ID, id="by number")])
 def test_a_prepared_transaction_keeps_bookmarks_back(pipe, streams):
     make_orders(pipe)
     look_back_a_second(pipe)
