@@ -351,7 +351,9 @@ if __name__ == "__main__":
         look_up_once()
     if program == "tidemark":
         build_commands_once()
+    # the imported objects stay, and a search for cycles among new ones would copy the memory of what they refer to
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     (sys.argv, patches, directory, environment, umask), streams = serve(listener)
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)

@@ -233,7 +233,7 @@ def _bring_up(checkout: Checkout) -> None:
     checkout.tidemark("up")
     for side in ("source", "warehouse"):
         with checkout.connect(side) as connection:
-            if connection.info.server_version >= 160000:  # noqa: PLR2004 - PostgreSQL 16
+            if connection.info.server_version >= 160000:
                 # the thousands of connections of the tests would spend 3 ms each on hashes of their passwords
                 connection.execute("alter system set scram_iterations = 1")
                 connection.execute("select pg_reload_conf()")

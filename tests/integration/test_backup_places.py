@@ -105,6 +105,7 @@ make.make(Project.find(), store, make.BackupOptions(2, None, None), print)
 """
 
 
+@pytest.mark.long
 def test_a_backup_killed_during_its_upload_does_not_count(project, tmp_path):
     def upload(until: int) -> int:
         command = [project.root / ".venv" / "bin" / "python", "-c", KILLED_IN_UPLOAD, str(tmp_path), str(until)]

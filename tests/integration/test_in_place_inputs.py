@@ -201,6 +201,7 @@ def test_a_materialized_view_is_refreshed_whenever_anything_below_it_may_have_ch
     assert project.rows("warehouse", count) == [(0,)]
 
 
+@pytest.mark.long
 def test_a_source_with_row_level_security_is_refused_because_the_marts_would_drop_hidden_rows(project):
     with project.connect("warehouse") as connection:
         connection.execute("alter table raw.orders enable row level security")

@@ -96,8 +96,8 @@ HOW: dict[str, Any] = {
 # the first that hypothesis draws has a model of each of these shapes, and most read another one
 @settings(max_examples=1, derandomize=True, **HOW)
 @given(models=model_sets(SHORT))
-def test_models_of_several_shapes_equal_their_selects_after_changes_and_a_late_commit(shop, models):
-    run(shop, 1, models, ["changes", "late commit"])
+def test_models_of_several_shapes_equal_their_selects_after_a_late_commit(shop, models):
+    run(shop, 1, models, ["late commit"])
 
 
 @pytest.mark.long

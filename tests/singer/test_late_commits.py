@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.singer.conftest import Pipe
 
 pytestmark = pytest.mark.usefixtures("prepares")
-EXAMPLES = 60 if "CRASHES" in os.environ else 3
+EXAMPLES = 60 if "CRASHES" in os.environ else 2
 WRITERS = st.integers(0, 2)
 STREAMS = {
     "public-by_time": INCREMENTAL,

@@ -49,7 +49,7 @@ ALTERED = [
     ("detach", PARTS, "alter table big detach partition big_2", None, "incremental"),
     ("drop-partition", PARTS, "drop table big_3", None, None),
     ("truncate-partition", PARTS, "truncate big_3", None, None),
-    ("truncate-below-view", VIEW, "truncate big", None, "incremental"),
+    ("truncate-below-view", VIEW, "truncate big", None, None),
     ("view", VIEW, "create or replace view seen as select * from big where id <= 2500", None, None),
 ]
 ADD_COLUMN = "alter table big add column extra int"

@@ -82,6 +82,7 @@ def test_a_renamed_column_keeps_its_values(log_pipe):  # noqa: F811
     assert same(pipe, "things")
 
 
+@pytest.mark.long
 def test_columns_of_a_table_that_nobody_writes_to_are_renamed_added_and_dropped_too(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(f"{SIMPLE}; alter table things add note text")

@@ -103,6 +103,7 @@ def test_a_transaction_that_was_read_and_not_confirmed_comes_again(log_pipe):  #
         assert b"second" in read_until(replication, pgoutput.INSERT)
 
 
+@pytest.mark.long
 def test_a_session_that_waits_for_its_target_outlives_the_servers_timeout(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)

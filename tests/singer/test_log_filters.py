@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.singer.advice import refusals
 from tests.singer.test_log_based import LOG_BASED, SLOT, follow, log_pipe  # noqa: F401 - a fixture
 from tests.singer.test_log_based import publish as publish_all
@@ -45,6 +47,7 @@ def test_rows_that_come_to_meet_the_condition_appear_and_those_that_no_longer_do
     assert pipe.rows("select count(*) from raw.sales where id in (2, 4, 201)") == [(0,)]
 
 
+@pytest.mark.long
 def test_partitions_are_filtered_by_the_condition_of_their_table(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(
@@ -63,6 +66,7 @@ def test_partitions_are_filtered_by_the_condition_of_their_table(log_pipe):  # n
     assert same(pipe, "status = 'paid'")
 
 
+@pytest.mark.long
 def test_a_row_whose_large_values_the_log_lacks_when_it_comes_to_meet_the_condition_is_not_loaded_without_them(
     log_pipe,  # noqa: F811
 ):

@@ -147,6 +147,7 @@ def test_gaps_of_a_history_are_marked(orders):
     ]
 
 
+@pytest.mark.long
 def test_a_history_is_kept_for_ever_or_for_as_many_days_as_are_asked_for(orders):
     pipe = orders
     follow(pipe, "orders")

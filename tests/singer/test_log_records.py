@@ -159,6 +159,7 @@ def test_changes_from_before_a_column_was_renamed_are_sent_under_its_name_now_an
     assert "s3cret" not in str(sent.messages)
 
 
+@pytest.mark.long
 def test_stream_maps_apply_to_records_of_the_log(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(SIMPLE)

@@ -169,6 +169,7 @@ def test_a_table_with_1590_columns_is_loaded_and_one_with_1600_is_refused(pipe):
     assert "public.widest has 1,600 selected columns" in error
 
 
+@pytest.mark.long
 def test_a_raw_table_that_used_up_its_columns_can_be_loaded_again_as_the_error_says(pipe):
     pipe.do("create table a (id int primary key, updated_at timestamptz default now()); insert into a values (1)")
     state = pipe.sync({"public-a": INCREMENTAL}).ok().state
@@ -197,7 +198,7 @@ def test_a_column_with_the_name_of_a_metadata_column_is_refused(pipe):
     assert "public.a has a column _sdc_sequence" in pipe.sync({"public-a": FULL_TABLE}).refused("name_taken")
 
 
-@pytest.mark.parametrize("use_copy", [True, False], ids=["chunks", "records"])
+@pytest.mark.parametrize("use_copy", [True, pytest.param(False, marks=pytest.mark.long)], ids=["chunks", "records"])
 def test_a_source_that_is_itself_a_warehouse_does_not_overwrite_this_ones_own_tables(pipe, use_copy):
     ours = ["state", "runs", "rejects", "schema_changes", "reconciles", "models", "model_runs", "changes", "stage_1"]
     names = [f"_tidemark_{name}" for name in ours]

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import psycopg
+import pytest
 
 from tests import programs
 from tests.programs import TAP, TARGET
@@ -313,6 +314,7 @@ def target_alone(pipe, lines) -> str:
     return error
 
 
+@pytest.mark.long
 def test_a_role_whose_idle_sessions_are_ended_can_still_read(pipe):
     pipe.do("create table orders (id int primary key, updated_at timestamptz default now());")
     pipe.do("insert into orders select generate_series(1, 30000)")

@@ -60,7 +60,7 @@ def held_up(pipe: Pipe, processes: list[Any]) -> None:
         pytest.param("add more text default 'x'", "raw.orders", marks=pytest.mark.long),
         pytest.param("rename note to remark", "raw.orders", marks=pytest.mark.long),
         ("alter note type text", "notes"),
-        ("alter note type text", "raw.orders"),
+        pytest.param("alter note type text", "raw.orders", marks=pytest.mark.long),
     ],
     ids=["added", "renamed", "widened under a view that is read", "widened"],
 )
