@@ -157,7 +157,7 @@ def parse_yaml_in_c() -> None:
     """Have `yaml.safe_load` use libyaml, as it would if PyYAML chose for itself."""
     import yaml  # noqa: PLC0415
 
-    yaml.SafeLoader = yaml.CSafeLoader
+    yaml.__dict__["SafeLoader"] = yaml.CSafeLoader
 
 
 def build_commands_once() -> None:
@@ -176,7 +176,8 @@ def configure_once() -> None:
 
     from singer_sdk import _logging  # noqa: PLC0415
 
-    for module in (metadata, importlib.import_module("singer_sdk.helpers._packaging").metadata):
+    packaging: Any = importlib.import_module("singer_sdk.helpers._packaging")
+    for module in (metadata, packaging.metadata):
         module.version = functools.cache(module.version)
     load = _logging._load_yaml_logging_config
 

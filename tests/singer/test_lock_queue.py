@@ -143,6 +143,26 @@ def test_a_column_is_added_while_rows_are_read_and_nobody_waits(pipe, tables, na
     assert pipe.rows(f"select count(*), count(distinct id) from raw.{name}") == [(rows, rows)]
 
 
+@LONG
+def test_changed_rows_that_one_statement_reads_are_all_there_if_it_is_interrupted(pipe):
+    pipe.do(f"{BIG}; alter table big set (autovacuum_enabled = off); create index on big (updated_at)")
+    pipe.do("update big set updated_at = timestamptz '2026-01-01' + id * interval '1 second'; analyze big")
+    pipe.do("create function public.is_read(id int) returns bool language plpgsql as 'begin return true; end'")
+    pipe.tap |= {"chunk_size_mb": 0.5, "where": {"public-big": "public.is_read(id)"}}
+    state = pipe.sync({"public-big": INCREMENTAL}).ok().state
+    pipe.do("update big set note = reverse(note), updated_at = now()")
+    pipe.do(
+        "create or replace function public.is_read(id int) returns bool language plpgsql as "
+        "'begin perform pg_sleep(0.1) where id % 250 = 0; return true; end'"
+    )
+    with application(pipe, ADD_COLUMN):
+        log = pipe.sync({"public-big": INCREMENTAL}, state).ok().tap_log
+    assert "A range is read again: reason=Reading public-big released public.big" in log
+    with pipe.source() as connection:
+        notes = connection.execute("select id, note from big order by id").fetchall()
+    assert pipe.rows("select id, note from raw.big order by id") == notes
+
+
 @pytest.mark.parametrize(
     ("method", "copy"),
     [

@@ -240,13 +240,13 @@ class ChunkWriter(io.RawIOBase):
         chunk_bytes: the maximum size of a file, unless it contains a single buffer.
         binary: the rows come in COPY's binary form.
         done: receives each complete file except the last.
-        may_roll: False to raise Overflow instead of starting a second file.
+        most_files: raise Overflow instead of starting another file; None for any number.
         gave_way: set when reading must stop, even while this waits.
         ceiling: how fast to read.
     """
 
     class Overflow(Exception):  # noqa: N818 - the reader's cue to cut the table into ranges
-        """The rows don't fit into one chunk."""
+        """The rows don't fit into `most_files` chunks."""
 
     def __init__(  # noqa: PLR0913 - each argument has a name
         self,
@@ -256,7 +256,7 @@ class ChunkWriter(io.RawIOBase):
         chunk_bytes: int,
         binary: bool,
         done: Callable[[ChunkFile], None],
-        may_roll: bool = True,
+        most_files: int | None = None,
         gave_way: threading.Event | None = None,
         ceiling: ReadCeiling | None = None,
     ) -> None:
@@ -265,11 +265,12 @@ class ChunkWriter(io.RawIOBase):
         self._chunk_bytes = chunk_bytes
         self._header, self._trailer = (BINARY_HEADER, BINARY_TRAILER) if binary else (b"", b"")
         self._done = done
-        self._may_roll = may_roll
+        self._most_files = most_files
         self._gave_way = gave_way
         self._ceiling = ceiling
         self._file = ChunkFile(first)
-        self._rolled = self._handed_on = self._abandoned = False
+        self._full_files = 0
+        self._handed_on = self._abandoned = False
         self.waited_s = 0.0
         """Seconds that it waited for room."""
         self.paused_s = 0.0
@@ -295,12 +296,13 @@ class ChunkWriter(io.RawIOBase):
         self.received += len(data)
         self._pause(len(data))
         if self._file.bytes and self._file.bytes + len(data) + len(self._trailer) > self._chunk_bytes:
-            if not self._may_roll:
+            if self._full_files + 1 == self._most_files:
                 raise self.Overflow
             self._file.write(self._trailer)
             self._file.close()
             # set before, because creating the next file may fail
-            self._rolled = self._handed_on = True
+            self._full_files += 1
+            self._handed_on = True
             self._done(self._file)
             full_at = time.monotonic()
             self._file = ChunkFile(self._files.new(self._gave_way))
@@ -335,7 +337,7 @@ class ChunkWriter(io.RawIOBase):
         if not rows:
             self._files.discard(self._file.path)
             return None
-        if not self._rolled:
+        if not self._full_files:
             self._file.rows = rows
         return self._file
 

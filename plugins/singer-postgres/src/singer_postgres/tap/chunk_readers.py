@@ -119,7 +119,7 @@ class ChunkReaders:
                     chunk_bytes=self._chunk_bytes,
                     binary=lease.stream.selection.binary,
                     done=lambda file: self._announce(lease, file),
-                    may_roll=lease.range.may_roll,
+                    most_files=lease.range.most_files,
                     gave_way=reader.gave_way,
                     ceiling=self._ceiling,
                 )

@@ -37,13 +37,13 @@ class Range:
     Attributes:
         leaf: the table to read; None for all tables of the stream.
         blocks: the blocks to read; None for all.
-        may_roll: the range may fill more than one file.
+        most_files: if the range fills more, it is cut; None for any number.
     """
 
     stream: OpenStream
     leaf: Leaf | None = None
     blocks: BlockRange | None = None
-    may_roll: bool = True
+    most_files: int | None = None
 
     @property
     def parts(self) -> list[int]:

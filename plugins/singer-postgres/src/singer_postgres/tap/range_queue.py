@@ -171,11 +171,14 @@ class RangeQueue:
             self._put_back(lease)
 
     def _cut(self, lease: RangeLease) -> None:
-        """Split a range that turned out to be larger than one chunk."""
+        """Cut what turned out to be far more than was expected."""
         with self._changed:
-            if lease.epoch.is_reading:
-                self._add(lease.stream, self.queries.cut(lease.stream))
-                self._finish(lease)
+            if not lease.epoch.is_reading:
+                return
+            self._put_back(lease, cut=True)
+            if lease.announced:
+                # the chunks of one snapshot must contain each row once
+                self._retire(lease.stream)
 
     def _fail(self, stream: OpenStream, error: Exception) -> None:
         """Fail a stream that can't be read, and drop the rest of it."""
@@ -287,20 +290,23 @@ class RangeQueue:
             stream.expired = stream.expired or stream.snapshot.was_used
             self._retire(stream)
 
-    def _put_back(self, lease: RangeLease) -> None:
-        """Queue a range again, under the same snapshot if that still exists."""
+    def _put_back(self, lease: RangeLease, *, cut: bool = False) -> None:
+        """Queue a range again, whole or cut into smaller ones, under the same snapshot if that still exists."""
         stream = lease.stream
         if not lease.epoch.is_reading:
             return
         if stream.snapshot is None and lease.snapshot in self._retiring:
             self._retiring.remove(lease.snapshot)
             stream.snapshot = lease.snapshot
-        self._ranges.appendleft(lease.range)
+        again = self.queries.cut(stream) if cut else [lease.range]
+        stream.epoch.pending_ranges += len(again) - 1
+        self._ranges.extendleft(reversed(again))
         self._changed.notify_all()
 
     def _begin_again(self, lease: RangeLease) -> None:
         """Queue a range again under a new snapshot, which restarts the stream if it can't resume."""
-        self._put_back(lease)
+        # a second attempt at many files in one statement could be interrupted like the first
+        self._put_back(lease, cut=lease.announced and lease.range.most_files is not None)
         self._retire(lease.stream)
 
     def _add(self, stream: OpenStream, ranges: list[Range]) -> None:
