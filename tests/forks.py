@@ -177,7 +177,8 @@ def configure_once() -> None:
     from singer_sdk import _logging  # noqa: PLC0415
 
     packaging: Any = importlib.import_module("singer_sdk.helpers._packaging")
-    for module in (metadata, packaging.metadata):
+    modules: tuple[Any, ...] = (metadata, packaging.metadata)
+    for module in modules:
         module.version = functools.cache(module.version)
     load = _logging._load_yaml_logging_config
 
