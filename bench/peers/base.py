@@ -84,6 +84,10 @@ class Peer(abc.ABC):
     def load(self) -> Measured:
         """Load what is new."""
 
+    def load_changed(self, turn: int) -> Measured | None:  # noqa: ARG002 - for peers that are told which rows changed
+        """Load the rows that `data.change` changes in that turn; None if the peer can't."""
+        return self.load() if self.incremental else None
+
     def more(self) -> Mapping[str, Callable[[], Measured]]:
         """Return what else it does with the rows, by kind."""
         return {}
