@@ -34,7 +34,7 @@ from singer_postgres.core.wire import Chunk, refuse_own_name
 from singer_postgres.target import files
 from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.fresh_pages import FreshPages
-from singer_postgres.target.full_stages import FullStages, short_digest
+from singer_postgres.target.full_stages import short_digest
 from singer_postgres.target.load_effort import LoadEffort
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ class Attempt:
 class StreamLoad:
     """A stream whose chunks are being loaded.
 
-    Each chunk of an INCREMENTAL stream goes into its table in a transaction of its own. In a first load, the rows are
-    copied straight into the table, which gets its key once they are all there. If the table has its key already, only
-    the rows of the first snapshot are, and the table must be empty. All other rows go through a temporary table and a
-    merge. The chunks of a FULL_TABLE stream go into a table beside the stream's own. Once the stream has ended, one
-    transaction replaces the old rows by them.
+    Each chunk goes into the table in a transaction of its own. In a first load, the rows are copied straight into the
+    table, which gets its key once they are all there. If the table has its key already, only the rows of the first
+    snapshot are, and the table must be empty. All other rows go through a temporary table and a merge.
     """
 
+    is_full = False
+    """The stream's rows replace all others."""
     is_part = False
     """The run loads a part of the stream, together with others."""
 
@@ -111,7 +111,6 @@ class StreamLoad:
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
         self._digest = short_digest(stream)
-        self._full_stages = FullStages(self.schema, self._digest, f"{run.id} {run.sync_started_at}")
         self.opening = run.opening
         """One stream opens at a time: two sessions that create the same schema at once would fail."""
         self.opened, self.finished = threading.Event(), threading.Event()
@@ -158,10 +157,6 @@ class StreamLoad:
             connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width
         )
 
-    @property
-    def _is_full(self) -> bool:
-        return self.table.method == "FULL_TABLE"
-
     def open(self, connection: Connection, origin: BatchOrigin) -> None:
         """Prepare the table for the stream's first chunk of this run.
 
@@ -178,17 +173,19 @@ class StreamLoad:
         changes = brief_locks.with_brief_locks(connection, lambda: self._open(connection, origin), table=self._target)
         for change in changes:
             _LOGGER.warning("%s.%s: %s", self.schema, self.table.name, change)
-        if self._is_full:
-            self._full_stages.drop(connection)
-        elif self._lacks_key and self._key_first:
+        self._opened(connection)
+
+    def _opened(self, connection: Connection) -> None:
+        """Do what comes before the first chunk, without the locks of `_open`."""
+        if self._lacks_key and self._key_first:
             self._build_key(connection)
-        if not (self._is_full or self._lacks_key or self._direct):
+        if not (self._lacks_key or self._direct):
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
     def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
         self._types = tables.types_here(connection, self.table)
         before = self._state.columns(connection, self.stream, self.table)
-        is_first = self._is_full or (origin.start is None and not origin.backfill)
+        is_first = self.is_full or (origin.start is None and not origin.backfill)
         whole = is_first and not (origin.resumed or self.is_part)
         pending = self._state.key_is_pending(connection, self.stream, self.table)
         self._ensured = tables.ensure_table(
@@ -230,7 +227,7 @@ class StreamLoad:
 
     def _prepare_copies(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
         """Decide which rows are copied straight into the table."""
-        if self._is_full or origin.start is not None or origin.backfill:
+        if self.is_full or origin.start is not None or origin.backfill:
             return
         if not origin.resumed:
             self._state.begin(connection, self.stream, self.table)
@@ -274,33 +271,33 @@ class StreamLoad:
                 connection was lost.
         """
         written = RowCounts()
-        if self._is_full:
-            full_stage = self._full_stages.of(connection, chunk.snapshot, self._types)
         straight = self._has_defaults and (self._lacks_key or self._direct == chunk.snapshot)
         with self._fresh_pages.appended(connection) if straight else nullcontext(), connection.transaction():
             if isinstance(chunk, Chunk) and path is not None:
-                if self._is_full:
-                    rows = self._copy(connection, full_stage, chunk, path)
-                    written = RowCounts(rows)
-                elif straight:
+                if straight:
                     copy_stamp.set_for_transaction(connection, self._stamp(chunk))
                     rows = self._copy(connection, self._target, chunk, path)
                     written = RowCounts(rows, inserted=rows)
                 else:
-                    stage = self._stage(connection)
-                    rows = self._copy(connection, stage, chunk, path)
-                    my_turn()
-                    with self.effort.timed("merging"):
-                        only_adds = self._lacks_key or self._only_new == chunk.snapshot
-                        key = () if only_adds else self.table.key
-                        written = replace(self._merge(connection, stage, self._stamp(chunk), key=key), read=rows)
+                    written = self._write(connection, chunk, path, my_turn=my_turn)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             if chunk.blocks is not None:
                 self._add_range(connection, chunk.blocks, has_rows=path is not None)
             bytes_ = chunk.bytes if isinstance(chunk, Chunk) else 0
-            self.history.count(connection, written, bytes_=bytes_, staged=self._is_full)
+            self.history.count(connection, written, bytes_=bytes_, staged=self.is_full)
             attempt.written, attempt.xid = written, xid
+
+    def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:
+        """Write a chunk whose rows can't be copied straight into the table."""
+        stage = self._stage(connection)
+        rows = self._copy(connection, stage, chunk, path)
+        my_turn()
+        with self.effort.timed("merging"):
+            only_adds = self._lacks_key or self._only_new == chunk.snapshot
+            staged, key = self._cast(stage), () if only_adds else self.table.key
+            self._refuse_other_values(connection, staged)
+            return replace(self._merge(connection, staged, self._stamp(chunk), key=key), read=rows)
 
     def _add_range(self, connection: Connection, blocks: BlockRange, *, has_rows: bool) -> None:
         self._state.add_range(connection, self.stream, self.table, blocks, has_rows=has_rows)
@@ -325,16 +322,10 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: the stream can't be ended. Its table is unchanged, unless the
                 connection was lost.
         """
-        if self._is_full:
-            full_stage = self._full_stages.of(connection, origin.snapshot, self._types)
-        elif self._lacks_key:
-            self._build_key(connection)
+        self._before_end(connection, origin)
         with connection.transaction():
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
-            written = RowCounts()
-            if self._is_full:
-                with self.effort.timed("merging"):
-                    written = self._replace(connection, origin, full_stage)
+            written = self._end(connection, origin)
             if origin.backfill or self.table.method == "LOG_BASED":
                 # a LOG_BASED stream is complete when the changes since are merged, too
                 has_rows = any(self._rows.values())
@@ -346,9 +337,6 @@ class StreamLoad:
                 self._state.set_columns(connection, self.stream, self.table, self._ensured.columns_when_whole)
             if written != RowCounts():
                 self.history.count(connection, written)
-            if self._is_full:
-                # the chunks' transactions have only counted them in the history
-                self.history.totals.add_rows(connection, RowCounts(read=self._rows[origin.snapshot]))
             work = self.effort.with_report(origin.report)
             # a backfill covers only a part of the stream, and so says nothing about its freshness
             bookmark, extracted_at = (
@@ -360,10 +348,17 @@ class StreamLoad:
             attempt.written, attempt.xid = written, xid
         self._tidy(connection)
 
+    def _before_end(self, connection: Connection, origin: StreamEnd) -> None:  # noqa: ARG002 - for FULL_TABLE streams
+        """Do what comes before the transaction that ends the stream."""
+        if self._lacks_key:
+            self._build_key(connection)
+
+    def _end(self, connection: Connection, origin: StreamEnd) -> RowCounts:  # noqa: ARG002 - for FULL_TABLE streams
+        """Write what the end of the stream writes, within its transaction; return how many rows."""
+        return RowCounts()
+
     def _tidy(self, connection: Connection) -> None:
         """Do work that the rows don't depend on, each step in a transaction of its own that holds no other locks."""
-        if self._is_full:
-            self._full_stages.drop(connection)
         tables.drop_defaults(connection, self.schema, self.table.name)
         if self._state.key_is_pending(connection, self.stream, self.table):
             brief_locks.if_possible(connection, lambda: self._constrain(connection), table=self._target)
@@ -420,49 +415,6 @@ class StreamLoad:
             self._staged_by.add(connection)
         return stage
 
-    def _replace(self, connection: Connection, origin: BatchOrigin, full_stage: sql.Identifier) -> RowCounts:
-        """Replace the table's rows by the stage's. Equal rows stay untouched.
-
-        Raises:
-            SingerPostgresError: the server crashed, which empties unlogged tables such as the stage.
-        """
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(full_stage)).fetchone()
-        if row != (self._rows[origin.snapshot],):
-            msg = (
-                f"The warehouse lost staged rows of {self.stream}, probably because its server crashed; "
-                "the table is unchanged. Run this again."
-            )
-            raise ChunkLostError(msg)
-        stamp, key = self._stamp(origin), self.table.key
-        connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
-        written, stage = RowCounts(), self._cast(full_stage)
-        only_adds = self._lacks_key and not self._triggers and tables.is_empty(connection, self.schema, self.table.name)
-        if only_adds:
-            written = self._merge(connection, full_stage, stamp, key=())
-        if self._lacks_key:
-            late_key.build(connection, self.schema, self.table)
-        if only_adds:
-            return written
-        if key:
-            self._refuse_other_values(connection, stage)
-            delete = merge.delete_missing(stage, self._target, key=key, hard=self._run.hard_delete)
-            deleted = connection.execute(delete).rowcount
-            if self._triggers and connection.execute(delete).rowcount:
-                raise WarehouseAlteredError(self._triggered("deleted"))
-            written = replace(self._merge(connection, full_stage, stamp, key=key), deleted=deleted)
-        else:
-            row = connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
-            if not row or not row[0]:
-                deleted = connection.execute(sql.SQL("DELETE FROM {}").format(self._target)).rowcount
-                written = replace(self._merge(connection, full_stage, stamp, key=()), deleted=deleted)
-                row = (
-                    self._triggers
-                    and connection.execute(merge.same_rows(stage, self._target, columns=self._columns)).fetchone()
-                )
-                if row and not row[0]:
-                    raise WarehouseAlteredError(self._triggered("written as they are"))
-        return written
-
     def _cast(self, stage: sql.Composable) -> sql.Composable:
         """Return what to select the stage's rows from: with casts, if the table's columns have other types."""
         if not self._casts:
@@ -475,10 +427,7 @@ class StreamLoad:
         return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
 
     def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp, *, key: Sequence[str]) -> RowCounts:
-        """Merge the stage's rows; without a key, add them all."""
-        stage = self._cast(stage)
-        if not self._is_full:
-            self._refuse_other_values(connection, stage)
+        """Merge the rows of a stage, with casts; without a key, add them all."""
         within = self._make_room(connection, stage)
         upsert = merge.upsert(stage, self._target, columns=self._columns, key=key, stamp=stamp, within=within)
         into = merge.Into(self._target, key, self._partitions is not None, within)

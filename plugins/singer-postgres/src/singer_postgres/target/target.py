@@ -34,6 +34,7 @@ from singer_postgres.target import files, unfit_settings
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
 from singer_postgres.target.counters import WrittenCounters
+from singer_postgres.target.full_load import FullLoad
 from singer_postgres.target.log_loader import LogJob, LogLoader
 from singer_postgres.target.log_stream_load import LogStreamLoad
 from singer_postgres.target.messages import MessageReader
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from singer_postgres.core.warehouse.row_counts import RowCounts
     from singer_postgres.core.warehouse.run_history import StreamRun
     from singer_postgres.core.wire import ReadBatch
+
+# how streams of these methods are loaded, if not as INCREMENTAL ones
+_LOADS: dict[str, type[StreamLoad]] = {"FULL_TABLE": FullLoad, "LOG_BASED": LogStreamLoad}
 
 
 class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
@@ -208,7 +212,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
         if described.get(PART):
             load = PartLoad(run, stream, table, LoadPart.from_json(described[PART]))
         else:
-            load = (LogStreamLoad if table.method == "LOG_BASED" else StreamLoad)(run, stream, table)
+            load = _LOADS.get(table.method, StreamLoad)(run, stream, table)
         unfit_settings.refuse_to_replace(self.config, stream, table)
         if stream in self._loads and load.table.method != "LOG_BASED":
             msg = f"{stream} was described twice in one run; the tap may send each stream once."
