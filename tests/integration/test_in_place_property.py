@@ -392,7 +392,7 @@ def test_a_model_can_read_a_source_without_a_view_between(shop):
     assert sorted(shop.checkout.rows("warehouse", table)) == sorted(shop.checkout.rows("warehouse", truth))
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
 def test_models_that_would_go_stale_are_refused_before_anything_is_built(shop, every):
     which = [*REFUSED][::every]
     said = shop.refusals(which)

@@ -176,6 +176,7 @@ def test_a_state_database_before_meltanos_first_run_is_no_fault(project, tmp_pat
     assert 'tidemark_up{part="state"} 1.0' in file.read_text()
 
 
+@pytest.mark.long
 def test_a_part_that_does_not_answer_keeps_no_other_part_waiting(project):
     """Whatever another tap wrote into Meltano's state, and however long its database is locked."""
     with project.connect("warehouse") as connection:

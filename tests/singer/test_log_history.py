@@ -122,6 +122,7 @@ def test_the_history_follows_new_columns_and_keeps_old_ones(orders):
     ]
 
 
+@pytest.mark.long
 def test_gaps_of_a_history_are_marked(orders):
     pipe = orders
     follow(pipe, "orders")
