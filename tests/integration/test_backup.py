@@ -320,6 +320,7 @@ FUNCTIONS = """
 """
 
 
+@pytest.mark.long
 def test_a_role_that_is_no_superuser_restores_all_owners_and_rights(project, keeper):
     before = picture(project), project.rows("warehouse", FUNCTIONS)
     # neither may create in the schema of what they own

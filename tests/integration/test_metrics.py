@@ -81,6 +81,7 @@ FOLLOWED = """
 """
 
 
+@pytest.mark.long
 def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
     with project.connect("warehouse") as connection:
         connection.execute(
