@@ -81,15 +81,15 @@ def test_a_first_connection_that_is_cut_while_it_opens_is_retried(proxied):
     assert_equal(pipe)
 
 
-@(pytest.mark.usefixtures() if LONG else pytest.mark.long)
-def test_a_connection_that_stalls_delays_the_run_only_by_the_stall(proxied):
+@pytest.mark.parametrize("stall_s", [pytest.param(2, marks=[] if LONG else [pytest.mark.long])])
+def test_a_connection_that_stalls_delays_the_run_only_by_the_stall(proxied, stall_s):
     pipe, proxy = proxied
     catalog = pipe.catalog({"public-orders": INCREMENTAL})
     before = proxy.bytes
     processes = pipe.start(catalog)
     wait_for_bytes(proxy, before + 500_000)
     proxy.stall()
-    time.sleep(2)
+    time.sleep(stall_s)
     assert all(process.poll() is None for process in processes)
     proxy.flow()
     pipe.finish(processes).ok()

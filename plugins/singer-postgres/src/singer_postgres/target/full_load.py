@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.wire import BatchOrigin, Chunk, EmptyRange, StreamEnd, Table
-    from singer_postgres.target.stream_load import Attempt, LoadRun
+    from singer_postgres.target.stream_load import LoadRun
 
     Connection = psycopg.Connection[Any]
 
@@ -41,23 +41,9 @@ class FullLoad(StreamLoad):
     def _opened(self, connection: Connection) -> None:
         self._full_stages.drop(connection)
 
-    def load(
-        self,
-        connection: Connection,
-        chunk: Chunk | EmptyRange,
-        path: Path | None,
-        *,
-        my_turn: Callable[[], None],
-        attempt: Attempt,
-    ) -> None:
-        """Load one chunk; see `StreamLoad.load`.
-
-        Raises:
-            SingerPostgresError, psycopg.Error: the chunk can't be loaded.
-        """
-        # before the chunk's transaction: other workers are about to use the stage
+    def _before_chunk(self, connection: Connection, chunk: Chunk | EmptyRange) -> None:
+        # other workers are about to use the stage
         self._full_stages.of(connection, chunk.snapshot, self._types)
-        super().load(connection, chunk, path, my_turn=my_turn, attempt=attempt)
 
     def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:  # noqa: ARG002
         stage = self._full_stages.of(connection, chunk.snapshot, self._types)

@@ -270,6 +270,7 @@ class StreamLoad:
             SingerPostgresError, psycopg.Error: the chunk can't be loaded. None of it is committed, unless the
                 connection was lost.
         """
+        self._before_chunk(connection, chunk)
         written = RowCounts()
         straight = self._has_defaults and (self._lacks_key or self._direct == chunk.snapshot)
         with self._fresh_pages.appended(connection) if straight else nullcontext(), connection.transaction():
@@ -287,6 +288,9 @@ class StreamLoad:
             bytes_ = chunk.bytes if isinstance(chunk, Chunk) else 0
             self.history.count(connection, written, bytes_=bytes_, staged=self.is_full)
             attempt.written, attempt.xid = written, xid
+
+    def _before_chunk(self, connection: Connection, chunk: Chunk | EmptyRange) -> None:
+        """Do what comes before the transaction of a chunk."""
 
     def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:
         """Write a chunk whose rows can't be copied straight into the table."""
