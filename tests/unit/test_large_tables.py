@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tidemark.inspect.check.finding import Level
-from tidemark.inspect.check.large_tables import LargeTable, vacuum
+from tidemark.inspect.check.large_tables import LargeTable, compression, vacuum
 
 SETTINGS = {
     "autovacuum_vacuum_threshold": "50",
@@ -75,3 +75,12 @@ def test_a_large_table_that_autovacuum_cares_for_gets_no_advice():
     # the server's limit, from PostgreSQL 18 on
     limited = replace(busy, options={}, inserted=0)
     assert not list(vacuum(limited, "raw", {**SETTINGS, "autovacuum_vacuum_max_threshold": "2000000"}))
+
+
+@pytest.mark.parametrize(("has_lz4", "other"), [(True, "lz4"), (False, "off")])
+def test_pglz_for_the_wal_is_advised_against_where_it_slows_merges_down(has_lz4, other):
+    # `on` means pglz
+    for method in ("on", "pglz"):
+        (found,) = compression(method, has_lz4)
+        assert (found.level, found.fix[0]) == (Level.note, f"ALTER SYSTEM SET wal_compression = {other}")
+    assert not [*compression("off", has_lz4), *compression("lz4", has_lz4), *compression("zstd", has_lz4)]

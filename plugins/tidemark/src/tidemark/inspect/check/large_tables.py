@@ -1,4 +1,4 @@
-"""Advice on large raw tables: on what autovacuum does with them, and on their partitions. Small ones need none."""
+"""Advice on large raw tables: what autovacuum does with them, their WAL, their partitions. Small ones need none."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ _TABLES = """
     order by 1, 2
 """
 _SETTINGS = "select name, setting from pg_catalog.pg_settings where name like 'autovacuum%'"
+_COMPRESSION = "select setting, 'lz4' = any(enumvals) from pg_catalog.pg_settings where name = 'wal_compression'"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ def read(
     for table in found:
         for finding in vacuum(table, schema, settings):
             yield _of(finding, by_table[table.root])
+    row = connection.execute(_COMPRESSION).fetchone()
+    assert row
+    if any(table.bytes >= _LARGE_BYTES for table in found):
+        yield from compression(*row)
     are_plain = {each.name for each in found if each.root == each.name}
     for name, stream in by_table.items():
         if stream in wanted and name in are_plain:
@@ -164,6 +169,22 @@ def vacuum(table: LargeTable, schema: str, settings: Mapping[str, str]) -> Itera
             "pages for HOT updates. No update of it is one: each sets _tidemark_loaded_xid, which is indexed"
         )
         yield Finding("warehouse", Level.note, what, (statement("ALTER TABLE {table} RESET (fillfactor)", table=name),))
+
+
+def compression(method: str, lz4: bool) -> Iterator[Finding]:  # noqa: FBT001 - a row of the query
+    """Yield the note on a method of `wal_compression` that slows merges of changed rows down.
+
+    Args:
+        lz4: whether the server was built with it.
+    """
+    if method not in ("on", "pglz"):
+        return
+    what = (
+        "wal_compression is pglz. Changed rows that are spread over a large table have PostgreSQL write most of its "
+        "pages to the WAL, and pglz takes several times as much processor time for that as the update itself; "
+    ) + ("lz4 makes them as small in a fraction of it" if lz4 else "this server was built without lz4")
+    fix = f"ALTER SYSTEM SET wal_compression = {'lz4' if lz4 else 'off'}"
+    yield Finding("warehouse", Level.note, what, (fix, "SELECT pg_reload_conf()"))
 
 
 def _set(name: tuple[str, str], option: str) -> str:
