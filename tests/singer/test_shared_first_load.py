@@ -43,19 +43,19 @@ def now(pipe: Pipe, parts: LoadParts) -> SharedLoad:
         return parts.loads(warehouse)[STREAM]
 
 
-def load(pipe: Pipe, parts: LoadParts, number: int, told: SharedLoad | None = None) -> Synced:
+def load(pipe: Pipe, parts: LoadParts, number: int, told: SharedLoad | None = None, streams: Any = EVENTS) -> Synced:
     """Load a part, as `tidemark run --shard` has it done."""
     told = told or now(pipe, parts)
     part = LoadPart(told.id, number, told.parts[number - 1].ranges, told.watermark, told.columns)
     setting: dict[str, Any] = {STREAM: part.to_json()}
     pipe.tap["first_load_part"] = setting
     try:
-        return pipe.sync(EVENTS)
+        return pipe.sync(streams)
     finally:
         del pipe.tap["first_load_part"]
 
 
-def complete(pipe: Pipe, parts: LoadParts) -> None:
+def complete(pipe: Pipe, parts: LoadParts, streams: Any = EVENTS) -> None:
     """Complete the load with an ordinary run, as `tidemark run --shard` does once all parts are loaded."""
     loaded = now(pipe, parts)
     assert loaded.is_complete
@@ -63,7 +63,7 @@ def complete(pipe: Pipe, parts: LoadParts) -> None:
         StateTable("raw").set_ranges(warehouse, parts.source, STREAM, loaded.done, has_rows=True)
         parts.close(warehouse, STREAM)
     entry = {FIRST_LOAD: [loaded.watermark, [list(blocks) for blocks in loaded.done]], SHAPE: loaded.columns}
-    pipe.sync(EVENTS, {"bookmarks": {STREAM: entry}}).ok()
+    pipe.sync(streams, {"bookmarks": {STREAM: entry}}).ok()
     assert pipe.rows("select bookmark, first_load from raw._tidemark_state") == [(loaded.watermark, [])]
 
 
@@ -82,6 +82,22 @@ def test_a_row_that_moves_into_another_part_is_there_once_with_its_last_values(p
     complete(pipe, halves)
     assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(996, 996)]
     assert pipe.rows("select count(*) from raw.events where note like 'y%'") == [(3,)]
+
+
+@pytest.mark.parametrize("key", ["id", "updated_at"])
+def test_a_row_that_moves_into_a_part_that_was_loaded_is_not_missed(pipe, halves, key):
+    by_key = {STREAM: {**INCREMENTAL, "replication-key": key}}
+    pipe.do("delete from events where id <= 50")
+    pipe.do("vacuum events")
+    load(pipe, halves, 1, streams=by_key).ok()
+    # with no new stamp
+    pipe.do("update events set note = repeat('y', 500) where id between 800 and 830")
+    load(pipe, halves, 2, streams=by_key).ok()
+    there = "select count(*) from raw.events where id between 800 and 830"
+    assert pipe.rows(there) == [(0,)]
+    complete(pipe, halves, by_key)
+    assert pipe.rows(there) == [(31,)]
+    assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(950, 950)]
 
 
 def test_parts_are_copied_into_a_table_that_gets_its_key_once_it_is_whole(pipe, halves):

@@ -82,6 +82,8 @@ class BatchWriter:
         self._closed = False
         self._broken: Exception | None = None
         self._columns: dict[str, ReadColumns] = {}
+        # as in the state while a first load is unfinished
+        self._columns_first: dict[str, ReadColumns] = {}
         self._tables: dict[tuple[str, bool], Table] = {}
         self._columns_of_log: dict[str, ReadColumns] = {}
         self._progress = Progress(tap.logger)
@@ -184,6 +186,8 @@ class BatchWriter:
         # a first load goes on with the table as it is, while the log still has it as it was
         of_log = opened.rows_estimate is None
         (self._columns_of_log if of_log else self._columns)[plan.stream] = opened.columns
+        if not of_log:
+            self._columns_first[plan.stream] = replace(opened.columns, seen=opened.seen or opened.columns.seen)
         if self._tables.get((plan.stream, of_log)) == table:
             return
         self._tables[plan.stream, of_log] = table
@@ -251,7 +255,7 @@ class BatchWriter:
         _, done, *compared_at = state.get(FIRST_LOAD) or (None, origin.resumed)
         blocks = merged([*map(tuple, done), completed])
         state[FIRST_LOAD] = [origin.end, [list(block_range) for block_range in blocks], *compared_at]
-        state[SHAPE] = self._columns[stream.name].to_json()
+        state[SHAPE] = self._columns_first[stream.name].to_json()
         self._state_is_due = True
         self._write_state_after(self._state_every_s)
 
@@ -264,8 +268,7 @@ class BatchWriter:
         stream.set_bookmark(end.end, self._columns[stream.name], plan.trail)
         self._state_is_due = True
         if plan.whole:
-            # The last state says that the first load is unfinished. After a kill, the next run would resume the load
-            # and leave rows that changed meanwhile to the run after it.
+            # The last state says that the first load is unfinished, and after a kill, the next run would go on with it.
             self._write_state_after(self._state_every_s)
 
     def _write_state_after(self, seconds: float) -> None:

@@ -162,8 +162,9 @@ class ChunkReaders:
     def _announce_end(self, lease: RangeLease, last: ChunkFile | None, rows: int) -> None:
         """Announce the last file of the range, or that the range is empty."""
         plan = lease.stream.plan
-        first_load = plan.method != "FULL_TABLE" and plan.bookmark is None and plan.backfill is None
-        blocks = lease.range.blocks if first_load else None
+        is_first_load = plan.method != "FULL_TABLE" and plan.bookmark is None and plan.backfill is None
+        # a later pass completes no range
+        blocks = lease.range.blocks if is_first_load and lease.stream.passes.since is None else None
         if last is not None:
             self._announce(lease, last, rows, blocks)
         elif blocks is not None:
@@ -173,7 +174,7 @@ class ChunkReaders:
 def _copy(connection: Connection, lease: RangeLease, writer: ChunkWriter, meter: SessionMeter, cost: SourceCost) -> int:
     """Read a whole range; return the number of its rows. Add to what it cost."""
     stream = lease.stream
-    query = stream.selection.query(leaf=lease.range.leaf, blocks=lease.range.blocks, bound=stream.bound)
+    query = stream.selection.query(leaf=lease.range.leaf, blocks=lease.range.blocks, bound=stream.condition)
     form = "binary" if stream.selection.binary else "text"
     with connection.cursor() as cursor:
         meter.begin(connection, cursor)

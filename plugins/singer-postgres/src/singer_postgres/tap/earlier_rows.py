@@ -185,7 +185,7 @@ def _altered(
     # Virtual columns and foreign tables have no rows to check, and this role may lack the right to check others.
     computed = [name for name, is_virtual, _ in rows if is_virtual]
     unseen = relation.kind == "f" or (relation.kind == "p" and not relation.leaves) or not rows[0][2]
-    if computed or unseen or _holds(connection, selection, bound, [_written(seen)]):
+    if computed or unseen or _holds(connection, selection, bound, [written_since(seen)]):
         return f"{', '.join(computed) or which} was altered, and rows were written without a new replication key"
     return None
 
@@ -198,10 +198,10 @@ def _was_emptied(connection: Connection, selection: StreamQuery, seen: str, boun
         return False
     # the rows of a foreign partition don't show when they were written
     unseen = not readable or (relation.kind == "p" and not relation.leaves)
-    return unseen or _holds(connection, selection, bound, [_written(seen)])
+    return unseen or _holds(connection, selection, bound, [written_since(seen)])
 
 
-def _written(seen: str) -> sql.Composable:
+def written_since(seen: str) -> sql.Composable:
     """Return the condition on rows that were written since."""
     return sql.SQL("pg_catalog.age(xmin) <= pg_catalog.age({}::xid8::xid)").format(sql.Literal(seen))
 

@@ -20,12 +20,15 @@ class Opened:
 
     Attributes:
         rows_estimate: the number of its rows; None if only its changes are read.
+        seen: if an earlier run has read it in part: the transaction id that `ReadColumns.seen` was in the first such
+            run.
     """
 
     plan: StreamPlan
     table: Table
     columns: ReadColumns
     rows_estimate: float | None
+    seen: str | None = None
 
 
 @dataclass(frozen=True)

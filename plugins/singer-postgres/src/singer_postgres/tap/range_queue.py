@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from singer_postgres.core import driver_errors
-from singer_postgres.core.errors import LockBusyError, SingerPostgresError
+from singer_postgres.core.errors import LockBusyError, SingerPostgresError, SnapshotExpiredError
 from singer_postgres.core.wire import StreamEnd
 from singer_postgres.tap.chunk_files import ChunkWriter
 from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import LockedError, Pause, ReadInterruptedError
+from singer_postgres.tap.passes import Passes
 from singer_postgres.tap.range_lease import Range, RangeLease, StaleError
 from singer_postgres.tap.snapshots import ChangedError
 from singer_postgres.tap.source_queries import ReadSettings, SourceQueries
@@ -45,6 +46,11 @@ _LOGGER = logging.getLogger("tap-postgres")
 _MOST_EPOCHS = 4
 # how often in a row a range is interrupted for sessions that wait for its table
 _MOST_YIELDS = 8
+# how often what was written while a stream was read may have to be read again
+_MOST_PASSES = 8
+# A pass that reads what was written is to take one snapshot, however long, as long as it goes on. If no range of it
+# ends for so many seconds, the target may have stopped.
+_STANDSTILL_S = 60.0
 # If a stream takes longer than this to open, another worker opens the next one. Most streams open in milliseconds, and
 # waiting for them spares the next stream a snapshot that it doesn't need yet.
 _OPEN_NEXT_AFTER_S = 0.25
@@ -163,6 +169,7 @@ class RangeQueue:
     def _done(self, lease: RangeLease) -> None:
         with self._changed:
             lease.stream.yields = lease.stream.breaks = 0
+            lease.stream.progress_at = time.monotonic()
             self._finish(lease)
 
     def _not_read(self, lease: RangeLease) -> None:
@@ -285,7 +292,12 @@ class RangeQueue:
         return min(waits, default=None)
 
     def _expire(self, stream: OpenStream) -> None:
-        if stream.snapshot and stream.snapshot.age_s > self._settings.snapshot_s:
+        if stream.snapshot is None:
+            return
+        age_s, longest_s = stream.snapshot.age_s, self._settings.snapshot_s
+        if stream.passes.since is not None:
+            age_s, longest_s = min(age_s, time.monotonic() - stream.progress_at), max(longest_s, _STANDSTILL_S)
+        if age_s > longest_s:
             # nothing was read under an unused snapshot
             stream.expired = stream.expired or stream.snapshot.was_used
             self._retire(stream)
@@ -317,13 +329,31 @@ class RangeQueue:
     def _end_if_empty(self, stream: OpenStream) -> None:
         if not stream.epoch.pending_ranges:
             self._retire(stream)
+            if stream.passes.were_several and stream.plan.method == "INCREMENTAL" and stream.plan.part is None:
+                self._pass_again(stream)
+                return
             stream.epoch.state = EpochState.FINISHED
             end = StreamEnd(**stream.origin.common, report=self.queries.report(stream))
             self._events.put(Finished(stream.plan, end))
 
+    def _pass_again(self, stream: OpenStream) -> None:
+        """Queue the ranges of a pass that reads what was written while the stream was read under several snapshots."""
+        if stream.passes.number >= _MOST_PASSES:
+            msg = (
+                f"What was written to {stream.plan.stream} while it was read was read {_MOST_PASSES} times, and never "
+                "under one snapshot: sessions wait for its table, or connections break. Run this again."
+            )
+            self._leave_out(stream, SnapshotExpiredError(msg))
+            return
+        stream.passes = stream.passes.next()
+        what = "What was written while it was read is read again: stream=%s, since=transaction %s"
+        _LOGGER.info(what, stream.plan.stream, stream.passes.since)
+        self._add(stream, self.queries.cut(stream))
+
     def _finish(self, lease: RangeLease) -> None:
         """Count a range as done, unless its stream failed or restarted."""
         if lease.epoch.is_reading:
+            lease.stream.passes.add(lease.snapshot)
             lease.epoch.pending_ranges -= 1
             self._end_if_empty(lease.stream)
 
@@ -364,7 +394,7 @@ class RangeQueue:
         else:
             table, columns = self.queries.describe(stream)
             with self._changed:
-                self._events.put(Opened(stream.plan, table, columns, stream.relation.rows))
+                self._events.put(Opened(stream.plan, table, columns, stream.relation.rows, stream.passes.first))
                 self._add(stream, ranges)
                 self._end_if_empty(stream)
         finally:
@@ -418,7 +448,7 @@ class RangeQueue:
             if not anew:
                 return
             self._ranges = deque(range_ for range_ in self._ranges if range_.stream is not stream)
-            stream.epoch = stream.epoch.restarted()
+            stream.epoch, stream.passes = stream.epoch.restarted(), Passes()
             stream.origin = replace(stream.origin, resumed=())
             self._add(stream, self.queries.cut(stream))
             self._end_if_empty(stream)

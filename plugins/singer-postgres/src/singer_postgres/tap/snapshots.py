@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -57,6 +58,8 @@ class Snapshot:
         """
         self._connection = connection
         self._users = 0
+        self.sees_before = ""
+        """A transaction id: the snapshot sees all older transactions."""
         self.was_used = False
         self._lock_timeout_s = lock_timeout_s
         # a savepoint is several statements
@@ -87,17 +90,20 @@ class Snapshot:
                 raise RowsHiddenError(msg)
             # a statement's own start is the instant of its snapshot
             cursor.execute(
-                f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}, pg_backend_pid(), ({POSITION})"
+                f"select pg_export_snapshot(), {_ISO.format('statement_timestamp()')}, pg_backend_pid(), ({POSITION}), "
+                "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text"
             )
             row = cursor.fetchone()
             assert row
             self.id, self.at, self.pid, self.lsn = str(row[0]), str(row[1]), int(row[2]), str(row[3])
+            self.sees_before = str(row[4])
             self.layout = before
             with self._locked():
                 found = relations.find(self._connection, schema, name)
                 after = layout.by_name(self._connection, schema, name)
             if found is not None and before == after:
-                self.relation = found
+                # what was read of it is of a later moment
+                self.relation = replace(found, seen=self.sees_before)
                 return True
             cursor.execute("ROLLBACK")
             return False

@@ -107,7 +107,7 @@ class SourceQueries:
         assert snapshot
         try:
             with snapshot.locked(), snapshot.connection.cursor() as cursor:
-                cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + stream.selection.query(bound=stream.bound))
+                cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + stream.selection.query(bound=stream.condition))
                 row = cursor.fetchone()
         except ChangedError as error:
             # it changed right after its opening, so open it again later, like a locked table
@@ -122,6 +122,8 @@ class SourceQueries:
         if not leaves:
             return [Range(stream)]
         cut = block_ranges.cut(leaves, chunk_bytes=self._settings.chunk_bytes, parallel=self._settings.parallel)
+        if stream.passes.since is not None:
+            return [Range(stream, leaf, blocks) for leaf, blocks in cut]
         if stream.plan.part is not None:
             cut = block_ranges.within(cut, stream.plan.part.ranges)
         return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]

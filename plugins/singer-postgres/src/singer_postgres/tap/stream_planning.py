@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from psycopg2 import sql
+
 from singer_postgres.core.errors import (
     ColumnMissingError,
     KeyMissingError,
@@ -26,13 +28,13 @@ from singer_postgres.core.wire import BatchOrigin, refuse_own_name
 from singer_postgres.tap import earlier_rows, locks, ordered_bookmark
 from singer_postgres.tap.epochs import Epoch
 from singer_postgres.tap.locks import Pause
+from singer_postgres.tap.passes import Passes
 from singer_postgres.tap.snapshots import Snapshot
 from singer_postgres.tap.source_cost import SourceCost
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from psycopg2 import sql
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from singer_postgres.core.load_part import LoadPart
@@ -57,6 +59,10 @@ class OpenStream:
     relation: Relation
     epoch: Epoch = field(default_factory=Epoch)
     """The current epoch, or the last one."""
+    passes: Passes = field(default_factory=Passes)
+    """The current pass of the epoch."""
+    progress_at: float = 0.0
+    """When the last range was read, by the monotonic clock."""
     renewing: bool = False
     """A worker is taking a new snapshot."""
     expired: bool = False
@@ -72,6 +78,14 @@ class OpenStream:
     """The server reads it with more than one process, whose counts a session does not have."""
     held_back: tuple[str, float] | None = None
     """What holds the bookmark back, and for how many seconds it has done so."""
+
+    @property
+    def condition(self) -> sql.Composable | None:
+        """The condition on the rows that are read now."""
+        if self.passes.since is None:
+            return self.bound
+        written = earlier_rows.written_since(self.passes.since)
+        return written if self.bound is None else sql.SQL("({}) AND {}").format(self.bound, written)
 
     @property
     def columns_read(self) -> list[str]:
@@ -140,7 +154,6 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
     origin = replace(_origin(snapshot, plan), end=end)
     if plan.part is not None:
         return _opened(plan, selection, None, snapshot, _of_part(origin, plan, plan.part, snapshot))
-    # rows that changed since the first attempt have stamps after its watermark, so the next run reads them
     return _opened(plan, selection, bound, snapshot, _resumed(origin, plan, snapshot))
 
 
@@ -167,7 +180,9 @@ def _moved(  # noqa: PLR0913 - what is read, and how
 
 def _resumed(origin: BatchOrigin, plan: StreamPlan, snapshot: Snapshot) -> BatchOrigin:
     """Return the origin of a first load, without what an earlier run has loaded if its files are still the same."""
-    if plan.first_load and plan.first_load[1]:
+    # a state of earlier releases doesn't tell since when rows may have moved
+    is_known = plan.method == "LOG_BASED" or (plan.columns_before is not None and plan.columns_before.seen is not None)
+    if is_known and plan.first_load and plan.first_load[1]:
         known = {leaf.relfilenode for leaf in snapshot.relation.leaves}
         if {block_range[0] for block_range in plan.first_load[1]} <= known:
             return replace(origin, end=plan.first_load[0], resumed=plan.first_load[1])
@@ -195,7 +210,10 @@ def _of_part(origin: BatchOrigin, plan: StreamPlan, part: LoadPart, snapshot: Sn
 def _opened(
     plan: StreamPlan, selection: StreamQuery, bound: sql.Composable | None, snapshot: Snapshot, origin: BatchOrigin
 ) -> OpenStream:
-    return OpenStream(plan, selection, bound, snapshot, origin, snapshot.layout, snapshot.relation)
+    opened = OpenStream(plan, selection, bound, snapshot, origin, snapshot.layout, snapshot.relation)
+    if origin.resumed and plan.columns_before is not None:
+        opened.passes = Passes.resumed(plan.columns_before.seen)
+    return opened
 
 
 def _checked(  # noqa: PLR0913 - each argument has a name

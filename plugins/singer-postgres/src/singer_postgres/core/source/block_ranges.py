@@ -2,7 +2,7 @@
 
 A range of blocks (`ctid >= … and ctid < …`) is the cheapest for PostgreSQL to find: it needs no index, reads each block
 once and in order, and any number of ranges can be read at once. Ranges are exact under one snapshot. Across snapshots a
-row can move to a block that was read before, but then it gets a new stamp.
+row can move to a block that was read before; see `tap.passes`.
 """
 
 from __future__ import annotations
